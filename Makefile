@@ -1,0 +1,38 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each makes .venv first if it is not there.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench setup requirements clean
+
+demo: .venv/ready  ## the whole way on handwritten digits: train, evaluate, predict, report
+	$(BIN)/resnest demo
+
+test: .venv/ready  ## every test
+	$(BIN)/python -m pytest
+
+lint: .venv/ready  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/ready  ## speed of the network against timm's, into results/
+	$(BIN)/python benchmarks/network.py
+
+setup: .venv/ready  ## the virtual environment with what requirements.txt pins
+
+.venv/ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "resnest needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv==0.13.9
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+requirements:  ## pin anew what CI installs, with hashes
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --extra all --extra dev pyproject.toml -o requirements.txt
+
+clean:
+	rm -rf .venv runs build dist .pytest_cache .mypy_cache .ruff_cache

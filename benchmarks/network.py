@@ -1,0 +1,151 @@
+"""Eager ResNeSt-50 against timm's resnest50d: inference and the training step, same weights, NCHW and channels_last.
+
+    python benchmarks/network.py            # writes results/network-cpu.csv, prints a table
+
+In every round each contender takes one turn, in an order that moves on from round to round, in one process: what
+slows the machine down slows all of them. A ratio is the median over rounds of timm's time / ours, each in its best
+layout, so above 1 means faster here. The training step is measured at the largest batch, if that is 2 or more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import datetime
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resnest.network import ResNeSt
+from resnest.spec import Spec
+
+SIZE = 224  # evaluation and training crop of ResNeSt-50
+LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+@dataclass
+class Turn:
+    """One contender in one layout at one batch, and its times."""
+
+    what: str
+    contender: str
+    layout: str
+    batch: int
+    run: Callable[[], object]
+    seconds: list[float] = field(default_factory=list)
+
+
+def contenders(device: str) -> dict[str, nn.Module]:
+    torch.manual_seed(0)
+    theirs, ours = timm.create_model("resnest50d"), ResNeSt(Spec())
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    return {"resnest": ours.to(device), "timm": theirs.to(device)}
+
+
+def inference(net: nn.Module, x: Tensor) -> Callable[[], object]:
+    net.eval()
+    return torch.no_grad()(lambda: net(x))
+
+
+def training_step(net: nn.Module, x: Tensor) -> Callable[[], object]:
+    net.train()
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9)
+    labels = torch.arange(len(x), device=x.device)
+
+    def run() -> object:
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), labels).backward()
+        return optimizer.step()
+
+    return run
+
+
+def make_turns(nets: dict[str, nn.Module], what: str, batch: int, device: str) -> list[Turn]:
+    build, turns = inference if what == "inference" else training_step, []
+    for layout, memory_format in LAYOUTS.items():
+        x = torch.randn(batch, 3, SIZE, SIZE, device=device).contiguous(memory_format=memory_format)
+        for name, net in nets.items():
+            own = copy.deepcopy(net).to(memory_format=memory_format)
+            turns.append(Turn(what, name, layout, batch, build(own, x)))
+    return turns
+
+
+def seconds(run: Callable[[], object], device: str) -> float:
+    start = time.perf_counter()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def measure(turns: list[Turn], rounds: int, device: str) -> None:
+    for turn in turns * 2:  # warm-up
+        turn.run()
+    for first in (index % len(turns) for index in range(rounds)):
+        for turn in turns[first:] + turns[:first]:
+            turn.seconds.append(seconds(turn.run, device))
+
+
+def environment(device: str) -> list[str]:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    return [
+        f"cpu: {cpu}; measured on: {where}",
+        f"torch {torch.__version__}, timm {timm.__version__}, python {platform.python_version()}",
+        f"date: {datetime.date.today()}; ResNeSt-50, {SIZE} px, fp32, eager, seconds per call",
+    ]
+
+
+def write(turns: list[Turn], path: Path, device: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        file.writelines(f"# {line}\n" for line in environment(device))
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("what", "contender", "layout", "batch", "repetition", "seconds"))
+        for turn in turns:
+            label = (turn.what, turn.contender, turn.layout, turn.batch)
+            rows.writerows((*label, index, f"{value:.6f}") for index, value in enumerate(turn.seconds))
+
+
+def report(turns: list[Turn]) -> None:
+    for turn in turns:
+        print(f"{turn.what:13} batch {turn.batch:3} {turn.contender:8} {turn.layout:14} {median(turn.seconds):9.4f} s")
+    by_speed = sorted(turns, key=lambda turn: median(turn.seconds))
+    ours, theirs = (next(turn for turn in by_speed if turn.contender == name) for name in ("resnest", "timm"))
+    ratio = median(b / a for a, b in zip(ours.seconds, theirs.seconds, strict=True))
+    print(f"timm ({theirs.layout}) / resnest ({ours.layout}): {ratio:.3f}\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--out", type=Path, default=Path("results/network-cpu.csv"))
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    nets, done = contenders(options.device), []
+    largest = max(options.batches)
+    plan = [("inference", batch) for batch in options.batches] + [("training step", largest)] * (largest > 1)
+    for what, batch in plan:
+        turns = make_turns(nets, what, batch, options.device)
+        measure(turns, options.rounds, options.device)
+        report(turns)
+        done += turns
+    write(done, options.out, options.device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""ResNeSt: split-attention networks, trained, evaluated and used.
+
+    import resnest
+    net = resnest.create_model("resnest50", num_classes=10)
+    predict = resnest.Predictor("runs/flowers")
+
+Names are imported when they are first used, so that `import resnest` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "1.0.0.dev0"
+
+if TYPE_CHECKING:
+    from resnest.checkpoints import create_backbone, create_model
+    from resnest.errors import ResnestError
+    from resnest.inference import Predictor, evaluate
+    from resnest.spec import Spec, list_models
+    from resnest.training import train
+
+_HOME = {
+    "Predictor": "resnest.inference",
+    "ResnestError": "resnest.errors",
+    "Spec": "resnest.spec",
+    "create_backbone": "resnest.checkpoints",
+    "create_model": "resnest.checkpoints",
+    "evaluate": "resnest.inference",
+    "list_models": "resnest.spec",
+    "train": "resnest.training",
+}
+
+__all__ = [
+    "Predictor",
+    "ResnestError",
+    "Spec",
+    "create_backbone",
+    "create_model",
+    "evaluate",
+    "list_models",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'resnest' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

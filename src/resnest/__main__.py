@@ -1,0 +1,5 @@
+"""`python -m resnest` is `resnest`."""
+
+from resnest.cli.app import main
+
+main()

@@ -1,0 +1,64 @@
+"""`resnest`: the program, its verbs, and how it tells of mistakes.
+
+Verbs import what they need when they run: `resnest --help` must not wait for torch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+import resnest
+from resnest.cli.demo import demo
+from resnest.cli.doctor import doctor
+from resnest.cli.evaluate import evaluate
+from resnest.cli.models import models
+from resnest.cli.predict import predict
+from resnest.cli.recipes import recipes
+from resnest.cli.train import train
+from resnest.errors import ResnestError
+
+INTERRUPTED = 130  # 128 + SIGINT, what shells expect
+
+app = typer.Typer(
+    help="ResNeSt: train, evaluate and use split-attention networks. Add --debug to any command for a traceback.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (demo, train, evaluate, predict, models, recipes, doctor):
+    app.command()(verb)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+    if version:
+        typer.echo(resnest.__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; user errors become one line on standard error and an exit code."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(args=arguments, prog_name="resnest")
+    except ResnestError as error:
+        if debug:
+            raise
+        typer.echo(f"resnest: {error}", err=True)
+        sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if debug or (error.name or "").startswith("resnest"):
+            raise
+        typer.echo(f"resnest: {error.name} is not installed: pip install '.[all]'", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("resnest: interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # `resnest predict ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

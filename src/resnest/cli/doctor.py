@@ -1,0 +1,70 @@
+"""`resnest doctor`: what is installed and usable, and what is wrong with a data set."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+PARTS = (
+    ("torch", "networks"),
+    ("torchvision", "training transforms"),
+    ("lightning-fabric", "training"),
+    ("numpy", "everything"),
+    ("pillow", "images"),
+    ("safetensors", "weights"),
+    ("matplotlib", "reports"),
+    ("scikit-learn", "the demo's digits"),
+    ("timm", "comparisons only"),
+)
+
+
+def doctor(
+    data: Annotated[str | None, typer.Option(help="A data set to look through.")] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Say what is installed and, with --data, read every image of a data set and name what is wrong."""
+    if data is None:
+        rows = dict(_environment())
+        typer.echo(
+            json.dumps(rows, indent=2) if as_json else "\n".join(f"{key:<18} {row}" for key, row in rows.items())
+        )
+        return
+    from resnest.cli.bars import counting
+    from resnest.data.checks import check_dataset
+
+    with counting("reading") as bar:
+        report = check_dataset(data, on_open=bar.start, on_image=bar.advance)
+    typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text())
+    if report.problems:
+        raise typer.Exit(2)
+
+
+def _environment() -> Iterator[tuple[str, str]]:
+    import resnest
+
+    yield "resnest", resnest.__version__
+    yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    for name, purpose in PARTS:
+        try:
+            yield name, importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield name, f"not installed ({purpose})"
+    yield from _devices()
+
+
+def _devices() -> Iterator[tuple[str, str]]:
+    try:
+        import torch
+    except ImportError:
+        return
+    yield "cpu threads", str(torch.get_num_threads())
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            yield f"gpu {index}", torch.cuda.get_device_name(index)
+    else:
+        yield "gpu", "none that torch can use"

@@ -1,0 +1,129 @@
+"""`resnest predict`: labels for files, folders and globs; as text, JSON, CSV, or drawn into the pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from glob import glob, has_magic
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resnest.errors import ResnestError
+
+if TYPE_CHECKING:
+    from resnest.runtime.results import Classification
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="Run directory or checkpoint file.")],
+    paths: Annotated[list[str], typer.Argument(help="Images, folders, or globs such as 'photos/**/*.jpg'.")],
+    top: Annotated[int, typer.Option(min=1, help="Labels to show per image.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line; scores are fractions.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with one row per label.")] = False,
+    draw: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the pictures with their labels here.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+) -> None:
+    """Say what is in pictures. Unusable files are named on standard error, the others go on; exit code 2 then."""
+    if as_json and as_csv:
+        raise ResnestError("--json and --csv exclude each other")
+    images = list(_expand(paths))
+    from resnest.cli.bars import counting
+    from resnest.inference import Predictor
+    from resnest.runtime.decode import BadImage
+
+    predictor = Predictor(model, device=device, batch_size=batch_size)
+    shown = _Writer("json" if as_json else "csv" if as_csv else "text", top)
+    drawn = _Drawings(draw, top) if draw else None
+    bad = 0
+    with counting("predicting") as bar:
+        bar.start(len(images))
+        for result in predictor.stream(images):
+            bar.advance()
+            if isinstance(result, BadImage):
+                bad += 1
+                typer.echo(f"skipped: {result}", err=True)
+                continue
+            shown.write(result)
+            if drawn:
+                drawn.draw(result)
+    if drawn:
+        typer.echo(f"{drawn.count} pictures in {draw}", err=True)
+    if bad:
+        raise ResnestError(f"{bad} of {len(images)} images could not be used")
+
+
+def _expand(paths: list[str]) -> Iterator[Path]:
+    """Files in the order given; a folder's images in sorted order, subfolders included."""
+    from resnest.runtime.decode import SUFFIXES
+
+    for text in paths:
+        path = Path(text)
+        if path.is_dir():
+            found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
+            if not found:
+                raise ResnestError(f"no images in {path} (looked for {', '.join(SUFFIXES)})")
+        elif has_magic(text) and not path.exists():
+            found = [Path(match) for match in sorted(glob(text, recursive=True)) if Path(match).is_file()]
+            if not found:
+                raise ResnestError(f"no file matches {text}")
+        else:
+            found = [path]
+        yield from found
+
+
+class _Writer:
+    """Results on standard output."""
+
+    def __init__(self, form: str, top: int) -> None:
+        self.form = form
+        self.top = top
+        self.table = csv.writer(sys.stdout)
+        if form == "csv":
+            self.table.writerow(["image", "rank", "label", "score"])
+
+    def write(self, result: Classification) -> None:
+        if self.form == "json":
+            typer.echo(json.dumps(result.to_dict(self.top), ensure_ascii=False))
+        elif self.form == "csv":
+            for rank, (label, score) in enumerate(result.top(self.top), start=1):
+                self.table.writerow([result.name, rank, label, f"{score:.6f}"])
+        else:
+            ranking = "  ".join(f"{label} {score:.1%}" for label, score in result.top(self.top))
+            typer.echo(f"{result.name}: {ranking}")
+
+
+class _Drawings:
+    """Pictures with their labels, one file each, never two under one name."""
+
+    def __init__(self, folder: Path, top: int) -> None:
+        self.folder = folder
+        self.top = top
+        self.names: set[str] = set()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResnestError(f"--draw {folder}: cannot be written: {error.strerror or error}") from None
+
+    @property
+    def count(self) -> int:
+        return len(self.names)
+
+    def draw(self, result: Classification) -> None:
+        from resnest.runtime.decode import decode_image
+        from resnest.runtime.draw import draw_labels
+
+        stem, number = Path(result.name).stem, 1
+        name = f"{stem}.jpg"
+        while name in self.names:
+            number += 1
+            name = f"{stem}-{number}.jpg"
+        self.names.add(name)
+        try:
+            draw_labels(decode_image(Path(result.name)), result.top(self.top)).save(self.folder / name, quality=90)
+        except OSError as error:
+            raise ResnestError(f"{self.folder / name} cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,45 @@
+"""`resnest train`: a recipe, a data set, a run directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnest.errors import ResnestError
+
+
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe's name (see `resnest recipes`) or a YAML file.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Folder, .zip, .npz or .csv with images, or 'digits'.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory to write.")] = None,
+    set: Annotated[list[str] | None, typer.Option(metavar="A.B=C", help="Change a setting; may be repeated.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that lies in --out.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train a network; Ctrl-C saves, and `--resume RUN` goes on."""
+    if resume is not None:
+        if recipe or set or out:
+            raise ResnestError("--resume RUN goes on with the run's own recipe: leave out RECIPE, --out and --set")
+        from resnest.training import resume as go_on
+
+        result = go_on(resume, data=data, device=device, quiet=False)
+    else:
+        missing = [name for name, value in (("RECIPE", recipe), ("--data", data), ("--out", out)) if value is None]
+        if missing or recipe is None or data is None or out is None:
+            raise ResnestError(
+                f"{' and '.join(missing)} missing, as in: resnest train imagenette --data photos --out runs/a"
+            )
+        from resnest.recipes import find_recipe, override
+
+        chosen = override(find_recipe(recipe), set or [])  # before torch is loaded: a typo answers at once
+        from resnest.training import train as run
+
+        result = run(chosen, data=data, out=out, device=device, overwrite=overwrite, quiet=False)
+    low, high = result.evaluation.interval
+    typer.echo(f"best top-1 {result.figures['top1']:.2%} (95 % interval {low:.1%} to {high:.1%})")
+    typer.echo(f"report: {result.out / 'report.html'}")

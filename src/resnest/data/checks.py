@@ -1,0 +1,110 @@
+"""The doctor's look at a data set: every image is decoded, classes are counted, copies across parts are found.
+
+report = check_dataset("flowers")
+print(report.to_text())
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnest.data.samples import Samples
+from resnest.data.sources import open_dataset
+from resnest.runtime.decode import BadImage
+
+FEW = 10  # training images below which a class hardly learns
+MOST_SHOWN = 20
+
+
+@dataclass
+class DatasetReport:
+    """What was found; an empty `problems` means that training can start."""
+
+    description: str
+    counts: dict[str, tuple[int, int]]  # class -> training, validation images
+    sizes: str = ""
+    problems: list[str] = field(default_factory=list)  # what will hurt
+    notes: list[str] = field(default_factory=list)  # what to know
+
+    def to_dict(self) -> dict[str, Any]:
+        counts = {name: {"train": train, "val": val} for name, (train, val) in self.counts.items()}
+        return {
+            "data": self.description,
+            "sizes": self.sizes,
+            "classes": counts,
+            "problems": self.problems,
+            "notes": self.notes,
+        }
+
+    def to_text(self) -> str:
+        lines = [self.description, f"sizes: {self.sizes}"]
+        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"problem: {problem}" for problem in self.problems[:MOST_SHOWN]]
+        if len(self.problems) > MOST_SHOWN:
+            lines.append(f"... and {len(self.problems) - MOST_SHOWN} more problems (--json lists them all)")
+        return "\n".join([*lines, f"{len(self.problems)} problems" if self.problems else "no problems found"])
+
+
+def check_dataset(
+    where: str | Path,
+    *,
+    on_open: Callable[[int, str], None] = lambda total, title: None,
+    on_image: Callable[[], None] = lambda: None,
+) -> DatasetReport:
+    """Read a whole data set. Raises ResnestError where it cannot even be opened."""
+    splits = open_dataset(where)
+    on_open(len(splits.train) + len(splits.val), "")
+    train, val = splits.train.counts(), splits.val.counts()
+    names = splits.train.class_names
+    report = DatasetReport(splits.describe(), {name: (int(train[k]), int(val[k])) for k, name in enumerate(names)})
+    sizes: list[tuple[int, int]] = []
+    seen: dict[str, str] = {}
+    for part, samples in (("train", splits.train), ("val", splits.val)):
+        _read_part(part, samples, report, sizes, seen, on_image)
+    if sizes:
+        sides = np.array(sizes)
+        low, high = sides.min(0), sides.max(0)
+        report.sizes = (
+            f"{low[0]} x {low[1]} to {high[0]} x {high[1]} pixels, median {int(np.median(sides.min(1)))} short side"
+        )
+    for name, (count, held) in report.counts.items():
+        if count < FEW:
+            report.notes.append(f"class {name!r} has {count} training images only")
+        if held == 0:
+            report.notes.append(f"class {name!r} has no validation image")
+    if train.max() > 10 * train.min():
+        report.notes.append(f"classes are uneven: {train.min()} to {train.max()} training images")
+    return report
+
+
+def _read_part(
+    part: str,
+    samples: Samples,
+    report: DatasetReport,
+    sizes: list[tuple[int, int]],
+    seen: dict[str, str],
+    on_image: Callable[[], None],
+) -> None:
+    """Decode every image of one part; equal pixels under another label or in the other part are a problem."""
+    for index, key in enumerate(samples.keys):
+        on_image()
+        try:
+            image = samples.decode(index)
+        except BadImage as error:
+            report.problems.append(f"{part}: {key}: {error.reason}")
+            continue
+        sizes.append(image.size)
+        mark = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+        label = samples.class_names[samples.labels[index]]
+        before = seen.setdefault(mark, f"{part}/{label}/{key}")
+        if before != f"{part}/{label}/{key}" and not before.startswith(f"{part}/{label}/"):
+            where = before.split("/", 2)
+            report.problems.append(
+                f"{part}: {key} ({label}) is the same picture as {where[0]}: {where[2]} ({where[1]})"
+            )

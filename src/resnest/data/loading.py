@@ -1,0 +1,153 @@
+"""From samples to batches, in an order and with randomness that depend on the seed alone.
+
+    for batch in training_batches(samples, settings, batch_size=64, seed=0, epoch=3, epochs=5):
+        batch.images, batch.labels         # (N, 3, H, W) uint8, (N,)
+
+The order of an epoch is f(seed, epoch) and a sample's augmentation f(seed, epoch, index), whatever the number of
+worker processes. A file that cannot be used leaves its batch one shorter and is named in `batch.bad`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from resnest.data.samples import Samples
+from resnest.data.settings import DataSettings
+from resnest.data.transforms import training_transform
+from resnest.runtime.decode import BadImage
+from resnest.runtime.preprocess import Preprocess
+
+
+class Batch(NamedTuple):
+    """What a loader yields; `bad` lists unusable files as (index, key, reason)."""
+
+    images: Tensor  # (N, 3, H, W): uint8 to train on, normalised float32 to evaluate on
+    labels: Tensor  # (N,)
+    indices: Tensor  # (N,) into the samples
+    bad: list[tuple[int, str, str]]
+
+
+class TrainingImages(Dataset[Any]):
+    """Augmented images of one epoch."""
+
+    def __init__(self, samples: Samples, settings: DataSettings, seed: int, epoch: int, epochs: int) -> None:
+        self.samples = samples
+        self.seed = (seed, epoch)
+        self.transform = training_transform(settings, settings.size_at(epoch, epochs))
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor | BadImage, int]:
+        try:
+            image = self.samples.decode(index)
+        except BadImage as error:
+            return index, error, 0
+        with seeded(*self.seed, index):
+            return index, self.transform(image), int(self.samples.labels[index])
+
+
+class EvaluationImages(Dataset[Any]):
+    """Images as prediction sees them."""
+
+    def __init__(self, samples: Samples, preprocess: Preprocess) -> None:
+        self.samples = samples
+        self.preprocess = preprocess
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor | BadImage, int]:
+        try:
+            image = self.samples.decode(index)
+        except BadImage as error:
+            return index, error, 0
+        return index, torch.from_numpy(self.preprocess(image)), int(self.samples.labels[index])
+
+
+class seeded:
+    """Within it, torch's CPU generator starts from the given whole numbers; afterwards it is as before."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+    def __enter__(self) -> None:
+        self.before = torch.default_generator.get_state()
+        torch.default_generator.manual_seed(self.seed)  # torch.manual_seed would wake up CUDA in a worker
+
+    def __exit__(self, *_: object) -> None:
+        torch.default_generator.set_state(self.before)
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
+    """The order of an epoch's samples, f(seed, epoch)."""
+    return [int(index) for index in np.random.default_rng((seed, epoch)).permutation(count)]
+
+
+def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Indices of every full batch; what is left over is dropped, unless it is all there is."""
+    order = epoch_order(count, seed, epoch)
+    full = max(count // batch_size, 1)
+    return [order[start * batch_size : (start + 1) * batch_size] for start in range(full)]
+
+
+def training_batches(
+    samples: Samples,
+    settings: DataSettings,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    epochs: int,
+    skip: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[Batch]:
+    """Batches of one epoch from batch number `skip` on; each of `world_size` processes takes its share of a batch."""
+    batches = epoch_batches(len(samples), batch_size * world_size, seed, epoch)[skip:]
+    mine = [batch[rank::world_size] for batch in batches]
+    return iter(_loader(TrainingImages(samples, settings, seed, epoch, epochs), mine, settings.workers))
+
+
+def evaluation_batches(
+    samples: Samples, preprocess: Preprocess, *, batch_size: int, workers: int | None = None
+) -> Iterator[Batch]:
+    """Every sample once, in order, prepared as for prediction."""
+    count = len(samples)
+    batches = [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
+    return iter(_loader(EvaluationImages(samples, preprocess), batches, workers))
+
+
+def _loader(dataset: Dataset[Any], batches: list[list[int]], workers: int | None) -> Iterable[Batch]:
+    count = min(default_workers() if workers is None else workers, len(batches))
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=count,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_quiet_worker if count else None,
+    )
+
+
+def default_workers() -> int:
+    """One process on two cores, where the network wants the rest; at most eight."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores - 1, 8))
+
+
+def _quiet_worker(_: int) -> None:
+    """Leave Ctrl-C to the main process, and the cores to the others."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def _collate(items: list[tuple[int, Tensor | BadImage, int]]) -> Batch:
+    good = [(index, image, label) for index, image, label in items if isinstance(image, Tensor)]
+    bad = [(index, error.name, error.reason) for index, error, _ in items if isinstance(error, BadImage)]
+    images = torch.stack([image for _, image, _ in good]) if good else torch.empty(0, 3, 1, 1)
+    labels = torch.tensor([label for _, _, label in good], dtype=torch.int64)
+    return Batch(images, labels, torch.tensor([index for index, _, _ in good], dtype=torch.int64), bad)

@@ -1,0 +1,62 @@
+"""The settings of data: how it is read, cropped, varied. Part of every recipe; needs no torch.
+
+DataSettings(size=128, start_size=64, min_area=0.35)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from resnest.errors import ResnestError
+from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocess
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Where pixels come from and what happens to them before the network."""
+
+    format: str = "auto"  # folder, zip, npz, csv, digits; auto looks
+    val_share: float = 0.2  # share of each class held back where the data has no validation part
+    size: int = 224  # training crop, pixels
+    start_size: int | None = None  # crop of the first epoch; grows evenly to `size` (progressive resizing)
+    eval_size: int | None = None  # evaluation crop, pixels; none: `size`
+    eval_crop: float | None = None  # share of the short side; none: eval_size / (eval_size + 32), as published
+    interpolation: Interpolation = "bilinear"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    min_area: float = 0.08  # smallest share of the image that the random crop takes; 1: whole image, no crop
+    flip: bool = True  # mirror left and right; wrong for digits and text
+    shift: float = 0.0  # random shift, share of the side
+    jitter: float = 0.0  # brightness, contrast and saturation, each by up to this share
+    augment: Literal["none", "trivial"] = "none"  # trivial: TrivialAugment (arXiv 2103.10158)
+    workers: int | None = None  # loading processes; none: one a spare core
+
+    def __post_init__(self) -> None:
+        for name in ("val_share", "min_area"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ResnestError(f"data.{name}={getattr(self, name)} must lie in (0, 1]")
+        for name in ("size", "start_size", "eval_size"):
+            value = getattr(self, name)
+            if value is not None and value < 8:
+                raise ResnestError(f"data.{name}={value} must be 8 pixels or more")
+        if self.eval_crop is not None and not 0 < self.eval_crop <= 1:
+            raise ResnestError(f"data.eval_crop={self.eval_crop} must lie in (0, 1]")
+
+    def size_at(self, epoch: int, epochs: int) -> int:
+        """Training crop of an epoch: from `start_size` to `size` in even steps, rounded to 16 pixels."""
+        if self.start_size is None or epochs < 2:
+            return self.size
+        grown = self.start_size + (self.size - self.start_size) * epoch / (epochs - 1)
+        return self.size if epoch == epochs - 1 else max(16, round(grown / 16) * 16)
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """The evaluation transform that goes with weights trained so."""
+        return Preprocess(
+            size=self.eval_size or self.size,
+            crop=self.eval_crop,
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
+        )

@@ -1,0 +1,52 @@
+"""The errors that users see: one line that says what, where and what to do.
+
+The command line prints the message of a `ResnestError` without a traceback and exits with its `exit_code`.
+
+    raise ResnestError("no images under data/train (looked for .jpg, .png, .webp)")
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ResnestError(ValueError):
+    """A mistake that the user can mend; the command line exits with `exit_code`."""
+
+    exit_code = 2
+
+
+class NoValidCheckpoint(ResnestError):
+    """Every checkpoint of a run is missing or damaged."""
+
+    exit_code = 3
+
+
+class NumericalStop(ResnestError):
+    """The loss or the gradients stopped being finite."""
+
+    exit_code = 4
+
+
+class Preempted(ResnestError):
+    """The run was asked to stop and can be resumed."""
+
+    exit_code = 75  # EX_TEMPFAIL: "try again later"
+
+
+def unknown(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> ResnestError:
+    """The error for a name that does not exist, with the nearest one that does.
+
+    >>> str(unknown("model", "resnet50", ["resnest50", "resnest101"]))
+    "'resnet50' is not a known model. Did you mean 'resnest50'?"
+    """
+    choices = list(known)
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    if near:
+        advice = f"Did you mean {near[0]!r}?"
+    elif len(choices) <= 12:
+        advice = f"Known: {', '.join(choices)}."
+    else:
+        advice = ""
+    return ResnestError(" ".join(part for part in (f"{name!r} is not a known {kind}.", advice, hint) if part))

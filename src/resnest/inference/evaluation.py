@@ -1,0 +1,201 @@
+"""Evaluating a classifier on labelled images.
+
+result = evaluate("runs/a", data="flowers")
+result.figures["top1"], result.interval         # fractions
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from resnest.data.loading import evaluation_batches
+from resnest.data.samples import Samples
+from resnest.data.sources import Splits, open_dataset
+from resnest.errors import ResnestError
+from resnest.inference.opening import choose_device, open_model
+from resnest.metrics import ClassificationMetrics, wilson_interval
+from resnest.runtime.preprocess import Preprocess
+from resnest.runtime.results import softmax
+
+MAX_BAD_SHARE = 0.05  # of a data set's images: more than that is a broken data set, not a few broken files (P11)
+
+
+@dataclass
+class Evaluation:
+    """Figures, and what was said of every image that could be read."""
+
+    figures: dict[str, float]  # fractions; loss in nats
+    class_names: tuple[str, ...]
+    confusion: NDArray[np.int64]  # (K, K), rows: truth
+    indices: NDArray[np.int64]  # (N,) into the samples
+    labels: NDArray[np.int64]  # (N,)
+    predicted: NDArray[np.int64]  # (N,)
+    scores: NDArray[np.float32]  # (N,) of the predicted class
+    truth_scores: NDArray[np.float32]  # (N,) of the true class
+    bad: list[tuple[str, str]] = field(default_factory=list)  # unusable files: key, reason
+    seconds: float = 0.0
+
+    @property
+    def count(self) -> int:
+        return len(self.indices)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of top-1."""
+        return wilson_interval(float(np.trace(self.confusion)), self.count)
+
+    def per_class(self) -> list[tuple[str, float | None, int]]:
+        """Name, share found (recall) and number of images of each class; None where there is no image."""
+        counts = self.confusion.sum(1)
+        return [
+            (name, float(self.confusion[k, k] / counts[k]) if counts[k] else None, int(counts[k]))
+            for k, name in enumerate(self.class_names)
+        ]
+
+    def worst(self, most: int) -> NDArray[np.int64]:
+        """Positions of the most confident mistakes, worst first."""
+        wrong = np.flatnonzero(self.predicted != self.labels)
+        return wrong[np.argsort(-self.scores[wrong], kind="stable")][:most]
+
+
+def evaluate_network(
+    net: nn.Module,
+    samples: Samples,
+    preprocess: Preprocess,
+    *,
+    device: torch.device,
+    batch_size: int = 64,
+    workers: int | None = None,
+    on_batch: Callable[[int], None] = lambda seen: None,
+) -> Evaluation:
+    """Run `net` over all samples, each once; `on_batch` hears how many were seen.
+
+    Raises:
+        ResnestError: more than 5 % of the images are unusable.
+    """
+    started = time.perf_counter()
+    metrics = ClassificationMetrics(len(samples.class_names))
+    rows: list[tuple[NDArray[np.int64], ...]] = []
+    scores: list[NDArray[np.float32]] = []
+    bad: list[tuple[str, str]] = []
+    was_training = net.training
+    net.eval()
+    for batch in evaluation_batches(samples, preprocess, batch_size=batch_size, workers=workers):
+        bad += [(key, reason) for _, key, reason in batch.bad]
+        check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
+        if len(batch.labels):
+            with torch.inference_mode():
+                images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
+                logits = net(images).float().cpu().numpy()
+            labels = batch.labels.numpy()
+            metrics.update(logits, labels)
+            rows.append((batch.indices.numpy(), labels, logits.argmax(1)))
+            scores.append(softmax(logits))
+        on_batch(len(batch.labels) + len(batch.bad))
+    net.train(was_training)
+    return _collect(samples.class_names, metrics, rows, scores, bad, time.perf_counter() - started)
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path,
+    *,
+    split: str = "val",
+    format: str = "auto",
+    device: str = "auto",
+    batch_size: int = 64,
+    workers: int | None = None,
+    on_batch: Callable[[int], None] = lambda seen: None,
+    on_open: Callable[[Samples, str], None] = lambda samples, where: None,
+) -> Evaluation:
+    """Evaluate any model reference on a data set.
+
+    Args:
+        split: "val", the validation part, which is held back as in training if the data has none of its own;
+            "train"; or "all" of a data set that has no parts.
+
+    Raises:
+        ResnestError: no such model or data, classes that the model does not know, too many unusable images.
+    """
+    opened = open_model(model)
+    splits = open_dataset(data, format=format)
+    chosen = _align(_choose(splits, split), opened.card.class_names, str(data))
+    on_open(chosen, splits.describe())
+    place = choose_device(device)
+    net = opened.net.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return evaluate_network(
+        net,
+        chosen,
+        opened.card.preprocess,
+        device=place,
+        batch_size=batch_size,
+        workers=workers,
+        on_batch=on_batch,
+    )
+
+
+def check_bad_share(bad: int, total: int, last: tuple[str, str] | None) -> None:
+    """Raises ResnestError once too many files of a data set are unusable."""
+    if bad > MAX_BAD_SHARE * total and last:
+        raise ResnestError(
+            f"{bad} of {total} images cannot be used, more than {MAX_BAD_SHARE:.0%}; the last one is {last[0]}:"
+            f" {last[1]}. `resnest doctor --data` lists them all"
+        )
+
+
+def _align(samples: Samples, class_names: tuple[str, ...], where: str) -> Samples:
+    """The samples with labels as the model numbers its classes."""
+    strange = [name for name in samples.class_names if name not in class_names]
+    if strange:
+        shown = ", ".join(strange[:5]) + (", ..." if len(strange) > 5 else "")
+        raise ResnestError(
+            f"{where} has {len(strange)} classes that the model does not know: {shown}."
+            f" The model has {len(class_names)}: {', '.join(class_names[:5])}{', ...' if len(class_names) > 5 else ''}"
+        )
+    index = np.array([class_names.index(name) for name in samples.class_names], np.int64)
+    return Samples(samples.store, samples.keys, index[samples.labels], class_names)
+
+
+def _choose(splits: Splits, split: str) -> Samples:
+    if split == "all" and splits.whole is None:
+        raise ResnestError(f"--split all: {splits.where} comes with its own validation part; choose val or train")
+    parts = {"val": splits.val, "train": splits.train, "all": splits.whole}
+    chosen = parts.get(split)
+    if chosen is None:
+        raise ResnestError(f"--split {split}: expected val, train or all")
+    return chosen
+
+
+def _collect(
+    class_names: tuple[str, ...],
+    metrics: ClassificationMetrics,
+    rows: list[tuple[NDArray[np.int64], ...]],
+    scores: list[NDArray[np.float32]],
+    bad: list[tuple[str, str]],
+    seconds: float,
+) -> Evaluation:
+    if not rows:
+        raise ResnestError("not one image could be used")
+    indices, labels, predicted = (np.concatenate(column) for column in zip(*rows, strict=True))
+    table = np.concatenate(scores)
+    order = np.arange(len(labels))
+    return Evaluation(
+        figures=metrics.compute(),
+        class_names=class_names,
+        confusion=metrics.confusion,
+        indices=indices,
+        labels=labels,
+        predicted=predicted,
+        scores=table[order, predicted],
+        truth_scores=table[order, labels],
+        bad=bad,
+        seconds=seconds,
+    )

@@ -1,0 +1,57 @@
+"""The norms of the network: batch-norm that is cheap at inference, and the choices for inside the attention.
+
+BatchNorm2d(64)                      # parameters, buffers and results of torch's own
+ATTENTION_NORMS["layer"](64)         # trains with one sample per device
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """`torch.nn.BatchNorm2d` that overwrites its input where no gradient is wanted.
+
+    On a CPU most of the time of an eager batch-norm goes into fresh memory for its output (benchmarks/network.py
+    measures the whole network). Every input is a convolution's output that nobody else reads; a forward hook that
+    keeps such an output must copy it. Traced and compiled graphs keep the plain operator, which exporters know how
+    to fold.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training or input.requires_grad or torch.is_grad_enabled() or _is_traced():
+            return super().forward(input)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        shift = self.bias - self.running_mean * scale
+        scale, shift = (vector.to(input.dtype)[:, None, None] for vector in (scale, shift))  # (C, 1, 1)
+        return torch.addcmul(shift, input, scale, out=input)
+
+
+class FrozenStatsBatchNorm2d(nn.BatchNorm2d):
+    """Batch-norm that uses its running statistics in training too; weight and bias still learn."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+        )
+
+
+def _layer_norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(1, channels)  # on a 1x1 map, one group is layer normalisation
+
+
+ATTENTION_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm2d,
+    "frozen": FrozenStatsBatchNorm2d,
+    "layer": _layer_norm,
+}
+
+
+def _is_traced() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]

@@ -1,0 +1,292 @@
+"""ResNeSt: deep stem, four stages of split-attention bottlenecks, head (arXiv 2004.08955, section 3 and table 3).
+
+The skeleton is ResNet-D (arXiv 1812.01187): three 3x3 convolutions as stem, average pooling on the shortcuts.
+
+    net = ResNeSt(Spec(), num_classes=10)
+    net(torch.randn(2, 3, 224, 224)).shape                        # (2, 10)
+    [c.shape for c in Backbone(Spec())(torch.randn(2, 3, 224, 224))]   # C2..C5: strides 4, 8, 16, 32
+
+Parameter names are those of the official code, so official and timm weights load with `strict=True`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resnest.errors import ResnestError
+from resnest.network.norm import BatchNorm2d
+from resnest.network.regularize import DropBlock2d, DropPath
+from resnest.network.split_attention import SplitAttention
+from resnest.spec import EXPANSION, Spec
+
+Dilation = Literal["official", "timm"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a bottleneck stands: what changes from block to block."""
+
+    stride: int = 1
+    dilation: int = 1
+    pools: bool = False  # the average pool of `avd` is here
+    drop_path: float = 0.0
+    drop_block: bool = False
+
+
+class Bottleneck(nn.Module):
+    """1x1, split attention 3x3, 1x1, with a shortcut around them (figure 2, right; table 3).
+
+    Shapes: (N, in_chans, H, W) -> (N, 4 * planes, H/stride, W/stride).
+    """
+
+    def __init__(
+        self, in_chans: int, planes: int, spec: Spec, place: Place, downsample: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        channels, out_chans = spec.group_width(planes), planes * EXPANSION
+        stride = 1 if place.pools else place.stride
+        self.conv1 = nn.Conv2d(in_chans, channels, kernel_size=1, bias=False)
+        self.bn1 = BatchNorm2d(channels)
+        self.conv2: nn.Module
+        self.bn2: nn.Module | None = None
+        if spec.radix == 0:
+            self.conv2 = nn.Conv2d(
+                channels,
+                channels,
+                kernel_size=3,
+                stride=stride,
+                padding=place.dilation,
+                dilation=place.dilation,
+                groups=spec.cardinality,
+                bias=False,
+            )
+            self.bn2 = BatchNorm2d(channels)
+        else:
+            self.conv2 = SplitAttention(
+                channels,
+                radix=spec.radix,
+                cardinality=spec.cardinality,
+                stride=stride,
+                dilation=place.dilation,
+                attention_norm=spec.attention_norm,
+            )
+        # Zero padding counts in the mean (count_include_pad): the official default, and the weights depend on it.
+        pool = nn.AvgPool2d(3, place.stride, padding=1) if place.pools else nn.Identity()
+        self.pool_before = pool if spec.avd_first else nn.Identity()
+        self.pool_after = nn.Identity() if spec.avd_first else pool
+        self.conv3 = nn.Conv2d(channels, out_chans, kernel_size=1, bias=False)
+        self.bn3 = BatchNorm2d(out_chans)
+        self.downsample = downsample
+        # DropBlock where the released weights had it: after bn1, after the split attention, after bn3 (Gluon code).
+        rate = spec.drop_block_rate
+        self.drop1, self.drop2, self.drop3 = (
+            DropBlock2d(rate) if place.drop_block else nn.Identity() for _ in range(3)
+        )
+        self.drop_path = DropPath(place.drop_path) if place.drop_path else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.drop1(self.bn1(self.conv1(x))), inplace=True)
+        out = self.conv2(self.pool_before(out))
+        if self.bn2 is not None:
+            out = F.relu(self.bn2(out), inplace=True)
+        out = self.pool_after(self.drop2(out))
+        out = self.drop_path(self.drop3(self.bn3(self.conv3(out))))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return F.relu(out.add_(shortcut), inplace=True)
+
+
+class ResNeSt(nn.Module):
+    """The classifier: (N, in_chans, H, W) -> logits (N, num_classes); pooled features if `num_classes` is 0.
+
+    Args:
+        spec: the structure.
+        output_stride: 32, 16 or 8; below 32 the last stages dilate instead of striding.
+        dilation: what a dilated stage does in its first block. "official" keeps the 3x3 average pool, at stride 1,
+            as the released segmentation weights need; "timm" leaves it out and pads the shortcut's pool, as timm.
+        zero_gamma: start every residual branch at zero (Goyal et al., arXiv 1706.02677, section 5.1).
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        output_stride: int = 32,
+        dilation: Dilation = "official",
+        zero_gamma: bool = True,
+    ) -> None:
+        super().__init__()
+        if output_stride not in (8, 16, 32):
+            raise ResnestError(f"output_stride={output_stride} is not one of 8, 16, 32")
+        if dilation not in ("official", "timm"):
+            raise ResnestError(f"dilation={dilation!r} is not one of 'official', 'timm'")
+        self.spec = spec
+        self.num_classes = num_classes
+        stem_chans = spec.stem_width * 2
+        self.conv1 = _stem(spec, in_chans)
+        self.bn1 = BatchNorm2d(stem_chans)
+        self.maxpool = nn.Identity() if spec.stem == "small" else nn.MaxPool2d(3, stride=2, padding=1)
+        stages = _build_stages(spec, stem_chans, output_stride, dilation)
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.feature_info = _feature_info(spec, output_stride)
+        self.num_features = spec.planes[-1] * EXPANSION
+        self.drop = nn.Dropout(spec.drop_rate) if spec.drop_rate else nn.Identity()
+        self.fc: nn.Module = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        _initialise(self, zero_gamma)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def forward_stages(self, x: Tensor) -> list[Tensor]:
+        """Five maps, (N, C_i, H_i, W_i) as `feature_info` lists them: the stem's and one per stage."""
+        maps = [F.relu(self.bn1(self.conv1(x)), inplace=True)]
+        out = self.maxpool(maps[0])
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            out = stage(out)
+            maps.append(out)
+        return maps
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last stage's map: (N, in_chans, H, W) -> (N, num_features, H/32, W/32)."""
+        return self.forward_stages(x)[-1]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """(N, num_features, H, W) -> logits (N, num_classes), or the pooled features if `pre_logits`."""
+        pooled = self.drop(x.mean((2, 3)))  # (N, num_features)
+        logits: Tensor = pooled if pre_logits else self.fc(pooled)
+        return logits
+
+    def get_classifier(self) -> nn.Module:
+        return self.fc
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the head by an untrained one of another size; 0 takes it away."""
+        self.num_classes = num_classes
+        weight = next(self.parameters())
+        head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        self.fc = head.to(device=weight.device, dtype=weight.dtype)
+
+
+class Backbone(ResNeSt):
+    """A ResNeSt without head: (N, in_chans, H, W) -> a list of maps, C2..C5 by default.
+
+    `channels` and `strides` describe the maps. `out_indices` counts as timm does: 0 is the stem, 1 to 4 the stages.
+    """
+
+    def __init__(self, spec: Spec, *, out_indices: Sequence[int] = (1, 2, 3, 4), **arguments: Any) -> None:
+        if not out_indices or any(index not in range(5) for index in out_indices):
+            raise ResnestError(f"out_indices={tuple(out_indices)} must name maps from 0 (stem) to 4 (last stage)")
+        super().__init__(spec, num_classes=0, **arguments)
+        self.out_indices = tuple(out_indices)
+        chosen = [self.feature_info[index] for index in self.out_indices]
+        self.channels = [int(info["num_chs"]) for info in chosen]
+        self.strides = [int(info["reduction"]) for info in chosen]
+
+    def forward(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]
+        maps = self.forward_stages(x)
+        return [maps[index] for index in self.out_indices]
+
+
+class PadRight(nn.Module):
+    """One zero column right and one zero row below: the padding of timm's stride-1 shortcut pool."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, (0, 1, 0, 1))
+
+
+def _stem(spec: Spec, in_chans: int) -> nn.Module:
+    width = spec.stem_width
+    if spec.stem == "conv7":
+        return nn.Conv2d(in_chans, 2 * width, kernel_size=7, stride=2, padding=3, bias=False)
+    if spec.stem == "small":
+        return nn.Conv2d(in_chans, 2 * width, kernel_size=3, padding=1, bias=False)
+    return nn.Sequential(
+        nn.Conv2d(in_chans, width, kernel_size=3, stride=2, padding=1, bias=False),
+        BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False),
+        BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width, 2 * width, kernel_size=3, padding=1, bias=False),
+    )
+
+
+def _stage_strides(output_stride: int) -> list[tuple[int, int, int]]:
+    """Per stage: stride, dilation of the first block's 3x3, dilation of the others'.
+
+    A stage that may not stride any more dilates by its stride instead; its first block keeps the dilation of the
+    stage before. At output stride 8 that gives 1, 2 in stage 3 and 2, 4 in stage 4, as in the official code.
+    """
+    plan, reached, dilation = [], 4, 1
+    for stride in (1, 2, 2, 2):
+        previous = dilation
+        if reached * stride > output_stride:
+            dilation *= stride
+            stride = 1
+        reached *= stride
+        plan.append((stride, previous, dilation))
+    return plan
+
+
+def _build_stages(spec: Spec, in_chans: int, output_stride: int, dilation: Dilation) -> list[nn.Sequential]:
+    stages, total, count = [], sum(spec.depths), 0
+    for index, (stride, first, rest) in enumerate(_stage_strides(output_stride)):
+        planes, blocks = spec.planes[index], []
+        out_chans = planes * EXPANSION
+        for block in range(spec.depths[index]):
+            is_first = block == 0
+            place = Place(
+                stride=stride if is_first else 1,
+                dilation=first if is_first else rest,
+                pools=spec.avd and is_first and index > 0 and (stride > 1 or dilation == "official"),
+                drop_path=spec.drop_path_rate * count / max(total - 1, 1),  # linear, arXiv 1603.09382
+                drop_block=index >= 2 and spec.radix > 0,
+            )
+            shortcut = _shortcut(in_chans, out_chans, stride, rest, dilation) if is_first else None
+            blocks.append(Bottleneck(in_chans, planes, spec, place, shortcut))
+            in_chans, count = out_chans, count + 1
+        stages.append(nn.Sequential(*blocks))
+    return stages
+
+
+def _feature_info(spec: Spec, output_stride: int) -> list[dict[str, Any]]:
+    """Channels, stride and module of the five maps, in timm's form: the stem, then the stages."""
+    before, reduction = (1, 1) if spec.stem == "small" else (2, 4)  # the small stem neither strides nor pools
+    infos: list[dict[str, Any]] = [{"num_chs": spec.stem_width * 2, "reduction": before, "module": "bn1"}]
+    for index, (stride, _, _) in enumerate(_stage_strides(output_stride)):
+        reduction *= stride
+        infos.append({"num_chs": spec.planes[index] * EXPANSION, "reduction": reduction, "module": f"layer{index + 1}"})
+    return infos
+
+
+def _shortcut(in_chans: int, out_chans: int, stride: int, dilation: int, semantics: Dilation) -> nn.Sequential:
+    """Average pool, 1x1 convolution, norm (ResNet-D); the pool keeps its place in the names even when idle."""
+    pool: nn.Module = nn.Identity()
+    if stride > 1:
+        pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+    elif dilation > 1 and semantics == "timm":
+        pool = nn.Sequential(PadRight(), nn.AvgPool2d(2, stride=1))
+    convolution = nn.Conv2d(in_chans, out_chans, kernel_size=1, bias=False)
+    return nn.Sequential(pool, convolution, BatchNorm2d(out_chans))
+
+
+def _initialise(net: ResNeSt, zero_gamma: bool) -> None:
+    """He normal, fan-out, for convolutions (official code); norms at 1 and 0; then bn3 at 0 if `zero_gamma`.
+
+    The order matters: the official code resets the zeros to 1 afterwards, so that its option does nothing.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            # The official fan-out ignores groups: sqrt(2 / (k * k * out_channels)).
+            fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
+            nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
+    if zero_gamma:
+        for module in net.modules():
+            if isinstance(module, Bottleneck):
+                nn.init.zeros_(module.bn3.weight)

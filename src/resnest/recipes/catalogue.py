@@ -1,0 +1,83 @@
+"""The recipes that come with the house. Each docstring says what it is for, the command, and what it was seen to reach.
+
+find_recipe("imagenette")
+find_recipe("my-recipe.yaml")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from resnest.data.settings import DataSettings
+from resnest.errors import unknown
+from resnest.recipes.reading import read_recipe
+from resnest.recipes.schema import ModelSettings, OptimSettings, Recipe, TrainSettings
+
+
+def digits() -> Recipe:
+    """Handwritten digits on a CPU in a minute: what `resnest demo` runs.
+
+    resnest train digits --data digits --out runs/digits
+    """
+    return Recipe(
+        name="digits",
+        summary="handwritten digits (8 x 8 pixels) from scratch, a minute on a CPU",
+        model=ModelSettings(
+            name="resnest14",
+            spec={"planes": [16, 32, 64, 128], "stem": "small", "stem_width": 8},
+        ),
+        data=DataSettings(size=16, eval_crop=1.0, min_area=1.0, flip=False, shift=0.1),
+        optim=OptimSettings(lr=0.1, weight_decay=5e-4, warmup_epochs=1.0),
+        train=TrainSettings(epochs=6, batch_size=32),
+    )
+
+
+def imagenette() -> Recipe:
+    """Small photographs from scratch on a CPU.
+
+    resnest train imagenette --data DIR --out runs/a
+    """
+    return Recipe(
+        name="imagenette",
+        summary="photographs of 128 pixels from scratch, on a CPU",
+        model=ModelSettings(name="resnest26", spec={"planes": [32, 64, 128, 256], "stem_width": 16}),
+        data=DataSettings(size=128, eval_crop=1.0, min_area=0.35),
+        optim=OptimSettings(lr=0.1, weight_decay=5e-4, warmup_epochs=1.0),
+        train=TrainSettings(epochs=10, batch_size=32),
+    )
+
+
+def finetune() -> Recipe:
+    """A photo folder of one's own, from pretrained weights.
+
+    resnest train finetune --data DIR --out runs/flowers --set model.pretrained=resnest50.safetensors
+    """
+    return Recipe(
+        name="finetune",
+        summary="your own photographs from pretrained weights (set model.pretrained)",
+        model=ModelSettings(name="resnest50", spec={"attention_norm": "frozen"}),
+        data=DataSettings(size=224, min_area=0.35, jitter=0.2),
+        optim=OptimSettings(lr=0.02, weight_decay=1e-4, warmup_epochs=1.0),
+        train=TrainSettings(epochs=10, batch_size=32),
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "digits": digits,
+    "imagenette": imagenette,
+    "finetune": finetune,
+}
+
+
+def find_recipe(name: str) -> Recipe:
+    """A recipe by name, or from a YAML file.
+
+    Raises:
+        ResnestError: for an unknown name, with the nearest known one.
+    """
+    if name in RECIPES:
+        return RECIPES[name]()
+    if name.endswith((".yaml", ".yml")):
+        return read_recipe(Path(name))
+    raise unknown("recipe", name, RECIPES, hint="`resnest recipes` lists them; a file must end in .yaml.")

@@ -1,0 +1,128 @@
+"""Recipes from YAML and back, and single settings from the command line, checked at the edge.
+
+recipe = override(find_recipe("imagenette"), ["train.epochs=5", "optim.lr=0.2"])
+print(to_yaml(recipe))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from resnest.errors import ResnestError, unknown
+from resnest.recipes.schema import ModelSettings, Recipe
+from resnest.spec import Spec
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A recipe from a YAML file.
+
+    Raises:
+        ResnestError: no such file, not YAML, an unknown setting, a value of the wrong type.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ResnestError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ResnestError(f"{path} is not a recipe: expected settings such as 'train:', see `resnest recipes show`")
+    content.setdefault("name", path.stem)
+    return build(content, where=str(path))
+
+
+def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe with settings such as "train.epochs=5" replaced; values are read as YAML."""
+    import yaml
+
+    content = dataclasses.asdict(recipe)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ResnestError(f"--set {setting}: expected section.field=value, such as train.epochs=5")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        _place(content, key.strip().split("."), value, recipe.name)
+    changed = bool(settings) and content != dataclasses.asdict(recipe)
+    if changed:
+        content["expect"] = None  # what was measured holds for the recipe as it was
+    return build(content, where=f"recipe {recipe.name!r}")
+
+
+def build(content: dict[str, Any], *, where: str) -> Recipe:
+    """A checked recipe from nested dictionaries; every problem in one message."""
+    from pydantic import TypeAdapter, ValidationError
+
+    _check_names(content, Recipe, where)
+    adapter = TypeAdapter(Recipe)
+    try:
+        return adapter.validate_python(content)
+    except ValidationError as error:
+        raise ResnestError(f"{where}: {'; '.join(_problem(item) for item in error.errors())}") from None
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """The complete recipe as YAML that `read_recipe` takes back."""
+    import yaml
+
+    content = dataclasses.asdict(recipe)
+    return yaml.safe_dump(_plain_values(content), sort_keys=False, allow_unicode=True, width=100)
+
+
+def _place(content: dict[str, Any], keys: list[str], value: Any, recipe: str) -> None:
+    """Set content[keys[0]][keys[1]]... where every key but one of `model.spec` must exist already."""
+    node: Any = content
+    for depth, key in enumerate(keys):
+        dotted = ".".join(keys[: depth + 1])
+        known = [field.name for field in dataclasses.fields(Spec)] if keys[:depth] == ["model", "spec"] else None
+        if not isinstance(node, dict):
+            raise ResnestError(f"{'.'.join(keys[:depth])} is a single value, {dotted} does not exist")
+        if key not in (known or node):
+            prefix = "".join(f"{part}." for part in keys[:depth])
+            raise unknown(
+                f"setting of recipe {recipe!r}",
+                dotted,
+                [f"{prefix}{name}" for name in (known or node)],
+                hint=f"See `resnest recipes show {recipe}`.",
+            )
+        if depth == len(keys) - 1:
+            if isinstance(node.get(key), dict) and not isinstance(value, dict):
+                raise ResnestError(
+                    f"{dotted} is a section: set one of its fields, such as {dotted}.{next(iter(node[key]), 'radix')}"
+                )
+            node[key] = value
+        else:
+            node = node[key]
+
+
+def _check_names(content: dict[str, Any], kind: type, where: str, prefix: str = "") -> None:
+    """Refuse unknown settings, nearest name included; pydantic alone would only say that they are unexpected."""
+    hints = typing.get_type_hints(kind)
+    for key, value in content.items():
+        if key not in hints:
+            known = [f"{prefix}{name}" for name in hints]
+            raise unknown(f"setting in {where}", f"{prefix}{key}", known)
+        if dataclasses.is_dataclass(hints[key]) and isinstance(value, dict):
+            _check_names(value, typing.cast(type, hints[key]), where, f"{prefix}{key}.")
+        if kind is ModelSettings and key == "spec" and isinstance(value, dict):
+            _check_names(value, Spec, where, f"{prefix}spec.")
+
+
+def _problem(item: Any) -> str:
+    message = str(item["msg"])
+    if item["type"] == "value_error":  # ours, which names the setting itself
+        return message.removeprefix("Value error, ")
+    return f"{'.'.join(map(str, item['loc']))}: {message[0].lower()}{message[1:]} (it is {item['input']!r})"
+
+
+def _plain_values(value: Any) -> Any:
+    """Tuples as lists: YAML has no tuples."""
+    if isinstance(value, dict):
+        return {key: _plain_values(entry) for key, entry in value.items()}
+    return [_plain_values(entry) for entry in value] if isinstance(value, list | tuple) else value

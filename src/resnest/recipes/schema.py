@@ -1,0 +1,94 @@
+"""What a recipe is made of. Every field is a setting that `--set section.field=value` reaches.
+
+Recipe(name="flowers", model=ModelSettings(name="resnest50"), train=TrainSettings(epochs=10))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from resnest.data.settings import DataSettings
+from resnest.errors import ResnestError
+from resnest.spec import Spec, find_spec, override_spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """The network to train and what it starts from."""
+
+    name: str = "resnest50"  # see `resnest models`
+    spec: dict[str, Any] = field(default_factory=dict)  # fields of Spec that differ from the named network
+    pretrained: str | None = None  # a checkpoint or run to start from; its head is replaced if classes differ
+    zero_gamma: bool = True  # start residual branches at zero (paper, section 4.1)
+
+    def resolve(self) -> tuple[Spec, str]:
+        """The structure, and the network's official name ("resnest" if fields differ from the named one)."""
+        spec, name = find_spec(self.name)
+        changed = override_spec(spec, self.spec)
+        return changed, name if changed == spec else "resnest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimSettings:
+    """Optimiser and learning rate: linear warm-up, then a cosine down to zero, step by step."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.1  # at the top of the schedule, for the recipe's own batch size
+    momentum: float = 0.9  # sgd: Nesterov; adamw: beta1
+    weight_decay: float = 1e-4  # convolution and linear weights only
+    warmup_epochs: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """The loop."""
+
+    epochs: int = 10
+    batch_size: int = 64  # per device
+    label_smoothing: float = 0.1
+    mixup: float = 0.0  # alpha of the beta distribution; 0: off (arXiv 1710.09412)
+    drop_block: float = 0.0  # DropBlock rate of the last step; rises linearly from 0 (spec.drop_block_rate > 0 needed)
+    clip_norm: float | None = None  # largest gradient norm
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    seed: int = 0
+    log_every: int = 10  # steps between lines of metrics.jsonl
+    save_every: int = 200  # steps between checkpoints; one more at each epoch's end
+    eval_batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "log_every", "save_every", "eval_batch_size"):
+            if getattr(self, name) < 1:
+                raise ResnestError(f"train.{name}={getattr(self, name)} must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expect:
+    """What the recipe was measured to reach, and where; evidence lies in results/."""
+
+    top1: float  # fraction
+    within: float  # of a repetition on another machine
+    note: str  # data, hardware, time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that a training run depends on, except the data."""
+
+    name: str
+    summary: str = ""
+    task: Literal["classification"] = "classification"
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    expect: Expect | None = None
+
+    def __post_init__(self) -> None:
+        spec, _ = self.model.resolve()  # a network that cannot be built is refused here
+        if self.train.batch_size == 1 and spec.radix and spec.attention_norm == "batch":
+            raise ResnestError(
+                "train.batch_size=1 with model.spec.attention_norm='batch': the norm inside the split attention sees"
+                " one value per sample. Set train.batch_size to 2 or more, or model.spec.attention_norm to"
+                " frozen (fine-tuning) or layer (from scratch)"
+            )

@@ -1,0 +1,195 @@
+"""The report of a classification run: one HTML file that needs nothing else.
+
+    write_report(run / "report.html", ClassificationReport(title="flowers", metrics=lines, confusion=matrix, ...))
+
+It shows the best top-1 with its uncertainty, the curves, which classes are confused, the most confident mistakes as
+pictures, and the settings that led to it all.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnest.report.confusion import class_view, confusion_view
+from resnest.report.history import Evaluation, History, read_history, series, wilson
+from resnest.report.page import clip, clip_path, count, escape, facts, page, percent, section, write_atomically
+from resnest.report.plots import accuracy_plot, loss_plot, rate_plot
+
+THUMBNAIL = 160  # pixels of the longer side
+TINY = 64  # below this a picture is enlarged with visible pixels instead of blurred
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """One image that was classified wrongly."""
+
+    image: Image.Image  # RGB, any size; thumbnails are made here
+    name: str  # path relative to the data set
+    truth: str
+    predicted: str
+    score: float  # 0..1, the probability of the predicted class
+    truth_score: float  # 0..1, the probability of the true class
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationReport:
+    """The evidence of a run; the page is a function of it alone."""
+
+    title: str  # the run's name
+    metrics: Sequence[Mapping[str, Any]]  # the lines of metrics.jsonl
+    confusion: NDArray[np.int64]  # (K, K), rows = truth, columns = prediction
+    class_names: Sequence[str]
+    mistakes: Sequence[Mistake]  # the most confident wrong ones, worst first
+    facts: Mapping[str, str]  # short label -> value, in order
+    recipe: str  # the resolved recipe as YAML text
+    bad_images: int = 0  # images skipped because they could not be read
+
+    def __post_init__(self) -> None:
+        classes = len(self.class_names)
+        if self.confusion.shape != (classes, classes):
+            raise ValueError(f"confusion has the shape {self.confusion.shape}, but there are {classes} class names")
+
+    @property
+    def images(self) -> int:
+        """Number of evaluated images."""
+        return int(self.confusion.sum())
+
+    @property
+    def errors(self) -> int:
+        """Number of images that were classified wrongly."""
+        return self.images - int(self.confusion.trace())
+
+
+def write_report(path: Path, report: ClassificationReport) -> None:
+    """Write the page; an existing one is replaced in one step."""
+    history = read_history(report.metrics)
+    matrix, names = report.confusion, report.class_names
+    sections = [_curves(history)]
+    if report.images:
+        sections.append(section("Confusions", *confusion_view(matrix, names)))
+        sections.append(section("Classes", *class_view(matrix, names)))
+    sections += [_mistakes(report), _recipe(report.recipe)]
+    footer = (
+        "The interval is Wilson's for a share, at 95 %. It covers the chance in which images were evaluated,"
+        " not the chance in training, nor the choice of the best epoch."
+    )
+    write_atomically(path, page(report.title, _header(report, history), sections, footer=footer))
+
+
+def _header(report: ClassificationReport, history: History) -> str:
+    skipped = (
+        f'<p class="warning">{count(report.bad_images, "image was", "images were")} skipped'
+        " because they could not be read.</p>"
+        if report.bad_images
+        else ""
+    )
+    return f"""<header>
+<p class="eyebrow">Image classification</p>
+<h1>{clip(report.title, 200)}</h1>
+<div class="summary"><div>{_headline(report, history)}{skipped}</div>{facts(report.facts.items())}</div>
+</header>
+"""
+
+
+def _headline(report: ClassificationReport, history: History) -> str:
+    """The best top-1: as logged, or from the matrix if no evaluation was logged."""
+    images, best = report.images, history.best
+    digits = 1 if images < 1000 else 2  # one image of 1000 is 0.1 %
+    if best is None and not images:
+        return '<p class="empty">No evaluation yet.</p>'
+    of_matrix = 1 - report.errors / images if images else math.nan
+    top1 = best.top1 if best else of_matrix
+    figure, unit = percent(top1, digits).split("&nbsp;")
+    lines = [f"Top-1 accuracy{_circumstances(best, history.last_epoch)}"]
+    if images:
+        low, high = wilson(top1, images)
+        interval = f"{percent(low, digits).removesuffix('&nbsp;%')} to {percent(high, digits)}"
+        lines.append(f'<span class="faint">95 % interval {interval} on {count(images, "image")}</span>')
+    if abs(top1 - of_matrix) > 5e-4:  # more than rounding: say so rather than let the reader wonder
+        lines.append(f'<span class="faint">The matrix below is another evaluation: {percent(of_matrix, digits)}</span>')
+    return f'<p class="figure">{figure}<small>&thinsp;{unit}</small></p>' + "".join(f"<p>{line}</p>" for line in lines)
+
+
+def _circumstances(best: Evaluation | None, last_epoch: float) -> str:
+    if best is None:
+        return ""
+    text = f", epoch {best.epoch:g} of {last_epoch:g}"
+    if math.isfinite(best.top5):
+        text += f"; top-5 {percent(best.top5)}"
+    return text
+
+
+def _curves(history: History) -> str:
+    train, validation = series(history.train, "loss"), series(history.evals, "loss")
+    top1, top5 = series(history.evals, "top1"), series(history.evals, "top5")
+    main, other = '<span class="key main">', '<span class="key">'
+    accuracy_keys = f"{main}top-1, %</span>" + (f"{other}top-5, %</span>" if top5.finite else "")
+    plots = [
+        ("Loss", f"{main}validation</span>{other}training</span>", loss_plot(train, validation)),
+        ("Accuracy", accuracy_keys, accuracy_plot(top1, top5)),
+        ("Learning rate", "", rate_plot(series(history.train, "lr"))),
+    ]
+    figures = "".join(
+        f"<figure><figcaption><strong>{title}</strong> {keys}</figcaption>{svg}</figure>"
+        for title, keys, svg in plots
+        if svg
+    )
+    note = "Over epochs." + (" The dot is the best evaluation." if top1.finite else "")
+    if lost := len(train.values) + len(validation.values) - train.finite - validation.finite:
+        note += f" {count(lost, 'loss is', 'losses are')} not finite and not drawn."
+    if not figures:
+        return section("Curves", note if lost else "", '<p class="empty">Nothing to draw was logged.</p>')
+    return section("Curves", note, f'<div class="plots">{figures}</div>')
+
+
+def _mistakes(report: ClassificationReport) -> str:
+    title, images = "Worst mistakes", count(report.images, "image")
+    if not report.errors and not report.mistakes:
+        text = f"No mistakes on {images}." if report.images else "No image was evaluated."
+        return section(title, "", f'<p class="empty">{text}</p>')
+    note = f"{count(report.errors, 'mistake')} on {images}."
+    if not report.mistakes:
+        return section(title, note, '<p class="empty">No picture was kept.</p>')
+    note += (
+        f" Here are the {len(report.mistakes)} most confident. Below each picture: what it was taken for,"
+        " what it is, and the probability that the network gave to each."
+    )
+    return section(title, note, f'<div class="mistakes">{"".join(map(_mistake, report.mistakes))}</div>')
+
+
+def _mistake(mistake: Mistake) -> str:
+    kind = ' class="tiny"' if max(mistake.image.size) < TINY else ""
+    return f"""<figure>
+<img{kind} src="{_data_uri(mistake.image)}" alt="{clip(mistake.name, 200)}">
+<figcaption><div class="pair">
+<b class="cut" title="predicted {clip(mistake.predicted)}">{clip(mistake.predicted)}</b>
+<span class="shown">{percent(mistake.score)}</span>
+<span class="cut" title="truth {clip(mistake.truth)}">is {clip(mistake.truth)}</span>
+<span>{percent(mistake.truth_score)}</span>
+</div><div class="file cut" title="{clip_path(mistake.name)}"><bdi>{clip_path(mistake.name)}</bdi></div></figcaption>
+</figure>
+"""
+
+
+def _data_uri(image: Image.Image) -> str:
+    """A JPEG thumbnail inside a URI; small pictures keep their size and their full colour resolution."""
+    thumbnail = image.convert("RGB")
+    thumbnail.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    thumbnail.save(buffer, "JPEG", quality=85, optimize=True, subsampling=0 if max(image.size) < TINY else 2)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _recipe(recipe: str) -> str:
+    body = f"<details><summary>Show the recipe</summary><pre><code>{escape(recipe)}</code></pre></details>"
+    return section("Recipe", "The complete settings of this run.", body)

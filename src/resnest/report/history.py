@@ -1,0 +1,113 @@
+"""What metrics.jsonl says, as series to plot and the one figure to print.
+
+    history = read_history(lines)
+    history.best                      # Evaluation(epoch=12.0, top1=0.974, ...), or None
+
+A resumed run writes some steps twice: the later line wins. A value that is missing or not a number is NaN here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One curve: values over epochs, in the order of the steps."""
+
+    epochs: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    @property
+    def finite(self) -> int:
+        """How many of the values can be drawn."""
+        return int(np.isfinite(self.values).sum())
+
+    def scaled(self, factor: float) -> Series:
+        """The same curve in another unit."""
+        return Series(epochs=self.epochs, values=self.values * factor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One evaluation, fractions 0..1; NaN stands for what was not recorded."""
+
+    epoch: float
+    top1: float
+    top5: float
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """The lines of a run, one per step and kind."""
+
+    train: Sequence[Mapping[str, Any]]
+    evals: Sequence[Mapping[str, Any]]
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The evaluation with the highest top-1; of equal ones the earliest."""
+        known = [line for line in self.evals if math.isfinite(number(line, "top1"))]
+        if not known:
+            return None
+        line = max(known, key=lambda line: number(line, "top1"))
+        return Evaluation(
+            epoch=number(line, "epoch"),
+            top1=number(line, "top1"),
+            top5=number(line, "top5"),
+            loss=number(line, "loss"),
+        )
+
+    @property
+    def last_epoch(self) -> float:
+        """The epoch of the latest evaluation, NaN without one."""
+        return number(self.evals[-1], "epoch") if self.evals else math.nan
+
+
+def read_history(metrics: Iterable[Mapping[str, Any]]) -> History:
+    """Sort the lines by kind and step; lines without a step or an epoch are left out."""
+    kinds: dict[str, dict[float, Mapping[str, Any]]] = {"train": {}, "eval": {}}
+    for line in metrics:
+        step, epoch = number(line, "step"), number(line, "epoch")
+        if line.get("kind") in kinds and math.isfinite(step) and math.isfinite(epoch):
+            kinds[line["kind"]][step] = line
+    train, evals = ([lines[step] for step in sorted(lines)] for lines in kinds.values())
+    return History(train=train, evals=evals)
+
+
+def series(lines: Sequence[Mapping[str, Any]], key: str) -> Series:
+    """The curve of one key; empty if no line has it."""
+    having = [line for line in lines if key in line]
+    return Series(
+        epochs=np.array([number(line, "epoch") for line in having], dtype=np.float64),
+        values=np.array([number(line, key) for line in having], dtype=np.float64),
+    )
+
+
+def number(line: Mapping[str, Any], key: str) -> float:
+    """A value as a float. JSON writers disagree about NaN: null, the bare word and its string all occur."""
+    try:
+        return float(line.get(key, math.nan))
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def wilson(share: float, total: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a share observed on `total` images (Wilson, JASA 22, 1927).
+
+    Unlike the textbook interval it stays inside 0..1 and has a width at 0 and at 1.
+    """
+    centre = share + Z95**2 / (2 * total)
+    spread = Z95 * math.sqrt(share * (1 - share) / total + Z95**2 / (4 * total**2))
+    scale = 1 + Z95**2 / total
+    low, high = (centre - spread) / scale, (centre + spread) / scale
+    return (0.0 if share == 0 else low), (1.0 if share == 1 else high)  # exact there, where rounding would show

@@ -1,0 +1,1 @@
+"""Predicting without torch: decoding, preprocessing, results, drawing, the model card."""

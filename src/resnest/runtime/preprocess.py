@@ -1,0 +1,55 @@
+"""From an image to the network's input: centre crop, resize, normalise (facts, section 2.3).
+
+    Preprocess(size=224)(image).shape        # (3, 224, 224), float32
+
+Pixels come from Pillow everywhere, so evaluating, predicting, serving and exporting agree bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Interpolation = Literal["bilinear", "bicubic"]
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """The evaluation transform of one set of weights; it travels with them in `config.json`."""
+
+    size: int = 224  # pixels, square
+    crop: float | None = None  # share of the short side that is kept; None: size / (size + 32), as published
+    interpolation: Interpolation = "bilinear"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @property
+    def crop_share(self) -> float:
+        return self.crop if self.crop is not None else self.size / (self.size + 32)
+
+    def __call__(self, image: Image.Image) -> NDArray[np.float32]:
+        """RGB image -> (3, size, size)."""
+        return self.normalise(np.asarray(self.pixels(image)))
+
+    def pixels(self, image: Image.Image) -> Image.Image:
+        """The square that the network sees, before normalising."""
+        width, height = image.size
+        side = self.crop_share * min(width, height)
+        left, top = round((width - side) / 2), round((height - side) / 2)
+        square = image.crop((left, top, round(left + side), round(top + side)))
+        return square.resize((self.size, self.size), RESAMPLING[self.interpolation])
+
+    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(..., H, W, 3) uint8 -> (..., 3, H, W) float32."""
+        scale = 1 / (255 * np.asarray(self.std, np.float32))
+        shift = np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)
+        scaled = pixels.astype(np.float32) * scale.astype(np.float32) - shift
+        return np.ascontiguousarray(np.moveaxis(scaled, -1, -3))

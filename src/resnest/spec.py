@@ -1,0 +1,179 @@
+"""What a ResNeSt is made of (Zhang et al., arXiv 2004.08955, section 3 and table 3), and the published ones.
+
+    Spec(radix=4, cardinality=2, width=40)      # "4s2x40d" in the paper's notation
+    find_spec("resnest101e.in1k")               # -> (Spec(depths=(3, 4, 23, 3), stem_width=64), "resnest101")
+
+Nothing here imports torch: the command line lists networks without it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from resnest.errors import ResnestError, unknown
+
+EXPANSION = 4  # a bottleneck puts out 4 x planes channels (He et al., arXiv 1512.03385, table 1)
+
+Stem = Literal["deep", "conv7", "small"]
+AttentionNorm = Literal["batch", "frozen", "layer"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """The structure of a network; the defaults are ResNeSt-50.
+
+    Class count, input channels and output stride are arguments of `create_model`, not structure.
+
+    Raises:
+        ResnestError: if the combination cannot be built; the message has the numbers.
+    """
+
+    depths: tuple[int, ...] = (3, 4, 6, 3)  # blocks per stage
+    planes: tuple[int, ...] = (64, 128, 256, 512)  # nominal width per stage; a stage puts out 4 x planes
+    radix: int = 2  # R: splits per cardinal group; 0 = plain 3x3 convolution, 1 = squeeze-and-excitation like
+    cardinality: int = 1  # K: cardinal groups
+    width: int = 64  # width of one cardinal group at 64 planes: the 64 of "2s1x64d"
+    stem: Stem = "deep"  # three 3x3 (ResNet-C), one 7x7, or one 3x3 of stride 1 without pooling (tiny images)
+    stem_width: int = 32  # deep stem: w, w, 2w channels; the others: 2w
+    avd: bool = True  # average-pool downsampling in the 3x3 position
+    avd_first: bool = False  # before the 3x3 (the "fast" networks) or after it
+    attention_norm: AttentionNorm = "batch"  # norm between fc1 and fc2; it sees one value per sample
+    drop_rate: float = 0.0  # dropout before the classifier
+    drop_path_rate: float = 0.0  # stochastic depth of the last block, linear from 0 at the first
+    drop_block_rate: float = 0.0  # DropBlock in stages 3 and 4
+
+    def __post_init__(self) -> None:
+        for name in ("depths", "planes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._check_ranges()
+        for planes in self.planes:
+            self._check_groups(planes)
+
+    def group_width(self, planes: int) -> int:
+        """C: channels of the 3x3 convolution, `int(planes * width / 64) * cardinality` (official resnet.py)."""
+        return int(planes * self.width / 64) * self.cardinality
+
+    def _check_ranges(self) -> None:
+        def require(met: bool, message: str) -> None:
+            if not met:
+                raise ResnestError(f"this network cannot be built: {message}")
+
+        for name in ("depths", "planes"):
+            value = getattr(self, name)
+            require(len(value) == 4, f"{name}={value} has {len(value)} stages, a ResNeSt has 4")
+            require(min(value) >= 1, f"{name}={value} must be 1 or more in each stage")
+        for name in ("cardinality", "width", "stem_width"):
+            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be 1 or more")
+        require(self.radix >= 0, f"radix={self.radix} must be 0 or more")
+        for name in ("drop_rate", "drop_path_rate", "drop_block_rate"):
+            require(0 <= getattr(self, name) < 1, f"{name}={getattr(self, name)} must lie in [0, 1)")
+        for name, choices in (("stem", ("deep", "conv7", "small")), ("attention_norm", ("batch", "frozen", "layer"))):
+            if getattr(self, name) not in choices:
+                raise unknown(name, str(getattr(self, name)), choices)
+
+    def _check_groups(self, planes: int) -> None:
+        channels, groups = self.group_width(planes), self.cardinality * max(self.radix, 1)
+        where = f"this network cannot be built: at planes={planes}, width={self.width}, cardinality={self.cardinality}"
+        if channels < 1:
+            raise ResnestError(f"{where} the 3x3 convolution has {channels} channels")
+        if channels % groups:
+            raise ResnestError(
+                f"{where}, radix={self.radix} the 3x3 convolution has {channels} channels,"
+                f" which {groups} groups (cardinality x radix) do not divide"
+            )
+        if self.radix and (inner := attention_width(channels, self.radix)) % self.cardinality:
+            raise ResnestError(
+                f"{where}, radix={self.radix} the attention has {inner} channels,"
+                f" which {self.cardinality} cardinal groups do not divide"
+            )
+
+
+def attention_width(channels: int, radix: int) -> int:
+    """I: channels between fc1 and fc2. Reduction 4, at least 32: official splat.py; checkpoints depend on it."""
+    return max(channels * radix // 4, 32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A published network: its structure and what was reported for it (facts, section 1.6)."""
+
+    spec: Spec
+    crop: int  # evaluation crop, pixels
+    top1: float  # ImageNet-1k, percent: the official PyTorch column; resnest14 and 26: GluonCV
+    timm: str = ""  # timm's name for the same network
+
+
+def _fast(radix: int, cardinality: int, width: int) -> Spec:
+    """A network of the radix and cardinality ablation (paper, table 2): pooling before the 3x3."""
+    return Spec(radix=radix, cardinality=cardinality, width=width, avd_first=True)
+
+
+PUBLISHED: dict[str, Published] = {
+    "resnest14": Published(spec=Spec(depths=(1, 1, 1, 1)), crop=224, top1=75.75, timm="resnest14d"),
+    "resnest26": Published(spec=Spec(depths=(2, 2, 2, 2)), crop=224, top1=78.68, timm="resnest26d"),
+    "resnest50": Published(spec=Spec(), crop=224, top1=81.03, timm="resnest50d"),
+    "resnest101": Published(spec=Spec(depths=(3, 4, 23, 3), stem_width=64), crop=256, top1=82.83, timm="resnest101e"),
+    "resnest200": Published(
+        spec=Spec(depths=(3, 24, 36, 3), stem_width=64, drop_rate=0.2), crop=320, top1=83.84, timm="resnest200e"
+    ),
+    "resnest269": Published(
+        spec=Spec(depths=(3, 30, 48, 8), stem_width=64, drop_rate=0.2), crop=416, top1=84.54, timm="resnest269e"
+    ),
+    "resnest50_fast_1s1x64d": Published(spec=_fast(1, 1, 64), crop=224, top1=80.33),
+    "resnest50_fast_2s1x64d": Published(spec=_fast(2, 1, 64), crop=224, top1=80.53),
+    "resnest50_fast_4s1x64d": Published(spec=_fast(4, 1, 64), crop=224, top1=80.76),
+    "resnest50_fast_1s2x40d": Published(spec=_fast(1, 2, 40), crop=224, top1=80.59),
+    "resnest50_fast_2s2x40d": Published(spec=_fast(2, 2, 40), crop=224, top1=80.61),
+    "resnest50_fast_4s2x40d": Published(spec=_fast(4, 2, 40), crop=224, top1=81.14, timm="resnest50d_4s2x40d"),
+    "resnest50_fast_1s4x24d": Published(spec=_fast(1, 4, 24), crop=224, top1=80.99, timm="resnest50d_1s4x24d"),
+}
+
+# The baseline of every comparison: ResNet-D (He et al., arXiv 1812.01187), timm's resnet50d and resnet101d.
+BASELINES: dict[str, Spec] = {
+    "resnet50d": Spec(radix=0, avd=False),
+    "resnet101d": Spec(radix=0, avd=False, depths=(3, 4, 23, 3)),
+}
+
+ALIASES: dict[str, str] = {net.timm: name for name, net in PUBLISHED.items() if net.timm}
+
+
+def find_spec(name: str) -> tuple[Spec, str]:
+    """The structure that a name stands for, and the official name: `resnest50d.in1k` -> (Spec(), "resnest50").
+
+    A tag behind the dot names a row of weights, not another network.
+
+    Raises:
+        ResnestError: for an unknown name, with the nearest known one.
+    """
+    base = name.split(".", 1)[0]
+    official = ALIASES.get(base, base)
+    if official in PUBLISHED:
+        return PUBLISHED[official].spec, official
+    if official in BASELINES:
+        return BASELINES[official], official
+    known = [*PUBLISHED, *ALIASES, *BASELINES]
+    raise unknown("model", name, known, hint="`resnest models` lists them all.")
+
+
+def list_models() -> list[str]:
+    """Official names of the published networks, then the ResNet-D baselines.
+
+    >>> list_models()[:3]
+    ['resnest14', 'resnest26', 'resnest50']
+    """
+    return [*PUBLISHED, *BASELINES]
+
+
+def override_spec(spec: Spec, overrides: dict[str, Any]) -> Spec:
+    """`spec` with some fields replaced.
+
+    Raises:
+        ResnestError: for a field that does not exist, with the nearest that does.
+    """
+    fields = [field.name for field in dataclasses.fields(Spec)]
+    for key in overrides:
+        if key not in fields:
+            raise unknown("field of Spec", key, fields)
+    return dataclasses.replace(spec, **overrides)

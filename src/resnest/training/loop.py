@@ -1,0 +1,240 @@
+"""The training loop: one step, one epoch, evaluation, checkpoints. Read it from `Loop.run_to_end` down.
+
+Everything random in step s is f(seed, s), so a resumed run repeats what an uninterrupted one would have done.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from resnest.data.loading import Batch, seeded, training_batches
+from resnest.data.sources import Splits
+from resnest.errors import NumericalStop, Preempted, ResnestError
+from resnest.inference.evaluation import Evaluation, check_bad_share, evaluate_network
+from resnest.network.regularize import set_drop_block
+from resnest.tasks import ClassificationTask
+from resnest.training.optim import build_optimizer, lr_at, set_lr
+from resnest.training.progress import Plain, Progress, clock, progress
+from resnest.training.run import RunDirectory
+from resnest.training.stopping import StopRequests
+
+NON_FINITE_IN_A_ROW = 5  # then the run stops (promise P6)
+INIT, STEP, MIX = 0, 1, 2  # first word of a seed: what it is for
+
+
+class Loop:
+    """Trains one task on one data set into one run directory."""
+
+    def __init__(
+        self, task: ClassificationTask, splits: Splits, run: RunDirectory, device: torch.device, *, quiet: bool
+    ) -> None:
+        self.task, self.splits, self.run, self.quiet = task, splits, run, quiet
+        self.settings = task.recipe.train
+        self.fabric = Fabric(accelerator=device.type, devices=1, precision=self.settings.precision)
+        with seeded(self.settings.seed, INIT):
+            net = task.build()
+        self.loaded = task.load_pretrained(net)
+        net = net.to(memory_format=torch.channels_last)
+        self.net, self.optimizer = self.fabric.setup(net, build_optimizer(net, task.recipe.optim))
+        self.per_epoch = max(len(splits.train) // self.settings.batch_size, 1)
+        self.total = self.per_epoch * self.settings.epochs
+        if len(splits.train) < 2:
+            raise ResnestError(f"{splits.where} has {len(splits.train)} training image: two or more are needed")
+        self.step = 0
+        self.best = -math.inf
+        self.best_figures: dict[str, float] = {}
+        self.seconds = 0.0  # of training, over all sessions of the run
+        self.non_finite = 0
+        self.bad_keys: set[tuple[str, str]] = set()
+
+    # --- the whole run ---
+
+    def run_to_end(self) -> Evaluation:
+        """Train what is left, then evaluate the best weights once more for the report."""
+        began = time.monotonic() - self.seconds
+        with StopRequests() as stop, progress(self.total, start=self.step, quiet=self.quiet) as show:
+            if self.loaded is not None and self.step == 0:
+                show.say(f"start: {self.task.recipe.model.pretrained}, {self.loaded}")
+            while self.step < self.total:
+                self._train_epoch(show, stop, began)
+                self._evaluate_epoch(show, began)
+                self._save()
+                self._leave_if_asked(stop)
+        return self._evaluate_best()
+
+    def _train_epoch(self, show: Progress, stop: StopRequests, began: float) -> None:
+        """The rest of the current epoch."""
+        epoch, skip = divmod(self.step, self.per_epoch)
+        batches = training_batches(
+            self.splits.train,
+            self.task.recipe.data,
+            batch_size=self.settings.batch_size,
+            seed=self.settings.seed,
+            epoch=epoch,
+            epochs=self.settings.epochs,
+            skip=skip,
+        )
+        losses: list[float] = []
+        images, since = 0, time.monotonic()
+        for batch in batches:
+            self._note_bad(batch, "train", len(self.splits.train))
+            lr, loss = self._train_step(batch)
+            losses.append(loss)
+            images += len(batch.labels)
+            self.step += 1
+            self.seconds = time.monotonic() - began
+            speed = images / (time.monotonic() - since)
+            show.step(step=self.step, epoch=self.step / self.per_epoch, loss=loss, speed=speed)
+            if self.step % self.settings.log_every == 0:
+                self._log("train", loss=_mean(losses), lr=lr, images_per_second=round(speed, 1))
+                losses, images, since = [], 0, time.monotonic()
+            if self.step % self.settings.save_every == 0 or stop.requested:
+                self._save()
+                self._leave_if_asked(stop)
+
+    # --- one step ---
+
+    def _train_step(self, batch: Batch) -> tuple[float, float]:
+        """Learning rate and loss of one step; a loss that is not finite is counted and changes nothing."""
+        lr = lr_at(self.step, self.task.recipe.optim, total=self.total, per_epoch=self.per_epoch)
+        set_lr(self.optimizer, lr)
+        if self.task.spec.drop_block_rate:
+            set_drop_block(self.net, self.settings.drop_block * self.step / self.total)
+        if len(batch.labels) < 2:
+            return lr, math.nan  # nearly all of this batch was unusable; `bad_images.jsonl` has it
+        seed = (self.settings.seed, STEP, self.step)
+        with seeded(*seed):
+            if self.fabric.device.type == "cuda":
+                torch.cuda.manual_seed(hash(seed) & 0xFFFFFFFF)
+            images, labels = self.fabric.to_device((batch.images, batch.labels))
+            mix = self.task.draw_mix((self.settings.seed, MIX, self.step))
+            loss = self.task.loss(self.net, images, labels, mix=mix)
+        value = float(loss.detach())
+        if self._is_finite(value):
+            self.fabric.backward(loss)
+            if self.settings.clip_norm is not None:
+                self.fabric.clip_gradients(self.net, self.optimizer, max_norm=self.settings.clip_norm)
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        return lr, value
+
+    def _is_finite(self, loss: float) -> bool:
+        self.non_finite = 0 if math.isfinite(loss) else self.non_finite + 1
+        if self.non_finite >= NON_FINITE_IN_A_ROW:
+            raise NumericalStop(
+                f"the loss was not finite {NON_FINITE_IN_A_ROW} steps in a row, the last one step {self.step}:"
+                " lower optim.lr, lengthen optim.warmup_epochs, or set train.clip_norm=1"
+            )
+        return self.non_finite == 0
+
+    # --- evaluation ---
+
+    def _evaluate_epoch(self, show: Progress, began: float) -> None:
+        result = self._evaluate()
+        self.seconds = time.monotonic() - began
+        self._log("eval", **result.figures)
+        for key, reason in result.bad:
+            self._record_bad(key, reason, "val")
+        monitored = result.figures[self.task.monitor]
+        mark = ""
+        if monitored > self.best:
+            self.best, self.best_figures = monitored, result.figures
+            self.run.save_weights(self.net.module.state_dict(), self.task.card(result.figures))
+            mark = "  best so far"
+        epoch = self.step // self.per_epoch
+        show.say(
+            f"epoch {epoch}/{self.settings.epochs}  top-1 {monitored:.2%}  loss {result.figures['loss']:.3f}"
+            f"  {clock(self.seconds)}{mark}"
+        )
+
+    def _evaluate(self) -> Evaluation:
+        return evaluate_network(
+            self.net.module,
+            self.splits.val,
+            self.task.recipe.data.preprocess,
+            device=self.fabric.device,
+            batch_size=self.settings.eval_batch_size,
+            workers=self.task.recipe.data.workers,
+        )
+
+    def _evaluate_best(self) -> Evaluation:
+        from resnest.checkpoints import load_weights, read_weights
+
+        if self.run.path.joinpath("model.safetensors").exists():
+            load_weights(self.net.module, read_weights(self.run.path))
+        return self._evaluate()
+
+    # --- keeping and restoring ---
+
+    def _save(self) -> None:
+        self.run.save_checkpoint(
+            {
+                "recipe": _plain(asdict(self.task.recipe)),
+                "class_names": list(self.task.class_names),
+                "step": self.step,
+                "model": self.net.module.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "best": self.best,
+                "best_figures": self.best_figures,
+                "seconds": self.seconds,
+            }
+        )
+
+    def restore(self) -> None:
+        """Go back to the newest good checkpoint."""
+        content, warnings = self.run.load_checkpoint()
+        for warning in warnings:
+            self.say(f"warning: {warning}")
+        self.net.module.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.step, self.best, self.seconds = content["step"], content["best"], content["seconds"]
+        self.best_figures = content["best_figures"]
+        self.run.forget_after(self.step)
+        self.bad_keys = {(line["split"], line["image"]) for line in self.run.read_lines(self.run.bad_images)}
+        self.say(f"resumed at step {self.step} of {self.total}")
+
+    def _leave_if_asked(self, stop: StopRequests) -> None:
+        if stop.requested and self.step < self.total:
+            raise Preempted(
+                f"stopped at step {self.step} of {self.total}, everything is saved;"
+                f" go on with: resnest train --resume {self.run.path}"
+            )
+
+    # --- telling ---
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            Plain(self.total, self.step).say(text)
+
+    def _log(self, kind: str, **values: Any) -> None:
+        place = {"kind": kind, "step": self.step, "epoch": round(self.step / self.per_epoch, 4)}
+        self.run.append(self.run.metrics, {**place, **values, "seconds": round(self.seconds, 2)})
+
+    def _note_bad(self, batch: Batch, split: str, total: int) -> None:
+        for _, key, reason in batch.bad:
+            self._record_bad(key, reason, split)
+            check_bad_share(sum(part == split for part, _ in self.bad_keys), total, (key, reason))
+
+    def _record_bad(self, key: str, reason: str, split: str) -> None:
+        if (split, key) not in self.bad_keys:
+            self.bad_keys.add((split, key))
+            self.run.append(self.run.bad_images, {"image": key, "split": split, "reason": reason})
+
+
+def _mean(values: list[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else math.nan
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists: what `torch.load(weights_only=True)` and pydantic both take."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

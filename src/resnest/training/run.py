@@ -1,0 +1,167 @@
+"""The run directory: what a training run leaves behind, written so that a crash loses nothing.
+
+runs/a/recipe.yaml        complete settings            runs/a/model.safetensors   best weights
+runs/a/run.json           data, versions, classes      runs/a/config.json         how to use them
+runs/a/metrics.jsonl      one line a log step          runs/a/report.html         curves, mistakes
+runs/a/checkpoints/       to resume from               runs/a/bad_images.jsonl    unusable files
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnest.checkpoints.reading import read_torch_file
+from resnest.errors import NoValidCheckpoint, ResnestError
+from resnest.runtime.card import FILE_NAME, WEIGHTS_NAME, ModelCard
+
+KEPT = 2  # checkpoints: should the newest turn out damaged, there is one before it
+FILES = ("recipe.yaml", "run.json", "metrics.jsonl", "bad_images.jsonl", WEIGHTS_NAME, FILE_NAME, "report.html")
+
+
+class RunDirectory:
+    """Files of one run. Everything but the two growing .jsonl files is replaced whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.metrics = path / "metrics.jsonl"
+        self.bad_images = path / "bad_images.jsonl"
+
+    def create(self, *, overwrite: bool = False) -> None:
+        """Make the directory; what another run left in it goes only if `overwrite`.
+
+        Raises:
+            ResnestError: it holds a run already, or cannot be written.
+        """
+        held = [name for name in FILES if (self.path / name).exists()]
+        if self.checkpoints.exists():
+            held.append("checkpoints/")
+        if held and not overwrite:
+            raise ResnestError(
+                f"{self.path} already holds a run ({', '.join(held)}): choose another --out, go on with it by"
+                f" `resnest train --resume {self.path}`, or replace it with --overwrite"
+            )
+        try:
+            for name in held:
+                target = self.path / name
+                shutil.rmtree(target) if target.is_dir() else target.unlink()
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResnestError(f"{self.path} cannot be written: {error.strerror or error}") from None
+
+    def write_text(self, name: str, text: str) -> None:
+        with self.replacing(self.path / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def append(self, path: Path, line: dict[str, Any]) -> None:
+        with explained(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def read_lines(self, path: Path) -> list[dict[str, Any]]:
+        """The whole lines of a .jsonl file; one cut off by a crash is left out."""
+        if not path.exists():
+            return []
+        lines = []
+        for text in path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except json.JSONDecodeError:
+                continue
+        return lines
+
+    def forget_after(self, step: int) -> None:
+        """Drop metric lines of steps that a resumed run is about to repeat."""
+        kept = [line for line in self.read_lines(self.metrics) if line["step"] <= step]
+        self.write_text("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+    def save_weights(self, state: dict[str, Tensor], card: ModelCard) -> None:
+        """The best weights so far, with their card."""
+        from safetensors.torch import save_file
+
+        plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+        with self.replacing(self.path / WEIGHTS_NAME) as temporary:
+            save_file(plain, temporary, metadata={"format": "pt"})
+        self.write_text(FILE_NAME, card.to_json())
+
+    def save_checkpoint(self, content: dict[str, Any]) -> None:
+        """Everything needed to resume; older ones go once the new one lies safe."""
+        target = self.checkpoints / f"step-{content['step']:08d}.pt"
+        with self.replacing(target) as temporary:
+            torch.save(content, temporary)
+        for old in self._all()[KEPT:]:
+            old.unlink(missing_ok=True)
+
+    def load_checkpoint(self) -> tuple[dict[str, Any], list[str]]:
+        """The newest checkpoint that can be read, and a warning for each newer one that cannot.
+
+        Raises:
+            NoValidCheckpoint: there is none.
+        """
+        warnings: list[str] = []
+        for path in self._all():
+            try:
+                return read_torch_file(path), warnings
+            except ResnestError as error:
+                warnings.append(f"{error}; going back to an older checkpoint")
+        found = f"{len(warnings)} damaged ones" if warnings else "none"
+        raise NoValidCheckpoint(f"{self.checkpoints} has no usable checkpoint ({found}): the run must start anew")
+
+    def _all(self) -> list[Path]:
+        """Checkpoints, newest first."""
+        return sorted(self.checkpoints.glob("step-*.pt"), reverse=True)
+
+    @contextmanager
+    def replacing(self, target: Path) -> Iterator[Path]:
+        """A temporary file beside `target` that takes its place once it is on disk (promise P1)."""
+        temporary = target.with_name(f".{target.name}.tmp")
+        with explained(target):
+            try:
+                yield temporary
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+                temporary.replace(target)
+                _sync_directory(target.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(target: Path) -> Iterator[None]:
+    """Turns a write that failed into one clear line."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error) or _is_full(target.parent):
+            raise ResnestError(
+                f"the disk is full: {target} could not be written; what was saved before is intact."
+                f" Free some space, then go on with `resnest train --resume`"
+            ) from error
+        if isinstance(error, OSError):
+            raise ResnestError(f"{target} cannot be written: {error.strerror or error}") from error
+        raise
+
+
+def _is_full(folder: Path) -> bool:
+    """torch.save and safetensors report a full disk in words of their own."""
+    try:
+        return shutil.disk_usage(folder).free < 2**20
+    except OSError:
+        return False
+
+
+def _sync_directory(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,123 @@
+"""Training from beginning to end: settings, data, loop, evaluation, weights, report.
+
+result = train("imagenette", data="imagenette128", out="runs/a", settings=["train.epochs=5"])
+result.figures["top1"]
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import resnest
+from resnest.data.sources import Splits, open_dataset
+from resnest.errors import ResnestError
+from resnest.inference.evaluation import Evaluation
+from resnest.inference.opening import choose_device
+from resnest.recipes import Recipe, find_recipe, override, read_recipe, to_yaml
+from resnest.tasks import ClassificationTask
+from resnest.training.loop import Loop
+from resnest.training.run import RunDirectory
+from resnest.training.summary import write_run_report
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run reached; figures are fractions, of the best weights."""
+
+    out: Path
+    figures: dict[str, float]
+    evaluation: Evaluation
+    seconds: float
+
+
+def train(
+    recipe: str | Recipe,
+    *,
+    data: str | Path,
+    out: str | Path,
+    settings: Sequence[str] = (),
+    device: str = "auto",
+    overwrite: bool = False,
+    quiet: bool = True,
+) -> Result:
+    """Train a recipe on a data set and leave a run directory.
+
+    Args:
+        recipe: a name, a .yaml file, or a `Recipe`.
+        settings: changes such as "train.epochs=5".
+        quiet: no progress on standard error.
+
+    Raises:
+        ResnestError: a mistake in settings or data; `out` holds a run already; the disk is full.
+        Preempted: stopped by a signal; `resume` goes on.
+        NumericalStop: the loss stopped being finite.
+    """
+    chosen = override(recipe if isinstance(recipe, Recipe) else find_recipe(recipe), settings)
+    splits = open_dataset(data, format=chosen.data.format, val_share=chosen.data.val_share, seed=chosen.train.seed)
+    place = choose_device(device)
+    run = RunDirectory(Path(out))
+    task = ClassificationTask(chosen, splits.train.class_names)
+    loop = Loop(task, splits, run, place, quiet=quiet)  # what cannot be built fails before a file is written
+    run.create(overwrite=overwrite)
+    run.write_text("recipe.yaml", to_yaml(chosen))
+    run.write_text("run.json", json.dumps(_account(data, splits, place), indent=2) + "\n")
+    loop.say(f"data: {splits.describe()}")
+    return _finish(loop)
+
+
+def resume(out: str | Path, *, data: str | Path | None = None, device: str = "auto", quiet: bool = True) -> Result:
+    """Go on with a stopped run from its newest good checkpoint.
+
+    Args:
+        data: where the data set is now, if it has moved.
+
+    Raises:
+        NoValidCheckpoint: nothing to go on from.
+        ResnestError: not a run, or the data has other classes now.
+    """
+    run = RunDirectory(Path(out))
+    try:
+        account = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        raise ResnestError(f"{out} is not a run that can be resumed: it has no readable run.json") from None
+    recipe = read_recipe(run.path / "recipe.yaml")
+    splits = open_dataset(
+        data or account["data"], format=recipe.data.format, val_share=recipe.data.val_share, seed=recipe.train.seed
+    )
+    if list(splits.train.class_names) != account["class_names"] or len(splits.train) != account["train_images"]:
+        raise ResnestError(
+            f"{splits.where} is not the data that {out} was trained on: {len(splits.train)} training images of"
+            f" {len(splits.train.class_names)} classes, then {account['train_images']} of {len(account['class_names'])}"
+        )
+    loop = Loop(ClassificationTask(recipe, splits.train.class_names), splits, run, choose_device(device), quiet=quiet)
+    loop.restore()
+    return _finish(loop)
+
+
+def _finish(loop: Loop) -> Result:
+    evaluation = loop.run_to_end()
+    write_run_report(loop.run, loop.task, loop.splits, evaluation, loop.seconds)
+    return Result(loop.run.path, loop.best_figures, evaluation, loop.seconds)
+
+
+def _account(data: str | Path, splits: Splits, device: torch.device) -> dict[str, Any]:
+    """Where a run comes from: enough to resume it and to know what its figures rest on."""
+    return {
+        "data": str(Path(data).resolve()) if Path(data).exists() else str(data),
+        "format": splits.format,
+        "train_images": len(splits.train),
+        "val_images": len(splits.val),
+        "class_names": list(splits.train.class_names),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+        "versions": {"resnest": resnest.__version__, "torch": torch.__version__, "python": platform.python_version()},
+    }

@@ -1,0 +1,88 @@
+"""What tests share: a tiny set of real photographs-like files, the command line in this process, the shared data."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from resnest.data.sources import open_dataset
+
+# What trains in seconds: P1..P15's "pico" network.
+PICO = [
+    "model.name=resnest14",
+    "model.spec={planes: [8, 16, 32, 64], stem: small, stem_width: 4}",
+    "data.size=16",
+    "data.workers=0",
+    "train.epochs=2",
+    "train.batch_size=8",
+    "train.log_every=1",
+    "optim.warmup_epochs=0.5",
+]
+
+
+def pico(*more: str) -> list[str]:
+    """Settings of a run that takes seconds, as `--set` takes them."""
+    return [*PICO, *more]
+
+
+@dataclass
+class Outcome:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """`resnest ...` in this process, through the program's own entry point."""
+    from resnest.cli.app import main
+
+    def run(*arguments: str | Path) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["resnest", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def digit_images() -> list[tuple[str, Image.Image]]:
+    """The first hundred handwritten digits: (class, RGB image of 8 x 8)."""
+    train = open_dataset("digits").train
+    return [(train.class_names[train.labels[index]], train.decode(index)) for index in range(100)]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, digit_images: list[tuple[str, Image.Image]]) -> Path:
+    """A folder of class folders, four classes of ten or so JPEG files, enlarged to 40 x 32."""
+    folder = tmp_path / "photos"
+    for index, (label, image) in enumerate(digit_images):
+        if label in "0123":
+            target = folder / f"digit-{label}" / f"{index:03d}.jpg"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            image.resize((40, 32)).save(target, quality=92)
+    return folder
+
+
+def shared_data() -> Path:
+    """Where the shared data sets lie: $RESNEST_DATA, or beside the checkout."""
+    return Path(os.environ.get("RESNEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("data") and not shared_data().is_dir():
+        pytest.skip(f"needs the shared data sets, which are not at {shared_data()}")

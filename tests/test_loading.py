@@ -1,0 +1,93 @@
+"""Batches (P2, P11): order and augmentation depend on the seed alone, unusable files are left out and named."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from resnest.data.loading import epoch_batches, evaluation_batches, seeded, training_batches
+from resnest.data.settings import DataSettings
+from resnest.data.sources import open_dataset
+from resnest.runtime.preprocess import Preprocess
+
+VARIED = DataSettings(size=16, augment="trivial", jitter=0.3, shift=0.1)
+
+
+def _hashes(photos: Path, *, workers: int, epoch: int = 0, seed: int = 0, skip: int = 0) -> list[str]:
+    samples = open_dataset(photos).train
+    settings = DataSettings(size=16, augment="trivial", jitter=0.3, shift=0.1, workers=workers)
+    batches = training_batches(samples, settings, batch_size=8, seed=seed, epoch=epoch, epochs=2, skip=skip)
+    return [
+        hashlib.sha256(batch.images.numpy().tobytes() + batch.labels.numpy().tobytes()).hexdigest() for batch in batches
+    ]
+
+
+def test_workers_change_nothing(photos: Path) -> None:
+    alone = _hashes(photos, workers=0)
+    assert alone == _hashes(photos, workers=2)
+    assert len(alone) == 4
+
+
+def test_epochs_and_seeds_differ(photos: Path) -> None:
+    runs = [_hashes(photos, workers=0, epoch=epoch, seed=seed) for epoch, seed in ((0, 0), (1, 0), (0, 1))]
+    assert len({tuple(run) for run in runs}) == 3
+
+
+def test_skipping_gives_the_rest(photos: Path) -> None:
+    assert _hashes(photos, workers=0, skip=2) == _hashes(photos, workers=0)[2:]
+
+
+def test_ranks_share_a_batch(photos: Path) -> None:
+    samples = open_dataset(photos).train
+    together = next(training_batches(samples, VARIED, batch_size=8, seed=0, epoch=0, epochs=1))
+    parts = [
+        next(training_batches(samples, VARIED, batch_size=4, seed=0, epoch=0, epochs=1, rank=rank, world_size=2))
+        for rank in (0, 1)
+    ]
+    assert sorted(torch.cat([part.indices for part in parts]).tolist()) == sorted(together.indices.tolist())
+
+
+@pytest.mark.parametrize(("count", "size", "sizes"), [(20, 8, [8, 8]), (8, 8, [8]), (5, 8, [5])])
+def test_epochs_drop_the_rest_unless_it_is_all(count: int, size: int, sizes: list[int]) -> None:
+    batches = epoch_batches(count, size, seed=0, epoch=0)
+    assert [len(batch) for batch in batches] == sizes
+    assert len({index for batch in batches for index in batch}) == sum(sizes)
+
+
+def test_evaluation_sees_every_sample_once_in_order(photos: Path) -> None:
+    samples = open_dataset(photos).train
+    batches = list(evaluation_batches(samples, Preprocess(size=16), batch_size=7, workers=0))
+    assert torch.cat([batch.indices for batch in batches]).tolist() == list(range(len(samples)))
+    expected = Preprocess(size=16)(samples.decode(0))
+    assert np.array_equal(batches[0].images[0].numpy(), expected)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_file_shortens_its_batch(photos: Path, workers: int) -> None:
+    samples = open_dataset(photos).train
+    (photos / samples.keys[3]).write_bytes(b"")
+    batches = list(evaluation_batches(samples, Preprocess(size=16), batch_size=8, workers=workers))
+    assert batches[0].bad == [(3, samples.keys[3], "empty file")]
+    assert 3 not in batches[0].indices.tolist()
+    assert len(batches[0].labels) == 7
+
+
+def test_a_batch_without_any_usable_file(photos: Path) -> None:
+    samples = open_dataset(photos).train
+    (photos / samples.keys[0]).write_bytes(b"x")
+    first = next(evaluation_batches(samples, Preprocess(size=16), batch_size=1, workers=0))
+    assert len(first.labels) == 0
+    assert len(first.bad) == 1
+
+
+def test_seeded_leaves_the_generator_as_it_was() -> None:
+    before = torch.get_rng_state()
+    with seeded(1, 2):
+        inside = torch.rand(3)
+    with seeded(1, 2):
+        assert torch.equal(torch.rand(3), inside)
+    assert torch.equal(torch.get_rng_state(), before)

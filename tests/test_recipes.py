@@ -1,0 +1,87 @@
+"""Recipes: each is complete, survives YAML, and tells of a wrong setting in one line with the nearest right one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from resnest.errors import ResnestError
+from resnest.recipes import RECIPES, find_recipe, override, read_recipe, to_yaml
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_round_trip(name: str, tmp_path: Path) -> None:
+    recipe = find_recipe(name)
+    assert recipe.name == name
+    assert recipe.summary
+    path = tmp_path / "copy.yaml"
+    path.write_text(to_yaml(recipe))
+    assert read_recipe(path) == recipe
+
+
+@pytest.mark.parametrize(
+    ("setting", "section", "field", "value"),
+    [
+        ("train.epochs=5", "train", "epochs", 5),
+        ("optim.lr=1e-2", "optim", "lr", 0.01),  # YAML reads 1e-2 as text
+        ("data.flip=false", "data", "flip", False),
+        ("data.eval_crop=null", "data", "eval_crop", None),
+        ("model.pretrained=a.safetensors", "model", "pretrained", "a.safetensors"),
+        ("model.spec={radix: 4}", "model", "spec", {"radix": 4}),
+    ],
+)
+def test_settings(setting: str, section: str, field: str, value: object) -> None:
+    changed = override(find_recipe("imagenette"), [setting])
+    assert getattr(getattr(changed, section), field) == value
+    assert changed.expect is None  # what was measured was measured for the recipe as it is
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("train.epoch=5", "Did you mean 'train.epochs'"),
+        ("trian.epochs=5", "Did you mean 'train'"),
+        ("model.spec.radx=4", "Did you mean 'model.spec.radix'"),
+        ("train.epochs", "expected section.field=value"),
+        ("train=5", "train is a section"),
+        ("data.format.x=1", "data.format is a single value"),
+        ("optim.lr=fast", r"optim.lr: .*valid number.*'fast'"),
+        ("optim.name=adam", r"optim.name: .*'sgd' or 'adamw'"),
+        ("train.epochs=0", "train.epochs=0 must be 1 or more"),
+        ("train.epochs=2.5", "train.epochs: .*integer"),
+        ("model.name=resnest51", "Did you mean 'resnest50'"),
+        ("model.spec.radix=3", "radix=3 the 3x3 convolution has 32 channels, which 3 groups"),
+        ("train.batch_size=1", "Set train.batch_size to 2 or more"),
+        ("data.min_area=0", "data.min_area=0.0 must lie in"),
+    ],
+)
+def test_wrong_settings(setting: str, message: str) -> None:
+    with pytest.raises(ResnestError, match=message) as caught:
+        override(find_recipe("imagenette"), [setting])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: [", "cannot be read as YAML"),
+        ("just text", "is not a recipe"),
+        ("train: {epochs: 5, batch: 3}", "Did you mean 'train.batch_size'"),
+        ("model: {spec: {depth: [1, 1, 1, 1]}}", "Did you mean 'model.spec.depths'"),
+        ("model: 5", "model: .*5"),
+    ],
+)
+def test_wrong_files(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ResnestError, match=message) as caught:
+        read_recipe(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_recipe() -> None:
+    with pytest.raises(ResnestError, match="Did you mean 'imagenette'"):
+        find_recipe("imagenet")
+    with pytest.raises(ResnestError, match="cannot be read"):
+        find_recipe("nowhere.yaml")

@@ -1,0 +1,294 @@
+"""The report of a run: it agrees with its input, needs nothing else, and no input can break it.
+
+Pages are read back with the standard library's parser, which decodes entities: what a reader sees is what is compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resnest.report import ClassificationReport, Mistake, write_report
+from resnest.report.confusion import largest_confusions, recall_and_precision, worst_classes
+from resnest.report.history import Series, read_history, series, wilson
+from resnest.report.page import percent, write_atomically
+from resnest.report.plots import loss_plot, thin
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+HOSTILE = "<script>alert('x')</script>\"&"
+NAN = float("nan")
+
+
+class Page(HTMLParser):
+    """A parsed page: its text without styles, its elements, and whether every one of them was closed in order."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source = source
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(source)
+        self.close()
+        self.text = re.sub(r"\s+", " ", self.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data + " "
+
+    def count(self, name: str, cls: str = "") -> int:
+        return sum(tag == name and cls in ["", *(attrs.get("class") or "").split()] for tag, attrs in self.elements)
+
+
+def train(step: int, loss: Any, epoch: float | None = None) -> dict[str, Any]:
+    return {"kind": "train", "step": step, "epoch": step / 10 if epoch is None else epoch, "loss": loss, "lr": 0.1}
+
+
+def evaluation(step: int, top1: Any, **more: Any) -> dict[str, Any]:
+    return {"kind": "eval", "step": step, "epoch": step / 10, "top1": top1, "loss": 0.5, **more}
+
+
+def mistakes(number: int, *, noise: bool = False) -> list[Mistake]:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (480, 640, 3), dtype=np.uint8) if noise else np.full((9, 8, 3), 200, np.uint8)
+    image = Image.fromarray(pixels)
+    return [
+        Mistake(image=image, name=f"val/cat/{i}.jpg", truth="cat", predicted="dog", score=0.9, truth_score=0.05)
+        for i in range(number)
+    ]
+
+
+def sample(**changes: Any) -> ClassificationReport:
+    """100 images of three classes, 90 of them right."""
+    report = ClassificationReport(
+        title="pets",
+        metrics=[train(5, 1.2), evaluation(10, 0.7, top5=0.95), train(15, 0.6), evaluation(20, 0.9, top5=0.99)],
+        confusion=np.array([[45, 5, 0], [3, 27, 0], [1, 1, 18]]),
+        class_names=["cat", "dog", "emu"],
+        mistakes=mistakes(2),
+        facts={"Network": "resnest50"},
+        recipe="epochs: 2\n",
+    )
+    return dataclasses.replace(report, **changes)
+
+
+@pytest.fixture
+def render(tmp_path: Path):
+    def run(**changes: Any) -> Page:
+        write_report(tmp_path / "report.html", sample(**changes))
+        assert os.listdir(tmp_path) == ["report.html"]
+        page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+        assert page.open == []
+        return page
+
+    return run
+
+
+def test_numbers_agree_with_the_input(render) -> None:
+    page = render(bad_images=3)
+    assert "90.0 %" in page.text
+    assert "Top-1 accuracy, epoch 2 of 2; top-5 99.0 %" in page.text
+    assert "95 % interval 82.6 to 94.5 % on 100 images" in page.text  # Wilson, 90 of 100: 0.8256 .. 0.9448
+    assert "3 images were skipped" in page.text
+    assert "dog 30 90.0 % 81.8 % cat 3" in page.text  # images, recall 27/30, precision 27/33, most often taken for
+    assert "10 mistakes on 100 images. Here are the 2 most confident." in page.text
+    assert "dog 90.0 % is cat 5.0 % val/cat/0.jpg" in page.text
+    assert page.text.index("cat 50 90.0 %") < page.text.index("dog 30") < page.text.index("emu 20 90.0 %")
+    assert {attrs.get("title") for tag, attrs in page.elements if tag == "td"} >= {
+        "truth cat, predicted dog: 5 of 50 (10.0\xa0%)",
+        "truth dog, predicted emu: 0 of 30",
+    }
+    assert "epochs: 2" in page.text
+    assert "Network resnest50" in page.text
+    assert "another evaluation" not in page.text
+    assert page.count("svg") == 3
+
+
+def test_page_is_self_contained(render) -> None:
+    page = render()
+    bare = re.sub(r'xmlns(:xlink)?="[^"]*"', "", page.source)
+    assert "http:" not in bare
+    assert "https:" not in bare
+    assert "url(" not in re.sub(r"url\(#[\w-]+\)", "", bare)
+    assert page.count("script") == 0
+    for _, attrs in page.elements:
+        for name in ("src", "href", "xlink:href"):
+            assert (attrs.get(name) or "#").startswith(("data:", "#"))
+    ids = re.findall(r' id="([^"]*)"', page.source)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(|href=")#([\w-]+)', page.source)) <= set(ids)
+    assert page.source.isascii()
+
+
+def test_hostile_text_is_escaped(render) -> None:
+    mistake = dataclasses.replace(mistakes(1)[0], name=HOSTILE, truth=HOSTILE, predicted="\udcff" + HOSTILE)
+    page = render(
+        title=HOSTILE,
+        class_names=[HOSTILE, "x" * 10_000, "d\u00fcrer\udcff"],
+        mistakes=[mistake],
+        facts={HOSTILE: HOSTILE},
+        recipe=HOSTILE,
+    )
+    assert page.count("script") == 0
+    assert page.text.count(HOSTILE) >= 8
+    assert "d\u00fcrer?" in page.text
+    assert len(page.source) < 100_000
+    assert all(name.startswith("on") is False for _, attrs in page.elements for name in attrs)
+
+
+def test_a_thousand_classes(render) -> None:
+    matrix = np.eye(1000, dtype=np.int64) * 10
+    matrix[7, 3], matrix[999, 0] = 4, 6
+    page = render(confusion=matrix, class_names=[f"class {i}" for i in range(1000)])
+    assert page.count("table", "heat") == 0
+    assert "The 2 most frequent pairs" in page.text
+    assert page.text.index("class 999 class 0 6 37.5 %") < page.text.index("class 7 class 3 4 28.6 %")
+    assert "30 of 1,000 classes are shown, 970 are left out." in page.text
+    assert page.count("tr") == 1 + 2 + 1 + 30
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"metrics": []}, ["90.0 % Top-1 accuracy 95 % interval", "Nothing to draw was logged."]),
+        ({"metrics": [train(1, NAN), evaluation(2, None)]}, ["1 loss is not finite", "90.0 % Top-1 accuracy 95 %"]),
+        ({"metrics": [train(1, NAN), evaluation(2, NAN, loss=NAN)]}, ["2 losses are not finite"]),
+        ({"metrics": [train(1, "NaN"), train(2, float("inf")), train(3, 1e300)]}, ["2 losses are not finite"]),
+        ({"metrics": [train(1, 0.0), train(2, 1e-30), evaluation(2, 0.9)]}, ["epoch 0.2 of 0.2"]),
+        ({"metrics": [{"kind": "test"}, {"kind": "train"}, {}]}, ["Nothing to draw was logged."]),
+        ({"metrics": [evaluation(10, 0.5)]}, ["50.0 %", "The matrix below is another evaluation: 90.0 %"]),
+        ({"mistakes": [], "confusion": np.diag([5, 3, 0])}, ["No mistakes on 8 images.", "1 class has no images."]),
+        ({"mistakes": [], "confusion": np.diag([5, 3, 0])}, ["emu 0 - - -"]),
+        ({"mistakes": []}, ["10 mistakes on 100 images.", "No picture was kept."]),
+        ({"confusion": np.zeros((3, 3), np.int64), "mistakes": []}, ["epoch 2 of 2", "No image was evaluated."]),
+        ({"confusion": np.zeros((3, 3), np.int64), "mistakes": [], "metrics": []}, ["No evaluation yet."]),
+        ({"confusion": np.zeros((0, 0), np.int64), "class_names": [], "mistakes": []}, ["90.0 %"]),
+        ({"confusion": np.diag([7]), "class_names": ["one"], "mistakes": []}, ["one 7 100.0 % 100.0 % -"]),
+        ({"confusion": np.eye(26, dtype=int), "class_names": list("abcdefghijklmnopqrstuvwxyz")}, ["None."]),
+        ({"facts": {}, "recipe": ""}, ["Recipe"]),
+        ({"bad_images": 1}, ["1 image was skipped"]),
+    ],
+)
+def test_unusual_inputs(render, changes: dict[str, Any], expected: list[str]) -> None:
+    page = render(**changes)
+    for text in expected:
+        assert text in page.text
+    assert "nan" not in page.text.lower().split()
+
+
+def test_matrix_and_names_must_agree() -> None:
+    with pytest.raises(ValueError, match=r"shape \(3, 3\), but there are 1 class names"):
+        sample(class_names=["cat"])
+
+
+def test_pages_stay_small(render) -> None:
+    page = render(mistakes=mistakes(24, noise=True), metrics=[train(i, 1 + i % 7, i / 1000) for i in range(30_000)])
+    assert len(page.source) < 2_000_000
+    assert page.count("img") == 24
+
+
+@pytest.mark.parametrize(
+    ("size", "mode"), [((8, 8), "RGB"), ((4000, 3), "RGB"), ((1, 1), "RGB"), ((300, 200), "L"), ((90, 90), "RGBA")]
+)
+def test_thumbnails_of_any_size(render, size: tuple[int, int], mode: str) -> None:
+    image = Image.new(mode, size)
+    render(mistakes=[dataclasses.replace(mistakes(1)[0], image=image)])
+    assert (image.size, image.mode) == (size, mode)  # the caller's picture is left alone
+
+
+def test_same_run_same_bytes(tmp_path: Path) -> None:
+    for name in ("a.html", "b.html"):
+        write_report(tmp_path / name, sample())
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_a_failed_write_keeps_the_old_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.html"
+    write_atomically(path, "old")
+
+    def fail(source: Path, target: Path) -> None:
+        raise OSError(f"no space left for {target}")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["report.html"]
+
+
+def test_a_resumed_run_takes_the_later_line() -> None:
+    history = read_history([train(2, 9.0), train(1, 3.0), evaluation(2, 0.9), train(2, 2.0), evaluation(2, 0.4)])
+    assert series(history.train, "loss").values.tolist() == [3.0, 2.0]
+    assert history.best is not None
+    assert history.best.top1 == 0.4
+
+
+def test_best_is_the_earliest_of_equals() -> None:
+    history = read_history([evaluation(10, 0.5), evaluation(20, 0.8), evaluation(30, 0.8), evaluation(40, NAN)])
+    assert history.best is not None
+    assert (history.best.epoch, history.last_epoch) == (2.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("share", "total", "low", "high"),
+    [(0.9, 100, 0.82563, 0.94477), (0.0, 10, 0.0, 0.27753), (1.0, 10, 0.72247, 1.0), (0.5, 1, 0.05462, 0.94538)],
+)
+def test_wilson_interval(share: float, total: int, low: float, high: float) -> None:
+    assert wilson(share, total) == pytest.approx((low, high), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("share", "digits", "text"),
+    [(0.5, 1, "50.0"), (1.0, 1, "100.0"), (0.99999, 1, "99.9"), (0.99999, 2, "99.99"), (1e-9, 1, "0.1"), (0, 1, "0.0")],
+)
+def test_percent_never_overstates(share: float, digits: int, text: str) -> None:
+    assert percent(share, digits) == f"{text}&nbsp;%"
+
+
+def test_figures_of_a_matrix() -> None:
+    matrix = np.array([[8, 2, 0, 0], [5, 5, 0, 0], [0, 0, 0, 0], [0, 0, 0, 20]])
+    recall, precision = recall_and_precision(matrix)
+    np.testing.assert_allclose(recall, [0.8, 0.5, np.nan, 1.0])
+    np.testing.assert_allclose(precision, [8 / 13, 5 / 7, np.nan, 1.0])
+    assert largest_confusions(matrix) == [(1, 0), (0, 1)]
+    assert largest_confusions(matrix, limit=1) == [(1, 0)]
+    assert worst_classes(matrix) == [1, 0, 3, 2]
+    assert matrix[0, 0] == 8  # the input is not changed
+
+
+def test_plots_follow_the_page() -> None:
+    curve = Series(epochs=np.array([1.0, 2.0, 3.0]), values=np.array([2.0, np.nan, 1.0]))
+    svg = loss_plot(curve, curve)
+    assert svg.startswith("<svg")
+    assert "var(--accent)" in svg
+    assert not re.search(r"#[0-9a-f]{6}", svg.replace("href=", ""))  # no fixed colour: dark mode would not reach it
+    empty = Series(epochs=np.array([]), values=np.array([]))
+    assert loss_plot(empty, empty) == ""
+
+
+def test_thin_keeps_the_mean_and_the_gaps() -> None:
+    values = np.r_[np.full(500, np.nan), np.arange(500.0)]
+    thinned = thin(Series(epochs=np.arange(1000.0), values=values), limit=100)
+    assert len(thinned.values) == 100
+    assert np.isnan(thinned.values[:50]).all()
+    assert np.nanmean(thinned.values) == pytest.approx(249.5)

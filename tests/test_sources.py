@@ -1,0 +1,209 @@
+"""Data set formats: one rule, the same samples from every form, and one clear line for what cannot be used."""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import shared_data
+from resnest.data.sources import Splits, open_dataset
+from resnest.errors import ResnestError
+
+
+def _parts(photos: Path, root: Path) -> Path:
+    """The photos as train/CLASS and val/CLASS: every fourth file is for validation."""
+    for path in photos.rglob("*.jpg"):
+        part = "val" if int(path.stem) % 4 == 0 else "train"
+        target = root / part / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    return root
+
+
+def _zip_parts(photos: Path, root: Path) -> Path:
+    parts = _parts(photos, root / "unpacked")
+    for part in ("train", "val"):
+        with zipfile.ZipFile(root / f"{part}.zip", "w") as archive:
+            for path in sorted((parts / part).rglob("*.jpg")):
+                archive.write(path, f"{part}/{path.relative_to(parts / part)}")
+    return root
+
+
+def _one_zip(photos: Path, root: Path) -> Path:
+    parts = _parts(photos, root / "unpacked")
+    with zipfile.ZipFile(root / "all.zip", "w") as archive:
+        for path in sorted(parts.rglob("*.jpg")):
+            archive.write(path, f"set/{path.relative_to(parts)}")
+    return root / "all.zip"
+
+
+def _csv(photos: Path, root: Path) -> Path:
+    parts = _parts(photos, root)
+    with (root / "all.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "label", "split"])
+        for path in sorted(parts.rglob("*.jpg")):
+            table.writerow([path.relative_to(root), path.parent.name, path.parent.parent.name])
+    return root / "all.csv"
+
+
+def _npz(photos: Path, root: Path) -> Path:
+    parts, classes = _parts(photos, root / "unpacked"), sorted(path.name for path in photos.iterdir())
+    for part in ("train", "val"):
+        files = sorted((parts / part).rglob("*.jpg"))
+        records = [path.read_bytes() for path in files]
+        np.savez(
+            root / f"{part}.npz",
+            jpeg=np.frombuffer(b"".join(records), np.uint8),
+            offsets=np.cumsum([0, *map(len, records)]),
+            labels=[classes.index(path.parent.name) for path in files],
+            classes=classes,
+        )
+    return root
+
+
+FORMS: dict[str, Callable[[Path, Path], Path]] = {
+    "folder": _parts,
+    "zip": _zip_parts,
+    "one zip": _one_zip,
+    "csv": _csv,
+    "npz": _npz,
+}
+
+
+def _content(splits: Splits) -> list[list[tuple[str, bytes]]]:
+    """Class and pixels of every sample, in an order that does not depend on names."""
+    return [
+        sorted((part.class_names[part.labels[index]], part.decode(index).tobytes()) for index in range(len(part)))
+        for part in (splits.train, splits.val)
+    ]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_format_gives_the_same_samples(form: str, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    reference = open_dataset(_parts(photos, tmp_path / "reference"))
+    splits = open_dataset(FORMS[form](photos, tmp_path / "set"))
+    assert splits.format == form.split()[-1]
+    assert splits.train.class_names == ("digit-0", "digit-1", "digit-2", "digit-3")
+    assert _content(splits) == _content(reference)
+
+
+def test_one_folder_is_split_reproducibly(photos: Path) -> None:
+    first, again = open_dataset(photos), open_dataset(photos)
+    assert first.val.keys == again.val.keys
+    assert not set(first.val.keys) & set(first.train.keys)
+    assert (first.val.counts() > 0).all()
+    assert open_dataset(photos, seed=1).val.keys != first.val.keys
+
+
+def test_an_added_image_hardly_moves_the_split(photos: Path) -> None:
+    before = set(open_dataset(photos).val.keys)
+    newcomer = photos / "digit-1" / "newcomer.jpg"
+    newcomer.write_bytes(next((photos / "digit-1").glob("*.jpg")).read_bytes())
+    assert len(before - set(open_dataset(photos).val.keys)) <= 1
+
+
+def test_readable_class_names(photos: Path) -> None:
+    rows = [{"index": k, "synset": f"digit-{k}", "name": name} for k, name in enumerate(["nil", "one", "two", "three"])]
+    (photos.parent / "classes.json").write_text(json.dumps(rows))
+    parts = _parts(photos, photos.parent / "parts")
+    (parts / "classes.json").write_text(json.dumps(rows))
+    assert open_dataset(parts).train.class_names == ("nil", "one", "two", "three")
+
+
+def test_digits() -> None:
+    splits = open_dataset("digits")
+    assert len(splits.train) + len(splits.val) == 1797
+    assert splits.train.decode(0).size == (8, 8)
+
+
+def _empty(photos: Path) -> Path:
+    empty = photos.parent / "empty"
+    empty.mkdir()
+    return empty
+
+
+def _class_without_image(photos: Path) -> Path:
+    (photos / "digit-9").mkdir()
+    return photos
+
+
+def _one_image(photos: Path) -> Path:
+    alone = photos.parent / "alone" / "digit-0"
+    alone.mkdir(parents=True)
+    next(photos.rglob("*.jpg")).rename(alone / "one.jpg")
+    return alone.parent
+
+
+def _one_class(photos: Path) -> Path:
+    (photos.parent / "single").mkdir()
+    (photos / "digit-0").rename(photos.parent / "single" / "digit-0")
+    return photos.parent / "single"
+
+
+def _strange_validation(photos: Path) -> Path:
+    parts = _parts(photos, photos.parent / "parts")
+    (parts / "val" / "digit-0").rename(parts / "val" / "digit-7")
+    return parts
+
+
+def _csv_without_label(photos: Path) -> Path:
+    path = photos / "all.csv"
+    path.write_text("path,class\na.jpg,cat\n")
+    return path
+
+
+def _broken_zip(photos: Path) -> Path:
+    path = photos / "all.zip"
+    path.write_bytes(b"PK\x03\x04 no zip")
+    return path
+
+
+def _npz_with_pickle(photos: Path) -> Path:
+    path = photos / "all.npz"
+    np.savez(path, jpeg=np.array([{}], object))
+    return path
+
+
+BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "nothing there": (lambda photos: photos / "nowhere", "there is no data at .*nowhere"),
+    "an empty folder": (_empty, "no images in .*empty: expected one folder per class"),
+    "a class without image": (_class_without_image, "class 'digit-9' has no image"),
+    "one image": (_one_image, "one image only"),
+    "one class": (_one_class, "one class only"),
+    "validation classes unknown to training": (_strange_validation, "training has not: digit-7"),
+    "csv without label": (_csv_without_label, "needs the columns path and label"),
+    "a broken zip": (_broken_zip, "not a readable zip file"),
+    "npz with Python objects": (_npz_with_pickle, "is not a data set"),
+    "an image as data set": (lambda photos: next(photos.rglob("*.jpg")), "is not a data set"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_one_clear_line(case: str, photos: Path) -> None:
+    make, message = BAD[case]
+    with pytest.raises(ResnestError, match=message) as caught:
+        open_dataset(make(photos))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "format", "train", "val", "first"),
+    [
+        ("imagenette128", "zip", 9469, 1966, "tench"),
+        ("cifar10-jpeg", "npz", 50_000, 5_000, "airplane"),
+    ],
+)
+def test_shared_sets(name: str, format: str, train: int, val: int, first: str) -> None:
+    splits = open_dataset(shared_data() / name)
+    assert (splits.format, len(splits.train), len(splits.val)) == (format, train, val)
+    assert splits.train.class_names[0] == first
+    assert splits.train.decode(0).mode == "RGB"
