@@ -33,9 +33,7 @@ LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last
 
 
 @dataclass
-class Turn:
-    """One contender in one layout at one batch, and its times."""
-
+class Turn:  # one contender in one layout at one batch, and its times
     what: str
     contender: str
     layout: str
@@ -89,7 +87,7 @@ def seconds(run: Callable[[], object], device: str) -> float:
 
 def measure(turns: list[Turn], rounds: int, device: str) -> None:
     for turn in turns * 2:  # warm-up
-        turn.run()
+        seconds(turn.run, device)
     for first in (index % len(turns) for index in range(rounds)):
         for turn in turns[first:] + turns[:first]:
             turn.seconds.append(seconds(turn.run, device))
@@ -113,9 +111,8 @@ def write(turns: list[Turn], path: Path, device: str) -> None:
         file.writelines(f"# {line}\n" for line in environment(device))
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("what", "contender", "layout", "batch", "repetition", "seconds"))
-        for turn in turns:
-            label = (turn.what, turn.contender, turn.layout, turn.batch)
-            rows.writerows((*label, index, f"{value:.6f}") for index, value in enumerate(turn.seconds))
+        for t in turns:
+            rows.writerows((t.what, t.contender, t.layout, t.batch, i, f"{s:.6f}") for i, s in enumerate(t.seconds))
 
 
 def report(turns: list[Turn]) -> None:
@@ -137,8 +134,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     nets, done = contenders(options.device), []
-    largest = max(options.batches)
-    plan = [("inference", batch) for batch in options.batches] + [("training step", largest)] * (largest > 1)
+    plan = [("inference", batch) for batch in options.batches]
+    plan += [("training step", max(options.batches))] if max(options.batches) > 1 else []
     for what, batch in plan:
         turns = make_turns(nets, what, batch, options.device)
         measure(turns, options.rounds, options.device)

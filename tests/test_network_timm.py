@@ -7,6 +7,7 @@ value, so that a different order of additions passes and a different formula doe
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -19,6 +20,15 @@ timm = pytest.importorskip("timm")
 
 SMALL = ["resnest14d", "resnest26d", "resnest50d", "resnest50d_4s2x40d", "resnest50d_1s4x24d", "resnet50d"]
 BIG = ["resnest101e", "resnest200e", "resnest269e"]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Maps this small gain nothing from threads, and lose twofold where others use the same cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def randomise(net: nn.Module, seed: int = 0) -> None:

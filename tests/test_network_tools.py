@@ -83,8 +83,7 @@ def test_compiled_evaluation() -> None:
     net = network()
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
     with torch.no_grad():
-        for x in (images(), images(3, 33, 47)):
-            assert_close(compiled(x), net(x))
+        assert_close(compiled(images()), net(images()))
 
 
 @each_spec

@@ -6,6 +6,7 @@ state = read_weights(Path("resnest50.safetensors"))       # name -> tensor
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from resnest.errors import ResnestError
 from resnest.runtime.card import WEIGHTS_NAME
 
 WRAPPERS = ("state_dict", "model", "net")  # where training checkpoints keep the weights, in this order
+FORBIDDEN = ("GLOBAL", "unsupported class", "unrecognized function")  # torch's words for a pickle that wants code
 PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
 
 
@@ -50,12 +52,14 @@ def read_torch_file(path: Path) -> Any:
         ResnestError: damaged, or it asks for code to be run.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols and dtypes in foreign files
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         message = str(error)
-        if "weights_only" in message or "Unsupported" in message or "GLOBAL" in message:
+        if any(word in message for word in FORBIDDEN):
             raise ResnestError(f"{path} would run code when loaded, and was refused: {_asked_for(message)}") from None
-        raise ResnestError(f"{path} is not a readable checkpoint: {message.splitlines()[0]}") from None
+        raise ResnestError(f"{path} is damaged or no checkpoint: {message.splitlines()[-1].strip()}") from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise ResnestError(f"{path} is damaged or no checkpoint: {first}") from None
@@ -80,6 +84,6 @@ def _plain_name(name: str) -> str:
 def _asked_for(message: str) -> str:
     """What a refused pickle wanted, out of torch's long explanation."""
     for line in message.splitlines():
-        if "GLOBAL" in line or "Unsupported" in line:
+        if any(word in line for word in FORBIDDEN):
             return line.strip()
     return "it holds more than tensors"

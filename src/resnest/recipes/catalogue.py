@@ -41,9 +41,9 @@ def imagenette() -> Recipe:
     return Recipe(
         name="imagenette",
         summary="photographs of 128 pixels from scratch, on a CPU",
-        model=ModelSettings(name="resnest26", spec={"planes": [32, 64, 128, 256], "stem_width": 16}),
-        data=DataSettings(size=128, eval_crop=1.0, min_area=0.35),
-        optim=OptimSettings(lr=0.1, weight_decay=5e-4, warmup_epochs=1.0),
+        model=ModelSettings(name="resnest14", spec={"planes": [32, 64, 128, 256], "stem_width": 16}),
+        data=DataSettings(size=112, eval_size=128, eval_crop=1.0, min_area=0.35),
+        optim=OptimSettings(name="muon", lr=4e-3, momentum=0.95, weight_decay=0.05, warmup_epochs=1.0),
         train=TrainSettings(epochs=10, batch_size=32),
     )
 

@@ -33,9 +33,9 @@ class ModelSettings:
 class OptimSettings:
     """Optimiser and learning rate: linear warm-up, then a cosine down to zero, step by step."""
 
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Literal["sgd", "adamw", "muon"] = "sgd"  # muon: convolutions by Muon, the rest by AdamW
     lr: float = 0.1  # at the top of the schedule, for the recipe's own batch size
-    momentum: float = 0.9  # sgd: Nesterov; adamw: beta1
+    momentum: float = 0.9  # sgd and muon: Nesterov; adamw: beta1
     weight_decay: float = 1e-4  # convolution and linear weights only
     warmup_epochs: float = 5.0
 

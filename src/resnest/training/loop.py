@@ -20,7 +20,7 @@ from resnest.errors import NumericalStop, Preempted, ResnestError
 from resnest.inference.evaluation import Evaluation, check_bad_share, evaluate_network
 from resnest.network.regularize import set_drop_block
 from resnest.tasks import ClassificationTask
-from resnest.training.optim import build_optimizer, lr_at, set_lr
+from resnest.training.optim import build_optimizers, lr_at, set_lr
 from resnest.training.progress import Plain, Progress, clock, progress
 from resnest.training.run import RunDirectory
 from resnest.training.stopping import StopRequests
@@ -42,7 +42,7 @@ class Loop:
             net = task.build()
         self.loaded = task.load_pretrained(net)
         net = net.to(memory_format=torch.channels_last)
-        self.net, self.optimizer = self.fabric.setup(net, build_optimizer(net, task.recipe.optim))
+        self.net, *self.optimizers = self.fabric.setup(net, *build_optimizers(net, task.recipe.optim))
         self.per_epoch = max(len(splits.train) // self.settings.batch_size, 1)
         self.total = self.per_epoch * self.settings.epochs
         if len(splits.train) < 2:
@@ -95,7 +95,8 @@ class Loop:
             if self.step % self.settings.log_every == 0:
                 self._log("train", loss=_mean(losses), lr=lr, images_per_second=round(speed, 1))
                 losses, images, since = [], 0, time.monotonic()
-            if self.step % self.settings.save_every == 0 or stop.requested:
+            ends_epoch = self.step % self.per_epoch == 0  # then it is evaluated first and saved afterwards
+            if not ends_epoch and (self.step % self.settings.save_every == 0 or stop.requested):
                 self._save()
                 self._leave_if_asked(stop)
 
@@ -104,7 +105,7 @@ class Loop:
     def _train_step(self, batch: Batch) -> tuple[float, float]:
         """Learning rate and loss of one step; a loss that is not finite is counted and changes nothing."""
         lr = lr_at(self.step, self.task.recipe.optim, total=self.total, per_epoch=self.per_epoch)
-        set_lr(self.optimizer, lr)
+        set_lr(self.optimizers, lr)
         if self.task.spec.drop_block_rate:
             set_drop_block(self.net, self.settings.drop_block * self.step / self.total)
         if len(batch.labels) < 2:
@@ -119,10 +120,11 @@ class Loop:
         value = float(loss.detach())
         if self._is_finite(value):
             self.fabric.backward(loss)
-            if self.settings.clip_norm is not None:
-                self.fabric.clip_gradients(self.net, self.optimizer, max_norm=self.settings.clip_norm)
-            self.optimizer.step()
-        self.optimizer.zero_grad()
+            for optimizer in self.optimizers:
+                if self.settings.clip_norm is not None:
+                    self.fabric.clip_gradients(self.net, optimizer, max_norm=self.settings.clip_norm)
+                optimizer.step()
+        self.net.zero_grad()
         return lr, value
 
     def _is_finite(self, loss: float) -> bool:
@@ -180,7 +182,7 @@ class Loop:
                 "class_names": list(self.task.class_names),
                 "step": self.step,
                 "model": self.net.module.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "best": self.best,
                 "best_figures": self.best_figures,
                 "seconds": self.seconds,
@@ -193,7 +195,8 @@ class Loop:
         for warning in warnings:
             self.say(f"warning: {warning}")
         self.net.module.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        for optimizer, state in zip(self.optimizers, content["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         self.step, self.best, self.seconds = content["step"], content["best"], content["seconds"]
         self.best_figures = content["best_figures"]
         self.run.forget_after(self.step)
@@ -213,9 +216,10 @@ class Loop:
         if not self.quiet:
             Plain(self.total, self.step).say(text)
 
-    def _log(self, kind: str, **values: Any) -> None:
+    def _log(self, kind: str, **values: float) -> None:
         place = {"kind": kind, "step": self.step, "epoch": round(self.step / self.per_epoch, 4)}
-        self.run.append(self.run.metrics, {**place, **values, "seconds": round(self.seconds, 2)})
+        told = {key: value if math.isfinite(value) else None for key, value in values.items()}  # JSON has no NaN
+        self.run.append(self.run.metrics, {**place, **told, "seconds": round(self.seconds, 2)})
 
     def _note_bad(self, batch: Batch, split: str, total: int) -> None:
         for _, key, reason in batch.bad:

@@ -1,26 +1,36 @@
 """Optimiser and learning rate of a recipe.
 
-optimizer = build_optimizer(net, recipe.optim)
-set_lr(optimizer, lr_at(step, recipe.optim, total=1000, per_epoch=100))
+optimizers = build_optimizers(net, recipe.optim)
+set_lr(optimizers, lr_at(step, recipe.optim, total=1000, per_epoch=100))
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from resnest.network.regularize import decay_groups
 from resnest.recipes.schema import OptimSettings
+from resnest.training.muon import Muon
 
 
-def build_optimizer(net: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
-    """Norms and biases are not decayed (paper, section 4.1)."""
+def build_optimizers(net: nn.Module, settings: OptimSettings) -> list[torch.optim.Optimizer]:
+    """Norms and biases are not decayed (paper, section 4.1). Muon takes convolutions, AdamW what is left."""
     groups = decay_groups(net, settings.weight_decay)
+    if settings.name == "sgd":
+        nesterov = settings.momentum > 0
+        return [torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)]
     if settings.name == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.lr, betas=(settings.momentum, 0.99))
-    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
+        return [torch.optim.AdamW(groups, lr=settings.lr, betas=(settings.momentum, 0.99))]
+    matrices = [{**group, "params": [p for p in group["params"] if p.ndim == 4]} for group in groups]
+    others = [{**group, "params": [p for p in group["params"] if p.ndim != 4]} for group in groups]
+    return [
+        Muon(matrices[:1], lr=settings.lr, momentum=settings.momentum),  # the exempt group has no convolution
+        torch.optim.AdamW(others, lr=settings.lr, betas=(0.9, 0.99)),
+    ]
 
 
 def lr_at(step: int, settings: OptimSettings, *, total: int, per_epoch: int) -> float:
@@ -31,6 +41,7 @@ def lr_at(step: int, settings: OptimSettings, *, total: int, per_epoch: int) -> 
     return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+def set_lr(optimizers: Sequence[torch.optim.Optimizer], lr: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr

@@ -1,0 +1,72 @@
+"""Every command and every Python block of the README and of docs/ is run, in order, page by page."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+import resnest
+from conftest import Outcome
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+MADE_ELSEWHERE = ("make ", "git ", "cd ", "pip ")  # `make demo` and `make test` are what runs this test
+
+
+def _blocks(page: Path) -> list[tuple[str, str]]:
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def workplace(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as the pages assume it: photos/ with classes, one of them roses, and a checkpoint."""
+    (photos / "digit-0").rename(photos / "rose")
+    first = sorted((photos / "rose").iterdir())[0]
+    (photos / "rose" / "1.jpg").write_bytes(first.read_bytes())
+    first.unlink()
+    monkeypatch.chdir(photos.parent)
+    save_file(resnest.create_model("resnest14").state_dict(), "resnest14.safetensors")
+    return photos.parent
+
+
+def _run(command: str, cli: Callable[..., Outcome]) -> None:
+    if command.startswith(MADE_ELSEWHERE):
+        return
+    command, _, target = command.partition(" > ")
+    words = shlex.split(command, comments=True)
+    assert words[0] == "resnest", f"what is {command}?"
+    outcome = cli(*words[1:])
+    assert outcome.code == 0, f"{command}: {outcome.err}"
+    if target:
+        Path(target.strip()).write_text(outcome.out, encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_the_page_shows_works(page: Path, workplace: Path, cli: Callable[..., Outcome]) -> None:
+    namespace: dict[str, object] = {}
+    for language, text in _blocks(page):
+        if language == "python":
+            exec(compile(text, str(page), "exec"), namespace)
+        else:
+            for command in filter(None, map(str.strip, text.replace("\\\n", " ").splitlines())):
+                _run(command, cli)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_make_targets_named_in_pages_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pages = [*PAGES, ROOT / "CONTRIBUTING.md"]
+    named = {name for page in pages for name in re.findall(r"`make (\w+)`", page.read_text(encoding="utf-8"))}
+    assert named <= targets

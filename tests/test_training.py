@@ -1,0 +1,240 @@
+"""Runs: they resume exactly (P2), survive damage (P3), stop when asked (P4), and lose nothing on a full disk (P1)."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import resnest
+from conftest import pico
+from resnest.errors import NoValidCheckpoint, NumericalStop, Preempted, ResnestError
+from resnest.inference import Predictor, evaluate
+from resnest.recipes.schema import OptimSettings
+from resnest.training import resume, train
+from resnest.training.loop import Loop
+from resnest.training.muon import Muon
+from resnest.training.optim import lr_at
+from resnest.training.run import RunDirectory
+
+
+def _lines(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def _figures(run: Path) -> list[tuple[float, float, float]]:
+    return [(line["step"], line["top1"], line["loss"]) for line in _lines(run) if line["kind"] == "eval"]
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    newest = max((run / "checkpoints").glob("step-*.pt"))
+    content = torch.load(newest, weights_only=True)
+    flat = {
+        f"optimizer.{number}.{key}.{name}": value
+        for number, optimizer in enumerate(content["optimizers"])
+        for key, state in optimizer["state"].items()
+        for name, value in state.items()
+    }
+    return {**content["model"], **{name: torch.as_tensor(value) for name, value in flat.items() if value is not None}}
+
+
+def _stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Ask for a stop in that step, as a signal would."""
+    original = Loop._train_step
+
+    def stepping(self: Loop, *arguments: object) -> tuple[float, float]:
+        if self.step + 1 == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Loop, "_train_step", stepping)
+
+
+@pytest.fixture
+def finished(photos: Path, tmp_path: Path) -> Path:
+    train("imagenette", data=photos, out=tmp_path / "run", settings=pico())
+    return tmp_path / "run"
+
+
+def test_a_run_leaves_everything_it_should(finished: Path, photos: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    files = {"recipe.yaml", "run.json", "metrics.jsonl", "model.safetensors", "config.json", "report.html"}
+    assert names == {*files, "checkpoints"}
+    lines = _lines(finished)
+    assert [line["step"] for line in lines if line["kind"] == "train"] == list(range(1, 9))
+    assert [line["epoch"] for line in lines if line["kind"] == "eval"] == [1.0, 2.0]
+    best = max(line["top1"] for line in lines if line["kind"] == "eval")
+    assert evaluate(finished, photos).figures["top1"] == best
+    assert not list(finished.rglob("*.tmp"))
+
+
+def test_prediction_uses_the_card(finished: Path, photos: Path) -> None:
+    path = next(photos.rglob("*.jpg"))
+    result = Predictor(finished)(path)
+    scores = [score for _, score in result.top(4)]
+    assert scores == sorted(scores, reverse=True)
+    assert math.fsum(result.scores.tolist()) == pytest.approx(1, abs=1e-5)
+    assert Predictor(max((finished / "checkpoints").iterdir()))(path).class_names == result.class_names
+
+
+@pytest.mark.parametrize(("step", "optimizer"), [(3, "sgd"), (4, "adamw"), (6, "muon")])
+def test_resuming_equals_never_having_stopped(
+    step: int, optimizer: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = pico(
+        "train.mixup=0.2", "train.drop_block=0.1", "data.augment=trivial", "model.spec.drop_path_rate=0.2",
+        "model.spec.drop_block_rate=0.1",
+    )  # fmt: skip
+    settings += [f"optim.name={optimizer}", "optim.lr=0.01"]
+    train("imagenette", data=photos, out=tmp_path / "straight", settings=settings)
+    with monkeypatch.context() as patch:
+        _stop_at(patch, step)
+        with pytest.raises(Preempted, match=f"stopped at step {step} of 8"):
+            train("imagenette", data=photos, out=tmp_path / "stopped", settings=settings)
+    result = resume(tmp_path / "stopped")
+    straight, resumed = _weights(tmp_path / "straight"), _weights(tmp_path / "stopped")
+    assert straight.keys() == resumed.keys()
+    assert [name for name in straight if not torch.equal(straight[name], resumed[name])] == []
+    assert _figures(tmp_path / "stopped") == _figures(tmp_path / "straight")
+    assert result.figures
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    newest = max((finished / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes()[:1000])
+    resume(finished, quiet=False)
+    assert capsys.readouterr().err.count("going back to an older checkpoint") == 1
+
+
+def test_no_checkpoint_left(finished: Path) -> None:
+    for path in (finished / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(NoValidCheckpoint, match="2 damaged") as caught:
+        resume(finished)
+    assert caught.value.exit_code == 3
+
+
+def test_a_run_is_never_overwritten_unasked(finished: Path, photos: Path) -> None:
+    before = (finished / "model.safetensors").read_bytes()
+    with pytest.raises(ResnestError, match="already holds a run"):
+        train("imagenette", data=photos, out=finished, settings=pico())
+    assert (finished / "model.safetensors").read_bytes() == before
+    train("imagenette", data=photos, out=finished, settings=pico("train.epochs=1"), overwrite=True)
+    assert len([line for line in _lines(finished) if line["kind"] == "eval"]) == 1
+
+
+def test_fine_tuning_from_a_run_with_other_classes(finished: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "digit-3").rename(tmp_path / "away")
+    settings = pico(f"model.pretrained={finished}", "train.epochs=1", "optim.lr=0.0")
+    train("imagenette", data=photos, out=tmp_path / "tuned", settings=settings)
+    first, tuned = _weights(finished), _weights(tmp_path / "tuned")
+    best = resnest.inference.opening.read_weights(finished)
+    assert torch.equal(best["layer3.0.conv3.weight"], tuned["layer3.0.conv3.weight"])
+    assert (len(first["fc.bias"]), len(tuned["fc.bias"])) == (4, 3)
+
+
+def test_other_data_cannot_slip_in_on_resume(finished: Path, photos: Path) -> None:
+    (photos / "digit-3").rename(photos / "digit-4")
+    with pytest.raises(ResnestError, match="is not the data"):
+        resume(finished)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(NumericalStop, match=r"lower optim\.lr"):
+        train("imagenette", data=photos, out=tmp_path / "run", settings=pico("optim.lr=1e30", "train.epochs=9"))
+
+
+def test_bad_images_are_listed_and_skipped(photos: Path, tmp_path: Path) -> None:
+    # 5 % of 40 images are two; a class's images go to both parts
+    victim = sorted((photos / "digit-2").iterdir())[0]
+    victim.write_bytes(b"\xff\xd8\xff\xe0 no photo")
+    train("imagenette", data=photos, out=tmp_path / "run", settings=pico("data.val_share=0.4", "train.batch_size=4"))
+    listed = [json.loads(line) for line in (tmp_path / "run" / "bad_images.jsonl").read_text().splitlines()]
+    assert [line["image"] for line in listed] == [f"digit-2/{victim.name}"]  # once, though two epochs saw it
+    assert listed[0]["reason"]
+
+
+def test_too_many_bad_images_stop_the_first_epoch(photos: Path, tmp_path: Path) -> None:
+    for path in sorted(photos.rglob("*.jpg"))[::4]:
+        path.write_bytes(b"")
+    with pytest.raises(ResnestError, match="cannot be used, more than 5%"):
+        train("imagenette", data=photos, out=tmp_path / "run", settings=pico())
+    assert (tmp_path / "run" / "bad_images.jsonl").exists()
+    assert not (tmp_path / "run" / "model.safetensors").exists()  # no epoch came to its end
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of three megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", place], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_full_disk_loses_nothing(photos: Path, small_disk: Path) -> None:
+    settings = pico("train.epochs=4")
+    filler = small_disk / "filler"
+    with pytest.raises(ResnestError, match=r"the disk is full: .* intact"):
+        train("imagenette", data=photos, out=small_disk / "run", settings=[*settings, "train.save_every=1"])
+    del filler
+    run = RunDirectory(small_disk / "run")
+    assert not list(run.path.rglob("*.tmp"))
+    if list(run.checkpoints.iterdir()):
+        run.load_checkpoint()
+
+
+@pytest.mark.timeout(180)
+def test_ctrl_c_saves_and_exits_with_75(photos: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "resnest", "train", "imagenette", "--data", photos, "--out", tmp_path / "run"]
+    for setting in pico("train.epochs=500"):
+        command += ["--set", setting]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not metrics.exists() and process.poll() is None:
+        time.sleep(0.2)
+    asked = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 75, told
+    assert time.monotonic() - asked < 30
+    assert "resnest train --resume" in told
+    assert "Traceback" not in told
+    RunDirectory(tmp_path / "run").load_checkpoint()
+
+
+def test_learning_rate_schedule() -> None:
+    settings = OptimSettings(lr=1.0, warmup_epochs=2)
+    rates = [lr_at(step, settings, total=100, per_epoch=10) for step in range(100)]
+    assert rates[0] < 0.1
+    assert np.argmax(rates) == 20
+    assert rates[20] == 1.0
+    assert rates[60] == pytest.approx(0.5)
+    assert rates[99] < 1e-3
+    assert all(np.diff(rates[:20]) > 0)
+    assert all(np.diff(rates[20:]) < 0)
+
+
+@pytest.mark.parametrize("shape", [(8, 4, 3, 3), (4, 32, 1, 1), (32, 4, 1, 1)])
+def test_muon_moves_every_direction_alike(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.zeros(shape))
+    weight.grad = torch.randn(shape) * torch.logspace(-1, 1, shape[0])[:, None, None, None]
+    Muon([{"params": [weight]}], lr=1.0).step()
+    values = torch.linalg.svdvals(weight.detach().flatten(1))
+    assert values.max() / values.min() < 2.5  # the gradient's own spread is a hundred and more
+    assert (weight.detach() * weight.grad).sum() < 0
+    rms = weight.detach().square().mean().sqrt()
+    assert 0.5 < rms / 0.2 < 1.3  # of AdamW's usual update
