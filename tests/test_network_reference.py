@@ -1,7 +1,7 @@
 """The split-attention convolution and the bottleneck against a naive reading of the paper, in float64.
 
 The reference here loops over cardinal groups and splits, slices every weight by hand and adds with plain sums (paper,
-equations 1 to 3); no operator of the implementation is used. Guards the mathematics under promise P10.
+section 3.1); no operator of the implementation is used. Guards the mathematics under promise P10.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def average_shortcut(x: Tensor, stride: int) -> Tensor:
 def split_attention(
     x: Tensor, layer: Layer, radix: int, cardinality: int, stride: int = 1, dilation: int = 1
 ) -> Tensor:
-    """Equations 1 to 3, one cardinal group k after the other."""
+    """Section 3.1, one cardinal group k after the other."""
     return torch.cat([cardinal_group(x, layer, k, radix, cardinality, stride, dilation) for k in range(cardinality)], 1)
 
 

@@ -112,7 +112,6 @@ def assert_same_step(theirs: nn.Module, ours: nn.Module, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", [*SMALL, *BIG])
 def test_evaluation_equals_timm(name: str) -> None:
     theirs, ours = pair(name)
-    theirs, ours = pair(name)
     x = images(1 if name in BIG else 2)
     expected = assert_same_step(theirs.eval(), ours.eval(), x)
     with torch.no_grad():  # here the batch-norm overwrites its input
@@ -121,7 +120,6 @@ def test_evaluation_equals_timm(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["resnest14d", "resnest26d", "resnest50d_1s4x24d", "resnet50d"])
 def test_training_equals_timm(name: str) -> None:
-    theirs, ours = pair(name)
     theirs, ours = pair(name)
     assert_same_step(theirs.train(), ours.train(), images(4))
     for (key, expected), value in zip(theirs.state_dict().items(), ours.state_dict().values(), strict=True):

@@ -12,6 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnest.errors import ResnestError
+
+IN_PLACE = (torch.float32, torch.float64)  # shorter types would round scale and shift before they are used
+
 
 class BatchNorm2d(nn.BatchNorm2d):
     """`torch.nn.BatchNorm2d` that overwrites its input where no gradient is wanted.
@@ -23,14 +27,19 @@ class BatchNorm2d(nn.BatchNorm2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.training or input.requires_grad or torch.is_grad_enabled() or _is_traced():
+        if self.training and input.numel() == input.shape[1]:
+            raise ResnestError(
+                "training with one sample per device and one pixel per map: a batch-norm sees one value per channel and"
+                " needs two or more. Use a batch of 2 or more, or larger images."
+            )
+        wants_gradient = self.training or input.requires_grad or torch.is_grad_enabled()
+        if wants_gradient or input.dtype not in IN_PLACE or _is_traced():
             return super().forward(input)
         assert self.running_mean is not None
         assert self.running_var is not None
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         shift = self.bias - self.running_mean * scale
-        scale, shift = (vector.to(input.dtype)[:, None, None] for vector in (scale, shift))  # (C, 1, 1)
-        return torch.addcmul(shift, input, scale, out=input)
+        return torch.addcmul(shift[:, None, None], input, scale[:, None, None], out=input)
 
 
 class FrozenStatsBatchNorm2d(nn.BatchNorm2d):

@@ -1,6 +1,7 @@
 """The split-attention convolution (arXiv 2004.08955, section 3.1 and figure 2), in its radix-major form.
 
-Symbols, as in the paper: K = cardinality (cardinal groups), R = radix (splits in each), C = channels.
+Symbols, as in the paper: K = cardinality (cardinal groups), R = radix (splits in each), C = channels, U = the splits,
+s = their pooled sum, G = the two 1x1 convolutions, a = the attention that they give, V = the weighted sum.
 
     block = SplitAttention(64, radix=2, cardinality=1)
     block(torch.randn(8, 64, 56, 56)).shape                      # (8, 64, 56, 56)
@@ -59,25 +60,25 @@ class SplitAttention(nn.Module):
         self.fc2 = nn.Conv2d(inner, channels * radix, kernel_size=1, groups=cardinality)
 
     def forward(self, x: Tensor) -> Tensor:
-        splits = F.relu(self.bn0(self.conv(x)), inplace=True)  # (N, R*C, H, W)
-        return weigh(splits, self.attention(splits), self.radix)  # (N, C, H, W)
+        splits = F.relu(self.bn0(self.conv(x)), inplace=True)  # U: (N, R*C, H, W)
+        return weigh(splits, self.attention(splits), self.radix)  # V: (N, C, H, W)
 
     def attention(self, splits: Tensor) -> Tensor:
         """The weight of every channel in every split: (N, R*C, H, W) -> (N, R*C, 1, 1), radix-major.
 
-        For R >= 2 the R weights of a channel add up to 1 (equation 3).
+        For R >= 2 the R weights of a channel add up to 1.
         """
-        # Equation 2 pools the sum of the splits. Pooling is linear, so pool first and then add R short vectors
+        # The paper pools the sum of the splits. Pooling is linear, so pool first and then add R short vectors
         # instead of R feature maps.
         pooled = splits.mean((2, 3), keepdim=True)  # (N, R*C, 1, 1)
-        pooled = pooled.unflatten(1, (self.radix, -1)).sum(1)  # (N, C, 1, 1)
-        self._check_batch(pooled)
-        hidden = F.relu(self.bn1(self.fc1(pooled)), inplace=True)  # (N, I, 1, 1)
-        logits = self.fc2(hidden)  # (N, K*R*C/K, 1, 1): cardinality-major
+        s = pooled.unflatten(1, (self.radix, -1)).sum(1)  # (N, C, 1, 1)
+        self._check_batch(s)
+        hidden = F.relu(self.bn1(self.fc1(s)), inplace=True)  # (N, I, 1, 1)
+        logits = self.fc2(hidden)  # G(s): (N, K*R*C/K, 1, 1), cardinality-major
         return radix_softmax(logits, self.radix, self.cardinality).to(splits.dtype)
 
     def _check_batch(self, pooled: Tensor) -> None:
-        if pooled.shape[0] == 1 and self.bn1.training and type(self.bn1) is nn.BatchNorm2d:
+        if self.bn1.training and type(self.bn1) is nn.BatchNorm2d and pooled.shape[0] == 1:
             raise ResnestError(
                 "training with one sample per device: the batch-norm inside the split attention sees one value per"
                 " sample and needs two or more. Use a batch of 2 or more, or build the network with"
@@ -86,7 +87,7 @@ class SplitAttention(nn.Module):
 
 
 def radix_softmax(logits: Tensor, radix: int, cardinality: int) -> Tensor:
-    """Equation 3: softmax over the splits, or a sigmoid where there is just one.
+    """The attention a: a softmax of G(s) over the splits, or a sigmoid where there is just one.
 
     Shapes: (N, K*R*C/K, 1, 1), as fc2's K groups put it out, -> (N, R*C, 1, 1), radix-major.
     """
@@ -97,7 +98,7 @@ def radix_softmax(logits: Tensor, radix: int, cardinality: int) -> Tensor:
 
 
 def weigh(splits: Tensor, attention: Tensor, radix: int) -> Tensor:
-    """Equation 1: the sum over r of attention_r * split_r.
+    """V: the sum over r of a_r * U_r.
 
     Shapes: (N, R*C, H, W), (N, R*C, 1, 1) -> (N, C, H, W). The splits are taken as chunks of channels, views in
     NCHW and in channels_last, so nothing is copied. Two weights that add up to 1 are a linear interpolation, one

@@ -12,7 +12,7 @@ from pathlib import Path
 from resnest.data.settings import DataSettings
 from resnest.errors import unknown
 from resnest.recipes.reading import read_recipe
-from resnest.recipes.schema import ModelSettings, OptimSettings, Recipe, TrainSettings
+from resnest.recipes.schema import Expect, ModelSettings, OptimSettings, Recipe, TrainSettings
 
 
 def digits() -> Recipe:
@@ -44,7 +44,10 @@ def imagenette() -> Recipe:
         model=ModelSettings(name="resnest14", spec={"planes": [32, 64, 128, 256], "stem_width": 16}),
         data=DataSettings(size=112, eval_size=128, eval_crop=1.0, min_area=0.35),
         optim=OptimSettings(name="muon", lr=4e-3, momentum=0.95, weight_decay=0.05, warmup_epochs=1.0),
-        train=TrainSettings(epochs=10, batch_size=32),
+        train=TrainSettings(epochs=5, batch_size=32),
+        expect=Expect(
+            top1=0.835, within=0.02, note="imagenette128, seed 0, 17 minutes on two cores; results/imagenette128.csv"
+        ),
     )
 
 

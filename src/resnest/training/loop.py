@@ -26,6 +26,7 @@ from resnest.training.run import RunDirectory
 from resnest.training.stopping import StopRequests
 
 NON_FINITE_IN_A_ROW = 5  # then the run stops (promise P6)
+FEW_SAMPLES = 8  # per device, for a batch-norm that sees one value per sample
 INIT, STEP, MIX = 0, 1, 2  # first word of a seed: what it is for
 
 
@@ -60,8 +61,7 @@ class Loop:
         """Train what is left, then evaluate the best weights once more for the report."""
         began = time.monotonic() - self.seconds
         with StopRequests() as stop, progress(self.total, start=self.step, quiet=self.quiet) as show:
-            if self.loaded is not None and self.step == 0:
-                show.say(f"start: {self.task.recipe.model.pretrained}, {self.loaded}")
+            self._say_at_start(show)
             while self.step < self.total:
                 self._train_epoch(show, stop, began)
                 self._evaluate_epoch(show, began)
@@ -211,6 +211,16 @@ class Loop:
             )
 
     # --- telling ---
+
+    def _say_at_start(self, show: Progress) -> None:
+        spec = self.task.spec
+        if self.settings.batch_size < FEW_SAMPLES and spec.radix and spec.attention_norm == "batch":
+            show.say(
+                f"warning: the norm inside the split attention sees {self.settings.batch_size} values per step;"
+                f" with fewer than {FEW_SAMPLES}, model.spec.attention_norm=frozen or layer trains more steadily"
+            )
+        if self.loaded is not None and self.step == 0:
+            show.say(f"start: {self.task.recipe.model.pretrained}, {self.loaded}")
 
     def say(self, text: str) -> None:
         if not self.quiet:

@@ -91,6 +91,7 @@ class RunDirectory:
         plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
         with self.replacing(self.path / WEIGHTS_NAME) as temporary:
             save_file(plain, temporary, metadata={"format": "pt"})
+            temporary.chmod(0o644)  # safetensors writes for the owner alone
         self.write_text(FILE_NAME, card.to_json())
 
     def save_checkpoint(self, content: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ write_run_report(run, task, splits, evaluation, seconds)      # -> runs/a/report
 
 from __future__ import annotations
 
+from resnest.cost import parameters
 from resnest.data.sources import Splits
 from resnest.inference.evaluation import Evaluation
 from resnest.recipes import to_yaml
@@ -47,12 +48,11 @@ def write_run_report(
 
 def _facts(task: ClassificationTask, splits: Splits, evaluation: Evaluation, seconds: float) -> dict[str, str]:
     recipe = task.recipe
-    parameters = sum(parameter.numel() for parameter in task.build().parameters())
     changed = ", ".join(f"{key}={value}" for key, value in recipe.model.spec.items())
     return {
         "Recipe": recipe.name,
         "Network": f"{recipe.model.name} ({changed})" if changed else recipe.model.name,
-        "Parameters": f"{parameters / 1e6:.2f} million",
+        "Parameters": f"{parameters(task.spec, num_classes=len(task.class_names)) / 1e6:.2f} million",
         "Images": f"{len(splits.train):,} to train on, {evaluation.count:,} to validate on",
         "Size": f"{recipe.data.preprocess.size} pixels",
         "Epochs": str(recipe.train.epochs),
