@@ -40,7 +40,7 @@ class Splits:
         _check(self)
 
     def describe(self) -> str:
-        held = ", held back from the same folder" if self.whole else ""
+        held = " held back" if self.whole else ""
         return (
             f"{self.where} ({self.format}): {len(self.train)} training and {len(self.val)} validation images{held},"
             f" {len(self.train.class_names)} classes"

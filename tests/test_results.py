@@ -1,0 +1,51 @@
+"""The figures in the README are those of the files in results/."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    lines = (ROOT / "results" / name).read_text(encoding="utf-8").splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+def test_imagenette_curve() -> None:
+    percent = [f"{100 * float(row['top1']):.1f}" for row in _rows("imagenette128.csv")]
+    assert f"{', '.join(percent[:-1])} and {percent[-1]} percent" in README
+    assert f"**{percent[-1]} % top-1**" in README
+
+
+@pytest.mark.parametrize(
+    ("label", "what", "batch"),
+    [
+        ("inference, batch 16", "inference", "16"),
+        ("inference, batch 1", "inference", "1"),
+        ("training step, batch 16", "training step", "16"),
+    ],
+)
+def test_speed_table(label: str, what: str, batch: str) -> None:
+    times: dict[tuple[str, str], list[float]] = {}
+    for row in _rows("network-cpu.csv"):
+        if (row["what"], row["batch"]) == (what, batch):
+            times.setdefault((row["contender"], row["layout"]), []).append(float(row["seconds"]))
+    best = {
+        name: min((median(values), layout) for (contender, layout), values in times.items() if contender == name)
+        for name in ("timm", "resnest")
+    }
+    pairs = zip(times["timm", best["timm"][1]], times["resnest", best["resnest"][1]], strict=True)
+    ratio = median(theirs / ours for theirs, ours in pairs)
+    line = next(line for line in README.splitlines() if line.startswith(f"| {label} |"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[3] == f"{ratio:.2f}x"
+    for cell, name in ((cells[1], "timm"), (cells[2], "resnest")):
+        seconds, layout = cell.split(" s ")
+        assert float(seconds) == pytest.approx(best[name][0], rel=0.005)
+        assert layout.strip("()").lower() == best[name][1]
