@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resnest.metrics import wilson_interval
 from resnest.report import ClassificationReport, Mistake, write_report
 from resnest.report.confusion import largest_confusions, recall_and_precision, worst_classes
-from resnest.report.history import Series, read_history, series, wilson
+from resnest.report.history import Series, read_history, series
 from resnest.report.page import percent, write_atomically
 from resnest.report.plots import loss_plot, thin
 
@@ -254,7 +255,7 @@ def test_best_is_the_earliest_of_equals() -> None:
     [(0.9, 100, 0.82563, 0.94477), (0.0, 10, 0.0, 0.27753), (1.0, 10, 0.72247, 1.0), (0.5, 1, 0.05462, 0.94538)],
 )
 def test_wilson_interval(share: float, total: int, low: float, high: float) -> None:
-    assert wilson(share, total) == pytest.approx((low, high), abs=1e-5)
+    assert wilson_interval(share * total, total) == pytest.approx((low, high), abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def read_torch_file(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         message = str(error)
-        if any(word in message for word in FORBIDDEN):
+        if any(word in message for word in FORBIDDEN) or _is_pickle(path):
             raise ResnestError(f"{path} would run code when loaded, and was refused: {_asked_for(message)}") from None
         raise ResnestError(f"{path} is damaged or no checkpoint: {message.splitlines()[-1].strip()}") from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
@@ -73,6 +73,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ResnestError(f"{path} is damaged or no safetensors file: {error}") from None
+
+
+def _is_pickle(path: Path) -> bool:
+    """A bare pickle of some protocol that torch does not read, by its first byte."""
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80"
 
 
 def _plain_name(name: str) -> str:

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from resnest.metrics import wilson_interval
 from resnest.report.confusion import class_view, confusion_view
-from resnest.report.history import Evaluation, History, read_history, series, wilson
+from resnest.report.history import Evaluation, History, read_history, series
 from resnest.report.page import clip, clip_path, count, escape, facts, page, percent, section, write_atomically
 from resnest.report.plots import accuracy_plot, loss_plot, rate_plot
 
@@ -112,7 +113,7 @@ def _headline(report: ClassificationReport, history: History) -> str:
     figure, unit = percent(top1, digits).split("&nbsp;")
     lines = [f"Top-1 accuracy{_circumstances(best, history.last_epoch)}"]
     if images:
-        low, high = wilson(top1, images)
+        low, high = wilson_interval(top1 * images, images)
         interval = f"{percent(low, digits).removesuffix('&nbsp;%')} to {percent(high, digits)}"
         lines.append(f'<span class="faint">95 % interval {interval} on {count(images, "image")}</span>')
     if abs(top1 - of_matrix) > 5e-4:  # more than rounding: say so rather than let the reader wonder

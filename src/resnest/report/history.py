@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
-
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
@@ -99,15 +97,3 @@ def number(line: Mapping[str, Any], key: str) -> float:
         return float(line.get(key, math.nan))
     except (TypeError, ValueError):
         return math.nan
-
-
-def wilson(share: float, total: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share observed on `total` images (Wilson, JASA 22, 1927).
-
-    Unlike the textbook interval it stays inside 0..1 and has a width at 0 and at 1.
-    """
-    centre = share + Z95**2 / (2 * total)
-    spread = Z95 * math.sqrt(share * (1 - share) / total + Z95**2 / (4 * total**2))
-    scale = 1 + Z95**2 / total
-    low, high = (centre - spread) / scale, (centre + spread) / scale
-    return (0.0 if share == 0 else low), (1.0 if share == 1 else high)  # exact there, where rounding would show

@@ -51,7 +51,7 @@ class Loop:
         self.step = 0
         self.best = -math.inf
         self.best_figures: dict[str, float] = {}
-        self.seconds = 0.0  # of training, over all sessions of the run
+        self.seconds = 0.0  # of training, before and after every resumption
         self.non_finite = 0
         self.bad_keys: set[tuple[str, str]] = set()
 
