@@ -23,7 +23,7 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "section", "field", "value"),
     [
-        ("train.epochs=5", "train", "epochs", 5),
+        ("train.epochs=7", "train", "epochs", 7),
         ("optim.lr=1e-2", "optim", "lr", 0.01),  # YAML reads 1e-2 as text
         ("data.flip=false", "data", "flip", False),
         ("data.eval_crop=null", "data", "eval_crop", None),
@@ -47,7 +47,7 @@ def test_settings(setting: str, section: str, field: str, value: object) -> None
         ("train=5", "train is a section"),
         ("data.format.x=1", "data.format is a single value"),
         ("optim.lr=fast", r"optim.lr: .*valid number.*'fast'"),
-        ("optim.name=adam", r"optim.name: .*'sgd' or 'adamw'"),
+        ("optim.name=adam", r"optim.name: .*'sgd', 'adamw' or 'muon'"),
         ("train.epochs=0", "train.epochs=0 must be 1 or more"),
         ("train.epochs=2.5", "train.epochs: .*integer"),
         ("model.name=resnest51", "Did you mean 'resnest50'"),

@@ -35,14 +35,14 @@ class Preempted(ResnestError):
     exit_code = 75  # EX_TEMPFAIL: "try again later"
 
 
-def unknown(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> ResnestError:
-    """The error for a name that does not exist, with the nearest one that does.
+def unknown(kind: str, name: str, known: Iterable[str], *, like: str = "", hint: str = "") -> ResnestError:
+    """The error for a name that does not exist, with the one that is nearest to it, or to `like`.
 
     >>> str(unknown("model", "resnet50", ["resnest50", "resnest101"]))
     "'resnet50' is not a known model. Did you mean 'resnest50'?"
     """
     choices = list(known)
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(like or name, choices, n=1, cutoff=0.6)
     if near:
         advice = f"Did you mean {near[0]!r}?"
     elif len(choices) <= 12:

@@ -154,7 +154,7 @@ def find_spec(name: str) -> tuple[Spec, str]:
     if official in BASELINES:
         return BASELINES[official], official
     known = [*PUBLISHED, *ALIASES, *BASELINES]
-    raise unknown("model", base, known, hint="`resnest models` lists them all.")
+    raise unknown("model", name, known, like=base, hint="`resnest models` lists them all.")
 
 
 def list_models() -> list[str]:

@@ -27,6 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: rich alone would take half of the time that it may
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in (demo, train, evaluate, predict, models, recipes, doctor):

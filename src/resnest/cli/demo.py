@@ -14,7 +14,10 @@ def demo(
         "runs/demo"
     ),
 ) -> None:
-    """Train on handwritten digits, evaluate on digits held back, predict some, write a report. About a minute."""
+    """The whole way on handwritten digits, in a minute.
+
+    Trains a small network, evaluates it on digits held back, predicts some, writes a report.
+    """
     started = time.monotonic()
     from resnest.cli.predict import predict
     from resnest.data.sources import open_dataset

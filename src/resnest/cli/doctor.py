@@ -27,7 +27,10 @@ def doctor(
     data: Annotated[str | None, typer.Option(help="A data set to look through.")] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Say what is installed and, with --data, read every image of a data set and name what is wrong."""
+    """Check the installation, or a data set.
+
+    With --data every image is decoded, and what is wrong is named; exit code 2 then.
+    """
     if data is None:
         rows = dict(_environment())
         typer.echo(

@@ -12,7 +12,7 @@ from resnest.spec import BASELINES, PUBLISHED
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="As JSON; top1 is a fraction.")] = False) -> None:
-    """List the networks: parameters, multiply-accumulates, evaluation crop, published accuracy."""
+    """List the networks: cost, crop, published accuracy."""
     rows = [*_published(), *_baselines()]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))

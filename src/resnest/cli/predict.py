@@ -28,7 +28,10 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
 ) -> None:
-    """Say what is in pictures. Unusable files are named on standard error, the others go on; exit code 2 then."""
+    """Say what is in pictures.
+
+    Unusable files are named on standard error and the others go on; exit code 2 then.
+    """
     if as_json and as_csv:
         raise ResnestError("--json and --csv exclude each other")
     images = list(_expand(paths))

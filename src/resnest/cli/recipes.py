@@ -13,7 +13,10 @@ def recipes(
     action: Annotated[str | None, typer.Argument(help="show: print one recipe as YAML.")] = None,
     name: Annotated[str | None, typer.Argument(help="Which one.")] = None,
 ) -> None:
-    """List the recipes; `resnest recipes show NAME > mine.yaml` prints one to edit and to train with."""
+    """List the recipes, or print one as YAML.
+
+    `resnest recipes show NAME > mine.yaml` gives a file to edit and to train with.
+    """
     from resnest.recipes import RECIPES, find_recipe, to_yaml
 
     if action is None:
