@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnest.network import Backbone, Bottleneck, DropBlock2d, ResNeSt, set_drop_block
-from resnest.network.norm import BatchNorm2d
+from resnest.network.norm import BatchNorm2d, FrozenStatsBatchNorm2d
 from resnest.spec import Spec, Stem
 
 TINY = Spec(depths=(1, 1, 1, 1), planes=(8, 16, 32, 64), stem_width=8)
@@ -301,3 +301,10 @@ def test_feature_maps_are_not_modified_by_later_stages() -> None:
         maps = backbone(images())
     for features, early in zip(maps[1:], kept, strict=True):
         assert torch.equal(features, early)
+
+
+def test_synchronised_norms_leave_the_frozen_ones_frozen() -> None:
+    net = nn.SyncBatchNorm.convert_sync_batchnorm(network(dataclasses.replace(TINY, attention_norm="frozen")))
+    assert isinstance(net.bn1, nn.SyncBatchNorm)
+    assert isinstance(net.layer1[0].conv2.bn0, nn.SyncBatchNorm)
+    assert isinstance(net.layer1[0].conv2.bn1, FrozenStatsBatchNorm2d)

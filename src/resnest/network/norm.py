@@ -42,12 +42,29 @@ class BatchNorm2d(nn.BatchNorm2d):
         return torch.addcmul(shift[:, None, None], input, scale[:, None, None], out=input)
 
 
-class FrozenStatsBatchNorm2d(nn.BatchNorm2d):
-    """Batch-norm that uses its running statistics in training too; weight and bias still learn."""
+class FrozenStatsBatchNorm2d(nn.Module):
+    """Batch-norm that uses its running statistics in training too; weight and bias still learn.
 
-    def forward(self, input: Tensor) -> Tensor:
+    Same names in the state as batch-norm's, so that published weights load. Not a kind of `torch.nn.BatchNorm2d`:
+    `SyncBatchNorm.convert_sync_batchnorm` would make one of it that updates its statistics.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
         return F.batch_norm(
-            input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+            x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
         )
 
 
