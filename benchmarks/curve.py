@@ -13,6 +13,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from resnest.training.run import RunDirectory
+
 ACCENT, INK = "#2f6fdb", "#6b7280"  # legible on white and on dark pages
 
 
@@ -52,8 +54,8 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--name", required=True)
     options = parser.parse_args()
-    lines = [json.loads(line) for line in (options.run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    evaluations = [line for line in lines if line["kind"] == "eval"]
+    run = RunDirectory(options.run)
+    evaluations = [line for line in run.read_lines(run.metrics) if line["kind"] == "eval"]
     account = json.loads((options.run / "run.json").read_text(encoding="utf-8"))
     write_csv(Path("results") / f"{options.name}.csv", account, evaluations)
     draw(Path("docs") / f"{options.name}.svg", evaluations)

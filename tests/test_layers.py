@@ -10,7 +10,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "resnest"
 
-# From the ground up; a room imports its own and lower layers. Rooms of the second group stand in that order.
+# From the ground up; a room imports its own and lower layers.
 LAYERS = [
     {"errors"},
     {"spec"},

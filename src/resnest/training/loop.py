@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
+from resnest.checkpoints import load_weights, read_weights
 from resnest.data.loading import Batch, seeded, training_batches
 from resnest.data.sources import Splits
 from resnest.errors import NumericalStop, Preempted, ResnestError
@@ -51,6 +52,7 @@ class Loop:
         self.step = 0
         self.best = -math.inf
         self.best_figures: dict[str, float] = {}
+        self.best_evaluation: Evaluation | None = None
         self.seconds = 0.0  # of training, before and after every resumption
         self.non_finite = 0
         self.bad_keys: set[tuple[str, str]] = set()
@@ -58,7 +60,7 @@ class Loop:
     # --- the whole run ---
 
     def run_to_end(self) -> Evaluation:
-        """Train what is left, then evaluate the best weights once more for the report."""
+        """Train what is left; the evaluation of the best weights."""
         began = time.monotonic() - self.seconds
         with StopRequests() as stop, progress(self.total, start=self.step, quiet=self.quiet) as show:
             self._say_at_start(show)
@@ -147,7 +149,7 @@ class Loop:
         monitored = result.figures[self.task.monitor]
         mark = ""
         if monitored > self.best:
-            self.best, self.best_figures = monitored, result.figures
+            self.best, self.best_figures, self.best_evaluation = monitored, result.figures, result
             self.run.save_weights(self.net.module.state_dict(), self.task.card(result.figures))
             mark = "  best so far"
         epoch = self.step // self.per_epoch
@@ -167,11 +169,11 @@ class Loop:
         )
 
     def _evaluate_best(self) -> Evaluation:
-        from resnest.checkpoints import load_weights, read_weights
-
-        if self.run.path.joinpath("model.safetensors").exists():
+        """Of the best weights; evaluated once more only if they are from before a resumption."""
+        if self.best_evaluation is None:
             load_weights(self.net.module, read_weights(self.run.path))
-        return self._evaluate()
+            self.best_evaluation = self._evaluate()
+        return self.best_evaluation
 
     # --- keeping and restoring ---
 
