@@ -31,6 +31,14 @@ def pico(*more: str) -> list[str]:
     return [*PICO, *more]
 
 
+@pytest.fixture(autouse=True)
+def no_network(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of its own for every test, and no downloads unless a test serves them itself."""
+    monkeypatch.setenv("RESNEST_HOME", str(tmp_path_factory.getbasetemp() / "resnest-home"))
+    monkeypatch.setenv("RESNEST_OFFLINE", "1")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+
 @dataclass
 class Outcome:
     """What a command did."""

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 import resnest
-from resnest.checkpoints import load_weights, read_weights
+from resnest.checkpoints.loading import load_weights, read_weights
 from resnest.errors import ResnestError
 from resnest.spec import Spec
 
@@ -132,11 +132,6 @@ def test_files_without_tensors(tmp_path: Path) -> None:
     ):
         with pytest.raises(ResnestError, match=message):
             read_weights(tmp_path / name)
-
-
-def test_published_weights_are_not_downloaded_yet() -> None:
-    with pytest.raises(ResnestError, match="Hand over a file"):
-        resnest.create_model("resnest14", pretrained=True)
 
 
 def test_misspelt_arguments_are_refused() -> None:

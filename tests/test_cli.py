@@ -130,13 +130,13 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     ),
     "no checkpoint to start from": (
         ["train", "imagenette", "--data", "PHOTOS", "--out", "OUT", "--set", "model.pretrained=gone.pth"],
-        "there is no checkpoint at gone.pth",
+        "there is no model at gone.pth",
     ),
     "resume what is no run": (["train", "--resume", "PHOTOS"], "is not a run that can be resumed"),
     "resume with a recipe": (["train", "imagenette", "--resume", "RUN"], "leave out RECIPE"),
     "a run already there": (["train", "imagenette", "--data", "PHOTOS", "--out", "RUN"], "already holds a run"),
     "no model": (["predict", "OUT/nothing", "PHOTOS"], "there is no model at"),
-    "a published name": (["predict", "resnest50", "PHOTOS"], "does not download"),
+    "a published name": (["predict", "resnest50", "PHOTOS"], "the network is off"),
     "an unknown name": (["predict", "resnest5", "PHOTOS"], "Did you mean 'resnest50'"),
     "an image as model": (["predict", "PHOTO", "PHOTOS"], "damaged or no checkpoint"),
     "no images": (["predict", "RUN", "RUN/checkpoints"], "no images in"),
@@ -145,7 +145,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no gpu": (["predict", "RUN", "PHOTOS", "--device", "cuda"], "no usable GPU"),
     "no such device": (["predict", "RUN", "PHOTOS", "--device", "abacus"], "expected auto, cpu or cuda"),
     "other classes": (["evaluate", "RUN", "--data", "digits"], "10 classes that the model does not know"),
-    "no such split": (["evaluate", "RUN", "--data", "PHOTOS", "--split", "middle"], "expected val, train or all"),
+    "no such split": (["evaluate", "RUN", "--data", "PHOTOS", "--split", "middle"], "expected auto, val, train or all"),
     "unknown action": (["recipes", "shwo", "digits"], "Did you mean 'show'"),
 }
 

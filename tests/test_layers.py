@@ -17,6 +17,7 @@ LAYERS = [
     {"cost", "runtime", "metrics"},
     {"network"},
     {"checkpoints", "data"},
+    {"torch"},
     {"recipes"},
     {"tasks"},
     {"report"},

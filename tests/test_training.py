@@ -18,8 +18,8 @@ import torch
 
 import resnest
 from conftest import pico
+from resnest import Predictor, evaluate
 from resnest.errors import NoValidCheckpoint, NumericalStop, Preempted, ResnestError
-from resnest.inference import Predictor, evaluate
 from resnest.recipes.schema import OptimSettings
 from resnest.training import resume, train
 from resnest.training.loop import Loop
@@ -138,7 +138,7 @@ def test_fine_tuning_from_a_run_with_other_classes(finished: Path, photos: Path,
     settings = pico(f"model.pretrained={finished}", "train.epochs=1", "optim.lr=0.0")
     train("imagenette", data=photos, out=tmp_path / "tuned", settings=settings)
     first, tuned = _weights(finished), _weights(tmp_path / "tuned")
-    best = resnest.inference.opening.read_weights(finished)
+    best = resnest.checkpoints.loading.read_weights(finished)
     assert torch.equal(best["layer3.0.conv3.weight"], tuned["layer3.0.conv3.weight"])
     assert (len(first["fc.bias"]), len(tuned["fc.bias"])) == (4, 3)
 

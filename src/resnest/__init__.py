@@ -15,24 +15,28 @@ from typing import TYPE_CHECKING, Any
 __version__ = "1.0.0.dev0"
 
 if TYPE_CHECKING:
-    from resnest.checkpoints import create_backbone, create_model
+    from resnest.checkpoints.create import create_backbone, create_model
     from resnest.errors import ResnestError
-    from resnest.inference import Predictor, evaluate
+    from resnest.inference.evaluation import evaluate
+    from resnest.inference.model import Model
+    from resnest.inference.predicting import Predictor
     from resnest.spec import Spec, list_models
     from resnest.training import train
 
 _HOME = {
-    "Predictor": "resnest.inference",
+    "Model": "resnest.inference.model",
+    "Predictor": "resnest.inference.predicting",
     "ResnestError": "resnest.errors",
     "Spec": "resnest.spec",
-    "create_backbone": "resnest.checkpoints",
-    "create_model": "resnest.checkpoints",
-    "evaluate": "resnest.inference",
+    "create_backbone": "resnest.checkpoints.create",
+    "create_model": "resnest.checkpoints.create",
+    "evaluate": "resnest.inference.evaluation",
     "list_models": "resnest.spec",
     "train": "resnest.training",
 }
 
 __all__ = [
+    "Model",
     "Predictor",
     "ResnestError",
     "Spec",

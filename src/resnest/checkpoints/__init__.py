@@ -1,7 +1,5 @@
-"""Weights on disk: reading them safely, and putting them into a network."""
+"""Published weights and checkpoint files: where they are, how they are read safely, what they call their tensors.
 
-from resnest.checkpoints.create import create_backbone, create_model
-from resnest.checkpoints.loading import LoadReport, load_weights
-from resnest.checkpoints.reading import read_weights
-
-__all__ = ["LoadReport", "create_backbone", "create_model", "load_weights", "read_weights"]
+manifest, fetch: the published files          reading, unpickling, params: bytes to tensors, without running code
+layouts, structure: names and shapes          loading, create, identify, convert: tensors into networks and files
+"""

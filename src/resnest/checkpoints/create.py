@@ -1,6 +1,7 @@
-"""Networks by name or by `Spec`, with weights from a file where wanted.
+"""Networks by name or by `Spec`, with weights where wanted.
 
-create_model("resnest50", num_classes=10, pretrained="resnest50.safetensors")
+create_model("resnest50", pretrained=True, num_classes=10)     # published weights, verified; a new head
+create_model("resnest50", pretrained="somewhere/resnest50.pth")
 create_backbone("resnest101", output_stride=16)
 """
 
@@ -10,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from resnest.checkpoints.loading import load_weights
-from resnest.checkpoints.reading import read_weights
+from resnest.checkpoints.loading import LoadReport, load_file
+from resnest.checkpoints.references import locate
 from resnest.errors import ResnestError
 from resnest.network.resnest import Backbone, Dilation, ResNeSt
 from resnest.spec import Spec, find_spec, override_spec
@@ -32,12 +33,15 @@ def create_model(
 
     Args:
         spec_or_name: a name of `list_models()`, one of timm's names, or a `Spec`.
-        pretrained: a checkpoint file, or a directory with model.safetensors. A classifier of another size than
-            `num_classes` is left untrained.
+        pretrained: True for the published weights that the name means (a tag chooses: "resnest50.gluon"); or a
+            checkpoint file of any known layout, a directory (saved model, run, `resnest models fetch --to`), another
+            row of weights, a hub id. A classifier of another size than `num_classes` starts untrained, a stem for
+            other input channels is adapted.
         spec: fields of `Spec` to change, such as `attention_norm="layer"` or `drop_path_rate=0.1`.
 
     Raises:
-        ResnestError: an unknown name or field, a combination that cannot be built, weights that do not fit.
+        ResnestError: an unknown name or field, a combination that cannot be built, weights that cannot be had or do
+            not fit.
     """
     net = ResNeSt(
         _find(spec_or_name, spec),
@@ -47,7 +51,7 @@ def create_model(
         dilation=dilation,
         zero_gamma=zero_gamma,
     )
-    _load(net, pretrained, spec_or_name)
+    load_pretrained(net, pretrained, spec_or_name)
     return net
 
 
@@ -74,23 +78,29 @@ def create_backbone(
         out_indices=out_indices,
         zero_gamma=zero_gamma,
     )
-    _load(net, pretrained, spec_or_name)
+    load_pretrained(net, pretrained, spec_or_name)
     return net
+
+
+def load_pretrained(net: ResNeSt, pretrained: bool | str | Path, what: Spec | str) -> LoadReport | None:
+    """Load what `pretrained` of `create_model` means into a network; None for False.
+
+    Raises:
+        ResnestError: weights that cannot be had, do not fit, or belong to another network than `what` names.
+    """
+    if pretrained is False:
+        return None
+    name = what if isinstance(what, str) else None
+    if pretrained is True and name is None:
+        raise ResnestError(
+            "pretrained=True needs a name, and a Spec has none: pass the file or the name of the weights"
+        )
+    path, row = locate(name if pretrained is True else pretrained, network=name)  # type: ignore[arg-type]
+    if row and name and find_spec(name)[1] != row.network:
+        raise ResnestError(f"{row.name} are weights of {row.network}, not of {find_spec(name)[1]}")
+    return load_file(net, path, replace_head=True)
 
 
 def _find(spec_or_name: Spec | str, overrides: dict[str, Any]) -> Spec:
     spec = spec_or_name if isinstance(spec_or_name, Spec) else find_spec(spec_or_name)[0]
     return override_spec(spec, overrides)
-
-
-def _load(net: ResNeSt, pretrained: bool | str | Path, what: Spec | str) -> None:
-    if pretrained is False:
-        return
-    if pretrained is True:
-        name = what if isinstance(what, str) else "a Spec"
-        raise ResnestError(
-            f"pretrained=True: this version does not download the published weights of {name}."
-            " Hand over a file: pretrained='resnest50.safetensors' (official and timm files fit as they are)"
-        )
-    path = Path(pretrained)
-    load_weights(net, read_weights(path), replace_head=True, source=str(path))

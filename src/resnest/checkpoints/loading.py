@@ -1,19 +1,25 @@
-"""Putting weights into a network, with an account of what fitted.
+"""Putting weights into a network, whatever layout they come in, with an account of what fitted.
 
-report = load_weights(net, read_weights(path), replace_head=True)
-print(report)
+report = load_file(net, Path("resnest50.pth"), replace_head=True)
+print(report)                # official layout: 476 tensors matched
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
+from resnest.checkpoints.layouts import COUNTER, Translated, recognise, to_official
+from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
+from resnest.checkpoints.structure import looks_like
 from resnest.errors import ResnestError
 
 HEAD = ("fc.weight", "fc.bias")
+STEM = ("conv1.0.weight", "conv1.weight")  # the convolution that sees the image: deep stem, 7x7 or small
 
 
 @dataclass
@@ -25,16 +31,61 @@ class LoadReport:
     unexpected: list[str] = field(default_factory=list)  # in the file, not in the network
     reshaped: list[str] = field(default_factory=list)  # in both, of different shapes; with the shapes
     new_head: bool = False  # the classifier starts untrained
+    layout: str = "official"
+    wrapper: str = ""  # the entry of a training checkpoint that was used
 
     def __str__(self) -> str:
-        head = ", the classifier starts anew" if self.new_head else ""
-        return f"{len(self.matched)} tensors loaded{head}"
+        parts = [f"{self.layout} layout: {len(self.matched)} tensors matched"]
+        if self.wrapper:
+            parts[0] = f"{self.wrapper}, {parts[0]}"
+        if self.reshaped:
+            parts.append(f"reshaped {'; '.join(self.reshaped)}")
+        if self.new_head:
+            parts.append("the classifier starts anew")
+        if self.unexpected:
+            parts.append(f"{len(self.unexpected)} of other parts left out ({self.unexpected[0]}, ...)")
+        return ", ".join(parts)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a checkpoint file under official names. Raises ResnestError as `translate` does."""
+    return translate(read_checkpoint(path)).state
+
+
+def translate(raw: RawCheckpoint) -> Translated:
+    """A checkpoint of any known layout under official names.
+
+    Raises:
+        ResnestError: not a ResNeSt; the message says what it looks like.
+    """
+    found = recognise(raw.state)
+    if found is None:
+        raise ResnestError(f"{raw.path} is not a ResNeSt of any known layout: {looks_like(raw.state)}")
+    return to_official(raw.state, *found)
+
+
+def load_file(net: nn.Module, path: Path, *, replace_head: bool = False) -> LoadReport:
+    """Load a checkpoint file of any kind and layout into `net`; nothing is changed if it does not fit.
+
+    Parts of other models around the network, such as detection heads, are reported as unexpected, not refused.
+
+    Raises:
+        ResnestError: unreadable, another architecture, or tensors that do not fit; they are named.
+    """
+    raw = read_checkpoint(path)
+    translated = translate(raw)
+    report = load_weights(net, translated.state, replace_head=replace_head, source=str(path))
+    report.layout, report.wrapper = translated.layout, raw.wrapper
+    report.unexpected += translated.aside
+    return report
 
 
 def load_weights(
     net: nn.Module, state: Mapping[str, Tensor], *, replace_head: bool = False, source: str = "the checkpoint"
 ) -> LoadReport:
-    """Copy `state` into `net`; nothing is changed if anything does not fit.
+    """Copy `state`, under official names, into `net`; nothing is changed if anything does not fit.
+
+    A stem for another number of input channels is adapted: summed for one channel, repeated and scaled for others.
 
     Args:
         replace_head: leave a classifier of another size, or a missing one, untrained instead of refusing.
@@ -43,45 +94,63 @@ def load_weights(
         ResnestError: names every missing, unexpected and misshapen tensor.
     """
     wanted = net.state_dict()
-    report = LoadReport()
+    state = dict(state)
+    report = LoadReport(reshaped=_adapt_stem(state, wanted))
+    misshapen = []
     for name, tensor in wanted.items():
         if name not in state:
             # The count of batches matters to nobody, and converted files leave it out.
-            (report.matched if name.endswith("num_batches_tracked") else report.missing).append(name)
+            (report.matched if name.endswith(COUNTER) else report.missing).append(name)
+        elif state[name].shape != tensor.shape and name in HEAD and replace_head:
+            report.reshaped.append(f"{name} from {_size(state[name])} to {_size(tensor)}")
         elif state[name].shape != tensor.shape:
-            report.reshaped.append(f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}")
+            misshapen.append(f"{name} {_size(state[name])} instead of {_size(tensor)}")
         else:
             report.matched.append(name)
     report.unexpected = [name for name in state if name not in wanted]
     if replace_head:
-        _forgive_head(report)
-    if report.missing or report.unexpected or report.reshaped:
-        raise ResnestError(_misfit(report, source))
+        lost = [name for name in report.missing if name in HEAD]
+        report.new_head = bool(lost) or any(entry.split(" ", 1)[0] in HEAD for entry in report.reshaped)
+        report.missing = [name for name in report.missing if name not in HEAD]
+        report.unexpected = [name for name in report.unexpected if name not in HEAD]
+    if report.missing or report.unexpected or misshapen:
+        raise ResnestError(_misfit(report, misshapen, source))
     fitting = {name: state[name] if name in state else wanted[name] for name in report.matched}
     net.load_state_dict(fitting, strict=False)
     return report
 
 
-def _forgive_head(report: LoadReport) -> None:
-    before = len(report.missing) + len(report.reshaped)
-    report.missing = [name for name in report.missing if name not in HEAD]
-    report.reshaped = [entry for entry in report.reshaped if entry.split(" ", 1)[0] not in HEAD]
-    report.new_head = before > len(report.missing) + len(report.reshaped)
-    report.unexpected = [name for name in report.unexpected if name not in HEAD]
+def _adapt_stem(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """The first convolution for another number of input channels, so that a grey or repeated image gives the same."""
+    for name in STEM:
+        if name not in state or name not in wanted or state[name].ndim != 4:
+            continue
+        ours, theirs = wanted[name].shape[1], state[name].shape[1]
+        if ours != theirs and state[name].shape[0] == wanted[name].shape[0] and theirs == 3:
+            weight = state[name].float()
+            if ours == 1:
+                weight = weight.sum(1, keepdim=True)
+            else:
+                weight = weight.repeat(1, -(-ours // 3), 1, 1)[:, :ours] * (3 / ours)
+            before = _size(state[name])
+            state[name] = weight.to(torch.promote_types(state[name].dtype, torch.float32))
+            return [f"{name} from {before} to {_size(weight)}"]
+    return []
 
 
-def _misfit(report: LoadReport, source: str) -> str:
-    parts = [
-        f"{len(names)} {kind}: {', '.join(names)}"
-        for kind, names in (
-            ("missing", report.missing),
-            ("unexpected", report.unexpected),
-            ("of another shape", report.reshaped),
-        )
-        if names
-    ]
-    heads_only = report.reshaped and all(entry.split(" ", 1)[0] in HEAD for entry in report.reshaped)
+def _size(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def _misfit(report: LoadReport, misshapen: list[str], source: str) -> str:
+    groups = (("missing", report.missing), ("unexpected", report.unexpected), ("of another shape", misshapen))
+    parts = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in groups if names]
+    heads_only = misshapen and all(entry.split(" ", 1)[0] in HEAD for entry in misshapen)
     advice = ""
     if heads_only and not report.missing and not report.unexpected:
         advice = "; it has another number of classes: ask for that number, or let the head be replaced"
     return f"{source} does not fit this network; {'; '.join(parts)}{advice}"
+
+
+def _listed(names: list[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")

@@ -1,95 +1,188 @@
-"""Tensors from a checkpoint file, without running any code that the file may hold (promise P9).
+"""A checkpoint file of any kind to named tensors, as the file names them, without running any code (promise P9).
 
-state = read_weights(Path("resnest50.safetensors"))       # name -> tensor
+    raw = read_checkpoint(Path("resnest50.pth"))
+    raw.state["fc.weight"], raw.wrapper, raw.metadata
+
+Kinds are told apart by their first bytes, never by their suffix: safetensors, torch's two formats, bare pickles
+(detectron2), MXNet's .params, and a zip file around one of these.
 """
 
 from __future__ import annotations
 
+import json
 import pickle
+import struct
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from resnest.checkpoints.params import LIST_MAGIC, read_params
+from resnest.checkpoints.unpickling import READ_ERRORS, Array, Stored, read_pickled, said
 from resnest.errors import ResnestError
-from resnest.runtime.card import WEIGHTS_NAME
+from resnest.runtime.files import WEIGHTS_NAME
 
-WRAPPERS = ("state_dict", "model", "net")  # where training checkpoints keep the weights, in this order
-FORBIDDEN = ("GLOBAL", "unsupported class", "unrecognized function")  # torch's words for a pickle that wants code
-PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
+# Where training checkpoints keep the weights, the averaged ones first (timm, mmengine, official, detectron2, others).
+WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "state_dict", "model", "net", "network", "weights")
+SUFFIXES = (".params", ".pth", ".pt", ".pkl", ".safetensors")
+MOST_UNPACKED = 4  # a checkpoint's tensors may take this many times the size of its file: more are expanded views
+MAX_HEADER = 100_000_000  # bytes; the limit of safetensors itself
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Names and tensors of a .safetensors or .pth file, or of a directory with model.safetensors, on the CPU.
+@dataclass
+class RawCheckpoint:
+    """Tensors under the names of the file."""
+
+    path: Path
+    state: dict[str, Tensor]
+    metadata: dict[str, str] = field(default_factory=dict)  # of a safetensors file
+    wrapper: str = ""  # the entry of a training checkpoint that held the weights, such as "state_dict_ema"
+    content: Mapping[str, Any] = field(default_factory=dict)  # the rest of a training checkpoint; not its tensors
+
+
+def read_checkpoint(path: Path) -> RawCheckpoint:
+    """Named tensors of a file, or of a directory's model.safetensors, on the CPU.
 
     Raises:
-        ResnestError: missing, damaged, without tensors, or a file that would run code when loaded.
+        ResnestError: missing, damaged, cut short, another kind of file, without tensors, or it would run code.
     """
     if path.is_dir():
         path = path / WEIGHTS_NAME
     if not path.is_file():
         raise ResnestError(f"there is no checkpoint at {path}")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else read_torch_file(path)
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping):
-        raise ResnestError(f"{path} holds a {type(content).__name__}, not named tensors")
-    state = {_plain_name(str(name)): value for name, value in content.items() if isinstance(value, Tensor)}
-    if not state:
-        raise ResnestError(f"{path} holds no tensors (found: {', '.join(map(str, list(content)[:5])) or 'nothing'})")
-    return state
+    with path.open("rb") as file:
+        start = file.read(512)
+    if start[:2] == b"PK" and (inner := _packed(path)):
+        return _read_packed(path, inner)
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        return _unwrap(path, read_pickled(path))
+    if start[:8] == struct.pack("<Q", LIST_MAGIC):
+        return RawCheckpoint(path, read_params(path))
+    if len(start) > 8 and start[8:9] == b"{":
+        return _read_safetensors(path)
+    raise ResnestError(f"{path} {_what_else(path, start)}")
 
 
 def read_torch_file(path: Path) -> Any:
-    """Whatever a `torch.save` file holds, tensors and plain containers only.
+    """A checkpoint that a run of ours wrote: tensors and plain containers, all of them in memory.
 
     Raises:
         ResnestError: damaged, or it asks for code to be run.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols and dtypes in foreign files
+            warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        message = str(error)
-        if any(word in message for word in FORBIDDEN) or _is_pickle(path):
-            raise ResnestError(f"{path} would run code when loaded, and was refused: {_asked_for(message)}") from None
-        raise ResnestError(f"{path} is damaged or no checkpoint: {message.splitlines()[-1].strip()}") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise ResnestError(f"{path} is damaged or no checkpoint: {first}") from None
+    except (*READ_ERRORS, pickle.UnpicklingError) as error:
+        raise ResnestError(f"{path} is damaged or no checkpoint: {said(error)}") from None
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _unwrap(path: Path, content: Any) -> RawCheckpoint:
+    """Down to the entry that holds tensors; the outermost mapping is kept for what it says about them."""
+    outermost, wrapper = content, ""
+    while isinstance(content, Mapping) and not any(map(_is_tensor, content.values())):
+        name = next((name for name in WRAPPERS if isinstance(content.get(name), Mapping)), None)
+        if name is None:
+            break
+        content, wrapper = content[name], wrapper or name
+    if not isinstance(content, Mapping):
+        raise ResnestError(f"{path} holds a {type(content).__name__}, not named tensors")
+    stored = {str(name): value for name, value in content.items() if _is_tensor(value)}
+    if not stored:
+        raise ResnestError(f"{path} holds no tensors (found: {', '.join(map(str, list(content)[:5])) or 'nothing'})")
+    try:
+        _check_size(path, stored)
+        state = {name: value.tensor() for name, value in stored.items()}
+    except READ_ERRORS as error:
+        raise ResnestError(f"{path} is damaged or cut short: {said(error)}") from None
+    rest = outermost if wrapper and isinstance(outermost, Mapping) else {}
+    return RawCheckpoint(path, state, wrapper=wrapper, content=rest)
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, Stored) or (isinstance(value, Array) and value.stored is not None)
+
+
+def _check_size(path: Path, stored: Mapping[str, Stored | Array]) -> None:
+    wanted = 0
+    for value in stored.values():
+        view = value.stored if isinstance(value, Array) else value
+        wanted += view.numel * view.storage.dtype.itemsize if view else 0
+    if wanted > MOST_UNPACKED * path.stat().st_size:
+        raise ResnestError(f"{path} was refused: its tensors would take {wanted:,} bytes, far more than the file has")
+
+
+def _read_safetensors(path: Path) -> RawCheckpoint:
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ResnestError(f"{path} is damaged or no safetensors file: {error}") from None
+        with safe_open(path, framework="pt") as file:
+            return RawCheckpoint(path, {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        size, header = path.stat().st_size, struct.unpack("<Q", path.read_bytes()[:8])[0] if path.stat().st_size else 0
+        if MAX_HEADER > header > size - 8:
+            raise ResnestError(f"{path} is cut short: its header alone has {header} bytes, the file {size}") from None
+        raise ResnestError(f"{path} is damaged or no safetensors file: {said(error)}") from None
 
 
-def _is_pickle(path: Path) -> bool:
-    """A bare pickle of some protocol that torch does not read, by its first byte."""
-    with path.open("rb") as file:
-        return file.read(1) == b"\x80"
+def _packed(path: Path) -> str | None:
+    """The one checkpoint inside a zip file; None where the zip file itself is one (torch's), or is damaged."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+    if any(name.endswith("/data.pkl") for name in names):
+        return None
+    found = [name for name in names if PurePosixPath(name).suffix in SUFFIXES]
+    return found[0] if len(found) == 1 else None
 
 
-def _plain_name(name: str) -> str:
-    for prefix in PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
+def _read_packed(path: Path, name: str) -> RawCheckpoint:
+    with tempfile.TemporaryDirectory() as folder:
+        inner = unpack_member(path, Path(folder) / PurePosixPath(name).name)
+        return read_checkpoint(inner)
 
 
-def _asked_for(message: str) -> str:
-    """What a refused pickle wanted, out of torch's long explanation."""
-    for line in message.splitlines():
-        if any(word in line for word in FORBIDDEN):
-            return line.strip()
-    return "it holds more than tensors"
+def unpack_member(path: Path, target: Path) -> Path:
+    """Write the one checkpoint inside the zip file to `target`, whatever path it has in there.
+
+    Raises:
+        ResnestError: none, or it is damaged, or it claims to unpack to far more than weights ever do.
+    """
+    name = _packed(path)
+    try:
+        if name is None:
+            raise ValueError("it does not hold exactly one checkpoint")
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(name).file_size > MOST_UNPACKED * path.stat().st_size:
+                raise ValueError(f"{name} in it would unpack to {archive.getinfo(name).file_size:,} bytes")
+            with archive.open(name) as source, target.open("wb") as out:
+                while block := source.read(1 << 20):
+                    out.write(block)
+    except READ_ERRORS as error:
+        raise ResnestError(f"{path} cannot be unpacked: {said(error)}") from None
+    return target
+
+
+def _what_else(path: Path, start: bytes) -> str:
+    """Says what a file is that is no checkpoint."""
+    text = start.lstrip().lower()
+    if not start:
+        return "is empty: the download broke off, fetch it again"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "is an HTML page, not weights: the link gave a web page, open it in a browser to see what it says"
+    if text.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the file itself: run `git lfs pull` where it came from"
+    if text.startswith((b"{", b"[")):
+        return f"is JSON, not weights: {_excerpt(start)}"
+    return "is damaged or no checkpoint of a kind known here (safetensors, torch .pth, pickle, MXNet .params)"
+
+
+def _excerpt(start: bytes) -> str:
+    return json.dumps(start[:60].decode("utf-8", "replace"))

@@ -11,6 +11,7 @@ import sys
 import typer
 
 import resnest
+from resnest.cli.convert import convert
 from resnest.cli.demo import demo
 from resnest.cli.doctor import doctor
 from resnest.cli.evaluate import evaluate
@@ -30,8 +31,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: rich alone would take half of the time that it may
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, train, evaluate, predict, models, recipes, doctor):
+for verb in (demo, train, evaluate, predict, convert, recipes, doctor):
     app.command()(verb)
+app.add_typer(models, name="models")
 
 
 @app.callback(invoke_without_command=True)

@@ -21,7 +21,7 @@ def demo(
     started = time.monotonic()
     from resnest.cli.predict import predict
     from resnest.data.sources import open_dataset
-    from resnest.inference import evaluate
+    from resnest.inference.evaluation import evaluate
     from resnest.training import train
 
     typer.echo("1. training a small ResNeSt on scikit-learn's handwritten digits")

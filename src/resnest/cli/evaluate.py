@@ -7,27 +7,35 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resnest.cli.words import MODEL_HELP, NETWORK_HELP
+
 if TYPE_CHECKING:
-    from resnest.inference import Evaluation
+    from resnest.inference.evaluation import Evaluation
+
+SPLIT_HELP = "val, train, all; auto: val, or what training held back, or all for published weights."
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Run directory or checkpoint file.")],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     data: Annotated[str, typer.Option(help="Folder, .zip, .npz or .csv with images, or 'digits'.")],
-    split: Annotated[str, typer.Option(help="val, train, or all of a data set without parts.")] = "val",
+    split: Annotated[str, typer.Option(help=SPLIT_HELP)] = "auto",
+    network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
+    labels: Annotated[str | None, typer.Option(metavar="FILE", help="ImageNet-ReaL's real.json.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON, fractions 0..1.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
 ) -> None:
     """Evaluate a model: top-1, top-5, loss, accuracy of each class."""
     from resnest.cli.bars import counting
-    from resnest.inference import evaluate as run
+    from resnest.inference.evaluation import evaluate as run
 
     with counting("evaluating") as bar:
         result = run(
             model,
             data,
             split=split,
+            network=network,
+            labels=labels,
             device=device,
             batch_size=batch_size,
             on_open=lambda samples, where: bar.start(len(samples), where),
@@ -48,7 +56,7 @@ def _to_dict(model: str, data: str, split: str, result: Evaluation) -> dict[str,
         "split": split,
         "images": result.count,
         **result.figures,
-        "top1_interval": list(result.interval),
+        **{f"{name}_interval": list(result.interval_of(name)) for name in ("top1", "top5") if name in result.figures},
         "per_class": {name: share for name, share, _ in result.per_class()},
         "bad_images": [{"image": key, "reason": reason} for key, reason in result.bad],
         "seconds": round(result.seconds, 3),
@@ -56,10 +64,10 @@ def _to_dict(model: str, data: str, split: str, result: Evaluation) -> dict[str,
 
 
 def _print(result: Evaluation) -> None:
-    low, high = result.interval
-    typer.echo(f"top-1  {result.figures['top1']:7.2%}   95 % interval {low:.1%} to {high:.1%}")
-    if "top5" in result.figures:
-        typer.echo(f"top-5  {result.figures['top5']:7.2%}")
+    for name, title in (("top1", "top-1"), ("top5", "top-5")):
+        if name in result.figures:
+            low, high = result.interval_of(name)
+            typer.echo(f"{title}  {result.figures[name]:7.2%}   95 % interval {low:.1%} to {high:.1%}")
     typer.echo(f"loss   {result.figures['loss']:7.4f}")
     typer.echo(f"images {result.count:7d}   {result.count / result.seconds:.0f} a second")
     known = [(name, share, count) for name, share, count in result.per_class() if share is not None]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resnest.cli.words import MODEL_HELP, NETWORK_HELP
 from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="Run directory or checkpoint file.")],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     paths: Annotated[list[str], typer.Argument(help="Images, folders, or globs such as 'photos/**/*.jpg'.")],
     top: Annotated[int, typer.Option(min=1, help="Labels to show per image.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line; scores are fractions.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with one row per label.")] = False,
     draw: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the pictures with their labels here.")] = None,
+    network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
 ) -> None:
@@ -36,10 +38,10 @@ def predict(
         raise ResnestError("--json and --csv exclude each other")
     images = list(_expand(paths))
     from resnest.cli.bars import counting
-    from resnest.inference import Predictor
+    from resnest.inference.predicting import Predictor
     from resnest.runtime.decode import BadImage
 
-    predictor = Predictor(model, device=device, batch_size=batch_size)
+    predictor = Predictor(model, network=network, device=device, batch_size=batch_size)
     shown = _Writer("json" if as_json else "csv" if as_csv else "text", top)
     drawn = _Drawings(draw, top) if draw else None
     bad = 0

@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from resnest.data.samples import Samples
 from resnest.data.settings import DataSettings
-from resnest.data.transforms import training_transform
 from resnest.runtime.decode import BadImage
 from resnest.runtime.preprocess import Preprocess
 
@@ -38,6 +37,8 @@ class TrainingImages(Dataset[Any]):
     """Augmented images of one epoch."""
 
     def __init__(self, samples: Samples, settings: DataSettings, seed: int, epoch: int, epochs: int) -> None:
+        from resnest.data.transforms import training_transform  # torchvision, which evaluation can do without
+
         self.samples = samples
         self.seed = (seed, epoch)
         self.transform = training_transform(settings, settings.size_at(epoch, epochs))

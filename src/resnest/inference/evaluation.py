@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from resnest.data.loading import evaluation_batches
+from resnest.data.real import RealLabels
 from resnest.data.samples import Samples
-from resnest.data.sources import Splits, open_dataset
+from resnest.data.sources import open_part
 from resnest.errors import ResnestError
-from resnest.inference.opening import choose_device, open_model
+from resnest.inference.model import Model
+from resnest.inference.predicting import choose_device
 from resnest.metrics import ClassificationMetrics, wilson_interval
+from resnest.runtime.card import ModelCard
 from resnest.runtime.preprocess import Preprocess
 from resnest.runtime.results import softmax
 
@@ -50,7 +53,11 @@ class Evaluation:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % interval of top-1."""
-        return wilson_interval(float(np.trace(self.confusion)), self.count)
+        return self.interval_of("top1")
+
+    def interval_of(self, figure: str) -> tuple[float, float]:
+        """95 % interval of a share of the images, such as "top5"."""
+        return wilson_interval(self.figures[figure] * self.count, self.count)
 
     def per_class(self) -> list[tuple[str, float | None, int]]:
         """Name, share found (recall) and number of images of each class; None where there is no image."""
@@ -74,9 +81,13 @@ def evaluate_network(
     device: torch.device,
     batch_size: int = 64,
     workers: int | None = None,
+    real: RealLabels | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
 ) -> Evaluation:
     """Run `net` over all samples, each once; `on_batch` hears how many were seen.
+
+    Args:
+        real: several right answers an image, in place of the samples' labels.
 
     Raises:
         ResnestError: more than 5 % of the images are unusable.
@@ -96,6 +107,8 @@ def evaluate_network(
                 images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
                 logits = net(images).float().cpu().numpy()
             labels = batch.labels.numpy()
+            if real is not None:
+                labels = real.best([samples.keys[index] for index in batch.indices], logits)
             metrics.update(logits, labels)
             rows.append((batch.indices.numpy(), labels, logits.argmax(1)))
             scores.append(softmax(logits))
@@ -108,27 +121,36 @@ def evaluate(
     model: str | Path,
     data: str | Path,
     *,
-    split: str = "val",
+    split: str = "auto",
     format: str = "auto",
+    network: str | None = None,
+    labels: str | Path | None = None,
     device: str = "auto",
     batch_size: int = 64,
     workers: int | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
     on_open: Callable[[Samples, str], None] = lambda samples, where: None,
 ) -> Evaluation:
-    """Evaluate any model reference on a data set.
+    """Evaluate any model reference on a data set, with the preprocessing that belongs to its weights.
 
     Args:
-        split: "val", the validation part, which is held back as in training if the data has none of its own;
-            "train"; or "all" of a data set that has no parts.
+        split: "auto", the validation part; of data without parts what training held back, or everything if the model
+            was not trained here. Or "val", "train", "all".
+        network: what a checkpoint file is, where it does not say so itself.
+        labels: ImageNet-ReaL's real.json, several right answers an image.
 
     Raises:
         ResnestError: no such model or data, classes that the model does not know, too many unusable images.
     """
-    opened = open_model(model)
-    splits = open_dataset(data, format=format)
-    chosen = _align(_choose(splits, split), opened.card.class_names, str(data))
-    on_open(chosen, splits.describe())
+    opened = Model.from_pretrained(model, network=network)
+    real = RealLabels.read(Path(labels), len(opened.card.class_names)) if labels else None
+    part = open_part(data, split, format=format, held_back=opened.held_back)
+    chosen = _align(part.samples, opened.card, str(data))
+    if real is not None:
+        chosen = real.choose(chosen)
+    on_open(
+        chosen, part.describe if len(chosen) == len(part.samples) else f"{part.describe}; {len(chosen)} with labels"
+    )
     place = choose_device(device)
     net = opened.net.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return evaluate_network(
@@ -138,6 +160,7 @@ def evaluate(
         device=place,
         batch_size=batch_size,
         workers=workers,
+        real=real,
         on_batch=on_batch,
     )
 
@@ -151,27 +174,25 @@ def check_bad_share(bad: int, total: int, last: tuple[str, str] | None) -> None:
         )
 
 
-def _align(samples: Samples, class_names: tuple[str, ...], where: str) -> Samples:
-    """The samples with labels as the model numbers its classes."""
-    strange = [name for name in samples.class_names if name not in class_names]
+def _align(samples: Samples, card: ModelCard, where: str) -> Samples:
+    """The samples with labels as the model numbers its classes.
+
+    A class may be called by the model's name for it, by its key (ImageNet's synset), or, if all of them are numbers,
+    by its index (ImageNet-V2).
+    """
+    known = {name: index for names in (card.class_keys, card.class_names) for index, name in enumerate(names)}
+    count = len(card.class_names)
+    strange = [name for name in samples.class_names if name not in known]
+    if strange and all(name.isdigit() and int(name) < count for name in samples.class_names):
+        known, strange = {name: int(name) for name in samples.class_names}, []
     if strange:
         shown = ", ".join(strange[:5]) + (", ..." if len(strange) > 5 else "")
         raise ResnestError(
             f"{where} has {len(strange)} classes that the model does not know: {shown}."
-            f" The model has {len(class_names)}: {', '.join(class_names[:5])}{', ...' if len(class_names) > 5 else ''}"
+            f" The model has {count}: {', '.join(card.class_names[:5])}{', ...' if count > 5 else ''}"
         )
-    index = np.array([class_names.index(name) for name in samples.class_names], np.int64)
-    return Samples(samples.store, samples.keys, index[samples.labels], class_names)
-
-
-def _choose(splits: Splits, split: str) -> Samples:
-    if split == "all" and splits.whole is None:
-        raise ResnestError(f"--split all: {splits.where} comes with its own validation part; choose val or train")
-    parts = {"val": splits.val, "train": splits.train, "all": splits.whole}
-    chosen = parts.get(split)
-    if chosen is None:
-        raise ResnestError(f"--split {split}: expected val, train or all")
-    return chosen
+    index = np.array([known[name] for name in samples.class_names], np.int64)
+    return Samples(samples.store, samples.keys, index[samples.labels], card.class_names)
 
 
 def _collect(

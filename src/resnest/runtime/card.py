@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from resnest.errors import ResnestError
-from resnest.runtime.preprocess import Preprocess
-from resnest.spec import EXPANSION, PUBLISHED, Spec
-
-FILE_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
+from resnest.runtime import imagenet
+from resnest.runtime.files import CARD_NAME
+from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from resnest.spec import EXPANSION, PUBLISHED, Spec, find_spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +27,17 @@ class ModelCard:
 
     architecture: str  # official name, or "resnest" for a free spec
     spec: Spec
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...]  # for people, all different
     preprocess: Preprocess
+    class_keys: tuple[str, ...] = ()  # what data sets call the classes, where that differs: ImageNet's synsets
     task: str = "classification"
     in_chans: int = 3
     figures: dict[str, float] = field(default_factory=dict)  # e.g. {"top1": 0.91}, fractions
 
     def to_json(self) -> str:
-        published = PUBLISHED.get(self.architecture)
         side = self.preprocess.size
         timm_part = {
-            "architecture": published.timm if published and published.timm else self.architecture,
+            **_timm_model(self.architecture, self.spec),
             "num_classes": len(self.class_names),
             "num_features": self.spec.planes[-1] * EXPANSION,
             "global_pool": "avg",
@@ -61,6 +60,7 @@ class ModelCard:
             "in_chans": self.in_chans,
             "spec": dataclasses.asdict(self.spec),
             "preprocess": dataclasses.asdict(self.preprocess),
+            "class_keys": list(self.class_keys),
             "figures": self.figures,
         }
         return json.dumps({**timm_part, "resnest": ours}, indent=2) + "\n"
@@ -68,17 +68,19 @@ class ModelCard:
     @classmethod
     def read(cls, directory: Path) -> ModelCard:
         """Raises ResnestError if the directory has no card, or one that cannot be understood."""
-        path = directory / FILE_NAME
+        path = directory / CARD_NAME
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             return cls._parse(content)
         except FileNotFoundError:
-            raise ResnestError(f"{directory} has no {FILE_NAME}: not a finished run or a saved model") from None
-        except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ResnestError(f"{directory} has no {CARD_NAME}: not a finished run or a saved model") from None
+        except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ResnestError(f"{path} cannot be understood as a model card: {_said(error)}") from None
 
     @classmethod
     def _parse(cls, content: dict[str, Any]) -> ModelCard:
+        if "resnest" not in content:
+            return cls._parse_timm(content)
         ours = content["resnest"]
         preprocess = {**ours["preprocess"]}
         for key in ("mean", "std"):
@@ -90,8 +92,73 @@ class ModelCard:
             preprocess=Preprocess(**preprocess),
             task=ours["task"],
             in_chans=ours["in_chans"],
+            class_keys=tuple(ours.get("class_keys", ())),
             figures=ours["figures"],
         )
+
+    @classmethod
+    def _parse_timm(cls, content: dict[str, Any]) -> ModelCard:
+        """A card that timm wrote: the network's name, and preprocessing in `pretrained_cfg`."""
+        if content.get("model_args"):
+            raise ValueError("it has model_args of timm's, which change the network in ways not known here")
+        spec, name = find_spec(content["architecture"])
+        settings = content["pretrained_cfg"]
+        channels, size, _ = settings["input_size"]
+        names, keys = _timm_classes(content, int(content["num_classes"]))
+        return cls(
+            architecture=name,
+            spec=spec,
+            class_names=names,
+            class_keys=keys,
+            in_chans=channels,
+            preprocess=Preprocess(
+                size=size,
+                crop=settings.get("crop_pct", 0.875),
+                interpolation=settings.get("interpolation", "bicubic"),
+                mean=tuple(settings.get("mean", IMAGENET_MEAN)),
+                std=tuple(settings.get("std", IMAGENET_STD)),
+                first="resize",
+            ),
+        )
+
+    @classmethod
+    def of_imagenet(cls, architecture: str, preprocess: Preprocess) -> ModelCard:
+        """The card of published weights: the thousand classes of ImageNet-1k."""
+        return cls(
+            architecture=architecture,
+            spec=find_spec(architecture)[0],
+            class_names=imagenet.class_names(),
+            class_keys=imagenet.synsets(),
+            preprocess=preprocess,
+        )
+
+
+def _timm_model(architecture: str, spec: Spec) -> dict[str, Any]:
+    """What timm must create: a name of its own, or one with the arguments that make it this network."""
+    published = PUBLISHED.get(architecture)
+    if published and published.timm:
+        return {"architecture": published.timm}
+    if spec.radix == 0:
+        return {"architecture": architecture}
+    arguments = {
+        "layers": list(spec.depths),
+        "stem_width": spec.stem_width,
+        "base_width": spec.width,
+        "cardinality": spec.cardinality,
+        "block_args": {"radix": spec.radix, "avd": spec.avd, "avd_first": spec.avd_first},
+    }
+    buildable = spec.planes == Spec().planes and spec.stem == "deep" and spec.attention_norm != "layer"
+    return {"architecture": "resnest50d", "model_args": arguments} if buildable else {"architecture": architecture}
+
+
+def _timm_classes(content: dict[str, Any], count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names and keys; timm leaves them out for ImageNet, and its names of ImageNet are the synsets."""
+    labels = [str(name) for name in content.get("label_names") or ()]
+    if count == imagenet.COUNT and (not labels or labels == list(imagenet.synsets())):
+        return imagenet.class_names(), imagenet.synsets()
+    if len(labels) != count:
+        raise ValueError(f"label_names has {len(labels)} names for {count} classes")
+    return tuple(labels), ()
 
 
 def _said(error: Exception) -> str:

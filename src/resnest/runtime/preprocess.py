@@ -7,6 +7,7 @@ Pixels come from Pillow everywhere, so evaluating, predicting, serving and expor
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Interpolation = Literal["bilinear", "bicubic"]
+First = Literal["crop", "resize"]
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -30,6 +32,7 @@ class Preprocess:
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    first: First = "crop"  # official: crop, then resize; "resize": the short side first, as torchvision, timm and Gluon
 
     @property
     def crop_share(self) -> float:
@@ -41,11 +44,22 @@ class Preprocess:
 
     def pixels(self, image: Image.Image) -> Image.Image:
         """The square that the network sees, before normalising."""
+        if self.first == "resize":
+            return self._resized(image)
         width, height = image.size
         side = self.crop_share * min(width, height)
         left, top = round((width - side) / 2), round((height - side) / 2)
         square = image.crop((left, top, round(left + side), round(top + side)))
         return square.resize((self.size, self.size), RESAMPLING[self.interpolation])
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        """The short side to size / crop, then the centre; rounded as torchvision's Resize and CenterCrop do."""
+        width, height = image.size
+        short = math.floor(round(self.size / self.crop_share, 6))
+        wide, high = (short, short * height // width) if width <= height else (short * width // height, short)
+        left, top = round((wide - self.size) / 2), round((high - self.size) / 2)
+        whole = image.resize((wide, high), RESAMPLING[self.interpolation])
+        return whole.crop((left, top, left + self.size, top + self.size))
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(..., H, W, 3) uint8 -> (..., 3, H, W) float32."""

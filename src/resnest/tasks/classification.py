@@ -8,14 +8,13 @@ loss = task.loss(net, batch.images, batch.labels, mix=task.draw_mix(generator))
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnest.checkpoints.loading import LoadReport, load_weights
-from resnest.checkpoints.reading import read_weights
+from resnest.checkpoints.create import load_pretrained
+from resnest.checkpoints.loading import LoadReport
 from resnest.data.transforms import normalise
 from resnest.metrics import ClassificationMetrics
 from resnest.network.resnest import ResNeSt
@@ -38,11 +37,9 @@ class ClassificationTask:
         return ResNeSt(self.spec, num_classes=len(self.class_names), zero_gamma=self.recipe.model.zero_gamma)
 
     def load_pretrained(self, net: ResNeSt) -> LoadReport | None:
-        """Start from the recipe's checkpoint; a head of another size stays untrained."""
-        if self.recipe.model.pretrained is None:
-            return None
-        path = Path(self.recipe.model.pretrained)
-        return load_weights(net, read_weights(path), replace_head=True, source=str(path))
+        """Start from the recipe's weights; a head of another size stays untrained."""
+        settings = self.recipe.model
+        return load_pretrained(net, settings.pretrained or False, settings.name)
 
     def loss(self, net: nn.Module, images: Tensor, labels: Tensor, *, mix: float = 1.0) -> Tensor:
         """Mean cross-entropy with label smoothing: (N, 3, H, W) uint8, (N,) -> scalar.

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from resnest.checkpoints import load_weights, read_weights
+from resnest.checkpoints.loading import load_file
 from resnest.data.loading import Batch, seeded, training_batches
 from resnest.data.sources import Splits
 from resnest.errors import NumericalStop, Preempted, ResnestError
@@ -171,7 +171,7 @@ class Loop:
     def _evaluate_best(self) -> Evaluation:
         """Of the best weights; evaluated once more only if they are from before a resumption."""
         if self.best_evaluation is None:
-            load_weights(self.net.module, read_weights(self.run.path))
+            load_file(self.net.module, self.run.path)
             self.best_evaluation = self._evaluate()
         return self.best_evaluation
 

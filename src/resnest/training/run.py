@@ -22,10 +22,11 @@ from torch import Tensor
 
 from resnest.checkpoints.reading import read_torch_file
 from resnest.errors import NoValidCheckpoint, ResnestError
-from resnest.runtime.card import FILE_NAME, WEIGHTS_NAME, ModelCard
+from resnest.runtime.card import ModelCard
+from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME
 
 KEPT = 2  # checkpoints: should the newest turn out damaged, there is one before it
-FILES = ("recipe.yaml", "run.json", "metrics.jsonl", "bad_images.jsonl", WEIGHTS_NAME, FILE_NAME, "report.html")
+FILES = ("recipe.yaml", "run.json", "metrics.jsonl", "bad_images.jsonl", WEIGHTS_NAME, CARD_NAME, "report.html")
 
 
 class RunDirectory:
@@ -92,7 +93,7 @@ class RunDirectory:
         with self.replacing(self.path / WEIGHTS_NAME) as temporary:
             save_file(plain, temporary, metadata={"format": "pt"})
             temporary.chmod(0o644)  # safetensors writes for the owner alone
-        self.write_text(FILE_NAME, card.to_json())
+        self.write_text(CARD_NAME, card.to_json())
 
     def save_checkpoint(self, content: dict[str, Any]) -> None:
         """Everything needed to resume; older ones go once the new one lies safe."""

@@ -20,7 +20,7 @@ import resnest
 from resnest.data.sources import Splits, open_dataset
 from resnest.errors import ResnestError
 from resnest.inference.evaluation import Evaluation
-from resnest.inference.opening import choose_device
+from resnest.inference.predicting import choose_device
 from resnest.recipes import Recipe, find_recipe, override, read_recipe, to_yaml
 from resnest.tasks import ClassificationTask
 from resnest.training.loop import Loop

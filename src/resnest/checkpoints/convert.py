@@ -1,0 +1,202 @@
+"""A checkpoint from one layout into another, refused where something would be lost.
+
+done = convert(Path("resnest50.pth"), to="gluon", out=Path("resnest50.params"))
+print(done)          # resnest50, official to gluon: 268 tensors written, 53 batch counters left out
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from resnest.checkpoints.identify import METADATA_KEY, Identity, identify
+from resnest.checkpoints.layouts import COUNTER, Layout, find_layout, from_official, refusal
+from resnest.checkpoints.params import write_params
+from resnest.checkpoints.reading import read_checkpoint
+from resnest.errors import ResnestError
+from resnest.network.resnest import ResNeSt
+from resnest.spec import Spec, find_spec
+
+HEAD = ("fc.weight", "fc.bias")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion did."""
+
+    out: Path
+    name: str
+    source_layout: str
+    layout: str
+    written: int  # tensors
+    counters: int  # batch counters that the layout does not keep
+    left_out: tuple[str, ...]  # by request
+
+    def to_dict(self) -> dict[str, object]:
+        return {**dataclasses.asdict(self), "out": str(self.out), "left_out": list(self.left_out)}
+
+    def __str__(self) -> str:
+        parts = [f"{self.name}, {self.source_layout} to {self.layout}: {self.written} tensors written to {self.out}"]
+        if self.counters:
+            parts.append(f"{self.counters} batch counters left out, which no computation uses")
+        if self.left_out:
+            parts.append(f"left out as asked: {', '.join(self.left_out)}")
+        return "; ".join(parts)
+
+
+def convert(
+    source: Path,
+    *,
+    to: str,
+    out: Path,
+    network: str | None = None,
+    drop_head: bool = False,
+    bare: bool = False,
+    overwrite: bool = False,
+) -> Converted:
+    """Read a checkpoint of any known layout and write it in another.
+
+    Args:
+        to: key of `LAYOUTS` or an alias.
+        network: what the checkpoint is, where it does not say so itself.
+        drop_head: leave out the classifier, and heads of other tasks around the backbone.
+        bare: without the prefix that a backbone has in a whole detector or segmenter.
+
+    Raises:
+        ResnestError: unreadable, not a whole ResNeSt, something that the layout cannot hold, a suffix that does not go
+            with the layout, or `out` exists.
+    """
+    layout = find_layout(to)
+    _check_target(layout, out, overwrite)
+    identity = identify(read_checkpoint(source), network)
+    left_out = _check_parts(identity, layout, drop_head)
+    _check_structure(identity, layout, head="fc.weight" in identity.state and not left_out)
+    whole = _complete(identity)
+    state = {name: tensor for name, tensor in whole.items() if name not in left_out}
+    renamed = from_official(state, layout, bare=bare)
+    with _replacing(out) as temporary:
+        write_checkpoint(temporary, renamed, layout, suffix=out.suffix, metadata=_metadata(identity))
+    counters = 0 if layout.counters else sum(name.endswith(COUNTER) for name in state)
+    what = " or ".join(identity.candidates) or "a free structure"
+    return Converted(out, what, identity.layout, layout.name, len(renamed), counters, left_out)
+
+
+def write_checkpoint(
+    path: Path, state: Mapping[str, Tensor], layout: Layout, *, suffix: str, metadata: Mapping[str, str]
+) -> None:
+    """Write named tensors in the file format that goes with a suffix, wrapped as the layout's own code does."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    if suffix == ".params":
+        write_params(path, plain)
+    elif suffix == ".safetensors":
+        from safetensors.torch import save_file
+
+        save_file({name: tensor.clone() for name, tensor in plain.items()}, path, {"format": "pt", **metadata})
+        path.chmod(0o644)  # safetensors writes for the owner alone
+    elif suffix == ".pkl":
+        arrays = {name: tensor.numpy() for name, tensor in plain.items()}
+        with path.open("wb") as file:
+            # detectron2 matches names of a whole model exactly unless the file asks for its heuristics
+            pickle.dump({"model": arrays, "__author__": "resnest", "matching_heuristics": True}, file, protocol=2)
+    else:
+        wrapped = {
+            "detectron2": {"model": plain},
+            "mmpretrain": {"state_dict": plain},
+            "mmdetection": {"state_dict": plain},
+        }
+        torch.save(wrapped.get(layout.name, plain), path)
+
+
+def _check_target(layout: Layout, out: Path, overwrite: bool) -> None:
+    if out.suffix not in layout.suffixes:
+        raise ResnestError(f"--out {out}: the {layout.name} layout is written as {' or '.join(layout.suffixes)}")
+    if out.exists() and not overwrite:
+        raise ResnestError(f"{out} exists: choose another --out, or replace it with --overwrite")
+    if not out.parent.is_dir():
+        raise ResnestError(f"--out {out}: there is no folder {out.parent}")
+
+
+def _check_parts(identity: Identity, layout: Layout, drop_head: bool) -> tuple[str, ...]:
+    """What is to be left out; refuses to lose anything that was not given up."""
+    lost = list(identity.aside)
+    if drop_head:
+        lost += [name for name in HEAD if name in identity.state]
+    elif lost or (layout.head is None and "fc.weight" in identity.state):
+        names = lost or [name for name in HEAD if name in identity.state]
+        listed = ", ".join(names[:4]) + (f", and {len(names) - 4} more" if len(names) > 4 else "")
+        raise ResnestError(
+            f"the {layout.name} layout cannot hold everything in {identity.path}: {listed} would be lost;"
+            " leave them out with --drop-head"
+        )
+    return tuple(lost)
+
+
+def _check_structure(identity: Identity, layout: Layout, *, head: bool) -> None:
+    specs = [identity.sure] if identity.sure else _possible(identity)
+    refusals = [refusal(layout, spec, in_chans=identity.seen.in_chans, head=head) for spec in specs]
+    met = [text for text in refusals if text]
+    if len(met) == len(specs):
+        raise ResnestError(f"{identity.path}: {met[0]}")
+    if met:
+        raise ResnestError(f"{identity.path} {identity.doubt()}, and {met[0]}: say which it is with --model NAME")
+
+
+def _possible(identity: Identity) -> list[Spec]:
+    """The structures that the tensors allow: they do not tell whether a network pools before or after its 3x3."""
+    if identity.candidates:
+        return [find_spec(name)[0] for name in identity.candidates]
+    return [identity.seen.spec, dataclasses.replace(identity.seen.spec, avd_first=True)]
+
+
+def _complete(identity: Identity) -> dict[str, Tensor]:
+    """The state in the network's own order, with batch counters of 0 where the source does not keep them.
+
+    Raises:
+        ResnestError: a tensor is missing, misshapen or unknown.
+    """
+    spec = identity.sure or _possible(identity)[0]
+    with torch.device("meta"):
+        net = ResNeSt(spec, num_classes=identity.seen.num_classes, in_chans=identity.seen.in_chans)
+    wanted = {name: tensor.shape for name, tensor in net.state_dict().items()}
+    missing = [name for name in wanted if name not in identity.state and not name.endswith(COUNTER)]
+    strange = [name for name in identity.state if name not in wanted]
+    misshapen = [
+        name for name, shape in wanted.items() if name in identity.state and identity.state[name].shape != shape
+    ]
+    for what, names in (("lacks", missing), ("has the unknown", strange), ("has misshapen", misshapen)):
+        if names:
+            more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+            raise ResnestError(f"{identity.path} is not a whole ResNeSt: it {what} {', '.join(names[:4])}{more}")
+    zero = torch.tensor(0)
+    return {name: identity.state.get(name, zero) for name in wanted}
+
+
+def _metadata(identity: Identity) -> dict[str, str]:
+    """What tells the network apart later; nothing where it is not known."""
+    if identity.sure is None and len(identity.candidates) != 1:
+        return {}
+    return {METADATA_KEY: json.dumps({"name": identity.name, "spec": dataclasses.asdict(identity.spec)})}
+
+
+@contextmanager
+def _replacing(out: Path) -> Iterator[Path]:
+    """A temporary file beside `out` that takes its place when it is whole."""
+    temporary = out.with_name(f".{out.name}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(out)
+    except OSError as error:
+        raise ResnestError(f"{out} cannot be written: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,306 @@
+"""Published weights onto this machine: resumed, verified before anything reads them, placed whole or not at all.
+
+    path = fetch(find_weights("resnest50"))                  # in $RESNEST_HOME/weights, ~/.cache/resnest by default
+    path = fetch(find_weights("resnest50"), Path("weights")) # in a folder of yours, to carry elsewhere
+
+Mirrors are tried in the order of trust. A file is compared with what was published of its hash; its whole sha256 is
+then pinned in the folder's SHA256SUMS (`sha256sum -c` reads it) and compared at every later use. Needs the standard
+library and filelock, which torch brings; the hub's rows need huggingface_hub.
+
+    RESNEST_HOME       the cache                     RESNEST_OFFLINE=1   never use the network (HF_HUB_OFFLINE too)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import sys
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from resnest.checkpoints.manifest import Mirror, Weights
+from resnest.errors import ResnestError
+from resnest.runtime.files import WEIGHTS_NAME
+
+ATTEMPTS = 3  # at one mirror, going on where the last one broke off
+TIMEOUT = 30  # seconds without a byte
+BLOCK = 1 << 18
+SUMS = "SHA256SUMS"
+HAND_OVER = "download it elsewhere and pass the file (pretrained=FILE, or FILE in place of the name)"
+
+Progress = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in all if known
+
+
+class Broken(Exception):
+    """A mirror did not deliver; the next one may."""
+
+
+def weights_folder() -> Path:
+    """Where fetched weights lie."""
+    home = os.environ.get("RESNEST_HOME")
+    return (Path(home).expanduser() if home else Path.home() / ".cache" / "resnest") / "weights"
+
+
+def is_offline() -> bool:
+    """Whether the user forbade the network."""
+    return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in OFFLINE)
+
+
+OFFLINE = ("RESNEST_OFFLINE", "HF_HUB_OFFLINE")
+
+
+def fetch(row: Weights, folder: Path | None = None, *, progress: Progress | None = None) -> Path:
+    """The file of a row, verified; downloaded if it is not in the folder yet.
+
+    Raises:
+        ResnestError: no mirror delivered (with what each said and how to hand over a file), offline, a file in the
+            folder that is not the published one, a folder that cannot be written.
+    """
+    folder = weights_folder() if folder is None else folder
+    target = folder / row.file
+    try:
+        if target.is_file():
+            return _verified(target, row)
+        if is_offline():
+            raise ResnestError(
+                f"{row.name} is not in {folder}, and the network is off ({_offline_because()}): {HAND_OVER}"
+                f" or put it there as {row.file}"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{row.file}.lock"):
+            if not target.is_file():  # another process may have fetched it meanwhile
+                _download(row, target, progress or _show())
+    except OSError as error:
+        raise ResnestError(f"{folder} cannot be used for weights: {error.strerror or error}") from None
+    return _verified(target, row)
+
+
+def _download(row: Weights, target: Path, progress: Progress) -> None:
+    """Fetch from the first mirror that delivers the right bytes, and place them at `target`."""
+    said = []
+    for mirror in row.mirrors:
+        try:
+            part = _from_hub(mirror, target, progress) if mirror.hub else _from_url(mirror.url, target, progress)
+            if part.suffix == ".zip":
+                part = _unpack(part)
+            _check_published(part, row)
+        except Broken as error:
+            said.append(f"{mirror}: {error}")
+            continue
+        part.replace(target)
+        _pin(target, sha256_of(target))
+        shutil.rmtree(_hub_folder(target), ignore_errors=True)
+        return
+    known = " All its links are known to be dead." if row.dead else ""
+    raise ResnestError(
+        f"{row.name} could not be fetched; tried {'; '.join(said)}.{known}"
+        f" To use it without this network, {HAND_OVER}; `resnest models show {row.network}` lists other rows"
+    )
+
+
+def _check_published(path: Path, row: Weights) -> None:
+    """Compare with what was published of the hash. A wrong file is deleted: going on from it is of no use."""
+    if row.sha256 and not (found := sha256_of(path)).startswith(row.sha256):
+        expected = f"sha256 {row.sha256}..."
+    elif row.sha1 and (found := digest_of(path, "sha1")) != row.sha1:
+        expected = f"sha1 {row.sha1[:8]}..."
+    else:
+        if _is_page(path):
+            path.unlink()
+            raise Broken("a web page came instead of the file")
+        return
+    page = _is_page(path)
+    path.unlink()
+    raise Broken("a web page came instead of the file" if page else f"other bytes ({found[:8]}..., not {expected})")
+
+
+def _verified(path: Path, row: Weights) -> Path:
+    """A file of the folder, compared with its pinned hash; pinned now if a user put it there."""
+    found, pinned = sha256_of(path), read_sums(path.parent).get(path.name)
+    if pinned is None:
+        wrong = (row.sha256 and not found.startswith(row.sha256)) or (row.sha1 and digest_of(path, "sha1") != row.sha1)
+        if wrong:
+            raise ResnestError(f"{path} is not the published {row.name}: its hash is another; delete it to fetch it")
+        _pin(path, found)
+    elif pinned != found:
+        raise ResnestError(
+            f"{path} has changed since it was fetched (sha256 {found[:8]}..., pinned {pinned[:8]}... in"
+            f" {path.parent / SUMS}): delete it to fetch it again"
+        )
+    return path
+
+
+# --- one mirror ---
+
+
+def _from_url(url: str, target: Path, progress: Progress) -> Path:
+    """Download to a file beside `target`, going on with what an earlier attempt left there."""
+    part = target.with_name(f".{target.name}.part{'.zip' if url.endswith('.zip') else ''}")
+    note = part.with_name(f"{part.name}.json")
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _receive(url, part, note, target.name, progress)
+            note.unlink(missing_ok=True)
+            return part
+        except Broken as error:
+            if attempt == ATTEMPTS:
+                raise Broken(f"{error}, {ATTEMPTS} times") from None
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # nothing is left to fetch, or another file lies there now: start anew
+                part.unlink(missing_ok=True)
+            elif error.code < 500 or attempt == ATTEMPTS:
+                raise Broken(f"HTTP {error.code} {error.reason}") from None
+        except urllib.error.URLError as error:
+            raise Broken(f"no connection ({_reason(error.reason)})") from None
+        except (OSError, http.client.HTTPException) as error:
+            if attempt == ATTEMPTS:
+                raise Broken(f"the connection broke ({_reason(error)}), {ATTEMPTS} times") from None
+        time.sleep(0.5 * (attempt - 1))
+    raise Broken("gave up")
+
+
+def _receive(url: str, part: Path, note: Path, name: str, progress: Progress) -> None:
+    """One request; appends to `part` if it is the beginning of the same file at the same address."""
+    headers = {"User-Agent": "resnest", "Accept-Encoding": "identity"}
+    before = _read_note(note)
+    have = part.stat().st_size if part.is_file() and before.get("url") == url else 0
+    if have and before.get("etag"):
+        headers |= {"Range": f"bytes={have}-", "If-Range": before["etag"]}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
+        resumed = answer.status == 206 and str(answer.headers.get("Content-Range", "")).startswith(f"bytes {have}-")
+        have = have if resumed else 0
+        length = answer.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        note.write_text(json.dumps({"url": url, "etag": answer.headers.get("ETag", "")}), encoding="utf-8")
+        with part.open("ab" if resumed else "wb") as file:
+            while block := answer.read(BLOCK):
+                file.write(block)
+                have += len(block)
+                progress(name, have, total)
+            file.flush()
+            os.fsync(file.fileno())
+    if total is not None and have < total:
+        raise Broken(f"cut off after {have:,} of {total:,} bytes")
+
+
+def _from_hub(mirror: Mirror, target: Path, progress: Progress) -> Path:
+    """Through huggingface_hub, which resumes by itself; the hub's own sha256 of the file is compared."""
+    from resnest.checkpoints import hub
+
+    try:
+        path = hub.download(mirror.hub, WEIGHTS_NAME, folder=_hub_folder(target))
+        announced = hub.announced_sha256(mirror.hub, WEIGHTS_NAME)
+    except hub.HubError as error:
+        raise Broken(str(error)) from None
+    if announced and sha256_of(path) != announced:
+        path.unlink()
+        raise Broken(f"other bytes than the hub announced (sha256 {announced[:8]}...)")
+    progress(target.name, path.stat().st_size, path.stat().st_size)
+    return path
+
+
+def _hub_folder(target: Path) -> Path:
+    return target.with_name(f".{target.name}.hub")
+
+
+def _unpack(part: Path) -> Path:
+    """The checkpoint inside a published zip file. Its hash is all that was published, so the container comes first."""
+    from resnest.checkpoints.reading import unpack_member
+
+    if not zipfile.is_zipfile(part):
+        page = _is_page(part)
+        part.unlink()
+        raise Broken("a web page came instead of the file" if page else "not a zip file")
+    try:
+        inner = unpack_member(part, part.with_suffix(""))
+    except ResnestError as error:
+        raise Broken(str(error)) from None
+    finally:
+        part.unlink(missing_ok=True)
+    return inner
+
+
+# --- hashes ---
+
+
+def sha256_of(path: Path) -> str:
+    return digest_of(path, "sha256")
+
+
+def digest_of(path: Path, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """The pinned hashes of a folder: file name -> sha256."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    pairs = (line.split(maxsplit=1) for line in lines if line.strip())
+    return {pair[1].lstrip("*"): pair[0] for pair in pairs if len(pair) == 2}
+
+
+def _pin(path: Path, digest: str) -> None:
+    with FileLock(path.parent / f".{SUMS}.lock"):
+        sums = {**read_sums(path.parent), path.name: digest}
+        temporary = path.parent / f".{SUMS}.tmp"
+        temporary.write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)), encoding="utf-8")
+        temporary.replace(path.parent / SUMS)
+
+
+# --- small things ---
+
+
+def _is_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(256).lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml"))
+
+
+def _read_note(note: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(note.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _reason(error: object) -> str:
+    return (str(getattr(error, "strerror", None) or error) or type(error).__name__).splitlines()[0].strip()
+
+
+def _offline_because() -> str:
+    return ", ".join(f"{name}={os.environ[name]}" for name in OFFLINE if os.environ.get(name))
+
+
+def _show() -> Progress:
+    """A line on a terminal that counts megabytes, with the time left; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        return lambda name, have, total: None
+    started, last, first = time.monotonic(), 0.0, None
+
+    def show(name: str, have: int, total: int | None) -> None:
+        nonlocal last, first
+        now = time.monotonic()
+        first = have if first is None else first
+        if now - last < 0.1 and have != total:
+            return
+        last = now
+        rate = (have - first) / max(now - started, 1e-3)
+        left = f", {(total - have) / rate:.0f} s left" if total and rate else ""
+        of = f" of {total / 1e6:.0f}" if total else ""
+        print(f"\r{name}: {have / 1e6:.0f}{of} MB{left}   ", end="\n" if have == total else "", file=sys.stderr)
+        sys.stderr.flush()
+
+    return show

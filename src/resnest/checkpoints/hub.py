@@ -1,0 +1,95 @@
+"""The Hugging Face hub, through huggingface_hub: its many errors become one line each.
+
+path = download("timm/resnest50d.in1k", "model.safetensors")        # into the hub's own cache
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from resnest.errors import ResnestError
+
+ENDPOINT = "https://huggingface.co"
+
+
+class HubError(ResnestError):
+    """What the hub, or the way to it, said."""
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turns what huggingface_hub raises into a HubError of one line."""
+    try:
+        from huggingface_hub import errors
+    except ModuleNotFoundError:
+        raise HubError("huggingface_hub is not installed (pip install huggingface_hub)") from None
+    # its base class for requests that got no answer is another library's, which changes between its versions
+    kinds: tuple[type[Exception], ...] = (errors.HfHubHTTPError, errors.HfHubHTTPError.__mro__[1], OSError, ValueError)
+    try:
+        yield
+    except kinds as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise HubError(lines[0].rstrip(".") if lines else type(error).__name__) from None
+
+
+def _check_connection() -> None:
+    """huggingface_hub tries for half a minute where there is no network at all; a look at the door takes no time."""
+    address = urlsplit(os.environ.get("HF_ENDPOINT") or ENDPOINT)
+    if urllib.request.getproxies().get(address.scheme):
+        return
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=10).close()
+    except OSError as error:
+        raise HubError(f"no connection to {address.hostname} ({error.strerror or error})") from None
+
+
+def download(
+    repo: str, name: str, *, revision: str | None = None, folder: Path | None = None, offline: bool = False
+) -> Path:
+    """One file of a repository, resumed where an earlier attempt broke off.
+
+    Args:
+        folder: where to put it; by default the hub's own cache, which other programs share.
+
+    Raises:
+        HubError: no such repository or file, no network, or offline and not in the cache.
+    """
+    if not offline:
+        _check_connection()
+    with told():
+        from huggingface_hub import hf_hub_download
+
+        path = hf_hub_download(repo, name, revision=revision, local_dir=folder, local_files_only=offline)
+    return Path(path)
+
+
+def announced_sha256(repo: str, name: str) -> str:
+    """The sha256 that the hub announces for a file, "" where it announces none (files outside its large storage)."""
+    with told():
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+        etag = get_hf_file_metadata(hf_hub_url(repo, name)).etag or ""
+    return etag if len(etag) == 64 else ""
+
+
+def upload(repo_id: str, folder: Path, *, private: bool = False, token: str | None = None) -> str:
+    """A folder as a repository, which is made if it is not there; returns its address.
+
+    Raises:
+        HubError: not logged in, no network, no such user.
+    """
+    _check_connection()
+    with told():
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        repo = api.create_repo(repo_id, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repo.repo_id, folder_path=folder, commit_message="Upload by resnest")
+    return str(repo)

@@ -1,0 +1,4 @@
+"""Help texts that several verbs share."""
+
+MODEL_HELP = "Name of published weights, run directory, checkpoint file, or hub id (user/name)."
+NETWORK_HELP = "What a checkpoint file is, where it does not say so itself."

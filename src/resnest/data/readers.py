@@ -1,0 +1,137 @@
+"""One reader per format of labelled images: a file or folder in, `Samples` out.
+
+samples = read_folder(Path("photos"))       # class folders
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from resnest.data.samples import BytesStore, FolderStore, Samples, Store, ZipStore
+from resnest.errors import ResnestError
+from resnest.runtime.decode import SUFFIXES
+
+# A labelled file before classes are numbered: (key, class key)
+Labelled = list[tuple[str, str]]
+
+
+def scan_folder(folder: Path) -> Labelled:
+    found: Labelled = []
+    classes = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    for child in classes:
+        files = sorted(file for file in child.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        if not files:
+            raise ResnestError(f"class {child.name!r} has no image in {child} (looked for {', '.join(SUFFIXES)})")
+        found += [(file.relative_to(folder).as_posix(), child.name) for file in files]
+    if not found:
+        raise ResnestError(f"no images in {folder}: expected one folder per class, {folder / 'CLASS' / 'image.jpg'}")
+    return found
+
+
+def read_folder(folder: Path, *, names_in: Path | None = None) -> Samples:
+    """Class folders; `names_in` may hold a classes.json, by default the folder above."""
+    return number_classes(FolderStore(folder), scan_folder(folder), names_in or folder.parent)
+
+
+def scan_zip(path: Path) -> Labelled:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    except zipfile.BadZipFile as error:
+        raise ResnestError(f"{path} is not a readable zip file: {error}") from None
+    images = [PurePosixPath(name) for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES]
+    found = [(str(image), image.parent.name) for image in images if image.parent.name]
+    if not found:
+        raise ResnestError(f"no images in {path}: expected CLASS/image.jpg in it")
+    return sorted(found)
+
+
+def read_zip(path: Path) -> Samples:
+    return number_classes(ZipStore(path), scan_zip(path), path.parent)
+
+
+def read_npz(path: Path) -> Samples:
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            record = {key: content[key] for key in ("jpeg", "offsets", "labels", "classes")}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ResnestError(
+            f"{path} is not a data set: it needs the arrays jpeg, offsets, labels, classes ({error})"
+        ) from None
+    offsets, labels = record["offsets"].astype(np.int64), record["labels"].astype(np.int64)
+    if len(offsets) != len(labels) + 1 or offsets[-1] > record["jpeg"].size or (np.diff(offsets) < 0).any():
+        raise ResnestError(f"{path}: offsets do not fit {len(labels)} labels and {record['jpeg'].size} bytes")
+    class_names = tuple(str(name) for name in record["classes"])
+    if labels.size and not 0 <= labels.min() <= labels.max() < len(class_names):
+        raise ResnestError(f"{path}: labels reach {labels.max()}, but there are {len(class_names)} classes")
+    keys = [f"{index:06d}" for index in range(len(labels))]
+    return Samples(BytesStore(record["jpeg"], offsets), keys, labels, class_names)
+
+
+def read_csv_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ResnestError(f"{path} cannot be read as CSV: {error}") from None
+    columns = list(rows[0]) if rows else []
+    path_column = next((name for name in ("path", "file") if name in columns), None)
+    if path_column is None or "label" not in columns:
+        raise ResnestError(f"{path} needs the columns path and label in its first line, it has: {', '.join(columns)}")
+    for number, row in enumerate(rows, start=2):
+        if not row[path_column] or not row["label"]:
+            raise ResnestError(f"{path}, line {number}: path or label is empty")
+    return [{**row, "path": row[path_column]} for row in rows]
+
+
+def read_csv(path: Path) -> Samples:
+    labelled = [(row["path"], row["label"]) for row in read_csv_rows(path)]
+    return number_classes(FolderStore(path.parent), labelled, path.parent)
+
+
+def read_digits() -> Samples:
+    """scikit-learn's handwritten digits: 1,797 real scans of 8 x 8 pixels (UCI, Alpaydin and Kaynak 1998)."""
+    import io
+
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    records = []
+    for scan in digits.images:
+        buffer = io.BytesIO()
+        Image.fromarray(np.round(scan * (255 / 16)).astype(np.uint8)).save(buffer, "PNG")  # values are 0..16
+        records.append(buffer.getvalue())
+    offsets = np.cumsum([0, *map(len, records)])
+    keys = [f"{index:04d}" for index in range(len(records))]
+    content = np.frombuffer(b"".join(records), np.uint8)
+    return Samples(BytesStore(content, offsets), keys, digits.target.astype(np.int64), tuple("0123456789"))
+
+
+def number_classes(store: Store, labelled: Labelled, beside: Path) -> Samples:
+    """Number the classes in sorted order, whole numbers by value, and give them their names."""
+    classes = {label for _, label in labelled}
+    numeric = all(label.isdigit() for label in classes)
+    ordered = sorted(classes, key=int) if numeric else sorted(classes)
+    index = {label: number for number, label in enumerate(ordered)}
+    names = _display_names(ordered, beside)
+    labels = np.array([index[label] for _, label in labelled], np.int64)
+    return Samples(store, [key for key, _ in labelled], labels, names)
+
+
+def _display_names(classes: Sequence[str], beside: Path) -> tuple[str, ...]:
+    """Readable names from a `classes.json` beside the data: rows of {synset or index, name}."""
+    try:
+        rows = json.loads((beside / "classes.json").read_text(encoding="utf-8"))
+        names = {str(row[key]): str(row["name"]) for row in rows for key in ("synset", "index") if key in row}
+    except (OSError, ValueError, TypeError, KeyError):
+        return tuple(classes)
+    if len({names.get(label) for label in classes} - {None}) < len(classes):
+        return tuple(classes)  # not for these classes, or two of them share a name
+    return tuple(names[label] for label in classes)

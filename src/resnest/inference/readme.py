@@ -1,0 +1,117 @@
+"""The model card that people read: README.md of a saved model, written from its own figures.
+
+text = model_card_text(card, "flowers", account={"train_images": 800, "val_images": 200})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from resnest.cost import macs, parameters
+from resnest.metrics import wilson_interval
+from resnest.runtime.card import ModelCard
+
+MOST_NAMES = 30  # classes that are listed by name
+
+USE = """\
+```python
+import resnest
+
+predict = resnest.Predictor("{where}")
+print(predict("photo.jpg").top(3))
+```
+
+```sh
+resnest predict {where} photo.jpg --top 3
+```
+"""
+
+
+def model_card_text(
+    card: ModelCard, title: str, *, account: Mapping[str, object] | None = None, repo_id: str | None = None
+) -> str:
+    """Markdown with the hub's header.
+
+    Args:
+        account: a run's run.json: images, versions, device.
+        repo_id: the hub repository, if it goes there.
+    """
+    account = account or {}
+    where = repo_id or "path/to/this/folder"
+    parts = [
+        _header(card, title, account),
+        f"# {title}\n",
+        f"A {_network(card)} that tells {len(card.class_names)} classes apart.\n",
+        "## Figures\n",
+        _figures(card, account),
+        "## Use\n",
+        USE.format(where=where),
+        "## Input\n",
+        _input(card),
+        "## Classes\n",
+        _classes(card),
+    ]
+    return "\n".join(parts)
+
+
+def _header(card: ModelCard, title: str, account: Mapping[str, object]) -> str:
+    lines = ["---", "library_name: timm", "pipeline_tag: image-classification", "tags:", "- image-classification"]
+    lines += ["- timm", "- resnest"]
+    if "top1" in card.figures:
+        lines += [
+            "model-index:",
+            f"- name: {title.rsplit('/', 1)[-1]}",
+            "  results:",
+            "  - task:",
+            "      type: image-classification",
+            "    dataset:",
+            f"      name: held-back part of the training data ({account.get('format', 'images')})",
+            "      type: images",
+            "    metrics:",
+            "    - type: accuracy",
+            f"      value: {card.figures['top1']:.4f}",
+        ]
+    return "\n".join([*lines, "---\n"])
+
+
+def _network(card: ModelCard) -> str:
+    count = parameters(card.spec, num_classes=len(card.class_names), in_chans=card.in_chans) / 1e6
+    cost = macs(card.spec, size=card.preprocess.size, num_classes=len(card.class_names), in_chans=card.in_chans) / 1e9
+    link = "[ResNeSt](https://arxiv.org/abs/2004.08955)"
+    return f"{link} (`{card.architecture}`, {count:.2f} million parameters, {cost:.2f} GMACs)"
+
+
+def _figures(card: ModelCard, account: Mapping[str, object]) -> str:
+    if not card.figures:
+        return "None were measured with this copy of the weights.\n"
+    rows = ["| figure | value |", "|---|---|"]
+    images = account.get("val_images")
+    for name, value in card.figures.items():
+        shown = f"{value:.4f}" if name == "loss" else f"{value:.2%}"
+        if name == "top1" and isinstance(images, int):
+            low, high = wilson_interval(value * images, images)
+            shown += f" (95 % interval {low:.1%} to {high:.1%})"
+        rows.append(f"| {name} | {shown} |")
+    if isinstance(images, int):
+        rows.append(f"| images to train on | {account.get('train_images')} |")
+        rows.append(f"| images held back and measured on | {images} |")
+    return "\n".join(rows) + "\n"
+
+
+def _input(card: ModelCard) -> str:
+    settings = card.preprocess
+    order = (
+        "the centre is cut out and resized"
+        if settings.first == "crop"
+        else "the short side is resized and the centre cut out"
+    )
+    return (
+        f"RGB, {settings.size} x {settings.size} pixels; {order} ({settings.interpolation},"
+        f" {settings.crop_share:.3f} of the short side); mean {settings.mean}, standard deviation {settings.std}.\n"
+    )
+
+
+def _classes(card: ModelCard) -> str:
+    names = ", ".join(card.class_names[:MOST_NAMES])
+    more = len(card.class_names) - MOST_NAMES
+    return names + (f", and {more} more, listed in config.json" if more > 0 else "") + "\n"
