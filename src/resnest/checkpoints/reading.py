@@ -30,6 +30,7 @@ from resnest.runtime.files import WEIGHTS_NAME
 
 # Where training checkpoints keep the weights, the averaged ones first (timm, mmengine, official, detectron2, others).
 WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "state_dict", "model", "net", "network", "weights")
+MOST_WRAPPERS = 3  # one inside the other
 SUFFIXES = (".params", ".pth", ".pt", ".pkl", ".safetensors")
 MOST_UNPACKED = 4  # a checkpoint's tensors may take this many times the size of its file: more are expanded views
 MAX_HEADER = 100_000_000  # bytes; the limit of safetensors itself
@@ -58,14 +59,14 @@ def read_checkpoint(path: Path) -> RawCheckpoint:
         raise ResnestError(f"there is no checkpoint at {path}")
     with path.open("rb") as file:
         start = file.read(512)
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**40:  # a header's length, then JSON
+        return _read_safetensors(path)
     if start[:2] == b"PK" and (inner := _packed(path)):
         return _read_packed(path, inner)
     if start[:2] == b"PK" or start[:1] == b"\x80":
         return _unwrap(path, read_pickled(path))
     if start[:8] == struct.pack("<Q", LIST_MAGIC):
         return RawCheckpoint(path, read_params(path))
-    if len(start) > 8 and start[8:9] == b"{":
-        return _read_safetensors(path)
     raise ResnestError(f"{path} {_what_else(path, start)}")
 
 
@@ -86,8 +87,10 @@ def read_torch_file(path: Path) -> Any:
 def _unwrap(path: Path, content: Any) -> RawCheckpoint:
     """Down to the entry that holds tensors; the outermost mapping is kept for what it says about them."""
     outermost, wrapper = content, ""
-    while isinstance(content, Mapping) and not any(map(_is_tensor, content.values())):
-        name = next((name for name in WRAPPERS if isinstance(content.get(name), Mapping)), None)
+    for _ in range(MOST_WRAPPERS):
+        if not isinstance(content, Mapping):
+            break
+        name = next((name for name in WRAPPERS if _holds_tensors(content.get(name))), None)
         if name is None:
             break
         content, wrapper = content[name], wrapper or name
@@ -103,6 +106,13 @@ def _unwrap(path: Path, content: Any) -> RawCheckpoint:
         raise ResnestError(f"{path} is damaged or cut short: {said(error)}") from None
     rest = outermost if wrapper and isinstance(outermost, Mapping) else {}
     return RawCheckpoint(path, state, wrapper=wrapper, content=rest)
+
+
+def _holds_tensors(value: object, depth: int = MOST_WRAPPERS) -> bool:
+    """Whether it is a mapping with tensors in it, or one that holds such a mapping under a usual name."""
+    if not isinstance(value, Mapping) or not depth:
+        return False
+    return any(map(_is_tensor, value.values())) or any(_holds_tensors(value.get(name), depth - 1) for name in WRAPPERS)
 
 
 def _is_tensor(value: object) -> bool:

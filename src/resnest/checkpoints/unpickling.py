@@ -225,8 +225,9 @@ _CONTAINERS = {"OrderedDict": OrderedDict, "dict": dict, "list": list, "set": se
 class SafeUnpickler(pickle._Unpickler):
     """`find_class` hands out rebuilders, containers and stand-ins; nothing that acts."""
 
-    def __init__(self, file: Any, find_storage: Callable[[Any], Storage]) -> None:
+    def __init__(self, file: Any, size: int, find_storage: Callable[[Any], Storage]) -> None:
         super().__init__(file, encoding="latin1")
+        self.size = size  # bytes of the file, which no part of it can exceed
         self.find_storage = find_storage
 
     def find_class(self, module: str, name: str) -> Any:
@@ -259,7 +260,12 @@ class SafeUnpickler(pickle._Unpickler):
             stack[-1].take_state(state)
 
     def load_bytearray8(self) -> None:
-        raise Refused("it holds a bytearray, which may be of any size")
+        """The contents of an array in protocol 5; Python would allocate whatever size the file claims."""
+        read: Callable[[int], bytes] = self.read  # type: ignore[attr-defined]
+        size = int.from_bytes(read(8), "little")
+        if size > self.size:
+            raise Refused(f"it claims {size:,} bytes in one piece")
+        self.append(read(size))  # type: ignore[attr-defined]
 
     dispatch: ClassVar[dict[int, Any]] = {
         **pickle._Unpickler.dispatch,
@@ -309,10 +315,6 @@ def _read_zip(path: Path) -> Any:
     """torch's format since 1.6: NAME/data.pkl, and NAME/data/KEY for each storage, none of them compressed."""
     archive = zipfile.ZipFile(path)
     members = archive.infolist()
-    if any(info.compress_type != zipfile.ZIP_STORED for info in members):
-        raise Refused("it has compressed members, which torch never writes and which may unpack to any size")
-    if sum(info.file_size for info in members) > path.stat().st_size:
-        raise Refused("its members overlap")
     names = {info.filename for info in members}
     pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:
@@ -320,6 +322,10 @@ def _read_zip(path: Path) -> Any:
     root = pickles[0].removesuffix("/data.pkl")
     if f"{root}/constants.pkl" in names:
         raise pickle.UnpicklingError("a TorchScript program; save the state_dict() of the network instead")
+    if any(info.compress_type != zipfile.ZIP_STORED for info in members):
+        raise Refused("it has compressed members, which torch never writes and which may unpack to any size")
+    if sum(info.file_size for info in members) > path.stat().st_size:
+        raise Refused("its members overlap")
     if f"{root}/byteorder" in names and archive.read(f"{root}/byteorder") != b"little":
         raise pickle.UnpicklingError("big-endian tensors are not read here")
     storages: dict[str, Storage] = {}
@@ -330,7 +336,8 @@ def _read_zip(path: Path) -> Any:
             storages[key] = Storage(_storage_type(dtype), numel, lambda: archive.read(f"{root}/data/{key}"))
         return storages[key]
 
-    return SafeUnpickler(io.BytesIO(archive.read(pickles[0])), find_storage).load()
+    content = archive.read(pickles[0])
+    return SafeUnpickler(io.BytesIO(content), len(content), find_storage).load()
 
 
 def _read_stream(path: Path) -> Any:
@@ -345,7 +352,7 @@ def _read_stream(path: Path) -> Any:
             return storages[key]
 
         def load() -> Any:
-            return SafeUnpickler(file, find_storage).load()
+            return SafeUnpickler(file, path.stat().st_size, find_storage).load()
 
         content = load()
         if content != LEGACY_MAGIC:

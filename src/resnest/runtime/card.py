@@ -99,9 +99,9 @@ class ModelCard:
     @classmethod
     def _parse_timm(cls, content: dict[str, Any]) -> ModelCard:
         """A card that timm wrote: the network's name, and preprocessing in `pretrained_cfg`."""
-        if content.get("model_args"):
-            raise ValueError("it has model_args of timm's, which change the network in ways not known here")
         spec, name = find_spec(content["architecture"])
+        changed = _apply_timm_arguments(spec, content.get("model_args") or {})
+        spec, name = changed, name if changed == spec else "resnest"
         settings = content["pretrained_cfg"]
         channels, size, _ = settings["input_size"]
         names, keys = _timm_classes(content, int(content["num_classes"]))
@@ -149,6 +149,23 @@ def _timm_model(architecture: str, spec: Spec) -> dict[str, Any]:
     }
     buildable = spec.planes == Spec().planes and spec.stem == "deep" and spec.attention_norm != "layer"
     return {"architecture": "resnest50d", "model_args": arguments} if buildable else {"architecture": architecture}
+
+
+def _apply_timm_arguments(spec: Spec, arguments: dict[str, Any]) -> Spec:
+    """The structure that timm would build with these arguments of its `create_model`.
+
+    Raises:
+        ValueError: an argument that changes the network in a way that is not known here.
+    """
+    names = {"layers": "depths", "stem_width": "stem_width", "base_width": "width", "cardinality": "cardinality"}
+    inner = {name: name for name in ("radix", "avd", "avd_first")}
+    harmless = {"num_classes": None, "in_chans": None, "global_pool": "avg", "output_stride": 32}
+    changes: dict[str, Any] = {names[key]: value for key, value in arguments.items() if key in names}
+    changes |= {inner[key]: value for key, value in arguments.get("block_args", {}).items() if key in inner}
+    for key, value in arguments.items():
+        if key not in (*names, "block_args") and not (key in harmless and harmless[key] in (None, value)):
+            raise ValueError(f"timm's argument {key}={value!r} changes the network in a way that is not known here")
+    return dataclasses.replace(spec, **changes)
 
 
 def _timm_classes(content: dict[str, Any], count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

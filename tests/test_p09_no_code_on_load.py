@@ -1,0 +1,365 @@
+"""P9, no code on load: fifteen hostile files, each refused within a second and 200 MB, and none of them acts."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import io
+import json
+import multiprocessing
+import pickle
+import re
+import resource
+import struct
+import tarfile
+import time
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from resnest.checkpoints.loading import read_weights
+from resnest.checkpoints.reading import read_checkpoint
+from resnest.data.sources import open_dataset
+from resnest.errors import ResnestError
+
+SOURCE = Path(__file__).parents[1] / "src"
+SECONDS, MEGABYTES = 1.0, 200
+
+
+class Act:
+    """Does `function(*arguments)` when it is unpickled."""
+
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.reduced = (function, arguments)
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self.reduced
+
+
+def _saved(content: object, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer, **options)
+    return buffer.getvalue()
+
+
+def _header(entries: str, data: bytes = b"") -> bytes:
+    return struct.pack("<Q", len(entries)) + entries.encode() + data
+
+
+def _repack(content: bytes, compress: int = zipfile.ZIP_STORED, **extra: bytes) -> bytes:
+    """A torch file with members replaced or added."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(buffer, "w", compress) as target:
+        for info in source.infolist():
+            target.writestr(info.filename, extra.pop(info.filename, source.read(info.filename)))
+        for name, value in extra.items():
+            target.writestr(name, value)
+    return buffer.getvalue()
+
+
+def _opcodes(*parts: bytes) -> bytes:
+    return b"\x80\x02" + b"".join(parts) + b"."
+
+
+def _plain() -> bytes:
+    return _saved({"conv1.0.weight": torch.ones(4, 4)})
+
+
+def _overlapping() -> bytes:
+    entries = {name: {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]} for name in "ab"}
+    return _header(json.dumps(entries), bytes(16))
+
+
+def _duplicate() -> bytes:
+    entry = '{"dtype":"F32","shape":[4],"data_offsets":[0,16]}'
+    return _header(f'{{"a":{entry},"a":{entry}}}', bytes(16))
+
+
+def _negative() -> bytes:
+    return _header('{"a":{"dtype":"F32","shape":[4],"data_offsets":[-16,0]}}', bytes(16))
+
+
+def _billion() -> bytes:
+    return _saved({"conv1.0.weight": torch.ones(1).expand(1_000_000_000)})
+
+
+def _huge_bytearray() -> bytes:
+    return b"\x80\x05" + b"\x96" + struct.pack("<Q", 8 * 2**30) + b"."
+
+
+def _huge_memo() -> bytes:
+    return _opcodes(b"}", b"r" + struct.pack("<I", 2**31 - 1))  # LONG_BINPUT: the memo in C would grow to fit
+
+
+def _dir_of(raw: bytes) -> str:
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        return archive.namelist()[0].split("/")[0]
+
+
+def _bomb() -> bytes:
+    raw = _plain()
+    return _repack(raw, zipfile.ZIP_DEFLATED, **{f"{_dir_of(raw)}/data/9": bytes(2**30)})
+
+
+def _nested() -> bytes:
+    raw = _plain()
+    return _repack(raw, **{f"{_dir_of(raw)}/data/0": _bomb()})
+
+
+# file name, its bytes, made when they are needed; `canary` is what code would touch
+HOSTILE: dict[str, tuple[str, Callable[[Path], bytes]]] = {
+    "a call of os.system": (
+        "a.pth",
+        lambda canary: _saved({"state_dict": Act(__import__("os").system, f"touch {canary}")}),
+    ),
+    "a call of eval in a bare pickle": ("b.pkl", lambda canary: pickle.dumps(Act(eval, f"open({str(canary)!r}, 'w')"))),
+    "a method in protocol 4": ("c.pkl", lambda canary: pickle.dumps({"model": Act(Path.touch, canary)}, protocol=4)),
+    "a call in torch's old format": (
+        "d.pth",
+        lambda canary: _saved({"a": Act(exec, f"open({str(canary)!r}, 'w')")}, _use_new_zipfile_serialization=False),
+    ),
+    "a zip inside the zip": (
+        "e.pth",
+        lambda canary: _repack(_plain(), **{f"{_dir_of(_plain())}/data/0": _bomb()[:9999]}),
+    ),
+    "a torch zip cut in half": ("f.pth", lambda canary: _plain()[: len(_plain()) // 2]),
+    "a compressed member of 1 GB": ("g.pth", lambda canary: _bomb()),
+    "a header of 2 GB": ("h.safetensors", lambda canary: struct.pack("<Q", 2**31) + b"{" + bytes(100)),
+    "overlapping offsets": ("i.safetensors", lambda canary: _overlapping()),
+    "negative offsets": ("j.safetensors", lambda canary: _negative()),
+    "duplicate keys": ("k.safetensors", lambda canary: _duplicate()),
+    "a view of 1e9 elements": ("l.pth", lambda canary: _billion()),
+    "a bytearray of 8 GB": ("m.pkl", lambda canary: _huge_bytearray()),
+    "a memo of 2^31 entries": ("n.pkl", lambda canary: _huge_memo()),
+    "an array of 4 TB": (
+        "o.pkl",
+        lambda canary: _opcodes(
+            b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(J\x00\x00\x00\x7ftU\x01bt",
+            b"R.",
+        ),
+    ),
+}
+
+
+def _measure(path: Path, pipe: Any) -> None:
+    """In a process of its own: what reading a file costs and says."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    try:
+        read_weights(path)
+        said = "accepted"
+    except ResnestError as error:
+        said = f"refused: {error}"
+    except BaseException as error:
+        said = f"raised {type(error).__name__}: {error}"
+    seconds = time.perf_counter() - started
+    pipe.send((said, seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_file_is_refused(case: str, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    name, make = HOSTILE[case]
+    path = tmp_path / name
+    path.write_bytes(make(canary))
+    said, seconds, megabytes = _in_a_process(path)
+    assert said.startswith("refused"), said
+    assert name in said
+    assert "\n" not in said
+    assert seconds < SECONDS
+    assert megabytes < MEGABYTES
+    assert not canary.exists()
+
+
+def _in_a_process(path: Path) -> tuple[str, float, float]:
+    ours, theirs = multiprocessing.Pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking a process that has threads
+        process = multiprocessing.get_context("fork").Process(target=_measure, args=(path, theirs))
+        process.start()
+    assert ours.poll(20), "still reading after 20 seconds"
+    result: tuple[str, float, float] = ours.recv()
+    process.join()
+    return result
+
+
+def test_there_are_fifteen() -> None:
+    assert len(HOSTILE) == 15
+
+
+def test_names_in_archives_lead_nowhere(tmp_path: Path) -> None:
+    """`..`, absolute names and links in zips: members are read in place, nothing is ever written by their names."""
+    outside = tmp_path / "outside.txt"
+    outside.write_text("secret")
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    with zipfile.ZipFile(inside / "net.zip", "w") as archive:
+        archive.writestr("../../escaped.params", b"not weights")
+    with pytest.raises(ResnestError):
+        read_checkpoint(inside / "net.zip")
+    with zipfile.ZipFile(inside / "photos.zip", "w") as archive:
+        for label in ("../a", "/b"):
+            link = zipfile.ZipInfo(f"{label}/1.jpg")
+            link.external_attr = 0o120777 << 16  # a symbolic link
+            archive.writestr(link, "../outside.txt")
+            archive.writestr(f"{label}/2.jpg", b"x")
+    splits = open_dataset(inside / "photos.zip")
+    contents = {splits.train.store.read(key) for key in splits.train.keys}
+    assert contents <= {b"../outside.txt", b"x"}  # the link's own text, never what it points to
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["inside", "net.zip", "outside.txt", "photos.zip"]
+    with tarfile.open(inside / "net.tar", "w") as tar:
+        tar.add(outside, "../escaped.pth")
+    with pytest.raises(ResnestError, match=r"no checkpoint of a kind known here"):
+        read_checkpoint(inside / "net.tar")
+
+
+def test_nothing_in_the_package_asks_for_the_unsafe_way() -> None:
+    for path in SOURCE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"weights_only\s*=\s*False|pickle\.loads?\(|allow_pickle\s*=\s*True|extractall", text), (
+            path
+        )
+        for call in re.findall(r"torch\.load\(.*", text):
+            assert "weights_only=True" in call
+
+
+# --- what real checkpoints hold besides tensors, and torch's own safe loading refuses ---
+
+
+class CfgNode(dict):  # type: ignore[type-arg]
+    """As yacs and mmcv keep their settings: a class that the reader does not have."""
+
+
+def _research() -> dict[str, Any]:
+    return {
+        "args": argparse.Namespace(lr=0.1, model="resnest50"),
+        "best_acc": np.float64(81.03),
+        "cfg": CfgNode(lr=0.1),
+        "history": collections.defaultdict(list, {"loss": [1.0]}),
+        "numpy": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "optimizer": {"state": {0: {"momentum": torch.ones(3)}}},
+        "state_dict": collections.OrderedDict(_tensors()),
+    }
+
+
+def _tensors() -> dict[str, torch.Tensor]:
+    """Every type and form of tensor that weights come in."""
+    base = torch.arange(24.0).reshape(4, 6)
+    kinds = (
+        torch.float64,
+        torch.float16,
+        torch.bfloat16,
+        torch.int64,
+        torch.int32,
+        torch.int8,
+        torch.uint8,
+        torch.bool,
+    )
+    return {
+        "transposed": base.t(),
+        "slice": base[1:3, ::2],
+        "shared": base,
+        "empty": torch.empty(0, 3),
+        "scalar": torch.tensor(7),
+        "parameter": torch.nn.Parameter(torch.randn(3)),
+        "channels_last": torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last),
+        **{str(kind): torch.arange(5).to(kind) for kind in kinds},
+    }
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+def test_a_research_checkpoint_is_read_all_the_same(old_format: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    content = _research()
+    torch.save(content, tmp_path / "net.pth", _use_new_zipfile_serialization=not old_format)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / "net.pth", weights_only=True)
+    raw = read_checkpoint(tmp_path / "net.pth")
+    assert raw.wrapper == "state_dict"
+    for name, tensor in content["state_dict"].items():
+        assert raw.state[name].dtype == tensor.dtype
+        assert raw.state[name].stride() == tensor.stride() or not tensor.numel()
+        assert torch.equal(raw.state[name], tensor), name
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_numpy_arrays_in_a_pickle(protocol: int, tmp_path: Path) -> None:
+    arrays = {
+        "f": np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)),
+        "i": np.arange(4),
+        "h": np.ones((2, 1, 2), np.float16),
+        "s": np.float32(3),
+    }
+    (tmp_path / "net.pkl").write_bytes(pickle.dumps({"model": arrays, "__author__": "x"}, protocol=protocol))
+    state = read_checkpoint(tmp_path / "net.pkl").state
+    for name, values in arrays.items():
+        assert np.array_equal(state[name].numpy(), values)
+
+
+def test_a_pickle_of_python_2(tmp_path: Path) -> None:
+    """Its strings are bytes, and so are the contents of its arrays."""
+    raw = np.arange(2, dtype="<f4").tobytes()
+    body = (
+        b"\x80\x02}q\x00U\x05modelq\x01}q\x02U\x01aq\x03cnumpy.core.multiarray\n_reconstruct\nq\x04cnumpy\nndarray\nq\x05"
+        b"K\x00\x85q\x06U\x01bq\x07\x87q\x08Rq\t(K\x01K\x02\x85q\ncnumpy\ndtype\nq\x0bU\x02f4q\x0cK\x00K\x01\x87q\rRq\x0e"
+        b"(K\x03U\x01<q\x0fNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\x10b\x89U"
+        + bytes([len(raw)])
+        + raw
+        + b"q\x11tq\x12bss."
+    )
+    (tmp_path / "net.pkl").write_bytes(body)
+    assert read_checkpoint(tmp_path / "net.pkl").state["a"].tolist() == [0.0, 1.0]
+
+
+def test_only_the_weights_are_read_from_the_disk(tmp_path: Path) -> None:
+    """The optimiser's state, twice as large as the weights, stays where it is."""
+    torch.save({"state_dict": {"a": torch.ones(3)}, "optimizer": torch.ones(20_000_000)}, tmp_path / "net.pth")
+    said, _, megabytes = _in_a_process(tmp_path / "net.pth")
+    assert "is not a ResNeSt" in said
+    assert megabytes < 40  # the optimiser's state has 80
+
+
+DAMAGED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "half": (lambda raw: raw[: len(raw) // 2], "damaged"),
+    "one flipped byte of a tensor": (
+        lambda raw: raw.replace(struct.pack("<f", 1.5), struct.pack("<f", 1.6), 1),
+        "damaged",
+    ),
+    "an HTML page": (lambda raw: b"<!DOCTYPE html>\n<html>404</html>", "is an HTML page, not weights"),
+    "a Git LFS pointer": (lambda raw: b"version https://git-lfs.github.com/spec/v1\noid x", "git lfs pull"),
+    "a JSON error": (lambda raw: b'{"error": "Access denied"}', r"is JSON, not weights: .*Access denied"),
+    "nothing": (lambda raw: b"", "is empty: the download broke off"),
+    "noise": (lambda raw: bytes(range(100, 200)), "no checkpoint of a kind known here"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_downloads(case: str, tmp_path: Path) -> None:
+    change, message = DAMAGED[case]
+    (tmp_path / "net.pth").write_bytes(change(_saved({"a": torch.full((1000,), 1.5)})))
+    with pytest.raises(ResnestError, match=message) as caught:
+        read_checkpoint(tmp_path / "net.pth")
+    assert "\n" not in str(caught.value)
+
+
+def test_half_of_a_safetensors_file(tmp_path: Path) -> None:
+    raw = save({"a": torch.ones(1000), "b": torch.ones(1000)})
+    for share, message in ((0.5, "damaged"), (0.005, "cut short")):
+        (tmp_path / "net.safetensors").write_bytes(raw[: int(len(raw) * share)])
+        with pytest.raises(ResnestError, match=message):
+            read_checkpoint(tmp_path / "net.safetensors")
+
+
+def test_a_torchscript_program_is_told_apart(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "net.pt")
+    with pytest.raises(ResnestError, match="a TorchScript program"):
+        read_checkpoint(tmp_path / "net.pt")
