@@ -8,10 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 import resnest
 from conftest import Outcome
+from resnest.checkpoints.fetch import sha256_of
+from resnest.checkpoints.manifest import find_weights
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,7 +35,23 @@ def workplace(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     first.unlink()
     monkeypatch.chdir(photos.parent)
     save_file(resnest.create_model("resnest14").state_dict(), "resnest14.safetensors")
+    torch.save(resnest.create_model("resnest50").state_dict(), "somewhere.pth")
+    _publish(monkeypatch, photos.parent / "home")
     return photos.parent
+
+
+def _publish(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """A cache that has the published files that pages name, with random weights: nothing is downloaded in tests."""
+    monkeypatch.setenv("RESNEST_HOME", str(home))
+    (home / "weights").mkdir(parents=True)
+    sums = []
+    for name in ("resnest50.official", "resnest14d.gluon_in1k"):
+        row = find_weights(name)
+        path = home / "weights" / row.file
+        state = resnest.create_model(row.network).state_dict()
+        save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+        sums.append(f"{sha256_of(path)}  {path.name}\n")
+    (home / "weights" / "SHA256SUMS").write_text("".join(sums))
 
 
 def _run(command: str, cli: Callable[..., Outcome]) -> None:

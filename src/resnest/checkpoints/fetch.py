@@ -71,6 +71,10 @@ def fetch(row: Weights, folder: Path | None = None, *, progress: Progress | None
     try:
         if target.is_file():
             return _verified(target, row)
+        cached = weights_folder() / row.file
+        if cached.is_file() and cached != target:
+            folder.mkdir(parents=True, exist_ok=True)
+            return _copy(_verified(cached, row), target, row)
         if is_offline():
             raise ResnestError(
                 f"{row.name} is not in {folder}, and the network is off ({_offline_because()}): {HAND_OVER}"
@@ -82,6 +86,14 @@ def fetch(row: Weights, folder: Path | None = None, *, progress: Progress | None
                 _download(row, target, progress or _show())
     except OSError as error:
         raise ResnestError(f"{folder} cannot be used for weights: {error.strerror or error}") from None
+    return _verified(target, row)
+
+
+def _copy(source: Path, target: Path, row: Weights) -> Path:
+    temporary = target.with_name(f".{target.name}.part")
+    shutil.copyfile(source, temporary)
+    temporary.replace(target)
+    _pin(target, sha256_of(source))
     return _verified(target, row)
 
 

@@ -254,10 +254,14 @@ def _is_layout(layout: Layout, prefix: str, names: Mapping[str, Tensor]) -> bool
     first = layout.stem.get("conv1.0", "conv1.0")
     if f"{prefix}{first}.weight" not in names and (layout.stem or f"{prefix}conv1.weight" not in names):
         return False
-    norm = (
-        f"{layout.stage}{layout.first_stage}.0.{layout.block.get('bn1', 'bn1')}.{layout.norm.get('weight', 'weight')}"
-    )
-    return f"{prefix}{norm}" in names
+    block = f"{prefix}{layout.stage}{layout.first_stage}.0."
+    if f"{block}{layout.block.get('bn1', 'bn1')}.{layout.norm.get('weight', 'weight')}" not in names:
+        return False
+    if f"{block}conv2.conv.weight" in names:
+        return True
+    # without split attention it must be a ResNet-D: the shortcut's convolution stands behind a pool
+    shortcut = names.get(f"{block}{layout.block.get('downsample.1', 'downsample.1')}.weight")
+    return shortcut is not None and shortcut.ndim == 4 and f"{block}se.fc1.weight" not in names
 
 
 def _ends(name: str, part: str) -> bool:
