@@ -17,6 +17,7 @@ PARTS = (
     ("numpy", "everything"),
     ("pillow", "images"),
     ("safetensors", "weights"),
+    ("huggingface_hub", "weights of the hub"),
     ("matplotlib", "reports"),
     ("scikit-learn", "the demo's digits"),
     ("timm", "comparisons only"),

@@ -12,6 +12,8 @@ from resnest.data.settings import DataSettings
 from resnest.errors import ResnestError
 from resnest.spec import Spec, find_spec, override_spec
 
+PUBLISHED_WEIGHTS = "published"  # model.pretrained: the published weights of model.name
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
@@ -19,7 +21,7 @@ class ModelSettings:
 
     name: str = "resnest50"  # see `resnest models`
     spec: dict[str, Any] = field(default_factory=dict)  # fields of Spec that differ from the named network
-    pretrained: str | None = None  # a checkpoint or run to start from; its head is replaced if classes differ
+    pretrained: str | None = None  # "published", or a name, file, run or hub id; another head is replaced
     zero_gamma: bool = True  # start residual branches at zero (paper, section 4.1)
 
     def resolve(self) -> tuple[Spec, str]:

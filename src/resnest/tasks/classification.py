@@ -18,7 +18,7 @@ from resnest.checkpoints.loading import LoadReport
 from resnest.data.transforms import normalise
 from resnest.metrics import ClassificationMetrics
 from resnest.network.resnest import ResNeSt
-from resnest.recipes.schema import Recipe
+from resnest.recipes.schema import PUBLISHED_WEIGHTS, Recipe
 from resnest.runtime.card import ModelCard
 
 
@@ -39,7 +39,8 @@ class ClassificationTask:
     def load_pretrained(self, net: ResNeSt) -> LoadReport | None:
         """Start from the recipe's weights; a head of another size stays untrained."""
         settings = self.recipe.model
-        return load_pretrained(net, settings.pretrained or False, settings.name)
+        wanted = True if settings.pretrained == PUBLISHED_WEIGHTS else settings.pretrained or False
+        return load_pretrained(net, wanted, settings.name)
 
     def loss(self, net: nn.Module, images: Tensor, labels: Tensor, *, mix: float = 1.0) -> Tensor:
         """Mean cross-entropy with label smoothing: (N, 3, H, W) uint8, (N,) -> scalar.
