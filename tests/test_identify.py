@@ -16,6 +16,7 @@ import resnest
 from conftest import Outcome
 from resnest.checkpoints import manifest
 from resnest.checkpoints.identify import identify
+from resnest.checkpoints.layouts import LAYOUTS
 from resnest.checkpoints.manifest import Weights
 from resnest.checkpoints.reading import read_checkpoint
 from resnest.checkpoints.structure import published_as, read_structure
@@ -151,6 +152,18 @@ def test_fine_tuned_weights_without_names(tmp_path: Path, cli: Callable[..., Out
     outcome = cli("predict", tmp_path / "net.pth", photos)
     assert outcome.code == 2
     assert "holds weights with 5 classes but does not name them" in outcome.err
+
+
+def test_a_file_is_described(twin: Path, cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    text = cli("models", "show", twin).out
+    assert "network      resnest50 or resnest50_fast_2s1x64d" in text
+    assert "structure    depths [3, 4, 6, 3], 2s1x64d" in text
+    cli("convert", twin, "--to", "d2", "--out", tmp_path / "d2.pth", "--model", "resnest50", "--drop-head")
+    told = json.loads(cli("models", "show", tmp_path / "d2.pth", "--json").out)
+    assert (told["layout"], told["wrapper"], told["classes"]) == ("detectron2", "model", None)
+    assert set(told["fits_layouts"]) == set(LAYOUTS)
+    assert told["sha256"] == hashlib.sha256((tmp_path / "d2.pth").read_bytes()).hexdigest()
+    assert cli("models", "show", tmp_path).code == 2
 
 
 CONVERT_MISTAKES = {

@@ -229,6 +229,8 @@ def test_real_labels(photos: Path, weights: Path, cli: Callable[..., Outcome], t
     told = json.loads(outcome.out)
     assert (told["images"], told["top1"], told["top5"]) == (5, 2 / 5, 4 / 5)
     assert "5 with labels" in outcome.err
+    assert "loss" not in told
+    assert cli("evaluate", weights, "--data", tmp_path / "val", "--labels", tmp_path / "real.json").code == 0
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,8 @@ def _print(result: Evaluation) -> None:
         if name in result.figures:
             low, high = result.interval_of(name)
             typer.echo(f"{title}  {result.figures[name]:7.2%}   95 % interval {low:.1%} to {high:.1%}")
-    typer.echo(f"loss   {result.figures['loss']:7.4f}")
+    if "loss" in result.figures:
+        typer.echo(f"loss   {result.figures['loss']:7.4f}")
     typer.echo(f"images {result.count:7d}   {result.count / result.seconds:.0f} a second")
     known = [(name, share, count) for name, share, count in result.per_class() if share is not None]
     typer.echo("worst classes")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from resnest.checkpoints.manifest import MANIFEST, Weights, find_weights
+from resnest.cli.inspecting import describe_file, to_text
 from resnest.errors import ResnestError
 from resnest.spec import find_spec
 
@@ -16,10 +17,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON; accuracies are fr
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A network or one row of its weights, such as resnest50.gluon.")],
+    name: Annotated[str, typer.Argument(help="A network, a row such as resnest50.gluon, or a checkpoint file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say what is known of a network's published weights: mirrors, hashes, licence, preprocessing, accuracy."""
+    """Say what is known of published weights (mirrors, hashes, accuracy), or what a checkpoint file is."""
+    if Path(name).exists():
+        told = describe_file(Path(name))
+        typer.echo(json.dumps(told, indent=2) if as_json else to_text(told))
+        return
     _, network = find_spec(name)
     rows = [find_weights(name)] if "." in name else [row for row in MANIFEST if row.network == network]
     if as_json:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from resnest.checkpoints import hub
-from resnest.checkpoints.identify import METADATA_KEY, identify
+from resnest.checkpoints.identify import identify
 from resnest.checkpoints.loading import load_file, load_weights
 from resnest.checkpoints.manifest import Weights, find_weights
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
@@ -136,7 +136,7 @@ def _open_file(path: Path, network: str | None) -> Model:
         return _open_training_checkpoint(raw)
     identity = identify(raw, network)
     spec = identity.spec
-    if identity.name not in PUBLISHED and METADATA_KEY not in raw.metadata:
+    if identity.name not in PUBLISHED:
         raise ResnestError(f"{path} is a {identity.name} without its {CARD_NAME}: put that beside it, or name the run")
     if identity.seen.num_classes != imagenet.COUNT:
         heads = f"{identity.seen.num_classes} classes" if identity.seen.num_classes else "no classifier"

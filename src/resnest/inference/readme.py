@@ -55,8 +55,9 @@ def model_card_text(
 
 
 def _header(card: ModelCard, title: str, account: Mapping[str, object]) -> str:
-    lines = ["---", "library_name: timm", "pipeline_tag: image-classification", "tags:", "- image-classification"]
-    lines += ["- timm", "- resnest"]
+    library = "timm" if card.fits_timm else "resnest"
+    lines = ["---", f"library_name: {library}", "pipeline_tag: image-classification", "tags:", "- image-classification"]
+    lines += ["- resnest"]
     if "top1" in card.figures:
         lines += [
             "model-index:",
@@ -65,7 +66,7 @@ def _header(card: ModelCard, title: str, account: Mapping[str, object]) -> str:
             "  - task:",
             "      type: image-classification",
             "    dataset:",
-            f"      name: held-back part of the training data ({account.get('format', 'images')})",
+            f"      name: validation images ({account.get('format', 'folder')})",
             "      type: images",
             "    metrics:",
             "    - type: accuracy",
@@ -88,13 +89,13 @@ def _figures(card: ModelCard, account: Mapping[str, object]) -> str:
     images = account.get("val_images")
     for name, value in card.figures.items():
         shown = f"{value:.4f}" if name == "loss" else f"{value:.2%}"
-        if name == "top1" and isinstance(images, int):
+        if name in ("top1", "top5") and isinstance(images, int):
             low, high = wilson_interval(value * images, images)
             shown += f" (95 % interval {low:.1%} to {high:.1%})"
-        rows.append(f"| {name} | {shown} |")
+        rows.append(f"| {name.replace('top', 'top-')} | {shown} |")
     if isinstance(images, int):
-        rows.append(f"| images to train on | {account.get('train_images')} |")
-        rows.append(f"| images held back and measured on | {images} |")
+        rows.append(f"| training images | {account.get('train_images')} |")
+        rows.append(f"| validation images | {images} |")
     return "\n".join(rows) + "\n"
 
 

@@ -34,6 +34,11 @@ class ModelCard:
     in_chans: int = 3
     figures: dict[str, float] = field(default_factory=dict)  # e.g. {"top1": 0.91}, fractions
 
+    @property
+    def fits_timm(self) -> bool:
+        """Whether timm's `local-dir:` can build the network."""
+        return bool(_timm_model(self.architecture, self.spec)["architecture"] != "resnest")
+
     def to_json(self) -> str:
         side = self.preprocess.size
         timm_part = {
