@@ -11,7 +11,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pytest
 import torch
 
 import resnest
-from conftest import Outcome
+from conftest import Outcome, serving
 from resnest.checkpoints import fetch as fetching
 from resnest.checkpoints import manifest
 from resnest.checkpoints.fetch import fetch, read_sums
@@ -77,13 +77,9 @@ def server() -> Iterator[Server]:
         def log_message(self, *arguments: Any) -> None:
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    state = Server(f"http://127.0.0.1:{http.server_address[1]}")
-    yield state
-    http.shutdown()
-    http.server_close()
+    with serving(Handler) as url:
+        state = Server(url)
+        yield state
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import torch
 from timm.models import save_for_hf
 
 import resnest
-from conftest import Outcome, pico
+from conftest import Outcome, pico, serving
 from resnest.checkpoints.manifest import MANIFEST
 from resnest.inference.model import Model
 from resnest.runtime.card import ModelCard
@@ -121,13 +120,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         def log_message(self, *arguments: Any) -> None:
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    state = Hub(f"http://127.0.0.1:{http.server_address[1]}", root)
-    yield state
-    http.shutdown()
-    http.server_close()
+    with serving(Handler) as url:
+        state = Hub(url, root)
+        yield state
     shutil.rmtree(root)
 
 
