@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import resnest
 from conftest import Outcome
-from resnest.checkpoints.fetch import sha256_of
+from resnest.checkpoints.digest import sha256_of
 from resnest.checkpoints.manifest import find_weights
 
 ROOT = Path(__file__).parents[1]

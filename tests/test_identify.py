@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,16 +13,19 @@ import pytest
 import timm
 import torch
 import torchvision
+from safetensors.torch import save_file
 
 import resnest
 from conftest import Outcome
 from resnest.checkpoints import manifest
 from resnest.checkpoints.identify import identify
-from resnest.checkpoints.layouts import LAYOUTS
+from resnest.checkpoints.layouts import LAYOUTS, from_official
 from resnest.checkpoints.manifest import Weights
 from resnest.checkpoints.reading import read_checkpoint
 from resnest.checkpoints.structure import published_as, read_structure
 from resnest.errors import ResnestError
+from resnest.runtime.card import ModelCard
+from resnest.runtime.preprocess import Preprocess
 from resnest.spec import BASELINES, PUBLISHED, Spec
 
 TWINS = ["resnest50", "resnest50_fast_2s1x64d"]
@@ -145,6 +150,96 @@ def test_half_a_network_is_no_network(tmp_path: Path, cli: Callable[..., Outcome
         assert outcome.code == 2
         assert message in outcome.err
         assert not (tmp_path / "out.params").exists()
+
+
+def _tiny() -> dict[str, torch.Tensor]:
+    spec = Spec(depths=(1, 1, 1, 1), planes=(8, 8, 8, 8), stem_width=4)
+    return resnest.create_model(spec, num_classes=10).state_dict()
+
+
+def _with(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {**_tiny(), name: tensor}
+
+
+SUSPECT: dict[str, tuple[Callable[[], dict[str, torch.Tensor]], str]] = {
+    "two networks": (
+        lambda: {f"{who}.{name}": tensor for who in ("student", "teacher") for name, tensor in _tiny().items()},
+        r"holds 2 networks \(student\.\*, teacher\.\*\)",
+    ),
+    "names of two code bases": (
+        lambda: {**from_official(_tiny(), LAYOUTS["mmdetection"]), "backbone.conv1.0.weight": torch.zeros(1)},
+        "mixes the names of two code bases, official and timm and encoding and mmdetection",
+    ),
+    "a name twice": (
+        lambda: {**from_official(_tiny(), LAYOUTS["detectron2"]), "backbone.bottom_up.bn1.weight": torch.ones(8)},
+        r"holds bn1\.weight twice",
+    ),
+    "not a number": (lambda: _with("layer1.0.bn1.weight", torch.full((8,), float("nan"))), "not finite"),
+    "whole numbers": (
+        lambda: {name: tensor.to(torch.int64) for name, tensor in _tiny().items()},
+        "weights are floating",
+    ),
+    "complex numbers": (lambda: _with("fc.bias", torch.zeros(10, dtype=torch.complex64)), "fc.bias is complex64"),
+    "an empty tensor": (lambda: _with("conv1.0.weight", torch.zeros(4, 2**40, 0, 3)), "conv1.0.weight is empty"),
+    "a head without dimensions": (lambda: _with("fc.weight", torch.tensor(1.0)), "fc.weight has the shape"),
+    "an impossible shape": (lambda: _with("layer1.0.conv3.weight", torch.zeros(3, 7, 1, 1)), "impossible shapes"),
+}
+
+
+@pytest.mark.parametrize("case", SUSPECT)
+def test_mixed_up_checkpoints_do_not_load(case: str, tmp_path: Path, cli: Callable[..., Outcome]) -> None:
+    make, message = SUSPECT[case]
+    save_file({name: tensor.contiguous() for name, tensor in make().items()}, tmp_path / "net.safetensors")
+    outcome = cli("convert", tmp_path / "net.safetensors", "--to", "official", "--out", tmp_path / "out.pth")
+    assert outcome.code == 2, outcome.out
+    assert re.search(message, outcome.err), outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+METADATA: dict[str, str] = {
+    "a network of that name, of another structure": '{"name": "resnest269", "spec": {}}',
+    "a structure that the tensors do not have": '{"name": "resnest", "spec": {"depths": [100000000, 1, 1, 1]}}',
+    "a structure against the name": '{"name": "resnest50", "spec": {"avd_first": true}}',
+    "text for a truth": '{"name": "resnest50", "spec": {"avd": "no"}}',
+    "broken numbers": '{"name": "resnest50", "spec": {"width": 64.0}}',
+    "no end of brackets": "[" * 100_000,
+    "infinity": '{"name": "x", "spec": {"width": Infinity}}',
+}
+
+
+@pytest.mark.parametrize("case", METADATA)
+def test_metadata_are_believed_as_far_as_the_tensors_agree(case: str, twin: Path, tmp_path: Path) -> None:
+    save_file(read_checkpoint(twin).state, tmp_path / "net.safetensors", {"resnest": METADATA[case]})
+    with pytest.raises(ResnestError, match="metadata"):
+        identify(read_checkpoint(tmp_path / "net.safetensors"))
+
+
+def test_a_card_of_another_network_is_refused_before_it_is_built(tmp_path: Path) -> None:
+    card = ModelCard(
+        architecture="resnest", spec=Spec(depths=(100_000, 1, 1, 1)), class_names=("a", "b"), preprocess=Preprocess()
+    )
+    (tmp_path / "config.json").write_text(card.to_json())
+    save_file(_tiny(), tmp_path / "model.safetensors")
+    with pytest.raises(ResnestError, match="describes another network"):
+        resnest.Model.from_pretrained(tmp_path)
+
+
+def test_a_zip_around_a_checkpoint_is_used_like_it(twin: Path, cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "net.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(twin, "folder/net.pth")
+    done = cli("convert", tmp_path / "net.zip", "--to", "timm", "--out", tmp_path / "out.safetensors")
+    assert done.code == 0, done.err
+    assert torch.equal(
+        read_checkpoint(tmp_path / "out.safetensors").state["fc.bias"], read_checkpoint(twin).state["fc.bias"]
+    )
+
+
+@pytest.mark.parametrize("name", ["", "a" * 300, "a/" * 3000])
+def test_impossible_paths_get_one_line(name: str, cli: Callable[..., Outcome], photos: Path) -> None:
+    outcome = cli("predict", name, photos)
+    assert outcome.code == 2
+    assert outcome.err.startswith("resnest: ")
+    assert outcome.err.count("\n") == 1
 
 
 def test_fine_tuned_weights_without_names(tmp_path: Path, cli: Callable[..., Outcome], photos: Path) -> None:

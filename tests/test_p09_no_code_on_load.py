@@ -25,6 +25,7 @@ import torch
 from safetensors.torch import save
 
 from resnest.checkpoints.loading import read_weights
+from resnest.checkpoints.params import write_params
 from resnest.checkpoints.reading import read_checkpoint
 from resnest.data.sources import open_dataset
 from resnest.errors import ResnestError
@@ -188,6 +189,151 @@ def _in_a_process(path: Path) -> tuple[str, float, float]:
     result: tuple[str, float, float] = ours.recv()
     process.join()
     return result
+
+
+# --- found by attacking the reader: small files that want much time, much memory, or to be misread ---
+
+
+def _text(text: str) -> bytes:
+    return b"\x8c" + bytes([len(text)]) + text.encode()
+
+
+def _name(module: str, name: str) -> bytes:
+    return _text(module) + _text(name) + b"\x93"
+
+
+def _number(value: int) -> bytes:
+    return b"\x8a\x09" + value.to_bytes(9, "little", signed=True)
+
+
+_F4 = _name("numpy", "dtype") + _text("f4") + b"\x85R"
+_ARRAY = _name("numpy.core.multiarray", "_reconstruct") + b")R"
+_LIST = b"](" + b"K\x01" * 100_000 + b"e\x94"  # remembered as number 0
+
+ATTACKS: dict[str, bytes] = {
+    "a nested tuple as key, which overflows the stack": b"}" + b"K\x01" + b"\x85" * 300_000 + b"K\x01s.",
+    "a key that takes 2^60 steps to hash": b"}K\x01\x85" + b"2\x86" * 60 + b"K\x01s.",
+    "a set member of that kind": b"\x8f(K\x01\x85" + b"2\x86" * 60 + b"\x90.",
+    "a type of that kind": _name("numpy", "dtype") + b"K\x01\x85" + b"2\x86" * 60 + b"\x85R.",
+    "a number for the bytes of an array": b"}"
+    + _text("a")
+    + _ARRAY
+    + b"(K\x01K\x01\x85"
+    + _F4
+    + b"\x89"
+    + _number(2**31)
+    + b"tbs.",
+    "a list copied a thousand times": _LIST + (_name("builtins", "list") + b"h\x00\x85R") * 1000 + b".",
+    "a text encoded a thousand times": b"\x8d"
+    + struct.pack("<Q", 2**20)
+    + b"x" * 2**20
+    + b"\x940"
+    + (_name("_codecs", "encode") + b"h\x00\x85R") * 1000
+    + b".",
+    "two million sets": b"\x8f" * 2_000_000 + b".",
+    "a hundred thousand classes": b"".join(_name("m", f"C{index}") for index in range(100_000)) + b".",
+    "six thousand dimensions": _name("torch._utils", "_rebuild_tensor_v2")
+    + b"(N"
+    + b"K\x00"
+    + b"("
+    + _number(2**60) * 6000
+    + b"t"
+    + b"("
+    + b"K\x01" * 6000
+    + b"t"
+    + b"\x89Nt"
+    + b"R.",
+    "names with line breaks": _name("a\nb", "C\n\x1b[31m") + b")\x81.",
+}
+
+
+@pytest.mark.parametrize("case", ATTACKS)
+def test_small_files_cost_little(case: str, tmp_path: Path) -> None:
+    (tmp_path / "net.pkl").write_bytes(b"\x80\x04" + ATTACKS[case])
+    said, seconds, megabytes = _in_a_process(tmp_path / "net.pkl")
+    assert said.startswith("refused"), said
+    assert said.isprintable()
+    assert len(said) < 500
+    assert seconds < 2 * SECONDS
+    assert megabytes < MEGABYTES
+
+
+def _zip(content: bytes, name: str = "x.pth") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def _legacy() -> bytes:
+    return _saved({"a": torch.arange(100.0)}, _use_new_zipfile_serialization=False)
+
+
+def _deeply_packed() -> bytes:
+    content = _plain()
+    for _ in range(700):
+        content = _zip(content)
+    return content
+
+
+MISREAD: dict[str, bytes] = {
+    "zips in zips": _zip(_zip(_plain())),
+    "an old file with a byte too many": _legacy()[:-8] + b"\x07" + _legacy()[-8:],
+    "an old file with more behind it": _legacy() + bytes(100),
+    "a negated view": _saved({"a": torch._neg_view(torch.ones(3))}),
+    "a sparse tensor": _saved({"fc.weight": torch.eye(3).to_sparse(), "fc.bias": torch.ones(3)}),
+    "a complex tensor": _saved({"fc.weight": torch.ones(3, dtype=torch.complex64), "fc.bias": torch.ones(3)}),
+    "a damaged directory of a zip": _plain()[:-40] + b"\xff" * 8 + _plain()[-32:],
+}
+
+
+@pytest.mark.parametrize("case", MISREAD)
+def test_nothing_is_misread(case: str, tmp_path: Path) -> None:
+    (tmp_path / "net.pth").write_bytes(MISREAD[case])
+    with pytest.raises(ResnestError, match=r"net\.pth"):
+        read_checkpoint(tmp_path / "net.pth")
+
+
+def test_seven_hundred_zips_one_in_the_other(tmp_path: Path) -> None:
+    (tmp_path / "net.zip").write_bytes(_deeply_packed())
+    with pytest.raises(ResnestError, match=r"net\.zip"):
+        read_checkpoint(tmp_path / "net.zip")
+
+
+@pytest.mark.parametrize("kind", ["zip", "old", "params", "safetensors", "numpy"])
+def test_damage_is_refused_or_harmless(kind: str, tmp_path: Path) -> None:
+    """Three hundred random damages each: an error of ours or tensors, never anything else; zips notice every one."""
+    state = {f"layer{index}": torch.randn(7, 5) for index in range(6)}
+    whole = {
+        "zip": lambda: _saved(state),
+        "old": lambda: _saved(state, _use_new_zipfile_serialization=False),
+        "safetensors": lambda: save(state),
+        "numpy": lambda: pickle.dumps({name: tensor.numpy() for name, tensor in state.items()}),
+        "params": lambda: _params(state, tmp_path),
+    }[kind]()
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        place, count = int(random.integers(len(whole))), int(random.integers(1, 5))
+        how = random.integers(3)
+        if how == 0:
+            damaged[place : place + count] = random.bytes(count)
+        elif how == 1:
+            del damaged[place : place + count]
+        else:
+            damaged[place:place] = random.bytes(count)
+        (tmp_path / "net.bin").write_bytes(damaged)
+        try:
+            read = read_checkpoint(tmp_path / "net.bin").state
+        except ResnestError:
+            continue
+        if kind == "zip":
+            assert all(torch.equal(tensor, state[name]) for name, tensor in read.items() if name in state)
+
+
+def _params(state: dict[str, torch.Tensor], folder: Path) -> bytes:
+    write_params(folder / "net.params", state)
+    return (folder / "net.params").read_bytes()
 
 
 def test_there_are_fifteen() -> None:

@@ -12,9 +12,20 @@ from collections.abc import Iterable
 
 
 class ResnestError(ValueError):
-    """A mistake that the user can mend; the command line exits with `exit_code`."""
+    """A mistake that the user can mend; the command line exits with `exit_code`.
+
+    The message is one line, whatever names from a file stand in it: what cannot be printed is escaped.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str = "") -> None:
+        shown = message if message.isprintable() else "".join(map(_printable, message))
+        super().__init__(shown)
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 class NoValidCheckpoint(ResnestError):

@@ -60,6 +60,13 @@ class Spec:
             if not met:
                 raise ResnestError(f"this network cannot be built: {message}")
 
+        counts = {name: getattr(self, name) for name in ("radix", "cardinality", "width", "stem_width")}
+        counts |= {f"{name}[{i}]": v for name in ("depths", "planes") for i, v in enumerate(getattr(self, name))}
+        for name, count in counts.items():
+            require(type(count) is int, f"{name}={count!r} must be a whole number")
+            require(count < 2**20, f"{name}={count} is more than any network has")
+        for name in ("avd", "avd_first"):
+            require(type(getattr(self, name)) is bool, f"{name}={getattr(self, name)!r} must be true or false")
         for name in ("depths", "planes"):
             value = getattr(self, name)
             require(len(value) == 4, f"{name}={value} has {len(value)} stages, a ResNeSt has 4")

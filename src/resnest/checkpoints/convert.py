@@ -103,6 +103,8 @@ def write_checkpoint(
         save_file({name: tensor.clone() for name, tensor in plain.items()}, path, {"format": "pt", **metadata})
         path.chmod(0o644)  # safetensors writes for the owner alone
     elif suffix == ".pkl":
+        if any(tensor.dtype == torch.bfloat16 for tensor in plain.values()):
+            raise ResnestError("bfloat16 cannot be kept in a .pkl of numpy arrays: write .pth instead")
         arrays = {name: tensor.numpy() for name, tensor in plain.items()}
         with path.open("wb") as file:
             # detectron2 matches names of a whole model exactly unless the file asks for its heuristics

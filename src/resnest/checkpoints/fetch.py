@@ -12,7 +12,6 @@ library and filelock, which torch brings; the hub's rows need huggingface_hub.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -28,6 +27,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from resnest.checkpoints.digest import digest_of, sha256_of
 from resnest.checkpoints.manifest import Mirror, Weights
 from resnest.errors import ResnestError
 from resnest.runtime.files import WEIGHTS_NAME
@@ -245,21 +245,11 @@ def _unpack(part: Path) -> Path:
 # --- hashes ---
 
 
-def sha256_of(path: Path) -> str:
-    return digest_of(path, "sha256")
-
-
-def digest_of(path: Path, algorithm: str) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
-
-
 def read_sums(folder: Path) -> dict[str, str]:
     """The pinned hashes of a folder: file name -> sha256."""
-    try:
-        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+    if not (folder / SUMS).is_file():
         return {}
+    lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
     pairs = (line.split(maxsplit=1) for line in lines if line.strip())
     return {pair[1].lstrip("*"): pair[0] for pair in pairs if len(pair) == 2}
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from resnest.checkpoints.fetch import digest_of
+from resnest.checkpoints.digest import digest_of
 from resnest.checkpoints.loading import translate
 from resnest.checkpoints.manifest import Weights, find_by_hash, find_weights
 from resnest.checkpoints.reading import RawCheckpoint
-from resnest.checkpoints.structure import Structure, published_as, read_structure
+from resnest.checkpoints.structure import Structure, published_as, read_structure, same_tensors
 from resnest.errors import ResnestError
 from resnest.spec import PUBLISHED, Spec, find_spec
 
@@ -87,13 +87,24 @@ def _named(raw: RawCheckpoint, seen: Structure, network: str | None) -> tuple[st
             raise ResnestError(f"{raw.path} is not a {network}: {what}")
         return official, find_weights(network) if official in PUBLISHED and "." in network else None, spec
     if METADATA_KEY in raw.metadata:
-        try:
-            said = json.loads(raw.metadata[METADATA_KEY])
-            return str(said["name"]), None, Spec(**said["spec"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ResnestError(f"{raw.path} has metadata that cannot be understood: {error}") from None
-    row = find_by_hash(digest_of(raw.path, "sha256"), digest_of(raw.path, "sha1"))
+        return _from_metadata(raw, seen)
+    hashes = raw.hashes or (digest_of(raw.path, "sha256"), digest_of(raw.path, "sha1"))
+    row = find_by_hash(*hashes)
     return (row.network, row, None) if row else (None, None, None)
+
+
+def _from_metadata(raw: RawCheckpoint, seen: Structure) -> tuple[str, None, Spec]:
+    """What the file says of itself, believed as far as its tensors agree."""
+    try:
+        said = json.loads(raw.metadata[METADATA_KEY])
+        name, spec = said["name"], Spec(**said["spec"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ResnestError(f"{raw.path} has metadata that cannot be understood: {error}") from None
+    if not isinstance(name, str) or not same_tensors(spec, seen.spec):
+        raise ResnestError(f"{raw.path} has metadata of another network: {_describe(seen.spec)}")
+    if name in PUBLISHED and (PUBLISHED[name].spec.avd_first, name in published_as(spec)) != (spec.avd_first, True):
+        raise ResnestError(f"{raw.path} has metadata that call it {name[:40]}, which its structure is not")
+    return name, None, spec
 
 
 def _describe(spec: Spec) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from resnest.errors import unknown
+from resnest.errors import ResnestError, unknown
 from resnest.spec import Spec, attention_width
 
 NORMS = frozenset(["bn1", "bn2", "bn3", "conv2.bn0", "conv2.bn1", "downsample.2", "conv1.1", "conv1.4"])
@@ -31,6 +31,7 @@ OPENMMLAB_DEPTHS: dict[tuple[int, ...], int] = {
 DEPTHS: dict[tuple[int, ...], int] = {**OPENMMLAB_DEPTHS, (3, 30, 48, 8): 269}
 PLANES = (64, 128, 256, 512)
 # PyTorch-Encoding keeps the state of its DropBlock schedule among the weights.
+AVERAGED = re.compile(r"(^|[._])ema([._]|$)")  # a prefix of averaged weights
 IGNORED = re.compile(r"\.dropblock\d\.(i|drop_prob)$")
 
 
@@ -166,6 +167,9 @@ def recognise(names: Mapping[str, Tensor]) -> tuple[Layout, str] | None:
     """The layout of a checkpoint and what stands before the backbone's names in it; None: not a ResNeSt of any.
 
     The timm and PyTorch-Encoding layouts have the official names. Averaged weights (EMA) go before others.
+
+    Raises:
+        ResnestError: two networks in one file, and nothing to choose by.
     """
     found: list[tuple[Layout, str]] = []
     for layout in _ALL:
@@ -173,8 +177,15 @@ def recognise(names: Mapping[str, Tensor]) -> tuple[Layout, str] | None:
         for prefix in {name.removesuffix(stage_one) for name in names if _ends(name, stage_one)}:
             if _is_layout(layout, prefix, names):
                 found.append((layout, prefix))
-    found.sort(key=lambda pair: ("ema" not in pair[1], len(pair[1])))
-    return found[0] if found else None
+    averaged = [pair for pair in found if AVERAGED.search(pair[1])]
+    prefixes = sorted({prefix for _, prefix in averaged or found})
+    if len(prefixes) > 1:
+        listed = ", ".join(f"{prefix}*" for prefix in prefixes[:4])
+        raise ResnestError(f"it holds {len(prefixes)} networks ({listed}): save the one that is meant by itself")
+    chosen = [pair for pair in found if pair[1] in prefixes]
+    if len({tuple(layout.stem.items()) for layout, _ in chosen}) > 1:
+        raise ResnestError(f"it mixes the names of two code bases, {' and '.join(layout.name for layout, _ in chosen)}")
+    return chosen[0] if chosen else None
 
 
 def to_official(state: Mapping[str, Tensor], layout: Layout, prefix: str) -> Translated:
@@ -184,13 +195,16 @@ def to_official(state: Mapping[str, Tensor], layout: Layout, prefix: str) -> Tra
     for name, tensor in state.items():
         if IGNORED.search(name):
             continue
-        if layout.head and layout.prefix and name.startswith(f"{outer}{layout.head}."):
-            result.state["fc." + name.rsplit(".", 1)[1]] = tensor
+        if layout.prefix and name in (f"{outer}{layout.head}.weight", f"{outer}{layout.head}.bias"):
+            official = "fc." + name.rsplit(".", 1)[1]
         elif name.startswith(prefix):
             official = _to_official(name.removeprefix(prefix), layout)
-            result.state[official] = tensor
         else:
             result.aside.append(name)
+            continue
+        if official in result.state:
+            raise ResnestError(f"it holds {official} twice, once as {name}: it mixes the names of two code bases")
+        result.state[official] = tensor
     return result
 
 

@@ -19,6 +19,7 @@ from resnest.checkpoints.structure import looks_like
 from resnest.errors import ResnestError
 
 HEAD = ("fc.weight", "fc.bias")
+WEIGHT_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 STEM = ("conv1.0.weight", "conv1.weight")  # the convolution that sees the image: deep stem, 7x7 or small
 
 
@@ -58,10 +59,30 @@ def translate(raw: RawCheckpoint) -> Translated:
     Raises:
         ResnestError: not a ResNeSt; the message says what it looks like.
     """
-    found = recognise(raw.state)
-    if found is None:
-        raise ResnestError(f"{raw.path} is not a ResNeSt of any known layout: {looks_like(raw.state)}")
-    return to_official(raw.state, *found)
+    try:
+        found = recognise(raw.state)
+        if found is not None:
+            translated = to_official(raw.state, *found)
+            _check_values(translated.state)
+            return translated
+    except ResnestError as error:
+        raise ResnestError(f"{raw.path} was not loaded: {error}") from None
+    raise ResnestError(f"{raw.path} is not a ResNeSt of any known layout: {looks_like(raw.state)}")
+
+
+def _check_values(state: Mapping[str, Tensor]) -> None:
+    """Weights are real numbers, all of them finite; only batch counters are whole ones."""
+    for name, tensor in state.items():
+        if name.endswith(COUNTER):
+            continue
+        if tensor.dtype not in WEIGHT_TYPES:
+            raise ResnestError(
+                f"{name} is {str(tensor.dtype).removeprefix('torch.')}, weights are floating-point numbers"
+            )
+        if not torch.isfinite(tensor).all():
+            raise ResnestError(
+                f"{name} holds values that are not finite: its training went wrong, or the file is damaged"
+            )
 
 
 def load_file(net: nn.Module, path: Path, *, replace_head: bool = False) -> LoadReport:

@@ -62,9 +62,13 @@ def read_params(path: Path) -> dict[str, Tensor]:
         names = [bytes(cursor.take(cursor.number("Q"))).decode() for _ in range(_count(cursor))]
         if len(names) != len(arrays):
             raise ValueError(f"{len(arrays)} arrays, but {len(names)} names")
+        if cursor.place != len(cursor.content):
+            raise ValueError(f"{len(cursor.content) - cursor.place} bytes too many at its end")
+        plain = [name.removeprefix("arg:").removeprefix("aux:") for name in names]
+        if len(set(plain)) < len(plain):
+            raise ValueError("two arrays of one name")
     except (OSError, ValueError, OverflowError) as error:
         raise ResnestError(f"{path} is damaged or no MXNet .params file: {error}") from None
-    plain = [name.removeprefix("arg:").removeprefix("aux:") for name in names]
     return {name: array for name, array in zip(plain, arrays, strict=True) if array is not None}
 
 
@@ -114,7 +118,11 @@ def _read_array(cursor: _Cursor) -> Tensor | None:
     for size in shape:
         count *= size
     values = cursor.take(count * DTYPES[flag].itemsize)
-    return torch.frombuffer(bytearray(values), dtype=DTYPES[flag]).view(shape) if count else torch.empty(shape)
+    return (
+        torch.frombuffer(bytearray(values), dtype=DTYPES[flag]).view(shape)
+        if count
+        else torch.empty(0, dtype=DTYPES[flag])
+    )
 
 
 def _read_shape(cursor: _Cursor, magic: int) -> tuple[int, ...] | None:
@@ -130,6 +138,6 @@ def _read_shape(cursor: _Cursor, magic: int) -> tuple[int, ...] | None:
     if not 0 <= dimensions <= MAX_DIMENSIONS:
         raise ValueError(f"an array of {dimensions} dimensions at byte {cursor.place}")
     shape = tuple(int(cursor.number(form)) for _ in range(dimensions))
-    if any(size < 0 for size in shape):
+    if any(not 0 <= size < 2**40 for size in shape):
         raise ValueError(f"an array of shape {shape}")
     return shape

@@ -9,6 +9,7 @@ Kinds are told apart by their first bytes, never by their suffix: safetensors, t
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import struct
@@ -23,13 +24,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resnest.checkpoints.digest import digest_of
 from resnest.checkpoints.params import LIST_MAGIC, read_params
-from resnest.checkpoints.unpickling import READ_ERRORS, Array, Stored, read_pickled, said
+from resnest.checkpoints.pickled import READ_ERRORS, read_pickled, said
+from resnest.checkpoints.stored import Array, Stored
 from resnest.errors import ResnestError
 from resnest.runtime.files import WEIGHTS_NAME
 
 # Where training checkpoints keep the weights, the averaged ones first (timm, mmengine, official, detectron2, others).
 WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "state_dict", "model", "net", "network", "weights")
+LEAVES = (".weight", ".bias", ".running_mean", ".running_var")  # names that stand for tensors
 MOST_WRAPPERS = 3  # one inside the other
 SUFFIXES = (".params", ".pth", ".pt", ".pkl", ".safetensors")
 MOST_UNPACKED = 4  # a checkpoint's tensors may take this many times the size of its file: more are expanded views
@@ -45,6 +49,7 @@ class RawCheckpoint:
     metadata: dict[str, str] = field(default_factory=dict)  # of a safetensors file
     wrapper: str = ""  # the entry of a training checkpoint that held the weights, such as "state_dict_ema"
     content: Mapping[str, Any] = field(default_factory=dict)  # the rest of a training checkpoint; not its tensors
+    hashes: tuple[str, str] | None = None  # sha256 and sha1 of the checkpoint in a zip file; None: those of the file
 
 
 def read_checkpoint(path: Path) -> RawCheckpoint:
@@ -57,11 +62,20 @@ def read_checkpoint(path: Path) -> RawCheckpoint:
         path = path / WEIGHTS_NAME
     if not path.is_file():
         raise ResnestError(f"there is no checkpoint at {path}")
+    try:
+        return _read(path)
+    except ResnestError:
+        raise
+    except READ_ERRORS as error:
+        raise ResnestError(f"{path} is damaged or no checkpoint: {said(error)}") from None
+
+
+def _read(path: Path, *, packed: bool = False) -> RawCheckpoint:
     with path.open("rb") as file:
         start = file.read(512)
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**40:  # a header's length, then JSON
         return _read_safetensors(path)
-    if start[:2] == b"PK" and (inner := _packed(path)):
+    if start[:2] == b"PK" and not packed and (inner := _packed(path)):
         return _read_packed(path, inner)
     if start[:2] == b"PK" or start[:1] == b"\x80":
         return _unwrap(path, read_pickled(path))
@@ -96,14 +110,16 @@ def _unwrap(path: Path, content: Any) -> RawCheckpoint:
         content, wrapper = content[name], wrapper or name
     if not isinstance(content, Mapping):
         raise ResnestError(f"{path} holds a {type(content).__name__}, not named tensors")
-    stored = {str(name): value for name, value in content.items() if _is_tensor(value)}
+    stored = {name: value for name, value in content.items() if isinstance(name, str) and _is_tensor(value)}
+    unread = [name for name in content if isinstance(name, str) and name.endswith(LEAVES) and name not in stored]
+    if unread and stored:
+        raise ResnestError(
+            f"{path}: {unread[0]} is of a kind that is not read here (sparse, complex, quantized, no tensor)"
+        )
     if not stored:
         raise ResnestError(f"{path} holds no tensors (found: {', '.join(map(str, list(content)[:5])) or 'nothing'})")
-    try:
-        _check_size(path, stored)
-        state = {name: value.tensor() for name, value in stored.items()}
-    except READ_ERRORS as error:
-        raise ResnestError(f"{path} is damaged or cut short: {said(error)}") from None
+    _check_size(path, stored)
+    state = {name: value.tensor() for name, value in stored.items()}
     rest = outermost if wrapper and isinstance(outermost, Mapping) else {}
     return RawCheckpoint(path, state, wrapper=wrapper, content=rest)
 
@@ -135,7 +151,8 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
         with safe_open(path, framework="pt") as file:
             return RawCheckpoint(path, {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        size, header = path.stat().st_size, struct.unpack("<Q", path.read_bytes()[:8])[0] if path.stat().st_size else 0
+        with path.open("rb") as start:
+            size, header = path.stat().st_size, int.from_bytes(start.read(8), "little")
         if MAX_HEADER > header > size - 8:
             raise ResnestError(f"{path} is cut short: its header alone has {header} bytes, the file {size}") from None
         raise ResnestError(f"{path} is damaged or no safetensors file: {said(error)}") from None
@@ -154,9 +171,16 @@ def _packed(path: Path) -> str | None:
 
 
 def _read_packed(path: Path, name: str) -> RawCheckpoint:
+    """What lies in the zip file, one level deep; it is called by the name of the zip file."""
     with tempfile.TemporaryDirectory() as folder:
-        inner = unpack_member(path, Path(folder) / PurePosixPath(name).name)
-        return read_checkpoint(inner)
+        inner = unpack_member(path, Path(folder) / f"inner{PurePosixPath(name).suffix}")
+        try:
+            raw = _read(inner, packed=True)
+        except ResnestError as error:
+            raise ResnestError(str(error).replace(str(inner), str(path))) from None
+        hashes = digest_of(inner, "sha256"), digest_of(inner, "sha1")
+        state = {key: tensor.clone() for key, tensor in raw.state.items()}  # not of a file that is about to go
+    return dataclasses.replace(raw, path=path, state=state, hashes=hashes)
 
 
 def unpack_member(path: Path, target: Path) -> Path:

@@ -38,6 +38,8 @@ def locate(reference: str | Path, *, network: str | None = None) -> tuple[Path, 
     """
     path = Path(reference)
     text = str(reference)
+    if not text:
+        raise ResnestError("the name of the model is empty")
     if path.is_file():
         return path, None
     if path.is_dir():

@@ -63,11 +63,18 @@ def read_structure(state: Mapping[str, Tensor], source: str = "the checkpoint") 
     Raises:
         ResnestError: no ResNeSt, or one with impossible or missing shapes.
     """
+    empty = [name for name, tensor in state.items() if tensor.numel() == 0]
+    if empty:
+        raise ResnestError(f"{source} is not a whole ResNeSt: {empty[0]} is empty, {tuple(state[empty[0]].shape)}")
     try:
         spec, in_chans = _read_spec(state)
-    except (KeyError, IndexError, ZeroDivisionError) as error:
+    except KeyError as error:
         raise ResnestError(f"{source} is not a whole ResNeSt: {error} is missing; {looks_like(state)}") from None
+    except (IndexError, ZeroDivisionError, OverflowError):
+        raise ResnestError(f"{source} is not a whole ResNeSt: its tensors have impossible shapes") from None
     head = state.get("fc.weight")
+    if head is not None and head.ndim != 2:
+        raise ResnestError(f"{source} is not a whole ResNeSt: fc.weight has the shape {tuple(head.shape)}")
     return Structure(spec, in_chans, 0 if head is None else int(head.shape[0]))
 
 
@@ -75,6 +82,11 @@ def published_as(spec: Spec) -> list[str]:
     """Names of the published networks and baselines that have these tensors."""
     nets = {**{name: net.spec for name, net in PUBLISHED.items()}, **BASELINES}
     return [name for name, known in nets.items() if _traceable(known) == _traceable(spec)]
+
+
+def same_tensors(spec: Spec, other: Spec) -> bool:
+    """Whether two structures have tensors of the same names and shapes."""
+    return _traceable(spec) == _traceable(other)
 
 
 def _traceable(spec: Spec) -> Spec:

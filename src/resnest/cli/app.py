@@ -59,9 +59,15 @@ def main() -> None:
             raise
         typer.echo(f"resnest: {error.name} is not installed: pip install '.[all]'", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("resnest: interrupted", err=True)
-        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # `resnest predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if debug:
+            raise
+        name = str(error.filename or "")[:200]
+        typer.echo(f"resnest: {name!r}: {error.strerror or error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("resnest: interrupted", err=True)
+        sys.exit(INTERRUPTED)

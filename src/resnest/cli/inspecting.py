@@ -12,7 +12,7 @@ def describe_file(path: Path) -> dict[str, Any]:
     Raises:
         ResnestError: unreadable, or no ResNeSt.
     """
-    from resnest.checkpoints.fetch import digest_of
+    from resnest.checkpoints.digest import digest_of
     from resnest.checkpoints.identify import identify
     from resnest.checkpoints.layouts import LAYOUTS, refusal
     from resnest.checkpoints.reading import read_checkpoint

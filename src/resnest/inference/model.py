@@ -15,10 +15,11 @@ from tempfile import TemporaryDirectory
 
 from resnest.checkpoints import hub
 from resnest.checkpoints.identify import identify
-from resnest.checkpoints.loading import load_file, load_weights
+from resnest.checkpoints.loading import load_file, load_weights, translate
 from resnest.checkpoints.manifest import Weights, find_weights
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.checkpoints.references import is_network_name, locate
+from resnest.checkpoints.structure import read_structure, same_tensors
 from resnest.errors import ResnestError
 from resnest.inference.readme import model_card_text
 from resnest.network.resnest import ResNeSt
@@ -124,8 +125,12 @@ def _open_directory(folder: Path, reference: str) -> Model:
     if not (folder / CARD_NAME).exists() and (folder / "recipe.yaml").exists():
         raise ResnestError(f"{folder} has no weights yet: finish it with `resnest train --resume {folder}`")
     card = ModelCard.read(folder)
+    state = translate(read_checkpoint(folder / WEIGHTS_NAME)).state
+    seen = read_structure(state, str(folder / WEIGHTS_NAME))
+    if not same_tensors(card.spec, seen.spec):  # before anything of that size is built
+        raise ResnestError(f"{folder / CARD_NAME} describes another network than {WEIGHTS_NAME} holds")
     net = ResNeSt(card.spec, num_classes=len(card.class_names), in_chans=card.in_chans)
-    load_file(net, folder / WEIGHTS_NAME)
+    load_weights(net, state, source=str(folder / WEIGHTS_NAME))
     recipe = folder / "recipe.yaml"
     return Model(net.eval(), card, reference, held_back=_held_back(read_recipe(recipe)) if recipe.exists() else None)
 
@@ -153,14 +158,19 @@ def _open_file(path: Path, network: str | None) -> Model:
 
 def _open_training_checkpoint(raw: RawCheckpoint) -> Model:
     """A checkpoint of a run knows its recipe and classes."""
-    recipe: Recipe = build(raw.content["recipe"], where=str(raw.path))
+    told, names = raw.content["recipe"], raw.content["class_names"]
+    if not isinstance(told, dict) or not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
+        raise ResnestError(f"{raw.path} is no checkpoint of a run: its recipe or class names are not what runs write")
+    recipe: Recipe = build(told, where=str(raw.path))
     spec, name = recipe.model.resolve()
     card = ModelCard(
         architecture=name,
         spec=spec,
-        class_names=tuple(raw.content["class_names"]),
+        class_names=tuple(names),
         preprocess=recipe.data.preprocess,
     )
+    if not same_tensors(spec, read_structure(raw.state, str(raw.path)).spec):
+        raise ResnestError(f"{raw.path} holds another network than its recipe describes")
     net = ResNeSt(card.spec, num_classes=len(card.class_names))
     load_weights(net, raw.state, source=str(raw.path))
     return Model(net.eval(), card, str(raw.path), held_back=_held_back(recipe))

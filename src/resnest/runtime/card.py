@@ -74,12 +74,12 @@ class ModelCard:
     def read(cls, directory: Path) -> ModelCard:
         """Raises ResnestError if the directory has no card, or one that cannot be understood."""
         path = directory / CARD_NAME
+        if not path.is_file():
+            raise ResnestError(f"{directory} has no {CARD_NAME}: not a finished run or a saved model")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             return cls._parse(content)
-        except FileNotFoundError:
-            raise ResnestError(f"{directory} has no {CARD_NAME}: not a finished run or a saved model") from None
-        except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        except (OSError, RecursionError, OverflowError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ResnestError(f"{path} cannot be understood as a model card: {_said(error)}") from None
 
     @classmethod
