@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from resnest.data.transforms import training_transform
 from resnest.errors import ResnestError
 from resnest.recipes import RECIPES, find_recipe, override, read_recipe, to_yaml
+from resnest.tasks import ClassificationTask
+from resnest.training.optim import build_optimizers
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -18,6 +22,44 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
     path = tmp_path / "copy.yaml"
     path.write_text(to_yaml(recipe))
     assert read_recipe(path) == recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_be_built(name: str) -> None:
+    """On the meta device: structure, optimiser groups, schedule."""
+    recipe = find_recipe(name)
+    task = ClassificationTask(recipe, [f"class {index}" for index in range(1000)])
+    with torch.device("meta"):
+        net = task.build()
+    for optimizer in build_optimizers(net, recipe.optim):
+        assert sum(len(group["params"]) for group in optimizer.param_groups) > 10
+    assert training_transform(recipe.data, recipe.data.size)
+
+
+# images on all GPUs, peak learning rate, training crop, evaluation crop (facts, sections 1.6 and 2.1)
+PAPER = {
+    "resnest50": (8192, 3.2, 224, 224),
+    "resnest101": (4096, 1.6, 224, 256),
+    "resnest200": (2048, 0.8, 256, 320),
+    "resnest269": (2048, 0.8, 320, 416),
+    "resnest14": (1024, 0.4, 224, 224),
+}
+
+
+@pytest.mark.parametrize("network", PAPER)
+def test_the_recipe_that_made_the_weights(network: str) -> None:
+    batch, lr, crop, evaluated = PAPER[network]
+    recipe = find_recipe(f"imagenet_{network}")
+    assert recipe.optim.lr_for(batch) == pytest.approx(lr)
+    assert batch % recipe.train.batch_size == 0
+    assert (recipe.data.size, recipe.data.preprocess.size) == (crop, evaluated)
+    assert (recipe.train.epochs, recipe.train.mixup, recipe.train.label_smoothing) == (270, 0.2, 0.1)
+    assert (recipe.optim.warmup_epochs, recipe.optim.weight_decay, recipe.optim.momentum) == (5, 1e-4, 0.9)
+    assert recipe.model.zero_gamma
+    assert recipe.data.crop == ("height" if crop >= 320 else "area")
+    spec, _ = recipe.model.resolve()
+    assert spec.drop_rate == (0.2 if network in ("resnest200", "resnest269") else 0)
+    assert spec.drop_block_rate == recipe.train.drop_block == (0 if network == "resnest14" else 0.1)
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,21 @@ def test_resuming_equals_never_having_stopped(
     assert result.figures
 
 
+def test_the_papers_recipe_for_a_few_steps(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All of its augmentation, on a narrow network; it ends at max_steps."""
+    narrow = [
+        "model.spec.planes=[8, 8, 8, 8]", "model.spec.stem_width=4", "data.size=32", "data.eval_size=32",
+        "data.workers=0", "train.batch_size=8", "train.log_every=1", "train.max_steps=6",
+    ]  # fmt: skip
+    train("imagenet_resnest50", data=photos, out=tmp_path / "run", settings=narrow, quiet=False)
+    assert "learning rate 0.003125: 0.1 for 256 images a step, here 8" in capsys.readouterr().err
+    lines = _lines(tmp_path / "run")
+    assert [line["step"] for line in lines if line["kind"] == "train"] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in lines if line["kind"] == "eval"] == [4, 6]
+    rates = [line["lr"] for line in lines if line["kind"] == "train"]
+    assert rates == pytest.approx([0.003125 * step / 21 for step in range(1, 7)], rel=1e-6)  # 5 epochs of 4 steps
+
+
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     newest = max((finished / "checkpoints").iterdir())
     newest.write_bytes(newest.read_bytes()[:1000])

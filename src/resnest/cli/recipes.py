@@ -20,8 +20,9 @@ def recipes(
     from resnest.recipes import RECIPES, find_recipe, to_yaml
 
     if action is None:
+        width = max(map(len, RECIPES))
         for key, recipe in RECIPES.items():
-            typer.echo(f"{key:<12} {recipe().summary}")
+            typer.echo(f"{key:<{width}}  {recipe().summary}")
         typer.echo("\nresnest recipes show NAME prints all settings; train takes such a file, or --set a.b=c.")
     elif action != "show":
         raise unknown("action", action, ["show"])

@@ -26,10 +26,14 @@ class DataSettings:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     min_area: float = 0.08  # smallest share of the image that the random crop takes; 1: whole image, no crop
+    crop: Literal["area", "height"] = (
+        "area"  # what is drawn evenly: the crop's area, or its height as EfficientNet does
+    )
     flip: bool = True  # mirror left and right; wrong for digits and text
     shift: float = 0.0  # random shift, share of the side
     jitter: float = 0.0  # brightness, contrast and saturation, each by up to this share
-    augment: Literal["none", "trivial"] = "none"  # trivial: TrivialAugment (arXiv 2103.10158)
+    lighting: float = 0.0  # PCA colour noise, standard deviation (AlexNet, section 4.1)
+    augment: Literal["none", "trivial", "auto"] = "none"  # TrivialAugment (arXiv 2103.10158), AutoAugment (1805.09501)
     workers: int | None = None  # loading processes; none: one a spare core
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from resnest.data.settings import DataSettings
 from resnest.errors import unknown
+from resnest.recipes.imagenet import IMAGENET
 from resnest.recipes.reading import read_recipe
 from resnest.recipes.schema import PUBLISHED_WEIGHTS, Expect, ModelSettings, OptimSettings, Recipe, TrainSettings
 
@@ -70,6 +71,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "digits": digits,
     "imagenette": imagenette,
     "finetune": finetune,
+    **IMAGENET,
 }
 
 

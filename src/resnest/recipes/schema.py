@@ -36,10 +36,15 @@ class OptimSettings:
     """Optimiser and learning rate: linear warm-up, then a cosine down to zero, step by step."""
 
     name: Literal["sgd", "adamw", "muon"] = "sgd"  # muon: convolutions by Muon, the rest by AdamW
-    lr: float = 0.1  # at the top of the schedule, for the recipe's own batch size
+    lr: float = 0.1  # at the top of the schedule, for the recipe's own batch size or `lr_batch`
+    lr_batch: int | None = None  # lr is for this many images a step, and scaled to those there are (arXiv 1706.02677)
     momentum: float = 0.9  # sgd and muon: Nesterov; adamw: beta1
     weight_decay: float = 1e-4  # convolution and linear weights only
     warmup_epochs: float = 5.0
+
+    def lr_for(self, batch: int) -> float:
+        """The learning rate for steps of `batch` images."""
+        return self.lr * batch / self.lr_batch if self.lr_batch else self.lr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,7 @@ class TrainSettings:
     """The loop."""
 
     epochs: int = 10
+    max_steps: int | None = None  # end there, wherever the epoch stands; the schedule is that of all epochs
     batch_size: int = 64  # per device
     label_smoothing: float = 0.1
     mixup: float = 0.0  # alpha of the beta distribution; 0: off (arXiv 1710.09412)
@@ -59,8 +65,8 @@ class TrainSettings:
     eval_batch_size: int = 64
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "log_every", "save_every", "eval_batch_size"):
-            if getattr(self, name) < 1:
+        for name in ("epochs", "max_steps", "batch_size", "log_every", "save_every", "eval_batch_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ResnestError(f"train.{name}={getattr(self, name)} must be 1 or more")
 
 

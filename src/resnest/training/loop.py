@@ -47,6 +47,7 @@ class Loop:
         self.net, *self.optimizers = self.fabric.setup(net, *build_optimizers(net, task.recipe.optim))
         self.per_epoch = max(len(splits.train) // self.settings.batch_size, 1)
         self.total = self.per_epoch * self.settings.epochs
+        self.end = min(self.total, self.settings.max_steps or self.total)
         if len(splits.train) < 2:
             raise ResnestError(f"{splits.where} has {len(splits.train)} training image: two or more are needed")
         self.step = 0
@@ -62,9 +63,9 @@ class Loop:
     def run_to_end(self) -> Evaluation:
         """Train what is left; the evaluation of the best weights."""
         began = time.monotonic() - self.seconds
-        with StopRequests() as stop, progress(self.total, start=self.step, quiet=self.quiet) as show:
+        with StopRequests() as stop, progress(self.end, start=self.step, quiet=self.quiet) as show:
             self._say_at_start(show)
-            while self.step < self.total:
+            while self.step < self.end:
                 self._train_epoch(show, stop, began)
                 self._evaluate_epoch(show, began)
                 self._save()
@@ -97,16 +98,25 @@ class Loop:
             if self.step % self.settings.log_every == 0:
                 self._log("train", loss=_mean(losses), lr=lr, images_per_second=round(speed, 1))
                 losses, images, since = [], 0, time.monotonic()
-            ends_epoch = self.step % self.per_epoch == 0  # then it is evaluated first and saved afterwards
+            # then it is evaluated first and saved afterwards
+            ends_epoch = self.step % self.per_epoch == 0 or self.step == self.end
             if not ends_epoch and (self.step % self.settings.save_every == 0 or stop.requested):
                 self._save()
                 self._leave_if_asked(stop)
+            if self.step == self.end:
+                return
 
     # --- one step ---
 
     def _train_step(self, batch: Batch) -> tuple[float, float]:
         """Learning rate and loss of one step; a loss that is not finite is counted and changes nothing."""
-        lr = lr_at(self.step, self.task.recipe.optim, total=self.total, per_epoch=self.per_epoch)
+        lr = lr_at(
+            self.step,
+            self.task.recipe.optim,
+            total=self.total,
+            per_epoch=self.per_epoch,
+            batch=self.settings.batch_size,
+        )
         set_lr(self.optimizers, lr)
         if self.task.spec.drop_block_rate:
             set_drop_block(self.net, self.settings.drop_block * self.step / self.total)
@@ -152,10 +162,9 @@ class Loop:
             self.best, self.best_figures, self.best_evaluation = monitored, result.figures, result
             self.run.save_weights(self.net.module.state_dict(), self.task.card(result.figures))
             mark = "  best so far"
-        epoch = self.step // self.per_epoch
+        epoch = f"{self.step / self.per_epoch:.3g}/{self.settings.epochs}"
         show.say(
-            f"epoch {epoch}/{self.settings.epochs}  top-1 {monitored:.2%}  loss {result.figures['loss']:.3f}"
-            f"  {clock(self.seconds)}{mark}"
+            f"epoch {epoch}  top-1 {monitored:.2%}  loss {result.figures['loss']:.3f}  {clock(self.seconds)}{mark}"
         )
 
     def _evaluate(self) -> Evaluation:
@@ -203,12 +212,12 @@ class Loop:
         self.best_figures = content["best_figures"]
         self.run.forget_after(self.step)
         self.bad_keys = {(line["split"], line["image"]) for line in self.run.read_lines(self.run.bad_images)}
-        self.say(f"resumed at step {self.step} of {self.total}")
+        self.say(f"resumed at step {self.step} of {self.end}")
 
     def _leave_if_asked(self, stop: StopRequests) -> None:
-        if stop.requested and self.step < self.total:
+        if stop.requested and self.step < self.end:
             raise Preempted(
-                f"stopped at step {self.step} of {self.total}, everything is saved;"
+                f"stopped at step {self.step} of {self.end}, everything is saved;"
                 f" go on with: resnest train --resume {self.run.path}"
             )
 
@@ -221,12 +230,21 @@ class Loop:
                 f"warning: the norm inside the split attention sees {self.settings.batch_size} values per step;"
                 f" with fewer than {FEW_SAMPLES}, model.spec.attention_norm=frozen or layer trains more steadily"
             )
+        optim, batch = self.task.recipe.optim, self.settings.batch_size
+        if optim.lr_batch:
+            show.say(
+                f"learning rate {optim.lr_for(batch):g}: {optim.lr:g} for {optim.lr_batch} images a step, here {batch}"
+            )
+        if batch > len(self.splits.train):
+            show.say(
+                f"warning: a batch of {batch} is more than the {len(self.splits.train)} training images: all are in it"
+            )
         if self.loaded is not None and self.step == 0:
             show.say(f"start: {self.task.recipe.model.pretrained}, {self.loaded}")
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            Plain(self.total, self.step).say(text)
+            Plain(self.end, self.step).say(text)
 
     def _log(self, kind: str, **values: float) -> None:
         place = {"kind": kind, "step": self.step, "epoch": round(self.step / self.per_epoch, 4)}

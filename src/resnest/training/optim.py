@@ -33,12 +33,16 @@ def build_optimizers(net: nn.Module, settings: OptimSettings) -> list[torch.opti
     ]
 
 
-def lr_at(step: int, settings: OptimSettings, *, total: int, per_epoch: int) -> float:
-    """Linear warm-up from zero, then a cosine to zero; both by step, warm-up within the total (facts, section 2.1)."""
+def lr_at(step: int, settings: OptimSettings, *, total: int, per_epoch: int, batch: int = 0) -> float:
+    """Linear warm-up from zero, then a cosine to zero; both by step, warm-up within the total (facts, section 2.1).
+
+    `batch` is the number of images in a step, which matters to a recipe with `lr_batch`.
+    """
+    top = settings.lr_for(batch)
     warmup = min(settings.warmup_epochs * per_epoch, total / 2)
     if step < warmup:
-        return settings.lr * (step + 1) / (warmup + 1)
-    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
+        return top * (step + 1) / (warmup + 1)
+    return top * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
 
 
 def set_lr(optimizers: Sequence[torch.optim.Optimizer], lr: float) -> None:
