@@ -84,7 +84,7 @@ def test_prediction_uses_the_card(finished: Path, photos: Path) -> None:
     scores = [score for _, score in result.top(4)]
     assert scores == sorted(scores, reverse=True)
     assert math.fsum(result.scores.tolist()) == pytest.approx(1, abs=1e-5)
-    assert Predictor(max((finished / "checkpoints").iterdir()))(path).class_names == result.class_names
+    assert Predictor(max((finished / "checkpoints").glob("*.pt")))(path).class_names == result.class_names
 
 
 @pytest.mark.parametrize(("step", "optimizer"), [(3, "sgd"), (4, "adamw"), (6, "muon")])
@@ -125,14 +125,14 @@ def test_the_papers_recipe_for_a_few_steps(photos: Path, tmp_path: Path, capsys:
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    newest = max((finished / "checkpoints").iterdir())
+    newest = max((finished / "checkpoints").glob("*.pt"))
     newest.write_bytes(newest.read_bytes()[:1000])
     resume(finished, quiet=False)
-    assert capsys.readouterr().err.count("going back to an older checkpoint") == 1
+    assert capsys.readouterr().err.count("; going back to") == 1
 
 
 def test_no_checkpoint_left(finished: Path) -> None:
-    for path in (finished / "checkpoints").iterdir():
+    for path in (finished / "checkpoints").glob("*.pt"):
         path.write_bytes(b"")
     with pytest.raises(NoValidCheckpoint, match="2 damaged") as caught:
         resume(finished)

@@ -54,8 +54,12 @@ class Loop:
         self.best = -math.inf
         self.best_figures: dict[str, float] = {}
         self.best_evaluation: Evaluation | None = None
+        self.gradient_norm = math.nan  # of the last step, before clipping
         self.seconds = 0.0  # of training, before and after every resumption
-        self.non_finite = 0
+        self.non_finite = 0  # steps in a row
+        self.skipped = 0  # steps in all
+        self.statistics = list(self.net.buffers())  # of the batch-norms, which a forward pass changes
+        self.kept = [buffer.clone() for buffer in self.statistics]
         self.bad_keys: set[tuple[str, str]] = set()
 
     # --- the whole run ---
@@ -96,7 +100,8 @@ class Loop:
             speed = images / (time.monotonic() - since)
             show.step(step=self.step, epoch=self.step / self.per_epoch, loss=loss, speed=speed)
             if self.step % self.settings.log_every == 0:
-                self._log("train", loss=_mean(losses), lr=lr, images_per_second=round(speed, 1))
+                told = {"gradient_norm": self.gradient_norm, "skipped": self.skipped}
+                self._log("train", loss=_mean(losses), lr=lr, images_per_second=round(speed, 1), **told)
                 losses, images, since = [], 0, time.monotonic()
             # then it is evaluated first and saved afterwards
             ends_epoch = self.step % self.per_epoch == 0 or self.step == self.end
@@ -109,44 +114,59 @@ class Loop:
     # --- one step ---
 
     def _train_step(self, batch: Batch) -> tuple[float, float]:
-        """Learning rate and loss of one step; a loss that is not finite is counted and changes nothing."""
+        """Learning rate and loss of one step; one that is not finite is counted and changes nothing (promise P6)."""
+        settings = self.settings
         lr = lr_at(
-            self.step,
-            self.task.recipe.optim,
-            total=self.total,
-            per_epoch=self.per_epoch,
-            batch=self.settings.batch_size,
+            self.step, self.task.recipe.optim, total=self.total, per_epoch=self.per_epoch, batch=settings.batch_size
         )
         set_lr(self.optimizers, lr)
         if self.task.spec.drop_block_rate:
-            set_drop_block(self.net, self.settings.drop_block * self.step / self.total)
+            set_drop_block(self.net, settings.drop_block * self.step / self.total)
         if len(batch.labels) < 2:
             return lr, math.nan  # nearly all of this batch was unusable; `bad_images.jsonl` has it
-        seed = (self.settings.seed, STEP, self.step)
+        torch._foreach_copy_(self.kept, self.statistics)
+        seed = (settings.seed, STEP, self.step)
         with seeded(*seed):
             if self.fabric.device.type == "cuda":
                 torch.cuda.manual_seed(hash(seed) & 0xFFFFFFFF)
             images, labels = self.fabric.to_device((batch.images, batch.labels))
-            mix = self.task.draw_mix((self.settings.seed, MIX, self.step))
+            mix = self.task.draw_mix((settings.seed, MIX, self.step))
             loss = self.task.loss(self.net, images, labels, mix=mix)
         value = float(loss.detach())
-        if self._is_finite(value):
+        self.gradient_norm = math.nan
+        if math.isfinite(value):
             self.fabric.backward(loss)
+            self.gradient_norm = float(torch.nn.utils.get_total_norm(self._gradients()))
+        # with float16 the scaler looks for itself, and skips steps in the ordinary course of things
+        usable = math.isfinite(self.gradient_norm) or (settings.precision == "16-mixed" and math.isfinite(value))
+        if usable:
+            self.non_finite = 0
             for optimizer in self.optimizers:
-                if self.settings.clip_norm is not None:
-                    self.fabric.clip_gradients(self.net, optimizer, max_norm=self.settings.clip_norm)
+                if settings.clip_norm is not None:
+                    self.fabric.clip_gradients(self.net, optimizer, max_norm=settings.clip_norm)
                 optimizer.step()
+        else:
+            self._skip(batch, value)
         self.net.zero_grad()
         return lr, value
 
-    def _is_finite(self, loss: float) -> bool:
-        self.non_finite = 0 if math.isfinite(loss) else self.non_finite + 1
+    def _gradients(self) -> list[torch.Tensor]:
+        return [parameter.grad for parameter in self.net.parameters() if parameter.grad is not None]
+
+    def _skip(self, batch: Batch, loss: float) -> None:
+        """Undo what the forward pass did to the statistics, note the batch, and stop after some in a row."""
+        torch._foreach_copy_(self.statistics, self.kept)
+        self.non_finite += 1
+        self.skipped += 1
+        keys = [self.splits.train.keys[int(index)] for index in batch.indices]
+        told = {"step": self.step + 1, "loss": str(loss), "gradient_norm": str(self.gradient_norm), "images": keys}
+        self.run.append(self.run.non_finite, told)
         if self.non_finite >= NON_FINITE_IN_A_ROW:
             raise NumericalStop(
-                f"the loss was not finite {NON_FINITE_IN_A_ROW} steps in a row, the last one step {self.step}:"
+                f"the loss or its gradient was not finite {NON_FINITE_IN_A_ROW} steps in a row, the last one step"
+                f" {self.step + 1} ({self.run.non_finite} lists their images):"
                 " lower optim.lr, lengthen optim.warmup_epochs, or set train.clip_norm=1"
             )
-        return self.non_finite == 0
 
     # --- evaluation ---
 
@@ -197,11 +217,13 @@ class Loop:
                 "best": self.best,
                 "best_figures": self.best_figures,
                 "seconds": self.seconds,
+                "skipped": self.skipped,
             }
         )
 
     def restore(self) -> None:
         """Go back to the newest good checkpoint."""
+        self.run.sweep()
         content, warnings = self.run.load_checkpoint()
         for warning in warnings:
             self.say(f"warning: {warning}")
@@ -209,7 +231,7 @@ class Loop:
         for optimizer, state in zip(self.optimizers, content["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         self.step, self.best, self.seconds = content["step"], content["best"], content["seconds"]
-        self.best_figures = content["best_figures"]
+        self.best_figures, self.skipped = content["best_figures"], content.get("skipped", 0)
         self.run.forget_after(self.step)
         self.bad_keys = {(line["split"], line["image"]) for line in self.run.read_lines(self.run.bad_images)}
         self.say(f"resumed at step {self.step} of {self.end}")

@@ -3,7 +3,8 @@
 runs/a/recipe.yaml        complete settings            runs/a/model.safetensors   best weights
 runs/a/run.json           data, versions, classes      runs/a/config.json         how to use them
 runs/a/metrics.jsonl      one line a log step          runs/a/report.html         curves, mistakes
-runs/a/checkpoints/       to resume from               runs/a/bad_images.jsonl    unusable files
+runs/a/checkpoints/       to resume from, with hashes  runs/a/bad_images.jsonl    unusable files
+                                                       runs/a/non_finite.jsonl    steps that were skipped
 """
 
 from __future__ import annotations
@@ -20,23 +21,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resnest.checkpoints.digest import sha256_of
 from resnest.checkpoints.reading import read_torch_file
 from resnest.errors import NoValidCheckpoint, ResnestError
 from resnest.runtime.card import ModelCard
 from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME
 
 KEPT = 2  # checkpoints: should the newest turn out damaged, there is one before it
-FILES = ("recipe.yaml", "run.json", "metrics.jsonl", "bad_images.jsonl", WEIGHTS_NAME, CARD_NAME, "report.html")
+GROWING = ("metrics.jsonl", "bad_images.jsonl", "non_finite.jsonl")
+FILES = ("recipe.yaml", "run.json", *GROWING, WEIGHTS_NAME, CARD_NAME, "report.html")
 
 
 class RunDirectory:
-    """Files of one run. Everything but the two growing .jsonl files is replaced whole or not at all."""
+    """Files of one run. Everything but the growing .jsonl files is replaced whole or not at all."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
         self.bad_images = path / "bad_images.jsonl"
+        self.non_finite = path / "non_finite.jsonl"
 
     def create(self, *, overwrite: bool = False) -> None:
         """Make the directory; what another run left in it goes only if `overwrite`.
@@ -61,7 +65,10 @@ class RunDirectory:
             raise ResnestError(f"{self.path} cannot be written: {error.strerror or error}") from None
 
     def write_text(self, name: str, text: str) -> None:
-        with self.replacing(self.path / name) as temporary:
+        self._write(self.path / name, text)
+
+    def _write(self, target: Path, text: str) -> None:
+        with self.replacing(target) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
     def append(self, path: Path, line: dict[str, Any]) -> None:
@@ -96,12 +103,21 @@ class RunDirectory:
         self.write_text(CARD_NAME, card.to_json())
 
     def save_checkpoint(self, content: dict[str, Any]) -> None:
-        """Everything needed to resume; older ones go once the new one lies safe."""
+        """Everything needed to resume, with its hash beside it; older ones go once the new one lies safe."""
         target = self.checkpoints / f"step-{content['step']:08d}.pt"
         with self.replacing(target) as temporary:
             torch.save(content, temporary)
+            # before the checkpoint takes its place: a hash without file is harmless, a file without hash is not used
+            self._write(_hash_file(target), f"{sha256_of(temporary)}  {target.name}\n")
         for old in self._all()[KEPT:]:
             old.unlink(missing_ok=True)
+            _hash_file(old).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written."""
+        for folder in (self.path, self.checkpoints):
+            for stray in folder.glob(".*.tmp"):
+                stray.unlink(missing_ok=True)
 
     def load_checkpoint(self) -> tuple[dict[str, Any], list[str]]:
         """The newest checkpoint that can be read, and a warning for each newer one that cannot.
@@ -109,13 +125,14 @@ class RunDirectory:
         Raises:
             NoValidCheckpoint: there is none.
         """
-        warnings: list[str] = []
+        damaged: list[str] = []
         for path in self._all():
             try:
-                return read_torch_file(path), warnings
+                _check_hash(path)
+                return read_torch_file(path), [f"{text}; going back to {path}" for text in damaged]
             except ResnestError as error:
-                warnings.append(f"{error}; going back to an older checkpoint")
-        found = f"{len(warnings)} damaged ones" if warnings else "none"
+                damaged.append(str(error))
+        found = f"{len(damaged)} damaged ones" if damaged else "none"
         raise NoValidCheckpoint(f"{self.checkpoints} has no usable checkpoint ({found}): the run must start anew")
 
     def _all(self) -> list[Path]:
@@ -135,6 +152,20 @@ class RunDirectory:
                 _sync_directory(target.parent)
             finally:
                 temporary.unlink(missing_ok=True)
+
+
+def _hash_file(checkpoint: Path) -> Path:
+    return checkpoint.with_suffix(".sha256")
+
+
+def _check_hash(checkpoint: Path) -> None:
+    """Raises ResnestError for a checkpoint that is not, byte for byte, what was saved (promise P3)."""
+    try:
+        saved = _hash_file(checkpoint).read_text(encoding="utf-8").split()[0]
+    except (OSError, UnicodeDecodeError, IndexError):
+        raise ResnestError(f"{checkpoint} has no readable hash beside it ({_hash_file(checkpoint).name})") from None
+    if sha256_of(checkpoint) != saved:
+        raise ResnestError(f"{checkpoint} is damaged: its bytes are not those that were saved")
 
 
 @contextmanager

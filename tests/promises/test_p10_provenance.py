@@ -19,7 +19,7 @@ from resnest.checkpoints.manifest import MANIFEST, Weights, find_by_hash, find_w
 from resnest.errors import ResnestError
 from resnest.spec import ALIASES, PUBLISHED
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NAMES = [row.name for row in MANIFEST]
 
 

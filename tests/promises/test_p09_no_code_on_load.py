@@ -30,7 +30,7 @@ from resnest.checkpoints.reading import read_checkpoint
 from resnest.data.sources import open_dataset
 from resnest.errors import ResnestError
 
-SOURCE = Path(__file__).parents[1] / "src"
+SOURCE = Path(__file__).parents[2] / "src"
 SECONDS, MEGABYTES = 1.0, 200
 
 

@@ -1,0 +1,73 @@
+"""P1, crash-safe saves: real processes, killed with SIGKILL in the middle of saving, leave a checkpoint that loads."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from resnest.training.run import RunDirectory
+
+KILLS = 20
+
+SAVING = """
+import sys, torch
+from pathlib import Path
+from resnest.training.run import RunDirectory
+run = RunDirectory(Path(sys.argv[1]))
+step = int(sys.argv[2])
+print("ready", flush=True)
+while True:
+    step += 1
+    run.save_checkpoint({"step": step, "model": {"weight": torch.full((400_000,), float(step))}})
+    print(step, flush=True)
+"""
+
+
+@pytest.mark.timeout(240)
+def test_killed_at_any_instant(tmp_path: Path) -> None:
+    """`TMPDIR` lies on another file system: a save must not pass through it."""
+    run = RunDirectory(tmp_path / "run")
+    run.create()
+    pick = random.Random(0)
+    saved = said = 0
+    for _ in range(KILLS):
+        environment = {**os.environ, "TMPDIR": "/dev/shm", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", SAVING, str(run.path), str(said)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        for _ in range(pick.randint(1, 12)):
+            said = int(process.stdout.readline())
+            saved += 1
+        time.sleep(pick.random() * 0.02)  # anywhere in the next save
+        process.send_signal(signal.SIGKILL)
+        said = max([said, *map(int, process.stdout.read().split())])
+        process.wait()
+        process.stdout.close()
+        content, warnings = run.load_checkpoint()
+        assert warnings == []
+        assert content["step"] >= said  # nothing that was reported as saved is lost
+        assert torch.equal(content["model"]["weight"], torch.full((400_000,), float(content["step"])))
+        strays = [path for path in run.checkpoints.iterdir() if path.name.endswith(".tmp")]
+        assert len(strays) <= 1
+        run.sweep()
+        assert not list(run.checkpoints.glob(".*.tmp"))
+        said = int(content["step"])
+    assert saved > 60
+
+
+def test_two_are_kept_and_no_more(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.create()
+    for step in range(1, 6):
+        run.save_checkpoint({"step": step})
+    names = ["step-00000004.pt", "step-00000004.sha256", "step-00000005.pt", "step-00000005.sha256"]
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == names
