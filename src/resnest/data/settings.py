@@ -34,7 +34,8 @@ class DataSettings:
     jitter: float = 0.0  # brightness, contrast and saturation, each by up to this share
     lighting: float = 0.0  # PCA colour noise, standard deviation (AlexNet, section 4.1)
     augment: Literal["none", "trivial", "auto"] = "none"  # TrivialAugment (arXiv 2103.10158), AutoAugment (1805.09501)
-    repeats: int = 1  # an image stands this often in an epoch's order, cut to its length (arXiv 1902.05509)
+    balance: float = 0.0  # 1: every class equally often; 0.5: by the square root of its size; 0: as the data is
+    repeats: int = 1  # of each image in its step, each augmented anew; an epoch keeps its length (arXiv 1901.09335)
     workers: int | None = None  # loading processes; none: one a spare core
 
     def __post_init__(self) -> None:
@@ -45,6 +46,8 @@ class DataSettings:
             value = getattr(self, name)
             if value is not None and value < 8:
                 raise ResnestError(f"data.{name}={value} must be 8 pixels or more")
+        if not 0 <= self.balance <= 1:
+            raise ResnestError(f"data.balance={self.balance} must lie in [0, 1]")
         if self.repeats < 1:
             raise ResnestError(f"data.repeats={self.repeats} must be 1 or more")
         if self.eval_crop is not None and not 0 < self.eval_crop <= 1:
