@@ -15,15 +15,23 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
-class SyncBatchNorm2d(nn.SyncBatchNorm):
-    """`torch.nn.SyncBatchNorm` that works on a CPU too. Same parameters, buffers and results."""
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """`torch.nn.SyncBatchNorm` that works on a CPU too. Same parameters, buffers and results.
+
+    Not a kind of it: DistributedDataParallel refuses those on a CPU.
+    """
+
+    process_group = None
+    _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
 
     def forward(self, input: Tensor) -> Tensor:
         alone = not dist.is_initialized() or dist.get_world_size() == 1
-        if alone or not self.training or input.device.type != "cpu":
+        if alone or not self.training:
             return super().forward(input)
-        x = input.float()
-        count = _total(torch.full((1,), x.numel() / x.shape[1]))  # values of a channel, on all processes
+        if input.device.type != "cpu":
+            return nn.SyncBatchNorm.forward(self, input)  # type: ignore[arg-type]
+        x = input if input.dtype == torch.float64 else input.float()
+        count = _total(x.new_full((1,), x.numel() / x.shape[1]))  # values of a channel, on all processes
         mean = _total(x.sum((0, 2, 3))) / count  # (C,)
         centred = x - mean[:, None, None]
         variance = _total(centred.square().sum((0, 2, 3))) / count  # (C,)
@@ -74,7 +82,7 @@ def synchronise_norms(net: nn.Module) -> int:
         (module, name, child)
         for module in net.modules()
         for name, child in module.named_children()
-        if isinstance(child, nn.BatchNorm2d)
+        if isinstance(child, nn.BatchNorm2d) and not isinstance(child, SyncBatchNorm2d)
     ]
     for module, name, norm in found:
         assert norm.momentum is not None

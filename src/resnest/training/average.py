@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
 class Average:
@@ -26,12 +27,15 @@ class Average:
     def update(self, net: nn.Module, step: int) -> None:
         """After step `step`; early steps count for more, as the first weights are random (TensorFlow's rule)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        now = net.state_dict()
-        floating = [name for name, tensor in now.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_([self.state[name] for name in floating], [now[name] for name in floating], 1 - decay)
-        for name, tensor in now.items():
+        pairs = [(self.state[name], tensor) for name, tensor in net.state_dict().items()]
+        floating = [pair for pair in pairs if pair[1].is_floating_point()]
+        for sharded in (False, True):  # shards and whole tensors do not go into one call
+            chosen = [pair for pair in floating if isinstance(pair[1], DTensor) == sharded]
+            if chosen:
+                torch._foreach_lerp_([average for average, _ in chosen], [now for _, now in chosen], 1 - decay)
+        for average, tensor in pairs:
             if not tensor.is_floating_point():
-                self.state[name].copy_(tensor)
+                average.copy_(tensor)
 
     def load(self, state: dict[str, Tensor]) -> None:
         for name, tensor in self.state.items():

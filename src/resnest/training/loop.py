@@ -90,14 +90,16 @@ class Loop:
             synchronise_norms(net)
         if self.settings.checkpoint_activations:
             recompute_activations(net)
-        net = net.to(memory_format=torch.channels_last)
+        optim, shards = self.task.recipe.optim, self.task.recipe.trainer.strategy == "fsdp"
+        if not shards:  # which must be contiguous
+            net = net.to(memory_format=torch.channels_last)
         if self.settings.compile:
             net.compile()
-        optimizers = build_optimizers(net, self.task.recipe.optim)
-        if self.task.recipe.trainer.strategy != "fsdp":
-            return self.fabric.setup(net, *optimizers)  # type: ignore[no-any-return]
-        wrapped = self.fabric.setup_module(net)  # parameters become shards, so that optimisers come after
-        return wrapped, *self.fabric.setup_optimizers(*build_optimizers(wrapped.module, self.task.recipe.optim))
+        if not shards:
+            return self.fabric.setup(net, *build_optimizers(net, optim))  # type: ignore[no-any-return]
+        wrapped = self.fabric.setup_module(net)  # its parameters are others then, so that optimisers come after
+        optimizers = [self.fabric.setup_optimizers(o) for o in build_optimizers(wrapped.module, optim)]
+        return wrapped, *optimizers
 
     # --- the whole run ---
 

@@ -92,19 +92,23 @@ class State:
 
     def load(self, content: dict[str, Any]) -> None:
         """What `content` gave, into a network of the same recipe. Collective."""
-        if self.is_sharded:
-            set_model_state_dict(self.module, content["model"], options=WHOLE)
-        else:
-            self.module.load_state_dict(content["model"])
+        if self.average is not None:
+            self._load_network(content["average"])
+            self.average.load(self.module.state_dict())
+        self._load_network(content["model"])
         for optimizer, state in zip(self.optimizers, content["optimizers"], strict=True):
             if self.is_sharded:
                 set_optimizer_state_dict(self.module, optimizer, state, options=WHOLE)
             else:
                 optimizer.load_state_dict(state)
-        if self.average is not None:
-            self.average.load(content["average"])
         if self.scaler is not None and content.get("scaler"):
             self.scaler.load_state_dict(content["scaler"])
+
+    def _load_network(self, state: dict[str, Tensor]) -> None:
+        if self.is_sharded:
+            set_model_state_dict(self.module, state, options=WHOLE)
+        else:
+            self.module.load_state_dict(state)
 
 
 def _whole(state: dict[str, Any]) -> dict[str, Tensor]:

@@ -146,10 +146,7 @@ def _strategy(recipe: Recipe, processes: int) -> str | Strategy:
         return ModelParallelStrategy(_shard, data_parallel_size=processes, tensor_parallel_size=1)
     if processes == 1:
         return "auto"
-    # synchronised statistics are the same everywhere; otherwise those of the first process are everybody's
-    return DDPStrategy(
-        timeout=EXCHANGE_TIMEOUT, broadcast_buffers=not recipe.train.sync_norm, gradient_as_bucket_view=True
-    )
+    return DDPStrategy(timeout=EXCHANGE_TIMEOUT, gradient_as_bucket_view=True)
 
 
 def _shard(net: nn.Module, mesh: Any) -> nn.Module:
