@@ -38,8 +38,10 @@ def in_processes(count: int, act: Callable[[int], Any], *, group: bool = True) -
         processes.append(process)
     results = []
     for pipe, process in zip(pipes, processes, strict=True):
-        got = pickle.loads(pipe.recv_bytes()) if pipe.poll(SECONDS) else TimeoutError("no result")
-        results.append(got)
+        try:
+            results.append(pickle.loads(pipe.recv_bytes()) if pipe.poll(SECONDS) else TimeoutError("no result"))
+        except EOFError:
+            results.append(ProcessLookupError("killed"))
         process.join(10)
         if process.is_alive():
             process.kill()

@@ -19,7 +19,7 @@ import torch
 import resnest
 from conftest import pico
 from resnest import Predictor, evaluate
-from resnest.errors import NoValidCheckpoint, NumericalStop, Preempted, ResnestError
+from resnest.errors import NoValidCheckpoint, NumericalStop, ResnestError
 from resnest.recipes.schema import OptimSettings
 from resnest.training import resume, train
 from resnest.training.loop import Loop
@@ -85,28 +85,6 @@ def test_prediction_uses_the_card(finished: Path, photos: Path) -> None:
     assert scores == sorted(scores, reverse=True)
     assert math.fsum(result.scores.tolist()) == pytest.approx(1, abs=1e-5)
     assert Predictor(max((finished / "checkpoints").glob("*.pt")))(path).class_names == result.class_names
-
-
-@pytest.mark.parametrize(("step", "optimizer"), [(3, "sgd"), (4, "adamw"), (6, "muon")])
-def test_resuming_equals_never_having_stopped(
-    step: int, optimizer: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = pico(
-        "train.mixup=0.2", "train.drop_block=0.1", "data.augment=trivial", "model.spec.drop_path_rate=0.2",
-        "model.spec.drop_block_rate=0.1",
-    )  # fmt: skip
-    settings += [f"optim.name={optimizer}", "optim.lr=0.01"]
-    train("imagenette", data=photos, out=tmp_path / "straight", settings=settings)
-    with monkeypatch.context() as patch:
-        _stop_at(patch, step)
-        with pytest.raises(Preempted, match=f"stopped at step {step} of 8"):
-            train("imagenette", data=photos, out=tmp_path / "stopped", settings=settings)
-    result = resume(tmp_path / "stopped")
-    straight, resumed = _weights(tmp_path / "straight"), _weights(tmp_path / "stopped")
-    assert straight.keys() == resumed.keys()
-    assert [name for name in straight if not torch.equal(straight[name], resumed[name])] == []
-    assert _figures(tmp_path / "stopped") == _figures(tmp_path / "straight")
-    assert result.figures
 
 
 def test_the_papers_recipe_for_a_few_steps(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

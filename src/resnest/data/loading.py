@@ -10,7 +10,8 @@ number of worker processes. A file that cannot be used leaves its batch one shor
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -110,7 +111,7 @@ def training_batches(
         repeats=settings.repeats,
     )
     batches = list(order[skip:].reshape(-1, *order.shape[2:]))  # each (images, 2)
-    return iter(_loader(TrainingImages(samples, settings, seed, epoch, epochs), batches, settings.workers))
+    return _load(TrainingImages(samples, settings, seed, epoch, epochs), batches, settings.workers)
 
 
 def evaluation_batches(
@@ -125,19 +126,22 @@ def evaluation_batches(
     """Every sample once, in order, prepared as for prediction; of several processes each takes its turn, none twice."""
     mine = list(range(rank, len(samples), world_size))
     batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
-    return iter(_loader(EvaluationImages(samples, preprocess), batches, workers))
+    return _load(EvaluationImages(samples, preprocess), batches, workers)
 
 
-def _loader(dataset: Dataset[Any], batches: Sequence[Any], workers: int | None) -> Iterable[Batch]:
+def _load(dataset: Dataset[Any], batches: Sequence[Any], workers: int | None) -> Iterator[Batch]:
     count = min(default_workers() if workers is None else workers, len(batches))
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=count,
-        collate_fn=_collate,
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_quiet_worker if count else None,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than cores: as was asked for
+        loader: DataLoader[Any] = DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=count,
+            collate_fn=_collate,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_quiet_worker if count else None,
+        )
+        return iter(loader)
 
 
 def default_workers() -> int:

@@ -106,7 +106,7 @@ class State:
 
     def _load_network(self, state: dict[str, Tensor]) -> None:
         if self.is_sharded:
-            set_model_state_dict(self.module, state, options=WHOLE)
+            set_model_state_dict(self.module, dict[str, Any](state), options=WHOLE)
         else:
             self.module.load_state_dict(state)
 

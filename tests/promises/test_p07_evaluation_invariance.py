@@ -1,0 +1,78 @@
+"""P7, evaluation invariance: given the predictions, figures depend neither on processes nor on batches."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from processes import in_processes
+from resnest.data.sources import open_dataset
+from resnest.inference.evaluation import Evaluation, evaluate_network
+from resnest.metrics import ClassificationMetrics
+from resnest.network import ResNeSt
+from resnest.runtime.preprocess import Preprocess
+from resnest.spec import Spec
+from resnest.training.world import World
+
+TINY = Spec(depths=(1, 1, 1, 1), planes=(8, 8, 8, 8), stem="small", stem_width=4)
+
+
+@pytest.mark.parametrize("count", [1, 101, 359])
+def test_however_the_predictions_are_cut(count: int) -> None:
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(count, 10)).astype(np.float32), rng.integers(0, 10, count)
+    logits[::5] = logits[::5].round()  # ties
+
+    def figures(pieces: list[np.ndarray]) -> dict[str, float]:
+        parts = [ClassificationMetrics(10) for _ in range(3)]
+        for place, piece in enumerate(pieces):
+            parts[place % 3].update(logits[piece], labels[piece])
+        parts[0].merge(parts[1])
+        parts[0].merge(parts[2])
+        return parts[0].compute()
+
+    expected = figures([np.arange(count)])
+    for size in (1, 7, 32):
+        order = rng.permutation(count)
+        cuts = [*range(0, count, size), count]
+        assert figures([order[start:end] for start, end in pairwise(cuts)]) == expected  # to the last bit
+
+
+def test_however_many_processes_and_whatever_the_batch(photos: Path) -> None:
+    """Real images, odd numbers of them; the network's own last bits may differ with the batch, figures may not."""
+    images = open_dataset(photos, val_share=0.7).val.subset(np.arange(23))
+    torch.manual_seed(0)
+    net = ResNeSt(TINY, num_classes=4).eval()
+
+    def evaluated(batch: int, count: int) -> list[Evaluation]:
+        def act(rank: int) -> Evaluation:
+            class Fabric:
+                global_rank, world_size, device = rank, count, torch.device("cpu")
+
+            world = World(Fabric())  # type: ignore[arg-type]
+            return evaluate_network(
+                net,
+                images,
+                Preprocess(size=16),
+                device=world.device,
+                batch_size=batch,
+                workers=0,
+                rank=rank,
+                world_size=count,
+                gather=world.gather,
+            )
+
+        return in_processes(count, act)
+
+    expected = evaluated(32, 1)[0]
+    for batch, count in [(1, 1), (7, 1), (32, 2), (7, 3), (1, 3)]:
+        for found in evaluated(batch, count):
+            assert found.count == 23  # none twice, none missing
+            assert found.figures == pytest.approx(expected.figures, abs=1e-6)
+            assert np.array_equal(found.confusion, expected.confusion)
+            assert np.array_equal(found.indices, expected.indices)
+            assert np.array_equal(found.predicted, expected.predicted)

@@ -1,0 +1,79 @@
+"""P8, degenerate inputs: a finite loss and finite gradients, or one clear line before the first step that says why."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from conftest import pico
+from resnest.errors import ResnestError
+from resnest.training import train
+
+# what is unusual, settings for it
+TRAINS = {
+    "one sample, frozen norm": ["train.batch_size=1", "model.spec.attention_norm=frozen", "data.size=40"],
+    "one sample, layer norm": ["train.batch_size=1", "model.spec.attention_norm=layer", "data.size=40"],
+    "one sample, no attention": ["train.batch_size=1", "model.spec.radix=0", "model.spec.avd=false", "data.size=40"],
+    "two samples": ["train.batch_size=2"],
+    "micro-batches of two": ["train.batch_size=2", "train.accumulate=3"],
+    "one batch of all images": ["train.batch_size=1000"],
+    "33 x 31 pixels": ["data.size=33", "data.eval_size=31"],
+    "one pixel at the end": ["data.size=8", "train.batch_size=2"],
+    "a step an epoch": ["train.batch_size=24"],
+}
+REFUSED = {
+    "one sample, attention's batch-norm": (
+        ["train.batch_size=1"],
+        r"attention_norm='batch'.*Set train\.batch_size to 2 or more",
+    ),
+    "one sample, one pixel at the end": (
+        ["train.batch_size=1", "model.spec.attention_norm=frozen", "data.size=8"],
+        r"would see one value per channel\. Use train\.batch_size=2 or more, or larger images",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TRAINS)
+def test_trains(case: str, photos: Path, tmp_path: Path) -> None:
+    train("imagenette", data=photos, out=tmp_path / "run", settings=pico(*TRAINS[case], "train.max_steps=6"))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["kind"] == "train"]
+    assert steps
+    assert all(line["skipped"] == 0 for line in steps)
+    for line in steps:
+        assert math.isfinite(line["loss"])  # null in JSON would be None, and fail
+        assert math.isfinite(line["gradient_norm"])
+        assert line["gradient_norm"] > 0
+    assert math.isfinite(next(line for line in lines if line["kind"] == "eval")["loss"])
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_is_refused(case: str, photos: Path, tmp_path: Path) -> None:
+    settings, message = REFUSED[case]
+    with pytest.raises(ResnestError, match=message) as caught:
+        train("imagenette", data=photos, out=tmp_path / "run", settings=pico(*settings))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_class(photos: Path, tmp_path: Path) -> None:
+    for folder in sorted(photos.iterdir())[1:]:
+        shutil.rmtree(folder)
+    with pytest.raises(ResnestError, match="one class only"):
+        train("imagenette", data=photos, out=tmp_path / "run", settings=pico())
+
+
+def test_images_of_one_pixel_and_of_extreme_shape(photos: Path, tmp_path: Path) -> None:
+    for place, (path, size) in enumerate(
+        zip(sorted(photos.rglob("*.jpg")), [(1, 1), (300, 1), (1, 300), (33, 31)] * 9, strict=False)
+    ):
+        Image.new("RGB", size, (place * 6, 90, 200 - place * 5)).save(path)
+    train("imagenette", data=photos, out=tmp_path / "run", settings=pico("train.max_steps=4"))
+    weights = torch.load(max((tmp_path / "run" / "checkpoints").glob("*.pt")), weights_only=True)["model"]
+    assert all(torch.isfinite(tensor.float()).all() for tensor in weights.values())
