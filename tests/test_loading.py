@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from resnest.data.loading import epoch_batches, evaluation_batches, seeded, training_batches
+from resnest.data.loading import evaluation_batches, seeded, training_batches
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset
 from resnest.runtime.preprocess import Preprocess
@@ -51,11 +52,31 @@ def test_ranks_share_a_batch(photos: Path) -> None:
     assert sorted(torch.cat([part.indices for part in parts]).tolist()) == sorted(together.indices.tolist())
 
 
-@pytest.mark.parametrize(("count", "size", "sizes"), [(20, 8, [8, 8]), (8, 8, [8]), (5, 8, [5])])
-def test_epochs_drop_the_rest_unless_it_is_all(count: int, size: int, sizes: list[int]) -> None:
-    batches = epoch_batches(count, size, seed=0, epoch=0)
-    assert [len(batch) for batch in batches] == sizes
-    assert len({index for batch in batches for index in batch}) == sum(sizes)
+def test_accumulated_batches_are_a_step_of_one(photos: Path) -> None:
+    samples = open_dataset(photos).train
+    whole = list(training_batches(samples, VARIED, batch_size=8, seed=0, epoch=0, epochs=1, skip=1))
+    parts = list(training_batches(samples, VARIED, batch_size=2, accumulate=4, seed=0, epoch=0, epochs=1, skip=1))
+    assert [len(part.labels) for part in parts] == [2] * 4 * len(whole)
+    for number, batch in enumerate(whole):
+        assert torch.equal(torch.cat([part.images for part in parts[4 * number : 4 * number + 4]]), batch.images)
+
+
+def test_repeats_are_augmented_anew_and_the_first_as_before(photos: Path) -> None:
+    samples = open_dataset(photos).train
+    data = dataclasses.replace(VARIED, repeats=4)
+    once, often = (
+        {
+            (int(index), number): image
+            for batch in training_batches(samples, settings, batch_size=8, seed=0, epoch=0, epochs=1)
+            for number, (index, image) in enumerate(zip(batch.indices, batch.images, strict=True))
+        }
+        for settings in (VARIED, data)
+    )
+    first = {index: image for (index, _), image in once.items()}
+    for index in {index for index, _ in often}:
+        copies = [image for (other, _), image in often.items() if other == index]
+        assert len({image.numpy().tobytes() for image in copies}) == 4
+        assert index not in first or torch.equal(copies[0], first[index])
 
 
 def test_evaluation_sees_every_sample_once_in_order(photos: Path) -> None:

@@ -96,6 +96,8 @@ def test_settings(setting: str, section: str, field: str, value: object) -> None
         ("model.spec.radix=3", "radix=3 the 3x3 convolution has 32 channels, which 3 groups"),
         ("train.batch_size=1", "Set train.batch_size to 2 or more"),
         ("data.min_area=0", "data.min_area=0.0 must lie in"),
+        ("data.balance=2", "data.balance=2.0 must lie in"),
+        ("data.repeats=0", "data.repeats=0 must be 1 or more"),
     ],
 )
 def test_wrong_settings(setting: str, message: str) -> None:

@@ -3,14 +3,14 @@
     for batch in training_batches(samples, settings, batch_size=64, seed=0, epoch=3, epochs=5):
         batch.images, batch.labels         # (N, 3, H, W) uint8, (N,)
 
-The order of an epoch is f(seed, epoch) and a sample's augmentation f(seed, epoch, index), whatever the number of
-worker processes. A file that cannot be used leaves its batch one shorter and is named in `batch.bad`.
+The order of an epoch is f(seed, epoch) and a sample's augmentation f(seed, epoch, index, repeat), whatever the
+number of worker processes. A file that cannot be used leaves its batch one shorter and is named in `batch.bad`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from resnest.data.order import step_batches
 from resnest.data.samples import Samples
 from resnest.data.settings import DataSettings
 from resnest.runtime.decode import BadImage
@@ -34,7 +35,7 @@ class Batch(NamedTuple):
 
 
 class TrainingImages(Dataset[Any]):
-    """Augmented images of one epoch."""
+    """Augmented images of one epoch, by (index, repeat)."""
 
     def __init__(self, samples: Samples, settings: DataSettings, seed: int, epoch: int, epochs: int) -> None:
         from resnest.data.transforms import training_transform  # torchvision, which evaluation can do without
@@ -43,12 +44,13 @@ class TrainingImages(Dataset[Any]):
         self.seed = (seed, epoch)
         self.transform = training_transform(settings, settings.size_at(epoch, epochs))
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor | BadImage, int]:
+    def __getitem__(self, place: Sequence[int]) -> tuple[int, Tensor | BadImage, int]:
+        index, repeat = map(int, place)
         try:
             image = self.samples.decode(index)
         except BadImage as error:
             return index, error, 0
-        with seeded(*self.seed, index):
+        with seeded(*self.seed, index, *([repeat] if repeat else [])):
             return index, self.transform(image), int(self.samples.labels[index])
 
 
@@ -81,18 +83,6 @@ class seeded:
         torch.default_generator.set_state(self.before)
 
 
-def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
-    """The order of an epoch's samples, f(seed, epoch)."""
-    return [int(index) for index in np.random.default_rng((seed, epoch)).permutation(count)]
-
-
-def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Indices of every full batch; what is left over is dropped, unless it is all there is."""
-    order = epoch_order(count, seed, epoch)
-    full = max(count // batch_size, 1)
-    return [order[start * batch_size : (start + 1) * batch_size] for start in range(full)]
-
-
 def training_batches(
     samples: Samples,
     settings: DataSettings,
@@ -102,13 +92,25 @@ def training_batches(
     epoch: int,
     epochs: int,
     skip: int = 0,
+    accumulate: int = 1,
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[Batch]:
-    """Batches of one epoch from batch number `skip` on; each of `world_size` processes takes its share of a batch."""
-    batches = epoch_batches(len(samples), batch_size * world_size, seed, epoch)[skip:]
-    mine = [batch[rank::world_size] for batch in batches]
-    return iter(_loader(TrainingImages(samples, settings, seed, epoch, epochs), mine, settings.workers))
+    """This process's batches of one epoch from step `skip` on, `accumulate` of them a step (see `step_batches`)."""
+    order = step_batches(
+        len(samples),
+        batch_size=batch_size,
+        accumulate=accumulate,
+        world_size=world_size,
+        rank=rank,
+        seed=seed,
+        epoch=epoch,
+        balance=settings.balance,
+        groups=samples.groups() if settings.balance else None,
+        repeats=settings.repeats,
+    )
+    batches = list(order[skip:].reshape(-1, *order.shape[2:]))  # each (images, 2)
+    return iter(_loader(TrainingImages(samples, settings, seed, epoch, epochs), batches, settings.workers))
 
 
 def evaluation_batches(
@@ -120,7 +122,7 @@ def evaluation_batches(
     return iter(_loader(EvaluationImages(samples, preprocess), batches, workers))
 
 
-def _loader(dataset: Dataset[Any], batches: list[list[int]], workers: int | None) -> Iterable[Batch]:
+def _loader(dataset: Dataset[Any], batches: Sequence[Any], workers: int | None) -> Iterable[Batch]:
     count = min(default_workers() if workers is None else workers, len(batches))
     return DataLoader(
         dataset,

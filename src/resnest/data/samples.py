@@ -97,6 +97,10 @@ class Samples:
         """Images per class, (K,)."""
         return np.bincount(self.labels, minlength=len(self.class_names))
 
+    def groups(self) -> NDArray[np.int64]:
+        """What `data.balance` evens out and a split keeps in proportion: the class of each image, (N,)."""
+        return self.labels
+
 
 def split_samples(samples: Samples, share: float, seed: int) -> tuple[Samples, Samples]:
     """Train and validation part of one collection, class by class.

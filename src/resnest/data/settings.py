@@ -39,7 +39,8 @@ class DataSettings:
     rand_ops: int = 2  # rand: operations an image (arXiv 1909.13719)
     rand_magnitude: int = 9  # rand: of torchvision's 0 to 30, which are not timm's 0 to 10
     erase: float = 0.0  # probability that a box becomes the mean colour (arXiv 1708.04896)
-    repeats: int = 1  # an image stands this often in an epoch's order, cut to its length (arXiv 1902.05509)
+    balance: float = 0.0  # 1: every class equally often; 0.5: by the square root of its size; 0: as the data is
+    repeats: int = 1  # of each image in its step, each augmented anew; an epoch keeps its length (arXiv 1901.09335)
     workers: int | None = None  # loading processes; none: one a spare core
 
     def __post_init__(self) -> None:
@@ -62,6 +63,8 @@ class DataSettings:
             raise ResnestError(f"data.rand_magnitude={self.rand_magnitude} must lie in 0 to 30")
         if not 0 <= self.erase <= 1:
             raise ResnestError(f"data.erase={self.erase} must lie in [0, 1]")
+        if not 0 <= self.balance <= 1:
+            raise ResnestError(f"data.balance={self.balance} must lie in [0, 1]")
         if self.eval_crop is not None and not 0 < self.eval_crop <= 1:
             raise ResnestError(f"data.eval_crop={self.eval_crop} must lie in (0, 1]")
 

@@ -63,6 +63,12 @@ def _loss(recipe: Recipe) -> Iterator[str]:
 
 
 def _schedule(recipe: Recipe) -> Iterator[str]:
+    repeats, batch = recipe.data.repeats, recipe.train.batch_size
+    if repeats > batch:
+        yield (
+            f"data.repeats={repeats} with train.batch_size={batch}: a batch would be one image over and over. Set"
+            f" data.repeats=1, or a larger train.batch_size"
+        )
     warmup, epochs = recipe.optim.warmup_epochs, recipe.train.epochs
     if warmup > epochs:
         yield (
