@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,10 +84,15 @@ def evaluate_network(
     workers: int | None = None,
     real: RealLabels | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
+    rank: int = 0,
+    world_size: int = 1,
+    gather: Callable[[Any], list[Any]] = lambda mine: [mine],
 ) -> Evaluation:
     """Run `net` over all samples, each once; `on_batch` hears how many were seen.
 
     Args:
+        rank, world_size: of the process; each takes every `world_size`-th sample, and all come to the same result.
+        gather: the processes' way to a list of what each of them found.
         real: several right answers an image, in place of the samples' labels.
 
     Raises:
@@ -99,9 +105,11 @@ def evaluate_network(
     bad: list[tuple[str, str]] = []
     was_training = net.training
     net.eval()
-    for batch in evaluation_batches(samples, preprocess, batch_size=batch_size, workers=workers):
+    share = {"rank": rank, "world_size": world_size}
+    for batch in evaluation_batches(samples, preprocess, batch_size=batch_size, workers=workers, **share):
         bad += [(key, reason) for _, key, reason in batch.bad]
-        check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
+        if world_size == 1:  # else together, below: the others wait there
+            check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
         if len(batch.labels):
             with torch.inference_mode():
                 images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
@@ -114,6 +122,9 @@ def evaluate_network(
             scores.append(softmax(logits))
         on_batch(len(batch.labels) + len(batch.bad))
     net.train(was_training)
+    if world_size > 1:
+        metrics, rows, scores, bad = _merge(gather((metrics, rows, scores, bad)))
+        check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
     result = _collect(samples.class_names, metrics, rows, scores, bad, time.perf_counter() - started)
     if real is not None:
         del result.figures["loss"]  # which of several right answers should have been likely is not defined
@@ -198,6 +209,15 @@ def _align(samples: Samples, card: ModelCard, where: str) -> Samples:
     return Samples(samples.store, samples.keys, index[samples.labels], card.class_names)
 
 
+def _merge(parts: list[Any]) -> Any:
+    """What all processes found, as if one had found it all."""
+    metrics, rows, scores, bad = parts[0]
+    for more_metrics, more_rows, more_scores, more_bad in parts[1:]:
+        metrics.merge(more_metrics)
+        rows, scores, bad = rows + more_rows, scores + more_scores, bad + more_bad
+    return metrics, rows, scores, bad
+
+
 def _collect(
     class_names: tuple[str, ...],
     metrics: ClassificationMetrics,
@@ -210,6 +230,9 @@ def _collect(
         raise ResnestError("not one image could be used")
     indices, labels, predicted = (np.concatenate(column) for column in zip(*rows, strict=True))
     table = np.concatenate(scores)
+    by_index = np.argsort(indices, kind="stable")  # processes take turns
+    indices, labels, predicted = (column[by_index] for column in (indices, labels, predicted))
+    table = table[by_index]
     order = np.arange(len(labels))
     return Evaluation(
         figures=metrics.compute(),
