@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from resnest.network.regularize import decay_groups
 from resnest.network.resnest import ResNeSt
@@ -19,7 +20,7 @@ from resnest.recipes.schema import OptimSettings
 from resnest.training.muon import Muon
 
 
-def build_optimizers(net: ResNeSt, settings: OptimSettings) -> list[torch.optim.Optimizer]:
+def build_optimizers(net: nn.Module, settings: OptimSettings) -> list[torch.optim.Optimizer]:
     """Norms and biases are not decayed (paper, section 4.1). Muon takes convolutions, AdamW what is left."""
     groups = parameter_groups(net, settings)
     if settings.name == "sgd":
@@ -34,7 +35,7 @@ def build_optimizers(net: ResNeSt, settings: OptimSettings) -> list[torch.optim.
     return [Muon(matrices, lr=settings.lr, momentum=settings.momentum), adamw] if matrices else [adamw]
 
 
-def parameter_groups(net: ResNeSt, settings: OptimSettings) -> list[dict[str, Any]]:
+def parameter_groups(net: nn.Module, settings: OptimSettings) -> list[dict[str, Any]]:
     """Groups by decay and, with layer-wise learning rates, by part: each keeps its `lr_factor`, also in checkpoints.
 
     Layer-wise decay (arXiv 1801.06146, section 3.2): what lies further from the classifier learns more slowly.
@@ -42,7 +43,7 @@ def parameter_groups(net: ResNeSt, settings: OptimSettings) -> list[dict[str, An
     if settings.layer_decay == settings.head_factor == 1:
         return decay_groups(net, settings.weight_decay)
     groups: list[dict[str, Any]] = []
-    *body, head = parts(net)
+    *body, head = parts(cast(ResNeSt, net))  # perhaps wrapped, which looks the same
     for distance, part in enumerate((head, *reversed(body))):
         factor = settings.layer_decay**distance if distance else settings.head_factor
         groups += [{**group, "lr_factor": factor} for group in decay_groups(part, settings.weight_decay)]
