@@ -94,8 +94,6 @@ def open_fabric(recipe: Recipe, device: str = "auto") -> Fabric:
     trainer = recipe.trainer
     place = choose_device(trainer.accelerator if device == "auto" else device)
     devices, nodes = _layout(trainer)
-    if trainer.strategy == "fsdp" and recipe.optim.name == "muon":
-        raise ResnestError("trainer.strategy=fsdp cuts weights in pieces, optim.name=muon needs them whole: use ddp")
     try:
         fabric = Fabric(
             accelerator=place.type,

@@ -1,0 +1,100 @@
+"""P5, lost worker: of two real processes one is killed or stands still; the job ends or restarts, and names it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import pico
+
+SECONDS = 60  # after which the job has ended
+
+
+class Job:
+    """`torchrun --nproc-per-node 2 -m resnest train ...`, and what it says."""
+
+    def __init__(self, photos: Path, out: Path, *settings: str, restarts: int = 0) -> None:
+        words = [word for setting in pico(*settings) for word in ("--set", setting)]
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--max-restarts={restarts}"]
+        command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "-m", "resnest", "train", "imagenette"]
+        self.told = out.with_suffix(".log")
+        self.process = subprocess.Popen(
+            [*command, "--data", str(photos), "--out", str(out), *words],
+            stdout=subprocess.DEVNULL,
+            stderr=self.told.open("w"),
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        self.metrics = out / "metrics.jsonl"
+
+    def started(self) -> list[int]:
+        """Process numbers by rank, once training goes on."""
+        while not self.metrics.exists():
+            assert self.process.poll() is None, self.told.read_text()
+            time.sleep(0.1)
+        found: dict[int, int] = {}
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for child in children:
+            environment = Path(f"/proc/{child}/environ").read_bytes().decode().split("\0")
+            for entry in environment:
+                if entry.startswith("RANK="):
+                    found[int(entry[5:])] = int(child)
+        return [found[rank] for rank in sorted(found)]
+
+    def end(self) -> int:
+        try:
+            return self.process.wait(SECONDS)
+        finally:
+            self.process.kill()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(("number", "rank"), [(signal.SIGKILL, 1), (signal.SIGSTOP, 1), (signal.SIGSTOP, 0)])
+def test_the_job_ends_and_names_the_process(number: signal.Signals, rank: int, photos: Path, tmp_path: Path) -> None:
+    job = Job(photos, tmp_path / "run", "train.epochs=2000", "train.batch_size=4", "trainer.timeout_seconds=5")
+    pids = job.started()
+    lost = time.monotonic()
+    os.kill(pids[rank], number)
+    code = job.end()
+    told = job.told.read_text()
+    assert code != 0
+    assert time.monotonic() - lost < SECONDS
+    assert re.search(rf"rank\W+:? ?{rank} \(.*local_rank|rank {rank} \(process {pids[rank]}", told), told
+    if number == signal.SIGSTOP:
+        assert f"rank {rank} (process {pids[rank]} on " in told
+        assert "has given no sign for 5 s; the run ends here" in told
+    assert not Path(f"/proc/{pids[1 - rank]}").exists()
+
+
+@pytest.mark.timeout(300)
+def test_restarted_it_comes_to_the_same(photos: Path, tmp_path: Path) -> None:
+    """One process is killed three times; the result equals that of an uninterrupted run, bit for bit."""
+    settings = ("train.batch_size=4", "train.epochs=15", "train.save_every=3", "trainer.timeout_seconds=10")
+    straight = Job(photos, tmp_path / "straight", *settings)
+    assert straight.end() == 0, straight.told.read_text()
+    job = Job(photos, tmp_path / "killed", *settings, restarts=3)
+    killed = 0
+    while killed < 3 and job.process.poll() is None:
+        pids = job.started()
+        if len(pids) == 2 and any((tmp_path / "killed" / "checkpoints").glob("*.pt")):
+            before = job.told.read_text().count("resumed at step")
+            os.kill(pids[killed % 2], signal.SIGKILL)
+            killed += 1
+            while job.process.poll() is None and job.told.read_text().count("resumed at step") == before:
+                time.sleep(0.05)
+        time.sleep(0.05)
+    assert job.end() == 0, job.told.read_text()
+    assert job.told.read_text().count("resumed at step") == killed > 0
+    one, other = (
+        torch.load(max((tmp_path / name / "checkpoints").glob("*.pt")), weights_only=True)
+        for name in ("straight", "killed")
+    )
+    assert one["step"] == other["step"] == 60
+    assert all(torch.equal(tensor, other["model"][name]) for name, tensor in one["model"].items())
