@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+DATA ?= $(or $(RESNEST_DATA),../shared/data)
 
-.PHONY: demo test lint bench setup requirements clean
+.PHONY: demo test lint bench ablation setup requirements clean
 
 demo: .venv/ready  ## the whole way on handwritten digits: train, evaluate, predict, report
 	$(BIN)/resnest demo
@@ -18,6 +19,11 @@ lint: .venv/ready  ## style and types
 
 bench: .venv/ready  ## speed of the network against timm's, into results/
 	$(BIN)/python benchmarks/network.py
+
+ablation: .venv/ready  ## split attention against ResNet-D on two data sets, into results/; SMOKE=1 in minutes
+	$(BIN)/python benchmarks/ablation.py --data $(DATA)/imagenette128 --variants 0s1x64d 2s1x64d --seeds 8
+	$(BIN)/python benchmarks/ablation.py --data $(DATA)/imagenette128 --seeds 3
+	$(BIN)/python benchmarks/ablation.py --data $(DATA)/cifar10-jpeg --seeds 3
 
 setup: .venv/ready  ## the virtual environment with what requirements.txt pins
 

@@ -2,7 +2,7 @@
 
 from resnest.recipes.catalogue import RECIPES, find_recipe
 from resnest.recipes.reading import override, read_recipe, to_yaml
-from resnest.recipes.schema import Expect, ModelSettings, OptimSettings, Recipe, TrainSettings
+from resnest.recipes.schema import Expect, ModelSettings, OptimSettings, Recipe, TrainerSettings, TrainSettings
 
 __all__ = [
     "RECIPES",
@@ -11,6 +11,7 @@ __all__ = [
     "OptimSettings",
     "Recipe",
     "TrainSettings",
+    "TrainerSettings",
     "find_recipe",
     "override",
     "read_recipe",

@@ -54,20 +54,61 @@ class TrainSettings:
     epochs: int = 10
     max_steps: int | None = None  # end there, wherever the epoch stands; the schedule is that of all epochs
     batch_size: int = 64  # per device
+    accumulate: int = 1  # batches per step: gradients add up to those of one batch that would not fit
     label_smoothing: float = 0.1
+    loss: Literal["cross_entropy", "bce"] = "cross_entropy"  # bce: a yes or no for every class (arXiv 2110.00476)
     mixup: float = 0.0  # alpha of the beta distribution; 0: off (arXiv 1710.09412)
+    cutmix: float = 0.0  # the same for CutMix; with mixup, a coin decides for every batch (arXiv 1905.04899)
     drop_block: float = 0.0  # DropBlock rate of the last step; rises linearly from 0 (spec.drop_block_rate > 0 needed)
     clip_norm: float | None = None  # largest gradient norm
+    ema: float | None = None  # decay per step of the averaged weights that are evaluated and kept; none: off
+    patience: int | None = None  # evaluations in a row without improvement before the run ends; none: all epochs
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    sync_norm: bool = False  # batch-norm statistics over all processes
+    compile: bool = False  # torch.compile
+    checkpoint_activations: bool = False  # compute activations again in the backward pass: less memory, a third slower
     seed: int = 0
     log_every: int = 10  # steps between lines of metrics.jsonl
     save_every: int = 200  # steps between checkpoints; one more at each epoch's end
     eval_batch_size: int = 64
+    tensorboard: bool = False  # event files in the run directory besides metrics.jsonl
+    wandb: str | None = None  # Weights & Biases: the project to log to
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "max_steps", "batch_size", "log_every", "save_every", "eval_batch_size"):
+        for name in ("epochs", "max_steps", "batch_size", "accumulate", "patience", "log_every", "save_every",
+                     "eval_batch_size"):  # fmt: skip
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ResnestError(f"train.{name}={getattr(self, name)} must be 1 or more")
+        for name in ("mixup", "cutmix"):
+            if not getattr(self, name) >= 0:
+                raise ResnestError(f"train.{name}={getattr(self, name)} must be 0 (off) or more")
+        for name in ("label_smoothing", "drop_block"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ResnestError(f"train.{name}={getattr(self, name)} must lie in [0, 1)")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ResnestError(f"train.ema={self.ema} must lie between 0 and 1, or be null for no average")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ResnestError(f"train.clip_norm={self.clip_norm} must be more than 0, or null for no limit")
+        if self.wandb == "":
+            raise ResnestError("train.wandb is empty: name the project, or set it to null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """What a run runs on: processes, devices, how they work together."""
+
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int | None = None  # per machine; none: as many as torchrun started, or one
+    num_nodes: int = 1  # machines
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"  # auto: ddp where there is more than one process
+    timeout_seconds: float = 60.0  # without a sign of another process, then the run ends
+
+    def __post_init__(self) -> None:
+        for name in ("devices", "num_nodes"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ResnestError(f"trainer.{name}={getattr(self, name)} must be 1 or more")
+        if not self.timeout_seconds > 0:
+            raise ResnestError(f"trainer.timeout_seconds={self.timeout_seconds} must be more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +131,7 @@ class Recipe:
     data: DataSettings = field(default_factory=DataSettings)
     optim: OptimSettings = field(default_factory=OptimSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
     expect: Expect | None = None
 
     def __post_init__(self) -> None:
