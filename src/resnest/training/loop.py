@@ -183,9 +183,8 @@ class Loop:
             self.run.save_weights(self.net.module.state_dict(), self.task.card(result.figures))
             mark = "  best so far"
         epoch = f"{self.step / self.per_epoch:.3g}/{self.settings.epochs}"
-        show.say(
-            f"epoch {epoch}  top-1 {monitored:.2%}  loss {result.figures['loss']:.3f}  {clock(self.seconds)}{mark}"
-        )
+        figures = f"{self.task.monitor_title} {monitored:.2%}  loss {result.figures['loss']:.3f}"
+        show.say(f"epoch {epoch}  {figures}  {clock(self.seconds)}{mark}")
 
     def _evaluate(self) -> Evaluation:
         return evaluate_network(
@@ -211,6 +210,7 @@ class Loop:
             {
                 "recipe": _plain(asdict(self.task.recipe)),
                 "class_names": list(self.task.class_names),
+                "multi_label": self.splits.train.multi_label,
                 "step": self.step,
                 "model": self.net.module.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],

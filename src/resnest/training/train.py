@@ -22,7 +22,7 @@ from resnest.errors import ResnestError
 from resnest.inference.evaluation import Evaluation
 from resnest.inference.predicting import choose_device
 from resnest.recipes import Recipe, find_recipe, override, read_recipe, to_yaml
-from resnest.tasks import ClassificationTask
+from resnest.tasks import task_for
 from resnest.training.loop import Loop
 from resnest.training.run import RunDirectory
 from resnest.training.summary import write_run_report
@@ -64,7 +64,7 @@ def train(
     splits = open_dataset(data, format=chosen.data.format, val_share=chosen.data.val_share, seed=chosen.train.seed)
     place = choose_device(device)
     run = RunDirectory(Path(out))
-    task = ClassificationTask(chosen, splits.train.class_names)
+    task = task_for(chosen, splits.train)
     loop = Loop(task, splits, run, place, quiet=quiet)  # what cannot be built fails before a file is written
     run.create(overwrite=overwrite)
     run.write_text("recipe.yaml", to_yaml(chosen))
@@ -97,7 +97,7 @@ def resume(out: str | Path, *, data: str | Path | None = None, device: str = "au
             f"{splits.where} is not the data that {out} was trained on: {len(splits.train)} training images of"
             f" {len(splits.train.class_names)} classes, then {account['train_images']} of {len(account['class_names'])}"
         )
-    loop = Loop(ClassificationTask(recipe, splits.train.class_names), splits, run, choose_device(device), quiet=quiet)
+    loop = Loop(task_for(recipe, splits.train), splits, run, choose_device(device), quiet=quiet)
     loop.restore()
     return _finish(loop)
 
