@@ -56,6 +56,10 @@ def test_the_recipe_that_made_the_weights(network: str) -> None:
     assert (recipe.train.epochs, recipe.train.mixup, recipe.train.label_smoothing) == (270, 0.2, 0.1)
     assert (recipe.optim.warmup_epochs, recipe.optim.weight_decay, recipe.optim.momentum) == (5, 1e-4, 0.9)
     assert recipe.model.zero_gamma
+    assert recipe.model.init == "gluon"
+    assert recipe.data.augment == "auto_gluon"
+    assert (recipe.data.interpolation == "bicubic") == (crop >= 320)
+    assert (recipe.data.preprocess.interpolation == "bicubic") == (evaluated >= 320)
     assert recipe.data.crop == ("height" if crop >= 320 else "area")
     spec, _ = recipe.model.resolve()
     assert spec.drop_rate == (0.2 if network in ("resnest200", "resnest269") else 0)
@@ -96,6 +100,34 @@ def test_settings(setting: str, section: str, field: str, value: object) -> None
         ("model.spec.radix=3", "radix=3 the 3x3 convolution has 32 channels, which 3 groups"),
         ("train.batch_size=1", "Set train.batch_size to 2 or more"),
         ("data.min_area=0", "data.min_area=0.0 must lie in"),
+        ("data.rand_ops=0", "data.rand_ops=0 must be 1 or more"),
+        ("data.rand_magnitude=31", "data.rand_magnitude=31 must lie in 0 to 30"),
+        ("data.erase=1.5", "data.erase=1.5 must lie in"),
+        ("data.augment=randaugment", "data.augment: .*'rand'"),
+        ("model.freeze=6", "model.freeze=6 must lie in 0 to 5"),
+        ("model.freeze=-1", "model.freeze=-1 must lie in 0 to 5"),
+        ("optim.layer_decay=0", "optim.layer_decay=0.0 must lie in"),
+        ("optim.layer_decay=1.1", "optim.layer_decay=1.1 must lie in"),
+        ("optim.head_factor=0", "optim.head_factor=0.0 must be more than 0"),
+        ("optim.lr=-1", "optim.lr=-1.0 must be 0 or more"),
+        ("optim.lr=.nan", "optim.lr=nan must be 0 or more"),
+        ("optim.momentum=1", "optim.momentum=1.0 must lie in"),
+        ("optim.lr_batch=0", "optim.lr_batch=0 must be 1 or more"),
+        ("train.accumulate=0", "train.accumulate=0 must be 1 or more"),
+        ("train.patience=0", "train.patience=0 must be 1 or more"),
+        ("train.ema=1", "train.ema=1.0 must lie between 0 and 1"),
+        ("train.mixup=-0.1", "train.mixup=-0.1 must be 0"),
+        ("train.cutmix=-1", "train.cutmix=-1.0 must be 0"),
+        ("train.label_smoothing=1", "train.label_smoothing=1.0 must lie in"),
+        ("train.drop_block=1", "train.drop_block=1.0 must lie in"),
+        ("train.bce_threshold=1", "train.bce_threshold=1.0 must lie in"),
+        ("train.clip_norm=0", "train.clip_norm=0.0 must be more than 0"),
+        ("train.wandb=''", "train.wandb is empty"),
+        ("train.loss=focal", "train.loss: .*'cross_entropy' or 'bce'"),
+        ("trainer.devices=0", "trainer.devices=0 must be 1 or more"),
+        ("trainer.num_nodes=0", "trainer.num_nodes=0 must be 1 or more"),
+        ("trainer.timeout_seconds=0", "trainer.timeout_seconds=0.0 must be more than 0"),
+        ("trainer.strategy=deepspeed", "trainer.strategy: .*'ddp' or 'fsdp'"),
         ("data.balance=2", "data.balance=2.0 must lie in"),
         ("data.repeats=0", "data.repeats=0 must be 1 or more"),
     ],
@@ -104,6 +136,77 @@ def test_wrong_settings(setting: str, message: str) -> None:
     with pytest.raises(ResnestError, match=message) as caught:
         override(find_recipe("imagenette"), [setting])
     assert "\n" not in str(caught.value)
+
+
+CONTRADICTIONS: dict[str, tuple[list[str], str]] = {
+    "bce smooths": (
+        ["train.loss=bce"],
+        r"train.label_smoothing=0.1 with train.loss='bce': .* Set train.label_smoothing=0, or train.loss=cross_entropy",
+    ),
+    "no DropBlock": (
+        ["train.drop_block=0.1"],
+        r"train.drop_block=0.1 with model.spec.drop_block_rate=0: .* Set model.spec.drop_block_rate=0.1, or",
+    ),
+    "DropBlock that never drops": (
+        ["model.spec.drop_block_rate=0.1"],
+        r"model.spec.drop_block_rate=0.1 with train.drop_block=0: .* Set train.drop_block=0.1, or",
+    ),
+    "frozen and random": (
+        ["model.freeze=2"],
+        r"model.freeze=2 with model.pretrained=null: .* Set model.pretrained=published or to a file, or model.freeze=0",
+    ),
+    "warm-up to the end": (
+        ["train.epochs=3", "optim.warmup_epochs=5"],
+        r"optim.warmup_epochs=5 with train.epochs=3: .* Set optim.warmup_epochs to less than 3, or more train.epochs",
+    ),
+    "one sample": (["train.batch_size=1"], r"train.batch_size=1 with model.spec.attention_norm='batch': .* Set"),
+    "no partner to blend": (
+        ["train.batch_size=1", "model.spec.attention_norm=layer", "train.mixup=0.2"],
+        r"train.mixup=0.2 with train.batch_size=1: an image has no partner. Set train.mixup=0, or",
+    ),
+    "no partner to cut": (
+        ["train.batch_size=1", "model.spec.attention_norm=layer", "train.cutmix=1"],
+        r"train.cutmix=1.0 with train.batch_size=1: an image has no partner. Set train.cutmix=0, or",
+    ),
+    "one image": (
+        ["data.repeats=8", "train.batch_size=4"],
+        r"data.repeats=8 with train.batch_size=4: .* Set data.repeats=1, or",
+    ),
+    "float16": (
+        ["train.precision=16-mixed", "trainer.accelerator=cpu"],
+        r"train.precision=16-mixed with trainer.accelerator=cpu: .* Set train.precision=bf16-mixed",
+    ),
+    "cut matrices": (["trainer.strategy=fsdp"], r"optim.name=muon with trainer.strategy=fsdp: .* Set optim.name=adamw"),
+    "crops that shrink": (
+        ["data.size=64", "data.start_size=96"],
+        r"data.start_size=96 with data.size=64: .* Set data.start_size to 64 or less",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_settings_that_contradict_each_other(case: str) -> None:
+    settings, message = CONTRADICTIONS[case]
+    with pytest.raises(ResnestError, match=message) as caught:
+        override(find_recipe("imagenette"), settings)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["train.loss=bce", "train.label_smoothing=0", "train.mixup=0.1", "train.cutmix=1"],
+        ["train.drop_block=0.1", "model.spec.drop_block_rate=0.1"],
+        ["model.freeze=5", "model.pretrained=published"],
+        ["train.epochs=1"],  # as long as its warm-up
+        ["train.batch_size=1", "model.spec.attention_norm=frozen"],
+        ["train.precision=16-mixed"],
+        ["trainer.strategy=fsdp", "optim.name=sgd"],
+        ["data.start_size=112"],
+    ],
+)
+def test_the_way_out_is_one(settings: list[str]) -> None:
+    override(find_recipe("imagenette"), settings)
 
 
 @pytest.mark.parametrize(

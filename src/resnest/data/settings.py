@@ -23,6 +23,7 @@ class DataSettings:
     eval_size: int | None = None  # evaluation crop, pixels; none: `size`
     eval_crop: float | None = None  # share of the short side; none: eval_size / (eval_size + 32), as published
     interpolation: Interpolation = "bilinear"
+    eval_interpolation: Interpolation | None = None  # none: `interpolation`
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     min_area: float = 0.08  # smallest share of the image that the random crop takes; 1: whole image, no crop
@@ -33,7 +34,11 @@ class DataSettings:
     shift: float = 0.0  # random shift, share of the side
     jitter: float = 0.0  # brightness, contrast and saturation, each by up to this share
     lighting: float = 0.0  # PCA colour noise, standard deviation (AlexNet, section 4.1)
-    augment: Literal["none", "trivial", "auto"] = "none"  # TrivialAugment (arXiv 2103.10158), AutoAugment (1805.09501)
+    # TrivialAugment (arXiv 2103.10158), AutoAugment (1805.09501), the same as the published weights had it, RandAugment
+    augment: Literal["none", "trivial", "auto", "auto_gluon", "rand"] = "none"
+    rand_ops: int = 2  # rand: operations an image (arXiv 1909.13719)
+    rand_magnitude: int = 9  # rand: of torchvision's 0 to 30, which are not timm's 0 to 10
+    erase: float = 0.0  # probability that a box becomes the mean colour (arXiv 1708.04896)
     balance: float = 0.0  # 1: every class equally often; 0.5: by the square root of its size; 0: as the data is
     repeats: int = 1  # of each image in its step, each augmented anew; an epoch keeps its length (arXiv 1901.09335)
     workers: int | None = None  # loading processes; none: one a spare core
@@ -46,10 +51,20 @@ class DataSettings:
             value = getattr(self, name)
             if value is not None and value < 8:
                 raise ResnestError(f"data.{name}={value} must be 8 pixels or more")
+        if self.start_size is not None and self.start_size > self.size:
+            raise ResnestError(
+                f"data.start_size={self.start_size} with data.size={self.size}: crops grow to data.size. Set"
+                f" data.start_size to {self.size} or less"
+            )
+        for name in ("repeats", "rand_ops"):
+            if getattr(self, name) < 1:
+                raise ResnestError(f"data.{name}={getattr(self, name)} must be 1 or more")
+        if not 0 <= self.rand_magnitude <= 30:
+            raise ResnestError(f"data.rand_magnitude={self.rand_magnitude} must lie in 0 to 30")
+        if not 0 <= self.erase <= 1:
+            raise ResnestError(f"data.erase={self.erase} must lie in [0, 1]")
         if not 0 <= self.balance <= 1:
             raise ResnestError(f"data.balance={self.balance} must lie in [0, 1]")
-        if self.repeats < 1:
-            raise ResnestError(f"data.repeats={self.repeats} must be 1 or more")
         if self.eval_crop is not None and not 0 < self.eval_crop <= 1:
             raise ResnestError(f"data.eval_crop={self.eval_crop} must lie in (0, 1]")
 
@@ -66,7 +81,7 @@ class DataSettings:
         return Preprocess(
             size=self.eval_size or self.size,
             crop=self.eval_crop,
-            interpolation=self.interpolation,
+            interpolation=self.eval_interpolation or self.interpolation,
             mean=self.mean,
             std=self.std,
         )

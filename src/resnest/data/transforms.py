@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F2
 
+from resnest.data.augment import GluonAutoAugment, rand_augment, random_erasing
 from resnest.data.settings import DataSettings
 
 INTERPOLATION = {"bilinear": v2.InterpolationMode.BILINEAR, "bicubic": v2.InterpolationMode.BICUBIC}
@@ -35,7 +36,9 @@ def training_transform(settings: DataSettings, size: int) -> v2.Transform:
         steps.append(v2.RandomAffine(degrees=0, translate=(settings.shift, settings.shift)))
     if settings.augment == "trivial":
         steps.append(v2.TrivialAugmentWide(interpolation=interpolation))
-    if settings.augment == "auto":  # before the crop and bicubic, as the released weights had it (facts, section 2.1)
+    if settings.augment == "auto_gluon":  # before the crop, as the released weights had it (facts, section 2.1)
+        steps.append(GluonAutoAugment())
+    if settings.augment == "auto":
         steps.append(v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET, interpolation=INTERPOLATION["bicubic"]))
     if settings.crop == "height":
         steps.append(HeightCrop(size, settings.min_area, interpolation))
@@ -45,11 +48,15 @@ def training_transform(settings: DataSettings, size: int) -> v2.Transform:
         steps.append(v2.Resize((size, size), interpolation=interpolation))
     if settings.flip:
         steps.append(v2.RandomHorizontalFlip())
+    if settings.augment == "rand":  # after the crop, as timm
+        steps.append(rand_augment(settings, interpolation))
     if settings.jitter:
         steps.append(v2.ColorJitter(settings.jitter, settings.jitter, settings.jitter))
     steps.append(v2.PILToTensor())
     if settings.lighting:
         steps.append(Lighting(settings.lighting))
+    if settings.erase:
+        steps.append(random_erasing(settings))
     return v2.Compose(steps)
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from resnest.data.settings import DataSettings
 from resnest.errors import unknown
+from resnest.recipes.finetune import finetune
 from resnest.recipes.imagenet import IMAGENET
+from resnest.recipes.modern import MODERN
 from resnest.recipes.reading import read_recipe
-from resnest.recipes.schema import PUBLISHED_WEIGHTS, Expect, ModelSettings, OptimSettings, Recipe, TrainSettings
+from resnest.recipes.schema import Expect, ModelSettings, OptimSettings, Recipe, TrainSettings
 
 
 def digits() -> Recipe:
@@ -52,25 +54,11 @@ def imagenette() -> Recipe:
     )
 
 
-def finetune() -> Recipe:
-    """A photo folder of one's own, from published weights, which are fetched.
-
-    resnest train finetune --data DIR --out runs/flowers
-    """
-    return Recipe(
-        name="finetune",
-        summary="your own photographs, starting from published weights",
-        model=ModelSettings(name="resnest50", spec={"attention_norm": "frozen"}, pretrained=PUBLISHED_WEIGHTS),
-        data=DataSettings(size=224, min_area=0.35, jitter=0.2),
-        optim=OptimSettings(lr=0.02, weight_decay=1e-4, warmup_epochs=1.0),
-        train=TrainSettings(epochs=10, batch_size=32),
-    )
-
-
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "digits": digits,
     "imagenette": imagenette,
     "finetune": finetune,
+    **MODERN,
     **IMAGENET,
 }
 

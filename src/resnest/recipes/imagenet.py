@@ -3,7 +3,14 @@
 resnest train imagenet_resnest50 --data DIR --out runs/50
 
 Trained by the authors with MXNet on 64 GPUs; what is stated as expectation is the accuracy they published, not one
-measured here.
+measured here. Numbers, initial weights (He by fan-in), AutoAugment and evaluation pixels are those of the Gluon code.
+What differs from it, on purpose or because it depends on MXNet:
+
+- The rate of DropBlock rises step by step, not epoch by epoch; the learning rate's first step is not exactly 0.
+- An epoch is shuffled as a whole; there every process shuffles a fixed share of the images.
+- Images are resized and jittered by Pillow, with antialiasing; below 320 pixels there by MXNet, without.
+- A random crop of 320 pixels and more may be the whole image; there that one becomes the centre crop.
+- Evaluation crops first and resizes then, at every size; there, below 320 pixels, the other way round.
 """
 
 from __future__ import annotations
@@ -30,14 +37,15 @@ def imagenet(network: str) -> Recipe:
     return Recipe(
         name=f"imagenet_{network}",
         summary=f"{network} from scratch on ImageNet, as its published weights were made",
-        model=ModelSettings(name=network, spec={"drop_block_rate": drop_block} if drop_block else {}),
+        model=ModelSettings(name=network, spec={"drop_block_rate": drop_block} if drop_block else {}, init="gluon"),
         data=DataSettings(
             size=crop,
             eval_size=published.crop,
             interpolation="bicubic" if large else "bilinear",
+            eval_interpolation="bicubic" if published.crop >= 320 else "bilinear",
             crop="height" if large else "area",
             min_area=0.1 if large else 0.08,
-            augment="auto",
+            augment="auto_gluon",
             jitter=0.4,
             lighting=0.1,
         ),

@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 from resnest.data.settings import DataSettings
 from resnest.errors import ResnestError
+from resnest.recipes.checks import check
 from resnest.spec import Spec, find_spec, override_spec
 
+PARTS = 6  # of a network: stem, layer1 to layer4, classifier
 PUBLISHED_WEIGHTS = "published"  # model.pretrained: the published weights of model.name
 
 
@@ -23,6 +25,15 @@ class ModelSettings:
     spec: dict[str, Any] = field(default_factory=dict)  # fields of Spec that differ from the named network
     pretrained: str | None = None  # "published", or a name, file, run or hub id; another head is replaced
     zero_gamma: bool = True  # start residual branches at zero (paper, section 4.1)
+    init: Literal["torch", "gluon"] = "torch"  # He normal by fan-out, as the official code; by fan-in, biases 0
+    freeze: int = 0  # parts that stay as they are: 1 the stem, 2 layer1 too, ... 5 all but the classifier
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.freeze <= PARTS - 1:
+            raise ResnestError(
+                f"model.freeze={self.freeze} must lie in 0 to {PARTS - 1}: a network is a stem, four stages and a"
+                f" classifier, and the classifier always learns"
+            )
 
     def resolve(self) -> tuple[Spec, str]:
         """The structure, and the network's official name ("resnest" if fields differ from the named one)."""
@@ -41,6 +52,23 @@ class OptimSettings:
     momentum: float = 0.9  # sgd and muon: Nesterov; adamw: beta1
     weight_decay: float = 1e-4  # convolution and linear weights only
     warmup_epochs: float = 5.0
+    layer_decay: float = 1.0  # from the classifier towards the stem, each part's lr is this times the next one's
+    head_factor: float = 1.0  # the classifier's lr, times this: an untrained one may go faster than what is before it
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "weight_decay", "warmup_epochs"):
+            if not getattr(self, name) >= 0:
+                raise ResnestError(f"optim.{name}={getattr(self, name)} must be 0 or more")
+        if not 0 <= self.momentum < 1:
+            raise ResnestError(f"optim.momentum={self.momentum} must lie in [0, 1)")
+        if self.lr_batch is not None and self.lr_batch < 1:
+            raise ResnestError(
+                f"optim.lr_batch={self.lr_batch} must be 1 or more, or null for an lr that is not scaled"
+            )
+        if not 0 < self.layer_decay <= 1:
+            raise ResnestError(f"optim.layer_decay={self.layer_decay} must lie in (0, 1]; 1: one lr for all parts")
+        if not self.head_factor > 0:
+            raise ResnestError(f"optim.head_factor={self.head_factor} must be more than 0")
 
     def lr_for(self, batch: int) -> float:
         """The learning rate for steps of `batch` images."""
@@ -57,6 +85,7 @@ class TrainSettings:
     accumulate: int = 1  # batches per step: gradients add up to those of one batch that would not fit
     label_smoothing: float = 0.1
     loss: Literal["cross_entropy", "bce"] = "cross_entropy"  # bce: a yes or no for every class (arXiv 2110.00476)
+    bce_threshold: float = 0.2  # bce: a class with no more of a mixed image than this is a no
     mixup: float = 0.0  # alpha of the beta distribution; 0: off (arXiv 1710.09412)
     cutmix: float = 0.0  # the same for CutMix; with mixup, a coin decides for every batch (arXiv 1905.04899)
     drop_block: float = 0.0  # DropBlock rate of the last step; rises linearly from 0 (spec.drop_block_rate > 0 needed)
@@ -82,7 +111,7 @@ class TrainSettings:
         for name in ("mixup", "cutmix"):
             if not getattr(self, name) >= 0:
                 raise ResnestError(f"train.{name}={getattr(self, name)} must be 0 (off) or more")
-        for name in ("label_smoothing", "drop_block"):
+        for name in ("label_smoothing", "drop_block", "bce_threshold"):
             if not 0 <= getattr(self, name) < 1:
                 raise ResnestError(f"train.{name}={getattr(self, name)} must lie in [0, 1)")
         if self.ema is not None and not 0 < self.ema < 1:
@@ -135,10 +164,4 @@ class Recipe:
     expect: Expect | None = None
 
     def __post_init__(self) -> None:
-        spec, _ = self.model.resolve()  # a network that cannot be built is refused here
-        if self.train.batch_size == 1 and spec.radix and spec.attention_norm == "batch":
-            raise ResnestError(
-                "train.batch_size=1 with model.spec.attention_norm='batch': the norm inside the split attention sees"
-                " one value per sample. Set train.batch_size to 2 or more, or model.spec.attention_norm to"
-                " frozen (fine-tuning) or layer (from scratch)"
-            )
+        check(self)

@@ -2,24 +2,26 @@
 
 task = ClassificationTask(recipe, class_names)
 net = task.build()
-loss = task.loss(net, batch.images, batch.labels, mix=task.draw_mix(generator))
+loss = task.loss(net, batch.images, batch.labels, mix=task.draw_mix((seed, step, rank)))
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from resnest.checkpoints.create import load_pretrained
 from resnest.checkpoints.loading import LoadReport
 from resnest.data.transforms import normalise
 from resnest.metrics import ClassificationMetrics
+from resnest.network.initial import initialise_as_gluon
 from resnest.network.resnest import ResNeSt
+from resnest.network.stages import freeze
 from resnest.recipes.schema import PUBLISHED_WEIGHTS, Recipe
 from resnest.runtime.card import ModelCard
+from resnest.tasks.losses import binary_cross_entropy, cross_entropy
+from resnest.tasks.mixing import WHOLE, Mix, draw_mix, mix_images
 
 
 class ClassificationTask:
@@ -35,7 +37,12 @@ class ClassificationTask:
 
     def build(self) -> ResNeSt:
         """The network with its initial weights, random: `load_pretrained` comes next where the recipe says so."""
-        return ResNeSt(self.spec, num_classes=len(self.class_names), zero_gamma=self.recipe.model.zero_gamma)
+        settings = self.recipe.model
+        net = ResNeSt(self.spec, num_classes=len(self.class_names), zero_gamma=settings.zero_gamma)
+        if settings.init == "gluon":
+            initialise_as_gluon(net)
+        freeze(net, settings.freeze)
+        return net
 
     def load_pretrained(self, net: ResNeSt) -> LoadReport | None:
         """Start from the recipe's weights; a head of another size stays untrained."""
@@ -43,26 +50,18 @@ class ClassificationTask:
         wanted = True if settings.pretrained == PUBLISHED_WEIGHTS else settings.pretrained or False
         return load_pretrained(net, wanted, settings.name)
 
-    def loss(self, net: nn.Module, images: Tensor, labels: Tensor, *, mix: float = 1.0) -> Tensor:
-        """Mean cross-entropy with label smoothing: (N, 3, H, W) uint8, (N,) -> scalar.
-
-        `mix` below 1 blends every image and label with its mirror place in the batch (mixup, as in the Gluon code).
-        """
-        data, smoothing = self.recipe.data, self.recipe.train.label_smoothing
-        inputs = normalise(images, data.mean, data.std)
-        if mix < 1:
-            inputs = mix * inputs + (1 - mix) * inputs.flip(0)
+    def loss(self, net: nn.Module, images: Tensor, labels: Tensor, *, mix: Mix = WHOLE) -> Tensor:
+        """Mean loss of a batch, mixed or whole: (N, 3, H, W) uint8, (N,) -> scalar."""
+        data, train = self.recipe.data, self.recipe.train
+        inputs, share = mix_images(normalise(images, data.mean, data.std), mix)
         logits = net(inputs)
-        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        if mix < 1:
-            other = F.cross_entropy(logits, labels.flip(0), label_smoothing=smoothing)
-            loss = mix * loss + (1 - mix) * other
-        return loss
+        if train.loss == "bce":
+            return binary_cross_entropy(logits, labels, share=share, threshold=train.bce_threshold)
+        return cross_entropy(logits, labels, share=share, smoothing=train.label_smoothing)
 
-    def draw_mix(self, seed: Sequence[int]) -> float:
-        """Mixup's share of the first image for one batch: f(seed); 1 if mixup is off."""
-        alpha = self.recipe.train.mixup
-        return float(np.random.default_rng(list(seed)).beta(alpha, alpha)) if alpha > 0 else 1.0
+    def draw_mix(self, seed: Sequence[int]) -> Mix:
+        """What mixes one batch, by mixup or CutMix: f(seed)."""
+        return draw_mix(seed, mixup=self.recipe.train.mixup, cutmix=self.recipe.train.cutmix)
 
     def metrics(self) -> ClassificationMetrics:
         return ClassificationMetrics(len(self.class_names))

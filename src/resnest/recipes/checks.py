@@ -1,0 +1,90 @@
+"""Settings that are right by themselves and contradict each other: one line with both of them and the way out.
+
+check(recipe)        # raises ResnestError
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from resnest.errors import ResnestError
+from resnest.spec import Spec
+
+if TYPE_CHECKING:
+    from resnest.recipes.schema import Recipe
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse a network that cannot be built, and the first pair of settings that do not go together."""
+    spec, _ = recipe.model.resolve()
+    for problem in (*_network(recipe, spec), *_loss(recipe), *_schedule(recipe), *_machine(recipe)):
+        raise ResnestError(problem)
+
+
+def _network(recipe: Recipe, spec: Spec) -> Iterator[str]:
+    model, train = recipe.model, recipe.train
+    if train.batch_size == 1 and spec.radix and spec.attention_norm == "batch":
+        yield (
+            "train.batch_size=1 with model.spec.attention_norm='batch': the norm inside the split attention sees"
+            " one value per sample. Set train.batch_size to 2 or more, or model.spec.attention_norm to"
+            " frozen (fine-tuning) or layer (from scratch)"
+        )
+    if train.drop_block and not spec.drop_block_rate:
+        yield (
+            f"train.drop_block={train.drop_block} with model.spec.drop_block_rate=0: the network has no DropBlock to"
+            f" schedule. Set model.spec.drop_block_rate={train.drop_block}, or train.drop_block=0"
+        )
+    if spec.drop_block_rate and not train.drop_block:
+        yield (
+            f"model.spec.drop_block_rate={spec.drop_block_rate} with train.drop_block=0: the schedule would never drop"
+            f" anything. Set train.drop_block={spec.drop_block_rate}, or model.spec.drop_block_rate=0"
+        )
+    if model.freeze and model.pretrained is None:
+        yield (
+            f"model.freeze={model.freeze} with model.pretrained=null: what is frozen would stay random. Set"
+            " model.pretrained=published or to a file, or model.freeze=0"
+        )
+
+
+def _loss(recipe: Recipe) -> Iterator[str]:
+    train = recipe.train
+    if train.loss == "bce" and train.label_smoothing:
+        yield (
+            f"train.label_smoothing={train.label_smoothing} with train.loss='bce': smoothing shares one truth among the"
+            " classes, and bce asks every class by itself. Set train.label_smoothing=0, or train.loss=cross_entropy"
+        )
+    for name in ("mixup", "cutmix"):
+        if train.batch_size == 1 and getattr(train, name):
+            yield (
+                f"train.{name}={getattr(train, name)} with train.batch_size=1: an image has no partner. Set"
+                f" train.{name}=0, or train.batch_size to 2 or more"
+            )
+
+
+def _schedule(recipe: Recipe) -> Iterator[str]:
+    repeats, batch = recipe.data.repeats, recipe.train.batch_size
+    if repeats > batch:
+        yield (
+            f"data.repeats={repeats} with train.batch_size={batch}: a batch would be one image over and over. Set"
+            f" data.repeats=1, or a larger train.batch_size"
+        )
+    warmup, epochs = recipe.optim.warmup_epochs, recipe.train.epochs
+    if warmup > epochs:
+        yield (
+            f"optim.warmup_epochs={warmup:g} with train.epochs={epochs}: the learning rate would never reach its top."
+            f" Set optim.warmup_epochs to less than {epochs}, or more train.epochs"
+        )
+
+
+def _machine(recipe: Recipe) -> Iterator[str]:
+    if recipe.train.precision == "16-mixed" and recipe.trainer.accelerator == "cpu":
+        yield (
+            "train.precision=16-mixed with trainer.accelerator=cpu: float16 needs a GPU. Set"
+            " train.precision=bf16-mixed or 32-true, or trainer.accelerator=auto"
+        )
+    if recipe.optim.name == "muon" and recipe.trainer.strategy == "fsdp":
+        yield (
+            "optim.name=muon with trainer.strategy=fsdp: Muon needs whole weight matrices, and fsdp cuts them up. Set"
+            " optim.name=adamw, or trainer.strategy=ddp"
+        )
