@@ -15,6 +15,7 @@ from resnest.data.transforms import normalise
 from resnest.metrics import MultiLabelMetrics
 from resnest.runtime.card import ModelCard
 from resnest.tasks.classification import ClassificationTask
+from resnest.tasks.mixing import WHOLE, Mix, mix_images
 
 
 class MultiLabelTask(ClassificationTask):
@@ -23,16 +24,15 @@ class MultiLabelTask(ClassificationTask):
     monitor = "map"
     monitor_title = "mAP"
 
-    def loss(self, net: nn.Module, images: Tensor, labels: Tensor, *, mix: float = 1.0) -> Tensor:
+    def loss(self, net: nn.Module, images: Tensor, labels: Tensor, *, mix: Mix = WHOLE) -> Tensor:
         """Binary cross-entropy, mean over images and classes: (N, 3, H, W) uint8, (N, K) float -> scalar.
 
-        Label smoothing moves targets towards 0.5, as Keras' BinaryCrossentropy does; mixup blends images and targets.
+        It is that, whatever `train.loss` says. Mixed images have mixed targets; label smoothing then moves them towards
+        0.5, as Keras' BinaryCrossentropy does.
         """
         data, smoothing = self.recipe.data, self.recipe.train.label_smoothing
-        inputs, targets = normalise(images, data.mean, data.std), labels.float()
-        if mix < 1:
-            inputs = mix * inputs + (1 - mix) * inputs.flip(0)
-            targets = mix * targets + (1 - mix) * targets.flip(0)
+        inputs, share = mix_images(normalise(images, data.mean, data.std), mix)
+        targets = share * labels + (1 - share) * labels.flip(0)
         targets = targets * (1 - smoothing) + smoothing / 2
         return F.binary_cross_entropy_with_logits(net(inputs), targets)
 
