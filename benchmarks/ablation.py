@@ -1,4 +1,4 @@
-"""The paper's ablation (section 5.1, table 2): splits and groups of the split attention, against ResNet-D at equal cost.
+"""The paper's ablation (section 5.1, table 2): splits and groups of split attention, against ResNet-D at equal cost.
 
     python benchmarks/ablation.py --data imagenette128            # every variant and seed; goes on where it was stopped
     python benchmarks/ablation.py --data cifar10-jpeg --seeds 3

@@ -31,6 +31,17 @@ def macs(spec: Spec, *, size: int, num_classes: int = 1000, in_chans: int = 3) -
     return sum(layer.weights * layer.pixels for layer in _layers(spec, size, num_classes, in_chans))
 
 
+def smallest_map(spec: Spec, size: int) -> int:
+    """Side of the last stage's map for a square image of `size` pixels.
+
+    >>> smallest_map(Spec(), 224), smallest_map(Spec(stem="small"), 33)
+    (7, 5)
+    """
+    for _ in range(3 if spec.stem == "small" else 5):
+        size = _half(size)
+    return size
+
+
 def _layers(spec: Spec, size: int, num_classes: int, in_chans: int) -> Iterator[_Layer]:
     side = size if spec.stem == "small" else _half(size)
     yield from _stem(spec, in_chans, side**2)

@@ -28,6 +28,9 @@ def _printable(character: str) -> str:
     return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
+INTERRUPTED = 130  # exit code of a second Ctrl-C: 128 + SIGINT, what shells expect
+
+
 class NoValidCheckpoint(ResnestError):
     """Every checkpoint of a run is missing or damaged."""
 

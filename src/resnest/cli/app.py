@@ -19,9 +19,7 @@ from resnest.cli.models import models
 from resnest.cli.predict import predict
 from resnest.cli.recipes import recipes
 from resnest.cli.train import train
-from resnest.errors import ResnestError
-
-INTERRUPTED = 130  # 128 + SIGINT, what shells expect
+from resnest.errors import INTERRUPTED, ResnestError
 
 app = typer.Typer(
     help="ResNeSt: train, evaluate and use split-attention networks. Add --debug to any command for a traceback.",

@@ -116,11 +116,17 @@ def training_batches(
 
 
 def evaluation_batches(
-    samples: Samples, preprocess: Preprocess, *, batch_size: int, workers: int | None = None
+    samples: Samples,
+    preprocess: Preprocess,
+    *,
+    batch_size: int,
+    workers: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Iterator[Batch]:
-    """Every sample once, in order, prepared as for prediction."""
-    count = len(samples)
-    batches = [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
+    """Every sample once, in order, prepared as for prediction; of several processes each takes its turn, none twice."""
+    mine = list(range(rank, len(samples), world_size))
+    batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
     return iter(_loader(EvaluationImages(samples, preprocess), batches, workers))
 
 
@@ -137,16 +143,17 @@ def _loader(dataset: Dataset[Any], batches: Sequence[Any], workers: int | None) 
 
 
 def default_workers() -> int:
-    """One process on two cores, where the network wants the rest; at most eight."""
+    """One process on two cores, where the network wants the rest; at most eight. Processes of one run share cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores - 1, 8))
+    return max(1, min(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1, 8))
 
 
 def _quiet_worker(_: int) -> None:
-    """Leave Ctrl-C to the main process, and the cores to the others."""
+    """Leave requests to stop to the main process, which finishes its step first, and the cores to the others."""
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 

@@ -41,10 +41,15 @@ def evaluate_network(
     workers: int | None = None,
     real: RealLabels | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
+    rank: int = 0,
+    world_size: int = 1,
+    gather: Callable[[Any], list[Any]] = lambda mine: [mine],
 ) -> Evaluation:
     """Run `net` over all samples, each once; `on_batch` hears how many were seen.
 
     Args:
+        rank, world_size: of the process; each takes every `world_size`-th sample, and all come to the same result.
+        gather: the processes' way to a list of what each of them found.
         real: several right answers an image, in place of the samples' labels.
 
     Raises:
@@ -55,9 +60,11 @@ def evaluate_network(
     bad: list[tuple[str, str]] = []
     was_training = net.training
     net.eval()
-    for batch in evaluation_batches(samples, preprocess, batch_size=batch_size, workers=workers):
+    share = {"rank": rank, "world_size": world_size}
+    for batch in evaluation_batches(samples, preprocess, batch_size=batch_size, workers=workers, **share):
         bad += [(key, reason) for _, key, reason in batch.bad]
-        check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
+        if world_size == 1:  # else together, below: the others wait there
+            check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
         if len(batch.labels):
             with torch.inference_mode():
                 images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
@@ -68,6 +75,10 @@ def evaluate_network(
             rows.append((batch.indices.numpy(), labels, logits))
         on_batch(len(batch.labels) + len(batch.bad))
     net.train(was_training)
+    if world_size > 1:
+        parts = gather((rows, bad))
+        rows, bad = ([row for part in parts for row in part[0]], [row for part in parts for row in part[1]])
+        check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
     seconds = time.perf_counter() - started
     result = collect(rows, samples.class_names, multi_label=samples.multi_label, bad=bad, seconds=seconds)
     if real is not None:

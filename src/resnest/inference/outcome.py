@@ -156,7 +156,7 @@ class MultiLabelEvaluation(Evaluation):
 def collect(
     rows: Rows, class_names: tuple[str, ...], *, multi_label: bool, bad: list[tuple[str, str]], seconds: float
 ) -> Evaluation:
-    """The evaluation of all batches together, in the order of the rows.
+    """The evaluation of all batches together, in the order of the samples: processes take turns.
 
     Raises:
         ResnestError: there is none.
@@ -168,19 +168,19 @@ def collect(
     metrics = ClassificationMetrics(len(class_names))
     for _, labels, logits in rows:
         metrics.update(logits, labels)
-    truth = np.concatenate([labels for _, labels, _ in rows])
-    scores = np.concatenate([softmax(logits) for _, _, logits in rows])
-    predicted = np.concatenate([logits.argmax(1) for _, _, logits in rows])
-    order = np.arange(len(truth))
+    indices, labels, logits = (np.concatenate(column) for column in zip(*rows, strict=True))
+    order = np.argsort(indices, kind="stable")
+    indices, labels, logits = indices[order], labels[order], logits[order]
+    places, predicted, scores = np.arange(len(labels)), logits.argmax(1), softmax(logits)
     return ClassEvaluation(
         figures=metrics.compute(),
         class_names=class_names,
         confusion=metrics.confusion,
-        indices=np.concatenate([indices for indices, _, _ in rows]),
-        labels=truth,
+        indices=indices,
+        labels=labels,
         predicted=predicted,
-        scores=scores[order, predicted],
-        truth_scores=scores[order, truth],
+        scores=scores[places, predicted],
+        truth_scores=scores[places, labels],
         bad=bad,
         seconds=seconds,
     )
@@ -189,14 +189,15 @@ def collect(
 def _collect_multi_label(
     rows: Rows, class_names: tuple[str, ...], bad: list[tuple[str, str]], seconds: float
 ) -> MultiLabelEvaluation:
+    indices, truth, logits = (np.concatenate(column) for column in zip(*rows, strict=True))
+    order = np.argsort(indices, kind="stable")
+    indices, truth, logits = indices[order], truth[order].astype(bool), logits[order]
     metrics = MultiLabelMetrics(len(class_names))
-    for _, labels, logits in rows:
-        metrics.update(logits, labels)
-    logits, truth = metrics.collected()
+    metrics.update(logits, truth)
     return MultiLabelEvaluation(
         figures=metrics.compute(),
         class_names=class_names,
-        indices=np.concatenate([indices for indices, _, _ in rows]),
+        indices=indices,
         labels=truth,
         scores=sigmoid(logits),
         losses=binary_cross_entropy(logits, truth),

@@ -130,7 +130,7 @@ class TrainerSettings:
     devices: int | None = None  # per machine; none: as many as torchrun started, or one
     num_nodes: int = 1  # machines
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"  # auto: ddp where there is more than one process
-    timeout_seconds: float = 60.0  # without a sign of another process, then the run ends
+    timeout_seconds: float = 30.0  # without a sign of another process, then the run ends
 
     def __post_init__(self) -> None:
         for name in ("devices", "num_nodes"):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from resnest.checkpoints.create import load_pretrained
 from resnest.checkpoints.loading import LoadReport
+from resnest.cost import smallest_map
 from resnest.data.transforms import normalise
 from resnest.metrics import ClassificationMetrics
 from resnest.network.initial import initialise_as_gluon
@@ -34,6 +35,13 @@ class ClassificationTask:
         self.recipe = recipe
         self.class_names = tuple(class_names)
         self.spec, self.architecture = recipe.model.resolve()
+
+    @property
+    def least_images(self) -> int:
+        """Images that a training batch needs, so that every batch-norm sees two values or more."""
+        data = self.recipe.data
+        one_value = self.spec.radix and self.spec.attention_norm == "batch"  # behind the global mean
+        return 2 if one_value or smallest_map(self.spec, min(data.size, data.start_size or data.size)) == 1 else 1
 
     def build(self) -> ResNeSt:
         """The network with its initial weights, random: `load_pretrained` comes next where the recipe says so."""

@@ -29,7 +29,8 @@ from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME
 
 KEPT = 2  # checkpoints: should the newest turn out damaged, there is one before it
 GROWING = ("metrics.jsonl", "bad_images.jsonl", "non_finite.jsonl")
-FILES = ("recipe.yaml", "run.json", *GROWING, WEIGHTS_NAME, CARD_NAME, "report.html")
+LOGS = ("tensorboard", "wandb")  # folders of theirs
+FILES = ("recipe.yaml", "run.json", *GROWING, WEIGHTS_NAME, CARD_NAME, "report.html", *LOGS)
 
 
 class RunDirectory:

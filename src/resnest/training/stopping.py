@@ -1,37 +1,62 @@
-"""Ctrl-C and SIGTERM: stop after the current step, and stop at once when asked twice (promise P4).
+"""Ctrl-C, SIGTERM, SIGUSR1: stop after the current step; asked twice, stop within a second (promise P4).
 
-with StopRequests() as stop:
-    ...
-    if stop.requested: save and leave
+    with StopRequests() as stop:
+        ...
+        if stop.requested: save and leave
+
+SIGUSR1 is what SLURM sends ahead of its time limit (`#SBATCH --signal=USR1@120`).
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from resnest.errors import INTERRUPTED
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+PATIENCE = 0.7  # seconds for the main thread to react to a second signal
 
 
 class StopRequests:
-    """Within it, the first signal sets `requested`; the second one interrupts."""
+    """Within it, the first signal sets `requested`; the second one interrupts, and ends what cannot be interrupted."""
 
     def __init__(self) -> None:
         self.requested = False
         self._before: dict[int, Any] = {}
+        self._left = threading.Event()
 
     def __enter__(self) -> StopRequests:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._hearing, self._told = socket.socketpair()
+            self._told.setblocking(False)
+            self._wakeup = signal.set_wakeup_fd(self._told.fileno(), warn_on_full_buffer=False)
+            threading.Thread(target=self._listen, name="second signal", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._left.set()
+        if self._before:
+            signal.set_wakeup_fd(self._wakeup)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+            self._told.close()  # ends the listener
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+
+    def _listen(self) -> None:
+        """Python runs `_note` in the main thread between two of its instructions, and a step may be one long one."""
+        count = 0
+        with self._hearing:
+            while heard := self._hearing.recv(16):
+                count += sum(number in SIGNALS for number in heard)
+                if count > 1 and not self._left.wait(PATIENCE):
+                    os._exit(INTERRUPTED)

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 
 import resnest
 from resnest.data.sources import Splits, open_dataset
 from resnest.errors import ResnestError
 from resnest.inference.evaluation import Evaluation
-from resnest.inference.predicting import choose_device
 from resnest.recipes import Recipe, find_recipe, override, read_recipe, to_yaml
 from resnest.tasks import task_for
 from resnest.training.loop import Loop
 from resnest.training.run import RunDirectory
 from resnest.training.summary import write_run_report
+from resnest.training.watch import watching
+from resnest.training.world import open_fabric, was_restarted
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,22 @@ def train(
         NumericalStop: the loss stopped being finite.
     """
     chosen = override(recipe if isinstance(recipe, Recipe) else find_recipe(recipe), settings)
-    splits = open_dataset(data, format=chosen.data.format, val_share=chosen.data.val_share, seed=chosen.train.seed)
-    place = choose_device(device)
     run = RunDirectory(Path(out))
+    if was_restarted() and (run.path / "run.json").exists():
+        if any(run.checkpoints.glob("*.pt")):
+            return resume(out, data=data, device=device, quiet=quiet)
+        overwrite = True  # it failed before there was anything to go on from
+    splits = open_dataset(data, format=chosen.data.format, val_share=chosen.data.val_share, seed=chosen.train.seed)
     task = task_for(chosen, splits.train)
-    loop = Loop(task, splits, run, place, quiet=quiet)  # what cannot be built fails before a file is written
-    run.create(overwrite=overwrite)
-    run.write_text("recipe.yaml", to_yaml(chosen))
-    run.write_text("run.json", json.dumps(_account(data, splits, place), indent=2) + "\n")
+    fabric = open_fabric(chosen, device)
+    loop = Loop(task, splits, run, fabric, quiet=quiet)  # what cannot be built fails before a file is written
+
+    def begin() -> None:
+        run.create(overwrite=overwrite)
+        run.write_text("recipe.yaml", to_yaml(chosen))
+        run.write_text("run.json", json.dumps(_account(data, splits, fabric), indent=2) + "\n")
+
+    loop.world.by_leader(begin)
     loop.say(f"data: {splits.describe()}")
     return _finish(loop)
 
@@ -97,19 +107,24 @@ def resume(out: str | Path, *, data: str | Path | None = None, device: str = "au
             f"{splits.where} is not the data that {out} was trained on: {len(splits.train)} training images of"
             f" {len(splits.train.class_names)} classes, then {account['train_images']} of {len(account['class_names'])}"
         )
-    loop = Loop(task_for(recipe, splits.train), splits, run, choose_device(device), quiet=quiet)
+    task = task_for(recipe, splits.train)
+    loop = Loop(task, splits, run, open_fabric(recipe, device), quiet=quiet)
     loop.restore()
     return _finish(loop)
 
 
 def _finish(loop: Loop) -> Result:
-    evaluation = loop.run_to_end()
-    write_run_report(loop.run, loop.task, loop.splits, evaluation, loop.seconds)
+    with watching(loop.world, seconds=loop.task.recipe.trainer.timeout_seconds):
+        evaluation = loop.run_to_end()
+        if loop.world.leads:
+            write_run_report(loop.run, loop.task, loop.splits, evaluation, loop.seconds)
+        loop.world.leave()
     return Result(loop.run.path, loop.best_figures, evaluation, loop.seconds)
 
 
-def _account(data: str | Path, splits: Splits, device: torch.device) -> dict[str, Any]:
+def _account(data: str | Path, splits: Splits, fabric: Fabric) -> dict[str, Any]:
     """Where a run comes from: enough to resume it and to know what its figures rest on."""
+    device = fabric.device
     return {
         "data": str(Path(data).resolve()) if Path(data).exists() else str(data),
         "format": splits.format,
@@ -118,6 +133,7 @@ def _account(data: str | Path, splits: Splits, device: torch.device) -> dict[str
         "class_names": list(splits.train.class_names),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "processes": fabric.world_size,
         "threads": torch.get_num_threads(),
         "versions": {"resnest": resnest.__version__, "torch": torch.__version__, "python": platform.python_version()},
     }

@@ -1,0 +1,155 @@
+"""What a run writes down: lines of metrics.jsonl always, TensorBoard and Weights & Biases where the recipe wants them.
+
+book = Logbook(run, recipe)
+book.write("train", step=10, epoch=0.1, seconds=3.2, loss=1.2, lr=0.1)
+book.close()
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import Protocol, TypeVar
+
+import torch
+
+from resnest.errors import ResnestError
+from resnest.recipes.schema import Recipe
+from resnest.training.run import RunDirectory
+
+T = TypeVar("T")
+
+
+class Sink(Protocol):
+    """Hears every line of the log."""
+
+    def write(self, kind: str, step: int, values: dict[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Logbook:
+    """metrics.jsonl, and whatever else is asked for. Only the leading process has one."""
+
+    def __init__(self, run: RunDirectory, recipe: Recipe, *, start: int = 0) -> None:
+        self.run = run
+        self.sinks: list[Sink] = []
+        if recipe.train.tensorboard:
+            self.sinks.append(TensorBoard(run, start))
+        if recipe.train.wandb:
+            self.sinks.append(WeightsAndBiases(run, recipe))
+
+    def write(self, kind: str, *, step: int, epoch: float, seconds: float, **values: float) -> None:
+        """One line; what is not a number is null there, JSON has no other word for it."""
+        told = {key: value if math.isfinite(value) else None for key, value in values.items()}
+        place = {"kind": kind, "step": step, "epoch": round(epoch, 4)}
+        self.run.append(self.run.metrics, {**place, **told, "seconds": round(seconds, 2)})
+        for sink in self.sinks:
+            sink.write(kind, step, {**values, "epoch": epoch})
+
+    def close(self) -> None:
+        for sink in self.sinks:
+            sink.close()
+
+
+class TensorBoard:
+    """Event files below the run, for `tensorboard --logdir runs`; what a resumed run repeats is purged."""
+
+    def __init__(self, run: RunDirectory, start: int) -> None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of tensorboard's own dependencies
+                from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ResnestError(
+                "train.tensorboard=true needs the package tensorboard: pip install tensorboard"
+            ) from None
+        self.writer = SummaryWriter(str(run.path / "tensorboard"), purge_step=start + 1)
+
+    def write(self, kind: str, step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(f"{kind}/{name}", value, step)
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class WeightsAndBiases:
+    """One W&B run for one run directory, a resumed one included; WANDB_MODE=offline works without a network."""
+
+    def __init__(self, run: RunDirectory, recipe: Recipe) -> None:
+        try:
+            import wandb
+        except ImportError:
+            raise ResnestError("train.wandb needs the package wandb: pip install wandb") from None
+        name = str(run.path.resolve())
+        try:
+            self.run = wandb.init(
+                project=recipe.train.wandb,
+                dir=name,
+                name=run.path.resolve().name,
+                id=hashlib.sha256(name.encode()).hexdigest()[:16],
+                resume="allow",
+                config=asdict(recipe),
+            )
+        except Exception as error:  # not logged in, no network; wandb has many exceptions
+            raise ResnestError(
+                f"train.wandb={recipe.train.wandb}: {' '.join(str(error).split())} (WANDB_MODE=offline needs neither)"
+            ) from None
+
+    def write(self, kind: str, step: int, values: dict[str, float]) -> None:
+        self.run.log({f"{kind}/{name}": value for name, value in values.items()}, step=step)
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+class Meter:
+    """Where the time between two log lines goes: images a second, and the share spent waiting for data."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.since, self.waited, self.images = time.monotonic(), 0.0, 0
+        self.losses: list[float] = []
+
+    def waiting_for(self, things: Iterable[T]) -> Iterator[T]:
+        """The same things; how long each let itself be waited for is counted."""
+        source = iter(things)
+        while True:
+            began = time.monotonic()
+            try:
+                thing = next(source)
+            except StopIteration:
+                return
+            self.waited += time.monotonic() - began
+            yield thing
+
+    @property
+    def images_per_second(self) -> float:
+        return self.images / max(time.monotonic() - self.since, 1e-9)
+
+    def figures(self, device: torch.device) -> dict[str, float]:
+        finite = [loss for loss in self.losses if math.isfinite(loss)]
+        return {
+            "loss": sum(finite) / len(finite) if finite else math.nan,
+            "images_per_second": round(self.images_per_second, 1),
+            "data_wait": round(self.waited / max(time.monotonic() - self.since, 1e-9), 4),
+            "memory_gib": round(peak_memory(device) / 2**30, 3),
+        }
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes so far: of the GPU's memory, or of this process without its loading processes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024  # elsewhere in KiB: getrusage(2)

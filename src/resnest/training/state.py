@@ -1,0 +1,111 @@
+"""All that training changes, whole and by its plain names, whatever wraps or shards it: for checkpoints and evaluation.
+
+state = State(fabric, net, optimizer, average)
+content = state.content()            # the same on every process
+state.load(content)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+
+from resnest.tasks import ClassificationTask
+from resnest.training.average import Average
+
+WHOLE = StateDictOptions(full_state_dict=True)
+
+
+class State:
+    """Network, optimisers, averaged weights and, for float16, the loss scale."""
+
+    def __init__(self, fabric: Fabric, net: Any, *rest: Any) -> None:
+        *optimizers, average = rest
+        self.net = net
+        self.optimizers: list[torch.optim.Optimizer] = optimizers
+        self.average: Average | None = average
+        self.scaler = getattr(fabric.strategy.precision, "scaler", None)
+
+    @property
+    def module(self) -> nn.Module:
+        """The network itself, within what Fabric and DDP wrap around it."""
+        module: nn.Module = self.net.module
+        return module
+
+    @property
+    def is_sharded(self) -> bool:
+        return isinstance(self.module, FSDPModule)
+
+    def buffers(self) -> list[Tensor]:
+        """Statistics of the norms, which differ between processes unless they are synchronised."""
+        own = list(self.module.buffers())
+        if self.average is None:
+            return own
+        names = [name for name, _ in self.module.named_buffers()]
+        return own + [self.average.state[name] for name in names]
+
+    def network(self) -> dict[str, Tensor]:
+        """Every tensor of the network. Collective: all processes must ask."""
+        return _whole(self.module.state_dict())
+
+    def whole(self, task: ClassificationTask) -> nn.Module:
+        """A network that one process can run alone: this one, or a copy if it is sharded."""
+        if not self.is_sharded:
+            return self.module
+        net = task.build().to(next(self.module.parameters()).device)
+        net.load_state_dict(self.network())
+        return net
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it, the network has the averaged weights, if there are any."""
+        with self.average.in_place_of(self.module) if self.average else contextlib.nullcontext():
+            yield
+
+    def content(self) -> dict[str, Any]:
+        """For a checkpoint. Collective."""
+        optimizers = [
+            get_optimizer_state_dict(self.module, optimizer, options=WHOLE)
+            if self.is_sharded
+            else optimizer.state_dict()
+            for optimizer in self.optimizers
+        ]
+        return {
+            "model": self.network(),
+            "optimizers": optimizers,
+            "average": _whole(self.average.state) if self.average else None,
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+        }
+
+    def load(self, content: dict[str, Any]) -> None:
+        """What `content` gave, into a network of the same recipe. Collective."""
+        if self.is_sharded:
+            set_model_state_dict(self.module, content["model"], options=WHOLE)
+        else:
+            self.module.load_state_dict(content["model"])
+        for optimizer, state in zip(self.optimizers, content["optimizers"], strict=True):
+            if self.is_sharded:
+                set_optimizer_state_dict(self.module, optimizer, state, options=WHOLE)
+            else:
+                optimizer.load_state_dict(state)
+        if self.average is not None:
+            self.average.load(content["average"])
+        if self.scaler is not None and content.get("scaler"):
+            self.scaler.load_state_dict(content["scaler"])
+
+
+def _whole(state: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor for name, tensor in state.items()}

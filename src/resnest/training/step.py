@@ -1,0 +1,145 @@
+"""One optimisation step: learning rate, forward and backward over its micro-batches, the guard, the update.
+
+    stepper = Stepper(fabric, world, state, task, schedule)
+    done = stepper(step, batches, asked_to_stop=False)
+    done.loss, done.gradient_norm, done.skipped
+
+A step whose loss or gradient is not finite changes nothing at all (promise P6). All processes decide alike: what they
+decide by, they add up first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from lightning_fabric import Fabric
+from torch.distributed.tensor import DTensor
+
+from resnest.data.loading import Batch, seeded
+from resnest.errors import ResnestError
+from resnest.network.regularize import set_drop_block
+from resnest.tasks import ClassificationTask
+from resnest.training.optim import lr_at, set_lr
+from resnest.training.state import State
+from resnest.training.world import World
+
+INIT, STEP, MIX = 0, 1, 2  # first word of a seed: what it is for
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a run is."""
+
+    per_epoch: int  # steps
+    total: int  # steps of all epochs, what learning rate and DropBlock follow
+    end: int  # the step to end at
+    batch: int  # images of a step, on all processes
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did; the same on every process."""
+
+    lr: float
+    loss: float  # mean over the images of all processes
+    gradient_norm: float  # before clipping
+    images: int
+    skipped: bool  # not finite: nothing has changed
+    stop: bool  # some process was asked to stop
+
+
+class Stepper:
+    """Trains `net` by one step at a time."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        world: World,
+        state: State,
+        task: ClassificationTask,
+        schedule: Schedule,
+    ) -> None:
+        self.fabric, self.world, self.state, self.task, self.schedule = fabric, world, state, task, schedule
+        self.net = state.net
+        self.settings = task.recipe.train
+        self.statistics = list(self.net.buffers())  # of the batch-norms, which a forward pass changes
+        self.kept = [buffer.clone() for buffer in self.statistics]
+
+    def __call__(self, step: int, batches: Sequence[Batch], *, asked_to_stop: bool) -> Step:
+        """`batches` are this process's micro-batches of step number `step`, from 0 on."""
+        lr = self._prepare(step)
+        usable = self._usable(batches)
+        torch._foreach_copy_(self.kept, self.statistics)
+        loss = 0.0
+        for number, batch in enumerate(usable):
+            waits = self.world.size > 1 and number < len(usable) - 1  # gradients are exchanged once a step
+            with self.fabric.no_backward_sync(self.net, enabled=waits):
+                loss += self._backward(step, number, batch, share=1 / len(usable))
+        norm = self._gradient_norm() if usable else math.nan
+        images = sum(len(batch.labels) for batch in usable)
+        loss, stop, images_of_all = self.world.total(loss, float(asked_to_stop), float(images))
+        loss = loss / self.world.size if usable else math.nan
+        # with float16 the scaler looks for itself, and skips steps in the ordinary course of things
+        finite = math.isfinite(loss) and (math.isfinite(norm) or self.settings.precision == "16-mixed")
+        if finite:
+            self._update(step)
+        else:
+            torch._foreach_copy_(self.statistics, self.kept)
+        self.net.zero_grad()
+        return Step(lr, loss, norm, int(images_of_all), skipped=not finite and bool(usable), stop=stop > 0)
+
+    def _prepare(self, step: int) -> float:
+        schedule = self.schedule
+        lr = lr_at(
+            step, self.task.recipe.optim, total=schedule.total, per_epoch=schedule.per_epoch, batch=schedule.batch
+        )
+        set_lr(self.state.optimizers, lr)
+        if self.task.spec.drop_block_rate:
+            set_drop_block(self.net, self.settings.drop_block * step / schedule.total)
+        return lr
+
+    def _usable(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Without batches of which nearly every file was unusable; `bad_images.jsonl` has them."""
+        least = self.task.least_images
+        usable = [batch for batch in batches if len(batch.labels) >= least]
+        if self.world.size > 1 and len(usable) < len(batches):
+            raise ResnestError(
+                f"fewer than {least} usable images in a batch of process {self.world.rank}: the other processes cannot"
+                " go on without it. Mend or remove the files (`resnest doctor --data` lists them), or raise"
+                " train.batch_size"
+            )
+        return usable
+
+    def _backward(self, step: int, number: int, batch: Batch, *, share: float) -> float:
+        """Forward and backward of one micro-batch; its share of the step's loss."""
+        seed = (self.settings.seed, STEP, step, self._place(number))
+        with seeded(*seed):
+            if self.fabric.device.type == "cuda":
+                torch.cuda.manual_seed(hash(seed) & 0xFFFFFFFF)
+            images, labels = self.fabric.to_device((batch.images, batch.labels))
+            mix = self.task.draw_mix((self.settings.seed, MIX, step, self._place(number)))
+            loss = self.task.loss(self.net, images, labels, mix=mix) * share
+            self.fabric.backward(loss)
+        return float(loss.detach())
+
+    def _place(self, number: int) -> int:
+        """Of a micro-batch among all of the step's, on all processes."""
+        return number * self.world.size + self.world.rank
+
+    def _gradient_norm(self) -> float:
+        gradients = [parameter.grad for parameter in self.net.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if isinstance(norm, DTensor):  # FSDP
+            norm = norm.full_tensor()
+        return float(norm) / (self.state.scaler.get_scale() if self.state.scaler else 1.0)
+
+    def _update(self, step: int) -> None:
+        for optimizer in self.state.optimizers:
+            if self.settings.clip_norm is not None:
+                self.fabric.clip_gradients(self.net, optimizer, max_norm=self.settings.clip_norm)
+            optimizer.step()
+        if self.state.average is not None:
+            self.state.average.update(self.state.module, step)

@@ -1,0 +1,107 @@
+"""Heartbeats: a process that is gone or stands still ends the run in seconds, not at the next timeout (promise P5).
+
+    with watching(world, seconds=60):
+        ...                                   # every process says that it lives, and listens to the others
+
+A crashed process is noticed by torchrun; one that stands still (SIGSTOP, a hung disk or GPU) by nobody: the others
+wait in an exchange that never comes. Here a thread of every process writes a counter into the store where the
+processes met, and reads the others'.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
+
+from resnest.training.world import World
+
+LOST = 1  # exit code: torchrun restarts whatever is not 0
+DONE = "done"
+
+
+@contextmanager
+def watching(world: World, *, seconds: float) -> Iterator[None]:
+    """Within it, a process that gives no sign for so long ends the run."""
+    if world.size == 1:
+        yield
+        return
+    heart = _Heart(world, seconds)
+    heart.start()
+    try:
+        yield
+    finally:
+        heart.stop()
+
+
+class _Heart(threading.Thread):
+    """Tells the others, and listens to them, some ten times in the time that is allowed."""
+
+    def __init__(self, world: World, seconds: float) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self.world, self.seconds = world, seconds
+        self.over = threading.Event()
+        self.who = f"{socket.gethostname()} {os.getpid()}"
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # what an earlier attempt left in the store
+        self.names = [f"resnest/{attempt}/{rank}" for rank in range(world.size)]
+
+    def run(self) -> None:
+        # a connection of its own: the processes' common one may be waiting for something else
+        store = TCPStore(
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            is_master=False,
+            wait_for_workers=False,
+            timeout=timedelta(seconds=self.seconds),
+        )
+        heard = {rank: ("", time.monotonic()) for rank in range(self.world.size) if rank != self.world.rank}
+        beat = 0
+        while not self.over.wait(self.seconds / 10):
+            beat += 1
+            try:
+                store.set(self.names[self.world.rank], f"{beat} {self.who}")
+                self._listen(store, heard)
+            except RuntimeError:  # the store is gone, and with it the process or agent that kept it
+                if self.over.wait(self.seconds):
+                    return
+                self._end("the process that keeps the store (rank 0 or its agent)", "")
+        with contextlib.suppress(RuntimeError):
+            store.set(self.names[self.world.rank], DONE)
+
+    def _listen(self, store: Store, heard: dict[int, tuple[str, float]]) -> None:
+        now = time.monotonic()
+        for rank, (before, since) in list(heard.items()):
+            said = store.get(self.names[rank]).decode() if store.check([self.names[rank]]) else ""
+            if said == DONE:
+                del heard[rank]
+            elif said != before:
+                heard[rank] = (said, now)
+            elif before and now - since > self.seconds:
+                self._end(f"rank {rank}", before)
+
+    def _end(self, lost: str, said: str) -> None:
+        _, host, process = f"{said}  ".split(" ", 2)
+        where = f" (process {process.strip()} on {host})" if host else ""
+        print(
+            f"resnest: {lost}{where} has given no sign for {self.seconds:g} s; the run ends here. Its last checkpoint"
+            " is intact: torchrun --max-restarts goes on by itself, otherwise resnest train --resume",
+            file=sys.stderr,
+            flush=True,
+        )
+        if host == socket.gethostname():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(process), signal.SIGKILL)  # a stopped process does not heed anything milder
+        os._exit(LOST)  # the main thread waits in an exchange and cannot be told otherwise
+
+    def stop(self) -> None:
+        self.over.set()
+        self.join(timeout=1)

@@ -1,0 +1,162 @@
+"""The processes of one run: which this one is, what they tell each other, and a run opened on all of them.
+
+    fabric = open_fabric(recipe.trainer, "32-true")     # one process, or what torchrun or SLURM started
+    world = World(fabric)
+    everywhere = world.gather(mine)                     # a list, one entry a process
+
+torchrun: `torchrun --nproc-per-node 2 -m resnest train ...`; SLURM: `srun resnest train ...`; docs/scale.md has both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
+from lightning_fabric.strategies.strategy import Strategy
+from torch import nn
+
+from resnest.errors import ResnestError
+from resnest.inference.predicting import choose_device
+from resnest.network.resnest import Bottleneck
+from resnest.recipes.schema import Recipe, TrainerSettings
+
+T = TypeVar("T")
+
+# Of one exchange. A process that is gone is noticed much earlier, by its heartbeat (watch.py).
+EXCHANGE_TIMEOUT = timedelta(minutes=10)
+
+
+class World:
+    """This process among those of the run. All methods are collective: every process must call them."""
+
+    def __init__(self, fabric: Fabric) -> None:
+        self.rank, self.size, self.device = fabric.global_rank, fabric.world_size, fabric.device
+
+    @property
+    def leads(self) -> bool:
+        """This is the process that writes and speaks."""
+        return self.rank == 0
+
+    def gather(self, thing: T) -> list[T]:
+        """Everybody's `thing`, in order of rank."""
+        if self.size == 1:
+            return [thing]
+        everything: list[Any] = [None] * self.size
+        dist.all_gather_object(everything, thing)
+        return everything
+
+    def total(self, *values: float) -> list[float]:
+        """Each value summed over all processes, the same to the last bit on each; not a number stays so."""
+        if self.size == 1:
+            return list(values)
+        summed = torch.tensor(values, dtype=torch.float64 if self.device.type != "mps" else torch.float32)
+        summed = summed.to(self.device)
+        dist.all_reduce(summed)
+        return [float(value) for value in summed.tolist()]
+
+    def by_leader(self, act: Callable[[], None]) -> None:
+        """Let the leader act; where it fails, everybody fails with the same error."""
+        error: ResnestError | None = None
+        if self.leads:
+            try:
+                act()
+            except ResnestError as caught:
+                error = caught
+        if failed := self.gather(error)[0]:
+            raise failed
+
+    def leave(self) -> None:
+        """Wait for all, and part."""
+        if self.size > 1:
+            dist.barrier()
+            dist.destroy_process_group()
+
+    def spread(self, tensors: list[torch.Tensor]) -> None:
+        """Overwrite the tensors by the leader's."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+
+def open_fabric(recipe: Recipe, device: str = "auto") -> Fabric:
+    """Join the processes that torchrun or SLURM started, start those that the recipe asks for, or be the only one.
+
+    Raises:
+        ResnestError: no such device; a number of processes that contradicts the recipe's.
+    """
+    trainer = recipe.trainer
+    place = choose_device(trainer.accelerator if device == "auto" else device)
+    devices, nodes = _layout(trainer)
+    if trainer.strategy == "fsdp" and recipe.optim.name == "muon":
+        raise ResnestError("trainer.strategy=fsdp cuts weights in pieces, optim.name=muon needs them whole: use ddp")
+    try:
+        fabric = Fabric(
+            accelerator=place.type,
+            devices=devices if place.index is None else [place.index],
+            num_nodes=nodes,
+            strategy=_strategy(recipe, devices * nodes),
+            precision=recipe.train.precision,
+        )
+    except Exception as error:  # Fabric has exceptions of its own for what the machine does not have
+        raise ResnestError(f"trainer: {' '.join(str(error).split())}") from None
+    fabric.launch()
+    return fabric
+
+
+def _layout(trainer: TrainerSettings) -> tuple[int, int]:
+    """Processes a machine, and machines: what the launcher says, otherwise what the recipe asks for."""
+    launched = _launched()
+    if launched is None:
+        return trainer.devices or 1, trainer.num_nodes
+    devices, nodes, by = launched
+    if trainer.devices not in (None, devices) or trainer.num_nodes not in (1, nodes):
+        raise ResnestError(
+            f"trainer.devices={trainer.devices} and trainer.num_nodes={trainer.num_nodes}, but {by} started"
+            f" {devices} processes on each of {nodes} machines: leave these settings out, the launcher decides"
+        )
+    return devices, nodes
+
+
+def _launched() -> tuple[int, int, str] | None:
+    said = os.environ
+    if "TORCHELASTIC_RUN_ID" in said:
+        local = int(said["LOCAL_WORLD_SIZE"])
+        return local, int(said["WORLD_SIZE"]) // local, "torchrun"
+    # a shell within an allocation (srun --pty bash) has these variables too, but one process
+    if "SLURM_NTASKS" in said and said.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        nodes = int(said.get("SLURM_NNODES", "1"))
+        return int(said["SLURM_NTASKS"]) // nodes, nodes, "SLURM"
+    return None
+
+
+def was_restarted() -> bool:
+    """torchrun (--max-restarts) or SLURM (requeue) started this run once more after a failure."""
+    return any(int(os.environ.get(name, "0")) for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
+
+
+def _strategy(recipe: Recipe, processes: int) -> str | Strategy:
+    if recipe.trainer.strategy == "fsdp":
+        return ModelParallelStrategy(_shard, data_parallel_size=processes, tensor_parallel_size=1)
+    if processes == 1:
+        return "auto"
+    # synchronised statistics are the same everywhere; otherwise those of the first process are everybody's
+    return DDPStrategy(
+        timeout=EXCHANGE_TIMEOUT, broadcast_buffers=not recipe.train.sync_norm, gradient_as_bucket_view=True
+    )
+
+
+def _shard(net: nn.Module, mesh: Any) -> nn.Module:
+    """Cut weights, gradients and optimiser state in pieces, gathered block by block (FSDP2, arXiv 2304.11277)."""
+    from torch.distributed.fsdp import fully_shard
+
+    for module in net.modules():
+        if isinstance(module, Bottleneck):
+            fully_shard(module, mesh=mesh["data_parallel"])
+    return cast(nn.Module, fully_shard(net, mesh=mesh["data_parallel"]))
