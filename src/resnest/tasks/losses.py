@@ -8,6 +8,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from resnest.tasks.mixing import mix_targets
+
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, share: float, smoothing: float) -> Tensor:
     """(N, classes), (N,) -> mean over the batch; below a share of 1 the partner's label counts for the rest."""
@@ -25,6 +27,5 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor, *, share: float, thresh
     The mean over classes makes gradients as many times smaller as there are classes: AdamW does not mind, SGD would
     need a larger learning rate.
     """
-    own = F.one_hot(labels, logits.shape[1])  # (N, classes)
-    shares = share * own + (1 - share) * own.flip(0)
+    shares = mix_targets(F.one_hot(labels, logits.shape[1]), share)  # (N, classes)
     return F.binary_cross_entropy_with_logits(logits, (shares > threshold).to(logits.dtype))

@@ -57,6 +57,11 @@ def mix_images(images: Tensor, mix: Mix) -> tuple[Tensor, float]:
     return mixed, 1 - (bottom - top) * (right - left) / (height * width)
 
 
+def mix_targets(targets: Tensor, share: float) -> Tensor:
+    """Targets of mixed images, (N, classes) of 0 and 1: shares of both."""
+    return share * targets + (1 - share) * targets.flip(0) if share < 1 else targets
+
+
 def cut_box(share: float, centre: tuple[float, float], height: int, width: int) -> tuple[int, int, int, int]:
     """Top, bottom, left, right of CutMix's box: 1 - share of the area, its shape the image's, cut off at the edges."""
     ratio = math.sqrt(1 - share)  # arXiv 1905.04899, equation 2
