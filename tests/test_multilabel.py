@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +22,10 @@ from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset
 from resnest.data.transforms import normalise
 from resnest.errors import ResnestError
+from resnest.inference.evaluation import Evaluation, evaluate_network
 from resnest.recipes import find_recipe, override
 from resnest.runtime.card import ModelCard
+from resnest.runtime.preprocess import Preprocess
 from resnest.tasks import MultiLabelTask, task_for
 from resnest.tasks.mixing import Mix
 from resnest.training import train
@@ -187,6 +190,29 @@ def test_the_loss_is_written_out() -> None:
         targets = (share * labels + (1 - share) * labels.flip(0)) * 0.8 + 0.1
         expected = -(targets * scores.log() + (1 - targets) * (1 - scores).log()).mean()
         assert float(task.loss(net, images, labels, mix=Mix(share))) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("data", ["pairs", "photos"])
+def test_processes_that_share_an_evaluation_agree(data: str, request: pytest.FixtureRequest) -> None:
+    samples = open_dataset(request.getfixturevalue(data)).train
+    task = task_for(override(find_recipe("imagenette"), pico()), samples)
+    net, found = task.build(), []
+
+    def run(rank: int, world_size: int) -> Evaluation:
+        def gather(mine: Any) -> list[Any]:
+            found.append(mine)
+            return found
+
+        ways = {"rank": rank, "world_size": world_size, "gather": gather, "batch_size": 1, "workers": 0}
+        return evaluate_network(net, samples, Preprocess(size=16), device=torch.device("cpu"), **ways)
+
+    run(1, 2)  # what the other process found
+    shared, alone = run(0, 2), run(0, 1)
+    assert shared.figures == alone.figures
+    assert shared.indices.tolist() == list(range(len(samples)))
+    assert np.array_equal(shared.labels, alone.labels)
+    assert np.array_equal(shared.scores, alone.scores)
+    assert shared.worst(5).tolist() == alone.worst(5).tolist()
 
 
 def test_doctor(pairs: Path) -> None:
