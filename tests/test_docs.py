@@ -34,6 +34,8 @@ def workplace(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (photos / "rose" / "1.jpg").write_bytes(first.read_bytes())
     first.unlink()
     monkeypatch.chdir(photos.parent)
+    rows = [f"{path.relative_to(photos.parent)},{path.parent.name}|plant" for path in sorted(photos.rglob("*.jpg"))]
+    Path("plants.csv").write_text("\n".join(["path,labels", *rows]) + "\n", encoding="utf-8")
     save_file(resnest.create_model("resnest14").state_dict(), "resnest14.safetensors")
     torch.save(resnest.create_model("resnest50").state_dict(), "somewhere.pth")
     _publish(monkeypatch, photos.parent / "home")

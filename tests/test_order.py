@@ -65,7 +65,7 @@ def test_every_batch_has_the_same_size(count: int, settings: dict[str, int], exp
 @pytest.mark.parametrize(
     ("count", "settings", "message"),
     [
-        (1, {}, "1 training images are too few for a batch, which need two each: use fewer, or more images"),
+        (1, {}, r"1 training image\(s\): a batch needs two or more"),
         (7, {"world_size": 4}, "7 training images are too few for 4 processes, which need two each"),
         (15, {"world_size": 4, "accumulate": 2}, "too few for 4 processes of 2 micro-batches"),
         (3, {"batch_size": 1, "accumulate": 4}, "too few for 4 micro-batches"),

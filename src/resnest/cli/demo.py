@@ -28,8 +28,7 @@ def demo(
     train("digits", data="digits", out=out, overwrite=True, quiet=False)
     typer.echo("2. evaluating it on the digits that were held back")
     result = evaluate(out, "digits")
-    low, high = result.interval
-    typer.echo(f"   top-1 {result.figures['top1']:.2%} of {result.count} (95 % interval {low:.1%} to {high:.1%})")
+    typer.echo(f"   {result.headline} of {result.count}")
     typer.echo("3. predicting three of them, as for pictures of your own")
     pictures = out / "pictures"
     pictures.mkdir(exist_ok=True)

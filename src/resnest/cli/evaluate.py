@@ -10,7 +10,7 @@ import typer
 from resnest.cli.words import MODEL_HELP, NETWORK_HELP
 
 if TYPE_CHECKING:
-    from resnest.inference.evaluation import Evaluation
+    from resnest.inference.outcome import Evaluation
 
 SPLIT_HELP = "val, train, all; auto: val, or what training held back, or all for published weights."
 
@@ -25,7 +25,10 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
 ) -> None:
-    """Evaluate a model: top-1, top-5, loss, accuracy of each class."""
+    """Evaluate a model: top-1, top-5, loss, accuracy of each class.
+
+    Of a multi-label model: mean average precision, F1, loss, average precision of each class.
+    """
     from resnest.cli.bars import counting
     from resnest.inference.evaluation import evaluate as run
 
@@ -56,7 +59,7 @@ def _to_dict(model: str, data: str, split: str, result: Evaluation) -> dict[str,
         "split": split,
         "images": result.count,
         **result.figures,
-        **{f"{name}_interval": list(result.interval_of(name)) for name in ("top1", "top5") if name in result.figures},
+        **{f"{name}_interval": list(interval) for name, interval in result.intervals().items()},
         "per_class": {name: share for name, share, _ in result.per_class()},
         "bad_images": [{"image": key, "reason": reason} for key, reason in result.bad],
         "seconds": round(result.seconds, 3),
@@ -64,10 +67,8 @@ def _to_dict(model: str, data: str, split: str, result: Evaluation) -> dict[str,
 
 
 def _print(result: Evaluation) -> None:
-    for name, title in (("top1", "top-1"), ("top5", "top-5")):
-        if name in result.figures:
-            low, high = result.interval_of(name)
-            typer.echo(f"{title}  {result.figures[name]:7.2%}   95 % interval {low:.1%} to {high:.1%}")
+    for text in result.lines():
+        typer.echo(text)
     if "loss" in result.figures:
         typer.echo(f"loss   {result.figures['loss']:7.4f}")
     typer.echo(f"images {result.count:7d}   {result.count / result.seconds:.0f} a second")

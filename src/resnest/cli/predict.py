@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 def predict(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     paths: Annotated[list[str], typer.Argument(help="Images, folders, or globs such as 'photos/**/*.jpg'.")],
-    top: Annotated[int, typer.Option(min=1, help="Labels to show per image.")] = 1,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Labels to show per image: 1, or of several those of 50 %.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line; scores are fractions.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with one row per label.")] = False,
     draw: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the pictures with their labels here.")] = None,
@@ -84,7 +86,7 @@ def _expand(paths: list[str]) -> Iterator[Path]:
 class _Writer:
     """Results on standard output."""
 
-    def __init__(self, form: str, top: int) -> None:
+    def __init__(self, form: str, top: int | None) -> None:
         self.form = form
         self.top = top
         self.table = csv.writer(sys.stdout)
@@ -93,19 +95,21 @@ class _Writer:
 
     def write(self, result: Classification) -> None:
         if self.form == "json":
-            typer.echo(json.dumps(result.to_dict(self.top), ensure_ascii=False))
+            typer.echo(json.dumps(result.to_dict(self.top or 1), ensure_ascii=False))
         elif self.form == "csv":
-            for rank, (label, score) in enumerate(result.top(self.top), start=1):
+            for rank, (label, score) in enumerate(result.shown(self.top), start=1):
                 self.table.writerow([result.name, rank, label, f"{score:.6f}"])
+            if not result.shown(self.top):
+                self.table.writerow([result.name, "", "", ""])
         else:
-            ranking = "  ".join(f"{label} {score:.1%}" for label, score in result.top(self.top))
-            typer.echo(f"{result.name}: {ranking}")
+            ranking = "  ".join(f"{label} {score:.1%}" for label, score in result.shown(self.top))
+            typer.echo(f"{result.name}: {ranking or '-'}")
 
 
 class _Drawings:
     """Pictures with their labels, one file each, never two under one name."""
 
-    def __init__(self, folder: Path, top: int) -> None:
+    def __init__(self, folder: Path, top: int | None) -> None:
         self.folder = folder
         self.top = top
         self.names: set[str] = set()
@@ -129,6 +133,6 @@ class _Drawings:
             name = f"{stem}-{number}.jpg"
         self.names.add(name)
         try:
-            draw_labels(decode_image(Path(result.name)), result.top(self.top)).save(self.folder / name, quality=90)
+            draw_labels(decode_image(Path(result.name)), result.shown(self.top)).save(self.folder / name, quality=90)
         except OSError as error:
             raise ResnestError(f"{self.folder / name} cannot be written: {error.strerror or error}") from None

@@ -40,6 +40,5 @@ def train(
         from resnest.training import train as run
 
         result = run(chosen, data=data, out=out, device=device, overwrite=overwrite, quiet=False)
-    low, high = result.evaluation.interval
-    typer.echo(f"best top-1 {result.figures['top1']:.2%} (95 % interval {low:.1%} to {high:.1%})")
+    typer.echo(f"best {result.evaluation.headline}")
     typer.echo(f"report: {result.out / 'report.html'}")

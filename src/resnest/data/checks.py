@@ -64,7 +64,7 @@ def check_dataset(
     names = splits.train.class_names
     report = DatasetReport(splits.describe(), {name: (int(train[k]), int(val[k])) for k, name in enumerate(names)})
     sizes: list[tuple[int, int]] = []
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, str, str]] = {}
     for part, samples in (("train", splits.train), ("val", splits.val)):
         _read_part(part, samples, report, sizes, seen, on_image)
     if sizes:
@@ -79,7 +79,13 @@ def check_dataset(
         if held == 0:
             report.notes.append(f"class {name!r} has no validation image")
     if train.max() > 10 * train.min():
-        report.notes.append(f"classes are uneven: {train.min()} to {train.max()} training images")
+        report.notes.append(f"classes are uneven: {train.min()} to {train.max()} training images (see data.balance)")
+    if splits.train.multi_label:
+        marks = np.concatenate([splits.train.labels, splits.val.labels]).sum(1)  # (N,) labels of each image
+        report.notes.append(
+            f"several labels an image: {marks.mean():.1f} on average, {marks.max()} at most, none for"
+            f" {(marks == 0).sum()} images"
+        )
     return report
 
 
@@ -88,7 +94,7 @@ def _read_part(
     samples: Samples,
     report: DatasetReport,
     sizes: list[tuple[int, int]],
-    seen: dict[str, str],
+    seen: dict[str, tuple[str, str, str]],  # pixels -> part, label, key of the first such image
     on_image: Callable[[], None],
 ) -> None:
     """Decode every image of one part; equal pixels under another label or in the other part are a problem."""
@@ -101,10 +107,9 @@ def _read_part(
             continue
         sizes.append(image.size)
         mark = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
-        label = samples.class_names[samples.labels[index]]
-        before = seen.setdefault(mark, f"{part}/{label}/{key}")
-        if before != f"{part}/{label}/{key}" and not before.startswith(f"{part}/{label}/"):
-            where = before.split("/", 2)
+        label = "|".join(samples.names_of(index)) or "no label"
+        before = seen.setdefault(mark, (part, label, key))
+        if before[:2] != (part, label):
             report.problems.append(
-                f"{part}: {key} ({label}) is the same picture as {where[0]}: {where[2]} ({where[1]})"
+                f"{part}: {key} ({label}) is the same picture as {before[0]}: {before[2]} ({before[1]})"
             )

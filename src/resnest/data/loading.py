@@ -25,12 +25,14 @@ from resnest.data.settings import DataSettings
 from resnest.runtime.decode import BadImage
 from resnest.runtime.preprocess import Preprocess
 
+Item = tuple[int, Tensor | BadImage, Any]  # index, image, label or labels
+
 
 class Batch(NamedTuple):
     """What a loader yields; `bad` lists unusable files as (index, key, reason)."""
 
     images: Tensor  # (N, 3, H, W): uint8 to train on, normalised float32 to evaluate on
-    labels: Tensor  # (N,)
+    labels: Tensor  # (N,) int64; multi-label: (N, K) float32, 0 or 1
     indices: Tensor  # (N,) into the samples
     bad: list[tuple[int, str, str]]
 
@@ -45,14 +47,14 @@ class TrainingImages(Dataset[Any]):
         self.seed = (seed, epoch)
         self.transform = training_transform(settings, settings.size_at(epoch, epochs))
 
-    def __getitem__(self, place: Sequence[int]) -> tuple[int, Tensor | BadImage, int]:
+    def __getitem__(self, place: Sequence[int]) -> Item:
         index, repeat = map(int, place)
         try:
             image = self.samples.decode(index)
         except BadImage as error:
             return index, error, 0
         with seeded(*self.seed, index, *([repeat] if repeat else [])):
-            return index, self.transform(image), int(self.samples.labels[index])
+            return index, self.transform(image), self.samples.labels[index]
 
 
 class EvaluationImages(Dataset[Any]):
@@ -62,12 +64,12 @@ class EvaluationImages(Dataset[Any]):
         self.samples = samples
         self.preprocess = preprocess
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor | BadImage, int]:
+    def __getitem__(self, index: int) -> Item:
         try:
             image = self.samples.decode(index)
         except BadImage as error:
             return index, error, 0
-        return index, torch.from_numpy(self.preprocess(image)), int(self.samples.labels[index])
+        return index, torch.from_numpy(self.preprocess(image)), self.samples.labels[index]
 
 
 class seeded:
@@ -159,9 +161,10 @@ def _quiet_worker(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def _collate(items: list[tuple[int, Tensor | BadImage, int]]) -> Batch:
+def _collate(items: list[Item]) -> Batch:
     good = [(index, image, label) for index, image, label in items if isinstance(image, Tensor)]
     bad = [(index, error.name, error.reason) for index, error, _ in items if isinstance(error, BadImage)]
     images = torch.stack([image for _, image, _ in good]) if good else torch.empty(0, 3, 1, 1)
-    labels = torch.tensor([label for _, _, label in good], dtype=torch.int64)
+    labels = torch.from_numpy(np.array([label for _, _, label in good]))  # (N,), or (N, K) bool
+    labels = labels.float() if labels.ndim == 2 else labels.long()
     return Batch(images, labels, torch.tensor([index for index, _, _ in good], dtype=torch.int64), bad)

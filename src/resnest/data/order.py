@@ -70,9 +70,11 @@ def epoch_steps(count: int, *, batch_size: int, accumulate: int = 1, world_size:
         return count // (batch_size * parts), batch_size
     if count // parts < min(2, batch_size):
         ways = [f"{world_size} processes"] * (world_size > 1) + [f"{accumulate} micro-batches"] * (accumulate > 1)
+        if not ways:
+            raise ResnestError(f"{count} training image(s): a batch needs two or more")
         raise ResnestError(
-            f"{count} training images are too few for {' of '.join(ways) or 'a batch'}, which need two each:"
-            f" use fewer{' of them' if ways else ''}, or more images"
+            f"{count} training images are too few for {' of '.join(ways)}, which need two each:"
+            " use fewer of them, or more images"
         )
     return 1, count // parts
 

@@ -9,6 +9,7 @@ import csv
 import json
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -17,8 +18,9 @@ from resnest.data.samples import BytesStore, FolderStore, Samples, Store, ZipSto
 from resnest.errors import ResnestError
 from resnest.runtime.decode import SUFFIXES
 
-# A labelled file before classes are numbered: (key, class key)
-Labelled = list[tuple[str, str]]
+# A labelled file before classes are numbered: (key, class key), or (key, class keys) in multi-label data
+Labelled = list[tuple[str, str | tuple[str, ...]]]
+SEVERAL = "|"  # between the labels of one image in a CSV file
 
 
 def scan_folder(folder: Path) -> Labelled:
@@ -74,24 +76,60 @@ def read_npz(path: Path) -> Samples:
     return Samples(BytesStore(record["jpeg"], offsets), keys, labels, class_names)
 
 
-def read_csv_rows(path: Path) -> list[dict[str, str]]:
+@dataclass(frozen=True)
+class CsvRow:
+    """A line of a CSV file; multi-label files have a tuple of labels in every line."""
+
+    path: str
+    label: str | tuple[str, ...]
+    split: str | None
+
+
+def read_csv_rows(path: Path) -> list[CsvRow]:
+    """The lines of a CSV file. It is multi-label if its column is called `labels`, or if a label holds a `|`.
+
+    Raises:
+        ResnestError: no CSV file, a column missing, a line without path or label, a label twice in a line.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            table = csv.DictReader(file)
+            rows = [(table.line_num, row) for row in table]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ResnestError(f"{path} cannot be read as CSV: {error}") from None
-    columns = list(rows[0]) if rows else []
+    columns = [name for name in table.fieldnames or () if name is not None]
     path_column = next((name for name in ("path", "file") if name in columns), None)
-    if path_column is None or "label" not in columns:
-        raise ResnestError(f"{path} needs the columns path and label in its first line, it has: {', '.join(columns)}")
-    for number, row in enumerate(rows, start=2):
-        if not row[path_column] or not row["label"]:
-            raise ResnestError(f"{path}, line {number}: path or label is empty")
-    return [{**row, "path": row[path_column]} for row in rows]
+    label_column = next((name for name in ("labels", "label") if name in columns), None)
+    if path_column is None or label_column is None:
+        raise ResnestError(
+            f"{path} needs the columns path and label (or labels) in its first line, it has: {', '.join(columns)}"
+        )
+    if not rows:
+        raise ResnestError(f"{path} has no line below its first one")
+    several = label_column == "labels" or any(SEVERAL in (row[label_column] or "") for _, row in rows)
+    found = []
+    for number, row in rows:
+        where, told = f"{path}, line {number}", row[label_column] or ""
+        if not row[path_column] or not (told or several):
+            raise ResnestError(f"{where}: path or label is empty (a column called labels may be)")
+        split = (row["split"] or "") if "split" in columns else None
+        found.append(CsvRow(row[path_column], _label_set(told, where) if several else told, split))
+    return found
+
+
+def _label_set(told: str, where: str) -> tuple[str, ...]:
+    """ "cat|dog" -> ("cat", "dog"); nothing at all means none of the classes."""
+    labels = tuple(label.strip() for label in told.split(SEVERAL)) if told.strip() else ()
+    if not all(labels):
+        raise ResnestError(f"{where}: an empty label in {told!r}")
+    twice = [label for number, label in enumerate(labels) if label in labels[:number]]
+    if twice:
+        raise ResnestError(f"{where}: the label {twice[0]!r} stands there twice")
+    return labels
 
 
 def read_csv(path: Path) -> Samples:
-    labelled = [(row["path"], row["label"]) for row in read_csv_rows(path)]
+    labelled: Labelled = [(row.path, row.label) for row in read_csv_rows(path)]
     return number_classes(FolderStore(path.parent), labelled, path.parent)
 
 
@@ -116,13 +154,20 @@ def read_digits() -> Samples:
 
 def number_classes(store: Store, labelled: Labelled, beside: Path) -> Samples:
     """Number the classes in sorted order, whole numbers by value, and give them their names."""
-    classes = {label for _, label in labelled}
+    several = any(isinstance(label, tuple) for _, label in labelled)
+    sets = [label if isinstance(label, tuple) else (label,) for _, label in labelled]
+    classes = {label for labels in sets for label in labels}
     numeric = all(label.isdigit() for label in classes)
     ordered = sorted(classes, key=int) if numeric else sorted(classes)
     index = {label: number for number, label in enumerate(ordered)}
     names = _display_names(ordered, beside)
-    labels = np.array([index[label] for _, label in labelled], np.int64)
-    return Samples(store, [key for key, _ in labelled], labels, names)
+    if several:
+        numbers = np.zeros((len(sets), len(ordered)), bool)
+        for row, labels in zip(numbers, sets, strict=True):
+            row[[index[label] for label in labels]] = True
+    else:
+        numbers = np.array([index[label] for (label,) in sets], np.int64)
+    return Samples(store, [key for key, _ in labelled], numbers, names)
 
 
 def _display_names(classes: Sequence[str], beside: Path) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ class Splits:
         held = " held back" if self.whole else ""
         return (
             f"{self.where} ({self.format}): {len(self.train)} training and {len(self.val)} validation images{held},"
-            f" {len(self.train.class_names)} classes"
+            f" {len(self.train.class_names)} classes{', several an image' if self.train.multi_label else ''}"
         )
 
 
@@ -198,11 +198,11 @@ def _find_pair(folder: Path, suffix: str) -> tuple[Path | None, Path] | None:
 
 def _find_in_csv(path: Path, where: str) -> _Found:
     rows = read_csv_rows(path)
-    if "split" not in rows[0]:
+    if rows[0].split is None:
         return _Found("csv", where, whole=lambda: read_csv(path))
     store = FolderStore(path.parent)
-    train = [(row["path"], row["label"]) for row in rows if row["split"] == "train"]
-    val = [(row["path"], row["label"]) for row in rows if row["split"] in VAL_NAMES]
+    train: Labelled = [(row.path, row.label) for row in rows if row.split == "train"]
+    val: Labelled = [(row.path, row.label) for row in rows if row.split in VAL_NAMES]
     if not train or not val:
         raise ResnestError(f"{path}: the column split must hold both train and val")
     return _Found(
@@ -243,13 +243,19 @@ def _same_classes(train: Samples, val: Samples, where: str) -> tuple[Samples, Sa
     """Renumber the validation labels by the training classes; a class may lack validation images."""
     strange = [name for name in val.class_names if name not in train.class_names]
     if strange:
-        raise ResnestError(f"{where}: validation has classes that training has not: {', '.join(strange[:5])}")
+        images = [key for place, key in enumerate(val.keys) if strange[0] in val.names_of(place)]
+        told = ", ".join(strange[:5]) + (f" (as in {images[0]})" if images else "")
+        raise ResnestError(f"{where}: validation has classes that training has not: {told}")
+    if val.multi_label and not train.multi_label:
+        raise ResnestError(f"{where}: validation images have several labels and training images one: call both labels")
     index = np.array([train.class_names.index(name) for name in val.class_names], np.int64)
-    return train, Samples(val.store, val.keys, index[val.labels], train.class_names)
+    return train, val.renumbered(index, train.class_names, multi_label=train.multi_label)
 
 
 def _check_classes(samples: Samples, where: str) -> None:
-    if len(samples.class_names) < 2:
+    if not samples.class_names:
+        raise ResnestError(f"{where} has no label in any line")
+    if len(samples.class_names) < 2 and not samples.multi_label:
         raise ResnestError(f"{where} has one class only ({samples.class_names[0]}): a classifier needs two or more")
     empty = [samples.class_names[label] for label in np.flatnonzero(samples.counts() == 0)]
     if empty:

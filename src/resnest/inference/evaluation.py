@@ -1,14 +1,13 @@
 """Evaluating a classifier on labelled images.
 
 result = evaluate("runs/a", data="flowers")
-result.figures["top1"], result.interval         # fractions
+result.figures["top1"], result.headline         # of a multi-label model: figures["map"]
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,55 +22,13 @@ from resnest.data.samples import Samples
 from resnest.data.sources import open_part
 from resnest.errors import ResnestError
 from resnest.inference.model import Model
+from resnest.inference.outcome import Evaluation as Evaluation
+from resnest.inference.outcome import collect
 from resnest.inference.predicting import choose_device
-from resnest.metrics import ClassificationMetrics, wilson_interval
 from resnest.runtime.card import ModelCard
 from resnest.runtime.preprocess import Preprocess
-from resnest.runtime.results import softmax
 
 MAX_BAD_SHARE = 0.05  # of a data set's images: more than that is a broken data set, not a few broken files (P11)
-
-
-@dataclass
-class Evaluation:
-    """Figures, and what was said of every image that could be read."""
-
-    figures: dict[str, float]  # fractions; loss in nats
-    class_names: tuple[str, ...]
-    confusion: NDArray[np.int64]  # (K, K), rows: truth
-    indices: NDArray[np.int64]  # (N,) into the samples
-    labels: NDArray[np.int64]  # (N,)
-    predicted: NDArray[np.int64]  # (N,)
-    scores: NDArray[np.float32]  # (N,) of the predicted class
-    truth_scores: NDArray[np.float32]  # (N,) of the true class
-    bad: list[tuple[str, str]] = field(default_factory=list)  # unusable files: key, reason
-    seconds: float = 0.0
-
-    @property
-    def count(self) -> int:
-        return len(self.indices)
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval of top-1."""
-        return self.interval_of("top1")
-
-    def interval_of(self, figure: str) -> tuple[float, float]:
-        """95 % interval of a share of the images, such as "top5"."""
-        return wilson_interval(self.figures[figure] * self.count, self.count)
-
-    def per_class(self) -> list[tuple[str, float | None, int]]:
-        """Name, share found (recall) and number of images of each class; None where there is no image."""
-        counts = self.confusion.sum(1)
-        return [
-            (name, float(self.confusion[k, k] / counts[k]) if counts[k] else None, int(counts[k]))
-            for k, name in enumerate(self.class_names)
-        ]
-
-    def worst(self, most: int) -> NDArray[np.int64]:
-        """Positions of the most confident mistakes, worst first."""
-        wrong = np.flatnonzero(self.predicted != self.labels)
-        return wrong[np.argsort(-self.scores[wrong], kind="stable")][:most]
 
 
 def evaluate_network(
@@ -99,9 +56,7 @@ def evaluate_network(
         ResnestError: more than 5 % of the images are unusable.
     """
     started = time.perf_counter()
-    metrics = ClassificationMetrics(len(samples.class_names))
-    rows: list[tuple[NDArray[np.int64], ...]] = []
-    scores: list[NDArray[np.float32]] = []
+    rows: list[tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float32]]] = []
     bad: list[tuple[str, str]] = []
     was_training = net.training
     net.eval()
@@ -117,15 +72,15 @@ def evaluate_network(
             labels = batch.labels.numpy()
             if real is not None:
                 labels = real.best([samples.keys[index] for index in batch.indices], logits)
-            metrics.update(logits, labels)
-            rows.append((batch.indices.numpy(), labels, logits.argmax(1)))
-            scores.append(softmax(logits))
+            rows.append((batch.indices.numpy(), labels, logits))
         on_batch(len(batch.labels) + len(batch.bad))
     net.train(was_training)
     if world_size > 1:
-        metrics, rows, scores, bad = _merge(gather((metrics, rows, scores, bad)))
+        parts = gather((rows, bad))
+        rows, bad = ([row for part in parts for row in part[0]], [row for part in parts for row in part[1]])
         check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
-    result = _collect(samples.class_names, metrics, rows, scores, bad, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    result = collect(rows, samples.class_names, multi_label=samples.multi_label, bad=bad, seconds=seconds)
     if real is not None:
         del result.figures["loss"]  # which of several right answers should have been likely is not defined
     return result
@@ -154,13 +109,16 @@ def evaluate(
         labels: ImageNet-ReaL's real.json, several right answers an image.
 
     Raises:
-        ResnestError: no such model or data, classes that the model does not know, too many unusable images.
+        ResnestError: no such model or data, classes that the model does not know, several labels an image for a model
+            that gives one, too many unusable images.
     """
     opened = Model.from_pretrained(model, network=network)
     real = RealLabels.read(Path(labels), len(opened.card.class_names)) if labels else None
     part = open_part(data, split, format=format, held_back=opened.held_back)
     chosen = _align(part.samples, opened.card, str(data))
     if real is not None:
+        if chosen.multi_label:
+            raise ResnestError("--labels replaces one label an image: leave it out for a multi-label model")
         chosen = real.choose(chosen)
     on_open(
         chosen, part.describe if len(chosen) == len(part.samples) else f"{part.describe}; {len(chosen)} with labels"
@@ -205,44 +163,7 @@ def _align(samples: Samples, card: ModelCard, where: str) -> Samples:
             f"{where} has {len(strange)} classes that the model does not know: {shown}."
             f" The model has {count}: {', '.join(card.class_names[:5])}{', ...' if count > 5 else ''}"
         )
+    if samples.multi_label and not card.multi_label:
+        raise ResnestError(f"{where} has several labels an image, and the model gives one: train one on such data")
     index = np.array([known[name] for name in samples.class_names], np.int64)
-    return Samples(samples.store, samples.keys, index[samples.labels], card.class_names)
-
-
-def _merge(parts: list[Any]) -> Any:
-    """What all processes found, as if one had found it all."""
-    metrics, rows, scores, bad = parts[0]
-    for more_metrics, more_rows, more_scores, more_bad in parts[1:]:
-        metrics.merge(more_metrics)
-        rows, scores, bad = rows + more_rows, scores + more_scores, bad + more_bad
-    return metrics, rows, scores, bad
-
-
-def _collect(
-    class_names: tuple[str, ...],
-    metrics: ClassificationMetrics,
-    rows: list[tuple[NDArray[np.int64], ...]],
-    scores: list[NDArray[np.float32]],
-    bad: list[tuple[str, str]],
-    seconds: float,
-) -> Evaluation:
-    if not rows:
-        raise ResnestError("not one image could be used")
-    indices, labels, predicted = (np.concatenate(column) for column in zip(*rows, strict=True))
-    table = np.concatenate(scores)
-    by_index = np.argsort(indices, kind="stable")  # processes take turns
-    indices, labels, predicted = (column[by_index] for column in (indices, labels, predicted))
-    table = table[by_index]
-    order = np.arange(len(labels))
-    return Evaluation(
-        figures=metrics.compute(),
-        class_names=class_names,
-        confusion=metrics.confusion,
-        indices=indices,
-        labels=labels,
-        predicted=predicted,
-        scores=table[order, predicted],
-        truth_scores=table[order, labels],
-        bad=bad,
-        seconds=seconds,
-    )
+    return samples.renumbered(index, card.class_names, multi_label=card.multi_label)

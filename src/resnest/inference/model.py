@@ -168,6 +168,7 @@ def _open_training_checkpoint(raw: RawCheckpoint) -> Model:
         spec=spec,
         class_names=tuple(names),
         preprocess=recipe.data.preprocess,
+        multi_label=raw.content.get("multi_label") is True,
     )
     if not same_tensors(spec, read_structure(raw.state, str(raw.path)).spec):
         raise ResnestError(f"{raw.path} holds another network than its recipe describes")

@@ -12,6 +12,13 @@ from resnest.metrics import wilson_interval
 from resnest.runtime.card import ModelCard
 
 MOST_NAMES = 30  # classes that are listed by name
+FIGURES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "map": "mAP",
+    "f1_micro": "F1, all labels",
+    "f1_macro": "F1, mean of classes",
+}
 
 USE = """\
 ```python
@@ -41,7 +48,7 @@ def model_card_text(
     parts = [
         _header(card, title, account),
         f"# {title}\n",
-        f"A {_network(card)} that tells {len(card.class_names)} classes apart.\n",
+        f"A {_network(card)} that {_does(card)}.\n",
         "## Figures\n",
         _figures(card, account),
         "## Use\n",
@@ -75,6 +82,11 @@ def _header(card: ModelCard, title: str, account: Mapping[str, object]) -> str:
     return "\n".join([*lines, "---\n"])
 
 
+def _does(card: ModelCard) -> str:
+    count = len(card.class_names)
+    return f"says which of {count} classes a picture shows" if card.multi_label else f"tells {count} classes apart"
+
+
 def _network(card: ModelCard) -> str:
     count = parameters(card.spec, num_classes=len(card.class_names), in_chans=card.in_chans) / 1e6
     cost = macs(card.spec, size=card.preprocess.size, num_classes=len(card.class_names), in_chans=card.in_chans) / 1e9
@@ -92,7 +104,7 @@ def _figures(card: ModelCard, account: Mapping[str, object]) -> str:
         if name in ("top1", "top5") and isinstance(images, int):
             low, high = wilson_interval(value * images, images)
             shown += f" (95 % interval {low:.1%} to {high:.1%})"
-        rows.append(f"| {name.replace('top', 'top-')} | {shown} |")
+        rows.append(f"| {FIGURES.get(name, name)} | {shown} |")
     if isinstance(images, int):
         rows.append(f"| training images | {account.get('train_images')} |")
         rows.append(f"| validation images | {images} |")

@@ -6,5 +6,14 @@ One function per task; each takes its evidence as one frozen object and writes o
 """
 
 from resnest.report.classification import ClassificationReport, Mistake, write_report
+from resnest.report.multilabel import ClassRow, LabelMistake, MultiLabelReport, write_multi_label_report
 
-__all__ = ["ClassificationReport", "Mistake", "write_report"]
+__all__ = [
+    "ClassRow",
+    "ClassificationReport",
+    "LabelMistake",
+    "Mistake",
+    "MultiLabelReport",
+    "write_multi_label_report",
+    "write_report",
+]

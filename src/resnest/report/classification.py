@@ -8,8 +8,6 @@ pictures, and the settings that led to it all.
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +20,9 @@ from PIL import Image
 
 from resnest.metrics import wilson_interval
 from resnest.report.confusion import class_view, confusion_view
-from resnest.report.history import Evaluation, History, read_history, series
-from resnest.report.page import clip, clip_path, count, escape, facts, page, percent, section, write_atomically
-from resnest.report.plots import accuracy_plot, loss_plot, rate_plot
-
-THUMBNAIL = 160  # pixels of the longer side
-TINY = 64  # below this a picture is enlarged with visible pixels instead of blurred
+from resnest.report.history import Evaluation, History, read_history
+from resnest.report.page import clip, count, page, percent, section, write_atomically
+from resnest.report.parts import curves, figure_line, header, picture, recipe_section
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,31 +70,23 @@ def write_report(path: Path, report: ClassificationReport) -> None:
     """Write the page; an existing one is replaced in one step."""
     history = read_history(report.metrics)
     matrix, names = report.confusion, report.class_names
-    sections = [_curves(history)]
+    sections = [curves(history, "Accuracy", ("top1", "top-1, %"), ("top5", "top-5, %"))]
     if report.images:
         sections.append(section("Confusions", *confusion_view(matrix, names)))
         sections.append(section("Classes", *class_view(matrix, names)))
-    sections += [_mistakes(report), _recipe(report.recipe)]
+    sections += [_mistakes(report), recipe_section(report.recipe)]
     footer = (
         "The interval is Wilson's for a share, at 95 %. It covers the chance in which images were evaluated,"
         " not the chance in training, nor the choice of the best epoch."
     )
-    write_atomically(path, page(report.title, _header(report, history), sections, footer=footer))
-
-
-def _header(report: ClassificationReport, history: History) -> str:
-    skipped = (
-        f'<p class="warning">{count(report.bad_images, "image was", "images were")} skipped'
-        " because they could not be read.</p>"
-        if report.bad_images
-        else ""
+    top = header(
+        "Image classification",
+        report.title,
+        _headline(report, history),
+        facts=report.facts,
+        bad_images=report.bad_images,
     )
-    return f"""<header>
-<p class="eyebrow">Image classification</p>
-<h1>{clip(report.title, 200)}</h1>
-<div class="summary"><div>{_headline(report, history)}{skipped}</div>{facts(report.facts.items())}</div>
-</header>
-"""
+    write_atomically(path, page(report.title, top, sections, footer=footer))
 
 
 def _headline(report: ClassificationReport, history: History) -> str:
@@ -110,7 +97,6 @@ def _headline(report: ClassificationReport, history: History) -> str:
         return '<p class="empty">No evaluation yet.</p>'
     of_matrix = 1 - report.errors / images if images else math.nan
     top1 = best.top1 if best else of_matrix
-    figure, unit = percent(top1, digits).split("&nbsp;")
     lines = [f"Top-1 accuracy{_circumstances(best, history.last_epoch)}"]
     if images:
         low, high = wilson_interval(top1 * images, images)
@@ -118,7 +104,7 @@ def _headline(report: ClassificationReport, history: History) -> str:
         lines.append(f'<span class="faint">95 % interval {interval} on {count(images, "image")}</span>')
     if abs(top1 - of_matrix) > 5e-4:  # more than rounding: say so rather than let the reader wonder
         lines.append(f'<span class="faint">The matrix below is another evaluation: {percent(of_matrix, digits)}</span>')
-    return f'<p class="figure">{figure}<small>&thinsp;{unit}</small></p>' + "".join(f"<p>{line}</p>" for line in lines)
+    return figure_line(percent(top1, digits), lines)
 
 
 def _circumstances(best: Evaluation | None, last_epoch: float) -> str:
@@ -128,29 +114,6 @@ def _circumstances(best: Evaluation | None, last_epoch: float) -> str:
     if math.isfinite(best.top5):
         text += f"; top-5 {percent(best.top5)}"
     return text
-
-
-def _curves(history: History) -> str:
-    train, validation = series(history.train, "loss"), series(history.evals, "loss")
-    top1, top5 = series(history.evals, "top1"), series(history.evals, "top5")
-    main, other = '<span class="key main">', '<span class="key">'
-    accuracy_keys = f"{main}top-1, %</span>" + (f"{other}top-5, %</span>" if top5.finite else "")
-    plots = [
-        ("Loss", f"{main}validation</span>{other}training</span>", loss_plot(train, validation)),
-        ("Accuracy", accuracy_keys, accuracy_plot(top1, top5)),
-        ("Learning rate", "", rate_plot(series(history.train, "lr"))),
-    ]
-    figures = "".join(
-        f"<figure><figcaption><strong>{title}</strong> {keys}</figcaption>{svg}</figure>"
-        for title, keys, svg in plots
-        if svg
-    )
-    note = "Over epochs." + (" The dot is the best evaluation." if top1.finite else "")
-    if lost := len(train.values) + len(validation.values) - train.finite - validation.finite:
-        note += f" {count(lost, 'loss is', 'losses are')} not finite and not drawn."
-    if not figures:
-        return section("Curves", note if lost else "", '<p class="empty">Nothing to draw was logged.</p>')
-    return section("Curves", note, f'<div class="plots">{figures}</div>')
 
 
 def _mistakes(report: ClassificationReport) -> str:
@@ -169,28 +132,13 @@ def _mistakes(report: ClassificationReport) -> str:
 
 
 def _mistake(mistake: Mistake) -> str:
-    kind = ' class="tiny"' if max(mistake.image.size) < TINY else ""
-    return f"""<figure>
-<img{kind} src="{_data_uri(mistake.image)}" alt="{clip(mistake.name, 200)}">
-<figcaption><div class="pair">
+    return picture(
+        mistake.image,
+        mistake.name,
+        f"""<div class="pair">
 <b class="cut" title="predicted {clip(mistake.predicted)}">{clip(mistake.predicted)}</b>
 <span class="shown">{percent(mistake.score)}</span>
 <span class="cut" title="truth {clip(mistake.truth)}">is {clip(mistake.truth)}</span>
 <span>{percent(mistake.truth_score)}</span>
-</div><div class="file cut" title="{clip_path(mistake.name)}"><bdi>{clip_path(mistake.name)}</bdi></div></figcaption>
-</figure>
-"""
-
-
-def _data_uri(image: Image.Image) -> str:
-    """A JPEG thumbnail inside a URI; small pictures keep their size and their full colour resolution."""
-    thumbnail = image.convert("RGB")
-    thumbnail.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    thumbnail.save(buffer, "JPEG", quality=85, optimize=True, subsampling=0 if max(image.size) < TINY else 2)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-def _recipe(recipe: str) -> str:
-    body = f"<details><summary>Show the recipe</summary><pre><code>{escape(recipe)}</code></pre></details>"
-    return section("Recipe", "The complete settings of this run.", body)
+</div>""",
+    )

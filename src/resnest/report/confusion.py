@@ -122,7 +122,7 @@ def _pair_table(matrix: Matrix, names: Sequence[str], pairs: Sequence[tuple[int,
     rows = "".join(
         f'<tr><th scope="row" class="cut" title="{clip(names[i])}">{clip(names[i])}</th>'
         f'<td class="cut" title="{clip(names[j])}">{clip(names[j])}</td>'
-        f'<td class="num">{int(matrix[i, j]):,}</td>{_share(matrix[i, j] / totals[i])}</tr>\n'
+        f'<td class="num">{int(matrix[i, j]):,}</td>{share_cells(matrix[i, j] / totals[i])}</tr>\n'
         for i, j in pairs
     )
     return f"""<table class="list">
@@ -138,7 +138,7 @@ def _class_table(matrix: Matrix, names: Sequence[str], rows: Sequence[int]) -> s
     np.fill_diagonal(wrong, 0)
     body = "".join(
         f'<tr><th scope="row" class="cut" title="{clip(names[i])}">{clip(names[i])}</th>'
-        f'<td class="num">{int(totals[i]):,}</td>{_share(recall[i])}<td class="num">{percent(precision[i])}</td>'
+        f'<td class="num">{int(totals[i]):,}</td>{share_cells(recall[i])}<td class="num">{percent(precision[i])}</td>'
         f'<td class="extra cut">{_taken_for(wrong[i], names)}</td></tr>\n'
         for i in rows
     )
@@ -148,7 +148,7 @@ def _class_table(matrix: Matrix, names: Sequence[str], rows: Sequence[int]) -> s
 <tbody>{body}</tbody></table>"""
 
 
-def _share(share: float) -> str:
+def share_cells(share: float) -> str:
     """Two cells: the figure, and a bar that a narrow screen leaves out."""
     bar = f'<span class="bar"><i style="width: {100 * share:.1f}%"></i></span>' if share == share else ""
     return f'<td class="num">{percent(float(share))}</td><td class="wide">{bar}</td>'

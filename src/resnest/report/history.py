@@ -54,16 +54,20 @@ class History:
     @property
     def best(self) -> Evaluation | None:
         """The evaluation with the highest top-1; of equal ones the earliest."""
-        known = [line for line in self.evals if math.isfinite(number(line, "top1"))]
-        if not known:
+        line = self.best_by("top1")
+        if line is None:
             return None
-        line = max(known, key=lambda line: number(line, "top1"))
         return Evaluation(
             epoch=number(line, "epoch"),
             top1=number(line, "top1"),
             top5=number(line, "top5"),
             loss=number(line, "loss"),
         )
+
+    def best_by(self, key: str) -> Mapping[str, Any] | None:
+        """The line of the evaluation where a figure is highest; of equal ones the earliest."""
+        known = [line for line in self.evals if math.isfinite(number(line, key))]
+        return max(known, key=lambda line: number(line, key)) if known else None
 
     @property
     def last_epoch(self) -> float:

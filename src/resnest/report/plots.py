@@ -41,19 +41,19 @@ def loss_plot(train: Series, validation: Series) -> str:
     return _svg(figure, axes, name="loss", label="Training and validation loss over epochs")
 
 
-def accuracy_plot(top1: Series, top5: Series) -> str:
-    """Top-1 (accent, its best point marked) and top-5 (muted) in percent over epochs."""
-    if not top1.finite:
+def accuracy_plot(main: Series, other: Series, *, label: str) -> str:
+    """Two shares such as top-1 (accent, its best point marked) and top-5 (muted) in percent over epochs."""
+    if not main.finite:
         return ""
     figure, axes = _canvas()
-    top1, top5 = top1.scaled(100), top5.scaled(100)
-    _line(axes, top5, MUTED, width=1.0)
-    _line(axes, top1, ACCENT, width=2.0)
-    at = int(np.nanargmax(np.where(np.isfinite(top1.values), top1.values, np.nan)))
-    axes.plot(top1.epochs[at], top1.values[at], "o", color=ACCENT, markersize=5, clip_on=False)
-    _frame(axes, top1)
+    main, other = main.scaled(100), other.scaled(100)
+    _line(axes, other, MUTED, width=1.0)
+    _line(axes, main, ACCENT, width=2.0)
+    at = int(np.nanargmax(np.where(np.isfinite(main.values), main.values, np.nan)))
+    axes.plot(main.epochs[at], main.values[at], "o", color=ACCENT, markersize=5, clip_on=False)
+    _frame(axes, main)
     axes.set_ylim(top=min(axes.get_ylim()[1], 100))
-    return _svg(figure, axes, name="accuracy", label="Top-1 and top-5 accuracy in percent over epochs")
+    return _svg(figure, axes, name="accuracy", label=label)
 
 
 def rate_plot(rate: Series) -> str:

@@ -31,6 +31,7 @@ class ModelCard:
     preprocess: Preprocess
     class_keys: tuple[str, ...] = ()  # what data sets call the classes, where that differs: ImageNet's synsets
     task: str = "classification"
+    multi_label: bool = False  # a score for each class by itself (sigmoid), not one label (softmax)
     in_chans: int = 3
     figures: dict[str, float] = field(default_factory=dict)  # e.g. {"top1": 0.91}, fractions
 
@@ -61,6 +62,7 @@ class ModelCard:
         }
         ours = {
             "task": self.task,
+            "multi_label": self.multi_label,
             "name": self.architecture,
             "in_chans": self.in_chans,
             "spec": dataclasses.asdict(self.spec),
@@ -96,6 +98,7 @@ class ModelCard:
             class_names=tuple(content["label_names"]),
             preprocess=Preprocess(**preprocess),
             task=ours["task"],
+            multi_label=_claim(ours.get("multi_label", False), "multi_label"),
             in_chans=ours["in_chans"],
             class_keys=tuple(ours.get("class_keys", ())),
             figures=ours["figures"],
@@ -181,6 +184,12 @@ def _timm_classes(content: dict[str, Any], count: int) -> tuple[tuple[str, ...],
     if len(labels) != count:
         raise ValueError(f"label_names has {len(labels)} names for {count} classes")
     return tuple(labels), ()
+
+
+def _claim(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}, not true or false")
+    return value
 
 
 def _said(error: Exception) -> str:

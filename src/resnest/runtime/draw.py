@@ -9,25 +9,27 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-INK, PAPER, BAR = (255, 255, 255), (18, 22, 28), (72, 140, 255)
+INK, FAINT, PAPER, BAR = (255, 255, 255), (150, 156, 164), (18, 22, 28), (72, 140, 255)
 
 
 def draw_labels(image: Image.Image, ranking: Sequence[tuple[str, float]]) -> Image.Image:
     """The picture with a panel below it: one line a label, a bar as long as its score.
 
-    Pictures under 320 pixels are enlarged so that the text stays readable.
+    Pictures under 320 pixels are enlarged so that the text stays readable. Without labels the panel says so.
     """
     scale = max(1.0, 320 / image.width)
     picture = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     size = max(14, picture.width // 32)
     font = ImageFont.load_default(size)
     row, pad = round(size * 1.7), size // 2
-    canvas = Image.new("RGB", (picture.width, picture.height + row * len(ranking) + 2 * pad), PAPER)
+    canvas = Image.new("RGB", (picture.width, picture.height + row * max(1, len(ranking)) + 2 * pad), PAPER)
     canvas.paste(picture, (0, 0))
     pen = ImageDraw.Draw(canvas)
     for index, (label, score) in enumerate(ranking):
         top = picture.height + pad + index * row
         _draw_row(pen, font, (pad, top, picture.width - pad, top + row), label, score)
+    if not ranking:
+        pen.text((pad, picture.height + pad), "no label", fill=FAINT, font=font)
     return canvas
 
 

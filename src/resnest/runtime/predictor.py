@@ -16,7 +16,7 @@ from PIL import Image
 
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage, decode_image
-from resnest.runtime.results import Classification, softmax
+from resnest.runtime.results import Classification, MultiLabel, sigmoid, softmax
 
 Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -65,5 +65,6 @@ class ImagePredictor:
     def _run(self, names: list[str], inputs: list[NDArray[np.float32]]) -> list[Classification]:
         if not inputs:
             return []
-        scores = softmax(self.engine(np.stack(inputs)))
-        return [Classification(name, self.card.class_names, row) for name, row in zip(names, scores, strict=True)]
+        logits = self.engine(np.stack(inputs))
+        kind, scores = (MultiLabel, sigmoid(logits)) if self.card.multi_label else (Classification, softmax(logits))
+        return [kind(name, self.card.class_names, row) for name, row in zip(names, scores, strict=True)]

@@ -31,8 +31,45 @@ class Classification:
     def label(self) -> str:
         return self.top(1)[0][0]
 
+    def shown(self, k: int | None = None) -> list[tuple[str, float]]:
+        """What to show to people: the k most likely classes, by default one."""
+        return self.top(k or 1)
+
     def to_dict(self, k: int = 5) -> dict[str, Any]:
         return {"image": self.name, "top": [{"label": label, "score": score} for label, score in self.top(k)]}
+
+
+THRESHOLD = 0.5  # the score from which on a label is shown
+
+
+@dataclass(frozen=True)
+class MultiLabel(Classification):
+    """A score for every class by itself: any number of labels, or none, apply to the image.
+
+    prediction.labels         # ("cat", "sofa"): those that score 0.5 or more, best first
+    """
+
+    scores: NDArray[np.float32]  # (K,), each 0..1
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(label for label, _ in self.shown())
+
+    def shown(self, k: int | None = None) -> list[tuple[str, float]]:
+        """The k most likely classes, by default those that score 0.5 or more."""
+        ranking = self.top(k or len(self.scores))
+        return ranking if k else [(label, score) for label, score in ranking if score >= THRESHOLD]
+
+    def to_dict(self, k: int = 5) -> dict[str, Any]:
+        """All classes with their scores, whatever `k` says, and the labels that apply."""
+        return {**super().to_dict(len(self.scores)), "labels": list(self.labels)}
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of each value, without overflow."""
+    small = np.exp(-np.abs(logits))
+    scores: NDArray[np.float32] = (np.where(logits >= 0, 1, small) / (1 + small)).astype(np.float32)
+    return scores
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -29,6 +29,7 @@ class ClassificationTask:
     """What training needs to know about classification."""
 
     monitor = "top1"  # the figure that decides which weights are best
+    monitor_title = "top-1"
 
     def __init__(self, recipe: Recipe, class_names: Sequence[str]) -> None:
         self.recipe = recipe

@@ -221,9 +221,8 @@ class Loop:
                     self.run.save_weights(weights, self.task.card(result.figures))
                 mark = "  best so far"
         epoch = f"{self.step / self.schedule.per_epoch:.3g}/{self.settings.epochs}"
-        show.say(
-            f"epoch {epoch}  top-1 {monitored:.2%}  loss {result.figures['loss']:.3f}  {clock(self.seconds)}{mark}"
-        )
+        figures = f"{self.task.monitor_title} {monitored:.2%}  loss {result.figures['loss']:.3f}"
+        show.say(f"epoch {epoch}  {figures}  {clock(self.seconds)}{mark}")
         if self._is_patience_over() and self.step < self.schedule.end:
             show.say(f"no better in {self.since_best} evaluations (train.patience): the run ends here")
 
@@ -263,6 +262,7 @@ class Loop:
         content = {
             "recipe": _plain(asdict(self.task.recipe)),
             "class_names": list(self.task.class_names),
+            "multi_label": self.splits.train.multi_label,
             "step": self.step,
             "batch": self.schedule.batch,
             **self.state.content(),

@@ -5,11 +5,25 @@ write_run_report(run, task, splits, evaluation, seconds)      # -> runs/a/report
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
 from resnest.cost import parameters
+from resnest.data.samples import Samples
 from resnest.data.sources import Splits
-from resnest.inference.evaluation import Evaluation
+from resnest.inference.outcome import ClassEvaluation, Evaluation, MultiLabelEvaluation
 from resnest.recipes import to_yaml
-from resnest.report import ClassificationReport, Mistake, write_report
+from resnest.report import (
+    ClassificationReport,
+    ClassRow,
+    LabelMistake,
+    Mistake,
+    MultiLabelReport,
+    write_multi_label_report,
+    write_report,
+)
 from resnest.tasks import ClassificationTask
 from resnest.training.progress import clock
 from resnest.training.run import RunDirectory
@@ -21,11 +35,30 @@ def write_run_report(
     run: RunDirectory, task: ClassificationTask, splits: Splits, evaluation: Evaluation, seconds: float
 ) -> None:
     """Write `report.html` into the run directory."""
-    names = task.class_names
+    path, told = run.path / "report.html", _told(run, task, _facts(task, splits, evaluation, seconds))
+    if isinstance(evaluation, MultiLabelEvaluation):
+        write_multi_label_report(path, _multi_label_report(evaluation, splits.val, told))
+    elif isinstance(evaluation, ClassEvaluation):
+        write_report(path, _class_report(evaluation, splits.val, told))
+
+
+def _told(run: RunDirectory, task: ClassificationTask, facts: dict[str, str]) -> dict[str, Any]:
+    """What every page holds."""
+    return {
+        "title": run.path.resolve().name,
+        "metrics": run.read_lines(run.metrics),
+        "facts": facts,
+        "recipe": to_yaml(task.recipe),
+        "bad_images": len(run.read_lines(run.bad_images)),
+    }
+
+
+def _class_report(evaluation: ClassEvaluation, val: Samples, told: dict[str, Any]) -> ClassificationReport:
+    names = evaluation.class_names
     mistakes = [
         Mistake(
-            image=splits.val.decode(int(evaluation.indices[place])),
-            name=splits.val.keys[int(evaluation.indices[place])],
+            image=val.decode(int(evaluation.indices[place])),
+            name=val.keys[int(evaluation.indices[place])],
             truth=names[evaluation.labels[place]],
             predicted=names[evaluation.predicted[place]],
             score=float(evaluation.scores[place]),
@@ -33,17 +66,46 @@ def write_run_report(
         )
         for place in evaluation.worst(MOST_MISTAKES)
     ]
-    page = ClassificationReport(
-        title=run.path.resolve().name,
-        metrics=run.read_lines(run.metrics),
-        confusion=evaluation.confusion,
-        class_names=names,
-        mistakes=mistakes,
-        facts=_facts(task, splits, evaluation, seconds),
-        recipe=to_yaml(task.recipe),
-        bad_images=len(run.read_lines(run.bad_images)),
+    return ClassificationReport(confusion=evaluation.confusion, class_names=names, mistakes=mistakes, **told)
+
+
+def _multi_label_report(evaluation: MultiLabelEvaluation, val: Samples, told: dict[str, Any]) -> MultiLabelReport:
+    recall, precision = evaluation.recall_and_precision()
+    classes = [
+        ClassRow(
+            name=name,
+            images=int(evaluation.labels[:, k].sum()),
+            average_precision=float(evaluation.areas[k]),
+            recall=float(recall[k]),
+            precision=float(precision[k]),
+        )
+        for k, name in enumerate(evaluation.class_names)
+    ]
+    return MultiLabelReport(
+        figures=evaluation.figures,
+        classes=classes,
+        images=evaluation.count,
+        errors=int((evaluation.given != evaluation.labels).any(1).sum()),
+        mistakes=[_label_mistake(evaluation, val, int(place)) for place in evaluation.worst(MOST_MISTAKES)],
+        **told,
     )
-    write_report(run.path / "report.html", page)
+
+
+def _label_mistake(evaluation: MultiLabelEvaluation, val: Samples, place: int) -> LabelMistake:
+    index, scores = int(evaluation.indices[place]), evaluation.scores[place]
+    given, true = evaluation.given[place], evaluation.labels[place]
+    order = np.argsort(-scores, kind="stable")  # the likeliest first
+
+    def scored(marks: NDArray[np.bool_]) -> list[tuple[str, float]]:
+        return [(evaluation.class_names[k], float(scores[k])) for k in order if marks[k]]
+
+    return LabelMistake(
+        image=val.decode(index),
+        name=val.keys[index],
+        wrong=scored(given & ~true),
+        missed=scored(true & ~given)[::-1],
+        right=[name for name, _ in scored(given & true)],
+    )
 
 
 def _facts(task: ClassificationTask, splits: Splits, evaluation: Evaluation, seconds: float) -> dict[str, str]:

@@ -22,7 +22,7 @@ from resnest.data.sources import Splits, open_dataset
 from resnest.errors import ResnestError
 from resnest.inference.evaluation import Evaluation
 from resnest.recipes import Recipe, find_recipe, override, read_recipe, to_yaml
-from resnest.tasks import ClassificationTask
+from resnest.tasks import task_for
 from resnest.training.loop import Loop
 from resnest.training.run import RunDirectory
 from resnest.training.summary import write_run_report
@@ -69,7 +69,7 @@ def train(
             return resume(out, data=data, device=device, quiet=quiet)
         overwrite = True  # it failed before there was anything to go on from
     splits = open_dataset(data, format=chosen.data.format, val_share=chosen.data.val_share, seed=chosen.train.seed)
-    task = ClassificationTask(chosen, splits.train.class_names)
+    task = task_for(chosen, splits.train)
     fabric = open_fabric(chosen, device)
     loop = Loop(task, splits, run, fabric, quiet=quiet)  # what cannot be built fails before a file is written
 
@@ -107,7 +107,7 @@ def resume(out: str | Path, *, data: str | Path | None = None, device: str = "au
             f"{splits.where} is not the data that {out} was trained on: {len(splits.train)} training images of"
             f" {len(splits.train.class_names)} classes, then {account['train_images']} of {len(account['class_names'])}"
         )
-    task = ClassificationTask(recipe, splits.train.class_names)
+    task = task_for(recipe, splits.train)
     loop = Loop(task, splits, run, open_fabric(recipe, device), quiet=quiet)
     loop.restore()
     return _finish(loop)

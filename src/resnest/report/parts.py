@@ -1,0 +1,92 @@
+"""Parts that the pages of several tasks share: header, curves, pictures, the recipe.
+
+    curves(history, "Accuracy", ("top1", "top-1, %"), ("top5", "top-5, %"))
+
+All functions return HTML.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+from PIL import Image
+
+from resnest.report import page
+from resnest.report.history import History, series
+from resnest.report.page import clip, clip_path, count, escape, section
+from resnest.report.plots import accuracy_plot, loss_plot, rate_plot
+
+THUMBNAIL = 160  # pixels of the longer side
+TINY = 64  # below this a picture is enlarged with visible pixels instead of blurred
+
+
+def header(kind: str, title: str, headline: str, *, facts: Mapping[str, str], bad_images: int) -> str:
+    """The top of the page; `headline` is HTML."""
+    skipped = (
+        f'<p class="warning">{count(bad_images, "image was", "images were")} skipped'
+        " because they could not be read.</p>"
+        if bad_images
+        else ""
+    )
+    return f"""<header>
+<p class="eyebrow">{escape(kind)}</p>
+<h1>{clip(title, 200)}</h1>
+<div class="summary"><div>{headline}{skipped}</div>{page.facts(facts.items())}</div>
+</header>
+"""
+
+
+def figure_line(figure: str, lines: Sequence[str]) -> str:
+    """One large figure, as `percent` writes it, and lines of HTML below."""
+    number, unit = figure.split("&nbsp;")
+    return f'<p class="figure">{number}<small>&thinsp;{unit}</small></p>' + "".join(f"<p>{line}</p>" for line in lines)
+
+
+def curves(history: History, title: str, main: tuple[str, str], other: tuple[str, str]) -> str:
+    """The section of curves: losses, two shares as (key, caption), the learning rate."""
+    train, validation = series(history.train, "loss"), series(history.evals, "loss")
+    first, second = series(history.evals, main[0]), series(history.evals, other[0])
+    accent, muted = '<span class="key main">', '<span class="key">'
+    keys = f"{accent}{main[1]}</span>" + (f"{muted}{other[1]}</span>" if second.finite else "")
+    plots = [
+        ("Loss", f"{accent}validation</span>{muted}training</span>", loss_plot(train, validation)),
+        (title, keys, accuracy_plot(first, second, label=f"{title} in percent over epochs")),
+        ("Learning rate", "", rate_plot(series(history.train, "lr"))),
+    ]
+    figures = "".join(
+        f"<figure><figcaption><strong>{name}</strong> {text}</figcaption>{svg}</figure>"
+        for name, text, svg in plots
+        if svg
+    )
+    note = "Over epochs." + (" The dot is the best evaluation." if first.finite else "")
+    if lost := len(train.values) + len(validation.values) - train.finite - validation.finite:
+        note += f" {count(lost, 'loss is', 'losses are')} not finite and not drawn."
+    if not figures:
+        return section("Curves", note if lost else "", '<p class="empty">Nothing to draw was logged.</p>')
+    return section("Curves", note, f'<div class="plots">{figures}</div>')
+
+
+def picture(image: Image.Image, name: str, caption: str) -> str:
+    """One thumbnail with its file's name; `caption` is HTML."""
+    kind = ' class="tiny"' if max(image.size) < TINY else ""
+    return f"""<figure>
+<img{kind} src="{_data_uri(image)}" alt="{clip(name, 200)}">
+<figcaption>{caption}<div class="file cut" title="{clip_path(name)}"><bdi>{clip_path(name)}</bdi></div></figcaption>
+</figure>
+"""
+
+
+def recipe_section(recipe: str) -> str:
+    body = f"<details><summary>Show the recipe</summary><pre><code>{escape(recipe)}</code></pre></details>"
+    return section("Recipe", "The complete settings of this run.", body)
+
+
+def _data_uri(image: Image.Image) -> str:
+    """A JPEG thumbnail inside a URI; small pictures keep their size and their full colour resolution."""
+    thumbnail = image.convert("RGB")
+    thumbnail.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    thumbnail.save(buffer, "JPEG", quality=85, optimize=True, subsampling=0 if max(image.size) < TINY else 2)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
