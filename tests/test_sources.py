@@ -13,6 +13,7 @@ import pytest
 
 from conftest import shared_data
 from forms import Labelled, class_folders, webdataset, write_parquet, write_saved, write_tar
+from resnest.data.readers import read_zip
 from resnest.data.sources import Splits, open_dataset
 from resnest.errors import ResnestError
 
@@ -276,3 +277,26 @@ def test_shared_sets(name: str, format: str, train: int, val: int, first: str) -
     assert (splits.format, len(splits.train), len(splits.val)) == (format, train, val)
     assert splits.train.class_names[0] == first
     assert splits.train.decode(0).mode == "RGB"
+
+
+@pytest.mark.data
+def test_real_photographs_packed_anew_are_the_same(tmp_path: Path) -> None:
+    """A real zip as shards, the last one shorter, and as parquet: bytes, labels, names and order."""
+    source = read_zip(shared_data() / "imagenette128" / "val.zip")
+    named = [(f"{index:06d}-{Path(key).stem}", int(source.labels[index])) for index, key in enumerate(source.keys)]
+    rows = [
+        (name, source.class_names[label], source.store.read(key))
+        for (name, label), key in zip(named, source.keys, strict=True)
+    ]
+    for start in range(0, len(rows), 500):
+        part = webdataset(rows[start : start + 500], source.class_names)
+        write_tar(tmp_path / "shards" / f"{start // 500:06d}.tar", part)
+    (tmp_path / "shards" / "classnames.txt").write_text("\n".join(source.class_names))
+    write_parquet(tmp_path / "all.parquet", rows, source.class_names, group=100)
+    for place in (tmp_path / "shards", tmp_path / "all.parquet"):
+        whole = open_dataset(place).whole
+        assert whole is not None
+        assert whole.class_names == source.class_names
+        assert (whole.labels == source.labels).all()
+        assert [Path(key).stem for key in whole.keys] == [name for name, _ in named]
+        assert [whole.store.read(key) for key in whole.keys] == [content for *_, content in rows]

@@ -69,6 +69,7 @@ class BytesStore:
         return self.content[start:end].tobytes()
 
 
+Ranges = tuple[Sequence[int], Sequence[int]]  # first bytes and lengths, in one file
 MOST_OPEN = 64  # files that a RangeStore keeps open; a process may have 1,024 by default
 
 
@@ -78,7 +79,7 @@ class RangeStore:
     The table is three arrays, not a dictionary: worker processes share them with their parent and copy nothing.
     Reading by position has no state, so that open files may be shared across a fork and between threads.
 
-        store = RangeStore.build([Path("train-000000.tar")], [("train-000000.tar/rose.jpg", 0, 512, 4103)])
+        store = RangeStore.build([Path("train-000000.tar")], ["train-000000.tar/rose.jpg"], [([512], [4103])])
     """
 
     def __init__(self, files: tuple[Path, ...], marks: NDArray[np.uint64], places: NDArray[np.int64]) -> None:
@@ -88,18 +89,21 @@ class RangeStore:
         self._open: OrderedDict[int, _OpenFile] = OrderedDict()
 
     @classmethod
-    def build(cls, files: Sequence[Path], rows: Iterable[tuple[str, int, int, int]]) -> RangeStore:
-        """From rows of key, number of the file, first byte, length. Raises ResnestError for two of one key."""
-        table = list(rows)
-        marks = np.array([_mark(key) for key, *_ in table], np.uint64)
+    def build(cls, files: Sequence[Path], keys: Sequence[str], ranges: Iterable[Ranges]) -> RangeStore:
+        """From first bytes and lengths, file by file; `keys` names them all. Raises ResnestError for two of a name."""
+        parts = [
+            np.column_stack([np.full(len(starts), number, np.int64), np.array(starts, np.int64), sizes])
+            for number, (starts, sizes) in enumerate(ranges)
+        ]
+        places = np.concatenate(parts).astype(np.int64)
+        marks = np.fromiter(map(_mark, keys), np.uint64, len(keys))
         order = np.argsort(marks, kind="stable")
         if len(twice := np.flatnonzero(np.diff(marks[order]) == 0)):
-            raise ResnestError(f"two images are called {table[order[twice[0]]][0]}: rename one of their files")
-        places = np.array([place for _, *place in table], np.int64).reshape(len(table), 3)
+            raise ResnestError(f"two images are called {keys[order[twice[0]]]}: rename one of their files")
         return cls(tuple(files), marks[order], places[order])
 
     def read(self, key: str) -> bytes:
-        mark = _mark(key)
+        mark = np.uint64(_mark(key))
         row = int(np.searchsorted(self.marks, mark))
         if row == len(self.marks) or self.marks[row] != mark:
             raise KeyError(key)
@@ -135,8 +139,8 @@ class _OpenFile:
             os.close(self.descriptor)
 
 
-def _mark(key: str) -> np.uint64:
-    return np.uint64(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big"))
+def _mark(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any
 from resnest.data.kept import Patience, from_columns, keep_json, kept_json
 from resnest.data.parts import PART_NAMES
 from resnest.data.readers import Labelled, number_classes, read_class_names
-from resnest.data.samples import RangeStore, Samples
+from resnest.data.samples import Ranges, RangeStore, Samples
 from resnest.data.tar import CutOff, Member, read_members
 from resnest.errors import ResnestError
 from resnest.runtime.decode import SUFFIXES
@@ -72,20 +72,19 @@ def scan_shards(paths: Sequence[Path]) -> Shards:
     if not names and folder.name in ("data", *PART_NAMES):
         names = read_class_names(folder.parent)
     by_name = {name: label for label, name in names.items()}
-    rows: list[tuple[str, int, int, int]] = []
+    ranges: list[Ranges] = []
     labelled: Labelled = []
     with Patience("indexing shards, bytes", sum(path.stat().st_size for path in paths)) as patience:
-        for number, path in enumerate(paths):
+        for path in paths:
             index = open_index(path, patience.advance)
-            for member, start, size, label in zip(index.members, index.starts, index.sizes, index.labels, strict=True):
-                key = f"{path.name}/{member}"
+            for member, label in zip(index.members, index.labels, strict=True):
                 if index.given and names and label not in names:
                     if label not in by_name:
                         raise _outside(path, member, label, names)
                     label = by_name[label]
-                rows.append((key, number, start, size))
-                labelled.append((key, label))
-    return Shards(RangeStore.build(paths, rows), labelled, names)
+                labelled.append((f"{path.name}/{member}", label))
+            ranges.append((index.starts, index.sizes))
+    return Shards(RangeStore.build(paths, [key for key, _ in labelled], ranges), labelled, names)
 
 
 def _outside(path: Path, member: str, label: str, names: Mapping[str, str]) -> ResnestError:

@@ -71,21 +71,18 @@ def _data_files(folder: Path) -> list[Path]:
 
 def _join(paths: Sequence[Path], tables: list[Rows]) -> Samples:
     """One data set of several files. Keys are FILE/ROW, with the image's own name behind it if it has one."""
-    rows: list[tuple[str, int, int, int]] = []
     labelled: Labelled = []
-    for number, (path, table) in enumerate(zip(paths, tables, strict=True)):
+    for path, table in zip(paths, tables, strict=True):
         if table.class_names != tables[0].class_names:
             raise ResnestError(f"{path} has other class names than {paths[0]}: they do not belong together")
-        for row, (start, size, name, label) in enumerate(
-            zip(table.starts, table.sizes, table.names, table.labels, strict=True)
-        ):
-            key = f"{path.name}/{row:06d}/{name}" if name else f"{path.name}/{row:06d}"
-            rows.append((key, number, start, size))
-            labelled.append((key, label))
-    if not rows:
+        for row, (name, label) in enumerate(zip(table.names, table.labels, strict=True)):
+            labelled.append((f"{path.name}/{row:06d}/{name}" if name else f"{path.name}/{row:06d}", label))
+    if not labelled:
         raise ResnestError(f"{paths[0]} has no rows")
+    files = [Path(table.file) for table in tables]
+    ranges = [(table.starts, table.sizes) for table in tables]
     names = {str(index): name for index, name in enumerate(tables[0].class_names)}
-    return number_classes(RangeStore.build([Path(table.file) for table in tables], rows), labelled, names)
+    return number_classes(RangeStore.build(files, [key for key, _ in labelled], ranges), labelled, names)
 
 
 # --- parquet: the images are copied once ---
