@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 
 import resnest
 from conftest import Outcome
+from forms import write_parquet
 from resnest.checkpoints.digest import sha256_of
 from resnest.checkpoints.manifest import find_weights
 
@@ -20,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 MADE_ELSEWHERE = ("make ", "git ", "cd ", "pip ")  # `make demo` and `make test` are what runs this test
+BY_SHELL = ("mkdir ", "(cd ", "for ")
 
 
 def _blocks(page: Path) -> list[tuple[str, str]]:
@@ -28,7 +31,7 @@ def _blocks(page: Path) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def workplace(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder as the pages assume it: photos/ with classes, one of them roses, and a checkpoint."""
+    """A folder as the pages assume it: photos/ with classes, one of them roses, and a checkpoint, and a table."""
     (photos / "digit-0").rename(photos / "rose")
     first = sorted((photos / "rose").iterdir())[0]
     (photos / "rose" / "1.jpg").write_bytes(first.read_bytes())
@@ -39,6 +42,9 @@ def workplace(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_file(resnest.create_model("resnest14").state_dict(), "resnest14.safetensors")
     torch.save(resnest.create_model("resnest50").state_dict(), "somewhere.pth")
     _publish(monkeypatch, photos.parent / "home")
+    classes = sorted(folder.name for folder in photos.iterdir())
+    rows = [(path.stem, path.parent.name, path.read_bytes()) for path in sorted(photos.rglob("*.jpg"))]
+    write_parquet(photos.parent / "flowers" / "train-00000-of-00001.parquet", rows, classes)
     return photos.parent
 
 
@@ -58,6 +64,9 @@ def _publish(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
 
 def _run(command: str, cli: Callable[..., Outcome]) -> None:
     if command.startswith(MADE_ELSEWHERE):
+        return
+    if command.startswith(BY_SHELL):
+        subprocess.run(command, shell=True, check=True)
         return
     command, _, target = command.partition(" > ")
     words = shlex.split(command, comments=True)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from conftest import shared_data
+from forms import Labelled, class_folders, webdataset, write_parquet, write_saved, write_tar
+from resnest.data.readers import read_zip
 from resnest.data.sources import Splits, open_dataset
 from resnest.errors import ResnestError
 
@@ -68,12 +70,80 @@ def _npz(photos: Path, root: Path) -> Path:
     return root
 
 
+def _labelled(parts: Path) -> tuple[list[str], dict[str, Labelled]]:
+    """Class names, and (name, class, bytes) of every image of a part."""
+    found = {
+        part: [
+            (path.stem, path.parent.name, path.read_bytes()) for path in sorted((parts / part).rglob("*.jpg"), key=str)
+        ]
+        for part in ("train", "val")
+    }
+    return sorted({label for _, label, _ in found["train"]}), found
+
+
+def _shards(photos: Path, root: Path) -> Path:
+    """Shards of seven samples, the last one shorter; class names beside them."""
+    classes, parts = _labelled(_parts(photos, root.parent / "unpacked"))
+    for part, rows in parts.items():
+        for start in range(0, len(rows), 7):
+            write_tar(root / f"{part}-{start // 7:06d}.tar", webdataset(rows[start : start + 7], classes))
+    (root / "classnames.txt").write_text("\n".join(classes))
+    return root
+
+
+def _shards_in_folders(photos: Path, root: Path) -> Path:
+    """Labels by name in .json files, in folders train and val."""
+    classes, parts = _labelled(_parts(photos, root.parent / "unpacked"))
+    for part, rows in parts.items():
+        (root / part).mkdir()
+        write_tar(root / part / "0.tar", webdataset(rows[:5], classes, json_of="label"))
+        write_tar(root / part / "1.tar", webdataset(rows[5:], classes, json_of="cls"))
+    return root
+
+
+def _one_tar(photos: Path, root: Path) -> Path:
+    """Class folders in folders train and val, in one file."""
+    _, parts = _labelled(_parts(photos, root.parent / "unpacked"))
+    members = [row for part, rows in parts.items() for row in class_folders(rows, f"./set/{part}/")]
+    write_tar(root / "all.tar", members)
+    return root / "all.tar"
+
+
+def _parquet(photos: Path, root: Path) -> Path:
+    """As the hub has it: in a folder data, with the notes of `datasets`, several files a part."""
+    classes, parts = _labelled(_parts(photos, root.parent / "unpacked"))
+    for part, name in (("train", "train"), ("val", "validation")):
+        for number, rows in enumerate((parts[part][:5], parts[part][5:])):
+            write_parquet(root / "data" / f"{name}-{number:05d}-of-00002.parquet", rows, classes)
+    return root
+
+
+def _plain_parquet(photos: Path, root: Path) -> Path:
+    """Bytes and text, no notes."""
+    _, parts = _labelled(_parts(photos, root.parent / "unpacked"))
+    for part, rows in parts.items():
+        write_parquet(root / f"{part}.parquet", rows)
+    return root
+
+
+def _saved(photos: Path, root: Path) -> Path:
+    classes, parts = _labelled(_parts(photos, root.parent / "unpacked"))
+    write_saved(root, {"train": parts["train"], "test": parts["val"]}, classes)
+    return root
+
+
 FORMS: dict[str, Callable[[Path, Path], Path]] = {
     "folder": _parts,
     "zip": _zip_parts,
     "one zip": _one_zip,
     "csv": _csv,
     "npz": _npz,
+    "shards in a tar": _shards,
+    "folders of tar": _shards_in_folders,
+    "one tar": _one_tar,
+    "parquet": _parquet,
+    "plain parquet": _plain_parquet,
+    "arrow": _saved,
 }
 
 
@@ -207,3 +277,26 @@ def test_shared_sets(name: str, format: str, train: int, val: int, first: str) -
     assert (splits.format, len(splits.train), len(splits.val)) == (format, train, val)
     assert splits.train.class_names[0] == first
     assert splits.train.decode(0).mode == "RGB"
+
+
+@pytest.mark.data
+def test_real_photographs_packed_anew_are_the_same(tmp_path: Path) -> None:
+    """A real zip as shards, the last one shorter, and as parquet: bytes, labels, names and order."""
+    source = read_zip(shared_data() / "imagenette128" / "val.zip")
+    named = [(f"{index:06d}-{Path(key).stem}", int(source.labels[index])) for index, key in enumerate(source.keys)]
+    rows = [
+        (name, source.class_names[label], source.store.read(key))
+        for (name, label), key in zip(named, source.keys, strict=True)
+    ]
+    for start in range(0, len(rows), 500):
+        part = webdataset(rows[start : start + 500], source.class_names)
+        write_tar(tmp_path / "shards" / f"{start // 500:06d}.tar", part)
+    (tmp_path / "shards" / "classnames.txt").write_text("\n".join(source.class_names))
+    write_parquet(tmp_path / "all.parquet", rows, source.class_names, group=100)
+    for place in (tmp_path / "shards", tmp_path / "all.parquet"):
+        whole = open_dataset(place).whole
+        assert whole is not None
+        assert whole.class_names == source.class_names
+        assert (whole.labels == source.labels).all()
+        assert [Path(key).stem for key in whole.keys] == [name for name, _ in named]
+        assert [whole.store.read(key) for key in whole.keys] == [content for *_, content in rows]

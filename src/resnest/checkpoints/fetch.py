@@ -45,10 +45,15 @@ class Broken(Exception):
     """A mirror did not deliver; the next one may."""
 
 
+def cache_folder() -> Path:
+    """What can be made or fetched again lies below it."""
+    home = os.environ.get("RESNEST_HOME")
+    return Path(home).expanduser() if home else Path.home() / ".cache" / "resnest"
+
+
 def weights_folder() -> Path:
     """Where fetched weights lie."""
-    home = os.environ.get("RESNEST_HOME")
-    return (Path(home).expanduser() if home else Path.home() / ".cache" / "resnest") / "weights"
+    return cache_folder() / "weights"
 
 
 def is_offline() -> bool:

@@ -51,12 +51,19 @@ def _check_connection() -> None:
 
 
 def download(
-    repo: str, name: str, *, revision: str | None = None, folder: Path | None = None, offline: bool = False
+    repo: str,
+    name: str,
+    *,
+    revision: str | None = None,
+    folder: Path | None = None,
+    kind: str = "model",
+    offline: bool = False,
 ) -> Path:
     """One file of a repository, resumed where an earlier attempt broke off.
 
     Args:
         folder: where to put it; by default the hub's own cache, which other programs share.
+        kind: "model" or "dataset".
 
     Raises:
         HubError: no such repository or file, no network, or offline and not in the cache.
@@ -66,8 +73,24 @@ def download(
     with told():
         from huggingface_hub import hf_hub_download
 
-        path = hf_hub_download(repo, name, revision=revision, local_dir=folder, local_files_only=offline)
+        path = hf_hub_download(
+            repo, name, repo_type=kind, revision=revision, local_dir=folder, local_files_only=offline
+        )
     return Path(path)
+
+
+def dataset_files(repo: str, revision: str | None = None) -> tuple[str, list[str]]:
+    """The commit that a revision of a data set is at, and its files.
+
+    Raises:
+        HubError: no such repository or revision, no access, no network.
+    """
+    _check_connection()
+    with told():
+        from huggingface_hub import HfApi
+
+        info = HfApi().dataset_info(repo, revision=revision)
+    return info.sha or "main", [file.rfilename for file in info.siblings or []]
 
 
 def announced_sha256(repo: str, name: str) -> str:

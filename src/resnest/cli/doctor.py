@@ -20,6 +20,7 @@ PARTS = (
     ("huggingface_hub", "weights of the hub"),
     ("matplotlib", "reports"),
     ("scikit-learn", "the demo's digits"),
+    ("pyarrow", "data in parquet files"),
     ("timm", "comparisons only"),
 )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnest.cli.words import MODEL_HELP, NETWORK_HELP
+from resnest.cli.words import DATA_HELP, MODEL_HELP, NETWORK_HELP
 
 if TYPE_CHECKING:
     from resnest.inference.outcome import Evaluation
@@ -17,7 +17,7 @@ SPLIT_HELP = "val, train, all; auto: val, or what training held back, or all for
 
 def evaluate(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
-    data: Annotated[str, typer.Option(help="Folder, .zip, .npz or .csv with images, or 'digits'.")],
+    data: Annotated[str, typer.Option(help=DATA_HELP)],
     split: Annotated[str, typer.Option(help=SPLIT_HELP)] = "auto",
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     labels: Annotated[str | None, typer.Option(metavar="FILE", help="ImageNet-ReaL's real.json.")] = None,

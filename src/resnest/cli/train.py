@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from resnest.cli.words import DATA_HELP
 from resnest.errors import ResnestError
 
 
@@ -14,7 +15,7 @@ def train(
     recipe: Annotated[
         str | None, typer.Argument(help="A recipe's name (see `resnest recipes`) or a YAML file.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Folder, .zip, .npz or .csv with images, or 'digits'.")] = None,
+    data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory to write.")] = None,
     set: Annotated[list[str] | None, typer.Option(metavar="A.B=C", help="Change a setting; may be repeated.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")] = None,

@@ -2,3 +2,4 @@
 
 MODEL_HELP = "Name of published weights, run directory, checkpoint file, or hub id (user/name)."
 NETWORK_HELP = "What a checkpoint file is, where it does not say so itself."
+DATA_HELP = "Folder, .zip, .npz, .csv, .tar or .parquet with images, 'hf:owner/name' of the hub, or 'digits'."

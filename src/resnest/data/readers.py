@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -152,31 +152,50 @@ def read_digits() -> Samples:
     return Samples(BytesStore(content, offsets), keys, digits.target.astype(np.int64), tuple("0123456789"))
 
 
-def number_classes(store: Store, labelled: Labelled, beside: Path) -> Samples:
-    """Number the classes in sorted order, whole numbers by value, and give them their names."""
+def number_classes(store: Store, labelled: Labelled, names: Mapping[str, str] | Path) -> Samples:
+    """Number the classes in sorted order, whole numbers by value, and give them their names.
+
+    Args:
+        names: what classes are called, or the folder where a list of them may lie.
+    """
     several = any(isinstance(label, tuple) for _, label in labelled)
     sets = [label if isinstance(label, tuple) else (label,) for _, label in labelled]
     classes = {label for labels in sets for label in labels}
     numeric = all(label.isdigit() for label in classes)
     ordered = sorted(classes, key=int) if numeric else sorted(classes)
     index = {label: number for number, label in enumerate(ordered)}
-    names = _display_names(ordered, beside)
+    known = read_class_names(names) if isinstance(names, Path) else names
     if several:
         numbers = np.zeros((len(sets), len(ordered)), bool)
         for row, labels in zip(numbers, sets, strict=True):
             row[[index[label] for label in labels]] = True
     else:
         numbers = np.array([index[label] for (label,) in sets], np.int64)
-    return Samples(store, [key for key, _ in labelled], numbers, names)
+    return Samples(store, [key for key, _ in labelled], numbers, _display_names(ordered, known))
 
 
-def _display_names(classes: Sequence[str], beside: Path) -> tuple[str, ...]:
-    """Readable names from a `classes.json` beside the data: rows of {synset or index, name}."""
+def read_class_names(folder: Path) -> dict[str, str]:
+    """Names by class key from `classes.json` or `classnames.txt` in a folder; empty where there is no such list.
+
+    The former holds rows of {synset or index, name}, a list of names, or {key: name}; the latter a name a line.
+    """
     try:
-        rows = json.loads((beside / "classes.json").read_text(encoding="utf-8"))
-        names = {str(row[key]): str(row["name"]) for row in rows for key in ("synset", "index") if key in row}
+        rows = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+        if isinstance(rows, dict):
+            return {str(key): str(name) for key, name in rows.items()}
+        if rows and all(isinstance(row, str) for row in rows):
+            return {str(index): name for index, name in enumerate(rows)}
+        return {str(row[key]): str(row["name"]) for row in rows for key in ("synset", "index") if key in row}
     except (OSError, ValueError, TypeError, KeyError):
-        return tuple(classes)
+        pass
+    try:
+        lines = (folder / "classnames.txt").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}
+    return {str(index): line.strip() for index, line in enumerate(lines) if line.strip()}
+
+
+def _display_names(classes: Sequence[str], names: Mapping[str, str]) -> tuple[str, ...]:
     if len({names.get(label) for label in classes} - {None}) < len(classes):
         return tuple(classes)  # not for these classes, or two of them share a name
     return tuple(names[label] for label in classes)

@@ -16,7 +16,7 @@ from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolatio
 class DataSettings:
     """Where pixels come from and what happens to them before the network."""
 
-    format: str = "auto"  # folder, zip, npz, csv, digits; auto looks
+    format: str = "auto"  # folder, zip, npz, csv, tar, parquet, arrow, digits; auto looks
     val_share: float = 0.2  # share of each class held back where the data has no validation part
     size: int = 224  # training crop, pixels
     start_size: int | None = None  # crop of the first epoch; grows evenly to `size` (progressive resizing)

@@ -1,41 +1,23 @@
-"""Which format a data set has, and its parts.
+"""Data sets and their parts, whatever format they have.
 
     data = open_dataset(Path("flowers"))               # data.format, data.train, data.val: to train on
     part = open_part(Path("imagenet"), split="val")    # one part alone: to evaluate on
 
-One rule, first match wins: the word `digits`; a .zip, .npz or .csv file; a folder with `train` and `val` as folders,
-zips, npz or csv files, or with `val` alone; a folder with `labels.csv`; a folder of class folders, which is split
-reproducibly. `valid`, `validation` and `test` do for `val` where there is no `val`.
+Which format that is, is the one rule of `finding`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
-from resnest.data.readers import (
-    Labelled,
-    number_classes,
-    read_csv,
-    read_csv_rows,
-    read_digits,
-    read_folder,
-    read_npz,
-    read_zip,
-    scan_zip,
-)
-from resnest.data.samples import FolderStore, Samples, ZipStore, split_samples
-from resnest.errors import ResnestError, unknown
+from resnest.data.finding import FORMATS, Found, find
+from resnest.data.samples import Samples, split_samples
+from resnest.errors import ResnestError
 
-VAL_NAMES = ("val", "valid", "validation", "test")
-FORMATS = ("folder", "zip", "npz", "csv", "digits")
-LABELS_FILE = "labels.csv"
-
-Read = Callable[[], Samples]
+__all__ = ["FORMATS", "Part", "Splits", "open_dataset", "open_part"]
 
 
 @dataclass(frozen=True)
@@ -69,22 +51,11 @@ class Part:
     describe: str
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A data set before anything of it is read: either its parts, or one whole."""
-
-    format: str
-    where: str
-    train: Read | None = None
-    val: Read | None = None
-    whole: Read | None = None
-
-
 def open_dataset(where: str | Path, *, format: str = "auto", val_share: float = 0.2, seed: int = 0) -> Splits:
     """Open a data set in whatever format it has, to train on.
 
     Args:
-        where: a folder, a file, or "digits".
+        where: a folder, a file, "hf:owner/name" or "digits".
         format: one of FORMATS where the rule above would choose another.
         val_share: share of each class that is held back if the data set has no validation part.
         seed: of that split.
@@ -92,7 +63,7 @@ def open_dataset(where: str | Path, *, format: str = "auto", val_share: float = 
     Raises:
         ResnestError: nothing there, no images, one class, a class without images, classes that do not agree.
     """
-    found = _find(where, format)
+    found = find(where, format)
     if found.whole is not None:
         return _split(found, found.whole(), val_share, seed)
     if found.train is None or found.val is None:
@@ -115,7 +86,7 @@ def open_part(
     """
     if split not in ("auto", "val", "train", "all"):
         raise ResnestError(f"--split {split}: expected auto, val, train or all")
-    found = _find(where, format)
+    found = find(where, format)
     if found.whole is None:
         if split == "all":
             raise ResnestError(f"--split all: {found.where} comes with its own validation part; choose val or train")
@@ -133,106 +104,12 @@ def open_part(
     return _part(found, splits.val, "images held back")
 
 
-def _part(found: _Found, samples: Samples, what: str) -> Part:
+def _part(found: Found, samples: Samples, what: str) -> Part:
     classes = len(samples.class_names)
     return Part(samples, f"{found.where} ({found.format}): {len(samples)} {what}, {classes} classes")
 
 
-def _find(where: str | Path, format: str) -> _Found:
-    if format not in ("auto", *FORMATS):
-        raise unknown("data format", format, FORMATS)
-    path = Path(where)
-    if str(where) == "digits" and not path.exists():
-        return _Found("digits", "digits", whole=read_digits)
-    if not path.exists():
-        raise ResnestError(f"there is no data at {path}: give a folder, a .zip, .npz or .csv file, or 'digits'")
-    return _find_in_file(path, format) if path.is_file() else _find_in_folder(path, format)
-
-
-def _find_in_file(path: Path, format: str) -> _Found:
-    kind = path.suffix.lower().lstrip(".") if format == "auto" else format
-    if kind == "zip":
-        labelled, store = scan_zip(path), ZipStore(path)
-        parts = _parts_by_prefix(labelled)
-        if parts:
-            train, val = parts
-            return _Found(
-                kind,
-                str(path),
-                train=lambda: number_classes(store, train, path.parent),
-                val=lambda: number_classes(store, val, path.parent),
-            )
-        return _Found(kind, str(path), whole=lambda: number_classes(store, labelled, path.parent))
-    if kind == "npz":
-        return _Found(kind, str(path), whole=lambda: read_npz(path))
-    if kind == "csv":
-        return _find_in_csv(path, str(path))
-    raise ResnestError(f"{path} is not a data set: give a folder, a .zip, .npz or .csv file")
-
-
-def _find_in_folder(path: Path, format: str) -> _Found:
-    for kind, suffix, read in _READERS:
-        if format in ("auto", kind) and (pair := _find_pair(path, suffix)):
-            train, val = pair
-            return _Found(kind, str(path), train=partial(read, train) if train else None, val=partial(read, val))
-    if format in ("auto", "csv") and (path / LABELS_FILE).is_file():
-        return _find_in_csv(path / LABELS_FILE, str(path))
-    if format in ("auto", "folder"):
-        return _Found("folder", str(path), whole=lambda: read_folder(path, names_in=path))
-    raise ResnestError(f"{path} holds no data set of format {format!r} (looked for train and val in it)")
-
-
-def _find_pair(folder: Path, suffix: str) -> tuple[Path | None, Path] | None:
-    """Training and validation part; the former may be missing where nothing else could be meant."""
-    exists: Callable[[Path], bool] = Path.is_file if suffix else Path.is_dir
-    train = folder / f"train{suffix}"
-    val = next((folder / f"{name}{suffix}" for name in VAL_NAMES if exists(folder / f"{name}{suffix}")), None)
-    if val is None:
-        return None
-    if exists(train):
-        return train, val
-    others = [child for child in folder.iterdir() if child.is_dir() and child.name not in VAL_NAMES]
-    alone = not others and (bool(suffix) or any(child.is_dir() for child in val.iterdir()))
-    return (None, val) if alone else None
-
-
-def _find_in_csv(path: Path, where: str) -> _Found:
-    rows = read_csv_rows(path)
-    if rows[0].split is None:
-        return _Found("csv", where, whole=lambda: read_csv(path))
-    store = FolderStore(path.parent)
-    train: Labelled = [(row.path, row.label) for row in rows if row.split == "train"]
-    val: Labelled = [(row.path, row.label) for row in rows if row.split in VAL_NAMES]
-    if not train or not val:
-        raise ResnestError(f"{path}: the column split must hold both train and val")
-    return _Found(
-        "csv",
-        where,
-        train=lambda: number_classes(store, train, path.parent),
-        val=lambda: number_classes(store, val, path.parent),
-    )
-
-
-def _parts_by_prefix(labelled: Labelled) -> tuple[Labelled, Labelled] | None:
-    """Train and validation part of one zip, if some folder above the classes says so."""
-
-    def inside(names: Sequence[str]) -> Labelled:
-        return [(key, label) for key, label in labelled if set(PurePosixPath(key).parts[:-2]) & set(names)]
-
-    train = inside(["train"])
-    val = next((part for name in VAL_NAMES if (part := inside([name]))), [])
-    return (train, val) if train and val else None
-
-
-_READERS: tuple[tuple[str, str, Callable[[Path], Samples]], ...] = (
-    ("folder", "", read_folder),
-    ("zip", ".zip", read_zip),
-    ("npz", ".npz", read_npz),
-    ("csv", ".csv", read_csv),
-)
-
-
-def _split(found: _Found, samples: Samples, val_share: float, seed: int) -> Splits:
+def _split(found: Found, samples: Samples, val_share: float, seed: int) -> Splits:
     if len(samples) == 1:
         raise ResnestError(f"{found.where} has one image only: nothing would be left to validate on")
     _check_classes(samples, found.where)

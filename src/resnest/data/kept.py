@@ -1,0 +1,125 @@
+"""What is worked out once about a large file and kept: beside it, or in the cache where that cannot be written.
+
+    content = kept_json(shard, beside, stamp)      # None, or what keep_json kept with the same stamp
+
+The cache is $RESNEST_HOME, ~/.cache/resnest by default.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from resnest.checkpoints.fetch import cache_folder
+
+T = TypeVar("T")
+SLOW = 3.0  # seconds of work after which it says that it works
+OFTEN = 10.0  # seconds between two lines where standard error is no terminal
+
+
+def kept_json(source: Path, beside: Path, stamp: dict[str, Any]) -> dict[str, Any] | None:
+    """What was kept about `source` and bears this stamp."""
+    for path in (beside, _in_cache(source, beside.name)):
+        try:
+            content = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(content, dict) and all(content.get(key) == value for key, value in stamp.items()):
+            return content
+    return None
+
+
+def keep_json(source: Path, beside: Path, content: dict[str, Any]) -> None:
+    """Keep it where that can be done; it can be worked out again. A linked file's folder is another program's."""
+    for path in (_in_cache(source, beside.name),) if source.is_symlink() else (beside, _in_cache(source, beside.name)):
+        try:
+            write_whole(path, json.dumps(content).encode())
+            return
+        except OSError:
+            continue
+
+
+def from_columns(
+    kind: type[T],
+    content: dict[str, Any] | None,
+    same_length: Sequence[str],
+    *,
+    texts: Sequence[str],
+    numbers: Sequence[str],
+) -> T | None:
+    """A dataclass of columns from kept JSON; None for anything else, whoever wrote it."""
+    if content is None:
+        return None
+    try:
+        columns = {field.name: content[field.name] for field in fields(kind)}  # type: ignore[arg-type]
+        good = (
+            all(isinstance(columns[name], list) for name in (*texts, *numbers))
+            and len({len(columns[name]) for name in same_length}) == 1
+            and all(type(text) is str for name in texts for text in columns[name])
+            and all(type(number) is int and number >= 0 for name in numbers for number in columns[name])
+        )
+    except KeyError:
+        return None
+    return kind(**columns) if good else None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that nobody ever sees a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def path_mark(path: Path) -> str:
+    """A short name for a place on this machine."""
+    return hashlib.sha256(str(path.absolute()).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _in_cache(source: Path, name: str) -> Path:
+    return cache_folder() / "index" / path_mark(source.parent) / name
+
+
+class Patience:
+    """Says on standard error how far some work is, once it has taken a while.
+
+    with Patience("indexing shards", total=1281) as patience:
+        patience.advance()
+    """
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what = what
+        self.total = total
+        self.done = 0
+        self.said = time.monotonic() - OFTEN + SLOW  # the next line is due OFTEN seconds after it
+        self.open_line = False
+
+    def __enter__(self) -> Patience:
+        return self
+
+    def advance(self, count: int = 1) -> None:
+        self.done += count
+        terminal = sys.stderr.isatty()
+        now = time.monotonic()
+        if now - self.said < OFTEN and not (self.open_line and now - self.said > 0.2):
+            return
+        self.said = now
+        self.open_line = terminal
+        line = f"{self.what}: {self.done:,} of {self.total:,}"
+        print(f"\r{line}   " if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
+
+    def __exit__(self, *_: object) -> None:
+        if self.open_line:
+            print(file=sys.stderr)

@@ -1,0 +1,83 @@
+"""Which files are for training and which for validation, by their names: shards, tables, and folders of them.
+
+>>> choose_parts(["train-000000.tar", "train-000001.tar", "val-000000.tar"])
+Parts(train=['train-000000.tar', 'train-000001.tar'], val=['val-000000.tar'], whole=[])
+>>> choose_parts(["data/train-00000-of-00001.parquet"]).whole        # to be split
+['data/train-00000-of-00001.parquet']
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from resnest.runtime.decode import SUFFIXES
+
+VAL_NAMES = ("val", "valid", "validation", "test")
+PART_NAMES = ("train", *VAL_NAMES)
+ENDINGS = {  # packed tars too, so that they are refused and not overlooked
+    "tar": (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"),
+    "parquet": (".parquet",),
+}
+
+
+class Parts(NamedTuple):
+    """Names of files; either `whole`, or `val` and perhaps `train`."""
+
+    train: list[str]
+    val: list[str]
+    whole: list[str]
+
+
+def choose_parts(names: Iterable[str]) -> Parts:
+    """A part is named by a word of the file's name, or by its folder.
+
+    Where there is no validation part, what is for training is the whole; where only it has a name, the rest is for
+    training. Files of other parts are left out.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(_part_of(PurePosixPath(name)), []).append(name)
+    val = next((groups[part] for part in VAL_NAMES if part in groups), [])
+    train = groups.get("train") or groups.get("") or []
+    return Parts(train, val, []) if val else Parts([], [], train)
+
+
+def _part_of(name: PurePosixPath) -> str:
+    if name.parent.name in PART_NAMES:
+        return name.parent.name
+    return next((word for word in re.findall("[a-z]+", name.name.lower()) if word in PART_NAMES), "")
+
+
+def is_of(kind: str, name: str) -> bool:
+    return name.lower().endswith(ENDINGS[kind]) and not PurePosixPath(name).name.startswith(".")
+
+
+def list_files(folder: Path, kind: str) -> list[str]:
+    """Files of a kind in a folder and its folders named by part, or in its folder `data`; names relative to it."""
+    for base in (folder, folder / "data"):
+        places = (base, *(base / part for part in PART_NAMES))
+        found = [file for place in places if place.is_dir() for file in place.iterdir() if is_of(kind, file.name)]
+        if found:
+            return sorted(file.relative_to(folder).as_posix() for file in found if file.is_file())
+    return []
+
+
+def holds_files(folder: Path) -> bool:
+    """Whether a folder holds tar or parquet files and no folders."""
+    children = [child for child in folder.iterdir() if not child.name.startswith(".")]
+    return any(is_of(kind, child.name) for child in children for kind in ENDINGS) and not any(
+        child.is_dir() for child in children
+    )
+
+
+def has_class_folders(folder: Path) -> bool:
+    """Whether some folder in it, not named by a part, holds an image."""
+    folders = (
+        child
+        for child in folder.iterdir()
+        if child.is_dir() and not child.name.startswith(".") and child.name not in ("data", *PART_NAMES)
+    )
+    return any(file.suffix.lower() in SUFFIXES for child in folders for file in child.rglob("*"))

@@ -1,0 +1,108 @@
+"""Data sets of the Hugging Face hub: their parquet files, or tar shards, fetched into the hub's own cache.
+
+    data = look_up("hf:frgfm/imagenette", ["parquet", "tar"])
+    data.names, data.fetch(data.names[0])
+
+`hf:OWNER/NAME`, with `/FOLDER` where the repository holds several data sets, and `@REVISION`. What the hub said of
+a repository is kept, so that it opens without the network once its files are there (RESNEST_OFFLINE, HF_HUB_OFFLINE).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from resnest.checkpoints import hub
+from resnest.checkpoints.fetch import cache_folder, is_offline
+from resnest.data.kept import write_whole
+from resnest.data.parts import PART_NAMES, is_of
+from resnest.errors import ResnestError
+
+PREFIX = "hf:"
+_REFERENCE = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+?)(?:/(?P<folder>[^@]+?))?/?(?:@(?P<revision>.+))?")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Files of one format in a repository, at one commit."""
+
+    kind: str
+    repo: str
+    folder: str
+    commit: str
+    names: list[str]
+
+    @property
+    def where(self) -> str:
+        """A reference to the same data, whatever becomes of the repository."""
+        return f"{PREFIX}{self.repo}{self.folder and '/'}{self.folder}@{self.commit}"
+
+    def fetch(self, name: str) -> Path:
+        """One of the files, downloaded if it is not in the hub's cache."""
+        try:
+            return hub.download(self.repo, name, revision=self.commit, kind="dataset", offline=is_offline())
+        except hub.HubError as error:
+            what = "is not in the hub's cache, and the network is off" if is_offline() else f"did not come: {error}"
+            raise ResnestError(f"{self.where}: {name} {what}") from None
+
+
+def look_up(reference: str, kinds: Sequence[str]) -> Remote:
+    """The files of the first kind that the repository has.
+
+    Raises:
+        ResnestError: not such a reference, no such repository, no network and not looked up before, no files of these
+            kinds, or several data sets in it.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise ResnestError(f"{reference} is no data set of the hub: expected hf:OWNER/NAME, hf:OWNER/NAME@REVISION")
+    repo, folder, revision = match["repo"], match["folder"] or "", match["revision"]
+    commit, names = _listing(reference, repo, revision)
+    for kind in kinds:
+        found = [name for name in names if is_of(kind, name) and (not folder or name.startswith(f"{folder}/"))]
+        if found:
+            _check_one(reference, repo, found)
+            return Remote(kind, repo, folder, commit, found)
+    within = f" in its folder {folder}" if folder else ""
+    raise ResnestError(
+        f"{reference} has no {' or '.join(kinds)} file{within}; the hub converts many data sets to parquet at"
+        f" {PREFIX}{repo}@refs/convert/parquet"
+    )
+
+
+def _check_one(reference: str, repo: str, names: Sequence[str]) -> None:
+    folders = {PurePosixPath(name).parent for name in names}
+    bases = sorted({str(place.parent if place.name in PART_NAMES else place) for place in folders})
+    if len(bases) > 1:
+        raise ResnestError(
+            f"{reference} holds {len(bases)} data sets: choose one, as in {PREFIX}{repo}/{bases[0]}"
+            f" ({', '.join(bases[:5])}{', ...' if len(bases) > 5 else ''})"
+        )
+
+
+def _listing(reference: str, repo: str, revision: str | None) -> tuple[str, list[str]]:
+    """Commit and file names of a repository: from the hub, or what it said last if the network is off."""
+    note = _note(repo, revision or "main")
+    if not is_offline():
+        try:
+            commit, names = hub.dataset_files(repo, revision)
+        except hub.HubError as error:
+            raise ResnestError(f"{reference} cannot be opened: {error}") from None
+        try:
+            for path in (note, _note(repo, commit)):
+                write_whole(path, json.dumps({"commit": commit, "files": names}).encode())
+        except OSError as error:
+            raise ResnestError(f"{note.parent} cannot be written: {error.strerror}") from None
+        return commit, names
+    try:
+        content = json.loads(note.read_bytes())
+        return str(content["commit"]), [str(name) for name in content["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ResnestError(f"{reference} has not been opened before, and the network is off") from None
+
+
+def _note(repo: str, revision: str) -> Path:
+    return cache_folder() / "hub" / (re.sub(r"[^\w.-]", "--", f"{repo}@{revision}") + ".json")

@@ -1,0 +1,281 @@
+"""Labelled images in tables: parquet files, and what `datasets.save_to_disk` writes. Needs pyarrow to open them.
+
+    samples = read_parquet([Path("train-00000-of-00002.parquet"), Path("train-00001-of-00002.parquet")])
+    samples = read_arrow([Path("saved")])
+
+An image is a range of bytes of a file afterwards, read without pyarrow. Arrow files hold images as they are. Parquet
+packs them in row groups that must be unpacked whole for a single image: 20 times as slow for groups of 100 as the
+hub has them, 150 times for 1,000 (results/data-formats.csv). So the image column is copied once, into
+$RESNEST_HOME/tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import numpy as np
+from filelock import FileLock
+
+from resnest.checkpoints.fetch import cache_folder
+from resnest.data.columns import Columns, choose_columns
+from resnest.data.kept import Patience, from_columns, keep_json, kept_json, path_mark
+from resnest.data.readers import Labelled, number_classes
+from resnest.data.samples import RangeStore, Samples
+from resnest.errors import ResnestError
+
+VERSION = 1
+BATCH = 64  # rows in memory at a time
+INDEX_FOLDER = ".resnest-index"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one file, column by column: where each image lies in `file`, its name if it has one, its label."""
+
+    file: str
+    starts: list[int]
+    sizes: list[int]
+    names: list[str]
+    labels: list[str]
+    class_names: list[str]
+
+
+def read_parquet(paths: Sequence[Path]) -> Samples:
+    """Raises ResnestError: no image or label column, an empty cell, an unknown label, a file cut off, no space."""
+    return _join(paths, [_kept_parquet(path) for path in paths])
+
+
+def read_arrow(folders: Sequence[Path]) -> Samples:
+    """Folders that `Dataset.save_to_disk` wrote, one after the other. Raises as `read_parquet`."""
+    paths = [path for folder in folders for path in _data_files(folder)]
+    return _join(paths, [_kept_arrow(path) for path in paths])
+
+
+def _data_files(folder: Path) -> list[Path]:
+    try:
+        files = json.loads((folder / "state.json").read_text(encoding="utf-8"))["_data_files"]
+        paths = [folder / PurePosixPath(file["filename"]).name for file in files]
+    except (OSError, ValueError, TypeError, KeyError):
+        raise ResnestError(f"{folder} is not a saved data set: its state.json names no data files") from None
+    if not paths:
+        raise ResnestError(f"{folder} has no rows")
+    return paths
+
+
+def _join(paths: Sequence[Path], tables: list[Rows]) -> Samples:
+    """One data set of several files. Keys are FILE/ROW, with the image's own name behind it if it has one."""
+    labelled: Labelled = []
+    for path, table in zip(paths, tables, strict=True):
+        if table.class_names != tables[0].class_names:
+            raise ResnestError(f"{path} has other class names than {paths[0]}: they do not belong together")
+        for row, (name, label) in enumerate(zip(table.names, table.labels, strict=True)):
+            labelled.append((f"{path.name}/{row:06d}/{name}" if name else f"{path.name}/{row:06d}", label))
+    if not labelled:
+        raise ResnestError(f"{paths[0]} has no rows")
+    files = [Path(table.file) for table in tables]
+    ranges = [(table.starts, table.sizes) for table in tables]
+    names = {str(index): name for index, name in enumerate(tables[0].class_names)}
+    return number_classes(RangeStore.build(files, [key for key, _ in labelled], ranges), labelled, names)
+
+
+# --- parquet: the images are copied once ---
+
+
+def _kept_parquet(path: Path) -> Rows:
+    stamp = _stamp(path)
+    folder = cache_folder() / "tables"
+    mark = hashlib.sha256(json.dumps(stamp).encode()).hexdigest()[:16]
+    target = folder / f"{path_mark(path)}-{mark}.bin"
+    note = target.with_suffix(".json")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{target.name}.lock"):  # several processes may open the same data
+            rows = _rows_from_json(kept_json(path, note, stamp))
+            if rows is not None and target.is_file() and target.stat().st_size == sum(rows.sizes):
+                return replace(rows, file=str(target))
+            rows = _unpack(path, target)
+            for old in folder.glob(f"{path_mark(path)}-*"):  # of the file as it was before
+                if old not in (target, note):
+                    old.unlink()
+            keep_json(target, note, {**stamp, **asdict(rows)})
+            return rows
+    except OSError as error:
+        raise ResnestError(
+            f"{path} cannot be unpacked into {folder}: {error.strerror or error}; RESNEST_HOME=FOLDER moves it"
+        ) from None
+
+
+def _unpack(path: Path, target: Path) -> Rows:
+    temporary = target.with_suffix(".tmp")
+    try:
+        with temporary.open("wb") as file:
+            rows = _copy_images(path, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Rows(str(target), *rows)
+
+
+def _copy_images(path: Path, file: BinaryIO) -> tuple[list[int], list[int], list[str], list[str], list[str]]:
+    """Append the image column of a parquet file to `file`; returns the columns of `Rows`."""
+    pa = _pyarrow(path)
+    import pyarrow.parquet as pq
+
+    starts, sizes, names, labels = list[int](), list[int](), list[str](), list[str]()
+    position = 0
+    try:
+        with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as table:
+            columns = choose_columns(str(path), table.schema_arrow)
+            _check_space(path, table.metadata, columns.image, Path(file.name).parent)
+            with Patience(
+                f"unpacking {path.name} into {Path(file.name).parent}, rows", table.metadata.num_rows
+            ) as told:
+                for batch in table.iter_batches(BATCH, columns=[columns.image, columns.label], use_threads=False):
+                    for content, name, label in _cells(path, batch, columns, len(labels)):
+                        starts.append(position)
+                        sizes.append(file.write(content))
+                        position += sizes[-1]
+                        names.append(name)
+                        labels.append(label)
+                    told.advance(len(batch))
+    except pa.ArrowException as error:
+        raise _unreadable(path, error) from None
+    except OSError as error:
+        if error.errno is None:  # pyarrow's own, of damaged pages
+            raise _unreadable(path, error) from None
+        raise
+    return starts, sizes, names, labels, list(columns.names)
+
+
+def _check_space(path: Path, metadata: Any, column: str, folder: Path) -> None:
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
+    needed = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] == column)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ResnestError(
+            f"{path} needs {needed / 1e6:,.0f} MB in {folder}, where {free / 1e6:,.0f} are free: RESNEST_HOME=FOLDER"
+            " moves it"
+        )
+
+
+# --- arrow: the images lie in the file as they are ---
+
+
+def _kept_arrow(path: Path) -> Rows:
+    stamp = _stamp(path)
+    beside = path.parent / INDEX_FOLDER / f"{path.name}.json"
+    if (rows := _rows_from_json(kept_json(path, beside, stamp))) is None:
+        rows = _place_images(path)
+        keep_json(path, beside, {**stamp, **asdict(rows)})
+    return replace(rows, file=str(path))  # wherever the folder is now
+
+
+def _place_images(path: Path) -> Rows:
+    """Where each image lies in a file that is mapped into memory: its address there, less the file's."""
+    pa = _pyarrow(path)
+    starts, sizes, names, labels = list[int](), list[int](), list[str](), list[str]()
+    try:
+        with pa.memory_map(str(path)) as file:
+            length = file.size()
+            base = file.read_buffer(length).address
+            file.seek(0)
+            with pa.ipc.open_stream(file) as stream:
+                columns = choose_columns(str(path), stream.schema)
+                for batch in stream:
+                    for content, name, label in _cells(path, batch, columns, len(labels)):
+                        if not 0 <= content.address - base <= length - content.size:
+                            raise ResnestError(f"{path} is compressed: save the data set anew, or as parquet")
+                        starts.append(content.address - base)
+                        sizes.append(content.size)
+                        names.append(name)
+                        labels.append(label)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from None
+    return Rows(str(path), starts, sizes, names, labels, list(columns.names))
+
+
+# --- both ---
+
+
+def _cells(path: Path, batch: Any, columns: Columns, before: int) -> Iterator[tuple[Any, str, str]]:
+    """Image bytes (a buffer), name and label of every row; `before` rows came before this batch."""
+    import pyarrow.types as types
+
+    images, names = batch.column(columns.image), None
+    if types.is_struct(images.type):
+        fields = dict(zip((field.name for field in images.type), images.flatten(), strict=True))
+        images, names = fields["bytes"], fields.get("path")
+    label_of = _label_reader(columns)
+    for row, content in enumerate(_buffers(images)):
+        where = f"{path}, row {before + row}"
+        name = PurePosixPath((names[row].as_py() if names is not None else None) or "").name
+        if content is None:
+            said = f"names the file {name} but holds no bytes: embed the images before saving" if name else "is empty"
+            raise ResnestError(f"{where}: column {columns.image} {said}")
+        yield content, name, label_of(where, batch.column(columns.label)[row].as_py())
+
+
+def _buffers(column: Any) -> Iterator[Any]:
+    """The bytes of every cell where they lie, None for an empty one; a scalar's `as_buffer` is a copy elsewhere."""
+    import pyarrow.types as types
+
+    width = np.int64 if types.is_large_binary(column.type) else np.int32
+    _, offsets, data = column.buffers()
+    ends = np.frombuffer(offsets, width)[column.offset : column.offset + len(column) + 1].tolist()
+    for row, valid in enumerate(column.is_valid().to_pylist()):
+        yield data.slice(ends[row], ends[row + 1] - ends[row]) if valid and data is not None else None
+
+
+def _label_reader(columns: Columns) -> Callable[[str, Any], str]:
+    known = len(columns.names)
+
+    def read(where: str, label: Any) -> str:
+        if label is None or label == "":
+            raise ResnestError(f"{where}: column {columns.label} is empty")
+        if type(label) is int:
+            if known and not 0 <= label < known:
+                hidden = " (-1 stands for a hidden label)" if label == -1 else ""
+                raise ResnestError(f"{where}: label {label} is none of the {known} classes{hidden}")
+            if label < 0:
+                raise ResnestError(f"{where}: label {label} is negative")
+        elif type(label) is not str:
+            raise ResnestError(f"{where}: label {label!r} is neither a whole number nor text")
+        return str(label)
+
+    return read
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    try:
+        now = path.stat()
+    except OSError as error:
+        raise ResnestError(f"{path} cannot be read: {error.strerror}") from None
+    return {"version": VERSION, "table": path.name, "bytes": now.st_size, "mtime_ns": now.st_mtime_ns}
+
+
+def _rows_from_json(content: dict[str, Any] | None) -> Rows | None:
+    same = ("starts", "sizes", "names", "labels")
+    return from_columns(Rows, content, same, texts=("names", "labels", "class_names"), numbers=("starts", "sizes"))
+
+
+def _unreadable(path: Path, error: Exception) -> ResnestError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return ResnestError(f"{path} is cut off or damaged ({reason}): copy or download it again")
+
+
+def _pyarrow(path: Path) -> Any:
+    try:
+        import pyarrow
+    except ModuleNotFoundError:
+        raise ResnestError(f"{path} needs pyarrow to be read: pip install pyarrow") from None
+    return pyarrow
