@@ -4,13 +4,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= $(or $(RESNEST_DATA),../shared/data)
 
-.PHONY: demo test lint bench ablation setup requirements clean
+.PHONY: demo test promises lint bench ablation setup requirements clean
 
 demo: .venv/ready  ## the whole way on handwritten digits: train, evaluate, predict, report
 	$(BIN)/resnest demo
 
 test: .venv/ready  ## every test
 	$(BIN)/python -m pytest
+
+promises: .venv/ready  ## P1..P15 at their full figures
+	RESNEST_PROMISES=full $(BIN)/python -m pytest tests/promises
 
 lint: .venv/ready  ## style and types
 	$(BIN)/ruff check .

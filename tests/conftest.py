@@ -16,6 +16,8 @@ from PIL import Image
 
 from resnest.data.sources import open_dataset
 
+FULL = os.environ.get("RESNEST_PROMISES") == "full"  # `make promises`: as often as promised, not a tenth of it
+
 # What trains in seconds: P1..P15's "pico" network.
 PICO = [
     "model.name=resnest14",

@@ -50,7 +50,8 @@ def main() -> None:
     except ResnestError as error:
         if debug:
             raise
-        typer.echo(f"resnest: {error}", err=True)
+        rank = os.environ.get("RANK", "0")  # of several processes each may have an error of its own
+        typer.echo(f"resnest{'' if rank == '0' else f' [rank {rank}]'}: {error}", err=True)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         if debug or (error.name or "").startswith("resnest"):

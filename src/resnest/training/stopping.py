@@ -45,7 +45,8 @@ class StopRequests:
             signal.set_wakeup_fd(self._wakeup)
             for number, handler in self._before.items():
                 signal.signal(number, handler)
-            self._told.close()  # ends the listener
+            self._told.send(b"\0")  # ends the listener; closing would not while a forked process has it open
+            self._told.close()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
@@ -56,7 +57,8 @@ class StopRequests:
         """Python runs `_note` in the main thread between two of its instructions, and a step may be one long one."""
         count = 0
         with self._hearing:
-            while heard := self._hearing.recv(16):
+            while not self._left.is_set():
+                heard = self._hearing.recv(16)
                 count += sum(number in SIGNALS for number in heard)
                 if count > 1 and not self._left.wait(PATIENCE):
                     os._exit(INTERRUPTED)

@@ -65,7 +65,7 @@ class _Heart(threading.Thread):
         )
         heard = {rank: ("", time.monotonic()) for rank in range(self.world.size) if rank != self.world.rank}
         beat = 0
-        while not self.over.wait(self.seconds / 10):
+        while not self.over.wait(self.seconds / 10 if beat else 0):
             beat += 1
             try:
                 store.set(self.names[self.world.rank], f"{beat} {self.who}")
@@ -85,7 +85,7 @@ class _Heart(threading.Thread):
                 del heard[rank]
             elif said != before:
                 heard[rank] = (said, now)
-            elif before and now - since > self.seconds:
+            elif now - since > self.seconds:  # all begin together: silence from the start counts too
                 self._end(f"rank {rank}", before)
 
     def _end(self, lost: str, said: str) -> None:
