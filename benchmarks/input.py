@@ -2,13 +2,13 @@
 
     python benchmarks/input.py --photos DIR         # writes results/input-cpu.csv, prints a table
 
-The files are mosaics of the photographs in DIR, at 1.0 to 1.2 times their own scale, as JPEGs of quality 90 (4:2:0) in a
-temporary folder. Both contenders read every file once a turn and draw crops by the same rule: `plain` is RandomResizedCrop and
-flip, `paper` has AutoAugment before and colour noise after them. Theirs is ImageFolder, Pillow, transforms v2 to a
-normalised tensor, and the default collation; ours `training_batches` and `normalise`. In every round each takes one
-turn, in an order that moves on, in one process. A ratio is the median over rounds of their time / ours, above 1 means
-faster here; times are CPU seconds of the process, since other work on the machine stretches the wall time, which the
-file has too.
+The files are mosaics of the photographs in DIR, at 1.0 to 1.2 times their own scale, as JPEGs of quality 90 (4:2:0)
+in a temporary folder. Both contenders read every file once a turn and draw crops by the same rule: `plain` is
+RandomResizedCrop and flip, `paper` has AutoAugment before and colour noise after them. Theirs is ImageFolder, Pillow,
+transforms v2 to a normalised tensor, and the default collation; ours `training_batches` and `normalise`. In every
+round each takes one turn, in an order that moves on, in one process. A ratio is the median over rounds of their time /
+ours, above 1 means faster here; times are CPU seconds of the process, since other work on the machine stretches the
+wall time, which the file has too.
 """
 
 from __future__ import annotations

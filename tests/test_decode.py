@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -15,7 +17,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from conftest import encoded
-from resnest.runtime.decode import BadImage, Box, decode_for_crop, decode_image
+from resnest.runtime.decode import BadImage, Box, decode_for_crop, decode_image, read_capped
 
 
 def _image(mode: str = "RGB", size: tuple[int, int] = (20, 10)) -> Image.Image:
@@ -195,6 +197,22 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_byte_cap() -> None:
     with pytest.raises(BadImage, match="larger than"):
         decode_image(JPEG, max_bytes=100)
+
+
+def test_reading_stops_at_the_cap(tmp_path: Path) -> None:
+    path = tmp_path / "large.jpg"
+    for size in (0, 9, 10, 11, 30):
+        path.write_bytes(b"x" * size)
+        assert read_capped(path, 10) == b"x" * min(size, 11)
+
+
+def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.jpg"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(JPEG,))
+    writer.start()
+    assert decode_image(path).size == (20, 10)
+    writer.join()
 
 
 def test_refusing_a_bomb_is_quick() -> None:

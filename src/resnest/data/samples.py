@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.errors import ResnestError
-from resnest.runtime.decode import MAX_BYTES, BadImage, decode_image
+from resnest.runtime.decode import MAX_BYTES, BadImage, decode_image, read_capped
 
 
 class Store(Protocol):
@@ -36,8 +36,7 @@ class FolderStore:
     root: Path
 
     def read(self, key: str) -> bytes:
-        with (self.root / key).open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+        return read_capped(self.root / key)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
 import warnings
 from collections.abc import Callable, Iterator
@@ -120,11 +121,20 @@ def _refusing(name: str, formats: tuple[str, ...]) -> Iterator[None]:
         raise BadImage(name, f"damaged ({str(error) or type(error).__name__})") from None
 
 
+def read_capped(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """The bytes of a file, and of a larger one no more than `max_bytes` and one.
+
+    The size is asked for first: Python sets aside, in fresh memory, as much as a read allows.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size or max_bytes  # pipes have none
+        return file.read(min(size, max_bytes) + 1)
+
+
 def _read(source: bytes | Path, name: str, max_bytes: int) -> bytes:
     if isinstance(source, Path):
         try:
-            with source.open("rb") as file:
-                source = file.read(max_bytes + 1)
+            source = read_capped(source, max_bytes)
         except OSError as error:
             raise BadImage(name, f"cannot be read ({error.strerror or error})") from None
     _check_bytes(source, name, max_bytes)
