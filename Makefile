@@ -20,8 +20,9 @@ lint: .venv/ready  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/ready  ## speed of the network against timm's, into results/
+bench: .venv/ready  ## speed of the network against timm's and of the input against torchvision's, into results/
 	$(BIN)/python benchmarks/network.py
+	$(BIN)/python benchmarks/input.py --photos $(DATA)/imagenet-sample-320/images
 
 ablation: .venv/ready  ## split attention against ResNet-D on two data sets, into results/; SMOKE=1 in minutes
 	$(BIN)/python benchmarks/ablation.py --data $(DATA)/imagenette128 --variants 0s1x64d 2s1x64d --seeds 8

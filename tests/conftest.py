@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -100,6 +101,13 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     yield f"http://127.0.0.1:{http.server_address[1]}"
     http.shutdown()
     http.server_close()
+
+
+def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    """The image as a file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
 
 
 def shared_data() -> Path:

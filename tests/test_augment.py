@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
+from conftest import encoded
 from resnest.data.augment import OPERATIONS, POLICY, GluonAutoAugment
 from resnest.data.loading import seeded
 from resnest.data.settings import DataSettings
@@ -25,30 +26,24 @@ def test_randomness_is_a_function_of_the_seed(settings: DataSettings) -> None:
     seen = []
     for seed in (1, 1, 2, 3):
         with seeded(seed):
-            seen.append(transform(IMAGE).numpy().tobytes())
+            seen.append(transform(encoded(IMAGE)).numpy().tobytes())
     assert seen[0] == seen[1]
     assert len(set(seen)) == 3
 
 
 def test_rand_augment_comes_after_the_crop_with_its_settings() -> None:
     settings = DataSettings(augment="rand", rand_ops=3, rand_magnitude=14, erase=0.25, jitter=0.1)
-    steps = training_transform(settings, 32).transforms
-    names = [type(step).__name__ for step in steps]
-    assert names == [
-        "RandomResizedCrop",
-        "RandomHorizontalFlip",
-        "RandAugment",
-        "ColorJitter",
-        "PILToTensor",
-        "RandomErasing",
-    ]
-    assert (steps[2].num_ops, steps[2].magnitude, steps[2].num_magnitude_bins) == (3, 14, 31)
+    transform = training_transform(settings, 32)
+    names = [getattr(step, "__name__", type(step).__name__) for step in (*transform.pixels, *transform.after)]
+    assert names == ["mirror", "RandAugment", "ColorJitter", "RandomErasing"]
+    rand = transform.pixels[1]
+    assert (rand.num_ops, rand.magnitude, rand.num_magnitude_bins) == (3, 14, 31)
 
 
 def test_erasing_leaves_the_mean_colour() -> None:
     white = Image.new("RGB", (32, 32), (255, 255, 255))
     with seeded(0):
-        erased = training_transform(DataSettings(erase=1.0, min_area=1, flip=False), 32)(white)
+        erased = training_transform(DataSettings(erase=1.0, min_area=1, flip=False), 32)(encoded(white))
     assert erased.dtype == torch.uint8
     colours = {tuple(colour) for colour in erased.permute(1, 2, 0).reshape(-1, 3).tolist()}
     assert colours == {(255, 255, 255), (124, 116, 104)}

@@ -97,6 +97,15 @@ def test_a_bad_file_shortens_its_batch(photos: Path, workers: int) -> None:
     assert len(batches[0].labels) == 7
 
 
+def test_a_bad_file_shortens_a_training_batch_too(photos: Path) -> None:
+    samples = open_dataset(photos).train
+    path = photos / samples.keys[3]
+    path.write_bytes(path.read_bytes()[:200])
+    batches = list(training_batches(samples, VARIED, batch_size=len(samples), seed=0, epoch=0, epochs=1))
+    assert [(index, key) for index, key, _ in batches[0].bad] == [(3, samples.keys[3])]
+    assert sorted(batches[0].indices.tolist()) == [index for index in range(len(samples)) if index != 3]
+
+
 def test_a_batch_without_any_usable_file(photos: Path) -> None:
     samples = open_dataset(photos).train
     (photos / samples.keys[0]).write_bytes(b"x")

@@ -49,3 +49,18 @@ def test_speed_table(label: str, what: str, batch: str) -> None:
         seconds, layout = cell.split(" s ")
         assert float(seconds) == pytest.approx(best[name][0], rel=0.005)
         assert layout.strip("()").lower() == best[name][1]
+
+
+@pytest.mark.parametrize("pixels", ["500x375", "1920x1080", "3264x2448", "4000x3000"])
+def test_speed_of_input(pixels: str) -> None:
+    times: dict[tuple[str, str], list[float]] = {}
+    for row in _rows("input-cpu.csv"):
+        if row["pixels"] == pixels:
+            times.setdefault((row["recipe"], row["contender"]), []).append(float(row["cpu_seconds"]))
+    expected = []
+    for recipe in ("plain", "paper"):
+        theirs, ours = times[recipe, "torchvision"], times[recipe, "resnest"]
+        ratio = median(a / b for a, b in zip(theirs, ours, strict=True))
+        expected += [f"{1 / median(theirs):.0f}", f"{1 / median(ours):.0f}", f"{ratio:.2f}x"]
+    line = next(line for line in README.splitlines() if line.startswith(f"| {pixels.replace('x', ' x ')} |"))
+    assert [cell.strip() for cell in line.strip("|").split("|")][1:] == expected

@@ -50,11 +50,11 @@ class TrainingImages(Dataset[Any]):
     def __getitem__(self, place: Sequence[int]) -> Item:
         index, repeat = map(int, place)
         try:
-            image = self.samples.decode(index)
+            with seeded(*self.seed, index, *([repeat] if repeat else [])):
+                image = self.transform(self.samples.read(index), self.samples.keys[index])
         except BadImage as error:
             return index, error, 0
-        with seeded(*self.seed, index, *([repeat] if repeat else [])):
-            return index, self.transform(image), self.samples.labels[index]
+        return index, image, self.samples.labels[index]
 
 
 class EvaluationImages(Dataset[Any]):
@@ -164,7 +164,14 @@ def _quiet_worker(_: int) -> None:
 def _collate(items: list[Item]) -> Batch:
     good = [(index, image, label) for index, image, label in items if isinstance(image, Tensor)]
     bad = [(index, error.name, error.reason) for index, error, _ in items if isinstance(error, BadImage)]
-    images = torch.stack([image for _, image, _ in good]) if good else torch.empty(0, 3, 1, 1)
+    images = _stack([image for _, image, _ in good]) if good else torch.empty(0, 3, 1, 1)
     labels = torch.from_numpy(np.array([label for _, _, label in good]))  # (N,), or (N, K) bool
     labels = labels.float() if labels.ndim == 2 else labels.long()
     return Batch(images, labels, torch.tensor([index for index, _, _ in good], dtype=torch.int64), bad)
+
+
+def _stack(images: list[Tensor]) -> Tensor:
+    """(N, 3, H, W) in the memory order of the images, so that no pixel is transposed."""
+    if images[0].stride(0) != 1:
+        return torch.stack(images)
+    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)  # (N, H, W, 3) in memory

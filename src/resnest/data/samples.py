@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.errors import ResnestError
-from resnest.runtime.decode import MAX_BYTES, BadImage, decode_image
+from resnest.runtime.decode import MAX_BYTES, BadImage, decode_image, read_capped
 
 
 class Store(Protocol):
@@ -36,8 +36,7 @@ class FolderStore:
     root: Path
 
     def read(self, key: str) -> bytes:
-        with (self.root / key).open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+        return read_capped(self.root / key)
 
 
 @dataclass
@@ -155,15 +154,18 @@ class Samples:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def decode(self, index: int) -> Image.Image:
-        """Image `index`, RGB and upright. Raises BadImage, whatever is wrong with the file."""
+    def read(self, index: int) -> bytes:
+        """The bytes of image `index`. Raises BadImage."""
         key = self.keys[index]
         try:
-            content = self.store.read(key)
+            return self.store.read(key)
         except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise BadImage(key, f"cannot be read ({reason})") from None
-        return decode_image(content, name=key)
+
+    def decode(self, index: int) -> Image.Image:
+        """Image `index`, RGB and upright. Raises BadImage, whatever is wrong with the file."""
+        return decode_image(self.read(index), name=self.keys[index])
 
     def subset(self, indices: NDArray[np.int64]) -> Samples:
         chosen = [self.keys[index] for index in indices]

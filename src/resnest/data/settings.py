@@ -41,6 +41,7 @@ class DataSettings:
     erase: float = 0.0  # probability that a box becomes the mean colour (arXiv 1708.04896)
     balance: float = 0.0  # 1: every class equally often; 0.5: by the square root of its size; 0: as the data is
     repeats: int = 1  # of each image in its step, each augmented anew; an epoch keeps its length (arXiv 1901.09335)
+    reduced_decode: bool = True  # decode large JPEGs no finer than the training crop needs
     workers: int | None = None  # loading processes; none: one a spare core
 
     def __post_init__(self) -> None:

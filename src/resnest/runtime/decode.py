@@ -1,6 +1,7 @@
 """One safe way from bytes to an RGB image, used by training, evaluation, prediction and the server.
 
     image = decode_image(Path("rose.jpg"))        # PIL.Image, mode RGB, upright
+    image, box = decode_for_crop(content, draw, at_least=224)      # for training: no finer than the crop needs
 
 The order matters (promise P11): byte cap, format by content, header, pixel cap, decode, orientation, RGB. A file
 is refused by its header before a pixel of it is decoded: a PNG of 190 KB can claim 200 megapixels.
@@ -8,13 +9,16 @@ is refused by its header before a pixel of it is decoded: a PNG of 190 KB can cl
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import struct
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from resnest.errors import ResnestError
 
@@ -23,6 +27,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")  # what folder scans pick up, upper case too
 MAX_BYTES = 100 * 2**20
 MAX_PIXELS = 89_478_485  # Pillow's own limit for a quarter of a gigabyte of RGB
+SCALES = (8, 4, 2)  # a JPEG decodes at 1/2, 1/4 and 1/8 for less than the whole: its blocks have 8 x 8 pixels
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 class BadImage(ResnestError):
@@ -55,17 +62,55 @@ def decode_image(
     """
     name = name or (str(source) if isinstance(source, Path) else "image")
     content = _read(source, name, max_bytes)
-    if not content:
-        raise BadImage(name, "empty file")
-    if len(content) > max_bytes:
-        raise BadImage(name, f"larger than {max_bytes / 2**20:g} MiB")
+    with _refusing(name, formats):
+        image = _open(content, name, formats, max_pixels)
+        image.load()
+        return _to_rgb(_upright(image, _orientation(image)))
+
+
+def decode_for_crop(
+    content: bytes, choose: Callable[[int, int], Box], *, at_least: int | None, name: str = "image"
+) -> tuple[Image.Image, Box]:
+    """Decode no finer than a crop needs; to train on, since the pixels are not quite those of `decode_image`.
+
+    Args:
+        content: The bytes of a file.
+        choose: Gets the width and height of the upright image, before it is decoded, and returns the crop.
+        at_least: Pixels that each side of the crop must keep if the image is decoded at a fraction of its size, which
+            only JPEGs allow; none: decode in full.
+        name: What errors call the file.
+
+    Returns:
+        The upright RGB image, and the crop in its coordinates.
+
+    Raises:
+        BadImage: for the same files as `decode_image`.
+    """
+    _check_bytes(content, name, MAX_BYTES)
+    with _refusing(name, FORMATS):
+        image = _open(content, name, FORMATS, MAX_PIXELS)
+        if image.format not in ("JPEG", "MPO"):
+            image.load()  # the EXIF data of a PNG may lie behind its pixels
+        orientation = _orientation(image)
+    width, height = image.size if orientation < 5 else image.size[::-1]  # from 5 on, lying on a side
+    left, top, right, bottom = choose(width, height)
+    with _refusing(name, FORMATS):
+        scale = _reduce(image, min(right - left, bottom - top) / at_least) if at_least else 1.0
+        image.load()
+        upright = _to_rgb(_upright(image, orientation))
+    # Sizes are rounded up, by less than a pixel at the right and bottom as stored: perhaps left and top when upright.
+    x = upright.width - width / scale if orientation in (2, 3, 6, 7) else 0.0
+    y = upright.height - height / scale if orientation in (3, 4, 7, 8) else 0.0
+    return upright, (left / scale + x, top / scale + y, right / scale + x, bottom / scale + y)
+
+
+@contextlib.contextmanager
+def _refusing(name: str, formats: tuple[str, ...]) -> Iterator[None]:
+    """Whatever Pillow raises within becomes BadImage."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of what is checked or converted here
-            image = Image.open(io.BytesIO(content), formats=formats)
-            _check_header(image, name, max_pixels)
-            image.load()
-            return _to_rgb(_upright(image))
+            yield
     except UnidentifiedImageError:
         raise BadImage(name, f"not a {', '.join(formats[:-1])} or {formats[-1]} image") from None
     except Image.DecompressionBombError as error:
@@ -76,14 +121,38 @@ def decode_image(
         raise BadImage(name, f"damaged ({str(error) or type(error).__name__})") from None
 
 
+def read_capped(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """The bytes of a file, and of a larger one no more than `max_bytes` and one.
+
+    The size is asked for first: Python sets aside, in fresh memory, as much as a read allows.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size or max_bytes  # pipes have none
+        return file.read(min(size, max_bytes) + 1)
+
+
 def _read(source: bytes | Path, name: str, max_bytes: int) -> bytes:
-    if isinstance(source, bytes):
-        return source
-    try:
-        with source.open("rb") as file:
-            return file.read(max_bytes + 1)
-    except OSError as error:
-        raise BadImage(name, f"cannot be read ({error.strerror or error})") from None
+    if isinstance(source, Path):
+        try:
+            source = read_capped(source, max_bytes)
+        except OSError as error:
+            raise BadImage(name, f"cannot be read ({error.strerror or error})") from None
+    _check_bytes(source, name, max_bytes)
+    return source
+
+
+def _check_bytes(content: bytes, name: str, max_bytes: int) -> None:
+    if not content:
+        raise BadImage(name, "empty file")
+    if len(content) > max_bytes:
+        raise BadImage(name, f"larger than {max_bytes / 2**20:g} MiB")
+
+
+def _open(content: bytes, name: str, formats: tuple[str, ...], max_pixels: int) -> Image.Image:
+    """The header, checked; no pixel is decoded yet."""
+    image = Image.open(io.BytesIO(content), formats=formats)
+    _check_header(image, name, max_pixels)
+    return image
 
 
 def _check_header(image: Image.Image, name: str, max_pixels: int) -> None:
@@ -95,11 +164,29 @@ def _check_header(image: Image.Image, name: str, max_pixels: int) -> None:
         raise BadImage(name, f"animated ({getattr(image, 'n_frames', 1)} frames)")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _orientation(image: Image.Image) -> int:
+    """1 to 8 as in EXIF; 1 is upright."""
     try:
-        return ImageOps.exif_transpose(image)
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except (OSError, ValueError, SyntaxError, struct.error, TypeError, KeyError, ZeroDivisionError):
-        return image  # EXIF that cannot be parsed says nothing about the orientation
+        return 1  # EXIF that cannot be parsed says nothing about the orientation
+    return int(value) if value in range(1, 9) else 1
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    if orientation != 1:
+        # In place: turns the pixels first and mends the EXIF data then, which may fail.
+        with contextlib.suppress(OSError, ValueError, SyntaxError, struct.error, TypeError, KeyError):
+            ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _reduce(image: Image.Image, spare: float) -> float:
+    """Have a JPEG decoded at the smallest of its scales that is at least 1 / `spare`; returns what it is divided by."""
+    wanted = next((scale for scale in SCALES if scale <= spare), 1)
+    width, height = image.size
+    drafted = image.draft(None, (width // wanted, height // wanted)) if wanted > 1 else None
+    return width / drafted[1][2] if drafted else 1.0
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
