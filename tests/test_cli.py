@@ -133,7 +133,12 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         "there is no model at gone.pth",
     ),
     "resume what is no run": (["train", "--resume", "PHOTOS"], "is not a run that can be resumed"),
-    "resume with a recipe": (["train", "imagenette", "--resume", "RUN"], "leave out RECIPE"),
+    "resume with another recipe": (["train", "digits", "--resume", "RUN"], "was started with other settings: "),
+    "resume with other settings": (
+        ["train", "--resume", "RUN", "--set", "train.epochs=9", "--set", "optim.lr=0.5"],
+        "other settings: optim.lr is 0.004 there and 0.5 here; train.epochs is 2 there and 9 here. A run goes on as",
+    ),
+    "resume elsewhere": (["train", "--resume", "RUN", "--out", "OUT"], "leave out --out"),
     "a run already there": (["train", "imagenette", "--data", "PHOTOS", "--out", "RUN"], "already holds a run"),
     "no model": (["predict", "OUT/nothing", "PHOTOS"], "there is no model at"),
     "a published name": (["predict", "resnest50", "PHOTOS"], "the network is off"),

@@ -6,10 +6,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +15,12 @@ import torch
 import resnest
 from conftest import pico
 from resnest import Predictor, evaluate
-from resnest.errors import NoValidCheckpoint, NumericalStop, ResnestError
+from resnest.errors import NumericalStop, ResnestError
 from resnest.recipes.schema import OptimSettings
 from resnest.training import resume, train
 from resnest.training.loop import Loop
 from resnest.training.muon import Muon
 from resnest.training.optim import lr_at
-from resnest.training.run import RunDirectory
 
 
 def _lines(run: Path) -> list[dict[str, float]]:
@@ -102,21 +97,6 @@ def test_the_papers_recipe_for_a_few_steps(photos: Path, tmp_path: Path, capsys:
     assert rates == pytest.approx([0.003125 * step / 21 for step in range(1, 7)], rel=1e-6)  # 5 epochs of 4 steps
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    newest = max((finished / "checkpoints").glob("*.pt"))
-    newest.write_bytes(newest.read_bytes()[:1000])
-    resume(finished, quiet=False)
-    assert capsys.readouterr().err.count("; going back to") == 1
-
-
-def test_no_checkpoint_left(finished: Path) -> None:
-    for path in (finished / "checkpoints").glob("*.pt"):
-        path.write_bytes(b"")
-    with pytest.raises(NoValidCheckpoint, match="2 damaged") as caught:
-        resume(finished)
-    assert caught.value.exit_code == 3
-
-
 def test_a_run_is_never_overwritten_unasked(finished: Path, photos: Path) -> None:
     before = (finished / "model.safetensors").read_bytes()
     with pytest.raises(ResnestError, match="already holds a run"):
@@ -164,46 +144,6 @@ def test_too_many_bad_images_stop_the_first_epoch(photos: Path, tmp_path: Path) 
         train("imagenette", data=photos, out=tmp_path / "run", settings=pico())
     assert (tmp_path / "run" / "bad_images.jsonl").exists()
     assert not (tmp_path / "run" / "model.safetensors").exists()  # no epoch came to its end
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of three megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", place], capture_output=True).returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
-def test_a_full_disk_loses_nothing(photos: Path, small_disk: Path) -> None:
-    settings = pico("train.epochs=4")
-    with pytest.raises(ResnestError, match=r"the disk is full: .* intact"):
-        train("imagenette", data=photos, out=small_disk / "run", settings=[*settings, "train.save_every=1"])
-    run = RunDirectory(small_disk / "run")
-    assert not list(run.path.rglob("*.tmp"))
-    if list(run.checkpoints.iterdir()):
-        run.load_checkpoint()
-
-
-@pytest.mark.timeout(180)
-def test_ctrl_c_saves_and_exits_with_75(photos: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "resnest", "train", "imagenette", "--data", photos, "--out", tmp_path / "run"]
-    for setting in pico("train.epochs=500"):
-        command += ["--set", setting]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    while not metrics.exists() and process.poll() is None:
-        time.sleep(0.2)
-    asked = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 75, told
-    assert time.monotonic() - asked < 30
-    assert "resnest train --resume" in told
-    assert "Traceback" not in told
-    RunDirectory(tmp_path / "run").load_checkpoint()
 
 
 def test_learning_rate_schedule() -> None:

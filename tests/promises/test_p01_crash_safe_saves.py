@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import FULL
+from conftest import FULL, pico
+from resnest.errors import ResnestError
+from resnest.training import resume, train
 from resnest.training.run import RunDirectory
 
 KILLS = 60 if FULL else 8
@@ -72,3 +76,42 @@ def test_two_are_kept_and_no_more(tmp_path: Path) -> None:
         run.save_checkpoint({"step": step})
     names = ["step-00000004.pt", "step-00000004.sha256", "step-00000005.pt", "step-00000005.sha256"]
     assert sorted(path.name for path in run.checkpoints.iterdir()) == names
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of eight megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_a_save(small_disk: Path) -> None:
+    """Twenty times, after some bytes of the new checkpoint; then there is room again, and it goes on."""
+    run = RunDirectory(small_disk / "run")
+    run.create()
+    pick = random.Random(0)
+    ballast = small_disk / "ballast"
+    for step in range(1, 41, 2):
+        run.save_checkpoint({"step": step, "weight": torch.full((400_000,), float(step))})
+        free = shutil.disk_usage(small_disk).free
+        ballast.write_bytes(bytes(free - pick.randrange(0, 1_500_000)))
+        with pytest.raises(ResnestError, match=r"the disk is full: .* what was saved before is intact"):
+            run.save_checkpoint({"step": step + 1, "weight": torch.full((400_000,), float(step + 1))})
+        content, warnings = run.load_checkpoint()
+        assert (content["step"], warnings) == (step, [])
+        assert torch.equal(content["weight"], torch.full((400_000,), float(step)))
+        assert not list(run.checkpoints.glob(".*.tmp"))
+        ballast.unlink()
+
+
+def test_a_run_on_a_full_disk(photos: Path, small_disk: Path) -> None:
+    (small_disk / "ballast").write_bytes(bytes(shutil.disk_usage(small_disk).free - 2_500_000))
+    with pytest.raises(ResnestError, match=r"the disk is full: .* intact"):
+        train("imagenette", data=photos, out=small_disk / "run", settings=pico("train.epochs=4", "train.save_every=1"))
+    assert not list((small_disk / "run").rglob("*.tmp"))
+    (small_disk / "ballast").unlink()
+    assert resume(small_disk / "run").figures

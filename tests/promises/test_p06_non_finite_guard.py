@@ -66,9 +66,9 @@ def test_a_poisoned_step_changes_nothing(
     original = Loop._train_step
 
     def stepping(self: Loop, *arguments: object) -> tuple[float, float]:
-        before = {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
+        before = {name: tensor.clone() for name, tensor in self.state.module.state_dict().items()}
         result = original(self, *arguments)  # type: ignore[arg-type]
-        states.append((before, {name: tensor.clone() for name, tensor in self.net.state_dict().items()}))
+        states.append((before, {name: tensor.clone() for name, tensor in self.state.module.state_dict().items()}))
         return result
 
     monkeypatch.setattr(Loop, "_train_step", stepping)

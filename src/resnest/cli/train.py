@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -24,11 +25,11 @@ def train(
 ) -> None:
     """Train a network; Ctrl-C saves, and `--resume RUN` goes on."""
     if resume is not None:
-        if recipe or set or out:
-            raise ResnestError("--resume RUN goes on with the run's own recipe: leave out RECIPE, --out and --set")
+        if out or overwrite:
+            raise ResnestError("--resume RUN goes on in the run's own directory: leave out --out and --overwrite")
         from resnest.training import resume as go_on
 
-        result = go_on(resume, data=data, device=device, quiet=False)
+        result = go_on(resume, recipe=recipe, data=data, settings=set or [], device=device, quiet=False)
     else:
         missing = [name for name, value in (("RECIPE", recipe), ("--data", data), ("--out", out)) if value is None]
         if missing or recipe is None or data is None or out is None:
@@ -41,5 +42,7 @@ def train(
         from resnest.training import train as run
 
         result = run(chosen, data=data, out=out, device=device, overwrite=overwrite, quiet=False)
+    if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
+        return
     typer.echo(f"best {result.evaluation.headline}")
     typer.echo(f"report: {result.out / 'report.html'}")

@@ -41,12 +41,14 @@ def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractC
 
 @contextmanager
 def _counting_once(block: nn.Module) -> Iterator[None]:
-    """The second pass normalises as the first did, but must not move the running statistics once more."""
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    """The second pass normalises as the first did, and moves copies of the running statistics, not themselves."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    own = [dict(norm._buffers) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        for name, buffer in norm._buffers.items():
+            norm._buffers[name] = None if buffer is None else buffer.clone()
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, buffers in zip(norms, own, strict=True):
+            norm._buffers.update(buffers)

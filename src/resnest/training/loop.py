@@ -24,6 +24,8 @@ from resnest.errors import NumericalStop, Preempted, ResnestError
 from resnest.inference.evaluation import Evaluation, check_bad_share, evaluate_network
 from resnest.network.recompute import recompute_activations
 from resnest.network.synchronise import synchronise_norms
+from resnest.recipes.comparing import refuse_changes
+from resnest.recipes.reading import build
 from resnest.tasks import ClassificationTask
 from resnest.training.average import Average
 from resnest.training.logbook import Logbook, Meter
@@ -168,12 +170,13 @@ class Loop:
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
-            if self.world.size == 1:
+            if self.world.size == 1:  # saving needs all processes
                 self._save()
+            kept = "Everything is saved" if self.world.size == 1 else "The last checkpoint is intact"
             raise ResnestError(
-                f"a process that loads images died ({' '.join(str(error).split())}), perhaps for want of memory:"
-                f" everything is saved; go on with: resnest train --resume {self.run.path}, or with fewer of them:"
-                " data.workers in its recipe.yaml"
+                f"a process that loads images died, perhaps for want of memory ({' '.join(str(error).split())})."
+                f" {kept}; go on with: resnest train --resume {self.run.path}, perhaps with fewer such processes:"
+                " --set data.workers=1"
             ) from error
 
     # --- one step ---
@@ -286,6 +289,7 @@ class Loop:
         content, warnings = self.run.load_checkpoint()
         for warning in warnings:
             self.say(f"warning: {warning}")
+        refuse_changes(build(content["recipe"], where=str(self.run.path)), self.task.recipe, where=str(self.run.path))
         self._check_batch(content.get("batch", self.schedule.batch))
         self.state.load(content)
         self.step, self.best, self.seconds = content["step"], content["best"], content["seconds"]

@@ -22,6 +22,7 @@ from resnest.data.sources import Splits, open_dataset
 from resnest.errors import ResnestError
 from resnest.inference.evaluation import Evaluation
 from resnest.recipes import Recipe, find_recipe, override, read_recipe, to_yaml
+from resnest.recipes.comparing import refuse_changes
 from resnest.tasks import task_for
 from resnest.training.loop import Loop
 from resnest.training.run import RunDirectory
@@ -83,33 +84,47 @@ def train(
     return _finish(loop)
 
 
-def resume(out: str | Path, *, data: str | Path | None = None, device: str = "auto", quiet: bool = True) -> Result:
+def resume(
+    out: str | Path,
+    *,
+    recipe: str | Recipe | None = None,
+    data: str | Path | None = None,
+    settings: Sequence[str] = (),
+    device: str = "auto",
+    quiet: bool = True,
+) -> Result:
     """Go on with a stopped run from its newest good checkpoint.
 
     Args:
+        recipe: the run's own, if it is given at all.
         data: where the data set is now, if it has moved.
+        settings: of those that do not change what is computed, such as "data.workers=2".
 
     Raises:
         NoValidCheckpoint: nothing to go on from.
-        ResnestError: not a run, or the data has other classes now.
+        ResnestError: not a run, other settings than it was started with, or the data has other classes now.
     """
     run = RunDirectory(Path(out))
     try:
         account = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         raise ResnestError(f"{out} is not a run that can be resumed: it has no readable run.json") from None
-    recipe = read_recipe(run.path / "recipe.yaml")
+    before = read_recipe(run.path / "recipe.yaml")
+    base = before if recipe is None else recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
+    chosen = override(base, settings)
+    refuse_changes(before, chosen, where=str(out))
     splits = open_dataset(
-        data or account["data"], format=recipe.data.format, val_share=recipe.data.val_share, seed=recipe.train.seed
+        data or account["data"], format=chosen.data.format, val_share=chosen.data.val_share, seed=chosen.train.seed
     )
     if list(splits.train.class_names) != account["class_names"] or len(splits.train) != account["train_images"]:
         raise ResnestError(
             f"{splits.where} is not the data that {out} was trained on: {len(splits.train)} training images of"
             f" {len(splits.train.class_names)} classes, then {account['train_images']} of {len(account['class_names'])}"
         )
-    task = task_for(recipe, splits.train)
-    loop = Loop(task, splits, run, open_fabric(recipe, device), quiet=quiet)
+    task = task_for(chosen, splits.train)
+    loop = Loop(task, splits, run, open_fabric(chosen, device), quiet=quiet)
     loop.restore()
+    loop.world.by_leader(lambda: run.write_text("recipe.yaml", to_yaml(chosen)))
     return _finish(loop)
 
 
@@ -126,7 +141,7 @@ def _account(data: str | Path, splits: Splits, fabric: Fabric) -> dict[str, Any]
     """Where a run comes from: enough to resume it and to know what its figures rest on."""
     device = fabric.device
     return {
-        "data": str(Path(data).resolve()) if Path(data).exists() else str(data),
+        "data": str(Path(data).resolve()) if Path(data).exists() else splits.where,  # of the hub's: with its commit
         "format": splits.format,
         "train_images": len(splits.train),
         "val_images": len(splits.val),

@@ -1,0 +1,165 @@
+"""What a recipe can ask of the loop: averaged weights, patience, compiling, recomputing, mixed precision, logs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import pico
+from resnest.data import loading
+from resnest.errors import ResnestError
+from resnest.training import resume, train
+from resnest.training.average import Average
+from resnest.training.logbook import Meter
+
+
+def _lines(run: Path, kind: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def _losses(run: Path) -> list[float]:
+    return [line["loss"] for line in _lines(run, "train")]
+
+
+def test_a_line_of_the_log(photos: Path, tmp_path: Path) -> None:
+    train("imagenette", data=photos, out=tmp_path / "run", settings=pico())
+    for line in _lines(tmp_path / "run", "train"):
+        assert {"loss", "lr", "gradient_norm", "skipped", "images_per_second", "data_wait", "memory_gib"} <= line.keys()
+        assert 0 <= line["data_wait"] <= 1
+        assert 0.05 < line["memory_gib"] < 64
+        assert line["images_per_second"] > 0
+
+
+def test_waiting_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("resnest.training.logbook.time.monotonic", lambda: now)
+
+    def slow() -> Any:
+        nonlocal now
+        for item in range(3):
+            now += 3.0
+            yield item
+
+    meter = Meter()
+    for _ in meter.waiting_for(slow()):
+        now += 1.0
+        meter.images += 8
+    figures = meter.figures(torch.device("cpu"))
+    assert figures["data_wait"] == pytest.approx(9 / 12)
+    assert figures["images_per_second"] == pytest.approx(24 / 12)
+
+
+def test_the_average_of_weights() -> None:
+    net = torch.nn.BatchNorm1d(1)
+    average = Average(net, decay=0.5)
+    expected = 1.0
+    for step in range(6):
+        with torch.no_grad():
+            net.weight.fill_(float(step))
+            assert net.num_batches_tracked is not None
+            net.num_batches_tracked.add_(1)
+        average.update(net, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * step
+    assert average.state["weight"].item() == pytest.approx(expected)
+    assert average.state["num_batches_tracked"] == 6
+    with average.in_place_of(net):
+        assert net.weight.item() == pytest.approx(expected)
+    assert net.weight.item() == 5.0
+
+
+def test_averaged_weights_are_what_is_kept(photos: Path, tmp_path: Path) -> None:
+    train("imagenette", data=photos, out=tmp_path / "run", settings=pico("train.ema=0.9", "train.epochs=1"))
+    content = torch.load(max((tmp_path / "run" / "checkpoints").glob("*.pt")), weights_only=True)
+    kept = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(tensor, content["average"][name]) for name, tensor in kept.items())
+    assert not torch.equal(kept["conv1.weight"], content["model"]["conv1.weight"])
+
+
+def test_patience_ends_a_run_and_resuming_respects_it(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = pico("train.patience=2", "train.epochs=50", "optim.lr=0")
+    train("imagenette", data=photos, out=tmp_path / "run", settings=settings, quiet=False)
+    assert [line["epoch"] for line in _lines(tmp_path / "run", "eval")] == [1, 2, 3]  # the first one is the best
+    assert "no better in 2 evaluations" in capsys.readouterr().err
+    resume(tmp_path / "run")
+    assert len(_lines(tmp_path / "run", "eval")) == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "tolerance"),
+    [("train.checkpoint_activations=true", 1e-5), ("train.compile=true", 2e-2), ("train.precision=bf16-mixed", 0.2)],
+)
+def test_other_ways_to_the_same_losses(setting: str, tolerance: float, photos: Path, tmp_path: Path) -> None:
+    sgd = pico("optim.name=sgd", "optim.lr=0.05", "train.max_steps=5")
+    train("imagenette", data=photos, out=tmp_path / "plain", settings=sgd)
+    train("imagenette", data=photos, out=tmp_path / "other", settings=[*sgd, setting])
+    assert _losses(tmp_path / "other") == pytest.approx(_losses(tmp_path / "plain"), abs=tolerance)
+    assert (
+        load_file(tmp_path / "other" / "model.safetensors").keys()
+        == load_file(tmp_path / "plain" / "model.safetensors").keys()
+    )
+
+
+def test_tensorboard(photos: Path, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train("imagenette", data=photos, out=tmp_path / "run", settings=pico("train.tensorboard=true"))
+    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(1, 9))
+    written = [event.value for event in events.Scalars("eval/top1")]
+    assert written == pytest.approx([line["top1"] for line in _lines(tmp_path / "run", "eval")])
+
+
+def test_weights_and_biases_without_a_network(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    train("imagenette", data=photos, out=tmp_path / "run", settings=pico("train.wandb=flowers", "train.epochs=1"))
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_what_is_not_installed_is_named(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting, module in (("train.wandb=flowers", "wandb"), ("train.tensorboard=true", "torch.utils.tensorboard")):
+        monkeypatch.setitem(__import__("sys").modules, module, None)
+        with pytest.raises(ResnestError, match=r"needs the package \w+: pip install") as caught:
+            train("imagenette", data=photos, out=tmp_path / module, settings=pico(setting))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_loading_process_that_dies(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the kernel wants its memory: one line, everything saved, and the run goes on."""
+    original = loading.TrainingImages.__getitem__
+    parent = os.getpid()
+
+    def dying(self: Any, pair: Any) -> Any:
+        if self.seed[1] == 1 and os.getpid() != parent:  # in the second epoch
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(self, pair)
+
+    settings = pico("data.workers=1")
+    with monkeypatch.context() as patch:
+        patch.setattr(loading.TrainingImages, "__getitem__", dying)
+        with pytest.raises(ResnestError, match=r"a process that loads images died.*--set data\.workers=1") as caught:
+            train("imagenette", data=photos, out=tmp_path / "run", settings=settings)
+    assert "\n" not in str(caught.value)
+    resume(tmp_path / "run", settings=["data.workers=0"])
+    train("imagenette", data=photos, out=tmp_path / "straight", settings=settings)
+    assert _losses(tmp_path / "run") == _losses(tmp_path / "straight")
+    assert "workers: 0" in (tmp_path / "run" / "recipe.yaml").read_text()
+
+
+def test_a_recipe_that_was_edited_between(photos: Path, tmp_path: Path) -> None:
+    train("imagenette", data=photos, out=tmp_path / "run", settings=pico("train.epochs=1"))
+    path = tmp_path / "run" / "recipe.yaml"
+    path.write_text(path.read_text().replace("lr: 0.004", "lr: 0.01"))
+    with pytest.raises(ResnestError, match=r"other settings: optim\.lr is 0\.004 there and 0\.01 here"):
+        resume(tmp_path / "run")
