@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 MADE_ELSEWHERE = ("make ", "git ", "cd ", "pip ")  # `make demo` and `make test` are what runs this test
-BY_SHELL = ("mkdir ", "(cd ", "for ")
+BY_SHELL = ("mkdir ", "(cd ", "for ", "torchrun ")
 
 
 def _blocks(page: Path) -> list[tuple[str, str]]:
@@ -66,7 +68,8 @@ def _run(command: str, cli: Callable[..., Outcome]) -> None:
     if command.startswith(MADE_ELSEWHERE):
         return
     if command.startswith(BY_SHELL):
-        subprocess.run(command, shell=True, check=True)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        subprocess.run(command, shell=True, check=True, env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"})
         return
     command, _, target = command.partition(" > ")
     words = shlex.split(command, comments=True)

@@ -50,8 +50,7 @@ def main() -> None:
     except ResnestError as error:
         if debug:
             raise
-        rank = os.environ.get("RANK", "0")  # of several processes each may have an error of its own
-        typer.echo(f"resnest{'' if rank == '0' else f' [rank {rank}]'}: {error}", err=True)
+        typer.echo(f"resnest{_which_process()}: {error}", err=True)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         if debug or (error.name or "").startswith("resnest"):
@@ -70,3 +69,9 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("resnest: interrupted", err=True)
         sys.exit(INTERRUPTED)
+
+
+def _which_process() -> str:
+    """Of several processes each may have an error of its own: torchrun, SLURM and Fabric say which one this is."""
+    rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
+    return "" if rank == "0" else f" [rank {rank}]"

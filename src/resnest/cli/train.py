@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +41,6 @@ def train(
         from resnest.training import train as run
 
         result = run(chosen, data=data, out=out, device=device, overwrite=overwrite, quiet=False)
-    if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
-        return
-    typer.echo(f"best {result.evaluation.headline}")
-    typer.echo(f"report: {result.out / 'report.html'}")
+    if result.leads:
+        typer.echo(f"best {result.evaluation.headline}")
+        typer.echo(f"report: {result.out / 'report.html'}")

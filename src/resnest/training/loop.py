@@ -333,9 +333,9 @@ class Loop:
                 f"learning rate {optim.lr_for(batch):g}: {optim.lr:g} for {optim.lr_batch} images a step, here {batch}"
             )
         if self.world.size > 1 or self.settings.accumulate > 1:
-            show.say(
-                f"a step: {batch} images, on {self.world.size} processes in {self.settings.accumulate} micro-batches"
-            )
+            parts = [f"{self.world.size} processes"] * (self.world.size > 1)
+            parts += [f"{self.settings.accumulate} micro-batches"] * (self.settings.accumulate > 1)
+            show.say(f"a step: {batch} images in {' of '.join(parts)}")
         if self.settings.batch_size > len(self.splits.train):
             show.say(
                 f"warning: a batch of {self.settings.batch_size} is more than the {len(self.splits.train)} training"

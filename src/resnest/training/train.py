@@ -39,6 +39,7 @@ class Result:
     figures: dict[str, float]
     evaluation: Evaluation
     seconds: float
+    leads: bool = True  # of several processes, this is the one that speaks
 
 
 def train(
@@ -134,7 +135,7 @@ def _finish(loop: Loop) -> Result:
         if loop.world.leads:
             write_run_report(loop.run, loop.task, loop.splits, evaluation, loop.seconds)
         loop.world.leave()
-    return Result(loop.run.path, loop.best_figures, evaluation, loop.seconds)
+    return Result(loop.run.path, loop.best_figures, evaluation, loop.seconds, loop.world.leads)
 
 
 def _account(data: str | Path, splits: Splits, fabric: Fabric) -> dict[str, Any]:

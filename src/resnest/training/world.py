@@ -9,6 +9,7 @@ torchrun: `torchrun --nproc-per-node 2 -m resnest train ...`; SLURM: `srun resne
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -104,6 +105,10 @@ def open_fabric(recipe: Recipe, device: str = "auto") -> Fabric:
         )
     except Exception as error:  # Fabric has exceptions of its own for what the machine does not have
         raise ResnestError(f"trainer: {' '.join(str(error).split())}") from None
+    logging.getLogger("lightning.fabric").setLevel(
+        logging.WARNING
+    )  # six lines of every process before the first of ours
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric.launch()
     return fabric
 
