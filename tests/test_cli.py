@@ -123,7 +123,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         "Did you mean 'resnest50'",
     ),
     "no data": (["train", "imagenette", "--data", "OUT/nothing", "--out", "OUT"], "there is no data at"),
-    "no out": (["train", "imagenette", "--data", "PHOTOS"], "--out missing"),
+    "no data named": (["train", "imagenette", "--out", "OUT"], "--data missing"),
     "one sample per device": (
         ["train", "imagenette", "--data", "PHOTOS", "--out", "OUT", "--set", "train.batch_size=1"],
         "one value per sample",
@@ -178,3 +178,12 @@ def test_mistakes_get_one_line(
 def test_debug_shows_the_traceback(cli: Cli, photos: Path) -> None:
     with pytest.raises(ValueError, match="imagenette"):
         cli("train", "imagenett", "--data", photos, "--out", "x", "--debug")
+
+
+def test_a_run_without_a_name_gets_one(
+    photos: Path, tmp_path: Path, cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [word for setting in pico("train.max_steps=1") for word in ("--set", setting)]
+    for directory in ("imagenette", "imagenette-2"):
+        assert f"report: runs/{directory}/report.html" in cli("train", "imagenette", "--data", photos, *words).out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +18,7 @@ def train(
         str | None, typer.Argument(help="A recipe's name (see `resnest recipes`) or a YAML file.")
     ] = None,
     data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory to write.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory to write; runs/RECIPE if not given.")] = None,
     set: Annotated[list[str] | None, typer.Option(metavar="A.B=C", help="Change a setting; may be repeated.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that lies in --out.")] = False,
@@ -30,8 +32,8 @@ def train(
 
         result = go_on(resume, recipe=recipe, data=data, settings=set or [], device=device, quiet=False)
     else:
-        missing = [name for name, value in (("RECIPE", recipe), ("--data", data), ("--out", out)) if value is None]
-        if missing or recipe is None or data is None or out is None:
+        missing = [name for name, value in (("RECIPE", recipe), ("--data", data)) if value is None]
+        if missing or recipe is None or data is None:
             raise ResnestError(
                 f"{' and '.join(missing)} missing, as in: resnest train imagenette --data photos --out runs/a"
             )
@@ -40,7 +42,17 @@ def train(
         chosen = override(find_recipe(recipe), set or [])  # before torch is loaded: a typo answers at once
         from resnest.training import train as run
 
-        result = run(chosen, data=data, out=out, device=device, overwrite=overwrite, quiet=False)
+        result = run(
+            chosen, data=data, out=out or _free_directory(chosen.name), device=device, overwrite=overwrite, quiet=False
+        )
     if result.leads:
         typer.echo(f"best {result.evaluation.headline}")
         typer.echo(f"report: {result.out / 'report.html'}")
+
+
+def _free_directory(name: str) -> Path:
+    """runs/NAME, or runs/NAME-2 and so on if that is taken. Processes that were started together all say runs/NAME."""
+    if "RANK" in os.environ or "SLURM_PROCID" in os.environ:
+        return Path("runs") / name
+    candidates = (Path("runs", f"{name}-{number}" if number > 1 else name) for number in count(1))
+    return next(path for path in candidates if not path.exists())
