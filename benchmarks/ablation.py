@@ -44,6 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "2s2x40d": {"radix": 2, "cardinality": 2, "width": 40, "avd_first": True},
 }
 MOST_SEEDS = 100
+Rows = list[dict[str, Any]]
 TWIN: dict[str, Any] = {"depths": [2, 2, 2, 2], "planes": [32, 64, 128, 256], "stem_width": 16}
 
 
@@ -78,7 +79,7 @@ def recipe_for(data: str, scale: str, variant: str, seed: int) -> Recipe:
     )
 
 
-def train_one(recipe: Recipe, data: Path, out: Path, settings: Sequence[str]) -> list[dict[str, Any]]:
+def train_one(recipe: Recipe, data: Path, out: Path, settings: Sequence[str]) -> Rows:
     """Train, or go on, or do nothing if the run is finished; its evaluations."""
     run = RunDirectory(out)
     if not is_finished(out):
@@ -89,7 +90,7 @@ def train_one(recipe: Recipe, data: Path, out: Path, settings: Sequence[str]) ->
     return [line for line in run.read_lines(run.metrics) if line["kind"] == "eval"]
 
 
-def train_all(options: argparse.Namespace) -> list[dict[str, Any]]:
+def train_all(options: argparse.Namespace) -> Rows:
     """Seed by seed, so that what is there at any time is balanced; one row for every finished run, earlier ones too."""
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     folder = options.runs / f"{options.data.name}-{options.scale}"
@@ -112,7 +113,7 @@ def is_finished(out: Path) -> bool:
     return (out / "report.html").exists()  # written last
 
 
-def measure_cost(options: argparse.Namespace) -> list[dict[str, Any]]:
+def measure_cost(options: argparse.Namespace) -> Rows:
     """Images a second of a training step, turn by turn in one process; parameters and MACs."""
     setup, device = SETUPS[options.data.name, options.scale], "cuda" if options.scale == "full" else "cpu"
     specs = {v: recipe_for(options.data.name, options.scale, v, 0).model.resolve()[0] for v in VARIANTS}
@@ -142,37 +143,43 @@ def measure_cost(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def summary(rows: list[dict[str, Any]], cost: list[dict[str, Any]]) -> str:
+def summary(rows: Rows, cost: Rows) -> list[str]:
     """The table of the README: mean and spread, and the difference to the baseline over paired seeds."""
     lines = [
-        "| variant | parameters | MACs | images/s, training | top-1, mean (sd) of n | difference to 0s1x64d (95 %) |",
-        "|---|---|---|---|---|---|",
+        "| | parameters | MACs | training, images/s | top-1, % (spread) | points to ResNet-D | loss to ResNet-D |",
+        "|---|---|---|---|---|---|---|",
     ]
-    found = {(row["variant"], row["seed"]): 100 * row["top1_last"] for row in rows}
+    top1 = {(row["variant"], row["seed"]): 100 * float(row["top1_last"]) for row in rows}
+    loss = {(row["variant"], row["seed"]): float(row["loss_last"]) for row in rows}
     for variant in dict.fromkeys(row["variant"] for row in rows):
-        points = [value for (name, _), value in found.items() if name == variant]
-        spread = f" ({statistics.stdev(points):.2f})" if len(points) > 1 else ""
+        points = [value for (name, _), value in top1.items() if name == variant]
+        spread = f"{statistics.stdev(points):.2f} of {len(points)}" if len(points) > 1 else "1 run"
         own = [row for row in cost if row["variant"] == variant]
         rate = statistics.median(float(row["images_per_second"]) for row in own)
-        size = f"{own[0]['parameters'] / 1e6:.2f} M | {own[0]['macs'] / 1e6:.1f} M"
-        lines.append(
-            f"| {variant} | {size} | {rate:.0f} | {statistics.mean(points):.2f}{spread} of {len(points)}"
-            f" | {difference(found, variant)} |"
-        )
-    return "\n".join(lines)
+        size = f"{int(own[0]['parameters']) / 1e6:.2f} M | {int(own[0]['macs']) / 1e6:.1f} M"
+        name = f"{variant} (ResNet-D)" if variant == BASELINE else variant
+        reached = f"{statistics.mean(points):.2f} ({spread})"
+        apart = f"{difference(top1, variant, 2)} | {difference(loss, variant, 3)}"
+        lines.append(f"| {name} | {size} | {rate:.0f} | {reached} | {apart} |")
+    return lines
 
 
-def difference(found: dict[tuple[str, int], float], variant: str) -> str:
-    """Mean of the paired differences, with Student's 95 % interval."""
-    pairs = [top1 - found[BASELINE, seed] for (name, seed), top1 in found.items() if name == variant]
+def difference(found: dict[tuple[str, Any], float], variant: str, digits: int) -> str:
+    """Mean of the paired differences to the baseline, with Student's 95 % interval."""
+    pairs = [value - found[BASELINE, seed] for (name, seed), value in found.items() if name == variant]
     if variant == BASELINE or len(pairs) < 2:
         return "-"
     half = float(stats.t.ppf(0.975, len(pairs) - 1)) * statistics.stdev(pairs) / math.sqrt(len(pairs))
     mean = statistics.mean(pairs)
-    return f"{mean:+.2f} ({mean - half:+.2f} to {mean + half:+.2f})"
+    return f"{mean:+.{digits}f} ({mean - half:+.{digits}f} to {mean + half:+.{digits}f})"
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
+def read(path: Path) -> Rows:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+def write(path: Path, rows: Rows) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     threads = f"{torch.get_num_threads()} threads"
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else threads
@@ -195,6 +202,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=15, help="of the cost measurement")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--cost", action="store_true", help="measure the cost anew, of results that are there")
     parser.add_argument("--smoke", action="store_true", default=os.environ.get("SMOKE") == "1")
     options = parser.parse_args()
     options.scale = "full" if torch.cuda.is_available() else "twin"
@@ -207,11 +215,12 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
-    rows = train_all(options)
+    kept = options.results / f"ablation-{options.data.name}-{options.scale}.csv"
+    rows = read(kept) if options.cost else train_all(options)
     cost = measure_cost(options)
     if not options.smoke:
         write(options.results / f"ablation-{options.data.name}-{options.scale}-cost.csv", cost)
-    print(summary(rows, cost))
+    print("\n".join(summary(rows, cost)))
 
 
 if __name__ == "__main__":

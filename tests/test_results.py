@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import runpy
 from pathlib import Path
 from statistics import median
 
@@ -64,3 +65,13 @@ def test_speed_of_input(pixels: str) -> None:
         expected += [f"{1 / median(theirs):.0f}", f"{1 / median(ours):.0f}", f"{ratio:.2f}x"]
     line = next(line for line in README.splitlines() if line.startswith(f"| {pixels.replace('x', ' x ')} |"))
     assert [cell.strip() for cell in line.strip("|").split("|")][1:] == expected
+
+
+ABLATIONS = [path.stem for path in sorted((ROOT / "results").glob("ablation-*.csv")) if not path.stem.endswith("-cost")]
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_ablation(name: str) -> None:
+    script = runpy.run_path(str(ROOT / "benchmarks" / "ablation.py"))
+    for line in script["summary"](_rows(f"{name}.csv"), _rows(f"{name}-cost.csv"))[2:]:
+        assert line in README
