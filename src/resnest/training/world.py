@@ -64,11 +64,11 @@ class World:
 
     def by_leader(self, act: Callable[[], None]) -> None:
         """Let the leader act; where it fails, everybody fails with the same error."""
-        error: ResnestError | None = None
+        error: ResnestError | OSError | None = None
         if self.leads:
             try:
                 act()
-            except ResnestError as caught:
+            except (ResnestError, OSError) as caught:
                 error = caught
         if failed := self.gather(error)[0]:
             raise failed
@@ -149,7 +149,8 @@ def _strategy(recipe: Recipe, processes: int) -> str | Strategy:
         return ModelParallelStrategy(_shard, data_parallel_size=processes, tensor_parallel_size=1)
     if processes == 1:
         return "auto"
-    return DDPStrategy(timeout=EXCHANGE_TIMEOUT, gradient_as_bucket_view=True)
+    # buffers are not exchanged at every step, but when they are wanted (State.buffers)
+    return DDPStrategy(timeout=EXCHANGE_TIMEOUT, gradient_as_bucket_view=True, broadcast_buffers=False)
 
 
 def _shard(net: nn.Module, mesh: Any) -> nn.Module:
