@@ -9,6 +9,7 @@ torchrun: `torchrun --nproc-per-node 2 -m resnest train ...`; SLURM: `srun resne
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from lightning_fabric.strategies.strategy import Strategy
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from resnest.errors import ResnestError
 from resnest.inference.predicting import choose_device
@@ -149,8 +151,10 @@ def _strategy(recipe: Recipe, processes: int) -> str | Strategy:
         return ModelParallelStrategy(_shard, data_parallel_size=processes, tensor_parallel_size=1)
     if processes == 1:
         return "auto"
-    # buffers are not exchanged at every step, but when they are wanted (State.buffers)
-    return DDPStrategy(timeout=EXCHANGE_TIMEOUT, gradient_as_bucket_view=True, broadcast_buffers=False)
+    # statistics are not sent before every step, but when they are wanted (State.buffers)
+    newer = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # its name in torch 2.15
+    sends = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
+    return DDPStrategy(timeout=EXCHANGE_TIMEOUT, gradient_as_bucket_view=True, **sends)
 
 
 def _shard(net: nn.Module, mesh: Any) -> nn.Module:
