@@ -29,6 +29,7 @@ from resnest.recipes.reading import build
 from resnest.tasks import ClassificationTask
 from resnest.training.average import Average
 from resnest.training.logbook import Logbook, Meter
+from resnest.training.opening import opening
 from resnest.training.optim import build_optimizers
 from resnest.training.progress import Plain, Progress, clock, progress
 from resnest.training.run import RunDirectory
@@ -39,7 +40,6 @@ from resnest.training.unusable import Unusable
 from resnest.training.world import World
 
 NON_FINITE_IN_A_ROW = 5  # then the run stops (promise P6)
-FEW_SAMPLES = 8  # in a statistic, for a batch-norm that sees one value per sample
 
 
 class Loop:
@@ -321,27 +321,8 @@ class Loop:
     # --- telling ---
 
     def _say_at_start(self, show: Progress) -> None:
-        spec, optim, batch = self.task.spec, self.task.recipe.optim, self.schedule.batch
-        together = batch if self.settings.sync_norm else batch // self.world.size
-        seen = together // self.settings.accumulate  # values in a statistic of the attention's norm
-        if seen < FEW_SAMPLES and spec.radix and spec.attention_norm == "batch":
-            show.say(
-                f"warning: the norm inside the split attention sees {seen} values per step;"
-                f" with fewer than {FEW_SAMPLES}, model.spec.attention_norm=frozen or layer trains more steadily"
-            )
-        if optim.lr_batch:
-            show.say(
-                f"learning rate {optim.lr_for(batch):g}: {optim.lr:g} for {optim.lr_batch} images a step, here {batch}"
-            )
-        if self.world.size > 1 or self.settings.accumulate > 1:
-            parts = [f"{self.world.size} processes"] * (self.world.size > 1)
-            parts += [f"{self.settings.accumulate} micro-batches"] * (self.settings.accumulate > 1)
-            show.say(f"a step: {batch} images in {' of '.join(parts)}")
-        if self.settings.batch_size > len(self.splits.train):
-            show.say(
-                f"warning: a batch of {self.settings.batch_size} is more than the {len(self.splits.train)} training"
-                " images: all are in it"
-            )
+        for line in opening(self.task, self.schedule, processes=self.world.size, images=len(self.splits.train)):
+            show.say(line)
         if self.loaded is not None and self.step == 0:
             show.say(f"start: {self.task.recipe.model.pretrained}, {self.loaded}")
 
