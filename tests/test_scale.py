@@ -140,6 +140,11 @@ def test_a_file_that_only_the_other_process_saw_is_listed(photos: Path, tmp_path
     assert [photos / line["image"] for line in listed] == [victim]
 
 
+def test_one_device_is_not_for_several_processes(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ResnestError, match="--device cpu:0 is one device, for 2 processes: use cpu"):
+        train("imagenette", data=photos, out=tmp_path / "run", settings=pico("trainer.devices=2"), device="cpu:0")
+
+
 def test_processes_that_the_launcher_did_not_start(photos: Path, tmp_path: Path) -> None:
     failed = _two(photos, tmp_path / "run", "trainer.devices=3")
     assert all("torchrun started 2 processes" in str(error) for error in failed)

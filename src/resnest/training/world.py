@@ -97,6 +97,8 @@ def open_fabric(recipe: Recipe, device: str = "auto") -> Fabric:
     trainer = recipe.trainer
     place = choose_device(trainer.accelerator if device == "auto" else device)
     devices, nodes = _layout(trainer)
+    if place.index is not None and devices * nodes > 1:
+        raise ResnestError(f"--device {device} is one device, for {devices * nodes} processes: use {place.type}")
     try:
         fabric = Fabric(
             accelerator=place.type,
@@ -153,7 +155,7 @@ def _strategy(recipe: Recipe, processes: int) -> str | Strategy:
         return "auto"
     # statistics are not sent before every step, but when they are wanted (State.buffers)
     newer = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # its name in torch 2.15
-    sends = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
+    sends: dict[str, Any] = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
     return DDPStrategy(timeout=EXCHANGE_TIMEOUT, gradient_as_bucket_view=True, **sends)
 
 
