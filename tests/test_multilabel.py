@@ -29,6 +29,7 @@ from resnest.runtime.preprocess import Preprocess
 from resnest.tasks import MultiLabelTask, task_for
 from resnest.tasks.mixing import Mix
 from resnest.training import train
+from runs import lines
 
 NAMES = ("nil", "one", "two")
 Cli = Callable[..., Outcome]
@@ -230,8 +231,7 @@ def test_from_the_list_to_the_report(pairs: Path, tmp_path: Path, cli: Cli) -> N
     assert "  mAP " in told.err
 
     figures = json.loads(cli("evaluate", run, "--data", pairs, "--json").out)
-    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert figures["map"] == max(line["map"] for line in logged if line["kind"] == "eval")
+    assert figures["map"] == max(line["map"] for line in lines(run, "eval"))
     assert {"map", "f1_micro", "f1_macro", "loss"} <= figures.keys()
     assert figures["map"] == pytest.approx(np.mean(list(figures["per_class"].values())))
     assert cli("evaluate", run, "--data", pairs).out.startswith("mAP ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -13,11 +12,7 @@ import torch
 from conftest import pico
 from resnest.checkpoints.loading import read_weights
 from resnest.training import train
-
-
-def _losses(run: Path) -> list[float]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if line["kind"] == "train"]
+from runs import checkpoint, losses
 
 
 def _falls(losses: list[float]) -> bool:
@@ -41,9 +36,9 @@ def test_the_modern_recipe(settings: list[str], photos: Path, tmp_path: Path) ->
         out=tmp_path / "run",
         settings=pico("optim.lr_batch=null", "train.epochs=10", *settings),
     )
-    losses = _losses(tmp_path / "run")
-    assert all(math.isfinite(loss) for loss in losses)
-    assert _falls(losses), losses
+    told = losses(tmp_path / "run")
+    assert all(math.isfinite(loss) for loss in told)
+    assert _falls(told), told
 
 
 def test_the_fine_tuning_recipe(photos: Path, tmp_path: Path) -> None:
@@ -54,11 +49,11 @@ def test_the_fine_tuning_recipe(photos: Path, tmp_path: Path) -> None:
     settings = [f"model.pretrained={tmp_path / 'first'}", "model.freeze=2", "train.label_smoothing=0", *spec]
     settings = [*pico(*settings), "train.epochs=6"]
     train("finetune", data=photos, out=tmp_path / "tuned", settings=settings)
-    losses = _losses(tmp_path / "tuned")
-    assert all(math.isfinite(loss) for loss in losses)
-    assert _falls(losses), losses
+    told = losses(tmp_path / "tuned")
+    assert all(math.isfinite(loss) for loss in told)
+    assert _falls(told), told
     before = read_weights(tmp_path / "first")
-    after = torch.load(max((tmp_path / "tuned" / "checkpoints").glob("step-*.pt")), weights_only=True)["model"]
+    after = checkpoint(tmp_path / "tuned")["model"]
     still = [name for name in after if name.startswith(("conv1.", "bn1.", "layer1."))]
     assert still
     assert [name for name in still if not torch.equal(before[name], after[name])] == []

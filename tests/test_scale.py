@@ -20,18 +20,9 @@ from resnest.network.norm import BatchNorm2d
 from resnest.network.synchronise import SyncBatchNorm2d, synchronise_norms
 from resnest.spec import Spec
 from resnest.training import resume, train
+from runs import checkpoint, lines
 
 SMALL = Spec(depths=(1, 1, 1, 1), planes=(8, 8, 8, 8), stem="small", stem_width=4)
-
-
-def _checkpoint(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(max((run / "checkpoints").glob("*.pt")), weights_only=True)
-    return content
-
-
-def _lines(run: Path, kind: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["kind"] == kind]
 
 
 @pytest.mark.parametrize("shape", [(6, 4, 5, 3), (6, 4, 1, 1)])
@@ -95,10 +86,10 @@ def test_two_processes_with_synchronised_norms_are_one(photos: Path, tmp_path: P
     train("imagenette", data=photos, out=tmp_path / "one", settings=pico())
     figures = _two(photos, tmp_path / "two", "train.sync_norm=true")
     assert figures[0] == figures[1]
-    one, two = _checkpoint(tmp_path / "one"), _checkpoint(tmp_path / "two")
+    one, two = checkpoint(tmp_path / "one"), checkpoint(tmp_path / "two")
     assert one["step"] == two["step"] == 8
     assert one["batch"] == two["batch"] == 8
-    for first, second in zip(_lines(tmp_path / "one", "train"), _lines(tmp_path / "two", "train"), strict=True):
+    for first, second in zip(lines(tmp_path / "one", "train"), lines(tmp_path / "two", "train"), strict=True):
         assert first["loss"] == pytest.approx(second["loss"], abs=2e-3)  # Muon amplifies the last bits of a sum
         assert first["lr"] == second["lr"]
     for name in ("bn1.running_mean", "conv1.weight"):
@@ -109,8 +100,8 @@ def test_of_one_processes_statistics_all_have_a_copy(photos: Path, tmp_path: Pat
     """Without synchronised norms the leader's statistics are evaluated and saved, and the averaged ones with them."""
     figures = _two(photos, tmp_path / "two", "train.ema=0.9", "train.accumulate=2", "train.batch_size=2")
     assert figures[0] == figures[1]
-    assert _checkpoint(tmp_path / "two")["average"]["bn1.num_batches_tracked"] == 16
-    assert len(_lines(tmp_path / "two", "eval")) == 2  # one process writes
+    assert checkpoint(tmp_path / "two")["average"]["bn1.num_batches_tracked"] == 16
+    assert len(lines(tmp_path / "two", "eval")) == 2  # one process writes
 
 
 def test_shards_train_as_copies_do(photos: Path, tmp_path: Path) -> None:
@@ -120,12 +111,12 @@ def test_shards_train_as_copies_do(photos: Path, tmp_path: Path) -> None:
     shards = _two(photos, tmp_path / "fsdp", *settings, "trainer.strategy=fsdp")
     assert shards[0] == shards[1]
     assert shards[0]["loss"] == pytest.approx(copies[0]["loss"], abs=1e-3)
-    one, other = _checkpoint(tmp_path / "ddp"), _checkpoint(tmp_path / "fsdp")
+    one, other = checkpoint(tmp_path / "ddp"), checkpoint(tmp_path / "fsdp")
     for path in (tmp_path / "fsdp" / "checkpoints").glob("*08.*"):
         path.unlink()
     resumed = in_processes(2, lambda rank: resume(tmp_path / "fsdp").figures, group=False)
     assert resumed == shards
-    again = _checkpoint(tmp_path / "fsdp")
+    again = checkpoint(tmp_path / "fsdp")
     assert all(torch.equal(tensor, again["model"][name]) for name, tensor in other["model"].items())
     for part in ("model", "average"):
         for name, tensor in one[part].items():
@@ -147,6 +138,11 @@ def test_a_file_that_only_the_other_process_saw_is_listed(photos: Path, tmp_path
     assert results[0] == results[1]
     listed = [json.loads(line) for line in (tmp_path / "run" / "bad_images.jsonl").read_text().splitlines()]
     assert [photos / line["image"] for line in listed] == [victim]
+
+
+def test_one_device_is_not_for_several_processes(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ResnestError, match="--device cpu:0 is one device, for 2 processes: use cpu"):
+        train("imagenette", data=photos, out=tmp_path / "run", settings=pico("trainer.devices=2"), device="cpu:0")
 
 
 def test_processes_that_the_launcher_did_not_start(photos: Path, tmp_path: Path) -> None:

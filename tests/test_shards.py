@@ -28,6 +28,7 @@ from resnest.data.tar import read_members
 from resnest.errors import Preempted, ResnestError
 from resnest.training import resume, train
 from resnest.training.loop import Loop
+from runs import checkpoint
 
 CLASSES = ["digit-0", "digit-1", "digit-2", "digit-3"]
 
@@ -267,10 +268,7 @@ def test_training_on_shards_equals_training_on_the_folder(
                 "imagenette", data=tmp_path / "tars", out=tmp_path / "stopped", settings=[*settings, "data.workers=2"]
             )
     resume(tmp_path / "stopped")
-    states = [
-        torch.load(max((tmp_path / run / "checkpoints").glob("step-*.pt")), weights_only=True)["model"]
-        for run in ("straight", "stopped")
-    ]
+    states = [checkpoint(tmp_path / run)["model"] for run in ("straight", "stopped")]
     assert states[0].keys() == states[1].keys()
     assert [name for name in states[0] if not torch.equal(states[0][name], states[1][name])] == []
 

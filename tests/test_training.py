@@ -21,19 +21,15 @@ from resnest.training import resume, train
 from resnest.training.loop import Loop
 from resnest.training.muon import Muon
 from resnest.training.optim import lr_at
-
-
-def _lines(run: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+from runs import checkpoint, lines
 
 
 def _figures(run: Path) -> list[tuple[float, float, float]]:
-    return [(line["step"], line["top1"], line["loss"]) for line in _lines(run) if line["kind"] == "eval"]
+    return [(line["step"], line["top1"], line["loss"]) for line in lines(run, "eval")]
 
 
 def _weights(run: Path) -> dict[str, torch.Tensor]:
-    newest = max((run / "checkpoints").glob("step-*.pt"))
-    content = torch.load(newest, weights_only=True)
+    content = checkpoint(run)
     flat = {
         f"optimizer.{number}.{key}.{name}": value
         for number, optimizer in enumerate(content["optimizers"])
@@ -65,10 +61,10 @@ def test_a_run_leaves_everything_it_should(finished: Path, photos: Path) -> None
     names = {path.name for path in finished.iterdir()}
     files = {"recipe.yaml", "run.json", "metrics.jsonl", "model.safetensors", "config.json", "report.html"}
     assert names == {*files, "checkpoints"}
-    lines = _lines(finished)
-    assert [line["step"] for line in lines if line["kind"] == "train"] == list(range(1, 9))
-    assert [line["epoch"] for line in lines if line["kind"] == "eval"] == [1.0, 2.0]
-    best = max(line["top1"] for line in lines if line["kind"] == "eval")
+    told = lines(finished)
+    assert [line["step"] for line in told if line["kind"] == "train"] == list(range(1, 9))
+    assert [line["epoch"] for line in told if line["kind"] == "eval"] == [1.0, 2.0]
+    best = max(line["top1"] for line in told if line["kind"] == "eval")
     assert evaluate(finished, photos).figures["top1"] == best
     assert not list(finished.rglob("*.tmp"))
 
@@ -90,10 +86,10 @@ def test_the_papers_recipe_for_a_few_steps(photos: Path, tmp_path: Path, capsys:
     ]  # fmt: skip
     train("imagenet_resnest50", data=photos, out=tmp_path / "run", settings=narrow, quiet=False)
     assert "learning rate 0.003125: 0.1 for 256 images a step, here 8" in capsys.readouterr().err
-    lines = _lines(tmp_path / "run")
-    assert [line["step"] for line in lines if line["kind"] == "train"] == [1, 2, 3, 4, 5, 6]
-    assert [line["step"] for line in lines if line["kind"] == "eval"] == [4, 6]
-    rates = [line["lr"] for line in lines if line["kind"] == "train"]
+    told = lines(tmp_path / "run")
+    assert [line["step"] for line in told if line["kind"] == "train"] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in told if line["kind"] == "eval"] == [4, 6]
+    rates = [line["lr"] for line in told if line["kind"] == "train"]
     assert rates == pytest.approx([0.003125 * step / 21 for step in range(1, 7)], rel=1e-6)  # 5 epochs of 4 steps
 
 
@@ -103,7 +99,7 @@ def test_a_run_is_never_overwritten_unasked(finished: Path, photos: Path) -> Non
         train("imagenette", data=photos, out=finished, settings=pico())
     assert (finished / "model.safetensors").read_bytes() == before
     train("imagenette", data=photos, out=finished, settings=pico("train.epochs=1"), overwrite=True)
-    assert len([line for line in _lines(finished) if line["kind"] == "eval"]) == 1
+    assert len(lines(finished, "eval")) == 1
 
 
 def test_fine_tuning_from_a_run_with_other_classes(finished: Path, photos: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_fabric.plugins import MixedPrecision
 from safetensors.torch import load_file
 
 from conftest import pico
@@ -18,20 +19,13 @@ from resnest.errors import ResnestError
 from resnest.training import resume, train
 from resnest.training.average import Average
 from resnest.training.logbook import Meter
-
-
-def _lines(run: Path, kind: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["kind"] == kind]
-
-
-def _losses(run: Path) -> list[float]:
-    return [line["loss"] for line in _lines(run, "train")]
+from resnest.training.state import State
+from runs import checkpoint, lines, losses
 
 
 def test_a_line_of_the_log(photos: Path, tmp_path: Path) -> None:
     train("imagenette", data=photos, out=tmp_path / "run", settings=pico())
-    for line in _lines(tmp_path / "run", "train"):
+    for line in lines(tmp_path / "run", "train"):
         assert {"loss", "lr", "gradient_norm", "skipped", "images_per_second", "data_wait", "memory_gib"} <= line.keys()
         assert 0 <= line["data_wait"] <= 1
         assert 0.05 < line["memory_gib"] < 64
@@ -78,7 +72,7 @@ def test_the_average_of_weights() -> None:
 
 def test_averaged_weights_are_what_is_kept(photos: Path, tmp_path: Path) -> None:
     train("imagenette", data=photos, out=tmp_path / "run", settings=pico("train.ema=0.9", "train.epochs=1"))
-    content = torch.load(max((tmp_path / "run" / "checkpoints").glob("*.pt")), weights_only=True)
+    content = checkpoint(tmp_path / "run")
     kept = load_file(tmp_path / "run" / "model.safetensors")
     assert all(torch.equal(tensor, content["average"][name]) for name, tensor in kept.items())
     assert not torch.equal(kept["conv1.weight"], content["model"]["conv1.weight"])
@@ -89,25 +83,71 @@ def test_patience_ends_a_run_and_resuming_respects_it(
 ) -> None:
     settings = pico("train.patience=2", "train.epochs=50", "optim.lr=0")
     train("imagenette", data=photos, out=tmp_path / "run", settings=settings, quiet=False)
-    assert [line["epoch"] for line in _lines(tmp_path / "run", "eval")] == [1, 2, 3]  # the first one is the best
+    assert [line["epoch"] for line in lines(tmp_path / "run", "eval")] == [1, 2, 3]  # the first one is the best
     assert "no better in 2 evaluations" in capsys.readouterr().err
     resume(tmp_path / "run")
-    assert len(_lines(tmp_path / "run", "eval")) == 3
+    assert len(lines(tmp_path / "run", "eval")) == 3
 
 
 @pytest.mark.parametrize(
     ("setting", "tolerance"),
     [("train.checkpoint_activations=true", 1e-5), ("train.compile=true", 2e-2), ("train.precision=bf16-mixed", 0.2)],
 )
-def test_other_ways_to_the_same_losses(setting: str, tolerance: float, photos: Path, tmp_path: Path) -> None:
+def test_other_ways_to_the_samelosses(setting: str, tolerance: float, photos: Path, tmp_path: Path) -> None:
     sgd = pico("optim.name=sgd", "optim.lr=0.05", "train.max_steps=5")
     train("imagenette", data=photos, out=tmp_path / "plain", settings=sgd)
     train("imagenette", data=photos, out=tmp_path / "other", settings=[*sgd, setting])
-    assert _losses(tmp_path / "other") == pytest.approx(_losses(tmp_path / "plain"), abs=tolerance)
+    assert losses(tmp_path / "other") == pytest.approx(losses(tmp_path / "plain"), abs=tolerance)
     assert (
         load_file(tmp_path / "other" / "model.safetensors").keys()
         == load_file(tmp_path / "plain" / "model.safetensors").keys()
     )
+
+
+def test_gradients_are_clipped_by_their_common_norm(photos: Path, tmp_path: Path) -> None:
+    """A first step of plain SGD is as much shorter as the norm was too large."""
+    plain = pico("optim.name=sgd", "optim.momentum=0", "optim.weight_decay=0", "train.max_steps=1")
+    weights = []
+    for name, setting in (("still", "optim.lr=0"), ("free", "optim.lr=0.1"), ("clipped", "optim.lr=0.1")):
+        clip = ["train.clip_norm=0.01"] if name == "clipped" else []
+        train("imagenette", data=photos, out=tmp_path / name, settings=[*plain, setting, *clip])
+        model = checkpoint(tmp_path / name)["model"]
+        weights.append(torch.cat([model[key].flatten() for key in model if key.endswith(("weight", "bias"))]).double())
+    norms = [lines(tmp_path / name, "train")[0]["gradient_norm"] for name in ("free", "clipped")]
+    assert norms[0] == norms[1] > 0.01
+    steps = [other - weights[0] for other in weights[1:]]
+    assert steps[1].norm() == pytest.approx(float(steps[0].norm()) * 0.01 / norms[0], rel=1e-3)
+
+
+class Scaled(State):
+    """As with float16 on a GPU, without float16: the loss is scaled, and the scale doubles at every step."""
+
+    def __init__(self, fabric: Any, *rest: Any) -> None:
+        precision = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=16.0, growth_interval=1))
+        precision.forward_context = contextlib.nullcontext  # type: ignore[method-assign]
+        precision.convert_input = lambda data: data  # type: ignore[method-assign]
+        fabric.strategy.precision = precision
+        super().__init__(fabric, *rest)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_a_scaled_loss_changes_nothing(
+    optimizer: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a power of two, to the last bit: with two optimisers, clipped, and resumed."""
+    settings = pico(f"optim.name={optimizer}", "train.clip_norm=0.5", "train.save_every=3")
+    train("imagenette", data=photos, out=tmp_path / "plain", settings=settings)
+    monkeypatch.setattr("resnest.training.loop.State", Scaled)
+    train("imagenette", data=photos, out=tmp_path / "scaled", settings=settings)
+    plain, scaled = checkpoint(tmp_path / "plain"), checkpoint(tmp_path / "scaled")
+    assert scaled["scaler"]["scale"] == 16 * 2**8
+    assert losses(tmp_path / "scaled") == losses(tmp_path / "plain")
+    assert [name for name in plain["model"] if not torch.equal(plain["model"][name], scaled["model"][name])] == []
+    max((tmp_path / "scaled" / "checkpoints").glob("*.pt")).unlink()
+    resume(tmp_path / "scaled")
+    again = checkpoint(tmp_path / "scaled")
+    assert (again["step"], again["scaler"]) == (scaled["step"], scaled["scaler"])
+    assert [name for name in again["model"] if not torch.equal(again["model"][name], scaled["model"][name])] == []
 
 
 def test_tensorboard(photos: Path, tmp_path: Path) -> None:
@@ -116,7 +156,7 @@ def test_tensorboard(photos: Path, tmp_path: Path) -> None:
     events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("train/loss")] == list(range(1, 9))
     written = [event.value for event in events.Scalars("eval/top1")]
-    assert written == pytest.approx([line["top1"] for line in _lines(tmp_path / "run", "eval")])
+    assert written == pytest.approx([line["top1"] for line in lines(tmp_path / "run", "eval")])
 
 
 def test_weights_and_biases_without_a_network(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +193,7 @@ def test_a_loading_process_that_dies(photos: Path, tmp_path: Path, monkeypatch: 
     assert "\n" not in str(caught.value)
     resume(tmp_path / "run", settings=["data.workers=0"])
     train("imagenette", data=photos, out=tmp_path / "straight", settings=settings)
-    assert _losses(tmp_path / "run") == _losses(tmp_path / "straight")
+    assert losses(tmp_path / "run") == losses(tmp_path / "straight")
     assert "workers: 0" in (tmp_path / "run" / "recipe.yaml").read_text()
 
 

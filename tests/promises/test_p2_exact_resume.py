@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from processes import in_processes
 from resnest.errors import Preempted
 from resnest.training import resume, train
 from resnest.training.loop import Loop
+from runs import checkpoint, lines
 
 # Everything that is random or has a memory: dropped paths and blocks, mixed images, averaged weights.
 RANDOM = (
@@ -47,8 +47,7 @@ def _run_and_die(photos: Path, out: Path, settings: list[str], *, processes: int
 
 
 def _kept(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(max((run / "checkpoints").glob("step-*.pt")), weights_only=True)
-    return {key: value for key, value in content.items() if key not in ("seconds", "recipe")}
+    return {key: value for key, value in checkpoint(run).items() if key not in ("seconds", "recipe")}
 
 
 def _differences(one: Any, other: Any, name: str = "") -> list[str]:
@@ -67,9 +66,8 @@ def _differences(one: Any, other: Any, name: str = "") -> list[str]:
 
 
 def _log(run: Path) -> list[tuple[Any, ...]]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     # losses of a step are logged with the gradient norm, evaluations with their figures
-    return [tuple(line.get(key) for key in ("kind", "step", "lr", "gradient_norm", "top1")) for line in lines]
+    return [tuple(line.get(key) for key in ("kind", "step", "lr", "gradient_norm", "top1")) for line in lines(run)]
 
 
 CASES = [  # optimiser, loading processes of the run that is killed, images of a micro-batch, of them a step

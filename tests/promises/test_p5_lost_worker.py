@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from conftest import FULL, pico
+from runs import checkpoint
 
 SECONDS = 60  # after which the job has ended
 
@@ -94,7 +95,6 @@ def test_restarted_it_comes_to_the_same(photos: Path, tmp_path: Path) -> None:
         time.sleep(0.05)
     assert job.end(120) == 0, job.told.read_text()
     assert job.told.read_text().count("resumed at step") == killed > 0
-    newest = [max((tmp_path / name / "checkpoints").glob("*.pt")) for name in ("straight", "killed")]
-    one, other = (torch.load(path, weights_only=True) for path in newest)
+    one, other = (checkpoint(tmp_path / name) for name in ("straight", "killed"))
     assert one["step"] == other["step"] == 24
     assert all(torch.equal(tensor, other["model"][name]) for name, tensor in one["model"].items())

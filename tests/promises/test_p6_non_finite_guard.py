@@ -16,6 +16,7 @@ from resnest.errors import NumericalStop
 from resnest.tasks import ClassificationTask
 from resnest.training import train
 from resnest.training.loop import Loop
+from runs import lines
 
 Loss = Callable[..., torch.Tensor]
 
@@ -76,8 +77,7 @@ def test_a_poisoned_step_changes_nothing(
     for step, (before, after) in enumerate(states, start=1):
         same = all(torch.equal(tensor, after[name]) for name, tensor in before.items())  # statistics and counters too
         assert same == (step in (2, 5))
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["skipped"] for line in lines if line["kind"] == "train"] == [0, 1, 1, 1, 2, 2, 2, 2]
+    assert [line["skipped"] for line in lines(tmp_path / "run", "train")] == [0, 1, 1, 1, 2, 2, 2, 2]
     listed = [json.loads(line) for line in (tmp_path / "run" / "non_finite.jsonl").read_text().splitlines()]
     assert [line["step"] for line in listed] == [2, 5]
     assert all(len(line["images"]) == 8 and (photos / line["images"][0]).is_file() for line in listed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image
 from conftest import pico
 from resnest.errors import ResnestError
 from resnest.training import train
+from runs import checkpoint, lines
 
 # what is unusual, settings for it
 TRAINS = {
@@ -42,8 +42,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", TRAINS)
 def test_trains(case: str, photos: Path, tmp_path: Path) -> None:
     train("imagenette", data=photos, out=tmp_path / "run", settings=pico(*TRAINS[case], "train.max_steps=6"))
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    steps = [line for line in lines if line["kind"] == "train"]
+    steps = lines(tmp_path / "run", "train")
     assert steps
     assert all(line["skipped"] == 0 for line in steps)
     for line in steps:
@@ -75,5 +74,5 @@ def test_images_of_one_pixel_and_of_extreme_shape(photos: Path, tmp_path: Path) 
     ):
         Image.new("RGB", size, (place * 6, 90, 200 - place * 5)).save(path)
     train("imagenette", data=photos, out=tmp_path / "run", settings=pico("train.max_steps=4"))
-    weights = torch.load(max((tmp_path / "run" / "checkpoints").glob("*.pt")), weights_only=True)["model"]
+    weights = checkpoint(tmp_path / "run")["model"]
     assert all(torch.isfinite(tensor.float()).all() for tensor in weights.values())

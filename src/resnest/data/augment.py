@@ -1,6 +1,6 @@
 """Augmentation beyond crop, flip and colour: RandAugment, random erasing, AutoAugment as the released weights had it.
 
-augmentation(DataSettings(augment="rand"))       # a transform of Pillow images
+rand_augment(DataSettings(augment="rand"), BICUBIC), GluonAutoAugment()      # transforms of Pillow images
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from resnest.data.parts import VAL_NAMES, Parts, choose_parts, has_class_folders
 from resnest.data.readers import (
     Labelled,
     number_classes,
+    number_csv,
     read_csv,
     read_csv_rows,
     read_digits,
@@ -37,7 +38,7 @@ from resnest.data.readers import (
     read_zip,
     scan_zip,
 )
-from resnest.data.samples import FolderStore, Samples, ZipStore
+from resnest.data.samples import Samples, ZipStore
 from resnest.data.shards import read_shards, scan_shards
 from resnest.data.tables import read_arrow, read_parquet
 from resnest.errors import ResnestError, unknown
@@ -180,18 +181,12 @@ def _find_pair(folder: Path, suffix: str) -> tuple[Path | None, Path] | None:
 def _find_in_csv(path: Path, where: str) -> Found:
     rows = read_csv_rows(path)
     if rows[0].split is None:
-        return Found("csv", where, whole=lambda: read_csv(path))
-    store = FolderStore(path.parent)
-    train: Labelled = [(row.path, row.label) for row in rows if row.split == "train"]
-    val: Labelled = [(row.path, row.label) for row in rows if row.split in VAL_NAMES]
+        return Found("csv", where, whole=lambda: number_csv(path, rows))
+    train = [row for row in rows if row.split == "train"]
+    val = [row for row in rows if row.split in VAL_NAMES]
     if not train or not val:
         raise ResnestError(f"{path}: the column split must hold both train and val")
-    return Found(
-        "csv",
-        where,
-        train=lambda: number_classes(store, train, path.parent),
-        val=lambda: number_classes(store, val, path.parent),
-    )
+    return Found("csv", where, train=lambda: number_csv(path, train), val=lambda: number_csv(path, val))
 
 
 def _by_folders(kind: str, where: str, labelled: Labelled, read: Callable[[Labelled], Samples]) -> Found:

@@ -129,8 +129,12 @@ def _label_set(told: str, where: str) -> tuple[str, ...]:
 
 
 def read_csv(path: Path) -> Samples:
-    labelled: Labelled = [(row.path, row.label) for row in read_csv_rows(path)]
-    return number_classes(FolderStore(path.parent), labelled, path.parent)
+    return number_csv(path, read_csv_rows(path))
+
+
+def number_csv(path: Path, rows: Sequence[CsvRow]) -> Samples:
+    """Some of the lines; their paths are relative to the file."""
+    return number_classes(FolderStore(path.parent), [(row.path, row.label) for row in rows], path.parent)
 
 
 def read_digits() -> Samples:

@@ -34,6 +34,8 @@ class Splits:
         _check_classes(self.train, self.where)
         if len(self.val) == 0:
             raise ResnestError(f"{self.where} has no validation image: every class has one image only")
+        if self.val.multi_label and not self.val.labels.any():
+            raise ResnestError(f"{self.where} has no label on any validation image: nothing to measure by")
 
     def describe(self) -> str:
         held = " held back" if self.whole else ""

@@ -17,6 +17,7 @@ from resnest.metrics import ClassificationMetrics, MultiLabelMetrics, wilson_int
 from resnest.metrics.multilabel import average_precision, binary_cross_entropy, count_labels
 from resnest.runtime.results import THRESHOLD, sigmoid, softmax
 
+CHUNK = 1024  # images whose metrics are worked out at once, in float64
 Indices = NDArray[np.int64]
 Rows = Sequence[tuple[Indices, NDArray[Any], NDArray[np.float32]]]  # indices (N,), labels, logits (N, K)
 
@@ -163,45 +164,44 @@ def collect(
     """
     if not rows:
         raise ResnestError("not one image could be used")
-    if multi_label:
-        return _collect_multi_label(rows, class_names, bad, seconds)
-    metrics = ClassificationMetrics(len(class_names))
-    for _, labels, logits in rows:
-        metrics.update(logits, labels)
     indices, labels, logits = (np.concatenate(column) for column in zip(*rows, strict=True))
     order = np.argsort(indices, kind="stable")
-    indices, labels, logits = indices[order], labels[order], logits[order]
-    places, predicted, scores = np.arange(len(labels)), logits.argmax(1), softmax(logits)
-    return ClassEvaluation(
-        figures=metrics.compute(),
+    build = _multi_label if multi_label else _one_label
+    return build(
+        logits[order],
+        labels[order],
+        indices=indices[order],
         class_names=class_names,
-        confusion=metrics.confusion,
-        indices=indices,
-        labels=labels,
-        predicted=predicted,
-        scores=scores[places, predicted],
-        truth_scores=scores[places, labels],
         bad=bad,
         seconds=seconds,
     )
 
 
-def _collect_multi_label(
-    rows: Rows, class_names: tuple[str, ...], bad: list[tuple[str, str]], seconds: float
-) -> MultiLabelEvaluation:
-    indices, truth, logits = (np.concatenate(column) for column in zip(*rows, strict=True))
-    order = np.argsort(indices, kind="stable")
-    indices, truth, logits = indices[order], truth[order].astype(bool), logits[order]
-    metrics = MultiLabelMetrics(len(class_names))
+def _one_label(logits: NDArray[np.float32], labels: NDArray[Any], **common: Any) -> ClassEvaluation:
+    metrics = ClassificationMetrics(logits.shape[1])
+    for start in range(0, len(logits), CHUNK):
+        metrics.update(logits[start : start + CHUNK], labels[start : start + CHUNK])
+    places, predicted, scores = np.arange(len(labels)), logits.argmax(1), softmax(logits)
+    return ClassEvaluation(
+        figures=metrics.compute(),
+        confusion=metrics.confusion,
+        labels=labels,
+        predicted=predicted,
+        scores=scores[places, predicted],
+        truth_scores=scores[places, labels],
+        **common,
+    )
+
+
+def _multi_label(logits: NDArray[np.float32], labels: NDArray[Any], **common: Any) -> MultiLabelEvaluation:
+    truth = labels.astype(bool)
+    metrics = MultiLabelMetrics(logits.shape[1])
     metrics.update(logits, truth)
     return MultiLabelEvaluation(
         figures=metrics.compute(),
-        class_names=class_names,
-        indices=indices,
         labels=truth,
         scores=sigmoid(logits),
         losses=binary_cross_entropy(logits, truth),
         areas=average_precision(logits, truth),
-        bad=bad,
-        seconds=seconds,
+        **common,
     )

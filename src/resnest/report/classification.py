@@ -22,7 +22,7 @@ from resnest.metrics import wilson_interval
 from resnest.report.confusion import class_view, confusion_view
 from resnest.report.history import Evaluation, History, read_history
 from resnest.report.page import clip, count, page, percent, section, write_atomically
-from resnest.report.parts import curves, figure_line, header, picture, recipe_section
+from resnest.report.parts import curves, figure_line, header, mistakes_section, picture, recipe_section
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,18 +117,14 @@ def _circumstances(best: Evaluation | None, last_epoch: float) -> str:
 
 
 def _mistakes(report: ClassificationReport) -> str:
-    title, images = "Worst mistakes", count(report.images, "image")
-    if not report.errors and not report.mistakes:
-        text = f"No mistakes on {images}." if report.images else "No image was evaluated."
-        return section(title, "", f'<p class="empty">{text}</p>')
-    note = f"{count(report.errors, 'mistake')} on {images}."
-    if not report.mistakes:
-        return section(title, note, '<p class="empty">No picture was kept.</p>')
-    note += (
-        f" Here are the {len(report.mistakes)} most confident. Below each picture: what it was taken for,"
-        " what it is, and the probability that the network gave to each."
+    return mistakes_section(
+        report.images,
+        report.errors,
+        f"{count(report.errors, 'mistake')} on {count(report.images, 'image')}.",
+        f"Here are the {len(report.mistakes)} most confident. Below each picture: what it was taken for,"
+        " what it is, and the probability that the network gave to each.",
+        [_mistake(mistake) for mistake in report.mistakes],
     )
-    return section(title, note, f'<div class="mistakes">{"".join(map(_mistake, report.mistakes))}</div>')
 
 
 def _mistake(mistake: Mistake) -> str:

@@ -19,7 +19,7 @@ from PIL import Image
 from resnest.report.confusion import share_cells
 from resnest.report.history import History, number, read_history
 from resnest.report.page import clip, count, page, percent, section, write_atomically
-from resnest.report.parts import curves, figure_line, header, picture, recipe_section
+from resnest.report.parts import curves, figure_line, header, mistakes_section, picture, recipe_section
 
 MAX_CLASSES = 100
 MAX_LABELS = 3  # of a kind below a picture
@@ -122,18 +122,14 @@ def _classes(classes: Sequence[ClassRow]) -> tuple[str, str]:
 
 
 def _mistakes(report: MultiLabelReport) -> str:
-    title, images = "Worst mistakes", count(report.images, "image")
-    if not report.errors and not report.mistakes:
-        text = f"No mistakes on {images}." if report.images else "No image was evaluated."
-        return section(title, "", f'<p class="empty">{text}</p>')
-    note = f"{count(report.errors, 'image')} of {report.images:,} with a wrong or a missing label."
-    if not report.mistakes:
-        return section(title, note, '<p class="empty">No picture was kept.</p>')
-    note += (
-        f" Here are the {len(report.mistakes)} with the highest loss. Below each picture: labels that are wrong,"
-        " labels that are missing, the score that the network gave to each, and what was right."
+    return mistakes_section(
+        report.images,
+        report.errors,
+        f"{count(report.errors, 'image')} of {report.images:,} with a wrong or a missing label.",
+        f"Here are the {len(report.mistakes)} with the highest loss. Below each picture: labels that are wrong,"
+        " labels that are missing, the score that the network gave to each, and what was right.",
+        [_mistake(mistake) for mistake in report.mistakes],
     )
-    return section(title, note, f'<div class="mistakes">{"".join(map(_mistake, report.mistakes))}</div>')
 
 
 def _mistake(mistake: LabelMistake) -> str:

@@ -1,4 +1,4 @@
-"""Parts that the pages of several tasks share: header, curves, pictures, the recipe.
+"""Parts that the pages of several tasks share: header, curves, mistakes, the recipe.
 
     curves(history, "Accuracy", ("top1", "top-1, %"), ("top5", "top-5, %"))
 
@@ -76,6 +76,17 @@ def picture(image: Image.Image, name: str, caption: str) -> str:
 <figcaption>{caption}<div class="file cut" title="{clip_path(name)}"><bdi>{clip_path(name)}</bdi></div></figcaption>
 </figure>
 """
+
+
+def mistakes_section(images: int, errors: int, note: str, shown: str, pictures: Sequence[str]) -> str:
+    """The worst of them; `note` counts all, `shown` says what the pictures are."""
+    title = "Worst mistakes"
+    if not errors and not pictures:
+        text = f"No mistakes on {count(images, 'image')}." if images else "No image was evaluated."
+        return section(title, "", f'<p class="empty">{text}</p>')
+    if not pictures:
+        return section(title, note, '<p class="empty">No picture was kept.</p>')
+    return section(title, f"{note} {shown}", f'<div class="mistakes">{"".join(pictures)}</div>')
 
 
 def recipe_section(recipe: str) -> str:

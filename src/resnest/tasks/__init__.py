@@ -1,4 +1,4 @@
-"""One class per task: network, loss, metrics, and what its weights need to be used. Knows no loop and no device."""
+"""One class per task: network, loss, what its weights need to be used. Knows no loop and no device."""
 
 from resnest.data.samples import Samples
 from resnest.recipes.schema import Recipe

@@ -15,7 +15,6 @@ from resnest.checkpoints.create import load_pretrained
 from resnest.checkpoints.loading import LoadReport
 from resnest.cost import smallest_map
 from resnest.data.transforms import normalise
-from resnest.metrics import ClassificationMetrics
 from resnest.network.initial import initialise_as_gluon
 from resnest.network.resnest import ResNeSt
 from resnest.network.stages import freeze
@@ -70,9 +69,6 @@ class ClassificationTask:
     def draw_mix(self, seed: Sequence[int]) -> Mix:
         """What mixes one batch, by mixup or CutMix: f(seed)."""
         return draw_mix(seed, mixup=self.recipe.train.mixup, cutmix=self.recipe.train.cutmix)
-
-    def metrics(self) -> ClassificationMetrics:
-        return ClassificationMetrics(len(self.class_names))
 
     def card(self, figures: dict[str, float]) -> ModelCard:
         return ModelCard(

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnest.data.transforms import normalise
-from resnest.metrics import MultiLabelMetrics
 from resnest.runtime.card import ModelCard
 from resnest.tasks.classification import ClassificationTask
-from resnest.tasks.mixing import WHOLE, Mix, mix_images
+from resnest.tasks.mixing import WHOLE, Mix, mix_images, mix_targets
 
 
 class MultiLabelTask(ClassificationTask):
@@ -32,12 +31,8 @@ class MultiLabelTask(ClassificationTask):
         """
         data, smoothing = self.recipe.data, self.recipe.train.label_smoothing
         inputs, share = mix_images(normalise(images, data.mean, data.std), mix)
-        targets = share * labels + (1 - share) * labels.flip(0)
-        targets = targets * (1 - smoothing) + smoothing / 2
+        targets = mix_targets(labels, share) * (1 - smoothing) + smoothing / 2
         return F.binary_cross_entropy_with_logits(net(inputs), targets)
-
-    def metrics(self) -> MultiLabelMetrics:  # type: ignore[override]
-        return MultiLabelMetrics(len(self.class_names))
 
     def card(self, figures: dict[str, float]) -> ModelCard:
         return replace(super().card(figures), multi_label=True)

@@ -21,7 +21,7 @@ from resnest.data.loading import Batch, seeded, training_batches
 from resnest.data.order import epoch_steps
 from resnest.data.sources import Splits
 from resnest.errors import NumericalStop, Preempted, ResnestError
-from resnest.inference.evaluation import Evaluation, check_bad_share, evaluate_network
+from resnest.inference.evaluation import Evaluation, evaluate_network
 from resnest.network.recompute import recompute_activations
 from resnest.network.synchronise import synchronise_norms
 from resnest.recipes.comparing import refuse_changes
@@ -29,16 +29,17 @@ from resnest.recipes.reading import build
 from resnest.tasks import ClassificationTask
 from resnest.training.average import Average
 from resnest.training.logbook import Logbook, Meter
+from resnest.training.opening import opening
 from resnest.training.optim import build_optimizers
 from resnest.training.progress import Plain, Progress, clock, progress
 from resnest.training.run import RunDirectory
 from resnest.training.state import State
 from resnest.training.step import INIT, Schedule, Step, Stepper
 from resnest.training.stopping import StopRequests
+from resnest.training.unusable import Unusable
 from resnest.training.world import World
 
 NON_FINITE_IN_A_ROW = 5  # then the run stops (promise P6)
-FEW_SAMPLES = 8  # in a statistic, for a batch-norm that sees one value per sample
 
 
 class Loop:
@@ -65,8 +66,7 @@ class Loop:
         self.seconds = 0.0  # of training, before and after every resumption
         self.non_finite = 0  # steps in a row
         self.skipped = 0  # steps in all
-        self.bad_keys: set[tuple[str, str]] = set()
-        self.untold: list[tuple[str, str, str]] = []  # unusable files that the leader has not heard of
+        self.unusable = Unusable(run, self.world, {"train": len(splits.train), "val": len(splits.val)})
         self.book: Logbook | None = None
 
     def _plan(self) -> Schedule:
@@ -108,7 +108,7 @@ class Loop:
     def run_to_end(self) -> Evaluation:
         """Train what is left; the evaluation of the best weights."""
         began = time.monotonic() - self.seconds
-        self.book = Logbook(self.run, self.task.recipe, start=self.step) if self.world.leads else None
+        self.world.by_leader(self._open_book)
         with StopRequests() as stop, progress(self.schedule.end, start=self.step, quiet=self.quiet) as show:
             self._say_at_start(show)
             while self.step < self.schedule.end and not self._is_patience_over():
@@ -120,12 +120,15 @@ class Loop:
             self.book.close()
         return self._evaluate_best()
 
+    def _open_book(self) -> None:
+        self.book = Logbook(self.run, self.task.recipe, start=self.step)
+
     def _train_epoch(self, show: Progress, stop: StopRequests, began: float) -> None:
         """The rest of the current epoch."""
         meter = Meter()
         for batches in meter.waiting_for(self._batches()):
             for batch in batches:
-                self._note_bad(batch, "train", len(self.splits.train))
+                self.unusable.note("train", [(key, reason) for _, key, reason in batch.bad])
             done = self._train_step(batches, stop)
             meter.losses.append(done.loss)
             meter.images += done.images
@@ -211,17 +214,15 @@ class Loop:
             result = self._evaluate()
             self.seconds = time.monotonic() - began
             self._log("eval", **result.figures)
-            for key, reason in result.bad:
-                self._record_bad(key, reason, "val")
+            self.unusable.note("val", result.bad)
             monitored = result.figures[self.task.monitor]
             mark = ""
             self.since_best += 1
             if monitored > self.best:
                 self.best, self.best_figures, self.best_evaluation = monitored, result.figures, result
                 self.since_best = 0
-                weights = self.state.network()
-                if self.world.leads:
-                    self.run.save_weights(weights, self.task.card(result.figures))
+                weights, card = self.state.network(), self.task.card(result.figures)
+                self.world.by_leader(lambda: self.run.save_weights(weights, card))
                 mark = "  best so far"
         epoch = f"{self.step / self.schedule.per_epoch:.3g}/{self.settings.epochs}"
         figures = f"{self.task.monitor_title} {monitored:.2%}  loss {result.figures['loss']:.3f}"
@@ -230,7 +231,7 @@ class Loop:
             show.say(f"no better in {self.since_best} evaluations (train.patience): the run ends here")
 
     def _evaluate(self) -> Evaluation:
-        self._tell_bad()
+        self.unusable.share()
         self.world.spread(self.state.buffers())
         return self._evaluate_network(self.state.whole(self.task))
 
@@ -274,9 +275,9 @@ class Loop:
             "since_best": self.since_best,
             "seconds": self.seconds,
             "skipped": self.skipped,
+            "non_finite": self.non_finite,
         }
-        if self.world.leads:
-            self.run.save_checkpoint(content)
+        self.world.by_leader(lambda: self.run.save_checkpoint(content))
 
     def restore(self) -> None:
         """Go back to the newest good checkpoint.
@@ -294,9 +295,9 @@ class Loop:
         self.state.load(content)
         self.step, self.best, self.seconds = content["step"], content["best"], content["seconds"]
         self.best_figures, self.skipped = content["best_figures"], content.get("skipped", 0)
-        self.since_best = content.get("since_best", 0)
+        self.since_best, self.non_finite = content.get("since_best", 0), content.get("non_finite", 0)
         self.world.by_leader(lambda: self.run.forget_after(self.step))
-        self.bad_keys = {(line["split"], line["image"]) for line in self.run.read_lines(self.run.bad_images)}
+        self.unusable.restore()
         self.say(f"resumed at step {self.step} of {self.schedule.end}")
 
     def _check_batch(self, before: int) -> None:
@@ -320,27 +321,8 @@ class Loop:
     # --- telling ---
 
     def _say_at_start(self, show: Progress) -> None:
-        spec, optim, batch = self.task.spec, self.task.recipe.optim, self.schedule.batch
-        together = batch if self.settings.sync_norm else batch // self.world.size
-        seen = together // self.settings.accumulate  # values in a statistic of the attention's norm
-        if seen < FEW_SAMPLES and spec.radix and spec.attention_norm == "batch":
-            show.say(
-                f"warning: the norm inside the split attention sees {seen} values per step;"
-                f" with fewer than {FEW_SAMPLES}, model.spec.attention_norm=frozen or layer trains more steadily"
-            )
-        if optim.lr_batch:
-            show.say(
-                f"learning rate {optim.lr_for(batch):g}: {optim.lr:g} for {optim.lr_batch} images a step, here {batch}"
-            )
-        if self.world.size > 1 or self.settings.accumulate > 1:
-            parts = [f"{self.world.size} processes"] * (self.world.size > 1)
-            parts += [f"{self.settings.accumulate} micro-batches"] * (self.settings.accumulate > 1)
-            show.say(f"a step: {batch} images in {' of '.join(parts)}")
-        if self.settings.batch_size > len(self.splits.train):
-            show.say(
-                f"warning: a batch of {self.settings.batch_size} is more than the {len(self.splits.train)} training"
-                " images: all are in it"
-            )
+        for line in opening(self.task, self.schedule, processes=self.world.size, images=len(self.splits.train)):
+            show.say(line)
         if self.loaded is not None and self.step == 0:
             show.say(f"start: {self.task.recipe.model.pretrained}, {self.loaded}")
 
@@ -352,27 +334,6 @@ class Loop:
         if self.book:
             epoch = self.step / self.schedule.per_epoch
             self.book.write(kind, step=self.step, epoch=epoch, seconds=self.seconds, **values)
-
-    def _note_bad(self, batch: Batch, split: str, total: int) -> None:
-        for _, key, reason in batch.bad:
-            self._record_bad(key, reason, split)
-            check_bad_share(sum(part == split for part, _ in self.bad_keys), total, (key, reason))
-
-    def _record_bad(self, key: str, reason: str, split: str) -> None:
-        if (split, key) not in self.bad_keys:
-            self.bad_keys.add((split, key))
-            if self.world.leads:
-                self.run.append(self.run.bad_images, {"image": key, "split": split, "reason": reason})
-            else:
-                self.untold.append((key, reason, split))
-
-    def _tell_bad(self) -> None:
-        """Everybody hears of the files that others could not use."""
-        for told in self.world.gather(self.untold):
-            for key, reason, split in told:
-                self._record_bad(key, reason, split)
-                check_bad_share(sum(part == split for part, _ in self.bad_keys), len(self.splits.train), (key, reason))
-        self.untold = []
 
 
 def _in_groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:

@@ -89,9 +89,11 @@ class RunDirectory:
         return lines
 
     def forget_after(self, step: int) -> None:
-        """Drop metric lines of steps that a resumed run is about to repeat."""
-        kept = [line for line in self.read_lines(self.metrics) if line["step"] <= step]
-        self.write_text("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        """Drop lines of steps that a resumed run is about to repeat."""
+        for path in (self.metrics, self.non_finite):
+            if path.exists():
+                kept = [line for line in self.read_lines(path) if line["step"] <= step]
+                self.write_text(path.name, "".join(json.dumps(line) + "\n" for line in kept))
 
     def save_weights(self, state: dict[str, Tensor], card: ModelCard) -> None:
         """The best weights so far, with their card."""

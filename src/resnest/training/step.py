@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from resnest.data.loading import Batch, seeded
@@ -73,19 +74,19 @@ class Stepper:
         lr = self._prepare(step)
         usable = self._usable(batches)
         torch._foreach_copy_(self.kept, self.statistics)
-        loss = 0.0
+        losses = []
         for number, batch in enumerate(usable):
             waits = self.world.size > 1 and number < len(usable) - 1  # gradients are exchanged once a step
             with self.fabric.no_backward_sync(self.net, enabled=waits):
-                loss += self._backward(step, number, batch, share=1 / len(usable))
-        norm = self._gradient_norm() if usable else math.nan
+                losses.append(self._backward(step, number, batch, share=1 / len(usable)))
+        loss, norm = self._loss_and_norm(losses) if usable else (0.0, math.nan)
         images = sum(len(batch.labels) for batch in usable)
         loss, stop, images_of_all = self.world.total(loss, float(asked_to_stop), float(images))
         loss = loss / self.world.size if usable else math.nan
         # with float16 the scaler looks for itself, and skips steps in the ordinary course of things
         finite = math.isfinite(loss) and (math.isfinite(norm) or self.settings.precision == "16-mixed")
         if finite:
-            self._update(step)
+            self._update(step, norm)
         else:
             torch._foreach_copy_(self.statistics, self.kept)
         self.net.zero_grad()
@@ -113,33 +114,42 @@ class Stepper:
             )
         return usable
 
-    def _backward(self, step: int, number: int, batch: Batch, *, share: float) -> float:
+    def _backward(self, step: int, number: int, batch: Batch, *, share: float) -> Tensor:
         """Forward and backward of one micro-batch; its share of the step's loss."""
-        seed = (self.settings.seed, STEP, step, self._place(number))
-        with seeded(*seed):
+        with seeded(self.settings.seed, STEP, step, self._place(number)) as seed:
             if self.fabric.device.type == "cuda":
-                torch.cuda.manual_seed(hash(seed) & 0xFFFFFFFF)
+                torch.cuda.manual_seed(seed)
             images, labels = self.fabric.to_device((batch.images, batch.labels))
             mix = self.task.draw_mix((self.settings.seed, MIX, step, self._place(number)))
             loss = self.task.loss(self.net, images, labels, mix=mix) * share
             self.fabric.backward(loss)
-        return float(loss.detach())
+        return loss.detach()
 
     def _place(self, number: int) -> int:
         """Of a micro-batch among all of the step's, on all processes."""
         return number * self.world.size + self.world.rank
 
-    def _gradient_norm(self) -> float:
-        gradients = [parameter.grad for parameter in self.net.parameters() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+    def _loss_and_norm(self, losses: Sequence[Tensor]) -> tuple[float, float]:
+        """The sum of the losses and the norm of the gradient, read together: a GPU is waited for once."""
+        norm = torch.nn.utils.get_total_norm(self._gradients())
         if isinstance(norm, DTensor):  # FSDP
             norm = norm.full_tensor()
-        return float(norm) / (self.state.scaler.get_scale() if self.state.scaler else 1.0)
+        *parts, total = torch.stack([*losses, norm]).tolist()
+        return sum(parts), total / (self.state.scaler.get_scale() if self.state.scaler else 1.0)
 
-    def _update(self, step: int) -> None:
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.net.parameters() if parameter.grad is not None]
+
+    def _update(self, step: int, norm: float) -> None:
+        limit, scaler = self.settings.clip_norm, self.state.scaler
+        if limit is not None and limit < norm < math.inf:  # with float16 it may be more: the scaler's business
+            torch._foreach_mul_(self._gradients(), limit / norm)
         for optimizer in self.state.optimizers:
-            if self.settings.clip_norm is not None:
-                self.fabric.clip_gradients(self.net, optimizer, max_norm=self.settings.clip_norm)
-            optimizer.step()
+            if scaler is None:
+                optimizer.step()
+            else:  # Fabric's own step would change the scale before the second optimiser has taken its gradients
+                scaler.step(optimizer.optimizer)  # type: ignore[attr-defined]
+        if scaler is not None:
+            scaler.update()
         if self.state.average is not None:
             self.state.average.update(self.state.module, step)

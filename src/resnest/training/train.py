@@ -68,7 +68,7 @@ def train(
     run = RunDirectory(Path(out))
     if was_restarted() and (run.path / "run.json").exists():
         if any(run.checkpoints.glob("*.pt")):
-            return resume(out, data=data, device=device, quiet=quiet)
+            return resume(out, recipe=chosen, data=data, device=device, quiet=quiet)
         overwrite = True  # it failed before there was anything to go on from
     splits = open_dataset(data, format=chosen.data.format, val_share=chosen.data.val_share, seed=chosen.train.seed)
     task = task_for(chosen, splits.train)
@@ -132,8 +132,7 @@ def resume(
 def _finish(loop: Loop) -> Result:
     with watching(loop.world, seconds=loop.task.recipe.trainer.timeout_seconds):
         evaluation = loop.run_to_end()
-        if loop.world.leads:
-            write_run_report(loop.run, loop.task, loop.splits, evaluation, loop.seconds)
+        loop.world.by_leader(lambda: write_run_report(loop.run, loop.task, loop.splits, evaluation, loop.seconds))
         loop.world.leave()
     return Result(loop.run.path, loop.best_figures, evaluation, loop.seconds, loop.world.leads)
 

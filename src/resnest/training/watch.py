@@ -3,9 +3,9 @@
     with watching(world, seconds=60):
         ...                                   # every process says that it lives, and listens to the others
 
-A crashed process is noticed by torchrun; one that stands still (SIGSTOP, a hung disk or GPU) by nobody: the others
-wait in an exchange that never comes. Here a thread of every process writes a counter into the store where the
-processes met, and reads the others'.
+A crashed process is noticed by torchrun, by srun only where it is told to; one that stands still (SIGSTOP, a hung disk
+or GPU) by nobody: the others wait in an exchange that never comes. Here a thread of every process writes a counter into
+the store where the processes met, and reads the others'.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from datetime import timedelta
 
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
+from resnest.errors import NumericalStop, Preempted
 from resnest.training.world import World
 
 LOST = 1  # exit code: torchrun restarts whatever is not 0
@@ -31,16 +32,21 @@ DONE = "done"
 
 @contextmanager
 def watching(world: World, *, seconds: float) -> Iterator[None]:
-    """Within it, a process that gives no sign for so long ends the run."""
+    """Within it, a process that gives no sign for so long ends the run, one that an error of its own ended too."""
     if world.size == 1:
         yield
         return
     heart = _Heart(world, seconds)
     heart.start()
+    together = False
     try:
         yield
+        together = True
+    except (Preempted, NumericalStop):  # what all decide alike
+        together = True
+        raise
     finally:
-        heart.stop()
+        heart.stop(done=together)
 
 
 class _Heart(threading.Thread):
@@ -50,6 +56,7 @@ class _Heart(threading.Thread):
         super().__init__(name="heartbeat", daemon=True)
         self.world, self.seconds = world, seconds
         self.over = threading.Event()
+        self.done = False  # it leaves as all do, and need not be missed
         self.who = f"{socket.gethostname()} {os.getpid()}"
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # what an earlier attempt left in the store
         self.names = [f"resnest/{attempt}/{rank}" for rank in range(world.size)]
@@ -74,8 +81,9 @@ class _Heart(threading.Thread):
                 if self.over.wait(self.seconds):
                     return
                 self._end("the process that keeps the store (rank 0 or its agent)", "")
-        with contextlib.suppress(RuntimeError):
-            store.set(self.names[self.world.rank], DONE)
+        if self.done:
+            with contextlib.suppress(RuntimeError):
+                store.set(self.names[self.world.rank], DONE)
 
     def _listen(self, store: Store, heard: dict[int, tuple[str, float]]) -> None:
         now = time.monotonic()
@@ -102,6 +110,7 @@ class _Heart(threading.Thread):
                 os.kill(int(process), signal.SIGKILL)  # a stopped process does not heed anything milder
         os._exit(LOST)  # the main thread waits in an exchange and cannot be told otherwise
 
-    def stop(self) -> None:
+    def stop(self, *, done: bool) -> None:
+        self.done = done
         self.over.set()
         self.join(timeout=1)

@@ -9,6 +9,7 @@ torchrun: `torchrun --nproc-per-node 2 -m resnest train ...`; SLURM: `srun resne
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from lightning_fabric.strategies.strategy import Strategy
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from resnest.errors import ResnestError
 from resnest.inference.predicting import choose_device
@@ -64,11 +66,11 @@ class World:
 
     def by_leader(self, act: Callable[[], None]) -> None:
         """Let the leader act; where it fails, everybody fails with the same error."""
-        error: ResnestError | None = None
+        error: ResnestError | OSError | None = None
         if self.leads:
             try:
                 act()
-            except ResnestError as caught:
+            except (ResnestError, OSError) as caught:
                 error = caught
         if failed := self.gather(error)[0]:
             raise failed
@@ -95,6 +97,8 @@ def open_fabric(recipe: Recipe, device: str = "auto") -> Fabric:
     trainer = recipe.trainer
     place = choose_device(trainer.accelerator if device == "auto" else device)
     devices, nodes = _layout(trainer)
+    if place.index is not None and devices * nodes > 1:
+        raise ResnestError(f"--device {device} is one device, for {devices * nodes} processes: use {place.type}")
     try:
         fabric = Fabric(
             accelerator=place.type,
@@ -149,7 +153,10 @@ def _strategy(recipe: Recipe, processes: int) -> str | Strategy:
         return ModelParallelStrategy(_shard, data_parallel_size=processes, tensor_parallel_size=1)
     if processes == 1:
         return "auto"
-    return DDPStrategy(timeout=EXCHANGE_TIMEOUT, gradient_as_bucket_view=True)
+    # statistics are not sent before every step, but when they are wanted (State.buffers)
+    newer = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # its name in torch 2.15
+    sends: dict[str, Any] = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
+    return DDPStrategy(timeout=EXCHANGE_TIMEOUT, gradient_as_bucket_view=True, **sends)
 
 
 def _shard(net: nn.Module, mesh: Any) -> nn.Module:

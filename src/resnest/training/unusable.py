@@ -1,0 +1,46 @@
+"""Files of a run that cannot be used: each is listed once in bad_images.jsonl, whichever process met it.
+
+unusable = Unusable(run, world, {"train": 9469, "val": 3925})
+unusable.note("train", [(key, reason), ...])      # what this process met
+unusable.share()                                  # collective: everybody hears of the others'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from resnest.inference.evaluation import check_bad_share
+from resnest.training.run import RunDirectory
+from resnest.training.world import World
+
+
+class Unusable:
+    """Knows them by part and key."""
+
+    def __init__(self, run: RunDirectory, world: World, totals: Mapping[str, int]) -> None:
+        self.run, self.world, self.totals = run, world, totals  # images of each part
+        self.known: set[tuple[str, str]] = set()
+        self.untold: list[tuple[str, str, str]] = []  # part, key, reason: the others have not heard of them
+
+    def note(self, part: str, found: Iterable[tuple[str, str]]) -> None:
+        """Raises ResnestError once they are too many."""
+        for key, reason in found:
+            self.untold.append((part, key, reason))
+            self._record(part, key, reason)
+
+    def share(self) -> None:
+        """Raises ResnestError, on all processes, once they are too many together."""
+        told, self.untold = self.world.gather(self.untold), []
+        for part, key, reason in (entry for entries in told for entry in entries):
+            self._record(part, key, reason)
+
+    def restore(self) -> None:
+        """Remember what the run has listed already."""
+        self.known = {(line["split"], line["image"]) for line in self.run.read_lines(self.run.bad_images)}
+
+    def _record(self, part: str, key: str, reason: str) -> None:
+        if (part, key) not in self.known:
+            self.known.add((part, key))
+            if self.world.leads:
+                self.run.append(self.run.bad_images, {"image": key, "split": part, "reason": reason})
+        check_bad_share(sum(known == part for known, _ in self.known), self.totals[part], (key, reason))
