@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from resnest.checkpoints.params import write_params
 from resnest.checkpoints.reading import read_checkpoint
 from resnest.errors import ResnestError
 from resnest.network.resnest import ResNeSt
+from resnest.runtime.files import replacing
 from resnest.spec import Spec, find_spec
 
 HEAD = ("fc.weight", "fc.bias")
@@ -192,13 +192,8 @@ def _metadata(identity: Identity) -> dict[str, str]:
 @contextmanager
 def _replacing(out: Path) -> Iterator[Path]:
     """A temporary file beside `out` that takes its place when it is whole."""
-    temporary = out.with_name(f".{out.name}.tmp")
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(out)
+        with replacing(out) as temporary:
+            yield temporary
     except OSError as error:
         raise ResnestError(f"{out} cannot be written: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)

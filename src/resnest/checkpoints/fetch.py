@@ -30,7 +30,7 @@ from filelock import FileLock
 from resnest.checkpoints.digest import digest_of, sha256_of
 from resnest.checkpoints.manifest import Mirror, Weights
 from resnest.errors import ResnestError
-from resnest.runtime.files import WEIGHTS_NAME
+from resnest.runtime.files import WEIGHTS_NAME, replacing
 
 ATTEMPTS = 3  # at one mirror, going on where the last one broke off
 TIMEOUT = 30  # seconds without a byte
@@ -262,9 +262,8 @@ def read_sums(folder: Path) -> dict[str, str]:
 def _pin(path: Path, digest: str) -> None:
     with FileLock(path.parent / f".{SUMS}.lock"):
         sums = {**read_sums(path.parent), path.name: digest}
-        temporary = path.parent / f".{SUMS}.tmp"
-        temporary.write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)), encoding="utf-8")
-        temporary.replace(path.parent / SUMS)
+        with replacing(path.parent / SUMS) as temporary:
+            temporary.write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)), encoding="utf-8")
 
 
 # --- small things ---

@@ -7,10 +7,8 @@ The cache is $RESNEST_HOME, ~/.cache/resnest by default.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from resnest.checkpoints.fetch import cache_folder
+from resnest.runtime.files import replacing
 
 T = TypeVar("T")
 SLOW = 3.0  # seconds of work after which it says that it works
@@ -74,13 +73,8 @@ def from_columns(
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that nobody ever sees a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def path_mark(path: Path) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +28,7 @@ from resnest.data.kept import Patience, from_columns, keep_json, kept_json, path
 from resnest.data.readers import Labelled, number_classes
 from resnest.data.samples import RangeStore, Samples
 from resnest.errors import ResnestError
+from resnest.runtime.files import replacing
 
 VERSION = 1
 BATCH = 64  # rows in memory at a time
@@ -113,15 +113,8 @@ def _kept_parquet(path: Path) -> Rows:
 
 
 def _unpack(path: Path, target: Path) -> Rows:
-    temporary = target.with_suffix(".tmp")
-    try:
-        with temporary.open("wb") as file:
-            rows = _copy_images(path, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(target) as temporary, temporary.open("wb") as file:
+        rows = _copy_images(path, file)
     return Rows(str(target), *rows)
 
 

@@ -27,7 +27,7 @@ from resnest.recipes.reading import build, read_recipe
 from resnest.recipes.schema import Recipe
 from resnest.runtime import imagenet
 from resnest.runtime.card import ModelCard
-from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME
+from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME, replacing
 from resnest.spec import PUBLISHED
 
 
@@ -71,11 +71,10 @@ class Model:
         folder = Path(directory)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            temporary = folder / f".{WEIGHTS_NAME}.tmp"
             state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.net.state_dict().items()}
-            save_file(state, temporary, {"format": "pt"})
-            temporary.chmod(0o644)
-            temporary.replace(folder / WEIGHTS_NAME)
+            with replacing(folder / WEIGHTS_NAME) as temporary:
+                save_file(state, temporary, {"format": "pt"})
+                temporary.chmod(0o644)
             (folder / CARD_NAME).write_text(self.card.to_json(), encoding="utf-8")
             (folder / "README.md").write_text(self.readme(folder.resolve().name), encoding="utf-8")
         except OSError as error:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import html
 import math
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from resnest.report.style import CSS
+from resnest.runtime.files import replacing
 
 # The page fetches nothing and runs nothing, whatever a file name or a recipe may contain: the browser sees to it.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -91,9 +91,5 @@ def count(number: int, noun: str, plural: str = "") -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """Readers see the old file or the whole new one. A lone surrogate (a file name that is no UTF-8) becomes "?"."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", errors="replace"))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

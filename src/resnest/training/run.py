@@ -25,7 +25,7 @@ from resnest.checkpoints.digest import sha256_of
 from resnest.checkpoints.reading import read_torch_file
 from resnest.errors import NoValidCheckpoint, ResnestError
 from resnest.runtime.card import ModelCard
-from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME
+from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME, replacing
 
 KEPT = 2  # checkpoints: should the newest turn out damaged, there is one before it
 GROWING = ("metrics.jsonl", "bad_images.jsonl", "non_finite.jsonl")
@@ -66,10 +66,7 @@ class RunDirectory:
             raise ResnestError(f"{self.path} cannot be written: {error.strerror or error}") from None
 
     def write_text(self, name: str, text: str) -> None:
-        self._write(self.path / name, text)
-
-    def _write(self, target: Path, text: str) -> None:
-        with self.replacing(target) as temporary:
+        with self.replacing(self.path / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
     def append(self, path: Path, line: dict[str, Any]) -> None:
@@ -111,7 +108,7 @@ class RunDirectory:
         with self.replacing(target) as temporary:
             torch.save(content, temporary)
             # before the checkpoint takes its place: a hash without file is harmless, a file without hash is not used
-            self._write(_hash_file(target), f"{sha256_of(temporary)}  {target.name}\n")
+            _write_hash(target, sha256_of(temporary))
         for old in self._all()[KEPT:]:
             old.unlink(missing_ok=True)
             _hash_file(old).unlink(missing_ok=True)
@@ -145,20 +142,24 @@ class RunDirectory:
     @contextmanager
     def replacing(self, target: Path) -> Iterator[Path]:
         """A temporary file beside `target` that takes its place once it is on disk (promise P1)."""
-        temporary = target.with_name(f".{target.name}.tmp")
         with explained(target):
-            try:
+            with replacing(target) as temporary:
                 yield temporary
-                with temporary.open("rb+") as file:
-                    os.fsync(file.fileno())
-                temporary.replace(target)
-                _sync_directory(target.parent)
-            finally:
-                temporary.unlink(missing_ok=True)
+            _sync_directory(target.parent)
 
 
 def _hash_file(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".sha256")
+
+
+def _write_hash(checkpoint: Path, digest: str) -> None:
+    """In place: half a hash is no worse than none, and a second temporary file would be one more to be left behind."""
+    path = _hash_file(checkpoint)
+    with path.open("w", encoding="utf-8") as file:
+        file.write(f"{digest}  {checkpoint.name}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_directory(path.parent)
 
 
 def _check_hash(checkpoint: Path) -> None:
