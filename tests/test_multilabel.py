@@ -118,6 +118,12 @@ def test_one_clear_line(case: str, pairs: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_an_empty_file_is_no_list(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").touch()
+    with pytest.raises(ResnestError, match="it has: none"):
+        open_dataset(tmp_path / "empty.csv")
+
+
 def test_parts_agree_on_what_a_label_is(pairs: Path, tmp_path: Path) -> None:
     """A validation list whose images have one label each belongs to several as well; the reverse is a mistake."""
     several, single = [["../pairs/00.png", "a|b"], ["../pairs/01.png", "c"]], [["../pairs/02.png", "b"]]

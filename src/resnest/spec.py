@@ -46,7 +46,10 @@ class Spec:
 
     def __post_init__(self) -> None:
         for name in ("depths", "planes"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            value = getattr(self, name)
+            if not isinstance(value, list | tuple):
+                raise ResnestError(f"this network cannot be built: {name}={value!r} must be a list of 4 whole numbers")
+            object.__setattr__(self, name, tuple(value))
         self._check_ranges()
         for planes in self.planes:
             self._check_groups(planes)
@@ -75,7 +78,8 @@ class Spec:
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be 1 or more")
         require(self.radix >= 0, f"radix={self.radix} must be 0 or more")
         for name in ("drop_rate", "drop_path_rate", "drop_block_rate"):
-            require(0 <= getattr(self, name) < 1, f"{name}={getattr(self, name)} must lie in [0, 1)")
+            rate = getattr(self, name)
+            require(type(rate) in (int, float) and 0 <= rate < 1, f"{name}={rate!r} must be a number in [0, 1)")
         for name, choices in (("stem", ("deep", "conv7", "small")), ("attention_norm", ("batch", "frozen", "layer"))):
             if getattr(self, name) not in choices:
                 raise unknown(name, str(getattr(self, name)), choices)

@@ -160,7 +160,7 @@ def _quiet_worker(_: int) -> None:
     """Leave requests to stop to the main process, which finishes its step first, and the cores to the others."""
     import signal
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
 

@@ -94,15 +94,16 @@ def read_csv_rows(path: Path) -> list[CsvRow]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
+            columns = [name for name in table.fieldnames or () if name is not None]
             rows = [(table.line_num, row) for row in table]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ResnestError(f"{path} cannot be read as CSV: {error}") from None
-    columns = [name for name in table.fieldnames or () if name is not None]
     path_column = next((name for name in ("path", "file") if name in columns), None)
     label_column = next((name for name in ("labels", "label") if name in columns), None)
     if path_column is None or label_column is None:
         raise ResnestError(
-            f"{path} needs the columns path and label (or labels) in its first line, it has: {', '.join(columns)}"
+            f"{path} needs the columns path and label (or labels) in its first line, it has:"
+            f" {', '.join(columns) or 'none'}"
         )
     if not rows:
         raise ResnestError(f"{path} has no line below its first one")

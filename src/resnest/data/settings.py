@@ -11,6 +11,8 @@ from typing import Literal
 from resnest.errors import ResnestError
 from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocess
 
+LARGEST = 8192  # pixels; a batch of one such crop fills gigabytes in the network
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
@@ -45,13 +47,16 @@ class DataSettings:
     workers: int | None = None  # loading processes; none: one a spare core
 
     def __post_init__(self) -> None:
-        for name in ("val_share", "min_area"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ResnestError(f"data.{name}={getattr(self, name)} must lie in (0, 1]")
+        if not 0 < self.val_share < 1:
+            raise ResnestError(f"data.val_share={self.val_share} must lie between 0 and 1")
+        if not 0 < self.min_area <= 1:
+            raise ResnestError(f"data.min_area={self.min_area} must lie in (0, 1]")
         for name in ("size", "start_size", "eval_size"):
             value = getattr(self, name)
             if value is not None and value < 8:
                 raise ResnestError(f"data.{name}={value} must be 8 pixels or more")
+            if value is not None and value > LARGEST:
+                raise ResnestError(f"data.{name}={value} must be {LARGEST} pixels or fewer")
         if self.start_size is not None and self.start_size > self.size:
             raise ResnestError(
                 f"data.start_size={self.start_size} with data.size={self.size}: crops grow to data.size. Set"
@@ -62,10 +67,17 @@ class DataSettings:
                 raise ResnestError(f"data.{name}={getattr(self, name)} must be 1 or more")
         if not 0 <= self.rand_magnitude <= 30:
             raise ResnestError(f"data.rand_magnitude={self.rand_magnitude} must lie in 0 to 30")
-        if not 0 <= self.erase <= 1:
-            raise ResnestError(f"data.erase={self.erase} must lie in [0, 1]")
-        if not 0 <= self.balance <= 1:
-            raise ResnestError(f"data.balance={self.balance} must lie in [0, 1]")
+        for name in ("erase", "balance", "shift", "jitter"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ResnestError(f"data.{name}={getattr(self, name)} must lie in [0, 1]")
+        if not self.lighting >= 0:
+            raise ResnestError(f"data.lighting={self.lighting} must be 0 (off) or more")
+        if not min(self.std) > 0:
+            raise ResnestError(
+                f"data.std={list(self.std)} must be more than 0 in each channel: pixels are divided by it"
+            )
+        if self.workers is not None and self.workers < 0:
+            raise ResnestError(f"data.workers={self.workers} must be 0 (no loading processes) or more, or null")
         if self.eval_crop is not None and not 0 < self.eval_crop <= 1:
             raise ResnestError(f"data.eval_crop={self.eval_crop} must lie in (0, 1]")
 

@@ -5,6 +5,8 @@ check(recipe)        # raises ResnestError
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -18,8 +20,16 @@ if TYPE_CHECKING:
 def check(recipe: Recipe) -> None:
     """Refuse a network that cannot be built, and the first pair of settings that do not go together."""
     spec, _ = recipe.model.resolve()
-    for problem in (*_network(recipe, spec), *_loss(recipe), *_schedule(recipe), *_machine(recipe)):
+    for problem in (*_finite(recipe), *_network(recipe, spec), *_loss(recipe), *_schedule(recipe), *_machine(recipe)):
         raise ResnestError(problem)
+
+
+def _finite(recipe: Recipe) -> Iterator[str]:
+    for section in ("data", "optim", "train", "trainer"):
+        for name, value in dataclasses.asdict(getattr(recipe, section)).items():
+            for number in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(number, float) and not math.isfinite(number):
+                    yield f"{section}.{name}={value} must be finite"
 
 
 def _network(recipe: Recipe, spec: Spec) -> Iterator[str]:

@@ -111,6 +111,8 @@ class TrainSettings:
         for name in ("mixup", "cutmix"):
             if not getattr(self, name) >= 0:
                 raise ResnestError(f"train.{name}={getattr(self, name)} must be 0 (off) or more")
+        if self.seed < 0:
+            raise ResnestError(f"train.seed={self.seed} must be 0 or more")
         for name in ("label_smoothing", "drop_block", "bce_threshold"):
             if not 0 <= getattr(self, name) < 1:
                 raise ResnestError(f"train.{name}={getattr(self, name)} must lie in [0, 1)")

@@ -200,12 +200,14 @@ class Loop:
             if self.world.leads:
                 self.run.append(self.run.non_finite, told)
         if self.non_finite >= NON_FINITE_IN_A_ROW:
-            raise NumericalStop(
+            raise self._diverged(
                 f"the loss or its gradient was not finite {NON_FINITE_IN_A_ROW} steps in a row, the last one step"
-                f" {self.step + 1} ({self.run.non_finite} lists their images):"
-                " lower optim.lr, lengthen optim.warmup_epochs, or set train.clip_norm=1"
+                f" {self.step + 1} ({self.run.non_finite} lists their images)"
             )
         return done
+
+    def _diverged(self, what: str) -> NumericalStop:
+        return NumericalStop(f"{what}: lower optim.lr, lengthen optim.warmup_epochs, or set train.clip_norm=1")
 
     # --- evaluation ---
 
@@ -215,6 +217,10 @@ class Loop:
             self.seconds = time.monotonic() - began
             self._log("eval", **result.figures)
             self.unusable.note("val", result.bad)
+            if not math.isfinite(result.figures["loss"]):
+                raise self._diverged(
+                    f"the evaluation at step {self.step} gave no finite loss, the weights have diverged"
+                )
             monitored = result.figures[self.task.monitor]
             mark = ""
             self.since_best += 1

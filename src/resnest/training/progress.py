@@ -6,11 +6,13 @@ with progress(total=1000) as show:
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import IO, Protocol, cast
 
 PLAIN_SECONDS = 15.0  # between lines where there is no terminal
 
@@ -52,7 +54,26 @@ class Plain:
             )
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=Listener(), flush=True)
+
+
+class Listener(io.TextIOBase):
+    """Standard error, whose reader may be gone (a closed terminal, `| head`): no run ends because nobody reads."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # no reader, closed, None
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+    def fileno(self) -> int:
+        return sys.stderr.fileno()  # rich asks it for the width of the terminal
 
 
 class Bar:
@@ -63,7 +84,7 @@ class Bar:
         from rich.console import Console
 
         columns = ("{task.description}", rich.BarColumn(), "{task.completed}/{task.total}", rich.TimeRemainingColumn())
-        self.bar = rich.Progress(*columns, "left", console=Console(stderr=True), transient=True)
+        self.bar = rich.Progress(*columns, "left", console=Console(file=cast(IO[str], Listener())), transient=True)
         self.task = self.bar.add_task("starting", total=total, completed=start)
 
     def step(self, *, step: int, epoch: float, loss: float, speed: float) -> None:
@@ -79,7 +100,7 @@ def progress(total: int, *, start: int = 0, quiet: bool = False) -> Iterator[Pro
     """A bar if standard error is a terminal."""
     if quiet:
         yield Silent()
-    elif sys.stderr.isatty():
+    elif Listener().isatty():
         bar = Bar(total, start)
         with bar.bar:
             yield bar

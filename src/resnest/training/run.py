@@ -26,10 +26,12 @@ from resnest.checkpoints.reading import read_torch_file
 from resnest.errors import NoValidCheckpoint, ResnestError
 from resnest.runtime.card import ModelCard
 from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME, replacing
+from resnest.training.lock import Lock
 
 KEPT = 2  # checkpoints: should the newest turn out damaged, there is one before it
 GROWING = ("metrics.jsonl", "bad_images.jsonl", "non_finite.jsonl")
 LOGS = ("tensorboard", "wandb")  # folders of theirs
+AT_ONCE = ("recipe.yaml", "run.json", "bad_images.jsonl", *LOGS)  # there before the first step: nothing lost with them
 FILES = ("recipe.yaml", "run.json", *GROWING, WEIGHTS_NAME, CARD_NAME, "report.html", *LOGS)
 
 
@@ -42,17 +44,38 @@ class RunDirectory:
         self.metrics = path / "metrics.jsonl"
         self.bad_images = path / "bad_images.jsonl"
         self.non_finite = path / "non_finite.jsonl"
+        self.lock = Lock(path)
 
-    def create(self, *, overwrite: bool = False) -> None:
-        """Make the directory; what another run left in it goes only if `overwrite`.
+    def hold(self) -> None:
+        """Keep other processes out until `release`.
 
         Raises:
-            ResnestError: it holds a run already, or cannot be written.
+            ResnestError: one is at work here, or nothing can be written.
         """
+        try:
+            self.lock.acquire()
+        except OSError as error:
+            raise ResnestError(f"{self.path} cannot be written: {error.strerror or error}") from None
+
+    def release(self) -> None:
+        self.lock.release()
+
+    def create(self, *, overwrite: bool = False) -> None:
+        """Make the directory and hold it; what another run left in it goes only if `overwrite`.
+
+        Raises:
+            ResnestError: it holds a run already, or is held by one, or cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResnestError(f"{self.path} cannot be written: {error.strerror or error}") from None
+        self.hold()
         held = [name for name in FILES if (self.path / name).exists()]
         if self.checkpoints.exists():
             held.append("checkpoints/")
-        if held and not overwrite:
+        begun = any(self.checkpoints.glob("*.pt")) or any(name in held for name in FILES if name not in AT_ONCE)
+        if begun and not overwrite:
             raise ResnestError(
                 f"{self.path} already holds a run ({', '.join(held)}): choose another --out, go on with it by"
                 f" `resnest train --resume {self.path}`, or replace it with --overwrite"
@@ -133,7 +156,9 @@ class RunDirectory:
             except ResnestError as error:
                 damaged.append(str(error))
         found = f"{len(damaged)} damaged ones" if damaged else "none"
-        raise NoValidCheckpoint(f"{self.checkpoints} has no usable checkpoint ({found}): the run must start anew")
+        raise NoValidCheckpoint(
+            f"{self.checkpoints} has no usable checkpoint ({found}): the run must start anew (--overwrite)"
+        )
 
     def _all(self) -> list[Path]:
         """Checkpoints, newest first."""

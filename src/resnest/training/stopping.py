@@ -1,10 +1,11 @@
-"""Ctrl-C, SIGTERM, SIGUSR1: stop after the current step; asked twice, stop within a second (promise P4).
+"""Ctrl-C, SIGTERM, SIGUSR1, SIGHUP: stop after the current step; asked twice, stop within a second (promise P4).
 
     with StopRequests() as stop:
         ...
         if stop.requested: save and leave
 
-SIGUSR1 is what SLURM sends ahead of its time limit (`#SBATCH --signal=USR1@120`).
+SIGUSR1 is what SLURM sends ahead of its time limit (`#SBATCH --signal=USR1@120`). SIGHUP is a
+terminal that closes, which may say so more than once; under nohup it is ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any
 
 from resnest.errors import INTERRUPTED
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+TWICE = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # may come a second time, and then want an end at once
+SIGNALS = (*TWICE, signal.SIGHUP)
 PATIENCE = 0.7  # seconds for the main thread to react to a second signal
 
 
@@ -27,12 +29,14 @@ class StopRequests:
 
     def __init__(self) -> None:
         self.requested = False
+        self._asked = 0
         self._before: dict[int, Any] = {}
         self._left = threading.Event()
 
     def __enter__(self) -> StopRequests:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            heeded = (number for number in SIGNALS if number in TWICE or signal.getsignal(number) != signal.SIG_IGN)
+            self._before = {number: signal.signal(number, self._note) for number in heeded}
             self._hearing, self._told = socket.socketpair()
             self._told.setblocking(False)
             self._wakeup = signal.set_wakeup_fd(self._told.fileno(), warn_on_full_buffer=False)
@@ -49,9 +53,10 @@ class StopRequests:
             self._told.close()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
         self.requested = True
+        self._asked += number in TWICE
+        if self._asked > 1:
+            raise KeyboardInterrupt
 
     def _listen(self) -> None:
         """Python runs `_note` in the main thread between two of its instructions, and a step may be one long one."""
@@ -59,6 +64,6 @@ class StopRequests:
         with self._hearing:
             while not self._left.is_set():
                 heard = self._hearing.recv(16)
-                count += sum(number in SIGNALS for number in heard)
+                count += sum(number in TWICE for number in heard)
                 if count > 1 and not self._left.wait(PATIENCE):
                     os._exit(INTERRUPTED)

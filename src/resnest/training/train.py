@@ -80,9 +80,12 @@ def train(
         run.write_text("recipe.yaml", to_yaml(chosen))
         run.write_text("run.json", json.dumps(_account(data, splits, fabric), indent=2) + "\n")
 
-    loop.world.by_leader(begin)
-    loop.say(f"data: {splits.describe()}")
-    return _finish(loop)
+    try:
+        loop.world.by_leader(begin)
+        loop.say(f"data: {splits.describe()}")
+        return _finish(loop)
+    finally:
+        run.release()
 
 
 def resume(
@@ -124,9 +127,13 @@ def resume(
         )
     task = task_for(chosen, splits.train)
     loop = Loop(task, splits, run, open_fabric(chosen, device), quiet=quiet)
-    loop.restore()
-    loop.world.by_leader(lambda: run.write_text("recipe.yaml", to_yaml(chosen)))
-    return _finish(loop)
+    try:
+        loop.world.by_leader(run.hold)
+        loop.restore()
+        loop.world.by_leader(lambda: run.write_text("recipe.yaml", to_yaml(chosen)))
+        return _finish(loop)
+    finally:
+        run.release()
 
 
 def _finish(loop: Loop) -> Result:

@@ -121,6 +121,11 @@ def _layout(trainer: TrainerSettings) -> tuple[int, int]:
     """Processes a machine, and machines: what the launcher says, otherwise what the recipe asks for."""
     launched = _launched()
     if launched is None:
+        if trainer.num_nodes > 1 and "MASTER_ADDR" not in os.environ:  # it would wait for the others for ever
+            raise ResnestError(
+                f"trainer.num_nodes={trainer.num_nodes}, but nothing says where the other machines are: start this"
+                " command on each of them by torchrun or SLURM (docs/scale.md), without this setting"
+            )
         return trainer.devices or 1, trainer.num_nodes
     devices, nodes, by = launched
     if trainer.devices not in (None, devices) or trainer.num_nodes not in (1, nodes):

@@ -1,0 +1,127 @@
+"""One run in one directory: the lock of a run, what may be replaced, and who may be missing while it runs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from conftest import Outcome, pico
+from resnest.errors import NumericalStop, ResnestError
+from resnest.recipes import find_recipe, override
+from resnest.training import train
+from resnest.training.lock import Lock
+from resnest.training.progress import Plain
+from resnest.training.run import RunDirectory
+from resnest.training.stopping import StopRequests
+from resnest.training.world import open_fabric
+
+
+def _hold(folder: Path, pipe: Connection) -> None:
+    lock = Lock(folder)
+    lock.acquire()
+    pipe.send_bytes(b"held")
+    time.sleep(60)
+
+
+def test_a_directory_has_one_run_and_a_killed_one_lets_go(
+    photos: Path, tmp_path: Path, cli: Callable[..., Outcome]
+) -> None:
+    out = tmp_path / "run"
+    settings = [word for setting in pico("train.max_steps=1") for word in ("--set", setting)]
+    again = ("train", "imagenette", "--data", photos, "--out", out, "--device", "cpu", *settings)
+    assert cli(*again).code == 0
+    assert not (out / ".lock").exists()
+    mine, theirs = multiprocessing.Pipe(duplex=False)
+    other = multiprocessing.get_context("fork").Process(target=_hold, args=(out, theirs))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads
+        other.start()
+    try:
+        assert mine.recv_bytes() == b"held"
+        before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+        for command in ((*again, "--overwrite"), ("train", "--resume", out, "--device", "cpu")):
+            done = cli(*command)
+            assert done.code == 2
+            assert f"{out} is in use by another run (process {other.pid} on " in done.err
+        assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    finally:
+        other.kill()
+        other.join()
+    assert cli("train", "--resume", out, "--device", "cpu").code == 0
+
+
+@pytest.mark.parametrize(
+    ("left", "refused"),
+    [
+        (["recipe.yaml", "run.json", "bad_images.jsonl"], False),  # ended before its first step
+        (["recipe.yaml", "run.json", "metrics.jsonl"], True),
+        (["checkpoints/step-00000004.pt"], True),
+        (["model.safetensors"], True),
+    ],
+)
+def test_a_run_that_never_began_is_replaced(tmp_path: Path, left: list[str], refused: bool) -> None:
+    run = RunDirectory(tmp_path)
+    run.checkpoints.mkdir()
+    for name in left:
+        (tmp_path / name).write_text("{}")
+    if refused:
+        with pytest.raises(ResnestError, match="already holds a run"):
+            run.create()
+    else:
+        run.create()
+    assert all((tmp_path / name).exists() is refused for name in left)
+    run.release()
+
+
+def test_weights_that_diverged_are_not_the_best(photos: Path, tmp_path: Path) -> None:
+    """Too few steps for the guard of P6, all of them finite: the evaluation tells."""
+    settings = pico("optim.name=sgd", "optim.lr=1e30", "optim.warmup_epochs=0", "train.epochs=1")
+    with pytest.raises(NumericalStop, match="the evaluation at step 4 gave no finite loss"):
+        train("imagenette", data=photos, out=tmp_path / "run", settings=settings, device="cpu")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_machines_that_nobody_named_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    recipe = override(find_recipe("imagenette"), ["trainer.num_nodes=5"])
+    with pytest.raises(ResnestError, match=r"trainer.num_nodes=5, but nothing says where the other machines are"):
+        open_fabric(recipe, "cpu")
+
+
+def test_hanging_up_asks_once_however_often() -> None:
+    with StopRequests() as stop:
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+            signal.raise_signal(number)
+        assert stop.requested
+
+
+def test_nohup_is_heeded() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequests() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_nobody_has_to_read_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        closed = False
+
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+        flush = isatty = lambda self: False
+
+    for stream in (Gone(), None):
+        monkeypatch.setattr(sys, "stderr", stream)
+        Plain(1, 0).say("hello")
