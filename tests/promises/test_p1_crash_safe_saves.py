@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
-import signal
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from itertools import count
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -22,41 +25,36 @@ from resnest.training.run import RunDirectory
 
 KILLS = 60 if FULL else 8
 
-SAVING = """
-import sys, torch
-from pathlib import Path
-from resnest.training.run import RunDirectory
-run = RunDirectory(Path(sys.argv[1]))
-step = int(sys.argv[2])
-print("ready", flush=True)
-while True:
-    step += 1
-    run.save_checkpoint({"step": step, "model": {"weight": torch.full((400_000,), float(step))}})
-    print(step, flush=True)
-"""
+
+def _saving(run: RunDirectory, said: int, told: Connection) -> None:
+    os.environ["TMPDIR"] = "/dev/shm"  # another file system: a save must not pass through it
+    tempfile.tempdir = None
+    torch.set_num_threads(1)
+    for step in count(said + 1):
+        run.save_checkpoint({"step": step, "model": {"weight": torch.full((400_000,), float(step))}})
+        told.send(step)
 
 
 @pytest.mark.timeout(240)
 def test_killed_at_any_instant(tmp_path: Path) -> None:
-    """`TMPDIR` lies on another file system: a save must not pass through it."""
     run = RunDirectory(tmp_path / "run")
     run.create()
-    pick = random.Random(0)
+    pick, fork = random.Random(0), get_context("fork")
     saved = said = 0
     for _ in range(KILLS):
-        environment = {**os.environ, "TMPDIR": "/dev/shm", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", SAVING, str(run.path), str(said)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        mine, theirs = fork.Pipe(duplex=False)
+        process = fork.Process(target=_saving, args=(run, said, theirs))
+        process.start()
+        theirs.close()
         for _ in range(pick.randint(1, 12)):
-            said = int(process.stdout.readline())
+            said = mine.recv()
             saved += 1
         time.sleep(pick.random() * 0.02)  # anywhere in the next save
-        process.send_signal(signal.SIGKILL)
-        said = max([said, *map(int, process.stdout.read().split())])
-        process.wait()
-        process.stdout.close()
+        process.kill()
+        process.join()
+        with contextlib.suppress(EOFError):
+            while True:
+                said = mine.recv()
         content, warnings = run.load_checkpoint()
         assert warnings == []
         assert content["step"] >= said  # nothing that was reported as saved is lost
@@ -106,6 +104,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_save(small_disk: Path) -> None:
         assert torch.equal(content["weight"], torch.full((400_000,), float(step)))
         assert not list(run.checkpoints.glob(".*.tmp"))
         ballast.unlink()
+    run.lock.release()
 
 
 def test_a_run_on_a_full_disk(photos: Path, small_disk: Path) -> None:
