@@ -62,7 +62,7 @@ def test_killed_at_any_instant(tmp_path: Path) -> None:
         assert content["step"] >= said  # nothing that was reported as saved is lost
         assert torch.equal(content["model"]["weight"], torch.full((400_000,), float(content["step"])))
         strays = [path for path in run.checkpoints.iterdir() if path.name.endswith(".tmp")]
-        assert len(strays) <= 1
+        assert len(strays) <= 2  # of a checkpoint, and of its hash, which is written before it takes its place
         run.sweep()
         assert not list(run.checkpoints.glob(".*.tmp"))
         said = int(content["step"])
