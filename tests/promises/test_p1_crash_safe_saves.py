@@ -104,7 +104,6 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_save(small_disk: Path) -> None:
         assert torch.equal(content["weight"], torch.full((400_000,), float(step)))
         assert not list(run.checkpoints.glob(".*.tmp"))
         ballast.unlink()
-    run.lock.release()
 
 
 def test_a_run_on_a_full_disk(photos: Path, small_disk: Path) -> None:

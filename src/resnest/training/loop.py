@@ -20,7 +20,7 @@ from resnest.checkpoints.loading import load_file
 from resnest.data.loading import Batch, seeded, training_batches
 from resnest.data.order import epoch_steps
 from resnest.data.sources import Splits
-from resnest.errors import NumericalStop, Preempted, ResnestError
+from resnest.errors import NoValidCheckpoint, NumericalStop, Preempted, ResnestError
 from resnest.inference.evaluation import Evaluation, evaluate_network
 from resnest.network.recompute import recompute_activations
 from resnest.network.synchronise import synchronise_norms
@@ -39,6 +39,7 @@ from resnest.training.stopping import StopRequests
 from resnest.training.unusable import Unusable
 from resnest.training.world import World
 
+NEEDED = ("recipe", "model", "optimizers", "average", "best", "best_figures", "seconds")  # in a checkpoint
 NON_FINITE_IN_A_ROW = 5  # then the run stops (promise P6)
 
 
@@ -296,15 +297,26 @@ class Loop:
         content, warnings = self.run.load_checkpoint()
         for warning in warnings:
             self.say(f"warning: {warning}")
+        if missing := [name for name in NEEDED if name not in content]:
+            raise self._misfit(content, f"it has no {missing[0]}")
         refuse_changes(build(content["recipe"], where=str(self.run.path)), self.task.recipe, where=str(self.run.path))
         self._check_batch(content.get("batch", self.schedule.batch))
-        self.state.load(content)
+        try:
+            self.state.load(content)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:  # torch has many
+            raise self._misfit(content, " ".join(str(error).split())[:150]) from error
         self.step, self.best, self.seconds = content["step"], content["best"], content["seconds"]
         self.best_figures, self.skipped = content["best_figures"], content.get("skipped", 0)
         self.since_best, self.non_finite = content.get("since_best", 0), content.get("non_finite", 0)
         self.world.by_leader(lambda: self.run.forget_after(self.step))
         self.unusable.restore()
         self.say(f"resumed at step {self.step} of {self.schedule.end}")
+
+    def _misfit(self, content: dict[str, Any], why: str) -> NoValidCheckpoint:
+        return NoValidCheckpoint(
+            f"the checkpoint of step {content['step']} in {self.run.path} does not fit its recipe, perhaps it is of"
+            f" another version of resnest ({why}): start the run anew (--overwrite)"
+        )
 
     def _check_batch(self, before: int) -> None:
         if before != self.schedule.batch:

@@ -9,6 +9,7 @@ runs/a/checkpoints/       to resume from, with hashes  runs/a/bad_images.jsonl  
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -16,7 +17,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -47,12 +48,13 @@ class RunDirectory:
         self.lock = Lock(path)
 
     def hold(self) -> None:
-        """Keep other processes out until `release`.
+        """Make the directory, and keep other processes out of it until `release`.
 
         Raises:
             ResnestError: one is at work here, or nothing can be written.
         """
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             self.lock.acquire()
         except OSError as error:
             raise ResnestError(f"{self.path} cannot be written: {error.strerror or error}") from None
@@ -61,16 +63,11 @@ class RunDirectory:
         self.lock.release()
 
     def create(self, *, overwrite: bool = False) -> None:
-        """Make the directory and hold it; what another run left in it goes only if `overwrite`.
+        """Make the directory; what another run left in it goes only if `overwrite`.
 
         Raises:
-            ResnestError: it holds a run already, or is held by one, or cannot be written.
+            ResnestError: it holds a run already, or cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ResnestError(f"{self.path} cannot be written: {error.strerror or error}") from None
-        self.hold()
         held = [name for name in FILES if (self.path / name).exists()]
         if self.checkpoints.exists():
             held.append("checkpoints/")
@@ -97,22 +94,32 @@ class RunDirectory:
             file.write(json.dumps(line) + "\n")
 
     def read_lines(self, path: Path) -> list[dict[str, Any]]:
-        """The whole lines of a .jsonl file; one cut off by a crash is left out."""
+        """The whole lines of a .jsonl file; one cut off by a crash, or that is no record, is left out."""
         if not path.exists():
             return []
         lines = []
-        for text in path.read_text(encoding="utf-8").splitlines():
-            try:
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
                 lines.append(json.loads(text))
-            except json.JSONDecodeError:
-                continue
-        return lines
+        return [line for line in lines if isinstance(line, dict)]
+
+    def read_account(self) -> dict[str, Any]:
+        """run.json. Raises ResnestError where it does not say what the run was trained on."""
+        kinds = {"data": str, "class_names": list, "train_images": int}
+        try:
+            account = json.loads((self.path / "run.json").read_bytes())
+            good = all(isinstance(account[name], kind) for name, kind in kinds.items())
+        except (OSError, ValueError, KeyError, TypeError):
+            good = False
+        if not good:
+            raise ResnestError(f"{self.path} is not a run that can be resumed: it has no readable run.json")
+        return cast(dict[str, Any], account)
 
     def forget_after(self, step: int) -> None:
         """Drop lines of steps that a resumed run is about to repeat."""
         for path in (self.metrics, self.non_finite):
             if path.exists():
-                kept = [line for line in self.read_lines(path) if line["step"] <= step]
+                kept = [line for line in self.read_lines(path) if line.get("step", step + 1) <= step]
                 self.write_text(path.name, "".join(json.dumps(line) + "\n" for line in kept))
 
     def save_weights(self, state: dict[str, Tensor], card: ModelCard) -> None:
@@ -152,7 +159,10 @@ class RunDirectory:
         for path in self._all():
             try:
                 _check_hash(path)
-                return read_torch_file(path), [f"{text}; going back to {path}" for text in damaged]
+                content = read_torch_file(path)
+                if not isinstance(content, dict) or "step" not in content:
+                    raise ResnestError(f"{path} is no checkpoint of a run")
+                return content, [f"{text}; going back to {path}" for text in damaged]
             except ResnestError as error:
                 damaged.append(str(error))
         found = f"{len(damaged)} damaged ones" if damaged else "none"

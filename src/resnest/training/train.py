@@ -76,6 +76,7 @@ def train(
     loop = Loop(task, splits, run, fabric, quiet=quiet)  # what cannot be built fails before a file is written
 
     def begin() -> None:
+        run.hold()
         run.create(overwrite=overwrite)
         run.write_text("recipe.yaml", to_yaml(chosen))
         run.write_text("run.json", json.dumps(_account(data, splits, fabric), indent=2) + "\n")
@@ -109,10 +110,7 @@ def resume(
         ResnestError: not a run, other settings than it was started with, or the data has other classes now.
     """
     run = RunDirectory(Path(out))
-    try:
-        account = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        raise ResnestError(f"{out} is not a run that can be resumed: it has no readable run.json") from None
+    account = run.read_account()
     before = read_recipe(run.path / "recipe.yaml")
     base = before if recipe is None else recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
     chosen = override(base, settings)

@@ -36,7 +36,8 @@ class Unusable:
 
     def restore(self) -> None:
         """Remember what the run has listed already."""
-        self.known = {(line["split"], line["image"]) for line in self.run.read_lines(self.run.bad_images)}
+        told = self.run.read_lines(self.run.bad_images)
+        self.known = {(line["split"], line["image"]) for line in told if line.keys() >= {"split", "image"}}
 
     def _record(self, part: str, key: str, reason: str) -> None:
         if (part, key) not in self.known:

@@ -1,8 +1,10 @@
-"""One run in one directory: the lock of a run, what may be replaced, and who may be missing while it runs."""
+"""What a user or the machine does to a run: a second process in its directory, files that others wrote, no reader."""
 
 from __future__ import annotations
 
+import io
 import multiprocessing
+import re
 import signal
 import sys
 import time
@@ -10,10 +12,13 @@ import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from conftest import Outcome, pico
+from resnest.checkpoints.digest import sha256_of
 from resnest.errors import NumericalStop, ResnestError
 from resnest.recipes import find_recipe, override
 from resnest.training import train
@@ -58,6 +63,56 @@ def test_a_directory_has_one_run_and_a_killed_one_lets_go(
     assert cli("train", "--resume", out, "--device", "cpu").code == 0
 
 
+NOT_RESUMED: list[tuple[str, bytes, int, str]] = [
+    ("recipe.yaml", b"", 2, "recipe.yaml is not a recipe"),
+    ("recipe.yaml", b"train: {newthing: 3}", 2, "'train.newthing' is not a known setting"),
+    ("run.json", b"[]", 2, "no readable run.json"),
+    ("run.json", b"{}", 2, "no readable run.json"),
+    ("run.json", b"\xff\xfe", 2, "no readable run.json"),
+    ("metrics.jsonl", b'[1]\n{}\nxx\n\xff\xfe\0{"step": 1', 0, ""),
+    ("bad_images.jsonl", b"{}\n5\n\xff", 0, ""),
+]
+OTHER_CHECKPOINTS: dict[str, tuple[Callable[[dict[str, Any]], Any], int, str]] = {
+    "a list": (lambda content: [1], 3, r"no usable checkpoint \(1 damaged ones\)"),
+    "no optimizers": (lambda content: content | {"optimizers": []}, 3, "step 4 in .* does not fit its recipe"),
+    "no model": (
+        lambda content: {name: content[name] for name in content if name != "model"},
+        3,
+        "does not fit its recipe, .* no model",
+    ),
+    "another network": (lambda content: content | {"model": {"a": torch.zeros(1)}}, 3, "does not fit its recipe"),
+    "a setting to come": (
+        lambda content: content | {"recipe": content["recipe"] | {"more": 1}},
+        2,
+        "'more' is not a known setting",
+    ),
+}
+
+
+def test_what_others_left_in_a_run(photos: Path, tmp_path: Path, cli: Callable[..., Outcome]) -> None:
+    """Files of a run that are not as they were written: one line each, or the run goes on without them."""
+    out = tmp_path / "run"
+    train("imagenette", data=photos, out=out, settings=pico("train.max_steps=4"), device="cpu")
+
+    def resumes(path: Path, content: bytes, code: int, message: str) -> None:
+        before = path.read_bytes() if path.exists() else None
+        path.write_bytes(content)
+        if path.suffix == ".pt":
+            path.with_suffix(".sha256").write_text(sha256_of(path))
+        done = cli("train", "--resume", out, "--device", "cpu")
+        assert (done.code, bool(re.search(message, done.err))) == (code, True), done.err
+        assert path.unlink() is None if before is None else path.write_bytes(before)
+
+    for name, content, code, message in NOT_RESUMED:
+        resumes(out / name, content, code, message)
+    (checkpoint,) = (out / "checkpoints").glob("*.pt")
+    whole = torch.load(checkpoint, weights_only=True)
+    for change, code, message in OTHER_CHECKPOINTS.values():
+        buffer = io.BytesIO()
+        torch.save(change(whole), buffer)
+        resumes(checkpoint, buffer.getvalue(), code, message)
+
+
 @pytest.mark.parametrize(
     ("left", "refused"),
     [
@@ -78,7 +133,6 @@ def test_a_run_that_never_began_is_replaced(tmp_path: Path, left: list[str], ref
     else:
         run.create()
     assert all((tmp_path / name).exists() is refused for name in left)
-    run.release()
 
 
 def test_weights_that_diverged_are_not_the_best(photos: Path, tmp_path: Path) -> None:
