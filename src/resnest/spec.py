@@ -79,7 +79,8 @@ class Spec:
         require(self.radix >= 0, f"radix={self.radix} must be 0 or more")
         for name in ("drop_rate", "drop_path_rate", "drop_block_rate"):
             rate = getattr(self, name)
-            require(type(rate) in (int, float) and 0 <= rate < 1, f"{name}={rate!r} must lie in [0, 1)")
+            require(type(rate) in (int, float), f"{name}={rate!r} must be a number")
+            require(0 <= rate < 1, f"{name}={rate!r} must lie in [0, 1)")
         for name, choices in (("stem", ("deep", "conv7", "small")), ("attention_norm", ("batch", "frozen", "layer"))):
             if getattr(self, name) not in choices:
                 raise unknown(name, str(getattr(self, name)), choices)
