@@ -70,7 +70,7 @@ def train(
         if any(run.checkpoints.glob("*.pt")):
             return resume(out, recipe=chosen, data=data, device=device, quiet=quiet)
         overwrite = True  # it failed before there was anything to go on from
-    splits = open_dataset(data, format=chosen.data.format, val_share=chosen.data.val_share, seed=chosen.train.seed)
+    splits = _open(data, chosen)
     task = task_for(chosen, splits.train)
     fabric = open_fabric(chosen, device)
     loop = Loop(task, splits, run, fabric, quiet=quiet)  # what cannot be built fails before a file is written
@@ -115,9 +115,7 @@ def resume(
     base = before if recipe is None else recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
     chosen = override(base, settings)
     refuse_changes(before, chosen, where=str(out))
-    splits = open_dataset(
-        data or account["data"], format=chosen.data.format, val_share=chosen.data.val_share, seed=chosen.train.seed
-    )
+    splits = _open(data or account["data"], chosen)
     if list(splits.train.class_names) != account["class_names"] or len(splits.train) != account["train_images"]:
         raise ResnestError(
             f"{splits.where} is not the data that {out} was trained on: {len(splits.train)} training images of"
@@ -132,6 +130,10 @@ def resume(
         return _finish(loop)
     finally:
         run.release()
+
+
+def _open(data: str | Path, recipe: Recipe) -> Splits:
+    return open_dataset(data, format=recipe.data.format, val_share=recipe.data.val_share, seed=recipe.train.seed)
 
 
 def _finish(loop: Loop) -> Result:
