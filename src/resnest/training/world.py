@@ -23,6 +23,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from lightning_fabric.strategies.strategy import Strategy
 from torch import nn
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
 from resnest.errors import ResnestError
@@ -113,8 +114,35 @@ def open_fabric(recipe: Recipe, device: str = "auto") -> Fabric:
         logging.WARNING
     )  # six lines of every process before the first of ours
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
+        _meet_again(place)
     fabric.launch()
     return fabric
+
+
+def _meet_again(place: torch.device) -> None:
+    """Join the others after torchrun restarted all, before Fabric would.
+
+    The agent's store outlives a restart, and with it the addresses of the processes that are gone (seen in torch
+    2.15): who reads one of them before its new owner writes it waits there until the timeout. So every attempt keeps
+    its entries apart.
+    """
+    said = os.environ
+    store = TCPStore(
+        said["MASTER_ADDR"],
+        int(said["MASTER_PORT"]),
+        is_master=False,
+        wait_for_workers=False,
+        timeout=EXCHANGE_TIMEOUT,
+    )
+    dist.init_process_group(
+        dist.get_default_backend_for_device(place),
+        store=PrefixStore(f"resnest/attempt/{said['TORCHELASTIC_RESTART_COUNT']}", store),
+        rank=int(said["RANK"]),
+        world_size=int(said["WORLD_SIZE"]),
+        timeout=EXCHANGE_TIMEOUT,
+        device_id=torch.device(place.type, int(said["LOCAL_RANK"])) if place.type == "cuda" else None,
+    )
 
 
 def _layout(trainer: TrainerSettings) -> tuple[int, int]:
