@@ -22,13 +22,14 @@ LAYERS = [
     {"tasks"},
     {"report"},
     {"inference"},
-    {"training"},
-    {"bench", "cli"},
+    {"training", "export"},
+    {"bench"},
+    {"cli"},
     {"__init__", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 WITHOUT_TORCH = {"errors", "spec", "cost", "runtime", "metrics", "recipes", "cli", "__init__"}
-HEAVY = {"torch", "torchvision", "lightning_fabric", "timm"}
+HEAVY = {"torch", "torchvision", "lightning_fabric", "timm", "onnx", "onnxruntime", "openvino", "nncf"}
 
 
 def _room(path: Path) -> str:

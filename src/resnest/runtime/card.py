@@ -79,10 +79,18 @@ class ModelCard:
         if not path.is_file():
             raise ResnestError(f"{directory} has no {CARD_NAME}: not a finished run or a saved model")
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return cls._parse(content)
-        except (OSError, RecursionError, OverflowError, KeyError, TypeError, AttributeError, ValueError) as error:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
             raise ResnestError(f"{path} cannot be understood as a model card: {_said(error)}") from None
+        return cls.from_json(text, where=str(path))
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str) -> ModelCard:
+        """The card that `to_json` wrote, or timm; `where` is named in the ResnestError for one that makes no sense."""
+        try:
+            return cls._parse(json.loads(text))
+        except (RecursionError, OverflowError, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ResnestError(f"{where} cannot be understood as a model card: {_said(error)}") from None
 
     @classmethod
     def _parse(cls, content: dict[str, Any]) -> ModelCard:
