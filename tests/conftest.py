@@ -118,3 +118,26 @@ def shared_data() -> Path:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("data") and not shared_data().is_dir():
         pytest.skip(f"needs the shared data sets, which are not at {shared_data()}")
+
+
+@pytest.fixture(scope="session")
+def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with random weights, in the directory that `resnest` names take."""
+    from exports import saved
+
+    return saved(tmp_path_factory.mktemp("saved") / "pico")
+
+
+@pytest.fixture(scope="session")
+def real_exports(saved_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Its verified exports, a file per format that takes any size."""
+    import resnest
+    from resnest.export.formats import FORMATS
+
+    made = {}
+    for name in ("onnx", "openvino", "torch"):
+        for package in FORMATS[name].needs:
+            pytest.importorskip(package)
+        made[name] = tmp_path_factory.mktemp(name) / f"real{FORMATS[name].suffix}"
+        resnest.export(saved_model, format=name, out=made[name])
+    return made

@@ -11,6 +11,7 @@ metadata first.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from torch import nn
 
 from resnest.errors import ResnestError
 from resnest.export.capture import capture, quiet
-from resnest.export.layers import Arrays, Runner
+from resnest.export.layers import Arrays, Runner, named
 
 COMPILERS = ("g++", "clang++")  # what torch looks for, unless CXX names one
 
@@ -33,8 +34,10 @@ def write(net: nn.Module, path: Path, strings: Mapping[str, str], *, in_chans: i
     check_compiler()
     program = capture(net, in_chans=in_chans, batch=None, size=size)
     settings = {"aot_inductor.metadata": dict(strings)}
+    content = io.BytesIO()  # written straight to a disk that is full, torch ends the process
     with quiet():
-        torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
+        torch._inductor.aoti_compile_and_package(program, package_path=content, inductor_configs=settings)
+    path.write_bytes(content.getbuffer())
 
 
 def check_compiler() -> None:
@@ -52,6 +55,6 @@ def load(path: Path) -> Runner:
 
     def run(images: NDArray[np.float32]) -> Arrays:
         with torch.no_grad():
-            return {"logits": package(torch.from_numpy(images)).numpy()}
+            return named(package(torch.from_numpy(images)))
 
     return run

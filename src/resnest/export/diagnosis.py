@@ -7,13 +7,15 @@ where_it_differs(net, fast, form, path, parity, card)
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from resnest.export.formats import Format
 from resnest.export.gate import TOLERANCE, Parity
-from resnest.export.layers import blocks, first_difference, module_outputs
+from resnest.export.layers import Arrays, Tapped, blocks, first_difference, module_outputs
 from resnest.runtime.card import ModelCard
 
 
@@ -23,13 +25,28 @@ def where_it_differs(net: nn.Module, fast: nn.Module, form: Format, path: Path, 
     The order is from the input on, and what is inside a module comes before it.
     """
     images = np.random.default_rng(0).standard_normal(parity.worst.shape, np.float32)
-    ours = module_outputs(fast, images)
-    if form.layers:
-        found = first_difference(ours, form.layers(path, images), TOLERANCE)
-        if found:
-            return f"; the first layer that differs is {found[0]} (by {found[1]:.1e} of its largest value)"
-    before = module_outputs(net, images)
-    found = first_difference({name: before[name] for name in blocks(net)}, ours, TOLERANCE)
+    names = blocks(net)
+    before, ours = module_outputs(net, images), module_outputs(fast, images)
+    theirs = form.layers(path, images) if form.layers else _tapped(fast, names, form, path, images, card)
+    found = first_difference(ours, theirs, TOLERANCE)
     if found:
-        return f"; preparing the network changed it, from {found[0]} on (by {found[1]:.1e} of its largest value)"
-    return "; no single layer differs by more than that" if form.layers else ""
+        return f"; the first layer that differs is {_told(*found)}"
+    found = first_difference({name: before[name] for name in names}, ours, TOLERANCE)
+    if found:
+        return f"; the first layer that differs, already when prepared for inference, is {_told(*found)}"
+    return "; no single layer differs by more than that"
+
+
+def _told(layer: str, apart: float) -> str:
+    return f"{layer} (by {apart:.1e} of its largest value)"
+
+
+def _tapped(
+    fast: nn.Module, names: list[str], form: Format, path: Path, images: NDArray[np.float32], card: ModelCard
+) -> Arrays:
+    """Blocks' outputs from another file, of the same network with them put out."""
+    with TemporaryDirectory(dir=path.parent) as folder:
+        other = Path(folder, path.name)
+        form.write(Tapped(fast, names), other, {}, in_chans=card.in_chans, size=card.preprocess.size)
+        outputs = form.load(other)(images)
+    return {name: outputs[str(index)] for index, name in enumerate(names, start=1)}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from resnest.export.capture import capture, quiet
-from resnest.export.layers import Arrays, Runner
+from resnest.export.layers import Arrays, Runner, named
 
 
 def write(net: nn.Module, path: Path, strings: Mapping[str, str], *, in_chans: int, size: int) -> dict[str, object]:
@@ -56,8 +56,8 @@ def load(path: Path) -> Runner:
         method: Any = Runtime.get().load_program(path).load_method("forward")
 
     def run(images: NDArray[np.float32]) -> Arrays:
-        rows = [method.execute([torch.from_numpy(image[None])])[0].clone() for image in images]
-        return {"logits": torch.cat(rows).numpy()}
+        rows = [[value.clone() for value in method.execute([torch.from_numpy(image[None])])] for image in images]
+        return named([torch.cat(values) for values in zip(*rows, strict=True)])
 
     return run
 

@@ -9,6 +9,7 @@ Reading a .pt2 can run code that is in it (torch unpickles parts of it): load on
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ from resnest.export.layers import Arrays, Runner
 def write(net: nn.Module, path: Path, strings: Mapping[str, str], *, in_chans: int, size: int) -> None:
     """Write a prepared network; `strings` become extra files in the archive. `size` plays no role: any will do."""
     program = capture(net, in_chans=in_chans, batch=None, size=None)
+    content = io.BytesIO()  # written straight to a disk that is full, torch ends the process
     with quiet():
-        torch.export.save(program, path, extra_files=dict(strings))
+        torch.export.save(program, content, extra_files=dict(strings))
+    path.write_bytes(content.getbuffer())
 
 
 def load(path: Path) -> Runner:

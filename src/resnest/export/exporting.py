@@ -26,12 +26,13 @@ from resnest.export.formats import Format, find_format
 from resnest.export.layers import Arrays, Runner
 from resnest.export.origin import CARD_KEY, ORIGIN_KEY, origin, weights_hash
 from resnest.export.pictures import Pictures, from_folder, synthetic
-from resnest.export.target import check_target, delivering
+from resnest.export.target import check_room, check_target, delivering
 from resnest.inference.model import Model
 from resnest.inference.prepare import prepared
 from resnest.network.resnest import ResNeSt
 from resnest.runtime.card import ModelCard
 
+NOTHING = "Nothing was delivered"
 MOST_PIXELS = 2048  # of a side: the gate runs five such images at once
 
 
@@ -94,8 +95,8 @@ def export(
     opened = model if isinstance(model, Model) else Model.from_pretrained(model, network=network)
     sha = None if isinstance(model, Model) else weights_hash(model)  # an opened network may have been changed since
     opened = _with_size(opened, size)
-    on_step(f"writing {target} ({form.name})")
     with delivering(target) as temporary:
+        on_step(f"writing {target} ({form.name})")
         strings = {
             CARD_KEY: opened.card.to_json(),
             ORIGIN_KEY: origin(
@@ -125,19 +126,35 @@ def written(
     """
     card = model.card
     fast = prepared(model.net, memory_format=torch.contiguous_format)
-    told = form.write(fast, path, strings, in_chans=card.in_chans, size=card.preprocess.size) or {}
+    told = _write(form, fast, path, strings, card)
     on_step(f"comparing it with the network, in {form.engine}")
     parity = gate.compare(
         reference(model.net),
-        form.load(path),
+        _load(form, path),
         shapes=gate.shapes_for(card, batch=form.batch, any_size=form.any_size),
         pictures=pictures.batches(card),
         agree=gate.same_labels if card.multi_label else gate.same_label,
     )
     if not parity.ok:
         place = "" if parity.refused else where_it_differs(model.net, fast, form, path, parity, card)
-        raise ParityFailure(f"{model.source} as {form.name} is not what it was: {parity}{place}; no file was written")
+        raise ParityFailure(f"{form.name}: the file is not what the network is: {parity}{place}. {NOTHING}")
     return parity, dict(told)
+
+
+def _write(form: Format, net: ResNeSt, path: Path, strings: dict[str, str], card: ModelCard) -> dict[str, Any]:
+    try:
+        return form.write(net, path, strings, in_chans=card.in_chans, size=card.preprocess.size) or {}
+    except ImportError as error:  # installed, and made for another torch
+        raise ResnestError(f"--format {form.name} does not work here: {error}") from None
+
+
+def _load(form: Format, path: Path) -> Runner:
+    try:
+        return form.load(path)
+    except Exception as error:  # every engine has errors of its own
+        check_room(path)
+        said = gate.first_line(error)
+        raise ParityFailure(f"{form.name}: {form.engine} cannot read the file: {said}. {NOTHING}") from None
 
 
 def reference(net: ResNeSt) -> Runner:

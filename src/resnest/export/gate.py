@@ -9,9 +9,11 @@ theirs, with a tolerance each, and say with `agree` when two outputs mean the sa
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,7 @@ Agree = Callable[[Arrays, Arrays], NDArray[np.bool_]]  # of two outputs for N im
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest one in a batch, relative to the largest value there."""
+    """The largest one at a shape, relative to the largest value there."""
 
     shape: Shape
     output: str
@@ -41,7 +43,7 @@ class Difference:
 class Parity:
     """What was compared, and how far apart the two were."""
 
-    differences: tuple[Difference, ...]  # one for each shape and output, then for each batch of pictures
+    differences: tuple[Difference, ...]  # one for each shape and output, pictures too
     shapes: tuple[Shape, ...]
     tolerances: Mapping[str, float]
     agreeing: int
@@ -105,21 +107,27 @@ def compare(
     started = time.perf_counter()
     tolerances = tolerances or {"logits": TOLERANCE}
     rng = np.random.default_rng(0)
-    differences: list[Difference] = []
+    noise = (rng.standard_normal(shape, np.float32) for shape in shapes)
+    apart: dict[tuple[Shape, str], float] = {}
     refused, agreeing, count = "", 0, 0
     try:
-        for shape in shapes:
-            images = rng.standard_normal(shape, np.float32)
-            differences += _differences(images.shape, reference(images), _run(run, images), tolerances)
-        for images in pictures:
+        for images, is_picture in chain(((one, False) for one in noise), ((one, True) for one in pictures)):
             expected, got = reference(images), _run(run, images)
-            differences += _differences(images.shape, expected, got, tolerances)
-            agreeing, count = agreeing + int(agree(expected, got).sum()), count + len(images)
+            for output in tolerances:
+                value = difference(expected[output], got[output]) if output in got else math.inf
+                place = (_shape(images), output)
+                apart[place] = max(value, apart.get(place, 0.0))
+            if is_picture:
+                agreeing, count = agreeing + int(agree(expected, got).sum()), count + len(images)
     except _Refusal as error:
         refused = str(error)
-    return Parity(
-        tuple(differences), tuple(shapes), tolerances, agreeing, count, time.perf_counter() - started, refused
-    )
+    differences = tuple(Difference(shape, output, value) for (shape, output), value in apart.items())
+    return Parity(differences, tuple(shapes), tolerances, agreeing, count, time.perf_counter() - started, refused)
+
+
+def _shape(images: NDArray[np.float32]) -> Shape:
+    n, c, h, w = images.shape
+    return n, c, h, w
 
 
 class _Refusal(Exception):
@@ -130,7 +138,7 @@ def _run(run: Runner, images: NDArray[np.float32]) -> Arrays:
     try:
         return run(images)
     except Exception as error:  # engines have errors of their own, which have nothing else in common
-        raise _Refusal(f"its engine cannot run {by(images.shape)}: {_first_line(error)}") from None
+        raise _Refusal(f"its engine cannot run {by(images.shape)}: {first_line(error)}") from None
 
 
 def by(shape: Sequence[int]) -> str:
@@ -153,15 +161,6 @@ def same_labels(expected: Arrays, got: Arrays) -> NDArray[np.bool_]:
     return same
 
 
-def _differences(
-    shape: Sequence[int], expected: Arrays, got: Arrays, tolerances: Mapping[str, float]
-) -> list[Difference]:
-    n, c, h, w = shape
-    return [
-        Difference((n, c, h, w), name, difference(expected[name], got[name]) if name in got else float("inf"))
-        for name in tolerances
-    ]
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of what an engine says, which may be pages."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

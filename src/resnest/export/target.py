@@ -48,13 +48,17 @@ def delivering(out: Path) -> Iterator[Path]:
                 os.fsync(opened.fileno())
             file.chmod(0o644)
             file.replace(out.with_name(file.name))
-    except ResnestError:
-        raise
+    except OSError as error:
+        raise ResnestError(f"--out {out} cannot be written: {error.strerror or error}") from None
     except Exception as error:
-        if isinstance(error, OSError):
-            raise ResnestError(f"--out {out} cannot be written: {error.strerror or error}") from None
-        if shutil.disk_usage(folder).free < NO_ROOM:  # the exporters' own errors seldom say so
-            raise ResnestError(f"--out {out} cannot be written: no space left on device") from None
+        if not isinstance(error, ResnestError):
+            check_room(out)
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_room(path: Path) -> None:
+    """Raises ResnestError if the disk is full, which the exporters' own errors seldom say."""
+    if shutil.disk_usage(path.parent).free < NO_ROOM:
+        raise ResnestError(f"--out {path} cannot be written: no space left on device") from None
