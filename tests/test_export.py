@@ -295,8 +295,12 @@ BAD = {
     "a folder that takes no files": (["--out", "/proc/m.onnx"], "--out /proc/m.onnx cannot be written"),
     "no pictures": (["--images", "taken.onnx"], "no usable images in it"),
     "no such pictures": (["--images", "nowhere"], "--images nowhere: there is no such folder"),
-    "no size": (["--size", "0"], "--size 0: a side has 1 to 2048 pixels"),
-    "a giant size": (["--size", "100000"], "--size 100000: a side has 1 to 2048 pixels"),
+    "no size": (["--size", "0"], "--size 0: to export this network, images must have 5 to 2048 pixels a side"),
+    "too small a size": (["--size", "4"], "--size 4: to export this network, images must have 5 to 2048"),
+    "a giant size": (
+        ["--size", "100000"],
+        "--size 100000: to export this network, images must have 5 to 2048 pixels a side",
+    ),
 }
 
 
@@ -345,12 +349,27 @@ def test_missing_packages(
     assert command in done.err
 
 
-def test_no_compiler(cli: Cli, saved_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_small_pictures(cli: Cli, tmp_path: Path) -> None:
+    """A run on tiny pictures works in torch, and engines would refuse the shortcut's pooling of one pixel."""
+    done = cli("export", saved(tmp_path / "tiny", size=4))
+    assert done.code == 2
+    assert f"{tmp_path / 'tiny'} takes images of 4 x 4 pixels: to export" in done.err
+    done = cli("export", tmp_path / "tiny", "--size", "5", "--format", "openvino")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize(("compiler", "told"), [(None, "looked for g++ and clang++"), ("false", "CXX=false is none")])
+def test_no_compiler(
+    compiler: str | None, told: str, cli: Cli, saved_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if compiler:
+        monkeypatch.setenv("CXX", compiler)
+    else:
+        monkeypatch.delenv("CXX", raising=False)
+        monkeypatch.setenv("PATH", str(tmp_path))
     done = cli("export", saved_model, "--format", "aotinductor", "--out", tmp_path / "m.pt2")
     assert done.code == 2
-    assert "found no compiler (looked for g++ and clang++)" in done.err
+    assert f"found no compiler ({told})" in done.err
     assert _beside(tmp_path) == set()
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch._inductor import exc
 
 from resnest.errors import ResnestError
 from resnest.export.capture import capture, quiet
@@ -35,17 +37,25 @@ def write(net: nn.Module, path: Path, strings: Mapping[str, str], *, in_chans: i
     program = capture(net, in_chans=in_chans, batch=None, size=size)
     settings = {"aot_inductor.metadata": dict(strings)}
     content = io.BytesIO()  # written straight to a disk that is full, torch ends the process
-    with quiet():
-        torch._inductor.aoti_compile_and_package(program, package_path=content, inductor_configs=settings)
+    try:
+        with quiet():
+            torch._inductor.aoti_compile_and_package(program, package_path=content, inductor_configs=settings)
+    except (exc.InductorError, exc.CppCompileError) as error:
+        said = next((line for line in str(error).splitlines() if line.strip()), "")[:300]
+        raise ResnestError(f"AOTInductor could not compile the network: {said}") from None
     path.write_bytes(content.getbuffer())
 
 
 def check_compiler() -> None:
     """Raises ResnestError if there is no C++ compiler."""
     named = os.environ.get("CXX")
-    if not any(shutil.which(name) for name in ((named,) if named else COMPILERS)):
+    if not any(_compiles(name) for name in ((named,) if named else COMPILERS)):
         told = f"CXX={named} is none" if named else f"looked for {' and '.join(COMPILERS)}"
         raise ResnestError(f"AOTInductor compiles C++ and found no compiler ({told}): install one, or set CXX")
+
+
+def _compiles(name: str) -> bool:
+    return shutil.which(name) is not None and not subprocess.run([name, "--version"], capture_output=True).returncode
 
 
 def load(path: Path) -> Runner:

@@ -136,8 +136,10 @@ def written(
         agree=gate.same_labels if card.multi_label else gate.same_label,
     )
     if not parity.ok:
-        place = "" if parity.refused else where_it_differs(model.net, fast, form, path, parity, card)
-        raise ParityFailure(f"{form.name}: the file is not what the network is: {parity}{place}. {NOTHING}")
+        if parity.refused:
+            raise ParityFailure(f"{form.name}: {form.engine} {parity.refused}. {NOTHING}")
+        place = where_it_differs(model.net, fast, form, path, parity, card)
+        raise ParityFailure(f"{form.name}: the file does not compute what the network does: {parity}{place}. {NOTHING}")
     return parity, dict(told)
 
 
@@ -190,14 +192,13 @@ def default_target(model: str | Path | Model, form: Format) -> Path:
 
 
 def _with_size(model: Model, size: int | None) -> Model:
-    """The model with a card for another size of image, which the network is tried with."""
+    """The model with a card for another size of image.
+
+    The shortcut of the last stage pools 2 x 2 pixels, and engines want them to be there; torch itself does not.
+    """
     side = size if size is not None else model.card.preprocess.size
-    if not 1 <= side <= MOST_PIXELS:
-        raise ResnestError(f"--size {side}: a side has 1 to {MOST_PIXELS} pixels")
-    try:
-        reference(model.net)(np.zeros((1, model.card.in_chans, side, side), np.float32))
-    except RuntimeError as error:
-        raise ResnestError(
-            f"--size {side}: the network cannot take such images ({str(error).splitlines()[0]})"
-        ) from None
+    least = model.net.feature_info[-2]["reduction"] + 1
+    if not least <= side <= MOST_PIXELS:
+        given = f"--size {side}" if size is not None else f"{model.source} takes images of {side} x {side} pixels"
+        raise ResnestError(f"{given}: to export this network, images must have {least} to {MOST_PIXELS} pixels a side")
     return replace(model, card=replace(model.card, preprocess=replace(model.card.preprocess, size=side)))

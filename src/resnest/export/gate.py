@@ -138,7 +138,7 @@ def _run(run: Runner, images: NDArray[np.float32]) -> Arrays:
     try:
         return run(images)
     except Exception as error:  # engines have errors of their own, which have nothing else in common
-        raise _Refusal(f"its engine cannot run {by(images.shape)}: {first_line(error)}") from None
+        raise _Refusal(f"cannot run {by(images.shape)}: {first_line(error)}") from None
 
 
 def by(shape: Sequence[int]) -> str:
