@@ -194,6 +194,17 @@ def test_a_preparation_that_changes_the_network(
     assert _beside(tmp_path) == set()
 
 
+def test_a_failure_that_cannot_be_placed_is_still_told(
+    saved_model: Path, real_exports: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def layers(path: Path, images: Any) -> Any:
+        raise RuntimeError("cannot look inside\nat all")
+
+    use(monkeypatch, replace(broken(FORMATS["onnx"], real_exports["onnx"], "conv1"), layers=layers))
+    with pytest.raises(ParityFailure, match=r"logits differ .* could not be found out \(cannot look inside\)"):
+        resnest.export(saved_model, out=tmp_path / "m.onnx")
+
+
 def test_other_labels_are_a_failure(saved_model: Path) -> None:
     """Differences within the tolerance that turn a clear winner do not exist; a tie may go either way."""
     logits = np.array([[1.0, 0.5, 0.0], [1.0, 1.0 - 1e-5, 0.0], [-1.0, 2.0, 1.9]], np.float32)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from resnest.export.formats import Format
-from resnest.export.gate import TOLERANCE, Parity
+from resnest.export.gate import TOLERANCE, Parity, first_line
 from resnest.export.layers import Arrays, Tapped, blocks, first_difference, module_outputs
 from resnest.runtime.card import ModelCard
 
@@ -27,7 +27,10 @@ def where_it_differs(net: nn.Module, fast: nn.Module, form: Format, path: Path, 
     images = np.random.default_rng(0).standard_normal(parity.worst.shape, np.float32)
     names = blocks(net)
     before, ours = module_outputs(net, images), module_outputs(fast, images)
-    theirs = form.layers(path, images) if form.layers else _tapped(fast, names, form, path, images, card)
+    try:
+        theirs = form.layers(path, images) if form.layers else _tapped(fast, names, form, path, images, card)
+    except Exception as error:  # of an exporter or engine, about a file that is wrong anyway: the failure comes first
+        return f"; which layer differs could not be found out ({first_line(error)})"
     found = first_difference(ours, theirs, TOLERANCE)
     if found:
         return f"; the first layer that differs is {_told(*found)}"
@@ -44,9 +47,10 @@ def _told(layer: str, apart: float) -> str:
 def _tapped(
     fast: nn.Module, names: list[str], form: Format, path: Path, images: NDArray[np.float32], card: ModelCard
 ) -> Arrays:
-    """Blocks' outputs from another file, of the same network with them put out."""
+    """Blocks' outputs from another file, of the same network with them put out; its logits are the last one's."""
+    *inner, last = names
     with TemporaryDirectory(dir=path.parent) as folder:
         other = Path(folder, path.name)
-        form.write(Tapped(fast, names), other, {}, in_chans=card.in_chans, size=card.preprocess.size)
+        form.write(Tapped(fast, inner), other, {}, in_chans=card.in_chans, size=card.preprocess.size)
         outputs = form.load(other)(images)
-    return {name: outputs[str(index)] for index, name in enumerate(names, start=1)}
+    return {name: outputs[str(index)] for index, name in enumerate(inner, start=1)} | {last: outputs["logits"]}

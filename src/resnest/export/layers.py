@@ -90,5 +90,5 @@ def named(outputs: Tensor | Sequence[Tensor]) -> Arrays:
 
 
 def blocks(net: nn.Module) -> list[str]:
-    """The modules whose output preparing keeps: smaller ones lose their norm to the convolution before."""
+    """The modules whose output preparing keeps, the classifier last: smaller ones lose their norms."""
     return [name for name, module in net.named_modules() if isinstance(module, Bottleneck | SplitAttention)] + ["fc"]
