@@ -127,7 +127,7 @@ def test_a_sound_file_has_no_layer_that_differs(name: str, saved_model: Path, re
     assert first_difference(ours, theirs, 1e-5) is None
     computing = {key for key, module in fast.named_modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)}
     assert computing <= {key for key in theirs if key in ours and theirs[key].shape == ours[key].shape}
-    assert {"layer1.0", "layer2.0.conv2", "layer4.0"} <= theirs.keys()
+    assert "layer2.0.conv2" in theirs
 
 
 LAYERS = ("conv1", "layer1.0.conv2.fc1", "layer2.0.conv2.conv", "layer3.0.downsample.1", "layer4.0.conv3", "fc")

@@ -3,10 +3,9 @@
     run = load(Path("model.pt2"))
     run(images)["logits"]                       # any batch, of the size that it was compiled for
 
-Made for one size of image: compiled for any size, torch 2.15 gave wrong numbers in silence at sides that are no
-multiple of 8 (found by the gate; tests/test_export.py looks whether that still is so). The code is for this kind of
-processor, and a package given another size than its own computes nonsense without a word: look at `sizes` in its
-metadata first.
+Made for one size of image: compiled for any size, torch 2.15.0 gave wrong numbers in silence at sides that are no
+multiple of 8 (the gate found it). The code is for this kind of processor, and a package given another size than its own
+computes nonsense without a word: look at `sizes` in its metadata first.
 """
 
 from __future__ import annotations
