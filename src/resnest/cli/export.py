@@ -18,7 +18,7 @@ OUT_HELP = (
     "By default model.onnx (.xml, .pt2, .pte) in a run's directory, else NAME.onnx here. An older file is replaced."
 )
 SIZE_HELP = "Pixels of a side, instead of the model's own: what a file of one size is made for."
-IMAGES_HELP = "Compare on pictures of this folder, instead of synthetic ones."
+IMAGES_HELP = "Compare on pictures of this folder or data set, instead of synthetic ones."
 
 
 def export(
@@ -26,7 +26,7 @@ def export(
     format: Annotated[str | None, typer.Option(help=FORMAT_HELP)] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help=OUT_HELP)] = None,
     size: Annotated[int | None, typer.Option(help=SIZE_HELP)] = None,
-    images: Annotated[Path | None, typer.Option(metavar="DIR", help=IMAGES_HELP)] = None,
+    images: Annotated[str | None, typer.Option(metavar="PHOTOS", help=IMAGES_HELP)] = None,
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="What was checked, as JSON.")] = False,
 ) -> None:

@@ -25,7 +25,7 @@ from resnest.export.diagnosis import where_it_differs
 from resnest.export.formats import Format, find_format
 from resnest.export.layers import Arrays, Runner
 from resnest.export.origin import CARD_KEY, ORIGIN_KEY, origin, weights_hash
-from resnest.export.pictures import Pictures, from_folder, synthetic
+from resnest.export.pictures import Pictures, find_pictures, synthetic
 from resnest.export.target import check_room, check_target, delivering
 from resnest.inference.model import Model
 from resnest.inference.prepare import prepared
@@ -80,7 +80,7 @@ def export(
         out: the file; by default model.SUFFIX in a run's directory, else NAME.SUFFIX here.
         network: what a checkpoint file is, where it does not say so itself.
         size: pixels of a side, instead of the model card's.
-        images: a folder of pictures to compare on, instead of synthetic ones.
+        images: a folder of pictures, or a data set, to compare on instead of synthetic ones.
         on_step: hears what is being done.
 
     Raises:
@@ -91,7 +91,7 @@ def export(
     target = Path(out) if out else default_target(model, form)
     check_target(target, form.suffix, form.name)
     form.check_installed()
-    pictures = from_folder(Path(images)) if images else synthetic()
+    pictures = find_pictures(images) if images else synthetic()
     opened = model if isinstance(model, Model) else Model.from_pretrained(model, network=network)
     sha = None if isinstance(model, Model) else weights_hash(model)  # an opened network may have been changed since
     opened = _with_size(opened, size)

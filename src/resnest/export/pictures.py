@@ -6,15 +6,18 @@ for batch in pictures.batches(card): ...    # (N, C, size, size), preprocessed a
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from resnest.data.sources import open_part
 from resnest.errors import ResnestError
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import SUFFIXES, BadImage, decode_image
@@ -22,6 +25,8 @@ from resnest.runtime.decode import SUFFIXES, BadImage, decode_image
 COUNT = 64  # promise P15
 BATCH = 8
 SEED = 0
+
+Read = Callable[[], Image.Image]
 
 
 @dataclass(frozen=True)
@@ -51,24 +56,33 @@ def synthetic(count: int = COUNT) -> Pictures:
     return Pictures(images, f"{count} synthetic pictures")
 
 
-def from_folder(folder: Path, count: int = COUNT) -> Pictures:
-    """Some of a folder's images, the same ones every time, subfolders included; unusable files are passed over.
+def find_pictures(where: str | Path, count: int = COUNT) -> Pictures:
+    """Some images of a folder, or of a data set in any form; the same ones every time, unusable ones passed over.
+
+    Of a data set with parts they come from its validation part.
 
     Raises:
-        ResnestError: no such folder, or no usable image in it.
+        ResnestError: nothing there, or no usable image in it.
     """
-    if not folder.is_dir():
-        raise ResnestError(f"--images {folder}: there is no such folder")
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
-    random.Random(SEED).shuffle(files)
+    reads = _in_folder(Path(where)) or _in_data_set(where)
+    random.Random(SEED).shuffle(reads)
     images: list[Image.Image] = []
-    for path in files:
+    for read in reads:
         if len(images) == count:
             break
-        try:
-            images.append(decode_image(path))
-        except BadImage:
-            continue
+        with contextlib.suppress(BadImage):
+            images.append(read())
     if not images:
-        raise ResnestError(f"--images {folder}: no usable images in it (looked for {', '.join(SUFFIXES)})")
-    return Pictures(images, f"{len(images)} pictures of {folder}")
+        raise ResnestError(f"--images {where}: none of its {len(reads)} images can be used")
+    return Pictures(images, f"{len(images)} pictures of {where}")
+
+
+def _in_folder(folder: Path) -> list[Read]:
+    """Pictures with or without folders of classes."""
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    return [partial(decode_image, path) for path in files]
+
+
+def _in_data_set(where: str | Path) -> list[Read]:
+    samples = open_part(where).samples
+    return [partial(samples.decode, index) for index in range(len(samples))]
