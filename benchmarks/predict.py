@@ -1,0 +1,126 @@
+"""Predicting a folder of photographs against the engine alone, and `resnest predict` as a whole process.
+
+    python benchmarks/predict.py --model m.onnx --photos DIR         # writes results/predict-cpu.csv, prints a table
+
+`engine` runs as many batches as the folder fills, all of one batch that lies in memory; `folder` is everything from
+files to named classes: `Predictor.stream`. They take turns in one process, the first of them changing from round to
+round. The share is the median over rounds of engine / folder: 100 % means that decoding costs nothing. Other work on
+the machine changes wall time, and gives more of it to what has more threads, so CPU time stands beside it: what
+decoding adds to a machine whose cores are all busy. `process` is one photograph in a process of its own, wall time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+import resnest
+from resnest.runtime.decode import SUFFIXES, BadImage
+from resnest.runtime.engines.cores import instruction_sets, processor, usable_cores
+
+Row = tuple[str, str, int, int, int, float, float]  # what, engine, batch, images, round, wall and CPU seconds
+HEADER = ("what", "engine", "batch", "images", "round", "seconds", "cpu_seconds")
+
+
+def timed(run: Callable[[], object]) -> tuple[float, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def measure(model: str, engine: str, photos: list[Path], batch: int, rounds: int) -> list[Row]:
+    predictor = resnest.Predictor(model, engine=engine, batch_size=batch)
+    name, size = predictor.engine.name, predictor.card.preprocess.size
+    images = np.random.default_rng(0).normal(size=(batch, 3, size, size)).astype(np.float32)
+    full, rest = divmod(len(photos), batch)
+
+    def alone() -> None:
+        for count in [batch] * full + [rest] * bool(rest):
+            predictor.engine(images[:count])
+
+    def folder() -> None:
+        assert not [result for result in predictor.stream(photos) if isinstance(result, BadImage)]
+
+    turns = [("engine", alone), ("folder", folder)]
+    for _, run in turns:  # warm-up
+        run()
+    rows = []
+    for index in range(rounds):
+        for what, run in turns[index % 2 :] + turns[: index % 2]:
+            rows.append((what, name, batch, len(photos), index, *timed(run)))
+    return rows
+
+
+def whole_process(model: str, engine: str, photo: Path, rounds: int) -> list[Row]:
+    command = [sys.executable, "-m", "resnest", "predict", model, str(photo), "--engine", engine]
+    rows = []
+    for index in range(rounds):
+        before, started = os.times(), time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        seconds, after = time.perf_counter() - started, os.times()
+        cpu = after.children_user + after.children_system - before.children_user - before.children_system
+        rows.append(("process", engine, 1, 1, index, seconds, cpu))
+    return rows
+
+
+def report(rows: list[Row], engine: str) -> str:
+    """One line: rates, the share of the engine's rate by wall and by CPU time, and the process's seconds."""
+    times = {what: [row for row in rows if row[0] == what] for what in ("engine", "folder", "process")}
+    pairs = list(zip(times["engine"], times["folder"], strict=True))
+    wall, cpu = (median(alone[at] / folder[at] for alone, folder in pairs) for at in (5, 6))
+    alone, folder = (median(row[3] / row[5] for row in times[what]) for what in ("engine", "folder"))
+    process = [row[5] for row in times["process"]]
+    return (
+        f"{engine:12} engine {alone:5.1f} images/s, folder {folder:5.1f}: {wall:.1%} (of CPU time {cpu:.1%});"
+        f" one photograph, whole process: {min(process):.2f} s at best, {median(process):.2f} s in the median"
+    )
+
+
+def environment(model: str, photos: Path) -> list[str]:
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "not known"
+    return [
+        f"cpu: {processor()} ({', '.join(instruction_sets())}); {usable_cores()} cores; load average {load}",
+        ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "openvino", "pillow", "numpy"))
+        + f", python {platform.python_version()}",
+        f"date: {datetime.date.today()}; {Path(model).name}; photographs of {photos.name}",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True, help="an exported file")
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--engines", nargs="+", default=["onnxruntime", "openvino"])
+    parser.add_argument("--images", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--out", type=Path, default=Path("results/predict-cpu.csv"))
+    options = parser.parse_args()
+    found = [path for path in sorted(options.photos.iterdir()) if path.suffix.lower() in SUFFIXES]
+    photos, done = found[: options.images], []
+    for engine in options.engines:
+        rows = measure(options.model, engine, photos, options.batch, options.rounds)
+        rows += whole_process(options.model, engine, photos[0], options.rounds)
+        print(report(rows, engine), flush=True)
+        done += rows
+    with options.out.open("w", newline="") as file:
+        file.writelines(f"# {line}\n" for line in environment(options.model, options.photos))
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(HEADER)
+        table.writerows((*row[:5], f"{row[5]:.6f}", f"{row[6]:.6f}") for row in done)
+
+
+if __name__ == "__main__":
+    main()
