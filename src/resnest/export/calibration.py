@@ -1,0 +1,124 @@
+"""Photographs for int8: some to calibrate on, and others, held back, to see what it costs.
+
+    calibration, held_back = find_photos("photos", model)
+    for images, labels in held_back.batches(model.card): ...
+
+Labelled ones, in any form of data set, give accuracy. Others give how often int8 finds the label that float finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnest.data.samples import Samples
+from resnest.data.sources import open_dataset
+from resnest.errors import ResnestError
+from resnest.export.pictures import pixels
+from resnest.inference.evaluation import align
+from resnest.inference.model import Model
+from resnest.runtime.card import ModelCard
+from resnest.runtime.decode import SUFFIXES, BadImage, decode_image
+
+# Ranges settle within a few hundred images (docs/int8.md). Of 100 held back, one is a point of accuracy.
+LEAST_CALIBRATION, MOST_CALIBRATION = 32, 256
+LEAST_HELD_BACK, MOST_HELD_BACK = 100, 2000
+SEED = 0
+
+Read = Callable[[], Image.Image]
+
+
+@dataclass
+class Photos:
+    """Pictures to read, in a seeded order, with their labels if they have any."""
+
+    reads: Sequence[Read]
+    labels: NDArray[np.int64] | None = None  # (N,), as the model numbers its classes
+    bad: list[str] = field(default_factory=list)  # why some were passed over, once they were read
+
+    def batches(self, card: ModelCard, size: int = 8) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """Images as the network gets them, and their labels (-1 without); unusable ones are passed over."""
+        images, labels = [], []
+        self.bad = []
+        for index, read in enumerate(self.reads):
+            try:
+                images.append(pixels(card, read()))
+            except BadImage as error:
+                self.bad.append(str(error))
+                continue
+            labels.append(-1 if self.labels is None else int(self.labels[index]))
+            if len(images) == size:
+                yield np.stack(images), np.array(labels)
+                images, labels = [], []
+        if images:
+            yield np.stack(images), np.array(labels)
+
+
+def find_photos(where: str | Path, model: Model) -> tuple[Photos, Photos]:
+    """For calibration and held back, no picture in both.
+
+    Of data with parts, training and validation images; of what a run was trained on, its own; else two halves.
+
+    Raises:
+        ResnestError: nothing there, or too few of them.
+    """
+    found = _labelled(where, model) or _unlabelled(Path(where))
+    calibration, held_back = (_some(*pair) for pair in zip(found, (MOST_CALIBRATION, MOST_HELD_BACK), strict=True))
+    check_enough(where, len(calibration.reads), len(held_back.reads))
+    return calibration, held_back
+
+
+def check_enough(where: str | Path, calibration: int, held_back: int) -> None:
+    """Raises ResnestError if ranges or accuracy would be chance."""
+    if calibration < LEAST_CALIBRATION or held_back < LEAST_HELD_BACK:
+        raise ResnestError(
+            f"--calibrate {where}: {calibration} usable images to calibrate on and {held_back} held back are too few;"
+            f" it takes {LEAST_CALIBRATION} and {LEAST_HELD_BACK}, to tell a loss of one point from none"
+        )
+
+
+def _labelled(where: str | Path, model: Model) -> tuple[Photos, Photos] | None:
+    """Of a data set; without labels, if its classes are not the model's."""
+    share, seed = model.held_back or (0.5, SEED)
+    if _has_no_classes(Path(where)):
+        return None
+    splits = open_dataset(where, val_share=share, seed=seed)
+    try:
+        train, val = (align(samples, model.card, str(where)) for samples in (splits.train, splits.val))
+    except ResnestError:
+        return _photos(splits.train, labelled=False), _photos(splits.val, labelled=False)
+    labelled = not model.card.multi_label
+    return _photos(train, labelled=labelled), _photos(val, labelled=labelled)
+
+
+def _has_no_classes(folder: Path) -> bool:
+    """A folder with pictures in it, and none in folders of classes."""
+    return folder.is_dir() and bool(_files(folder.iterdir())) and not _files(folder.glob("*/*"))
+
+
+def _unlabelled(folder: Path) -> tuple[Photos, Photos]:
+    files = np.random.default_rng(SEED).permutation(np.array(_files(folder.iterdir()), object))
+    halves = files[: len(files) // 2], files[len(files) // 2 :]
+    first, second = (Photos([partial(decode_image, path) for path in half]) for half in halves)
+    return first, second
+
+
+def _files(paths: Iterator[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def _photos(samples: Samples, *, labelled: bool) -> Photos:
+    reads = [partial(samples.decode, index) for index in range(len(samples))]
+    return Photos(reads, np.asarray(samples.labels, np.int64) if labelled else None)
+
+
+def _some(photos: Photos, most: int) -> Photos:
+    order = np.random.default_rng(SEED).permutation(len(photos.reads))[:most]
+    labels = None if photos.labels is None else photos.labels[order]
+    return Photos([photos.reads[index] for index in order], labels)

@@ -1,0 +1,101 @@
+"""int8 in an ONNX file: convolutions on 8-bit integers, the parts that suffer from it in float.
+
+    quantize(Path("float.onnx"), Path("int8.onnx"), batches, narrow=False)
+
+Post-training static quantization by onnxruntime (https://onnxruntime.ai/docs/performance/model-optimizations/): weights
+symmetric per output channel, activations asymmetric per tensor, with the ranges that the calibration images span. The
+file keeps float operators between pairs of QuantizeLinear and DequantizeLinear, which onnxruntime and OpenVINO fuse.
+
+In float stay the stem (its input is the picture, three channels with the largest range), the attention's two layers
+(on one pixel they cost nothing, and their sigmoid makes small differences large), and the weighing of the splits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.export.onnx import INPUT
+
+PRODUCTS = ("Conv", "Gemm")  # what has weights
+STEM, ATTENTION = "conv1.", (".fc1.", ".fc2.")  # of names of weights: the network's own names
+MAPS = (*PRODUCTS, "Relu", "MaxPool")  # a sum of two such maps is the one with the shortcut
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What became of the layers with weights."""
+
+    int8: int
+    float32: int
+
+
+def quantize(source: Path, target: Path, batches: Iterable[NDArray[np.float32]], *, narrow: bool) -> Quantized:
+    """Write `source`, an exported float network, with int8 weights and activations.
+
+    Args:
+        batches: of calibration images (N, C, H, W), preprocessed.
+        narrow: weights of 7 bits, for processors that add two products of 8 bits in 16 (AVX2 and AVX-512 without
+            VNNI): there u8 x s8 saturates.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType
+    from onnxruntime.quantization import quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches = iter(batches)
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else {INPUT: batch}
+
+    model = onnx.load(source)
+    with _quiet():
+        quantize_static(
+            source,
+            target,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=narrow,
+            weight_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8,
+            nodes_to_quantize=list(chosen(model)),
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+    products = [node for node in model.graph.node if node.op_type in PRODUCTS]
+    suited = sum(_suits(node) for node in products)
+    return Quantized(int8=suited, float32=len(products) - suited)
+
+
+def chosen(model: Any) -> Iterator[str]:
+    """The names of the nodes that compute on int8."""
+    maker = {value: node.op_type for node in model.graph.node for value in node.output}
+    for node in model.graph.node:
+        adds_shortcut = node.op_type == "Add" and all(maker.get(value) in MAPS for value in node.input)
+        if adds_shortcut or node.op_type == "Relu" or (node.op_type in PRODUCTS and _suits(node)):
+            yield node.name
+
+
+def _suits(node: Any) -> bool:
+    weight = node.input[1]
+    return not weight.startswith(STEM) and not any(part in weight for part in ATTENTION)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without onnxruntime's advice to simplify the graph first, which the exporter has done."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
