@@ -10,7 +10,7 @@ the last two: `written` gives it a verified float file, and what it makes of tha
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,17 +97,26 @@ def export(
     opened = _with_size(opened, size)
     with delivering(target) as temporary:
         on_step(f"writing {target} ({form.name})")
-        strings = {
-            CARD_KEY: opened.card.to_json(),
-            ORIGIN_KEY: origin(
-                opened.source, weights_sha256=sha, precision="float32", sizes=sizes_of(form, opened.card)
-            ),
-        }
+        strings = metadata(opened, form, weights_sha256=sha)
         parity, told = written(opened, form, temporary, strings, pictures, on_step=on_step)
         size_on_disk = sum(file.stat().st_size for file in temporary.parent.iterdir())
     return Exported(
         target, form.name, form.engine, parity, pictures.told, size_on_disk, json.loads(strings[ORIGIN_KEY]), told
     )
+
+
+def metadata(
+    model: Model,
+    form: Format,
+    *,
+    weights_sha256: str | None,
+    precision: str = "float32",
+    told: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    """The two strings that a file carries; `told` goes into the origin, such as int8's `accuracy`."""
+    sizes = sizes_of(form, model.card)
+    source = origin(model.source, weights_sha256=weights_sha256, precision=precision, sizes=sizes, told=told)
+    return {CARD_KEY: model.card.to_json(), ORIGIN_KEY: source}
 
 
 def written(

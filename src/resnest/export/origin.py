@@ -26,7 +26,7 @@ def origin(
     weights_sha256: str | None,
     precision: str,
     sizes: Mapping[str, Any],
-    **told: Mapping[str, Any] | str,
+    told: Mapping[str, Any] | None = None,
 ) -> str:
     """JSON of what is known; `told` is what some exports know beyond that, such as int8's `accuracy`."""
     content = {
@@ -36,7 +36,7 @@ def origin(
         "torch": torch.__version__,
         "precision": precision,
         "sizes": dict(sizes),
-        **told,
+        **(told or {}),
     }
     return json.dumps({key: value for key, value in content.items() if value is not None})
 
