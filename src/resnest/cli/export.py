@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resnest.cli.words import MODEL_HELP, NETWORK_HELP
+from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
     from resnest.export.exporting import Exported
@@ -19,6 +20,9 @@ OUT_HELP = (
 )
 SIZE_HELP = "Pixels of a side, instead of the model's own: what a file of one size is made for."
 IMAGES_HELP = "Compare on pictures of this folder or data set, instead of synthetic ones."
+INT8_HELP = "8-bit integers: smaller, and faster where the processor has instructions for them."
+CALIBRATE_HELP = "For --int8: a folder or data set of pictures of the kind that the model will see."
+DROP_HELP = "Of --int8: points of top-1 that may be lost (1), or % of labels that may change if there are none (5)."
 
 
 def export(
@@ -27,6 +31,9 @@ def export(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help=OUT_HELP)] = None,
     size: Annotated[int | None, typer.Option(help=SIZE_HELP)] = None,
     images: Annotated[str | None, typer.Option(metavar="PHOTOS", help=IMAGES_HELP)] = None,
+    int8: Annotated[bool, typer.Option("--int8", help=INT8_HELP)] = False,
+    calibrate: Annotated[str | None, typer.Option(metavar="PHOTOS", help=CALIBRATE_HELP)] = None,
+    max_drop: Annotated[float | None, typer.Option(metavar="POINTS", help=DROP_HELP)] = None,
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="What was checked, as JSON.")] = False,
 ) -> None:
@@ -34,7 +41,10 @@ def export(
 
     The file is run in that engine and compared with the network. If it differs, exit code 5, and nothing is written.
     """
+    if int8 != (calibrate is not None) or (max_drop is not None and not int8):
+        raise ResnestError("--int8 goes with --calibrate PHOTOS, pictures of the kind that the model will see")
     from resnest.export.exporting import export as run
+    from resnest.export.int8 import Int8
 
     done = run(
         model,
@@ -43,6 +53,7 @@ def export(
         network=network,
         size=size,
         images=images,
+        int8=Int8(calibrate, max_drop) if calibrate is not None else None,
         on_step=lambda step: typer.echo(step, err=True),
     )
     typer.echo(json.dumps(done.to_dict(), indent=2) if as_json else _to_text(done))
@@ -65,5 +76,9 @@ def _to_text(done: Exported) -> str:
         lines.append(
             f"XNNPACK    runs {done.told['xnnpack']} of {done.told['steps']} steps; not {left or 'anything else'}"
         )
+    if "int8" in done.told:
+        from resnest.export.int8 import in_text
+
+        lines += in_text(done.told["int8"])
     lines.append(f"compared   in {parity.seconds:.1f} s")
     return "\n".join(lines)

@@ -3,36 +3,28 @@
     exported = export("runs/a", format="onnx", out="model.onnx")
     exported.path, exported.parity.worst.value, exported.origin
 
-Steps: open, prepare, write beside the target, run and compare (`gate`), put in place. Quantization steps in between
-the last two: `written` gives it a verified float file, and what it makes of that is delivered if its accuracy is kept.
+Steps: open, prepare, write beside the target, run and compare (`gate`), put in place. int8 steps in between the last
+two: it begins with a verified float file, and what it makes of that is delivered if its accuracy is kept.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from resnest.errors import ParityFailure, ResnestError
+from resnest.errors import ResnestError
 from resnest.export import gate
-from resnest.export.diagnosis import where_it_differs
 from resnest.export.formats import Format, find_format
-from resnest.export.layers import Arrays, Runner
-from resnest.export.origin import CARD_KEY, ORIGIN_KEY, origin, weights_hash
-from resnest.export.pictures import Pictures, find_pictures, synthetic
-from resnest.export.target import check_room, check_target, delivering
+from resnest.export.int8 import INT8, Int8
+from resnest.export.origin import ORIGIN_KEY, weights_hash
+from resnest.export.pictures import find_pictures, synthetic
+from resnest.export.target import check_target, delivering
+from resnest.export.writing import metadata, written
 from resnest.inference.model import Model
-from resnest.inference.prepare import prepared
-from resnest.network.resnest import ResNeSt
-from resnest.runtime.card import ModelCard
 
-NOTHING = "Nothing was delivered"
 MOST_PIXELS = 2048  # of a side: the gate runs five such images at once
 
 
@@ -70,6 +62,7 @@ def export(
     network: str | None = None,
     size: int | None = None,
     images: str | Path | None = None,
+    int8: Int8 | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Exported:
     """Write a model in another engine's format, run it there, and deliver it if it computes the same.
@@ -81,118 +74,41 @@ def export(
         network: what a checkpoint file is, where it does not say so itself.
         size: pixels of a side, instead of the model card's.
         images: a folder of pictures, or a data set, to compare on instead of synthetic ones.
+        int8: photographs to calibrate on, for 8-bit integers (formats onnx and openvino); None keeps float.
         on_step: hears what is being done.
 
     Raises:
-        ParityFailure: it does not compute the same; nothing is delivered then, and an older file stays.
+        ParityFailure: it does not compute the same, or int8 loses too much; nothing is delivered then, and an older
+            file stays.
         ResnestError: no such model or format, a missing package, a place that cannot be written.
     """
     form = find_format(format, Path(out) if out else None)
-    target = Path(out) if out else default_target(model, form)
+    target = Path(out) if out else default_target(model, form, INT8 if int8 else "")
     check_target(target, form.suffix, form.name)
     form.check_installed()
+    if int8:
+        int8.check(form)
     pictures = find_pictures(images) if images else synthetic()
     opened = model if isinstance(model, Model) else Model.from_pretrained(model, network=network)
     sha = None if isinstance(model, Model) else weights_hash(model)  # an opened network may have been changed since
     opened = _with_size(opened, size)
     with delivering(target) as temporary:
-        on_step(f"writing {target} ({form.name})")
-        strings = metadata(opened, form, weights_sha256=sha)
-        parity, told = written(opened, form, temporary, strings, pictures, on_step=on_step)
+        if int8:
+            parity, told, strings = int8.write(opened, form, temporary, pictures, weights_sha256=sha, on_step=on_step)
+        else:
+            on_step(f"writing {target} ({form.name})")
+            strings = metadata(opened, form, weights_sha256=sha)
+            parity, told = written(opened, form, temporary, strings, pictures, on_step=on_step)
         size_on_disk = sum(file.stat().st_size for file in temporary.parent.iterdir())
     return Exported(
         target, form.name, form.engine, parity, pictures.told, size_on_disk, json.loads(strings[ORIGIN_KEY]), told
     )
 
 
-def metadata(
-    model: Model,
-    form: Format,
-    *,
-    weights_sha256: str | None,
-    precision: str = "float32",
-    told: Mapping[str, Any] | None = None,
-) -> dict[str, str]:
-    """The two strings that a file carries; `told` goes into the origin, such as int8's `accuracy`."""
-    sizes = sizes_of(form, model.card)
-    source = origin(model.source, weights_sha256=weights_sha256, precision=precision, sizes=sizes, told=told)
-    return {CARD_KEY: model.card.to_json(), ORIGIN_KEY: source}
-
-
-def written(
-    model: Model,
-    form: Format,
-    path: Path,
-    strings: dict[str, str],
-    pictures: Pictures,
-    *,
-    on_step: Callable[[str], None] = lambda step: None,
-) -> tuple[gate.Parity, dict[str, Any]]:
-    """Write a model's network to `path` and compare the file with the network: a verified file, or an error.
-
-    Raises:
-        ParityFailure: it computes something else; the message names the first layer that does.
-    """
-    card = model.card
-    fast = prepared(model.net, memory_format=torch.contiguous_format)
-    told = _write(form, fast, path, strings, card)
-    on_step(f"comparing it with the network, in {form.engine}")
-    parity = gate.compare(
-        reference(model.net),
-        _load(form, path),
-        shapes=gate.shapes_for(card, batch=form.batch, any_size=form.any_size),
-        pictures=pictures.batches(card),
-        agree=gate.same_labels if card.multi_label else gate.same_label,
-    )
-    if not parity.ok:
-        if parity.refused:
-            raise ParityFailure(f"{form.name}: {form.engine} {parity.refused}. {NOTHING}")
-        place = where_it_differs(model.net, fast, form, path, parity, card)
-        raise ParityFailure(f"{form.name}: the file does not compute what the network does: {parity}{place}. {NOTHING}")
-    return parity, dict(told)
-
-
-def _write(form: Format, net: ResNeSt, path: Path, strings: dict[str, str], card: ModelCard) -> dict[str, Any]:
-    try:
-        return form.write(net, path, strings, in_chans=card.in_chans, size=card.preprocess.size) or {}
-    except ImportError as error:  # installed, and made for another torch
-        raise ResnestError(f"--format {form.name} does not work here: {error}") from None
-
-
-def _load(form: Format, path: Path) -> Runner:
-    try:
-        return form.load(path)
-    except Exception as error:  # every engine has errors of its own
-        check_room(path)
-        said = gate.first_line(error)
-        raise ParityFailure(f"{form.name}: {form.engine} cannot read the file: {said}. {NOTHING}") from None
-
-
-def reference(net: ResNeSt) -> Runner:
-    """The network as it was opened, run by torch without any preparation."""
-    net.eval()
-
-    def run(images: NDArray[np.float32]) -> Arrays:
-        with torch.inference_mode():
-            return {"logits": net(torch.from_numpy(images)).numpy()}
-
-    return run
-
-
-def sizes_of(form: Format, card: ModelCard) -> dict[str, Any]:
-    """What images the file takes."""
-    side = card.preprocess.size
-    return {
-        "batch": form.batch or "any",
-        "height": "any" if form.any_size else side,
-        "width": "any" if form.any_size else side,
-    }
-
-
-def default_target(model: str | Path | Model, form: Format) -> Path:
+def default_target(model: str | Path | Model, form: Format, kind: str = "") -> Path:
     """model.SUFFIX in a run's or a saved model's directory, else NAME.SUFFIX in the current one."""
     source = model.source if isinstance(model, Model) else str(model)
-    suffix = ".aoti.pt2" if form.name == "aotinductor" else form.suffix
+    suffix = ".aoti.pt2" if form.name == "aotinductor" else f".{kind}{form.suffix}" if kind else form.suffix
     folder = Path(source)
     if folder.is_dir():
         return folder / f"model{suffix}"

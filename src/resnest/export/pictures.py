@@ -37,11 +37,14 @@ class Pictures:
     told: str
 
     def batches(self, card: ModelCard, size: int = BATCH) -> Iterator[NDArray[np.float32]]:
-        """What the network gets; for other numbers of channels than three they are repeated or left out."""
-        channels = [index % 3 for index in range(card.in_chans)]
         for start in range(0, len(self.images), size):
-            rows = [card.preprocess(image)[channels] for image in self.images[start : start + size]]
-            yield np.ascontiguousarray(np.stack(rows))
+            yield np.stack([pixels(card, image) for image in self.images[start : start + size]])
+
+
+def pixels(card: ModelCard, image: Image.Image) -> NDArray[np.float32]:
+    """What the network gets, (C, size, size); other numbers of channels than three repeat them or leave some out."""
+    channels = [index % 3 for index in range(card.in_chans)]
+    return np.ascontiguousarray(card.preprocess(image)[channels])
 
 
 def synthetic(count: int = COUNT) -> Pictures:

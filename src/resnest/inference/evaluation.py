@@ -121,7 +121,7 @@ def evaluate(
         opened = Model.from_pretrained(model, network=network)
     real = RealLabels.read(Path(labels), len(opened.card.class_names)) if labels else None
     part = open_part(data, split, format=format, held_back=opened.held_back)
-    chosen = _align(part.samples, opened.card, str(data))
+    chosen = align(part.samples, opened.card, str(data))
     if real is not None:
         if chosen.multi_label:
             raise ResnestError("--labels replaces one label an image: leave it out for a multi-label model")
@@ -152,7 +152,7 @@ def check_bad_share(bad: int, total: int, last: tuple[str, str] | None) -> None:
         )
 
 
-def _align(samples: Samples, card: ModelCard, where: str) -> Samples:
+def align(samples: Samples, card: ModelCard, where: str) -> Samples:
     """The samples with labels as the model numbers its classes.
 
     A class may be called by the model's name for it, by its key (ImageNet's synset), or, if all of them are numbers,

@@ -1,0 +1,90 @@
+"""What int8 costs, on pictures that calibration has not seen: accuracy of both networks, picture by picture.
+
+    costs = compare(run_float, {"onnxruntime": run_int8}, held_back.batches(card), multi_label=False)
+    costs["onnxruntime"].drop, costs["onnxruntime"].interval       # shares of 0..1
+
+Both see the same pictures, so that only those count where one is right and the other wrong: the interval is that of
+the difference of two paired shares (Agresti, Categorical Data Analysis, section 11.1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Batches = Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]]
+Z95 = 1.96  # two-sided 95 % of a normal distribution
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of an int8 network against its float one, in one engine."""
+
+    images: int
+    right: int  # float's, with labels
+    lost: int  # float is right and int8 is wrong; without labels: int8 says something else
+    won: int  # the other way round; without labels 0
+    labelled: bool
+
+    @property
+    def drop(self) -> float:
+        """Share of accuracy that is lost; without labels, share of pictures whose label changed."""
+        return (self.lost - self.won) / self.images
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % of the drop."""
+        spread = math.sqrt(self.lost + self.won - (self.lost - self.won) ** 2 / self.images) / self.images
+        return self.drop - Z95 * spread, self.drop + Z95 * spread
+
+    def to_dict(self) -> dict[str, Any]:
+        both = {"images": self.images, "drop": self.drop, "interval": list(self.interval)}
+        if not self.labelled:
+            return {"labels_changed": self.lost / self.images, **both}
+        return {"float32": self.right / self.images, "int8": (self.right - self.lost + self.won) / self.images, **both}
+
+    def __str__(self) -> str:
+        low, high = (100 * value for value in self.interval)
+        if not self.labelled:
+            return (
+                f"{100 * self.drop:.2f} % of {self.images} held-back pictures get another label (at most {high:.2f} %)"
+            )
+        told = self.to_dict()
+        return (
+            f"top-1 {100 * told['float32']:.2f} % in float, {100 * told['int8']:.2f} % in int8:"
+            f" {-100 * self.drop:+.2f} points ({-high:+.2f} to {-low:+.2f}) on {self.images} held-back pictures"
+        )
+
+
+def compare(run: Run, others: Mapping[str, Run], batches: Batches, *, multi_label: bool) -> dict[str, Cost]:
+    """Every picture through the float network and each of the others."""
+    counts = {name: np.zeros(2, int) for name in others}  # lost, won
+    images, right, labelled = 0, 0, False
+    for pictures, labels in batches:
+        expected = _answer(run(pictures), multi_label)
+        labelled = bool(labels[0] >= 0)
+        images, right = images + len(labels), right + int(_right(expected, labels).sum())
+        for name, other in others.items():
+            got = _answer(other(pictures), multi_label)
+            if labelled:
+                before, after = _right(expected, labels), _right(got, labels)
+                counts[name] += (before & ~after).sum(), (~before & after).sum()
+            else:
+                counts[name][0] += (expected != got).any(-1).sum()
+    return {name: Cost(images, right, int(lost), int(won), labelled) for name, (lost, won) in counts.items()}
+
+
+def _answer(logits: NDArray[np.float32], multi_label: bool) -> NDArray[Any]:
+    """(N, K) -> (N, 1), the best class, or (N, K), those that score 50 % or more."""
+    return logits >= 0 if multi_label else logits.argmax(-1)[:, None]
+
+
+def _right(answer: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    right: NDArray[np.bool_] = answer[:, 0] == labels
+    return right

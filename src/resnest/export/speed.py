@@ -1,0 +1,33 @@
+"""How fast files are in the engines that are installed here: turn by turn, since machines do not stay equally fast.
+
+times = measure({"onnxruntime float32": run, ...}, images)
+times["onnxruntime float32"]                # seconds a call, the median
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+Run = Callable[[NDArray[np.float32]], object]
+SECONDS = 4.0  # for all contenders together
+LEAST_ROUNDS, MOST_ROUNDS = 3, 30
+
+
+def measure(runs: Mapping[str, Run], images: NDArray[np.float32]) -> dict[str, float]:
+    """Median seconds of a call with `images`, by name; the first round warms up and does not count."""
+    names = list(runs)
+    found: dict[str, list[float]] = {name: [] for name in names}
+    started, rounds = time.perf_counter(), -1
+    while rounds < LEAST_ROUNDS or (rounds < MOST_ROUNDS and time.perf_counter() - started < SECONDS):
+        first = (rounds + 1) % len(names)
+        for name in names[first:] + names[:first]:
+            begin = time.perf_counter()
+            runs[name](images)
+            found[name].append(time.perf_counter() - begin)
+        rounds += 1
+    return {name: median(times[1:]) for name, times in found.items()}

@@ -1,0 +1,113 @@
+"""Writing a file and comparing it with the network: what every export does, and what int8 begins with.
+
+parity, told = written(model, find_format("onnx"), path, metadata(model, form, weights_sha256=None), pictures)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from resnest.errors import ParityFailure, ResnestError
+from resnest.export import gate
+from resnest.export.diagnosis import where_it_differs
+from resnest.export.formats import Format
+from resnest.export.layers import Arrays, Runner
+from resnest.export.origin import CARD_KEY, ORIGIN_KEY, origin
+from resnest.export.pictures import Pictures
+from resnest.export.target import check_room
+from resnest.inference.model import Model
+from resnest.inference.prepare import prepared
+from resnest.network.resnest import ResNeSt
+from resnest.runtime.card import ModelCard
+
+NOTHING = "Nothing was delivered"
+
+
+def metadata(
+    model: Model,
+    form: Format,
+    *,
+    weights_sha256: str | None,
+    precision: str = "float32",
+    told: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    """The two strings that a file carries; `told` goes into the origin, such as int8's `accuracy`."""
+    sizes = sizes_of(form, model.card)
+    source = origin(model.source, weights_sha256=weights_sha256, precision=precision, sizes=sizes, told=told)
+    return {CARD_KEY: model.card.to_json(), ORIGIN_KEY: source}
+
+
+def written(
+    model: Model,
+    form: Format,
+    path: Path,
+    strings: dict[str, str],
+    pictures: Pictures,
+    *,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> tuple[gate.Parity, dict[str, Any]]:
+    """Write a model's network to `path` and compare the file with the network: a verified file, or an error.
+
+    Raises:
+        ParityFailure: it computes something else; the message names the first layer that does.
+    """
+    card = model.card
+    fast = prepared(model.net, memory_format=torch.contiguous_format)
+    told = _write(form, fast, path, strings, card)
+    on_step(f"comparing it with the network, in {form.engine}")
+    parity = gate.compare(
+        reference(model.net),
+        _load(form, path),
+        shapes=gate.shapes_for(card, batch=form.batch, any_size=form.any_size),
+        pictures=pictures.batches(card),
+        agree=gate.same_labels if card.multi_label else gate.same_label,
+    )
+    if not parity.ok:
+        if parity.refused:
+            raise ParityFailure(f"{form.name}: {form.engine} {parity.refused}. {NOTHING}")
+        place = where_it_differs(model.net, fast, form, path, parity, card)
+        raise ParityFailure(f"{form.name}: the file does not compute what the network does: {parity}{place}. {NOTHING}")
+    return parity, dict(told)
+
+
+def _write(form: Format, net: ResNeSt, path: Path, strings: dict[str, str], card: ModelCard) -> dict[str, Any]:
+    try:
+        return form.write(net, path, strings, in_chans=card.in_chans, size=card.preprocess.size) or {}
+    except ImportError as error:  # installed, and made for another torch
+        raise ResnestError(f"--format {form.name} does not work here: {error}") from None
+
+
+def _load(form: Format, path: Path) -> Runner:
+    try:
+        return form.load(path)
+    except Exception as error:  # every engine has errors of its own
+        check_room(path)
+        said = gate.first_line(error)
+        raise ParityFailure(f"{form.name}: {form.engine} cannot read the file: {said}. {NOTHING}") from None
+
+
+def reference(net: ResNeSt) -> Runner:
+    """The network as it was opened, run by torch without any preparation."""
+    net.eval()
+
+    def run(images: NDArray[np.float32]) -> Arrays:
+        with torch.inference_mode():
+            return {"logits": net(torch.from_numpy(images)).numpy()}
+
+    return run
+
+
+def sizes_of(form: Format, card: ModelCard) -> dict[str, Any]:
+    """What images the file takes."""
+    side = card.preprocess.size
+    return {
+        "batch": form.batch or "any",
+        "height": "any" if form.any_size else side,
+        "width": "any" if form.any_size else side,
+    }
