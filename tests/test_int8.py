@@ -1,4 +1,4 @@
-"""int8: accurate on pictures that calibration has not seen or refused, in int8 where it should be and float elsewhere."""
+"""int8: accurate on unseen pictures or refused; integers where they should be, and float where they should not."""
 
 from __future__ import annotations
 
