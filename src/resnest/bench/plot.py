@@ -1,0 +1,147 @@
+"""The paper's first figure from what was measured here: published top-1 over the time for one image.
+
+    draw(Path("accuracy-latency.svg"), table)
+
+A family's members are joined by a line, in the order of their time; each point is a network at its published crop.
+Which device, engine and batch it was stands above: what holds on one does not hold on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resnest.bench.published import FAMILIES, Figure, figure_of
+from resnest.bench.table import Case, Table
+from resnest.errors import ResnestError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# legible on white and on dark pages, told apart without red and green
+COLOURS = {"ResNeSt": "#2f6fdb", "EfficientNet": "#d97706", "ResNet-D": "#6b7280", "ConvNeXt": "#a855a8"}
+INK = "#6b7280"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network: milliseconds an image, percent."""
+
+    figure: Figure
+    ms: float
+    top1: float
+
+
+def points(table: Table) -> list[Point]:
+    """Of every network with a published accuracy its quickest case, at its published crop.
+
+    Raises:
+        ResnestError: there are none, or cases of several batches.
+    """
+    best: dict[str, tuple[Case, Figure]] = {}
+    for case in table.cases:
+        figure = figure_of(case.model)
+        if figure is None or figure.size != case.size or case.precision == "int8":
+            continue  # int8 has an accuracy of its own
+        if case.model not in best or case.median < best[case.model][0].median:
+            best[case.model] = (case, figure)
+    if not best:
+        raise ResnestError("nothing to plot: none of these networks has a published accuracy at the size measured")
+    if len({case.batch for case, _ in best.values()}) > 1:
+        raise ResnestError("a plot takes one batch: measure with --batch 1")
+    return [Point(figure, 1e3 * case.median / case.batch, figure.top1) for case, figure in best.values()]
+
+
+def draw(path: Path, table: Table) -> None:
+    """Write the picture; its format is the suffix's, such as .svg or .png.
+
+    Raises:
+        ResnestError: nothing to plot, a suffix that matplotlib does not know, a folder that cannot be written.
+    """
+    from matplotlib.figure import Figure as Canvas
+
+    found = points(table)
+    with _constant_names():
+        canvas = Canvas(figsize=(7.2, 4.6), layout="constrained")
+        axes = canvas.add_subplot()
+        for family in FAMILIES:
+            own = sorted((point for point in found if point.figure.family == family), key=lambda point: point.ms)
+            _draw_family(axes, family, own)
+        _dress(axes, table, found)
+        told = {"Date": None} if path.suffix == ".svg" else {}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            canvas.savefig(path, transparent=path.suffix == ".svg", dpi=150, metadata=told)
+        except (OSError, ValueError) as error:
+            raise ResnestError(f"{path} cannot be written: {error}") from None
+
+
+def _constant_names() -> Any:
+    """Identifiers inside an SVG that do not change from drawing to drawing."""
+    import matplotlib
+
+    return matplotlib.rc_context({"svg.hashsalt": "resnest"})
+
+
+def _draw_family(axes: Axes, family: str, own: list[Point]) -> None:
+    if not own:
+        return
+    colour, ours = COLOURS[family], family == "ResNeSt"
+    xs, ys = [point.ms for point in own], [point.top1 for point in own]
+    axes.plot(xs, ys, color=colour, linewidth=2.2 if ours else 1.3, marker="o", markersize=6 if ours else 4)
+    below = family in ("ResNeSt", "ResNet-D")  # of two families side by side, labels go to their outer sides
+    for point in own:
+        place: dict[str, Any] = (
+            {"xytext": (4, -5), "ha": "left", "va": "top"} if below else {"xytext": (-4, 5), "ha": "right"}
+        )
+        axes.annotate(
+            point.figure.label, (point.ms, point.top1), textcoords="offset points", color=colour, fontsize=8, **place
+        )
+    last = own[-1]
+    axes.annotate(
+        family,
+        (last.ms, last.top1),
+        textcoords="offset points",
+        xytext=(8, -9) if family == "ConvNeXt" else (8, 3),  # it lies under EfficientNet
+        color=colour,
+        fontsize=9,
+        fontweight="bold" if ours else "normal",
+    )
+
+
+def _dress(axes: Axes, table: Table, found: list[Point]) -> None:
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    least, most = min(point.ms for point in found), max(point.ms for point in found)
+    axes.set_xlim(least / 1.4, most * 2.2)  # room for the family's name behind its last point
+    axes.set_xticks(list(_ticks(least / 1.4, most * 2.2)))
+    axes.set_title(_title(table), color=INK, fontsize=9, loc="left")
+    axes.set_xlabel("milliseconds an image, median, logarithmic", color=INK)
+    axes.set_ylabel("ImageNet top-1 as published, %", color=INK)
+    axes.tick_params(colors=INK, which="both")
+    axes.grid(alpha=0.25)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("bottom", "left"):
+        axes.spines[side].set_color(INK)
+
+
+def _ticks(low: float, high: float) -> Iterator[float]:
+    for power in range(-2, 6):
+        for digit in (1, 2, 5):
+            if low <= digit * 10**power <= high:
+                yield digit * 10**power
+
+
+def _title(table: Table) -> str:
+    facts = {key: value.strip() for key, _, value in (line.partition(":") for line in table.environment)}
+    engines = sorted({case.engine for case in table.cases})
+    precisions = sorted({case.precision for case in table.cases})
+    device = facts.get("gpu") or f"{facts.get('cpu', '?')}, {facts.get('threads', '?')} threads"
+    batch = table.cases[0].batch
+    return f"{device}; {', '.join(engines)}, {', '.join(precisions)}; batch {batch}; each network at its published crop"
