@@ -1,6 +1,6 @@
 """What stands beside every measured figure: the machine, the versions, the load, the command.
 
-    for line in environment(threads=2, notes=["seconds per call"]): file.write(f"# {line}\\n")
+    file.write(head(environment(threads=2, notes=["seconds: per call"])))
 
 Every line is `key: value`, so that a later comparison can tell which of them changed.
 """
@@ -14,8 +14,9 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import resnest
 
@@ -45,11 +46,23 @@ def environment(
     if threads is not None:
         lines.append(f"threads: {threads}")
     lines.append(f"versions: {', '.join(versions(packages))}")
-    lines.append(f"date: {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC")
-    if hasattr(os, "getloadavg"):
-        lines.append(f"load average at the start: {' '.join(f'{value:.2f}' for value in os.getloadavg())}")
+    load = (
+        f", load average {' '.join(f'{value:.2f}' for value in os.getloadavg())}" if hasattr(os, "getloadavg") else ""
+    )
+    lines.append(f"date: {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC{load}")
     lines += [f"commit: {known}"] if (known := commit()) else []
     return [*lines, f"command: {command()}", *notes]
+
+
+def head(lines: Iterable[str]) -> str:
+    """The lines as they stand before the rows of a CSV file."""
+    return "".join(f"# {line}\n" for line in lines)
+
+
+def of_run(account: Mapping[str, Any]) -> list[str]:
+    """The lines for what a training run measured, from its own run.json: it ran elsewhere and earlier."""
+    told = ", ".join(f"{name} {version}" for name, version in account["versions"].items())
+    return [f"versions: {told}", f"threads: {account['threads']}", f"date: {account['started']}"]
 
 
 def cpu() -> tuple[str, list[str]]:

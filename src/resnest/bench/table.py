@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from resnest.bench.environment import head
 from resnest.bench.spread import Interval, paired, quartiles, sign_interval
 from resnest.errors import ResnestError
 from resnest.runtime.files import replacing
@@ -96,7 +97,7 @@ def write_table(path: Path, table: Table) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            file.writelines(f"# {line}\n" for line in table.environment)
+            file.write(head(table.environment))
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(COLUMNS)
             for case in table.cases:
