@@ -17,11 +17,12 @@ __version__ = "1.0.0.dev0"
 if TYPE_CHECKING:
     from resnest.checkpoints.create import create_backbone, create_model
     from resnest.errors import ResnestError
+    from resnest.export.exporting import export
     from resnest.inference.evaluation import evaluate
     from resnest.inference.model import Model
     from resnest.inference.predicting import Predictor
     from resnest.spec import Spec, list_models
-    from resnest.training import train
+    from resnest.training.train import train
 
 _HOME = {
     "Model": "resnest.inference.model",
@@ -31,6 +32,7 @@ _HOME = {
     "create_backbone": "resnest.checkpoints.create",
     "create_model": "resnest.checkpoints.create",
     "evaluate": "resnest.inference.evaluation",
+    "export": "resnest.export.exporting",
     "list_models": "resnest.spec",
     "train": "resnest.training",
 }
@@ -43,6 +45,7 @@ __all__ = [
     "create_backbone",
     "create_model",
     "evaluate",
+    "export",
     "list_models",
     "train",
 ]

@@ -43,6 +43,12 @@ class NumericalStop(ResnestError):
     exit_code = 4
 
 
+class ParityFailure(ResnestError):
+    """An exported file does not compute what its network computes."""
+
+    exit_code = 5
+
+
 class Preempted(ResnestError):
     """The run was asked to stop and can be resumed."""
 

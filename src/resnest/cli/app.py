@@ -16,6 +16,7 @@ from resnest.cli.convert import convert
 from resnest.cli.demo import demo
 from resnest.cli.doctor import doctor
 from resnest.cli.evaluate import evaluate
+from resnest.cli.export import export
 from resnest.cli.models import models
 from resnest.cli.predict import predict
 from resnest.cli.recipes import recipes
@@ -30,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: rich alone would take half of the time that it may
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, train, evaluate, predict, convert, bench, recipes, doctor):
+for verb in (demo, train, evaluate, predict, export, convert, bench, recipes, doctor):
     app.command()(verb)
 app.add_typer(models, name="models")
 

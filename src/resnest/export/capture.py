@@ -1,0 +1,52 @@
+"""The network as a graph, from which every format is made.
+
+    program = capture(prepared(net), batch=None, size=None)        # any batch and any size
+    with quiet(): ...                                              # exporters talk much
+
+The source of the graph is `torch.export`, which traces a network and keeps the module that each step belongs to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram
+
+EXAMPLE_BATCH = 2  # of one, torch.export would take the batch for a constant (pytorch issue 148886)
+EXAMPLE_SIZE = 64
+
+
+def capture(net: nn.Module, *, in_chans: int, batch: int | None, size: int | None) -> ExportedProgram:
+    """The graph of a network in eval mode, on the CPU.
+
+    Args:
+        batch: images at a time; None: any number.
+        size: pixels of a side; None: any height and width.
+    """
+    side = size or EXAMPLE_SIZE
+    example = torch.zeros(batch or EXAMPLE_BATCH, in_chans, side, side)
+    free = {0: batch is None, 2: size is None, 3: size is None}
+    shapes = {axis: Dim.DYNAMIC for axis, is_free in free.items() if is_free}
+    with quiet(), torch.no_grad():
+        program = torch.export.export(net, (example,), dynamic_shapes=(shapes,))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine, which nobody else needs
+    return program
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings and no log lines below an error, from exporters' own insides."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,167 @@
+"""The parity gate: an exported file, run in its own engine, against the network that it was made from (promise P15).
+
+    parity = compare(reference, run, shapes=shapes_for(card), pictures=batches)
+    parity.ok, parity.worst, str(parity)
+
+Both sides are functions from images (N, C, H, W) to named outputs. A classifier's output is `logits`; other tasks name
+theirs, with a tolerance each, and say with `agree` when two outputs mean the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.export.layers import Arrays, Runner, difference
+from resnest.runtime.card import ModelCard
+
+TOLERANCE = 1e-4  # of the largest logit: promise P15
+BATCHES = (1, 2, 5)
+SIZES = ((64, 64), (97, 131), (160, 160))
+
+Shape = tuple[int, int, int, int]  # N, C, H, W
+Agree = Callable[[Arrays, Arrays], NDArray[np.bool_]]  # of two outputs for N images, which of them mean the same
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest one in a batch, relative to the largest value there."""
+
+    shape: Shape
+    output: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What was compared, and how far apart the two were."""
+
+    differences: tuple[Difference, ...]  # one for each shape and output, then for each batch of pictures
+    shapes: tuple[Shape, ...]
+    tolerances: Mapping[str, float]
+    agreeing: int
+    pictures: int
+    seconds: float
+    refused: str = ""  # what the engine said where it could not run at all
+
+    @property
+    def worst(self) -> Difference:
+        return max(self.differences, key=lambda one: one.value / self.tolerances[one.output])
+
+    @property
+    def ok(self) -> bool:
+        apart = self.worst
+        return not self.refused and apart.value <= self.tolerances[apart.output] and self.agreeing == self.pictures
+
+    def __str__(self) -> str:
+        """Why it is not good, or how good it is, in a few words."""
+        if self.refused:
+            return self.refused
+        apart = self.worst
+        if apart.value > self.tolerances[apart.output]:
+            return (
+                f"{apart.output} differ by {apart.value:.1e} of the largest at {by(apart.shape)}"
+                f" (allowed: {self.tolerances[apart.output]:.0e})"
+            )
+        if self.agreeing < self.pictures:
+            return f"{self.pictures - self.agreeing} of {self.pictures} pictures get another label"
+        return f"largest difference {apart.value:.1e} of the largest value"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "differences": [
+                {"shape": list(one.shape), "output": one.output, "difference": one.value} for one in self.differences
+            ],
+            "largest_difference": self.worst.value,
+            "tolerances": dict(self.tolerances),
+            "agreeing": self.agreeing,
+            "pictures": self.pictures,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def shapes_for(card: ModelCard, *, batch: int | None = None, any_size: bool = True) -> list[Shape]:
+    """Every batch at every size and at the size that the card names; or what a file takes that takes less."""
+    own = card.preprocess.size
+    sizes = dict.fromkeys([*(SIZES if any_size else ()), (own, own)])
+    return [(count, card.in_chans, high, wide) for high, wide in sizes for count in ([batch] if batch else BATCHES)]
+
+
+def compare(
+    reference: Runner,
+    run: Runner,
+    *,
+    shapes: Sequence[Shape],
+    pictures: Iterable[NDArray[np.float32]],
+    agree: Agree,
+    tolerances: Mapping[str, float] | None = None,
+) -> Parity:
+    """Run both on seeded noise of every shape, and on pictures; stops at the first shape that the engine refuses."""
+    started = time.perf_counter()
+    tolerances = tolerances or {"logits": TOLERANCE}
+    rng = np.random.default_rng(0)
+    differences: list[Difference] = []
+    refused, agreeing, count = "", 0, 0
+    try:
+        for shape in shapes:
+            images = rng.standard_normal(shape, np.float32)
+            differences += _differences(images.shape, reference(images), _run(run, images), tolerances)
+        for images in pictures:
+            expected, got = reference(images), _run(run, images)
+            differences += _differences(images.shape, expected, got, tolerances)
+            agreeing, count = agreeing + int(agree(expected, got).sum()), count + len(images)
+    except _Refusal as error:
+        refused = str(error)
+    return Parity(
+        tuple(differences), tuple(shapes), tolerances, agreeing, count, time.perf_counter() - started, refused
+    )
+
+
+class _Refusal(Exception):
+    """An engine does not run its file."""
+
+
+def _run(run: Runner, images: NDArray[np.float32]) -> Arrays:
+    try:
+        return run(images)
+    except Exception as error:  # engines have errors of their own, which have nothing else in common
+        raise _Refusal(f"its engine cannot run {by(images.shape)}: {_first_line(error)}") from None
+
+
+def by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def same_label(expected: Arrays, got: Arrays) -> NDArray[np.bool_]:
+    """Whether the best class is the same, or one that was as good within the tolerance."""
+    ours, theirs = expected["logits"], got["logits"]  # (N, K)
+    chosen = np.take_along_axis(ours, theirs.argmax(-1)[:, None], -1)[:, 0]  # what we give to their best class
+    allowed: NDArray[np.bool_] = ours.max(-1) - chosen <= 2 * TOLERANCE * np.abs(ours).max(-1)
+    return allowed & np.isfinite(theirs).all(-1)
+
+
+def same_labels(expected: Arrays, got: Arrays) -> NDArray[np.bool_]:
+    """Whether the same classes score 50 % or more, those at the border within the tolerance aside."""
+    ours, theirs = expected["logits"], got["logits"]  # (N, K)
+    border = np.abs(ours) <= TOLERANCE * np.abs(ours).max(-1, keepdims=True)
+    same: NDArray[np.bool_] = (((ours >= 0) == (theirs >= 0)) | border).all(-1) & np.isfinite(theirs).all(-1)
+    return same
+
+
+def _differences(
+    shape: Sequence[int], expected: Arrays, got: Arrays, tolerances: Mapping[str, float]
+) -> list[Difference]:
+    n, c, h, w = shape
+    return [
+        Difference((n, c, h, w), name, difference(expected[name], got[name]) if name in got else float("inf"))
+        for name in tolerances
+    ]
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

@@ -1,0 +1,74 @@
+"""Which layer is the first to differ: the outputs of a network's modules, by name.
+
+first_difference(module_outputs(net, images), onnx.layers(path, images), tolerance=1e-4)   # "layer2.0.conv2", 0.3
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from resnest.network.resnest import Bottleneck
+from resnest.network.split_attention import SplitAttention
+
+Arrays = dict[str, NDArray[Any]]  # by the name of an output or of a module
+Runner = Callable[[NDArray[np.float32]], Arrays]  # images (N, C, H, W) -> named outputs
+
+
+def difference(expected: NDArray[Any], got: NDArray[Any]) -> float:
+    """The largest difference, relative to the largest value that was expected; infinite if it cannot be said."""
+    if expected.shape != got.shape or not np.isfinite(got).all():
+        return float("inf")
+    largest = float(np.abs(expected).max(initial=0))
+    return float(np.abs(expected - got).max(initial=0)) / (largest or 1.0)
+
+
+def module_outputs(net: nn.Module, images: NDArray[np.float32]) -> Arrays:
+    """What every module puts out, by name, in the order in which they end."""
+    with recording(net) as seen, torch.inference_mode():
+        net(torch.from_numpy(images))
+    return {name: tensor.numpy() for name, tensor in seen.items()}
+
+
+@contextmanager
+def recording(net: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """A dictionary that fills with the output of every module when the network runs."""
+    seen: dict[str, Tensor] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                seen[name] = output.clone()  # the next step may write over it
+
+        return hook
+
+    handles = [module.register_forward_hook(note(name)) for name, module in net.named_modules() if name]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def first_difference(expected: Arrays, got: Arrays, tolerance: float) -> tuple[str, float] | None:
+    """The first name whose arrays differ by more than `tolerance`, and by how much.
+
+    Names and shapes that only one of them has are passed over: an exporter drops what computes nothing.
+    """
+    for name, values in expected.items():
+        if name in got and got[name].shape == values.shape:
+            apart = difference(values, got[name])
+            if apart > tolerance:
+                return name, apart
+    return None
+
+
+def blocks(net: nn.Module) -> list[str]:
+    """The modules whose output preparing keeps: smaller ones lose their norm to the convolution before."""
+    return [name for name, module in net.named_modules() if isinstance(module, Bottleneck | SplitAttention)] + ["fc"]

@@ -1,0 +1,48 @@
+"""Where an exported file comes from: the string `resnest_origin` beside the model card in its metadata.
+
+json.loads(origin("runs/a", precision="float32", sizes={...}))["weights_sha256"]
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resnest import __version__
+from resnest.checkpoints.digest import sha256_of
+from resnest.checkpoints.references import locate
+from resnest.runtime.files import WEIGHTS_NAME
+
+CARD_KEY, ORIGIN_KEY = "resnest", "resnest_origin"
+
+
+def origin(
+    source: str,
+    *,
+    weights_sha256: str | None,
+    precision: str,
+    sizes: Mapping[str, Any],
+    **told: Mapping[str, Any] | str,
+) -> str:
+    """JSON of what is known; `told` is what some exports know beyond that, such as int8's `accuracy`."""
+    content = {
+        "source": source,
+        "weights_sha256": weights_sha256,
+        "resnest": __version__,
+        "torch": torch.__version__,
+        "precision": precision,
+        "sizes": dict(sizes),
+        **told,
+    }
+    return json.dumps({key: value for key, value in content.items() if value is not None})
+
+
+def weights_hash(reference: str | Path) -> str | None:
+    """Of the file that a reference's weights are read from."""
+    path, _ = locate(reference)
+    file = path / WEIGHTS_NAME if path.is_dir() else path
+    return sha256_of(file) if file.is_file() else None

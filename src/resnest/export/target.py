@@ -1,0 +1,60 @@
+"""Where an exported file goes: checked beforehand, written aside, put in place when it has been verified.
+
+with delivering(Path("model.onnx")) as temporary:
+    temporary.write_bytes(...)              # in a folder of its own beside the target; an error leaves no trace
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+
+from resnest.errors import ResnestError
+
+NO_ROOM = 2**20  # bytes: fewer on a disk, and what went wrong was that it is full
+
+
+def check_target(out: Path, suffix: str, kind: str) -> None:
+    """Raises ResnestError for a place that no exported file can have."""
+    if out.suffix != suffix:
+        raise ResnestError(f"--out {out}: the format {kind} is written to a file that ends in {suffix}")
+    if out.is_dir():
+        raise ResnestError(f"--out {out} is a folder: name a file in it, such as {out / ('model' + suffix)}")
+    if out.exists() and not out.is_file():
+        raise ResnestError(f"--out {out} is no file that could be replaced")
+    if not out.parent.is_dir():
+        raise ResnestError(f"--out {out}: there is no folder {out.parent}")
+
+
+@contextmanager
+def delivering(out: Path) -> Iterator[Path]:
+    """The path to write to; everything in its folder goes beside `out` at the end, `out` itself last.
+
+    Raises:
+        ResnestError: the folder cannot be written, or the disk is full.
+    """
+    try:
+        folder = Path(mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+    except OSError as error:
+        raise ResnestError(f"--out {out} cannot be written: {error.strerror or error}") from None
+    try:
+        yield folder / out.name
+        for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
+            file.chmod(0o644)
+            file.replace(out.with_name(file.name))
+    except ResnestError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError):
+            raise ResnestError(f"--out {out} cannot be written: {error.strerror or error}") from None
+        if shutil.disk_usage(folder).free < NO_ROOM:  # the exporters' own errors seldom say so
+            raise ResnestError(f"--out {out} cannot be written: no space left on device") from None
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
