@@ -22,6 +22,8 @@ PARTS = (
     ("scikit-learn", "the demo's digits"),
     ("pyarrow", "data in parquet files"),
     ("timm", "comparisons only"),
+    ("onnxruntime", "engine for exported files: pip install onnxruntime"),
+    ("openvino", "engine for exported files: pip install openvino"),
 )
 
 
@@ -51,6 +53,7 @@ def doctor(
 
 def _environment() -> Iterator[tuple[str, str]]:
     import resnest
+    from resnest.runtime.engines.cores import instruction_sets, processor, usable_cores
 
     yield "resnest", resnest.__version__
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
@@ -59,6 +62,9 @@ def _environment() -> Iterator[tuple[str, str]]:
             yield name, importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             yield name, f"not installed ({purpose})"
+    yield "processor", processor()
+    yield "instructions", ", ".join(instruction_sets()) or "not known on this system"
+    yield "cores for engines", str(usable_cores())
     yield from _devices()
 
 

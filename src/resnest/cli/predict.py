@@ -18,6 +18,9 @@ from resnest.errors import ResnestError
 if TYPE_CHECKING:
     from resnest.runtime.results import Classification
 
+ENGINE_HELP = "auto, torch, onnxruntime or openvino; auto takes an exported file where there is one, and says which."
+CARD_HELP = "config.json, or its directory, of an exported file that does not name its classes."
+
 
 def predict(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
@@ -29,6 +32,8 @@ def predict(
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with one row per label.")] = False,
     draw: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the pictures with their labels here.")] = None,
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
+    engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
+    card: Annotated[str | None, typer.Option(metavar="FILE", help=CARD_HELP)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
 ) -> None:
@@ -43,7 +48,9 @@ def predict(
     from resnest.inference.predicting import Predictor
     from resnest.runtime.decode import BadImage
 
-    predictor = Predictor(model, network=network, device=device, batch_size=batch_size)
+    size = max(1, min(batch_size, len(images)))
+    predictor = Predictor(model, engine=engine, network=network, device=device, batch_size=size, card=card)
+    typer.echo(f"engine: {predictor.engine.name}{f' ({predictor.note})' if predictor.note else ''}", err=True)
     shown = _Writer("json" if as_json else "csv" if as_csv else "text", top)
     drawn = _Drawings(draw, top) if draw else None
     bad = 0

@@ -1,5 +1,5 @@
 """Help texts that several verbs share."""
 
-MODEL_HELP = "Name of published weights, run directory, checkpoint file, or hub id (user/name)."
+MODEL_HELP = "Name of published weights, run directory, checkpoint file, exported file, or hub id (user/name)."
 NETWORK_HELP = "What a checkpoint file is, where it does not say so itself."
 DATA_HELP = "Folder, .zip, .npz, .csv, .tar or .parquet with images, 'hf:owner/name' of the hub, or 'digits'."

@@ -21,11 +21,13 @@ from resnest.data.real import RealLabels
 from resnest.data.samples import Samples
 from resnest.data.sources import open_part
 from resnest.errors import ResnestError
+from resnest.inference.exported import ExportedModel
 from resnest.inference.model import Model
 from resnest.inference.outcome import Evaluation as Evaluation
 from resnest.inference.outcome import collect
-from resnest.inference.predicting import choose_device
+from resnest.inference.torch_engine import choose_device
 from resnest.runtime.card import ModelCard
+from resnest.runtime.engines.choosing import is_exported
 from resnest.runtime.preprocess import Preprocess
 
 MAX_BAD_SHARE = 0.05  # of a data set's images: more than that is a broken data set, not a few broken files (P11)
@@ -112,7 +114,11 @@ def evaluate(
         ResnestError: no such model or data, classes that the model does not know, several labels an image for a model
             that gives one, too many unusable images.
     """
-    opened = Model.from_pretrained(model, network=network)
+    opened: Model | ExportedModel
+    if is_exported(model):
+        opened = ExportedModel.open(Path(model), device=device, batch_size=batch_size)
+    else:
+        opened = Model.from_pretrained(model, network=network)
     real = RealLabels.read(Path(labels), len(opened.card.class_names)) if labels else None
     part = open_part(data, split, format=format, held_back=opened.held_back)
     chosen = _align(part.samples, opened.card, str(data))
@@ -123,7 +129,7 @@ def evaluate(
     on_open(
         chosen, part.describe if len(chosen) == len(part.samples) else f"{part.describe}; {len(chosen)} with labels"
     )
-    place = choose_device(device)
+    place = choose_device("cpu" if isinstance(opened, ExportedModel) else device)
     net = opened.net.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return evaluate_network(
         net,

@@ -131,7 +131,7 @@ def _open_directory(folder: Path, reference: str) -> Model:
     net = ResNeSt(card.spec, num_classes=len(card.class_names), in_chans=card.in_chans)
     load_weights(net, state, source=str(folder / WEIGHTS_NAME))
     recipe = folder / "recipe.yaml"
-    return Model(net.eval(), card, reference, held_back=_held_back(read_recipe(recipe)) if recipe.exists() else None)
+    return Model(net.eval(), card, reference, held_back=held_back_by(read_recipe(recipe)) if recipe.exists() else None)
 
 
 def _open_file(path: Path, network: str | None) -> Model:
@@ -173,8 +173,9 @@ def _open_training_checkpoint(raw: RawCheckpoint) -> Model:
         raise ResnestError(f"{raw.path} holds another network than its recipe describes")
     net = ResNeSt(card.spec, num_classes=len(card.class_names))
     load_weights(net, raw.state, source=str(raw.path))
-    return Model(net.eval(), card, str(raw.path), held_back=_held_back(recipe))
+    return Model(net.eval(), card, str(raw.path), held_back=held_back_by(recipe))
 
 
-def _held_back(recipe: Recipe) -> tuple[float, int]:
+def held_back_by(recipe: Recipe) -> tuple[float, int]:
+    """Share and seed of what training held back of data without parts."""
     return recipe.data.val_share, recipe.train.seed

@@ -1,59 +1,152 @@
-"""Running a model with torch: `Predictor` for any model reference.
+"""`Predictor`: any model reference, run by the engine that suits it. torch is imported only if that engine needs it.
 
 predict = Predictor("runs/a")                # or "resnest50", a checkpoint file, a hub id
+predict = Predictor("m.onnx")                # an exported file, without torch
 predict("rose.jpg").top(3)
+predict.engine.name                          # "onnxruntime, 2 threads"
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from resnest.checkpoints.digest import sha256_of
+from resnest.errors import ResnestError, unknown
+from resnest.runtime.card import ModelCard
+from resnest.runtime.engines.choosing import ENGINES, is_exported, open_engine
+from resnest.runtime.engines.exported import ExportedEngine
+from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME
+from resnest.runtime.predictor import Engine, ImagePredictor
 
-from resnest.errors import ResnestError
-from resnest.inference.model import Model
-from resnest.network.resnest import ResNeSt
-from resnest.runtime.predictor import ImagePredictor
+FORMATS = {".onnx": "onnx", ".xml": "openvino"}  # what `resnest export` calls them; it writes RUN/model.SUFFIX
+_GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # where Linux has one that torch may use: CUDA, ROCm, WSL
 
 
 class Predictor(ImagePredictor):
-    """`ImagePredictor` for any model reference, run by torch.
+    """`ImagePredictor` for any model reference.
+
+    Args:
+        engine: "torch", "onnxruntime" or "openvino". "auto": an exported file is run by the fastest of those
+            installed; a run by the file exported into its directory, on a CPU, if that holds the run's weights, and by
+            torch otherwise. Nothing is exported here.
+        network: what a checkpoint file is, where it does not say so itself.
+        card: of an exported file that does not say what its classes and preprocessing are: config.json, the directory
+            with it, or the card itself.
 
     >>> Predictor("no/such/run")
     Traceback (most recent call last):
     resnest.errors.ResnestError: there is no model at no/such/run: expected a run directory or a checkpoint file
     """
 
+    note: str = ""  # why a file exported into the run's directory is not used
+
     def __init__(
-        self, reference: str | Path, *, network: str | None = None, device: str = "auto", batch_size: int = 16
+        self,
+        reference: str | Path,
+        *,
+        engine: str = "auto",
+        network: str | None = None,
+        device: str = "auto",
+        batch_size: int = 16,
+        card: ModelCard | str | Path | None = None,
     ) -> None:
-        model = Model.from_pretrained(reference, network=network)
-        super().__init__(TorchEngine(model.net, device), model.card, batch_size=batch_size)
+        if engine not in ("auto", "torch", *ENGINES):
+            raise unknown("engine", engine, ["auto", "torch", *ENGINES])
+        exported, run = is_exported(reference), Path(reference)
+        if card is not None and not exported:
+            raise ResnestError(f"{reference} has its own card: --card is for exported files that have none")
+        found: ExportedEngine | None = None
+        if exported:
+            found = _open_exported(run, engine, device, batch_size, card)
+        elif engine in ENGINES:
+            found = _open_beside(run, engine, device, batch_size)
+        elif engine == "auto" and network is None and run.is_dir() and _means_cpu(device):
+            found, self.note = _try_beside(run, batch_size)
+        chosen: tuple[Engine, ModelCard] = (found, found.card) if found else _with_torch(reference, network, device)
+        super().__init__(*chosen, batch_size=batch_size)
 
 
-class TorchEngine:
-    """Runs a network on a device: (N, 3, H, W) -> logits (N, K), numpy float32."""
+def _with_torch(reference: str | Path, network: str | None, device: str) -> tuple[Engine, ModelCard]:
+    from resnest.inference.model import Model
+    from resnest.inference.torch_engine import TorchEngine
 
-    def __init__(self, net: ResNeSt, device: str = "auto") -> None:
-        self.device = choose_device(device)
-        self.net = net.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        inputs = torch.from_numpy(images).to(self.device).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            logits: NDArray[np.float32] = self.net(inputs).float().cpu().numpy()
-        return logits
+    model = Model.from_pretrained(reference, network=network)
+    return TorchEngine(model.net, device), model.card
 
 
-def choose_device(name: str) -> torch.device:
-    """ "auto" takes a GPU where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ResnestError("--device cuda: no usable GPU here (`resnest doctor` says what torch sees); use cpu")
+def _open_exported(
+    path: Path, engine: str, device: str, batch_size: int, card: ModelCard | str | Path | None
+) -> ExportedEngine:
+    if engine == "torch":
+        raise ResnestError(f"torch does not run exported files such as {path}: use auto, {' or '.join(ENGINES)}")
+    told = read_card(card) if isinstance(card, str | Path) else card
+    return open_engine(path, engine, device, batch_size=batch_size, card=told)
+
+
+def read_card(where: str | Path) -> ModelCard:
+    """The card in a file, or in a directory's config.json.
+
+    Raises:
+        ResnestError: there is none, or one that makes no sense.
+    """
+    path = Path(where)
+    if path.is_dir():
+        return ModelCard.read(path)
     try:
-        return torch.device(name)
-    except RuntimeError:
-        raise ResnestError(f"--device {name}: expected auto, cpu or cuda") from None
+        return ModelCard.from_json(path.read_text(encoding="utf-8"), where=str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise ResnestError(f"the card {path} cannot be read: {reason}. Expected a {CARD_NAME}") from None
+
+
+def _open_beside(run: Path, engine: str, device: str, batch_size: int) -> ExportedEngine:
+    """The file exported into a run's directory, with an engine that was asked for."""
+    suffixes = [suffix for suffix in ENGINES[engine].SUFFIXES[::-1] if suffix in FORMATS]  # its own form before others
+    path = next((run / f"model{suffix}" for suffix in suffixes if (run / f"model{suffix}").is_file()), None)
+    command = f"resnest export {run} --format {FORMATS[suffixes[0]]}"
+    if path is None:
+        aim = "" if run.is_dir() else f" --out {run.name}{suffixes[0]}"
+        raise ResnestError(f"{engine} runs exported files, and {run} has none: `{command}{aim}`")
+    found = open_engine(path, engine, device, batch_size=batch_size)
+    if not _holds_weights_of(run, found):
+        raise ResnestError(f"{path} holds other weights than {run / WEIGHTS_NAME}: export it anew, `{command}`")
+    return found
+
+
+def _try_beside(run: Path, batch_size: int) -> tuple[ExportedEngine | None, str]:
+    """The file exported into a run's directory if it computes what the run does, or why not."""
+    notes = []
+    for path in (run / f"model{suffix}" for suffix in FORMATS):
+        if not path.is_file():
+            continue
+        try:
+            found = open_engine(path, device="cpu", batch_size=batch_size)
+        except ResnestError as error:
+            notes.append(str(error))
+            continue
+        if not _holds_weights_of(run, found):
+            notes.append(f"{path} holds other weights than {WEIGHTS_NAME} there: export it anew to use it")
+        elif found.origin.get("precision", "float32") != "float32":
+            notes.append(f"{path} is {found.origin['precision']}, so other scores: name it to use it")
+        else:
+            return found, ""
+    return None, "; ".join(notes)
+
+
+def _holds_weights_of(run: Path, engine: ExportedEngine) -> bool:
+    weights = run / WEIGHTS_NAME
+    return weights.is_file() and engine.origin.get("weights_sha256") == sha256_of(weights)
+
+
+def _means_cpu(device: str) -> bool:
+    """Whether torch would run on the CPU; asked without importing it where the system shows no GPU."""
+    if device != "auto":
+        return device == "cpu"
+    if sys.platform == "linux" and not any(Path(name).exists() for name in _GPUS):
+        return True
+    try:
+        import torch
+    except ImportError:
+        return True
+    return sys.platform == "darwin" or not torch.cuda.is_available()

@@ -13,9 +13,11 @@ import contextlib
 import io
 import os
 import struct
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -104,12 +106,40 @@ def decode_for_crop(
     return upright, (left / scale + x, top / scale + y, right / scale + x, bottom / scale + y)
 
 
+class _Quiet:
+    """Pillow's warnings are ignored while any thread decodes.
+
+    `warnings.catch_warnings` is for one thread: of two that overlap, the second to leave would put back the filters
+    that it found, which are the first one's, for good.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.within = 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.within:
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+                self.filter = warnings.filters[0]
+            self.within += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.within -= 1
+            if not self.within:
+                with contextlib.suppress(ValueError):  # somebody else put back filters from before
+                    cast(list[Any], warnings.filters).remove(self.filter)
+
+
+_QUIET = _Quiet()
+
+
 @contextlib.contextmanager
 def _refusing(name: str, formats: tuple[str, ...]) -> Iterator[None]:
     """Whatever Pillow raises within becomes BadImage."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of what is checked or converted here
+        with _QUIET:  # Pillow warns of what is checked or converted here
             yield
     except UnidentifiedImageError:
         raise BadImage(name, f"not a {', '.join(formats[:-1])} or {formats[-1]} image") from None

@@ -3,22 +3,36 @@
 predictor = ImagePredictor(engine, card)
 predictor("rose.jpg").label
 for result in predictor.stream(paths): ...        # results and BadImage, in order
+
+A stream decodes the images of the next batch in threads while the engine runs, and holds three batches at most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from resnest.runtime.ahead import ahead
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage, decode_image
+from resnest.runtime.engines.cores import usable_cores
 from resnest.runtime.results import Classification, MultiLabel, sigmoid, softmax
 
-Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+BATCHES_AHEAD = 2  # decoded while another one is in the engine: one would do if all took equally long
+
+
+class Engine(Protocol):
+    """Whatever runs a network."""
+
+    name: str  # for people: what runs it, and on what
+
+    def __call__(self, images: NDArray[np.float32], /) -> NDArray[np.float32]: ...
 
 
 class ImagePredictor:
@@ -40,26 +54,25 @@ class ImagePredictor:
 
     def stream(self, paths: Iterable[str | Path]) -> Iterator[Classification | BadImage]:
         """One item a path, in order; an unusable file gives its BadImage and the others go on."""
-        waiting: list[tuple[str, NDArray[np.float32] | BadImage]] = []
-        for path in paths:
-            try:
-                waiting.append((str(path), self._prepare(path)))
-            except BadImage as error:
-                waiting.append((str(path), error))
-            if len(waiting) == self.batch_size:
-                yield from self._flush(waiting)
-                waiting = []
-        yield from self._flush(waiting)
+        with ahead(self._try, paths, most=BATCHES_AHEAD * self.batch_size, threads=usable_cores()) as images:
+            while batch := list(islice(images, self.batch_size)):
+                yield from self._finish(batch)
+
+    def _try(self, path: str | Path) -> tuple[str, NDArray[np.float32] | BadImage]:
+        try:
+            return str(path), self._prepare(path)
+        except BadImage as error:
+            return str(path), error
 
     def _prepare(self, image: str | Path | bytes | Image.Image) -> NDArray[np.float32]:
         if not isinstance(image, Image.Image):
             image = decode_image(Path(image) if isinstance(image, str) else image)
-        return self.card.preprocess(image.convert("RGB"))
+        return self.card.preprocess(image if image.mode == "RGB" else image.convert("RGB"))
 
-    def _flush(self, waiting: list[tuple[str, NDArray[np.float32] | BadImage]]) -> Iterator[Classification | BadImage]:
-        good = [(name, pixels) for name, pixels in waiting if not isinstance(pixels, BadImage)]
+    def _finish(self, batch: list[tuple[str, NDArray[np.float32] | BadImage]]) -> Iterator[Classification | BadImage]:
+        good = [(name, pixels) for name, pixels in batch if not isinstance(pixels, BadImage)]
         results = iter(self._run([name for name, _ in good], [pixels for _, pixels in good]))
-        for _, pixels in waiting:
+        for _, pixels in batch:
             yield pixels if isinstance(pixels, BadImage) else next(results)
 
     def _run(self, names: list[str], inputs: list[NDArray[np.float32]]) -> list[Classification]:

@@ -27,7 +27,7 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 from torch.nn.parallel import DistributedDataParallel
 
 from resnest.errors import ResnestError
-from resnest.inference.predicting import choose_device
+from resnest.inference.torch_engine import choose_device
 from resnest.network.resnest import Bottleneck
 from resnest.recipes.schema import Recipe, TrainerSettings
 

@@ -1,0 +1,56 @@
+"""An exported file in the place of a network, so that it is evaluated as one.
+
+model = ExportedModel.open(Path("m.onnx"))
+model.net(images)                    # (N, 3, H, W) -> logits (N, K), torch tensors on the CPU
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from resnest.checkpoints.digest import sha256_of
+from resnest.inference.model import held_back_by
+from resnest.recipes.reading import read_recipe
+from resnest.runtime.card import ModelCard
+from resnest.runtime.engines.choosing import open_engine
+from resnest.runtime.engines.exported import ExportedEngine
+from resnest.runtime.files import WEIGHTS_NAME
+
+
+class ExportedNetwork(nn.Module):
+    """An engine as a module without parameters."""
+
+    def __init__(self, engine: ExportedEngine) -> None:
+        super().__init__()
+        self.engine = engine
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.from_numpy(self.engine(images.numpy()))
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """What `Model` is, of an exported file."""
+
+    net: ExportedNetwork
+    card: ModelCard
+    held_back: tuple[float, int] | None  # share and seed of what the run held back, if that run is still there
+
+    @classmethod
+    def open(cls, path: Path, *, device: str = "auto", batch_size: int = 64) -> ExportedModel:
+        """Raises ResnestError as `open_engine` does."""
+        engine = open_engine(path, device=device, batch_size=batch_size)
+        return cls(ExportedNetwork(engine).eval(), engine.card, _held_back(engine))
+
+
+def _held_back(engine: ExportedEngine) -> tuple[float, int] | None:
+    """As the run tells that has the same weights: where the file lies, or where it was exported from."""
+    for run in (engine.path.parent, Path(str(engine.origin.get("source", "")))):
+        weights, recipe = run / WEIGHTS_NAME, run / "recipe.yaml"
+        if weights.is_file() and recipe.is_file() and sha256_of(weights) == engine.origin.get("weights_sha256"):
+            return held_back_by(read_recipe(recipe))
+    return None

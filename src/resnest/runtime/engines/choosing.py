@@ -1,0 +1,89 @@
+"""Opening an exported file with the engine that is asked for, or with the fastest that is installed.
+
+engine = open_engine("model.onnx")                       # the fastest of those that are installed and can read it
+engine = open_engine("model.xml", "openvino", threads=4)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from resnest.errors import ResnestError, unknown
+from resnest.runtime.card import ModelCard
+from resnest.runtime.engines import onnxruntime, openvino
+from resnest.runtime.engines.cores import usable_cores
+from resnest.runtime.engines.exported import ExportedEngine, Loaded
+
+
+class Reader(Protocol):
+    """What the module of an engine has."""
+
+    @property
+    def SUFFIXES(self) -> tuple[str, ...]: ...  # of the files that it reads
+
+    def load(self, path: Path, *, threads: int) -> Loaded: ...
+
+
+ENGINES: dict[str, Reader] = {"onnxruntime": onnxruntime, "openvino": openvino}
+SUFFIXES = tuple(dict.fromkeys(suffix for engine in ENGINES.values() for suffix in engine.SUFFIXES))
+
+
+def is_exported(reference: str | Path) -> bool:
+    """Whether a model reference is a file for one of these engines, by its name."""
+    return Path(reference).suffix.lower() in SUFFIXES
+
+
+def open_engine(
+    path: str | Path,
+    name: str = "auto",
+    device: str = "auto",
+    *,
+    threads: int | None = None,
+    batch_size: int = 1,
+    card: ModelCard | None = None,
+) -> ExportedEngine:
+    """An engine with a file in it.
+
+    Args:
+        name: "auto", "onnxruntime" or "openvino".
+        device: "auto" or "cpu": these engines run on the CPU.
+        threads: to compute with; by default as many as there are physical cores for this process.
+        batch_size: of most calls, by which "auto" chooses.
+        card: what it takes to use the file, where the file does not say.
+
+    Raises:
+        ResnestError: no such file, engine or device; not installed; damaged; no metadata, or some that does not fit.
+    """
+    path = Path(path)
+    if device not in ("auto", "cpu"):
+        raise ResnestError(f"--device {device}: exported files run on the CPU here; use cpu, or the run itself")
+    if threads is not None and threads < 1:
+        raise ResnestError(f"threads={threads}: expected 1 or more")
+    if not path.is_file():
+        raise ResnestError(f"there is no model at {path}: expected an exported file")
+    readers = [name for name, engine in ENGINES.items() if path.suffix.lower() in engine.SUFFIXES]
+    if name != "auto" and name not in ENGINES:
+        raise unknown("engine", name, ["auto", *ENGINES])
+    if not readers:
+        raise ResnestError(f"{path} is not an exported file that engines read (those are {', '.join(SUFFIXES)})")
+    if name != "auto" and name not in readers:
+        raise ResnestError(f"{name} cannot read {path}: {' and '.join(readers)} can")
+    wanted = [name] if name != "auto" else preferred(readers, batch_size)
+    return ExportedEngine(_load(path, wanted, threads or usable_cores()), path, card)
+
+
+def preferred(names: list[str], batch_size: int) -> list[str]:
+    """Engines, the best first."""
+    return names
+
+
+def _load(path: Path, names: list[str], threads: int) -> Loaded:
+    """The file in the first of these engines that is installed."""
+    reasons = []
+    for name in names:
+        try:
+            return ENGINES[name].load(path, threads=threads)
+        except ImportError as error:
+            reasons.append(f"{name} is not installed ({error}): pip install {name}")
+    raise ResnestError(f"{path} cannot be run: {'; or '.join(reasons)}")

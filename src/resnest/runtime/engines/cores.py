@@ -1,0 +1,82 @@
+"""What the processor of this machine has: cores that this process may use, and the instructions that count here.
+
+usable_cores()            # 2
+instruction_sets()        # ("avx2", "avx512", "vnni", "bf16")
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from pathlib import Path
+
+_CPUS = Path("/sys/devices/system/cpu")
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "max 100000", or microseconds of CPU time in each period (cgroup v2)
+_INFO = Path("/proc/cpuinfo")
+# What a set is called here, and the flags of Linux that mean it: wide vectors, 8-bit products, 16-bit floats, tiles.
+_FLAGS = {
+    "avx2": {"avx2"},
+    "avx512": {"avx512f"},
+    "vnni": {"avx512_vnni", "avx_vnni"},
+    "bf16": {"avx512_bf16", "bf16"},
+    "amx": {"amx_int8", "amx_bf16"},
+    "neon": {"asimd"},
+    "dotprod": {"asimddp"},
+    "i8mm": {"i8mm"},
+}
+
+
+def usable_cores() -> int:
+    """Threads worth starting: $OMP_NUM_THREADS, or the physical cores that this process may use.
+
+    Two hyper-threads of a core share its arithmetic, so they count once; a container's CPU quota counts, too.
+    """
+    told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if told.isdigit() and int(told) > 0:
+        return int(told)
+    if hasattr(os, "sched_getaffinity"):
+        cores = len({_siblings(cpu) for cpu in os.sched_getaffinity(0)})
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min(cores, _quota()))
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """Those that matter to engines, of Linux; empty where it does not say."""
+    try:
+        lines = _INFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ()
+    flags: set[str] = set()
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):  # x86 and ARM
+            flags |= set(value.split())
+    return tuple(name for name, meaning in _FLAGS.items() if flags & meaning)
+
+
+def processor() -> str:
+    """The model's name, or the architecture where Linux does not say it."""
+    try:
+        lines = _INFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.machine()
+
+
+def _siblings(cpu: int) -> str:
+    """The logical processors of one core, the same text for each of them."""
+    try:
+        return (_CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text(encoding="ascii").strip()
+    except OSError:
+        return str(cpu)
+
+
+def _quota() -> int:
+    try:
+        share, period = _QUOTA.read_text(encoding="ascii").split()
+        return math.ceil(int(share) / int(period))
+    except (OSError, ValueError):  # no such limit
+        return 1 << 16

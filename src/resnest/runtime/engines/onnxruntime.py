@@ -1,0 +1,78 @@
+"""onnxruntime on the CPU: reads .onnx.
+
+loaded = load(Path("model.onnx"), threads=2)
+
+Its defaults (every optimisation of the graph, one operator after the other) but one: threads that wait for work sleep.
+Spinning, the default, is for a machine that has nothing else to do. Where images are decoded at the same time, or
+another program runs, a spinning thread holds the core that somebody else needs (docs/predict.md has what it costs).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.errors import ResnestError
+from resnest.runtime.engines.exported import Loaded, Shape
+
+SUFFIXES = (".onnx",)
+_FATAL = 4  # of onnxruntime's levels of logging: what goes wrong is raised, too
+
+
+def version() -> str:
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def load(path: Path, *, threads: int) -> Loaded:
+    """Raises ResnestError if the file cannot be read, and ImportError if there is no onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common base of their own
+        raise ResnestError(
+            f"{path} cannot be read as an ONNX file: it was cut off, is damaged, or something else ({_said(error)})"
+        ) from None
+    images = _only(session.get_inputs(), path, "inputs", "images (N, 3, H, W)")
+    outputs = session.get_outputs()
+    named = [output for output in outputs if output.name == "logits"]
+    logits = _only(named or outputs, path, "outputs", "logits (N, K)")
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            result: NDArray[np.float32] = session.run([logits.name], {images.name: batch})[0]
+        except Exception as error:
+            raise ResnestError(f"{path} cannot take images {batch.shape} ({_said(error)})") from None
+        return result
+
+    plural = "s" if threads > 1 else ""
+    metadata = session.get_modelmeta().custom_metadata_map
+    return Loaded(f"onnxruntime, {threads} thread{plural}", run, _shape(images), _shape(logits), metadata)
+
+
+def _only(values: list[Any], path: Path, what: str, expected: str) -> Any:
+    """The one value there must be, of 32-bit floats."""
+    if len(values) != 1:
+        raise ResnestError(f"{path} has {len(values)} {what}: expected one, {expected}")
+    if values[0].type != "tensor(float)":
+        raise ResnestError(f"{path} has {what} of {values[0].type}: expected {expected} of tensor(float)")
+    return values[0]
+
+
+def _shape(value: Any) -> Shape:
+    """A name, or nothing, stands for any number."""
+    return tuple(side if isinstance(side, int) else None for side in value.shape)
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,94 @@
+"""OpenVINO on the CPU: reads .onnx and its own .xml with .bin.
+
+loaded = load(Path("model.xml"), threads=2)
+
+Computed in 32 bits: by itself OpenVINO takes bfloat16 where the processor has it, which is faster and moves logits by
+0.4 % of the largest (ResNeSt-50, AVX-512 with bf16); an exported network must compute what was trained.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.errors import ResnestError
+from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY, Loaded, Shape
+
+SUFFIXES = (".onnx", ".xml")
+
+
+def version() -> str:
+    import openvino
+
+    return str(openvino.__version__).split("-")[0]
+
+
+def load(path: Path, *, threads: int) -> Loaded:
+    """Raises ResnestError if the file cannot be read, and ImportError if there is no openvino."""
+    import openvino
+
+    if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():
+        raise ResnestError(f"{path} lacks {path.with_suffix('.bin').name} beside it, which holds its weights")
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    try:
+        model = openvino.Core().read_model(str(path))
+        images = _only(model.inputs, path, "inputs", "images (N, 3, H, W)")
+        named = [output for output in model.outputs if "logits" in output.names]
+        logits = _only(named or model.outputs, path, "outputs", "logits (N, K)")
+        request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    except ResnestError:
+        raise
+    except Exception as error:  # RuntimeError with pages of text, or one of Python's own
+        kind = "an ONNX" if path.suffix.lower() == ".onnx" else "an OpenVINO"
+        raise ResnestError(
+            f"{path} cannot be read as {kind} file: it was cut off, is damaged, or something else ({_said(error)})"
+        ) from None
+    index = model.outputs.index(logits)
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            request.infer([batch], share_inputs=True)
+        except RuntimeError as error:
+            raise ResnestError(f"{path} cannot take images {batch.shape} ({_said(error)})") from None
+        return np.array(request.get_output_tensor(index).data)  # a copy: the next run overwrites it
+
+    plural = "s" if threads > 1 else ""
+    return Loaded(f"openvino, {threads} thread{plural}", run, _shape(images), _shape(logits), _metadata(model))
+
+
+def _only(values: list[Any], path: Path, what: str, expected: str) -> Any:
+    """The one value there must be, of 32-bit floats."""
+    if len(values) != 1:
+        raise ResnestError(f"{path} has {len(values)} {what}: expected one, {expected}")
+    kind = values[0].get_element_type().get_type_name()
+    if kind != "f32":
+        raise ResnestError(f"{path} has {what} of {kind}: expected {expected} of f32")
+    return values[0]
+
+
+def _shape(value: Any) -> Shape:
+    """Of dimensions that are not fixed, none."""
+    shape = value.get_partial_shape()
+    if shape.rank.is_dynamic:
+        return ()
+    return tuple(side.get_length() if side.is_static else None for side in shape)
+
+
+def _metadata(model: Any) -> dict[str, str]:
+    """Of its own files it is the model's information; the metadata of an ONNX file lies below "framework"."""
+    found = {}
+    for key in (CARD_KEY, ORIGIN_KEY):
+        for place in ([key], ["framework", key]):
+            if model.has_rt_info(place):
+                found[key] = str(model.get_rt_info(place).value)
+                break
+    return found
+
+
+def _said(error: Exception) -> str:
+    """OpenVINO tells where in its own source something was noticed, and what last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__
