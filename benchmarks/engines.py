@@ -17,7 +17,7 @@ from pathlib import Path
 
 from resnest.bench import Table, bench, plan, text, write_table
 from resnest.bench.contenders import Entrant, find_entrant
-from resnest.bench.networks import build, write_onnx, write_verified
+from resnest.bench.networks import build, export, write_onnx
 
 ROUNDS = {1: 15, 16: 7}  # of a batch: about six minutes together on two cores
 TORCH = ["eager", "prepared"]
@@ -28,7 +28,7 @@ def entrants(folder: Path, ours: str, size: int, int8: list[Path]) -> tuple[list
     peer = find_entrant(f"timm:{ours}d")
     net = build(peer.reference, peer.kind, size)
     print(f"exporting {ours} and {peer.name}", flush=True)
-    write_verified(ours, folder / "ours.onnx")
+    export(ours, "ours", folder / "ours.onnx", size)
     write_onnx(net, folder / "traced.onnx", size)
     write_onnx(net, folder / "dynamo.onnx", size, dynamo=True)
     files = [

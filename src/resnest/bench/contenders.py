@@ -23,10 +23,10 @@ from resnest.spec import PUBLISHED, find_spec
 Kind = Literal["ours", "saved", "timm", "torchvision", "file"]
 
 TORCH_ENGINES = ("eager", "prepared", "compiled")  # compiled: torch.compile, of ours what `prepared` gives
-FILE_ENGINES = ("onnxruntime", "openvino")
+FILE_ENGINES = ("onnxruntime", "openvino", "predictor")  # predictor: what resnest.Predictor takes by itself
 ENGINES = (*TORCH_ENGINES, *FILE_ENGINES)
 LAYOUTS = ("nchw", "channels_last")
-SUFFIXES = {".onnx": FILE_ENGINES, ".xml": ("openvino",)}
+SUFFIXES = {".onnx": FILE_ENGINES, ".xml": ("openvino", "predictor")}
 LEAST_SIZE = 32  # these networks halve an image five times
 _PEERS = ("timm", "torchvision")
 
@@ -71,7 +71,7 @@ def find_entrant(reference: str, *, name: str = "") -> Entrant:
     kind: Kind
     if colon and prefix in _PEERS:
         kind, size = ("timm", _timm_size(rest)) if prefix == "timm" else ("torchvision", _torchvision_size(rest))
-        engines: tuple[str, ...] = ("eager", "compiled", *FILE_ENGINES)
+        engines: tuple[str, ...] = ("eager", "compiled", "onnxruntime", "openvino")
     elif Path(reference).suffix in SUFFIXES:
         if not Path(reference).is_file():
             raise ResnestError(f"there is no file {reference}")
@@ -120,14 +120,24 @@ def check_engine(engine: str, *, device: str) -> None:
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
     if engine in FILE_ENGINES:
-        for package in (engine, "onnx"):
-            if not has(package):
-                extra = "onnx" if package in ("onnx", "onnxruntime") else package
-                raise ResnestError(f"the engine {engine} needs the package {package}: pip install 'resnest[{extra}]'")
-    if engine == "openvino" and device == "cuda":
-        raise ResnestError("the engine openvino has no CUDA: leave it out, or measure with --device cpu")
+        package = "onnxruntime" if engine == "predictor" else engine
+        _check_package(f"the engine {engine}", package, "onnx" if package == "onnxruntime" else package)
+    if engine in ("openvino", "predictor") and device == "cuda":
+        raise ResnestError(f"the engine {engine} has no CUDA: leave it out, or measure with --device cpu")
     if engine == "compiled" and device == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         raise ResnestError("the engine compiled needs a C++ compiler on a CPU, and there is none on the path")
+
+
+def check_export(entrant: Entrant, engine: str) -> None:
+    """Raises ResnestError if a network cannot become a file for an engine that reads files."""
+    if engine in FILE_ENGINES and entrant.kind != "file":
+        for package in ("onnx", "onnxscript"):
+            _check_package(f"{entrant.name} in {engine}", package, "onnx")
+
+
+def _check_package(what: str, package: str, extra: str) -> None:
+    if not has(package):
+        raise ResnestError(f"{what} needs the package {package}: pip install 'resnest[{extra}]'")
 
 
 def has(package: str) -> bool:

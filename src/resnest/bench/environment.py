@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import resnest
+from resnest.runtime.engines.cores import instruction_sets, processor, usable_cores
 
 PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "openvino", "numpy", "pillow")
-# what decides how fast float32, bfloat16 and int8 products are (names of /proc/cpuinfo)
-INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "i8mm")
 SHARED = ("cpu", "instruction sets", "cores", "gpu", "threads", "versions")  # of two runs that may be compared
 
 
@@ -37,8 +36,8 @@ def environment(
         packages: whose versions are named, where they are installed.
         notes: what the file holds, in `key: value` lines of its own.
     """
-    model, sets = cpu()
-    lines = [f"cpu: {model}", f"instruction sets: {' '.join(sets) or 'not known'}", f"cores: {cores()}"]
+    sets = " ".join(instruction_sets()) or "not known"
+    lines = [f"cpu: {processor()}", f"instruction sets: {sets}", f"cores: {usable_cores()}"]
     if device == "cuda":
         import torch
 
@@ -63,21 +62,6 @@ def of_run(account: Mapping[str, Any]) -> list[str]:
     """The lines for what a training run measured, from its own run.json: it ran elsewhere and earlier."""
     told = ", ".join(f"{name} {version}" for name, version in account["versions"].items())
     return [f"versions: {told}", f"threads: {account['threads']}", f"date: {account['started']}"]
-
-
-def cpu() -> tuple[str, list[str]]:
-    """Name of the processor, and those instruction sets that decide speed."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
-    flags = (found.get("flags") or found.get("Features") or "").split()
-    name = found.get("model name") or platform.processor() or platform.machine()
-    return name, [flag for flag in INSTRUCTIONS if flag in flags]
-
-
-def cores() -> int:
-    """Processors that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions(packages: Iterable[str]) -> list[str]:

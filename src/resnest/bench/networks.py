@@ -1,7 +1,7 @@
 """The networks themselves, with weights that compute what real ones do: no zeros, no infinities, no denormal numbers.
 
     net = build("timm:resnest50d", "timm")        # in eval mode
-    write_onnx(net, Path("m.onnx"), size=224)
+    export("resnest50", "ours", Path("m.onnx"), size=224)
 
 How fast a named network is does not depend on its weights as long as no number leaves float32's normal range, where a
 processor takes a hundred times as long; random weights in a deep network can do that, so their norms are set from data.
@@ -18,7 +18,11 @@ from torch import nn
 
 from resnest.bench.contenders import Kind
 from resnest.errors import ResnestError
+from resnest.inference.prepare import prepared
 from resnest.network import ResNeSt
+from resnest.runtime.card import ModelCard
+from resnest.runtime.preprocess import Preprocess
+from resnest.spec import PUBLISHED, find_spec
 
 
 def build(reference: str, kind: Kind, size: int = 224) -> nn.Module:
@@ -66,28 +70,53 @@ def _run_training(net: nn.Module, size: int) -> None:
         net.train()(torch.randn(8, 3, size, size))
 
 
-def write_onnx(net: nn.Module, path: Path, size: int, *, dynamo: bool = False) -> None:
-    """Export for the engines that read files; the batch may vary, the size may not.
-
-    The older of torch's two exporters takes a tenth of the time, and onnxruntime runs what either wrote of timm's
-    resnest50d equally fast (docs/bench.md).
-    """
+def export(reference: str, kind: Kind, path: Path, size: int) -> None:
+    """The ONNX file of a network: ours as `resnest export` writes it, of others by torch's exporter."""
+    net = build(reference, kind, size)
     if isinstance(net, ResNeSt):
-        from resnest.inference.prepare import prepared
+        write_ours(net, path, _card(reference, kind))
+    else:
+        write_onnx(net, path, size)
 
-        net = prepared(net, memory_format=torch.contiguous_format)
+
+def write_ours(net: ResNeSt, path: Path, card: ModelCard) -> None:
+    """As `resnest export` writes it, without its comparison: of random weights there is nothing to prove."""
+    from resnest.export import onnx
+    from resnest.export.origin import CARD_KEY, ORIGIN_KEY, origin
+
+    fast = prepared(net, memory_format=torch.contiguous_format)
+    told = origin("resnest bench", weights_sha256=None, precision="float32", sizes={})
+    strings = {CARD_KEY: card.to_json(), ORIGIN_KEY: told}
+    onnx.write(fast, path, strings, in_chans=card.in_chans, size=card.preprocess.size)
+
+
+def write_onnx(net: nn.Module, path: Path, size: int, *, dynamo: bool = False) -> None:
+    """By one of torch's two exporters; the batch may vary, the size may not.
+
+    The older one takes a tenth of the time, and onnxruntime runs what either wrote of timm's resnest50d equally fast
+    (docs/bench.md).
+    """
     images = torch.randn(2, 3, size, size)
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the older exporter is deprecated, and traces what it may not understand
         if dynamo:
             shapes = ({0: torch.export.Dim.DYNAMIC},)
-            torch.onnx.export(
-                net, (images,), path, dynamo=True, dynamic_shapes=shapes, external_data=False, verbose=False, **names
-            )
+            names |= {"dynamic_shapes": shapes, "external_data": False, "verbose": False}
+            torch.onnx.export(net, (images,), path, dynamo=True, **names)
         else:
             axes = {"images": {0: "batch"}, "logits": {0: "batch"}}
             torch.onnx.export(net, (images,), path, dynamo=False, dynamic_axes=axes, opset_version=17, **names)
+
+
+def _card(reference: str, kind: Kind) -> ModelCard:
+    from resnest.inference.model import Model
+
+    if kind == "saved":
+        return Model.from_pretrained(reference).card
+    _, network = find_spec(reference)
+    crop = PUBLISHED[network].crop if network in PUBLISHED else 224
+    return ModelCard.of_imagenet(network, Preprocess(size=crop))
 
 
 def check_output(values: object, name: str) -> None:

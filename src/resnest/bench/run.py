@@ -2,26 +2,25 @@
 
     table = bench(["resnest50", "timm:resnest50d"], engines=["eager", "onnxruntime"], batches=[1, 16], rounds=9)
 
-With no engine every installed one but `compiled`; with no network ResNeSt-50, against timm's if that is installed.
+With no engine every installed one of BY_ITSELF; with no network ResNeSt-50, against timm's if that is installed.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from resnest.bench.contenders import (
-    ENGINES,
     FILE_ENGINES,
     LAYOUTS,
     LEAST_SIZE,
     Contender,
     Entrant,
     check_engine,
+    check_export,
     contenders,
     find_entrant,
     has,
@@ -30,7 +29,9 @@ from resnest.bench.environment import environment
 from resnest.bench.measure import Settings, measure, nothing
 from resnest.bench.table import Case, Table
 from resnest.errors import ResnestError, unknown
+from resnest.runtime.engines.cores import usable_cores
 
+BY_ITSELF = ("eager", "prepared", "onnxruntime", "openvino")  # measured where nobody says what, if they are here
 PRECISIONS = ("float32", "bfloat16")
 DEVICES = ("cpu", "cuda")
 
@@ -63,10 +64,10 @@ def plan(
 
     Args:
         models: names of ours, timm:NAME, torchvision:NAME, runs, checkpoints, .onnx and .xml files; or entrants.
-        engines: empty: all that are installed, but `compiled`.
+        engines: empty: those of BY_ITSELF that are installed.
         sizes: of images, pixels a side; None: each network's own evaluation crop.
         layouts: of torch's engines; empty: both for `eager`, channels_last for the others.
-        threads: None: as many as torch takes.
+        threads: None: as many as there are cores, or OMP_NUM_THREADS says.
         precision: that torch's engines compute in.
 
     Raises:
@@ -86,7 +87,7 @@ def plan(
         if size is not None and size < LEAST_SIZE:
             raise ResnestError(f"--size {size}: these networks halve an image five times, {LEAST_SIZE} is the least")
     _check_device(device)
-    chosen = list(engines) or [name for name in ENGINES if name != "compiled" and _runs(name, device)]
+    chosen = list(engines) or [name for name in BY_ITSELF if _runs(name, device)]
     for engine in chosen:
         check_engine(engine, device=device)
     found = [item if isinstance(item, Entrant) else find_entrant(item) for item in models or defaults()]
@@ -94,7 +95,9 @@ def plan(
         contenders(found, engines=chosen, layouts=layouts, batch=batch, size=size)
         for batch, size in itertools.product(batches, sizes)
     ]
-    settings = Settings(rounds=rounds, threads=threads or _threads(), device=device, precision=precision)
+    for contender in itertools.chain.from_iterable(heats):
+        check_export(contender.entrant, contender.engine)
+    settings = Settings(rounds=rounds, threads=threads or usable_cores(), device=device, precision=precision)
     return Plan(heats, settings)
 
 
@@ -163,11 +166,11 @@ class Files:
             return entrant.reference
         key = (entrant.reference, contender.size)
         if key not in self.written:
-            from resnest.bench.networks import build, write_onnx
+            from resnest.bench.networks import export
 
             self.on_step(f"exporting {entrant.name}")
             path = self.folder / f"{len(self.written)}.onnx"
-            write_onnx(build(entrant.reference, entrant.kind, contender.size), path, contender.size)
+            export(entrant.reference, entrant.kind, path, contender.size)
             self.written[key] = str(path)
         return self.written[key]
 
@@ -186,12 +189,3 @@ def _check_device(device: str) -> None:
 
         if not torch.cuda.is_available():
             raise ResnestError("--device cuda: torch finds no CUDA device here")
-
-
-def _threads() -> int:
-    """Torch's own number, or what OMP_NUM_THREADS says; every engine gets the same."""
-    if told := os.environ.get("OMP_NUM_THREADS", "").split(",")[0]:
-        return max(int(told), 1) if told.isdigit() else 1
-    import torch
-
-    return torch.get_num_threads()

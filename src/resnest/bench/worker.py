@@ -27,7 +27,7 @@ Run = Callable[[], Any]  # one call, finished when it returns
 def open_contender(job: dict[str, Any]) -> tuple[Run, str]:
     """What one call is, and the precision that it computes in."""
     if job["file"]:
-        openers = {"onnxruntime": _open_onnxruntime, "openvino": _open_openvino}
+        openers = {"onnxruntime": _open_onnxruntime, "openvino": _open_openvino, "predictor": _open_predictor}
         return openers[job["engine"]](job)
     return _open_torch(job)
 
@@ -103,6 +103,15 @@ def _open_openvino(job: dict[str, Any]) -> tuple[Run, str]:
     request, x = compiled.create_infer_request(), images(job, channels)
     said = _precision(told)
     return lambda: request.infer([x], share_inputs=True), job["precision"] if said == "float32" else said
+
+
+def _open_predictor(job: dict[str, Any]) -> tuple[Run, str]:
+    """The engine that resnest.Predictor chooses for the file, set up as it does."""
+    from resnest.runtime.engines.choosing import open_engine
+
+    engine = open_engine(job["file"], threads=job["threads"], batch_size=job["batch"])
+    x = images(job, engine.card.in_chans)
+    return lambda: engine(x), str(engine.origin.get("precision", "float32"))
 
 
 def _channels(shape: list[Any], job: dict[str, Any]) -> int:
