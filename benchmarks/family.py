@@ -40,7 +40,10 @@ def main() -> None:
         threads=options.threads,
     )
     table = bench(
-        planned, on_step=lambda step: print(step, flush=True), on_round=lambda part: write_table(options.out, part)
+        planned,
+        traced=True,
+        on_step=lambda step: print(step, flush=True),
+        on_round=lambda part: write_table(options.out, part),
     )
     draw(options.plot, table)
     print("\n".join(text.lines(table)))

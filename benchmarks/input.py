@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import random
 import tempfile
 import time
@@ -155,12 +156,17 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=Path("../shared/data/imagenet-sample-320/images"))
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--out", type=Path, default=Path("results/input-cpu.csv"))
+    parser.add_argument("--smoke", action="store_true", default=os.environ.get("SMOKE") == "1")
     options = parser.parse_args()
+    sets = dict(list(SETS.items())[: 1 if options.smoke else None])
+    if options.smoke:  # the same path in seconds, into a temporary folder
+        options.rounds = 2
+        options.out = Path(tempfile.mkdtemp(prefix="resnest-smoke-")) / options.out.name
     torch.set_num_threads(1)
     photos = [Image.open(path).convert("RGB") for path in sorted(options.photos.iterdir())]
     done: list[Turn] = []
     files: list[str] = []
-    for pixels, count in SETS.items():
+    for pixels, count in sets.items():
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             files.append(write_files(photos, root, pixels, count))

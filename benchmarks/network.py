@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -120,7 +122,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--out", type=Path, default=Path("results/network-cpu.csv"))
+    parser.add_argument("--smoke", action="store_true", default=os.environ.get("SMOKE") == "1")
     options = parser.parse_args()
+    if options.smoke:  # the same path in seconds, into a temporary folder
+        options.rounds, options.batches = 1, [1, 2]
+        options.out = Path(tempfile.mkdtemp(prefix="resnest-smoke-")) / options.out.name
     torch.set_num_threads(options.threads)
     nets, done = contenders(options.device), []
     plan = [("inference", batch) for batch in options.batches]

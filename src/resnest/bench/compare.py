@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from resnest.bench.environment import SHARED
+from resnest.bench.environment import SHARED, facts
 from resnest.bench.table import Case, Table, base_of, ratio_of
 
 LEAST = 0.03  # what two runs of one program may differ by
@@ -53,7 +53,7 @@ def missing(old: Table, new: Table) -> list[Case]:
 
 def differences(old: Table, new: Table) -> Iterator[str]:
     """How the two environments differ, one line each: what is compared then is not the program alone."""
-    before, now = _facts(old), _facts(new)
+    before, now = facts(old.environment), facts(new.environment)
     for key in SHARED:
         if before.get(key) != now.get(key):
             yield f"{key}: {before.get(key, '-')} -> {now.get(key, '-')}"
@@ -76,7 +76,3 @@ def _verdict(factor: float, apart: bool) -> Verdict:
     if not apart or abs(factor - 1) < LEAST:
         return "same"
     return "slower" if factor > 1 else "faster"
-
-
-def _facts(table: Table) -> dict[str, str]:
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in table.environment)}

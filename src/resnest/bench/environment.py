@@ -58,6 +58,11 @@ def head(lines: Iterable[str]) -> str:
     return "".join(f"# {line}\n" for line in lines)
 
 
+def facts(lines: Iterable[str]) -> dict[str, str]:
+    """The lines by their keys."""
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
 def of_run(account: Mapping[str, Any]) -> list[str]:
     """The lines for what a training run measured, from its own run.json: it ran elsewhere and earlier."""
     told = ", ".join(f"{name} {version}" for name, version in account["versions"].items())

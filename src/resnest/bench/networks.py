@@ -70,13 +70,15 @@ def _run_training(net: nn.Module, size: int) -> None:
         net.train()(torch.randn(8, 3, size, size))
 
 
-def export(reference: str, kind: Kind, path: Path, size: int) -> None:
-    """The ONNX file of a network: ours as `resnest export` writes it, of others by torch's exporter."""
+def export(reference: str, kind: Kind, path: Path, size: int, *, traced: bool = False) -> None:
+    """The ONNX file of a network: ours as `resnest export` writes it, or traced as those of others are."""
     net = build(reference, kind, size)
-    if isinstance(net, ResNeSt):
-        write_ours(net, path, _card(reference, kind))
-    else:
+    if not isinstance(net, ResNeSt):
         write_onnx(net, path, size)
+    elif traced:
+        write_onnx(prepared(net, memory_format=torch.contiguous_format), path, size)
+    else:
+        write_ours(net, path, _card(reference, kind))
 
 
 def write_ours(net: ResNeSt, path: Path, card: ModelCard) -> None:
@@ -93,8 +95,7 @@ def write_ours(net: ResNeSt, path: Path, card: ModelCard) -> None:
 def write_onnx(net: nn.Module, path: Path, size: int, *, dynamo: bool = False) -> None:
     """By one of torch's two exporters; the batch may vary, the size may not.
 
-    The older one takes a tenth of the time, and onnxruntime runs what either wrote of timm's resnest50d equally fast
-    (docs/bench.md).
+    The older one traces and takes a tenth of the time; onnxruntime runs what either wrote equally fast (docs/bench.md).
     """
     images = torch.randn(2, 3, size, size)
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"]}

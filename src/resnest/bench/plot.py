@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnest.bench.environment import facts
 from resnest.bench.published import FAMILIES, Figure, figure_of
 from resnest.bench.table import Case, Table
 from resnest.errors import ResnestError
@@ -139,9 +140,9 @@ def _ticks(low: float, high: float) -> Iterator[float]:
 
 
 def _title(table: Table) -> str:
-    facts = {key: value.strip() for key, _, value in (line.partition(":") for line in table.environment)}
+    told = facts(table.environment)
     engines = sorted({case.engine for case in table.cases})
     precisions = sorted({case.precision for case in table.cases})
-    device = facts.get("gpu") or f"{facts.get('cpu', '?')}, {facts.get('threads', '?')} threads"
+    device = told.get("gpu") or f"{told.get('cpu', '?')}, {told.get('threads', '?')} threads"
     batch = table.cases[0].batch
     return f"{device}; {', '.join(engines)}, {', '.join(precisions)}; batch {batch}; each network at its published crop"

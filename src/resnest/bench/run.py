@@ -104,6 +104,7 @@ def plan(
 def bench(
     planned: Plan,
     *,
+    traced: bool = False,
     notes: Sequence[str] = (),
     on_step: Callable[[str], None] = nothing,
     on_turn: Callable[[], None] = nothing,
@@ -112,6 +113,8 @@ def bench(
     """Measure what was planned.
 
     Args:
+        traced: export networks of ours by tracing, as those of others are, instead of as `resnest export` does, which
+            takes ten times as long: for many networks.
         notes: more lines for the environment.
         on_step: told what is prepared, in words.
         on_turn: called after every turn.
@@ -125,7 +128,7 @@ def bench(
     told = [f"peak_mib: {kind}", "seconds: of one call, a turn each round", *notes]
     table = Table(environment(threads=settings.threads, device=settings.device, notes=told))
     with tempfile.TemporaryDirectory(prefix="resnest-bench-") as folder:
-        files = Files(Path(folder), on_step)
+        files = Files(Path(folder), on_step, traced=traced)
         for heat in planned.heats:
             before = list(table.cases)
 
@@ -153,8 +156,8 @@ def defaults() -> list[str]:
 class Files:
     """Exported files, each written once: an entrant at a size."""
 
-    def __init__(self, folder: Path, on_step: Callable[[str], None] = nothing) -> None:
-        self.folder, self.on_step = folder, on_step
+    def __init__(self, folder: Path, on_step: Callable[[str], None] = nothing, *, traced: bool = False) -> None:
+        self.folder, self.on_step, self.traced = folder, on_step, traced
         self.written: dict[tuple[str, int], str] = {}
 
     def of(self, contender: Contender) -> str:
@@ -170,7 +173,7 @@ class Files:
 
             self.on_step(f"exporting {entrant.name}")
             path = self.folder / f"{len(self.written)}.onnx"
-            export(entrant.reference, entrant.kind, path, contender.size)
+            export(entrant.reference, entrant.kind, path, contender.size, traced=self.traced)
             self.written[key] = str(path)
         return self.written[key]
 
