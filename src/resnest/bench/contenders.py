@@ -18,6 +18,9 @@ from typing import Literal
 
 from resnest.bench.published import figure_of
 from resnest.errors import ResnestError, unknown
+from resnest.runtime.card import ModelCard
+from resnest.runtime.engines.choosing import ENGINES as READERS
+from resnest.runtime.engines.exported import CARD_KEY
 from resnest.spec import PUBLISHED, find_spec
 
 Kind = Literal["ours", "saved", "timm", "torchvision", "file"]
@@ -75,7 +78,7 @@ def find_entrant(reference: str, *, name: str = "") -> Entrant:
     elif Path(reference).suffix in SUFFIXES:
         if not Path(reference).is_file():
             raise ResnestError(f"there is no file {reference}")
-        kind, size, engines = "file", 224, SUFFIXES[Path(reference).suffix]
+        kind, size, engines = "file", _file_size(Path(reference)), SUFFIXES[Path(reference).suffix]
     elif Path(reference).exists():
         kind, size, engines = "saved", _saved_size(reference), ENGINES
     else:
@@ -158,6 +161,26 @@ def _saved_size(reference: str) -> int:
     from resnest.inference.model import Model
 
     return Model.from_pretrained(reference).card.preprocess.size
+
+
+def _file_size(path: Path) -> int:
+    """The one that is fixed in the file, or its card's; 224 where neither says.
+
+    Raises:
+        ResnestError: the file cannot be read.
+    """
+    for reader in READERS.values():
+        if path.suffix not in reader.SUFFIXES:
+            continue
+        try:
+            loaded = reader.load(path, threads=1)
+        except ImportError:
+            continue
+        if len(loaded.images) == 4 and loaded.images[2]:
+            return loaded.images[2]
+        if CARD_KEY in loaded.metadata:
+            return ModelCard.from_json(loaded.metadata[CARD_KEY], where=f"the metadata of {path}").preprocess.size
+    return 224
 
 
 def _timm_size(name: str) -> int:
