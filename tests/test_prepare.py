@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from resnest.inference.onednn import can_pack, packed
 from resnest.inference.prepare import prepared
 from resnest.network import Backbone, ResNeSt
 from resnest.network.norm import FrozenStatsBatchNorm2d
@@ -48,6 +49,20 @@ def test_it_computes_the_same(spec: Spec) -> None:
         got = prepared(net)(images.contiguous(memory_format=torch.channels_last))
     assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())  # the net stays
+
+
+@pytest.mark.skipif(not can_pack(), reason="this torch has no oneDNN, or other operators of it")
+@pytest.mark.parametrize("spec", KINDS.values(), ids=KINDS)
+def test_packed_it_computes_the_same(spec: Spec) -> None:
+    net = lively(spec)
+    fast = packed(prepared(net))
+    for shape in ((2, 3, 75, 97), (1, 3, 64, 64), (5, 3, 64, 64)):
+        images = torch.randn(shape)
+        with torch.inference_mode():
+            expected = net(images)
+            for memory_format in (torch.channels_last, torch.contiguous_format):
+                got = fast(images.contiguous(memory_format=memory_format))
+                assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 @pytest.mark.parametrize("name", ["resnest50", "resnest50_fast_4s2x40d"])

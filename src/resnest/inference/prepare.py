@@ -3,9 +3,10 @@
     fast = prepared(net)                     # a copy; `net` stays as it is
     fast(images.contiguous(memory_format=torch.channels_last))
 
-Three steps, exact up to rounding (1e-5 of the largest logit in float32, tests/test_prepare.py):
+Exact up to rounding (1e-5 of the largest logit in float32, tests/test_prepare.py):
 
-- every batch-norm goes into the convolution before it, the attention's own too (facts, section 7: "BN folding");
+- every batch-norm goes into the convolution before it, the attention's own too;
+- a convolution, its ReLU and the shortcut that is added to it are one step, which an engine may fuse (onednn.py);
 - at radix 2 the softmax over two splits is the sigmoid of the difference of their logits, and the difference of two
   outputs of fc2 is one output of a layer half as large;
 - weights lie in channels_last, the layout that the convolutions of oneDNN and cuDNN run fastest in.
@@ -35,10 +36,66 @@ def prepared(net: ResNeSt, *, memory_format: torch.memory_format = torch.channel
     """
     fast = copy.deepcopy(net).eval().requires_grad_(False)
     _fold_stem(fast)
-    for module in list(fast.modules()):
-        if isinstance(module, Bottleneck):
-            _fold_bottleneck(module)
+    for stage in (fast.layer1, fast.layer2, fast.layer3, fast.layer4):
+        for index, block in enumerate(stage):
+            assert isinstance(block, Bottleneck)
+            stage[index] = PreparedBottleneck(block)
     return fast.to(memory_format=memory_format)
+
+
+class FusedConv(nn.Conv2d):
+    """A convolution with a bias, then perhaps something added to it, then perhaps ReLU."""
+
+    relu: bool
+
+    def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        out = super().forward(x)
+        if plus is not None:
+            out = out.add_(plus)
+        return F.relu(out, inplace=True) if self.relu else out
+
+    @classmethod
+    def of(cls, conv: nn.Module, norm: nn.Module | None = None, *, relu: bool) -> FusedConv:
+        """What a convolution and the norm after it do in evaluation; computed in float64."""
+        assert isinstance(conv, nn.Conv2d)
+        weight = conv.weight.double()
+        bias = torch.zeros_like(weight[:, 0, 0, 0]) if conv.bias is None else conv.bias.double()
+        if norm is not None:
+            assert isinstance(norm, Norm)
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            scale = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)  # (O,)
+            weight = weight * scale[:, None, None, None]
+            bias = norm.bias.double() + (bias - norm.running_mean.double()) * scale
+        return cls.like(conv, weight, bias, relu)
+
+    @classmethod
+    def like(cls, conv: nn.Conv2d, weight: Tensor, bias: Tensor, relu: bool) -> FusedConv:
+        """These weights, (O, I/groups, k, k) and (O,), with the geometry and the type of `conv`."""
+        fused = cls(
+            conv.in_channels,
+            weight.shape[0],
+            conv.kernel_size,  # type: ignore[arg-type]
+            conv.stride,  # type: ignore[arg-type]
+            conv.padding,  # type: ignore[arg-type]
+            conv.dilation,  # type: ignore[arg-type]
+            conv.groups,
+            device="meta",  # no random numbers are drawn for weights that are replaced
+        )
+        fused.relu = relu
+        fused.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
+        fused.bias = nn.Parameter(bias.to(conv.weight.dtype), requires_grad=False)
+        return fused.train(conv.training)
+
+    def difference(self, cardinality: int) -> FusedConv:
+        """As fc2 of the attention: the logits of split 0 minus those of split 1, (N, I, 1, 1) -> (N, C, 1, 1).
+
+        The outputs are cardinality-major, (K, R, C/K), and the channels of one split (K, C/K): the order stays.
+        """
+        assert self.bias is not None
+        weight, bias = (values.double().unflatten(0, (cardinality, 2, -1)) for values in (self.weight, self.bias))
+        weight, bias = ((values[:, 0] - values[:, 1]).flatten(0, 1) for values in (weight, bias))
+        return self.like(self, weight, bias, self.relu)
 
 
 class PreparedSplitAttention(nn.Module):
@@ -47,74 +104,61 @@ class PreparedSplitAttention(nn.Module):
     def __init__(self, block: SplitAttention) -> None:
         super().__init__()
         self.radix, self.cardinality = block.radix, block.cardinality
-        self.conv = folded(block.conv, block.bn0)
-        foldable = isinstance(block.bn1, Norm)
-        self.fc1 = folded(block.fc1, block.bn1) if foldable else block.fc1
-        self.bn1 = nn.Identity() if foldable else block.bn1  # a layer norm depends on its input
-        self.fc2 = _difference(block.fc2, block.cardinality) if block.radix == 2 else block.fc2
+        self.conv = FusedConv.of(block.conv, block.bn0, relu=True)
+        foldable = isinstance(block.bn1, Norm)  # a layer norm depends on its input
+        self.fc1 = FusedConv.of(block.fc1, block.bn1 if foldable else None, relu=foldable)
+        self.bn1 = nn.Identity() if foldable else nn.Sequential(block.bn1, nn.ReLU())
+        fc2 = FusedConv.of(block.fc2, relu=False)
+        self.fc2 = fc2.difference(self.cardinality) if self.radix == 2 else fc2
 
     def forward(self, x: Tensor) -> Tensor:
-        splits = F.relu(self.conv(x), inplace=True)  # U: (N, R*C, H, W)
+        splits = self.conv(x)  # U: (N, R*C, H, W)
         pooled = splits.mean((2, 3), keepdim=True)  # (N, R*C, 1, 1)
         s = pooled.unflatten(1, (self.radix, -1)).sum(1)  # (N, C, 1, 1)
-        logits = self.fc2(F.relu(self.bn1(self.fc1(s)), inplace=True))
+        logits: Tensor = self.fc2(self.bn1(self.fc1(s)))
         if self.radix != 2:
             return weigh(splits, radix_softmax(logits, self.radix, self.cardinality), self.radix)
         first, second = splits.chunk(2, 1)
-        return torch.lerp(second, first, logits.sigmoid())  # V: (N, C, H, W)
+        a = logits.sigmoid()  # (N, C, 1, 1)
+        if torch.compiler.is_exporting():
+            return first * a + second * (1 - a)  # other engines have no lerp; exporters write it with a branch
+        return torch.lerp(second, first, a)  # V: (N, C, H, W)
 
 
-def folded(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
-    """One convolution that does what the two did in evaluation; computed in float64."""
-    assert isinstance(conv, nn.Conv2d)
-    assert isinstance(norm, Norm)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)  # (O,)
-    bias = 0 if conv.bias is None else conv.bias.double()
-    merged = copy.copy(conv)
-    merged._parameters = dict(conv._parameters)
-    weight = conv.weight.double() * scale[:, None, None, None]
-    shift = norm.bias.double() + (bias - norm.running_mean.double()) * scale
-    merged.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
-    merged.bias = nn.Parameter(shift.to(conv.weight.dtype), requires_grad=False)
-    return merged
+class PreparedBottleneck(nn.Module):
+    """`Bottleneck` in evaluation, with its norms folded."""
+
+    def __init__(self, block: Bottleneck) -> None:
+        super().__init__()
+        self.conv1 = FusedConv.of(block.conv1, block.bn1, relu=True)
+        self.pool_before, self.pool_after = block.pool_before, block.pool_after
+        self.conv2 = (
+            PreparedSplitAttention(block.conv2)
+            if isinstance(block.conv2, SplitAttention)
+            else FusedConv.of(block.conv2, block.bn2, relu=True)
+        )
+        self.conv3 = FusedConv.of(block.conv3, block.bn3, relu=True)
+        self.downsample: nn.Module = nn.Identity()
+        if isinstance(block.downsample, nn.Sequential):
+            pool, conv, norm = block.downsample
+            self.downsample = nn.Sequential(pool, FusedConv.of(conv, norm, relu=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weighed = self.pool_after(self.conv2(self.pool_before(self.conv1(x))))
+        out: Tensor = self.conv3(weighed, self.downsample(x))
+        return out
 
 
 def _fold_stem(net: ResNeSt) -> None:
+    """The ReLU after the last of the stem's convolutions is the network's own."""
     last = net.conv1
     if isinstance(last, nn.Sequential):  # the deep stem: convolution, norm, ReLU, twice, and a convolution
         first, norm1, _, second, norm2, _, last = last
         net.conv1 = nn.Sequential(
-            folded(first, norm1), nn.ReLU(inplace=True), folded(second, norm2), nn.ReLU(inplace=True), last
+            FusedConv.of(first, norm1, relu=True),
+            FusedConv.of(second, norm2, relu=True),
+            FusedConv.of(last, net.bn1, relu=False),
         )
-        net.conv1[-1] = folded(last, net.bn1)
     else:
-        net.conv1 = folded(last, net.bn1)
+        net.conv1 = FusedConv.of(last, net.bn1, relu=False)
     net.bn1 = nn.Identity()  # type: ignore[assignment]
-
-
-def _fold_bottleneck(block: Bottleneck) -> None:
-    block.conv1, block.bn1 = folded(block.conv1, block.bn1), nn.Identity()  # type: ignore[assignment]
-    block.conv3, block.bn3 = folded(block.conv3, block.bn3), nn.Identity()  # type: ignore[assignment]
-    if isinstance(block.conv2, SplitAttention):
-        block.conv2 = PreparedSplitAttention(block.conv2)
-    elif block.bn2 is not None:
-        block.conv2, block.bn2 = folded(block.conv2, block.bn2), nn.Identity()
-    if isinstance(block.downsample, nn.Sequential):
-        pool, conv, norm = block.downsample
-        block.downsample = nn.Sequential(pool, folded(conv, norm))
-
-
-def _difference(fc2: nn.Conv2d, cardinality: int) -> nn.Conv2d:
-    """The logits of split 0 minus those of split 1: (N, I, 1, 1) -> (N, C, 1, 1).
-
-    fc2's outputs are cardinality-major, (K, R, C/K), and the channels of one split (K, C/K): the order stays.
-    """
-    channels = fc2.out_channels // 2
-    merged = nn.Conv2d(fc2.in_channels, channels, kernel_size=1, groups=fc2.groups, device=fc2.weight.device)
-    for name in ("weight", "bias"):
-        values = getattr(fc2, name).double().unflatten(0, (cardinality, 2, -1))
-        halves = (values[:, 0] - values[:, 1]).flatten(0, 1)
-        setattr(merged, name, nn.Parameter(halves.to(fc2.weight.dtype), requires_grad=False))
-    return merged

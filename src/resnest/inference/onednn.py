@@ -1,0 +1,70 @@
+"""On a CPU: convolutions whose weights lie as oneDNN wants them, with ReLU and the shortcut's sum inside.
+
+    if can_pack():
+        fast = packed(prepared(net))         # inference in float32 on a CPU alone
+
+torch's eager convolution brings the weights into oneDNN's own layout in every call, and writes its output before ReLU
+and the sum read it again. The two operators here are those that torch.compile writes into its CPU code when weights
+are frozen (torch/_inductor/fx_passes/mkldnn_fusion.py); they are torch's own but not of its public interface, so that
+`can_pack` tries them out. Sole use: `TorchEngine`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from resnest.inference.prepare import FusedConv
+from resnest.network.resnest import ResNeSt
+
+
+class PackedConv(nn.Module):
+    """A `FusedConv` with packed weights: (N, I, H, W) channels_last -> (N, O, H', W') channels_last."""
+
+    def __init__(self, conv: FusedConv) -> None:
+        super().__init__()
+        self.geometry = (list(map(int, conv.padding)), list(conv.stride), list(conv.dilation), conv.groups)
+        self.relu = "relu" if conv.relu else "none"
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(conv.weight.detach(), *self.geometry, None)
+        self.bias = conv.bias
+
+    def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        convolve = torch.ops.mkldnn._convolution_pointwise
+        if plus is None:
+            return convolve(x, self.weight, self.bias, *self.geometry, self.relu, [], "")  # type: ignore[no-any-return]
+        relu = "relu" if self.relu == "relu" else None
+        return convolve.binary(  # type: ignore[no-any-return]
+            x, plus, self.weight, self.bias, *self.geometry, "add", 1.0, relu, [], ""
+        )
+
+
+def packed(net: ResNeSt) -> ResNeSt:
+    """A prepared network, in place, with packed convolutions.
+
+    Those of the attention stay: their maps are one pixel large.
+    """
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, FusedConv) and name not in ("fc1", "fc2"):
+                setattr(parent, name, PackedConv(child))
+    return net
+
+
+@cache
+def can_pack() -> bool:
+    """Whether this torch has oneDNN and the operators, with the meaning that is wanted here."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    conv = nn.Conv2d(4, 4, 3, padding=1, groups=2, device="meta")
+    weight = torch.linspace(-1, 1, 72).view(4, 2, 3, 3)
+    fused = FusedConv.like(conv, weight, torch.linspace(-1, 1, 4), relu=True)
+    x = torch.linspace(-1, 1, 200).view(2, 4, 5, 5).contiguous(memory_format=torch.channels_last)
+    try:
+        with torch.inference_mode():
+            tried = PackedConv(fused)
+            pairs = [(tried(x), fused(x)), (tried(x, x), fused(x, x))]
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return False
+    return all(torch.allclose(got, expected, atol=1e-5) for got, expected in pairs)
