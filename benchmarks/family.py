@@ -24,6 +24,7 @@ FEW = ["resnest14", "resnest26", "timm:tf_efficientnet_b0", "timm:resnet50d"]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, default=Path("results/family-cpu.csv"))
     parser.add_argument("--plot", type=Path, default=Path("docs/accuracy-latency.svg"))
@@ -36,7 +37,7 @@ def main() -> None:
         FEW if options.smoke else list(FIGURES),
         engines=["onnxruntime"],
         batches=[1],
-        rounds=2 if options.smoke else ROUNDS,
+        rounds=2 if options.smoke else options.rounds,
         threads=options.threads,
     )
     table = bench(

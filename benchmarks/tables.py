@@ -63,6 +63,30 @@ def family(table: Table) -> Iterator[str]:
             yield f"| ResNeSt-{figure.label} | {case.size} | {figure.top1:.2f} % | {time} |"
 
 
+# as near in published accuracy as these families come
+NEIGHBOURS = (
+    ("resnest50", "timm:tf_efficientnet_b2", "timm:tf_efficientnet_b3"),
+    ("resnest101", "timm:convnext_tiny", "timm:tf_efficientnet_b4"),
+    ("resnest200", "timm:tf_efficientnet_b5", "timm:convnext_base"),
+    ("resnest269", "timm:tf_efficientnet_b7", ""),
+)
+
+
+def neighbours(table: Table) -> Iterator[str]:
+    """What takes how long at about the same accuracy: the plot in words."""
+    cases = {case.model: case for case in table.cases}
+    for names in NEIGHBOURS:
+        told = [_told(cases[name]) for name in names if name in cases]
+        if names[0] in cases and len(told) > 1:
+            yield f"- {told[0]}; {', '.join(told[1:])}"
+
+
+def _told(case: Case) -> str:
+    figure = figure_of(case.model)
+    assert figure is not None
+    return f"{figure.family}{'-' if figure.label.isdigit() else ' '}{figure.label} ({figure.top1:.1f} %) {_ms(case)} ms"
+
+
 def startup(path: Path) -> Iterator[str]:
     """Whole processes."""
     times: dict[str, list[float]] = {}
@@ -115,7 +139,7 @@ def _ms(case: Case) -> str:
 
 
 def main() -> None:
-    for name, parts in (("engines", (engines, duels)), ("family", (family,))):
+    for name, parts in (("engines", (engines, duels)), ("family", (family, neighbours))):
         path = RESULTS / f"{name}-cpu.csv"
         if path.exists():
             table = read_table(path)

@@ -81,7 +81,7 @@ def test_ablation(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("file", "parts"),
-    [("engines-cpu.csv", ("engines", "duels")), ("family-cpu.csv", ("family",)), ("startup-cpu.csv", ())],
+    [("engines-cpu.csv", ("engines", "duels")), ("family-cpu.csv", ("family", "neighbours")), ("startup-cpu.csv", ())],
 )
 def test_tables_of_speed(file: str, parts: tuple[str, ...]) -> None:
     path = ROOT / "results" / file

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 # legible on white and on dark pages, told apart without red and green
 COLOURS = {"ResNeSt": "#2f6fdb", "EfficientNet": "#d97706", "ResNet-D": "#6b7280", "ConvNeXt": "#a855a8"}
+# where labels stand from their points, so that those of neighbouring families do not meet
+BESIDE: dict[str, dict[str, Any]] = {
+    "ResNeSt": {"xytext": (5, -5), "ha": "left", "va": "top"},
+    "EfficientNet": {"xytext": (-5, 4), "ha": "right"},
+    "ResNet-D": {"xytext": (4, -5), "ha": "left", "va": "top"},
+    "ConvNeXt": {"xytext": (3, 8), "ha": "right"},
+}
 INK = "#6b7280"
 
 
@@ -92,35 +99,23 @@ def _draw_family(axes: Axes, family: str, own: list[Point]) -> None:
     colour, ours = COLOURS[family], family == "ResNeSt"
     xs, ys = [point.ms for point in own], [point.top1 for point in own]
     axes.plot(xs, ys, color=colour, linewidth=2.2 if ours else 1.3, marker="o", markersize=6 if ours else 4)
-    below = family in ("ResNeSt", "ResNet-D")  # of two families side by side, labels go to their outer sides
-    for point in own:
-        place: dict[str, Any] = (
-            {"xytext": (4, -5), "ha": "left", "va": "top"} if below else {"xytext": (-4, 5), "ha": "right"}
-        )
-        axes.annotate(
-            point.figure.label, (point.ms, point.top1), textcoords="offset points", color=colour, fontsize=8, **place
-        )
-    last = own[-1]
-    axes.annotate(
-        family,
-        (last.ms, last.top1),
-        textcoords="offset points",
-        xytext=(8, -9) if family == "ConvNeXt" else (8, 3),  # it lies under EfficientNet
-        color=colour,
-        fontsize=9,
-        fontweight="bold" if ours else "normal",
-    )
+    for place, point in enumerate(own):
+        label = f"{family} {point.figure.label}" if place == 0 else point.figure.label
+        weight = "bold" if ours else "normal"
+        how: dict[str, Any] = {"textcoords": "offset points", "color": colour, "fontweight": weight, **BESIDE[family]}
+        axes.annotate(label, (point.ms, point.top1), fontsize=9 if place == 0 else 8, **how)
 
 
 def _dress(axes: Axes, table: Table, found: list[Point]) -> None:
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     axes.set_xscale("log")
+    axes.margins(y=0.08)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     least, most = min(point.ms for point in found), max(point.ms for point in found)
-    axes.set_xlim(least / 1.4, most * 2.2)  # room for the family's name behind its last point
-    axes.set_xticks(list(_ticks(least / 1.4, most * 2.2)))
+    axes.set_xlim(least / 2.6, most * 1.4)  # room for the name beside the first point
+    axes.set_xticks(list(_ticks(least / 2.6, most * 1.4)))
     axes.set_title(_title(table), color=INK, fontsize=9, loc="left")
     axes.set_xlabel("milliseconds an image, median, logarithmic", color=INK)
     axes.set_ylabel("ImageNet top-1 as published, %", color=INK)
