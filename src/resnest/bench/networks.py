@@ -50,24 +50,25 @@ def enliven(net: nn.Module, size: int) -> nn.Module:
     """Statistics of every batch-norm from random images, and no scale of zero; then eval mode."""
     norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     kept = [norm.momentum for norm in norms]
+    net.eval()  # but the norms: dropout and heads for training alone stay out of it
     for norm in norms:
-        norm.momentum = 1.0  # the last batch's statistics are the running ones
+        norm.train().momentum = 1.0  # the last batch's statistics are the running ones
         if norm.weight is not None and not norm.weight.detach().any():
             nn.init.ones_(norm.weight)
     if norms:
         try:
-            _run_training(net, 64)  # what is small is quick
+            _run(net, 64)  # what is small is quick
         except (RuntimeError, ValueError, AssertionError):  # a network that takes one size alone
-            _run_training(net, size)
+            _run(net, size)
     for norm, momentum in zip(norms, kept, strict=True):
         norm.momentum = momentum
     return net.eval()
 
 
-def _run_training(net: nn.Module, size: int) -> None:
+def _run(net: nn.Module, size: int) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # eight samples are few, for training
-        net.train()(torch.randn(8, 3, size, size))
+        net(torch.randn(8, 3, size, size))
 
 
 def export(reference: str, kind: Kind, path: Path, size: int, *, traced: bool = False) -> None:

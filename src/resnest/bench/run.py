@@ -173,7 +173,15 @@ class Files:
 
             self.on_step(f"exporting {entrant.name}")
             path = self.folder / f"{len(self.written)}.onnx"
-            export(entrant.reference, entrant.kind, path, contender.size, traced=self.traced)
+            try:
+                export(entrant.reference, entrant.kind, path, contender.size, traced=self.traced)
+            except ResnestError:
+                raise
+            except Exception as error:  # the exporter's have no common base, nor have the networks'
+                said = (str(error).strip() or "no message").splitlines()[0]
+                raise ResnestError(
+                    f"{entrant.name} cannot be exported at {contender.size} pixels: {type(error).__name__}: {said}"
+                ) from error
             self.written[key] = str(path)
         return self.written[key]
 
