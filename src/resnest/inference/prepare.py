@@ -112,7 +112,7 @@ class PreparedSplitAttention(nn.Module):
         self.fc2 = fc2.difference(self.cardinality) if self.radix == 2 else fc2
 
     def forward(self, x: Tensor) -> Tensor:
-        splits = self.conv(x)  # U: (N, R*C, H, W)
+        splits: Tensor = self.conv(x)  # U: (N, R*C, H, W)
         pooled = splits.mean((2, 3), keepdim=True)  # (N, R*C, 1, 1)
         s = pooled.unflatten(1, (self.radix, -1)).sum(1)  # (N, C, 1, 1)
         logits: Tensor = self.fc2(self.bn1(self.fc1(s)))

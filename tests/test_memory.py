@@ -1,0 +1,35 @@
+"""Freed memory is kept: on glibc the second of two large blocks costs no page faults; elsewhere nothing happens."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from resnest.runtime.memory import keep_freed_memory
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from resnest.runtime.memory import keep_freed_memory
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+def fill():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.empty(64 << 20, np.uint8).fill(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+fill()
+print(fill())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
+def test_a_second_block_is_there_already() -> None:
+    if not keep_freed_memory():
+        pytest.skip("another C library")
+    given, kept = (
+        int(subprocess.run([sys.executable, "-c", FAULTS, how], check=True, capture_output=True, text=True).stdout)
+        for how in ("given back", "kept")
+    )
+    assert kept < given / 4
