@@ -42,7 +42,11 @@ def export_all(folder: Path, ours: str, size: int) -> tuple[Entrant, Entrant, En
 def make_plan(files: tuple[Entrant, Entrant, Entrant], int8: list[Path], **how: Any) -> Plan:
     """Everyone of one batch; timm's eager network is what ratios are taken to, so it comes first."""
     ours, traced, dynamo = files
-    planned = plan([find_entrant(traced.name), find_entrant(ours.name)], engines=["eager", "prepared"], **how)
+    planned = plan(
+        [find_entrant(traced.name), find_entrant(ours.name)],
+        engines=["eager", "eager-kept", "prepared", "torch"],
+        **how,
+    )
     parts = [
         plan([ours], engines=["onnxruntime", "openvino", "predictor"], **how),
         plan([traced], engines=["onnxruntime", "openvino"], **how),

@@ -25,7 +25,9 @@ from resnest.spec import PUBLISHED, find_spec
 
 Kind = Literal["ours", "saved", "timm", "torchvision", "file"]
 
-TORCH_ENGINES = ("eager", "prepared", "compiled")  # compiled: torch.compile, of ours what `prepared` gives
+# eager-kept: with freed memory kept, as the command line does; torch: TorchEngine with that;
+# compiled: torch.compile, of ours what `prepared` gives
+TORCH_ENGINES = ("eager", "eager-kept", "prepared", "torch", "compiled")
 FILE_ENGINES = ("onnxruntime", "openvino", "predictor")  # predictor: what resnest.Predictor takes by itself
 ENGINES = (*TORCH_ENGINES, *FILE_ENGINES)
 LAYOUTS = ("nchw", "channels_last")
@@ -74,7 +76,7 @@ def find_entrant(reference: str, *, name: str = "") -> Entrant:
     kind: Kind
     if colon and prefix in _PEERS:
         kind, size = ("timm", _timm_size(rest)) if prefix == "timm" else ("torchvision", _torchvision_size(rest))
-        engines: tuple[str, ...] = ("eager", "compiled", "onnxruntime", "openvino")
+        engines: tuple[str, ...] = ("eager", "eager-kept", "compiled", "onnxruntime", "openvino")
     elif Path(reference).suffix in SUFFIXES:
         if not Path(reference).is_file():
             raise ResnestError(f"there is no file {reference}")
@@ -112,10 +114,12 @@ def contenders(
 
 
 def layouts_of(engine: str, layouts: Sequence[str]) -> Sequence[str]:
-    """What is measured of an engine: `prepared` knows its layout, files have one."""
-    if layouts:
-        return layouts if engine in TORCH_ENGINES else ("nchw",)
-    return {"eager": LAYOUTS, "prepared": ("channels_last",), "compiled": ("channels_last",)}.get(engine, ("nchw",))
+    """What is measured of an engine: `torch` has one layout, and so have files."""
+    if layouts and engine in TORCH_ENGINES and engine != "torch":
+        return layouts
+    if engine == "eager":
+        return LAYOUTS
+    return ("channels_last",) if engine in TORCH_ENGINES else ("nchw",)
 
 
 def check_engine(engine: str, *, device: str) -> None:

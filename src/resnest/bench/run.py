@@ -31,7 +31,13 @@ from resnest.bench.table import Case, Table
 from resnest.errors import ResnestError, unknown
 from resnest.runtime.engines.cores import usable_cores
 
-BY_ITSELF = ("eager", "prepared", "onnxruntime", "openvino")  # measured where nobody says what, if they are here
+BY_ITSELF = (
+    "eager",
+    "prepared",
+    "torch",
+    "onnxruntime",
+    "openvino",
+)  # measured where nobody says what, if they are here
 PRECISIONS = ("float32", "bfloat16")
 DEVICES = ("cpu", "cuda")
 

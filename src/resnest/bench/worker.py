@@ -19,6 +19,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from resnest.errors import ResnestError
+from resnest.runtime.memory import keep_freed_memory
 
 WARM_UP = 3  # calls: the first allocates, engines plan at the second
 Run = Callable[[], Any]  # one call, finished when it returns
@@ -42,18 +43,25 @@ def _open_torch(job: dict[str, Any]) -> tuple[Run, str]:
 
     from resnest.bench.networks import build, check_output
     from resnest.inference.prepare import prepared
+    from resnest.inference.torch_engine import TorchEngine
 
     torch.set_num_threads(job["threads"])
+    if job["engine"] in ("eager-kept", "torch"):
+        keep_freed_memory()
     net: Any = build(job["model"], job["kind"], job["size"])
     layout = torch.channels_last if job["layout"] == "channels_last" else torch.contiguous_format
     dtype, device = getattr(torch, job["precision"]), job["device"]
+    channels = next((part.in_channels for part in net.modules() if isinstance(part, torch.nn.Conv2d)), 3)
     ours = job["kind"] in ("ours", "saved")
-    if ours and job["engine"] != "eager":
+    if job["engine"] == "torch":
+        engine, batch = TorchEngine(net, job["device"]), images(job, channels)
+        return lambda: engine(batch), "float32"
+    if ours and job["engine"] in ("prepared", "compiled"):
         net = prepared(net, memory_format=layout)
     net = net.to(device=device, dtype=dtype, memory_format=layout).requires_grad_(False)
     if job["engine"] == "compiled":
         net = torch.compile(net)
-    x = torch.from_numpy(images(job, getattr(net, "in_chans", 3)))
+    x = torch.from_numpy(images(job, channels))
     x = x.to(device=device, dtype=dtype).contiguous(memory_format=layout)
 
     @torch.inference_mode()

@@ -22,7 +22,9 @@ def bench(
     models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL...]", help=MODELS_HELP)] = None,
     engine: Annotated[
         list[str] | None,
-        typer.Option(help="eager, prepared, compiled, onnxruntime, openvino; all that are here but compiled."),
+        typer.Option(
+            help="eager, eager-kept, prepared, torch, compiled, onnxruntime, openvino, predictor; the usual ones."
+        ),
     ] = None,
     batch: Annotated[list[str] | None, typer.Option(help="Images a call: 1,16 (1 with --plot).")] = None,
     size: Annotated[list[str] | None, typer.Option(help="Pixels a side; each network's own crop.")] = None,
