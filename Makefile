@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= $(or $(RESNEST_DATA),../shared/data)
+PHOTOS := $(DATA)/imagenet-sample-320/images
 
 .PHONY: demo test promises lint bench ablation setup requirements clean
 
@@ -20,9 +21,14 @@ lint: .venv/ready  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/ready  ## speed of the network against timm's and of the input against torchvision's, into results/
-	$(BIN)/python benchmarks/network.py
-	$(BIN)/python benchmarks/input.py --photos $(DATA)/imagenet-sample-320/images
+# On two cores and nothing else: engines 6 minutes, startup 1, family 3, network 4, input 2. SMOKE=1: all in 5, no results.
+bench: .venv/ready  ## every figure of speed in the README, into results/; each script writes what it has as it goes
+	$(BIN)/python benchmarks/engines.py
+	$(BIN)/python benchmarks/startup.py --photo $(PHOTOS)
+	$(BIN)/python benchmarks/family.py
+	$(BIN)/python benchmarks/network.py --rounds 5
+	$(BIN)/python benchmarks/input.py --photos $(PHOTOS) --rounds 15
+	$(BIN)/python benchmarks/tables.py
 
 ablation: .venv/ready  ## split attention against ResNet-D on two data sets, into results/; SMOKE=1 in minutes
 	$(BIN)/python benchmarks/ablation.py --data $(DATA)/imagenette128 --variants 0s1x64d 2s1x64d --seeds 8

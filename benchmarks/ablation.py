@@ -17,7 +17,6 @@ import csv
 import math
 import os
 import statistics
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ import torch
 from scipy import stats
 from torch.nn import functional as F
 
+from resnest.bench.environment import environment, head
 from resnest.cost import macs, parameters
 from resnest.data.settings import DataSettings
 from resnest.network import ResNeSt
@@ -181,17 +181,13 @@ def read(path: Path) -> Rows:
 
 def write(path: Path, rows: Rows) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    threads = f"{torch.get_num_threads()} threads"
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else threads
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    told = environment(threads=torch.get_num_threads(), device=device, packages=("torch",))
     with path.open("w", newline="", encoding="utf-8") as file:
-        file.write(f"# torch {torch.__version__}; {where}; commit {commit()}; benchmarks/ablation.py\n")
+        file.write(head(told))
         table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
-
-
-def commit() -> str:
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
 
 
 def parse() -> argparse.Namespace:

@@ -13,6 +13,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from resnest.bench.environment import head, of_run
 from resnest.training.run import RunDirectory
 
 ACCENT, INK = "#2f6fdb", "#6b7280"  # legible on white and on dark pages
@@ -21,9 +22,8 @@ ACCENT, INK = "#2f6fdb", "#6b7280"  # legible on white and on dark pages
 def write_csv(path: Path, account: dict[str, Any], evaluations: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
-        versions = ", ".join(f"{name} {version}" for name, version in account["versions"].items())
-        file.write(f"# {versions}; {account['threads']} threads; started {account['started']}\n")
-        file.write(f"# {account['train_images']} training images, {account['val_images']} validation images\n")
+        images = f"images: {account['train_images']} to train, {account['val_images']} to validate"
+        file.write(head([*of_run(account), images]))
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("epoch", "step", "top1", "loss", "seconds"))
         for line in evaluations:

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-import datetime
 import io
 import json
 import os
-import platform
 import tarfile
 import tempfile
 import time
@@ -31,6 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch.utils.data import DataLoader
 
+from resnest.bench.environment import environment, head
 from resnest.data.readers import read_zip
 from resnest.data.samples import Samples
 from resnest.data.shards import read_shards
@@ -149,11 +148,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(arguments.data, arguments.rounds, Path(folder))
     with arguments.out.open("w", newline="") as file:
-        file.write(
-            f"# {arguments.data.name}, training part; {os.cpu_count()} cores; python {platform.python_version()}"
-        )
-        file.write(f", pyarrow {pa.__version__}; date: {datetime.date.today()}; files in the page cache\n")
-        file.write("# seconds: of opening, of one image (images), of all images with two workers (epoch)\n")
+        notes = [
+            f"data: {arguments.data.name}, training part, files in the page cache",
+            "seconds: of opening, of one image (images), of all images with two workers (epoch)",
+        ]
+        file.write(head(environment(packages=("torch", "pyarrow"), notes=notes)))
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("what", "format", "repetition", "seconds"))
         table.writerows((what, name, number, f"{seconds:.7f}") for what, name, number, seconds in rows)

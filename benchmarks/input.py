@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import datetime
-import platform
+import os
 import random
 import tempfile
 import time
@@ -25,15 +24,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
 
-import PIL
 import torch
-import torchvision
 from PIL import Image, features
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
+from resnest.bench.environment import environment, head
 from resnest.data.loading import training_batches
 from resnest.data.readers import read_folder
 from resnest.data.samples import Samples
@@ -126,23 +124,12 @@ def measure(turns: list[Turn], rounds: int, count: int) -> None:
                 turn.wall.append(wall / count)
 
 
-def environment() -> list[str]:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
-    jpeg = features.version_feature("libjpeg_turbo")
-    return [
-        f"cpu: {cpu}; measured on: 1 thread",
-        f"torch {torch.__version__}, torchvision {torchvision.__version__}, python {platform.python_version()}",
-        f"Pillow {PIL.__version__} with libjpeg-turbo {jpeg}",
-        f"date: {datetime.date.today()}; JPEG files to normalised {SIZE} px batches, seconds per image",
-    ]
-
-
 def write(turns: list[Turn], files: list[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        file.writelines(f"# {line}\n" for line in (*environment(), *files))
+        jpeg = features.version_feature("libjpeg_turbo")
+        notes = [f"libjpeg-turbo: {jpeg}", f"seconds: per image, JPEG files to normalised {SIZE} px batches", *files]
+        file.write(head(environment(threads=1, packages=("torch", "torchvision", "pillow"), notes=notes)))
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("recipe", "pixels", "contender", "repetition", "cpu_seconds", "wall_seconds"))
         for t in turns:
@@ -169,12 +156,17 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=Path("../shared/data/imagenet-sample-320/images"))
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--out", type=Path, default=Path("results/input-cpu.csv"))
+    parser.add_argument("--smoke", action="store_true", default=os.environ.get("SMOKE") == "1")
     options = parser.parse_args()
+    sets = dict(list(SETS.items())[: 1 if options.smoke else None])
+    if options.smoke:  # the same path in seconds, into a temporary folder
+        options.rounds = 2
+        options.out = Path(tempfile.mkdtemp(prefix="resnest-smoke-")) / options.out.name
     torch.set_num_threads(1)
     photos = [Image.open(path).convert("RGB") for path in sorted(options.photos.iterdir())]
     done: list[Turn] = []
     files: list[str] = []
-    for pixels, count in SETS.items():
+    for pixels, count in sets.items():
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             files.append(write_files(photos, root, pixels, count))
@@ -188,7 +180,7 @@ def main() -> None:
                 measure(turns, options.rounds, count)
                 report(turns)
                 done += turns
-    write(done, files, options.out)
+                write(done, files, options.out)
 
 
 if __name__ == "__main__":

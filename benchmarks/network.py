@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
-import datetime
-import platform
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnest.bench.environment import environment, head
 from resnest.network import ResNeSt
 from resnest.spec import Spec
 
@@ -93,22 +94,12 @@ def measure(turns: list[Turn], rounds: int, device: str) -> None:
             turn.seconds.append(seconds(turn.run, device))
 
 
-def environment(device: str) -> list[str]:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
-    return [
-        f"cpu: {cpu}; measured on: {where}",
-        f"torch {torch.__version__}, timm {timm.__version__}, python {platform.python_version()}",
-        f"date: {datetime.date.today()}; ResNeSt-50, {SIZE} px, fp32, eager, seconds per call",
-    ]
-
-
 def write(turns: list[Turn], path: Path, device: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        file.writelines(f"# {line}\n" for line in environment(device))
+        notes = [f"seconds: per call of ResNeSt-50, {SIZE} px, fp32, eager"]
+        threads = torch.get_num_threads()
+        file.write(head(environment(threads=threads, device=device, packages=("torch", "timm"), notes=notes)))
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("what", "contender", "layout", "batch", "repetition", "seconds"))
         for t in turns:
@@ -131,7 +122,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--out", type=Path, default=Path("results/network-cpu.csv"))
+    parser.add_argument("--smoke", action="store_true", default=os.environ.get("SMOKE") == "1")
     options = parser.parse_args()
+    if options.smoke:  # the same path in seconds, into a temporary folder
+        options.rounds, options.batches = 1, [1, 2]
+        options.out = Path(tempfile.mkdtemp(prefix="resnest-smoke-")) / options.out.name
     torch.set_num_threads(options.threads)
     nets, done = contenders(options.device), []
     plan = [("inference", batch) for batch in options.batches]
@@ -141,7 +136,7 @@ def main() -> None:
         measure(turns, options.rounds, options.device)
         report(turns)
         done += turns
-    write(done, options.out, options.device)
+        write(done, options.out, options.device)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from statistics import median
 
 import pytest
 
+from resnest.bench import read_table
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -75,3 +77,21 @@ def test_ablation(name: str) -> None:
     script = runpy.run_path(str(ROOT / "benchmarks" / "ablation.py"))
     for line in script["summary"](_rows(f"{name}.csv"), _rows(f"{name}-cost.csv"))[2:]:
         assert line in README
+
+
+@pytest.mark.parametrize(
+    ("file", "parts"),
+    [("engines-cpu.csv", ("engines", "duels")), ("family-cpu.csv", ("family", "neighbours")), ("startup-cpu.csv", ())],
+)
+def test_tables_of_speed(file: str, parts: tuple[str, ...]) -> None:
+    path = ROOT / "results" / file
+    if not path.exists():
+        pytest.skip(f"`make bench` has not written {file} yet")
+    script = runpy.run_path(str(ROOT / "benchmarks" / "tables.py"))
+    if not parts:
+        lines = list(script["startup"](path))
+    else:
+        table = read_table(path)
+        lines = [line for part in parts for line in script[part](table)]
+    assert lines
+    assert [line for line in lines if line not in README] == []

@@ -11,6 +11,7 @@ import sys
 import typer
 
 import resnest
+from resnest.cli.bench import bench
 from resnest.cli.convert import convert
 from resnest.cli.demo import demo
 from resnest.cli.doctor import doctor
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: rich alone would take half of the time that it may
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, train, evaluate, predict, export, convert, recipes, doctor):
+for verb in (demo, train, evaluate, predict, export, convert, bench, recipes, doctor):
     app.command()(verb)
 app.add_typer(models, name="models")
 

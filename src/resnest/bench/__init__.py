@@ -1,0 +1,9 @@
+"""Speed against the alternatives: contenders turn by turn, medians with intervals, CSV, plot, comparison.
+
+table = bench(plan(["resnest50", "timm:resnest50d"], engines=["onnxruntime"], batches=[1]))
+"""
+
+from resnest.bench.run import Plan, bench, plan
+from resnest.bench.table import Case, Table, base_of, ratio_of, read_table, write_table
+
+__all__ = ["Case", "Plan", "Table", "base_of", "bench", "plan", "ratio_of", "read_table", "write_table"]

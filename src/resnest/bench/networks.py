@@ -1,0 +1,129 @@
+"""The networks themselves, with weights that compute what real ones do: no zeros, no infinities, no denormal numbers.
+
+    net = build("timm:resnest50d", "timm")        # in eval mode
+    export("resnest50", "ours", Path("m.onnx"), size=224)
+
+How fast a named network is does not depend on its weights as long as no number leaves float32's normal range, where a
+processor takes a hundred times as long; random weights in a deep network can do that, so their norms are set from data.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from resnest.bench.contenders import Kind
+from resnest.errors import ResnestError
+from resnest.inference.prepare import prepared
+from resnest.network import ResNeSt
+from resnest.runtime.card import ModelCard
+from resnest.runtime.preprocess import Preprocess
+from resnest.spec import PUBLISHED, find_spec
+
+
+def build(reference: str, kind: Kind, size: int = 224) -> nn.Module:
+    """A network on the CPU, in eval mode; of `saved` with its own weights, of others with random ones."""
+    name = reference.partition(":")[2]
+    if kind == "saved":
+        from resnest.inference.model import Model
+
+        return Model.from_pretrained(reference).net.eval()
+    torch.manual_seed(0)
+    if kind == "timm":
+        import timm
+
+        return enliven(timm.create_model(name), size)
+    if kind == "torchvision":
+        from torchvision import models
+
+        return enliven(cast(nn.Module, models.get_model(name, weights=None)), size)
+    from resnest.checkpoints.create import create_model
+
+    return enliven(create_model(reference, zero_gamma=False), size)
+
+
+def enliven(net: nn.Module, size: int) -> nn.Module:
+    """Statistics of every batch-norm from random images, and no scale of zero; then eval mode."""
+    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    kept = [norm.momentum for norm in norms]
+    net.eval()  # but the norms: dropout and heads for training alone stay out of it
+    for norm in norms:
+        norm.train().momentum = 1.0  # the last batch's statistics are the running ones
+        if norm.weight is not None and not norm.weight.detach().any():
+            nn.init.ones_(norm.weight)
+    if norms:
+        try:
+            _run(net, 64)  # what is small is quick
+        except (RuntimeError, ValueError, AssertionError):  # a network that takes one size alone
+            _run(net, size)
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+    return net.eval()
+
+
+def _run(net: nn.Module, size: int) -> None:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # eight samples are few, for training
+        net(torch.randn(8, 3, size, size))
+
+
+def export(reference: str, kind: Kind, path: Path, size: int, *, traced: bool = False) -> None:
+    """The ONNX file of a network: ours as `resnest export` writes it, or traced as those of others are."""
+    net = build(reference, kind, size)
+    if not isinstance(net, ResNeSt):
+        write_onnx(net, path, size)
+    elif traced:
+        write_onnx(prepared(net, memory_format=torch.contiguous_format), path, size)
+    else:
+        write_ours(net, path, _card(reference, kind))
+
+
+def write_ours(net: ResNeSt, path: Path, card: ModelCard) -> None:
+    """As `resnest export` writes it, without its comparison: of random weights there is nothing to prove."""
+    from resnest.export import onnx
+    from resnest.export.origin import CARD_KEY, ORIGIN_KEY, origin
+
+    fast = prepared(net, memory_format=torch.contiguous_format)
+    told = origin("resnest bench", weights_sha256=None, precision="float32", sizes={})
+    strings = {CARD_KEY: card.to_json(), ORIGIN_KEY: told}
+    onnx.write(fast, path, strings, in_chans=card.in_chans, size=card.preprocess.size)
+
+
+def write_onnx(net: nn.Module, path: Path, size: int, *, dynamo: bool = False) -> None:
+    """By one of torch's two exporters; the batch may vary, the size may not.
+
+    The older one traces and takes a tenth of the time; onnxruntime runs what either wrote equally fast (docs/bench.md).
+    """
+    images = torch.randn(2, 3, size, size)
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the older exporter is deprecated, and traces what it may not understand
+        if dynamo:
+            shapes = ({0: torch.export.Dim.DYNAMIC},)
+            names |= {"dynamic_shapes": shapes, "external_data": False, "verbose": False}
+            torch.onnx.export(net, (images,), path, dynamo=True, **names)
+        else:
+            axes = {"images": {0: "batch"}, "logits": {0: "batch"}}
+            torch.onnx.export(net, (images,), path, dynamo=False, dynamic_axes=axes, opset_version=17, **names)
+
+
+def _card(reference: str, kind: Kind) -> ModelCard:
+    from resnest.inference.model import Model
+
+    if kind == "saved":
+        return Model.from_pretrained(reference).card
+    _, network = find_spec(reference)
+    crop = PUBLISHED[network].crop if network in PUBLISHED else 224
+    return ModelCard.of_imagenet(network, Preprocess(size=crop))
+
+
+def check_output(values: object, name: str) -> None:
+    """Raises ResnestError for logits that are not finite or all but zero: such numbers are computed slowly."""
+    logits = torch.as_tensor(values).float()
+    largest = logits.abs().max().item()
+    if not 1e-20 < largest < 1e20:
+        raise ResnestError(f"{name} gives logits of up to {largest:g}: its speed says nothing of a trained network")

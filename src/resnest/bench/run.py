@@ -1,0 +1,208 @@
+"""A whole measurement: find the networks, export what engines read from files, measure batch by batch.
+
+    table = bench(["resnest50", "timm:resnest50d"], engines=["eager", "onnxruntime"], batches=[1, 16], rounds=9)
+
+With no engine every installed one of BY_ITSELF; with no network ResNeSt-50, against timm's if that is installed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from resnest.bench.contenders import (
+    FILE_ENGINES,
+    LAYOUTS,
+    LEAST_SIZE,
+    Contender,
+    Entrant,
+    check_engine,
+    check_export,
+    contenders,
+    find_entrant,
+    has,
+)
+from resnest.bench.environment import environment
+from resnest.bench.measure import Settings, measure, nothing
+from resnest.bench.table import Case, Table
+from resnest.errors import ResnestError, unknown
+from resnest.runtime.engines.cores import usable_cores
+
+BY_ITSELF = (
+    "eager",
+    "prepared",
+    "torch",
+    "onnxruntime",
+    "openvino",
+)  # measured where nobody says what, if they are here
+PRECISIONS = ("float32", "bfloat16")
+DEVICES = ("cpu", "cuda")
+
+
+@dataclass
+class Plan:
+    """Who runs, in which heats; nothing is built yet."""
+
+    heats: list[list[Contender]]
+    settings: Settings
+
+    @property
+    def turns(self) -> int:
+        return self.settings.rounds * sum(map(len, self.heats))
+
+
+def plan(
+    models: Sequence[str | Entrant] = (),
+    *,
+    engines: Sequence[str] = (),
+    batches: Sequence[int] = (1, 16),
+    sizes: Sequence[int | None] = (None,),
+    layouts: Sequence[str] = (),
+    rounds: int = 9,
+    threads: int | None = None,
+    device: str = "cpu",
+    precision: str = "float32",
+) -> Plan:
+    """What `bench` will do, with every mistake found that can be found without building a network.
+
+    Args:
+        models: names of ours, timm:NAME, torchvision:NAME, runs, checkpoints, .onnx and .xml files; or entrants.
+        engines: empty: those of BY_ITSELF that are installed.
+        sizes: of images, pixels a side; None: each network's own evaluation crop.
+        layouts: of torch's engines; empty: both for `eager`, channels_last for the others.
+        threads: None: as many as there are cores, or OMP_NUM_THREADS says.
+        precision: that torch's engines compute in.
+
+    Raises:
+        ResnestError: an unknown name, an engine that is not installed, a number that makes no sense.
+    """
+    for kind, names, known in (("layout", layouts, LAYOUTS), ("device", [device], DEVICES)):
+        for name in names:
+            if name not in known:
+                raise unknown(kind, name, known)
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    numbers = {"batch": batches, "rounds": [rounds], "threads": [] if threads is None else [threads]}
+    for kind, values in numbers.items():
+        if any(value < 1 for value in values):
+            raise ResnestError(f"--{kind} {min(values)}: there must be 1 or more")
+    for size in sizes:
+        if size is not None and size < LEAST_SIZE:
+            raise ResnestError(f"--size {size}: these networks halve an image five times, {LEAST_SIZE} is the least")
+    _check_device(device)
+    chosen = list(engines) or [name for name in BY_ITSELF if _runs(name, device)]
+    for engine in chosen:
+        check_engine(engine, device=device)
+    found = [item if isinstance(item, Entrant) else find_entrant(item) for item in models or defaults()]
+    heats = [
+        contenders(found, engines=chosen, layouts=layouts, batch=batch, size=size)
+        for batch, size in itertools.product(batches, sizes)
+    ]
+    for contender in itertools.chain.from_iterable(heats):
+        check_export(contender.entrant, contender.engine)
+    settings = Settings(rounds=rounds, threads=threads or usable_cores(), device=device, precision=precision)
+    return Plan(heats, settings)
+
+
+def bench(
+    planned: Plan,
+    *,
+    traced: bool = False,
+    notes: Sequence[str] = (),
+    on_step: Callable[[str], None] = nothing,
+    on_turn: Callable[[], None] = nothing,
+    on_round: Callable[[Table], None] = nothing,
+) -> Table:
+    """Measure what was planned.
+
+    Args:
+        traced: export networks of ours by tracing, as those of others are, instead of as `resnest export` does, which
+            takes ten times as long: for many networks.
+        notes: more lines for the environment.
+        on_step: told what is prepared, in words.
+        on_turn: called after every turn.
+        on_round: called with all there is after every round.
+
+    Raises:
+        ResnestError: a network that cannot be built, exported or run.
+    """
+    settings = planned.settings
+    kind = "memory allocated on the GPU" if settings.device == "cuda" else "peak resident memory of its own process"
+    told = [f"peak_mib: {kind}", "seconds: of one call, a turn each round", *notes]
+    table = Table(environment(threads=settings.threads, device=settings.device, notes=told))
+    with tempfile.TemporaryDirectory(prefix="resnest-bench-") as folder:
+        files = Files(Path(folder), on_step, traced=traced)
+        for heat in planned.heats:
+            before = list(table.cases)
+
+            def keep(cases: list[Case], before: list[Case] = before) -> None:
+                table.cases = [*before, *cases]
+                on_round(table)
+
+            measure(
+                [(contender, files.of(contender)) for contender in heat],
+                settings,
+                on_ready=lambda one: on_step(
+                    f"opening {one.entrant.name} in {one.engine}, {one.layout}, batch {one.batch}"
+                ),
+                on_turn=on_turn,
+                on_round=keep,
+            )
+    return table
+
+
+def defaults() -> list[str]:
+    """What is compared where nobody says what."""
+    return ["resnest50", *(["timm:resnest50d"] if has("timm") else [])]
+
+
+class Files:
+    """Exported files, each written once: an entrant at a size."""
+
+    def __init__(self, folder: Path, on_step: Callable[[str], None] = nothing, *, traced: bool = False) -> None:
+        self.folder, self.on_step, self.traced = folder, on_step, traced
+        self.written: dict[tuple[str, int], str] = {}
+
+    def of(self, contender: Contender) -> str:
+        """What the contender's engine reads; "" for torch's engines."""
+        entrant = contender.entrant
+        if contender.engine not in FILE_ENGINES:
+            return ""
+        if entrant.kind == "file":
+            return entrant.reference
+        key = (entrant.reference, contender.size)
+        if key not in self.written:
+            from resnest.bench.networks import export
+
+            self.on_step(f"exporting {entrant.name}")
+            path = self.folder / f"{len(self.written)}.onnx"
+            try:
+                export(entrant.reference, entrant.kind, path, contender.size, traced=self.traced)
+            except ResnestError:
+                raise
+            except Exception as error:  # the exporter's have no common base, nor have the networks'
+                said = (str(error).strip() or "no message").splitlines()[0]
+                raise ResnestError(
+                    f"{entrant.name} cannot be exported at {contender.size} pixels: {type(error).__name__}: {said}"
+                ) from error
+            self.written[key] = str(path)
+        return self.written[key]
+
+
+def _runs(engine: str, device: str) -> bool:
+    try:
+        check_engine(engine, device=device)
+    except ResnestError:
+        return False
+    return True
+
+
+def _check_device(device: str) -> None:
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ResnestError("--device cuda: torch finds no CUDA device here")

@@ -1,0 +1,200 @@
+"""One contender in a process of its own: told what to run on standard input, answers with seconds.
+
+    python -m resnest.bench.worker        # a job as a line of JSON; then "turn N" lines; "end"
+
+A process each keeps engines' thread pools and memory apart, and gives each a peak of its own. The first answer is the
+time of one call after the warm-up, and what the process holds by then counts: interpreter, engine, network, inputs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from resnest.errors import ResnestError
+from resnest.runtime.memory import keep_freed_memory
+
+WARM_UP = 3  # calls: the first allocates, engines plan at the second
+Run = Callable[[], Any]  # one call, finished when it returns
+
+
+def open_contender(job: dict[str, Any]) -> tuple[Run, str]:
+    """What one call is, and the precision that it computes in."""
+    if job["file"]:
+        openers = {"onnxruntime": _open_onnxruntime, "openvino": _open_openvino, "predictor": _open_predictor}
+        return openers[job["engine"]](job)
+    return _open_torch(job)
+
+
+def images(job: dict[str, Any], channels: int) -> np.ndarray[Any, Any]:
+    shape = (job["batch"], channels, job["size"], job["size"])
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def _open_torch(job: dict[str, Any]) -> tuple[Run, str]:
+    import torch
+
+    from resnest.bench.networks import build, check_output
+    from resnest.inference.prepare import prepared
+    from resnest.inference.torch_engine import TorchEngine
+
+    torch.set_num_threads(job["threads"])
+    if job["engine"] in ("eager-kept", "torch"):
+        keep_freed_memory()
+    net: Any = build(job["model"], job["kind"], job["size"])
+    layout = torch.channels_last if job["layout"] == "channels_last" else torch.contiguous_format
+    dtype, device = getattr(torch, job["precision"]), job["device"]
+    channels = next((part.in_channels for part in net.modules() if isinstance(part, torch.nn.Conv2d)), 3)
+    ours = job["kind"] in ("ours", "saved")
+    if job["engine"] == "torch":
+        engine, batch = TorchEngine(net, job["device"]), images(job, channels)
+        return lambda: engine(batch), "float32"
+    if ours and job["engine"] in ("prepared", "compiled"):
+        net = prepared(net, memory_format=layout)
+    net = net.to(device=device, dtype=dtype, memory_format=layout).requires_grad_(False)
+    if job["engine"] == "compiled":
+        net = torch.compile(net)
+    x = torch.from_numpy(images(job, channels))
+    x = x.to(device=device, dtype=dtype).contiguous(memory_format=layout)
+
+    @torch.inference_mode()
+    def run() -> Any:
+        logits = net(x)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return logits
+
+    check_output(run().cpu(), job["model"])
+    return run, job["precision"]
+
+
+def _open_onnxruntime(job: dict[str, Any]) -> tuple[Run, str]:
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = job["threads"]
+    settings.log_severity_level = 3
+    provider = "CUDAExecutionProvider" if job["device"] == "cuda" else "CPUExecutionProvider"
+    if provider not in onnxruntime.get_available_providers():
+        raise ResnestError("this onnxruntime has no CUDA: pip install onnxruntime-gpu, or leave the engine out")
+    session = onnxruntime.InferenceSession(job["file"], settings, providers=[provider])
+    put = session.get_inputs()[0]
+    x = images(job, _channels(put.shape, job))
+    metadata = session.get_modelmeta().custom_metadata_map
+    return lambda: session.run(None, {put.name: x}), _precision(metadata.get("resnest_origin", ""))
+
+
+def _open_openvino(job: dict[str, Any]) -> tuple[Run, str]:
+    import openvino
+
+    # by itself it computes in bfloat16 where the processor can: another computation than the others'
+    kind = {"float32": "f32", "bfloat16": "bf16"}[job["precision"]]
+    settings = {
+        "INFERENCE_NUM_THREADS": job["threads"],
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": kind,
+    }
+    core = openvino.Core()
+    net = core.read_model(job["file"])
+    places = [place for place in (["resnest_origin"], ["framework", "resnest_origin"]) if net.has_rt_info(place)]
+    told = str(net.get_rt_info(places[0]).value) if places else ""  # of an ONNX file it lies below "framework"
+    shape = [size.get_length() if size.is_static else None for size in net.inputs[0].partial_shape]
+    channels = _channels(shape, job)
+    compiled = core.compile_model(net, "CPU", settings)
+    request, x = compiled.create_infer_request(), images(job, channels)
+    said = _precision(told)
+    return lambda: request.infer([x], share_inputs=True), job["precision"] if said == "float32" else said
+
+
+def _open_predictor(job: dict[str, Any]) -> tuple[Run, str]:
+    """The engine that resnest.Predictor chooses for the file, set up as it does."""
+    from resnest.runtime.engines.choosing import open_engine
+
+    engine = open_engine(job["file"], threads=job["threads"], batch_size=job["batch"])
+    x = images(job, engine.card.in_chans)
+    return lambda: engine(x), str(engine.origin.get("precision", "float32"))
+
+
+def _channels(shape: list[Any], job: dict[str, Any]) -> int:
+    """Of images (N, C, H, W); raises ResnestError where the file has another batch or size fixed in it."""
+    wanted = (job["batch"], None, job["size"], job["size"])
+    for name, fixed, asked in zip(("batch", "channels", "height", "width"), shape, wanted, strict=True):
+        if isinstance(fixed, int) and asked is not None and fixed != asked:
+            raise ResnestError(f"{job['file']} takes a {name} of {fixed} alone, not {asked}")
+    return shape[1] if isinstance(shape[1], int) else 3
+
+
+def _precision(origin: str) -> str:
+    """What an exported file says of itself; float32 where it says nothing."""
+    try:
+        return str(json.loads(origin)["precision"]) if origin else "float32"
+    except (ValueError, KeyError, TypeError):
+        return "float32"
+
+
+def turn(run: Run, calls: int) -> float:
+    """Seconds of one call, the mean of several; one that does not count goes ahead of them, caches are cold by then."""
+    if calls > 1:
+        run()
+    started = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return (time.perf_counter() - started) / calls
+
+
+def peak_mib(device: str) -> float | None:
+    """The most memory that this process held, MiB; on a GPU, that torch allocated there. None: not told here."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would start with what the process that started this one held (man 2 getrusage)
+        lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines() if ":" in line)
+        if "VmHWM" in lines:
+            return int(lines["VmHWM"].split()[0]) / 1024
+    try:
+        import resource
+    except ImportError:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (2**20 if sys.platform == "darwin" else 1024)
+
+
+def serve(read: TextIO, write: TextIO) -> None:
+    def answer(**content: object) -> None:
+        write.write(json.dumps(content) + "\n")
+        write.flush()
+
+    job = json.loads(read.readline())
+    try:
+        run, precision = open_contender(job)
+        for _ in range(WARM_UP):
+            run()
+        answer(seconds=turn(run, 1), precision=precision)
+        for line in read:
+            if line.strip() == "end":
+                break
+            answer(seconds=turn(run, int(line.split()[1])), peak_mib=peak_mib(job["device"]))
+    except ResnestError as error:
+        answer(error=str(error))
+    except Exception as error:
+        answer(error=f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}")
+
+
+def main() -> None:
+    """Engines may print: what they print goes to standard error, answers to the pipe."""
+    pipe = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    serve(sys.stdin, pipe)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""`resnest bench`: speed of networks and engines, turn by turn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from resnest.bench import Table
+
+MODELS_HELP = (
+    "Names of ours, timm:NAME, torchvision:NAME, runs, checkpoints, .onnx and .xml files."
+    " None: resnest50, against timm's if it is installed; with --plot the families of the paper's first figure."
+)
+SLOWER = 1  # exit code of --fail
+
+
+def bench(
+    models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL...]", help=MODELS_HELP)] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="eager, eager-kept, prepared, torch, compiled, onnxruntime, openvino, predictor; the usual ones."
+        ),
+    ] = None,
+    batch: Annotated[list[str] | None, typer.Option(help="Images a call: 1,16 (1 with --plot).")] = None,
+    size: Annotated[list[str] | None, typer.Option(help="Pixels a side; each network's own crop.")] = None,
+    layout: Annotated[list[str] | None, typer.Option(help="nchw, channels_last, for eager; both.")] = None,
+    rounds: Annotated[int, typer.Option(help="Turns of each; six or more give 95 % intervals.")] = 9,
+    threads: Annotated[int | None, typer.Option(help="The same for every engine; as many as torch takes.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16, of torch's engines.")] = "float32",
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="CSV of every repetition.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Published accuracy over time: .svg, .png.")] = None,
+    compare: Annotated[Path | None, typer.Option(metavar="OLD", help="CSV of an earlier --out.")] = None,
+    fail: Annotated[bool, typer.Option("--fail", help="With --compare: exit code 1 if a case is slower.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON, seconds.")] = False,
+) -> None:
+    """Measure speed, turn by turn: networks of ours, of others and exported files, in every engine.
+
+    Several engines, batches, sizes and layouts: with commas, or the option again.
+    """
+    from resnest.bench import bench as run
+    from resnest.bench import plan, read_table, text, write_table
+    from resnest.bench.published import FIGURES
+    from resnest.cli.bars import counting
+    from resnest.errors import ResnestError
+
+    if fail and compare is None:
+        raise ResnestError("--fail needs --compare OLD.csv")
+    old = read_table(compare) if compare else None
+    planned = plan(
+        models or (list(FIGURES) if plot else ()),
+        engines=_words(engine) or (["onnxruntime"] if plot and not models else []),
+        batches=_numbers("batch", batch) or ([1] if plot else [1, 16]),
+        sizes=_numbers("size", size) or [None],
+        layouts=_words(layout),
+        rounds=rounds,
+        threads=threads,
+        device=device,
+        precision=precision,
+    )
+    with counting("measuring") as bar:
+        bar.start(planned.turns)
+
+        def keep(table: Table) -> None:
+            if out:
+                write_table(out, table)
+
+        table = run(planned, on_turn=bar.advance, on_step=lambda step: typer.echo(step, err=True), on_round=keep)
+    typer.echo(json.dumps(text.to_dict(table), indent=2) if as_json else "\n".join(text.lines(table)))
+    if plot:
+        from resnest.bench.plot import draw
+
+        draw(plot, table)
+    if old is not None and _tell_changes(old, table) and fail:
+        raise typer.Exit(SLOWER)
+
+
+def _tell_changes(old: Table, new: Table) -> int:
+    """How many cases are slower than in the old table; told on standard error, since --json has standard output."""
+    from resnest.bench.compare import compare, differences, missing
+
+    for difference in differences(old, new):
+        typer.echo(f"the environments differ in {difference}", err=True)
+    changes = compare(old, new)
+    for change in changes:
+        typer.echo(str(change), err=True)
+    if left := missing(old, new):
+        typer.echo(f"not measured now: {'; '.join(map(str, left))}", err=True)
+    slower = sum(change.verdict == "slower" for change in changes)
+    typer.echo(f"{slower} of {len(changes)} cases are slower beyond noise", err=True)
+    return slower
+
+
+def _words(given: list[str] | None) -> list[str]:
+    """Options given again and with commas: ["a,b", "c"] -> ["a", "b", "c"]."""
+    return list(dict.fromkeys(word.strip() for text in given or [] for word in text.split(",") if word.strip()))
+
+
+def _numbers(option: str, given: list[str] | None) -> list[int]:
+    from resnest.errors import ResnestError
+
+    try:
+        return [int(word) for word in _words(given)]
+    except ValueError:
+        raise ResnestError(f"--{option} {','.join(given or [])}: whole numbers with commas, as in 1,16") from None
