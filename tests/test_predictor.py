@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import runpy
 import threading
 import time
 import warnings
@@ -185,3 +187,16 @@ def test_the_bar_shows_the_rate(
         assert bar.rich is not None
         bar.rich.refresh()
     assert shown in capsys.readouterr().err
+
+
+def test_the_page_has_the_measured_figures() -> None:
+    """docs/predict.md shows what benchmarks/predict.py printed of results/predict-cpu.csv."""
+    root = Path(__file__).parents[1]
+    lines = (root / "results" / "predict-cpu.csv").read_text(encoding="utf-8").splitlines()
+    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    summary = runpy.run_path(str(root / "benchmarks" / "predict.py"))["summary"]
+    page = (root / "docs" / "predict.md").read_text(encoding="utf-8")
+    names = {row["engine"].split(",")[0] for row in rows}
+    assert "onnxruntime" in names
+    for name in names:
+        assert summary([row for row in rows if row["engine"].startswith(name)], name) in page
