@@ -75,17 +75,21 @@ def whole_process(model: str, engine: str, photo: Path, rounds: int) -> list[Row
     return rows
 
 
-def report(rows: list[Row], engine: str) -> str:
-    """One line: rates, the share of the engine's rate by wall and by CPU time, and the process's seconds."""
-    times = {what: [row for row in rows if row[0] == what] for what in ("engine", "folder", "process")}
+def as_text(rows: list[Row]) -> list[dict[str, str]]:
+    """As the file has them."""
+    texts = [(*map(str, row[:5]), f"{row[5]:.6f}", f"{row[6]:.6f}") for row in rows]
+    return [dict(zip(HEADER, text, strict=True)) for text in texts]
+
+
+def summary(rows: list[dict[str, str]], engine: str) -> str:
+    """A row for docs/predict.md: rates, shares of the engine's rate by wall and by CPU time, the whole process."""
+    times = {what: [row for row in rows if row["what"] == what] for what in ("engine", "folder", "process")}
     pairs = list(zip(times["engine"], times["folder"], strict=True))
-    wall, cpu = (median(alone[at] / folder[at] for alone, folder in pairs) for at in (5, 6))
-    alone, folder = (median(row[3] / row[5] for row in times[what]) for what in ("engine", "folder"))
-    process = [row[5] for row in times["process"]]
-    return (
-        f"{engine:12} engine {alone:5.1f} images/s, folder {folder:5.1f}: {wall:.1%} (of CPU time {cpu:.1%});"
-        f" one photograph, whole process: {min(process):.2f} s at best, {median(process):.2f} s in the median"
-    )
+    shares = [median(float(alone[at]) / float(folder[at]) for alone, folder in pairs) for at in HEADER[5:]]
+    rates = [median(int(row["images"]) / float(row["seconds"]) for row in times[what]) for what in ("engine", "folder")]
+    process = median(float(row["seconds"]) for row in times["process"])
+    cells = (engine, *(f"{rate:.1f}" for rate in rates), *(f"{share:.1%}" for share in shares), f"{process:.2f} s")
+    return f"| {' | '.join(cells)} |"
 
 
 def environment(model: str, photos: Path) -> list[str]:
@@ -111,15 +115,15 @@ def main() -> None:
     found = [path for path in sorted(options.photos.iterdir()) if path.suffix.lower() in SUFFIXES]
     photos, done = found[: options.images], []
     for engine in options.engines:
-        rows = measure(options.model, engine, photos, options.batch, options.rounds)
-        rows += whole_process(options.model, engine, photos[0], options.rounds)
-        print(report(rows, engine), flush=True)
+        measured = measure(options.model, engine, photos, options.batch, options.rounds)
+        rows = as_text(measured + whole_process(options.model, engine, photos[0], options.rounds))
+        print(summary(rows, engine), flush=True)
         done += rows
     with options.out.open("w", newline="") as file:
         file.writelines(f"# {line}\n" for line in environment(options.model, options.photos))
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(HEADER)
-        table.writerows((*row[:5], f"{row[5]:.6f}", f"{row[6]:.6f}") for row in done)
+        table = csv.DictWriter(file, HEADER, lineterminator="\n")
+        table.writeheader()
+        table.writerows(done)
 
 
 if __name__ == "__main__":

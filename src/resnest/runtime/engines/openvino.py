@@ -8,6 +8,7 @@ Computed in 32 bits: by itself OpenVINO takes bfloat16 where the processor has i
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,33 @@ def version() -> str:
     return str(openvino.__version__).split("-")[0]
 
 
-def load(path: Path, *, threads: int) -> Loaded:
-    """Raises ResnestError if the file cannot be read, and ImportError if there is no openvino."""
+@cache
+def core() -> Any:
+    """The one of this process, never given back.
+
+    A core gives its thread a stack for signals, and puts the one before back when it goes. Of two that overlap, the
+    last to go leaves the stack of the other, which is gone, and the next signal ends the process (seen in 2026.4.1: a
+    SIGCHLD after a few exported files were opened).
+    """
     import openvino
 
+    return openvino.Core()
+
+
+def load(path: Path, *, threads: int) -> Loaded:
+    """Raises ResnestError if the file cannot be read, and ImportError if there is no openvino."""
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    core()  # whether it is installed
     if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():
         raise ResnestError(f"{path} lacks {path.with_suffix('.bin').name} beside it, which holds its weights")
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     try:
-        model = openvino.Core().read_model(str(path))
+        model = _read(path)
+        if not model.inputs:  # what its readers make of an empty file, or of another kind of XML
+            raise RuntimeError("there is no network in it")
         images = _only(model.inputs, path, "inputs", "images (N, 3, H, W)")
         named = [output for output in model.outputs if "logits" in output.names]
         logits = _only(named or model.outputs, path, "outputs", "logits (N, K)")
-        request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+        request = core().compile_model(model, "CPU", settings).create_infer_request()
     except ResnestError:
         raise
     except Exception as error:  # RuntimeError with pages of text, or one of Python's own
@@ -57,6 +72,17 @@ def load(path: Path, *, threads: int) -> Loaded:
 
     plural = "s" if threads > 1 else ""
     return Loaded(f"openvino, {threads} thread{plural}", run, _shape(images), _shape(logits), _metadata(model))
+
+
+def _read(path: Path) -> Any:
+    """The graph, by the reader that the file's name asks for.
+
+    `Core.read_model` offers what that one refuses to all the others; TensorFlow's writes on standard error then.
+    """
+    from openvino.frontend import FrontEndManager
+
+    reader = FrontEndManager().load_by_framework("ir" if path.suffix.lower() == ".xml" else "onnx")
+    return reader.convert(reader.load(str(path)))
 
 
 def _only(values: list[Any], path: Path, what: str, expected: str) -> Any:
