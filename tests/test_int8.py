@@ -19,6 +19,7 @@ from resnest.export.accuracy import compare
 from resnest.export.calibration import find_photos
 from resnest.export.quantize import quantize
 from resnest.inference.model import Model
+from resnest.runtime.engines.choosing import open_engine
 from resnest.runtime.engines.cores import instruction_sets
 
 onnx = pytest.importorskip("onnx")
@@ -219,3 +220,21 @@ def test_openvino_too(cli: Cli, run: Path, tmp_path: Path) -> None:
     shown = cli("predict", target, digit, "--json")
     assert shown.code == 0, shown.err
     assert json.loads(shown.out)["top"][0]["score"] > 0
+
+
+def test_auto_takes_the_engine_that_was_quickest_here(files: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
+    """And not what was quickest on a machine with other instructions, or what is no engine."""
+    pytest.importorskip("openvino")
+    model = onnx.load(files[1])
+    origin = {entry.key: entry.value for entry in model.metadata_props}["resnest_origin"]
+    here = {**json.loads(origin), "fastest": {"1": "openvino int8", "16": "onnxruntime int8", "x": 3}}
+    cases = [(here, 1, "openvino"), (here, 8, "openvino"), (here, 64, "onnxruntime")]
+    cases += [({**here, "instruction_set": "mmx"}, 1, "onnxruntime"), ({**here, "fastest": 7}, 1, "onnxruntime")]
+    for told, batch, expected in cases:
+        onnx.helper.set_model_props(model, {"resnest_origin": json.dumps(told), **_card_of(model)})
+        onnx.save(model, tmp_path / "q.onnx")
+        assert open_engine(tmp_path / "q.onnx", batch_size=batch).name.startswith(expected)
+
+
+def _card_of(model: Any) -> dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props if entry.key == "resnest"}

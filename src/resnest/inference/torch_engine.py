@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
+from resnest.inference.onednn import can_pack, packed
 from resnest.inference.prepare import prepared
 from resnest.network.resnest import ResNeSt
 
@@ -21,6 +22,8 @@ class TorchEngine:
     def __init__(self, net: ResNeSt, device: str = "auto") -> None:
         self.device = choose_device(device)
         self.net = prepared(net).to(self.device)
+        if self.device.type == "cpu" and can_pack():
+            self.net = packed(self.net)
         threads = torch.get_num_threads()
         self.name = f"torch, {threads} thread{'s' if threads > 1 else ''}"
         if self.device.type == "cuda":

@@ -6,13 +6,14 @@ engine = open_engine("model.xml", "openvino", threads=4)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from resnest.errors import ResnestError, unknown
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines import onnxruntime, openvino
-from resnest.runtime.engines.cores import usable_cores
+from resnest.runtime.engines.cores import instruction_sets, usable_cores
 from resnest.runtime.engines.exported import ExportedEngine, Loaded
 
 
@@ -69,8 +70,15 @@ def open_engine(
         raise ResnestError(f"{path} is not an exported file that engines read (those are {', '.join(SUFFIXES)})")
     if name != "auto" and name not in readers:
         raise ResnestError(f"{name} cannot read {path}: {' and '.join(readers)} can")
-    wanted = [name] if name != "auto" else preferred(readers, batch_size)
-    return ExportedEngine(_load(path, wanted, threads or usable_cores()), path, card)
+    threads = threads or usable_cores()
+    if name != "auto":
+        return ExportedEngine(_load(path, [name], threads), path, card)
+    wanted = preferred(readers, batch_size)
+    engine = ExportedEngine(_load(path, wanted, threads), path, card)
+    quickest = measured_best(engine.origin, batch_size)
+    if quickest not in readers or engine.name.startswith(quickest):
+        return engine
+    return ExportedEngine(_load(path, [quickest, *wanted], threads), path, card)
 
 
 def preferred(names: list[str], batch_size: int) -> list[str]:
@@ -82,6 +90,21 @@ def preferred(names: list[str], batch_size: int) -> list[str]:
     """
     assert batch_size > 0
     return sorted(names, key=list(ENGINES).index)
+
+
+def measured_best(origin: Mapping[str, Any], batch_size: int) -> str:
+    """The engine that was quickest with an int8 file when it was made, on a machine with these instructions; or "".
+
+    `fastest` in a file's origin says it by batch, such as {"1": "openvino int8", "16": "openvino int8"}.
+    """
+    told = origin.get("fastest")
+    here = origin.get("precision") == "int8" and origin.get("instruction_set") == " ".join(instruction_sets())
+    if not here or not isinstance(told, dict):
+        return ""
+    batches = [batch for batch in told if batch.isdigit()]
+    nearest = min(batches, key=lambda batch: abs(int(batch) - batch_size), default="")
+    engine, _, kind = str(told.get(nearest, "")).partition(" ")
+    return engine if kind == "int8" else ""
 
 
 def _load(path: Path, names: list[str], threads: int) -> Loaded:
