@@ -21,7 +21,7 @@ lint: .venv/ready  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# On two cores and nothing else: engines 6 minutes, startup 1, family 3, network 4, input 2. SMOKE=1: all in 5, no results.
+# Estimated on two cores with nothing else: engines 8 minutes, startup 1, family 4, network 4, input 2. SMOKE=1: small networks, no results.
 bench: .venv/ready  ## every figure of speed in the README, into results/; each script writes what it has as it goes
 	$(BIN)/python benchmarks/engines.py
 	$(BIN)/python benchmarks/startup.py --photo $(PHOTOS)

@@ -20,7 +20,7 @@ from resnest.bench import Case, Plan, Table, bench, plan, text, write_table
 from resnest.bench.contenders import Entrant, find_entrant
 from resnest.bench.networks import build, export, write_onnx
 
-ROUNDS = {1: 15, 16: 7}  # of a batch: about six minutes together on two cores
+ROUNDS = {1: 15, 16: 7}  # of a batch: about eight minutes together on two cores
 DYNAMO = ", dynamo export"
 
 
