@@ -23,7 +23,7 @@ lint: .venv/ready  ## style and types
 
 # Estimated on two cores with nothing else: engines 8 minutes, startup 1, family 4, network 4, input 2. SMOKE=1: small networks, no results.
 bench: .venv/ready  ## every figure of speed in the README, into results/; each script writes what it has as it goes
-	$(BIN)/python benchmarks/engines.py
+	$(BIN)/python benchmarks/engines.py $(if $(wildcard $(PHOTOS)),--photos $(PHOTOS))
 	$(BIN)/python benchmarks/startup.py --photo $(PHOTOS)
 	$(BIN)/python benchmarks/family.py
 	$(BIN)/python benchmarks/network.py --rounds 5

@@ -39,7 +39,7 @@ def engines(table: Table) -> Iterator[str]:
         yield f"| {name} | " + " | ".join(_cells(table, model, engine, batch) for batch in batches) + " |"
     for case in _quantized(table, batches[0]):
         cells = (_cells(table, case.model, case.engine, batch) for batch in batches)
-        yield f"| here, int8, {case.engine}, {case.model.partition(' ')[2]} | " + " | ".join(cells) + " |"
+        yield f"| here, int8, {case.engine} | " + " | ".join(cells) + " |"
 
 
 def duels(table: Table) -> Iterator[str]:

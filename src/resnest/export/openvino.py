@@ -19,6 +19,7 @@ from torch import nn
 
 from resnest.export import onnx as onnx_format
 from resnest.export.layers import Arrays, Runner
+from resnest.runtime.engines.openvino import core
 
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}  # where a CPU has bfloat16, OpenVINO would take it unasked
 DATA_FREE = ("Parameter", "Constant", "Result")
@@ -42,22 +43,16 @@ def write(net: nn.Module, path: Path, strings: Mapping[str, str], *, in_chans: i
 
 def load(path: Path) -> Runner:
     """The file in OpenVINO, on the CPU, computing in float32."""
-    import openvino
-
-    core = openvino.Core()
-    return _runner(core.compile_model(core.read_model(path), "CPU", FLOAT32))
+    return _runner(core().compile_model(core().read_model(path), "CPU", FLOAT32))
 
 
 def layers(path: Path, images: NDArray[np.float32]) -> Arrays:
     """What every step puts out, by its name: among them the modules of the network."""
-    import openvino
-
-    core = openvino.Core()
-    model = core.read_model(path)
+    model = core().read_model(path)
     steps = [step for step in model.get_ordered_ops() if step.get_type_name() not in DATA_FREE]
     steps = [step for step in steps if step.get_output_size() == 1 and not step.get_friendly_name().isdigit()]
     model.add_outputs([step.output(0) for step in steps])
-    request = core.compile_model(model, "CPU", FLOAT32).create_infer_request()
+    request = core().compile_model(model, "CPU", FLOAT32).create_infer_request()
     request.infer({onnx_format.INPUT: images})
     values = [request.get_output_tensor(index).data.copy() for index in range(len(model.outputs))]
     by_step = {
