@@ -115,6 +115,15 @@ def shared_data() -> Path:
     return Path(os.environ.get("RESNEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that fork this process come first: exporters start threads in it, with which a forked one cannot train."""
+    items.sort(key=lambda item: not _forks(getattr(item, "module", None)))
+
+
+def _forks(module: object) -> bool:
+    return hasattr(module, "in_processes") or hasattr(module, "get_context")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("data") and not shared_data().is_dir():
         pytest.skip(f"needs the shared data sets, which are not at {shared_data()}")

@@ -22,7 +22,7 @@ from conftest import Outcome
 from exports import CLASSES, PICO, broken, saved, use
 from resnest.checkpoints.digest import sha256_of
 from resnest.errors import ParityFailure, ResnestError
-from resnest.export import exporting, gate, onnx
+from resnest.export import exporting, gate, onnx, writing
 from resnest.export.diagnosis import where_it_differs
 from resnest.export.formats import FORMATS, find_format
 from resnest.export.layers import first_difference, module_outputs
@@ -148,7 +148,7 @@ def test_a_disturbed_layer_is_named(
     path = tmp_path / f"m{form.suffix}"
     form.write(fast, path, {}, in_chans=3, size=40)
     parity = gate.compare(
-        exporting.reference(opened.net), form.load(path), shapes=[(2, 3, 41, 40)], pictures=(), agree=gate.same_label
+        writing.reference(opened.net), form.load(path), shapes=[(2, 3, 41, 40)], pictures=(), agree=gate.same_label
     )
     assert not parity.ok
     told = where_it_differs(opened.net, fast, form, path, parity, opened.card)
