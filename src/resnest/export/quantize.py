@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.export.onnx import INPUT
+from resnest.export.pooling import pool_before_relu
 
 PRODUCTS = ("Conv", "Gemm")  # what has weights
 STEM, ATTENTION = "conv1.", (".fc1.", ".fc2.")  # of names of weights: the network's own names
@@ -63,9 +64,10 @@ def quantize(source: Path, target: Path, batches: Iterable[NDArray[np.float32]],
             return None if batch is None else {INPUT: batch}
 
     model = onnx.load(source)
+    pool_before_relu(model.graph)
     with _quiet():
         quantize_static(
-            source,
+            model,
             target,
             Reader(),
             quant_format=QuantFormat.QDQ,
