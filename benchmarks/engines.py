@@ -25,12 +25,11 @@ from resnest.bench import Case, Plan, Table, bench, plan, text, write_table
 from resnest.bench.contenders import Entrant, find_entrant
 from resnest.bench.networks import build, export, write_onnx
 from resnest.export.formats import find_format
-from resnest.export.int8 import WIDE, place
+from resnest.export.int8 import choices_here, place
 from resnest.export.origin import CARD_KEY, ORIGIN_KEY
 from resnest.export.pictures import find_pictures, synthetic
 from resnest.export.quantize import quantize
 from resnest.runtime.card import ModelCard
-from resnest.runtime.engines.cores import instruction_sets
 
 ROUNDS = {1: 15, 16: 7}  # of a batch: about eight minutes together on two cores
 DYNAMO = ", dynamo export"
@@ -57,7 +56,7 @@ def quantize_ours(source: Path, target: Path, photos: Path | None) -> None:
     strings = {entry.key: entry.value for entry in model.metadata_props}
     card = ModelCard.from_json(strings[CARD_KEY], where=str(source))
     pictures = find_pictures(photos) if photos else synthetic()
-    quantize(source, target, list(pictures.batches(card)), narrow=not set(WIDE) & set(instruction_sets()))
+    quantize(source, target, list(pictures.batches(card)), choices_here())
     origin = {**json.loads(strings[ORIGIN_KEY]), "precision": "int8"}
     place(find_format("onnx"), target, target, {**strings, ORIGIN_KEY: json.dumps(origin)})
 

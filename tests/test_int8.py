@@ -18,7 +18,7 @@ from resnest.export import speed
 from resnest.export.accuracy import Cost, compare
 from resnest.export.calibration import find_photos
 from resnest.export.pooling import pool_before_relu
-from resnest.export.quantize import quantize
+from resnest.export.quantize import Choices, quantize
 from resnest.inference.model import Model
 from resnest.runtime.engines.choosing import open_engine
 from resnest.runtime.engines.cores import instruction_sets
@@ -119,7 +119,7 @@ def test_narrow_weights_use_seven_bits(files: tuple[Path, Path, dict[str, Any]],
     largest = {}
     for narrow in (False, True):
         target = tmp_path / f"{narrow}.onnx"
-        quantize(files[0], target, images, narrow=narrow)
+        quantize(files[0], target, images, Choices(narrow=narrow))
         weights = [onnx.numpy_helper.to_array(value) for value in onnx.load(target).graph.initializer]
         largest[narrow] = max(np.abs(w.astype(int)).max() for w in weights if w.dtype == np.int8 and w.ndim == 4)
     assert largest[False] == 127

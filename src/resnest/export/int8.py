@@ -23,7 +23,7 @@ from resnest.export.calibration import Photos, check_enough, find_photos
 from resnest.export.formats import FORMATS, Format
 from resnest.export.gate import Parity
 from resnest.export.pictures import Pictures
-from resnest.export.quantize import Quantized, quantize
+from resnest.export.quantize import Choices, Quantized, quantize
 from resnest.export.speed import measure
 from resnest.export.writing import NOTHING, metadata, written
 from resnest.inference.model import Model
@@ -94,10 +94,9 @@ class Int8:
         return parity, {"int8": told}, strings
 
     def _quantize(self, model: Model, photos: Photos, source: Path, target: Path) -> Quantized:
-        narrow = not set(WIDE) & set(instruction_sets())
         batches = [images for images, _ in photos.batches(model.card)]
         check_enough(self.photos, sum(map(len, batches)), len(photos.reads) * 100)
-        return quantize(source, target, batches, narrow=narrow)
+        return quantize(source, target, batches, choices_here())
 
     def _costs(self, model: Model, runs: dict[tuple[str, str], Run], photos: Photos) -> dict[str, Cost]:
         others = {engine: run for (engine, kind), run in runs.items() if kind == INT8}
@@ -119,6 +118,11 @@ class Int8:
     def _allowed(self, cost: Cost) -> float:
         """The share that may be lost."""
         return (self.max_drop if self.max_drop is not None else MAX_DROP if cost.labelled else MAX_CHANGED) / 100
+
+
+def choices_here() -> Choices:
+    """For the processor of this machine."""
+    return Choices(narrow=not set(WIDE) & set(instruction_sets()))
 
 
 def runners(files: dict[str, Path]) -> dict[tuple[str, str], Run]:

@@ -18,12 +18,12 @@ SECONDS = 4.0  # for all contenders together
 LEAST_ROUNDS, MOST_ROUNDS = 3, 30
 
 
-def measure(runs: Mapping[str, Run], images: NDArray[np.float32]) -> dict[str, float]:
+def measure(runs: Mapping[str, Run], images: NDArray[np.float32], *, seconds: float | None = None) -> dict[str, float]:
     """Median seconds of a call with `images`, by name; the first round warms up and does not count."""
-    names = list(runs)
+    names, seconds = list(runs), SECONDS if seconds is None else seconds
     found: dict[str, list[float]] = {name: [] for name in names}
     started, rounds = time.perf_counter(), -1
-    while rounds < LEAST_ROUNDS or (rounds < MOST_ROUNDS and time.perf_counter() - started < SECONDS):
+    while rounds < LEAST_ROUNDS or (rounds < MOST_ROUNDS and time.perf_counter() - started < seconds):
         first = (rounds + 1) % len(names)
         for name in names[first:] + names[:first]:
             begin = time.perf_counter()
