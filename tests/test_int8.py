@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -292,3 +293,10 @@ def test_auto_takes_the_engine_that_was_quickest_here(files: tuple[Path, Path, d
 
 def _card_of(model: Any) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props if entry.key == "resnest"}
+
+
+def test_the_page_shows_what_was_measured() -> None:
+    root = Path(__file__).parents[1]
+    script = runpy.run_path(str(root / "benchmarks" / "int8.py"))
+    results = (script["read"](root / "results" / name) for name in ("int8-accuracy.csv", "int8-cpu.csv"))
+    assert "\n".join(script["summary"](*results)) in (root / "docs" / "int8.md").read_text(encoding="utf-8")
