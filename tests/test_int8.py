@@ -184,10 +184,10 @@ def test_mistakes(
 
 
 def test_what_is_held_back_is_not_calibrated_on(run: Path, tmp_path: Path) -> None:
-    for where in ("digits", digits_folder(tmp_path / "photos", part="train", most=600)):
+    for where in ("digits", digits_folder(tmp_path / "photos")):
         calibration, held_back = find_photos(where, Model.from_pretrained(run))
-        assert len(calibration.reads) >= 32
-        assert len(held_back.reads) >= 100
+        found = len(calibration.reads), len(held_back.reads)
+        assert found in {(256, 359), (179, 180)}  # what training held back; of other data one half
         assert calibration.labels is not None
         seen, others = ({id_of(read) for read in photos.reads} for photos in (calibration, held_back))
         assert not seen & others
