@@ -25,9 +25,10 @@ lint: .venv/ready  ## style and types
 bench: .venv/ready  ## every figure of speed in the README, into results/; each script writes what it has as it goes
 	$(BIN)/python benchmarks/engines.py $(if $(wildcard $(PHOTOS)),--photos $(PHOTOS))
 	$(BIN)/python benchmarks/startup.py --photo $(PHOTOS)
+	$(BIN)/python benchmarks/predict.py --photos $(PHOTOS)
 	$(BIN)/python benchmarks/family.py
 	$(BIN)/python benchmarks/network.py --rounds 5
-	$(BIN)/python benchmarks/input.py --photos $(PHOTOS) --rounds 15
+	$(BIN)/python benchmarks/input.py --photos $(PHOTOS) --rounds 9
 	$(BIN)/python benchmarks/tables.py
 
 ablation: .venv/ready  ## split attention against ResNet-D on two data sets, into results/; SMOKE=1 in minutes

@@ -1,6 +1,9 @@
 """Predicting a folder of photographs against the engine alone, and `resnest predict` as a whole process.
 
-    python benchmarks/predict.py --model m.onnx --photos DIR         # writes results/predict-cpu.csv, prints a table
+    python benchmarks/predict.py --photos DIR            # writes results/predict-cpu.csv, prints a table
+    python benchmarks/predict.py --photos DIR --model m.onnx         # with a network of your own
+
+Without `--model` it is ResNeSt-50 at 224 pixels, exported with random weights.
 
 `engine` runs as many batches as the folder fills, all of one batch that lies in memory; `folder` is everything from
 files to named classes: `Predictor.stream`. They take turns in one process, the first of them changing from round to
@@ -13,22 +16,22 @@ from __future__ import annotations
 
 import argparse
 import csv
-import datetime
 import os
-import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 import resnest
+from resnest.bench.environment import environment, head
+from resnest.bench.networks import export
 from resnest.runtime.decode import SUFFIXES, BadImage
-from resnest.runtime.engines.cores import instruction_sets, processor, usable_cores
+from resnest.runtime.engines.cores import usable_cores
 
 Row = tuple[str, str, int, int, int, float, float]  # what, engine, batch, images, round, wall and CPU seconds
 HEADER = ("what", "engine", "batch", "images", "round", "seconds", "cpu_seconds")
@@ -92,38 +95,38 @@ def summary(rows: list[dict[str, str]], engine: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def environment(model: str, photos: Path) -> list[str]:
-    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "not known"
-    return [
-        f"cpu: {processor()} ({', '.join(instruction_sets())}); {usable_cores()} cores; load average {load}",
-        ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "openvino", "pillow", "numpy"))
-        + f", python {platform.python_version()}",
-        f"date: {datetime.date.today()}; {Path(model).name}; photographs of {photos.name}",
-    ]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="an exported file")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", type=Path, help="an exported file")
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--engines", nargs="+", default=["onnxruntime", "openvino"])
     parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("results/predict-cpu.csv"))
+    parser.add_argument("--smoke", action="store_true", default=os.environ.get("SMOKE") == "1")
     options = parser.parse_args()
+    if options.smoke:
+        options.images, options.rounds = 32, 1
+        options.out = Path(tempfile.mkdtemp(prefix="resnest-smoke-")) / options.out.name
     found = [path for path in sorted(options.photos.iterdir()) if path.suffix.lower() in SUFFIXES]
     photos, done = found[: options.images], []
-    for engine in options.engines:
-        measured = measure(options.model, engine, photos, options.batch, options.rounds)
-        rows = as_text(measured + whole_process(options.model, engine, photos[0], options.rounds))
-        print(summary(rows, engine), flush=True)
-        done += rows
+    with tempfile.TemporaryDirectory() as folder:
+        model = options.model or Path(folder, "resnest50.onnx")
+        if options.model is None:
+            export("resnest50", "ours", model, 224)
+        notes = [f"network: {model.name}", f"photographs: the first {len(photos)} of {options.photos.parent.name}"]
+        for engine in options.engines:
+            measured = measure(str(model), engine, photos, options.batch, options.rounds)
+            rows = as_text(measured + whole_process(str(model), engine, photos[0], options.rounds))
+            print(summary(rows, engine), flush=True)
+            done += rows
     with options.out.open("w", newline="") as file:
-        file.writelines(f"# {line}\n" for line in environment(options.model, options.photos))
+        file.write(head(environment(threads=usable_cores(), notes=notes)))
         table = csv.DictWriter(file, HEADER, lineterminator="\n")
         table.writeheader()
         table.writerows(done)
+    print(options.out)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from resnest.data.sources import open_dataset
 from resnest.errors import ResnestError
 from resnest.export.pictures import pixels
 from resnest.inference.evaluation import align
-from resnest.inference.model import Model
+from resnest.inference.model import Model, account_of
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import SUFFIXES, BadImage, decode_image
 
@@ -85,9 +85,9 @@ def check_enough(where: str | Path, calibration: int, held_back: int) -> None:
 
 def _labelled(where: str | Path, model: Model) -> tuple[Photos, Photos] | None:
     """Of a data set; without labels, if its classes are not the model's."""
-    share, seed = model.held_back or (0.5, SEED)
     if _has_no_classes(Path(where)):
         return None
+    share, seed = _split(where, model)
     splits = open_dataset(where, val_share=share, seed=seed)
     try:
         train, val = (align(samples, model.card, str(where)) for samples in (splits.train, splits.val))
@@ -95,6 +95,13 @@ def _labelled(where: str | Path, model: Model) -> tuple[Photos, Photos] | None:
         return _photos(splits.train, labelled=False), _photos(splits.val, labelled=False)
     labelled = not model.card.multi_label
     return _photos(train, labelled=labelled), _photos(val, labelled=labelled)
+
+
+def _split(where: str | Path, model: Model) -> tuple[float, int]:
+    """Share held back, and its seed: as in training, if it may have been this data; else halves."""
+    data = account_of(Path(model.source)).get("data")
+    may_be = data in (None, str(where), str(Path(where).resolve()))
+    return model.held_back if model.held_back and may_be else (0.5, SEED)
 
 
 def _has_no_classes(folder: Path) -> bool:

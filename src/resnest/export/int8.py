@@ -82,7 +82,12 @@ class Int8:
             on_step(f"comparing float and int8 on {len(held_back.reads)} others")
             costs = self._costs(model, runs, held_back)
             on_step("timing both")
-            told = {**account(parts, costs, runs, model), "skipped": [*calibration.bad, *held_back.bad]}
+            worst = max(costs.values(), key=lambda cost: cost.drop)
+            told = {
+                **account(parts, costs, runs, model),
+                "needed": worst.needed(self._allowed(worst)),
+                "skipped": [*calibration.bad, *held_back.bad],
+            }
             kept = {key: told[key] for key in ("accuracy", "instruction_set", "fastest")}
             strings = metadata(model, form, weights_sha256=weights_sha256, precision=INT8, told=kept)
             place(form, int8_file, path, strings)
@@ -100,13 +105,19 @@ class Int8:
         )
         for engine, cost in costs.items():
             check_enough(self.photos, len(photos.reads) * 100, cost.images)
-            allowed = self.max_drop if self.max_drop is not None else MAX_DROP if cost.labelled else MAX_CHANGED
-            if 100 * cost.drop > allowed:
+            allowed = self._allowed(cost)
+            if cost.drop > allowed:
+                more = cost.needed(allowed)
+                doubt = f" {cost.images} pictures cannot tell for sure, about {more} would." if more else ""
                 raise ParityFailure(
-                    f"int8 in {engine}: {cost}; allowed are {allowed:g} (--max-drop). More pictures to calibrate on"
-                    f" may help, of the kind that it will see. {NOTHING}"
+                    f"int8 in {engine}: {cost}; allowed are {100 * allowed:g} (--max-drop).{doubt} More pictures to"
+                    f" calibrate on may help, of the kind that it will see. {NOTHING}"
                 )
         return costs
+
+    def _allowed(self, cost: Cost) -> float:
+        """The share that may be lost."""
+        return (self.max_drop if self.max_drop is not None else MAX_DROP if cost.labelled else MAX_CHANGED) / 100
 
 
 def choices_here() -> Choices:
@@ -169,6 +180,8 @@ def in_text(told: dict[str, Any]) -> list[str]:
         f"int8       {told['layers']['int8']} layers, {told['layers']['float32']} stay in float",
         f"accuracy   {told['in_words']}",
     ]
+    if told["needed"]:
+        lines.append(f"           so few pictures cannot tell it from what is allowed, about {told['needed']} would")
     for batch, times in told["milliseconds"].items():
         base = times["onnxruntime float32"]
         each = ", ".join(f"{name} {value:.1f} ms ({base / value:.2f}x)" for name, value in times.items())

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.export.onnx import INPUT
+from resnest.export.pooling import pool_before_relu
 
 PRODUCTS = ("Conv", "Gemm")  # what has weights
 STEM, ATTENTION = "conv1.", (".fc1.", ".fc2.")  # of names of weights: the network's own names
@@ -36,6 +37,7 @@ class Choices:
     stem: bool = False
     attention: bool = False  # its two layers
     sums: bool = True  # with the shortcut
+    pool_first: bool = True  # the stem's max-pool before its ReLU
     per_channel: bool = True
     percentile: bool = False  # ranges without the outermost 0.1 % of values, in place of all of them
     narrow: bool = False
@@ -78,9 +80,11 @@ def quantize(
 
     choices = choices or Choices()
     model = onnx.load(source)
+    if choices.pool_first:
+        pool_before_relu(model.graph)
     with _quiet():
         quantize_static(
-            source,
+            model,
             target,
             Reader(),
             quant_format=QuantFormat.QDQ,

@@ -99,11 +99,11 @@ class Model:
 
     def readme(self, title: str, *, repo_id: str | None = None) -> str:
         """The text of the model card, from this model's own figures."""
-        return model_card_text(self.card, title, account=_account(Path(self.source)), repo_id=repo_id)
+        return model_card_text(self.card, title, account=account_of(Path(self.source)), repo_id=repo_id)
 
 
-def _account(run: Path) -> dict[str, object]:
-    """What a run says of its data and versions; nothing for other models."""
+def account_of(run: Path) -> dict[str, object]:
+    """What a run says of its data and versions (run.json); nothing for other models."""
     try:
         content = json.loads((run / "run.json").read_text(encoding="utf-8"))
         return content if isinstance(content, dict) else {}
