@@ -190,7 +190,7 @@ def test_a_preparation_that_changes_the_network(
             fast.layer3[0].conv3.bias.add_(0.1)
         return fast
 
-    monkeypatch.setattr(exporting, "prepared", wrong)
+    monkeypatch.setattr(writing, "prepared", wrong)
     with pytest.raises(ParityFailure, match=r"already when prepared for inference, is layer3\.0 "):
         resnest.export(saved_model, format="torch", out=tmp_path / "m.pt2")
     assert _beside(tmp_path) == set()

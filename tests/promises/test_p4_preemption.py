@@ -108,4 +108,4 @@ def test_the_second_signal_ends_it_within_a_second(deep: bool, photos: Path, tmp
     os.kill(process.pid, signal.SIGINT)
     process.join(20)
     assert time.monotonic() - asked < 1 + 0.5  # starting and joining a process here
-    assert process.exitcode == 130
+    assert process.exitcode == 130, told.read_text()
