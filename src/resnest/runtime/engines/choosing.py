@@ -84,9 +84,9 @@ def open_engine(
 def preferred(names: list[str], batch_size: int) -> list[str]:
     """Engines that can read a file, the best first: onnxruntime before OpenVINO, at 1 image as at 16.
 
-    ResNeSt-50 on two cores with AVX-512, float32, turn by turn: at batch 16 both take the same CPU time, 58 to 62 ms an
-    image. At batch 1 OpenVINO takes 0.9 of onnxruntime's time on an idle machine and twice as much on a busy one, and
-    one picture in a process of its own takes 2.3 s instead of 1.1 s. `resnest bench` compares them elsewhere.
+    With ResNeSt-50 in float32 they are equally fast within a few percent (results/engines-cpu.csv). One picture in a
+    process of its own takes 1.6 times as long with OpenVINO (results/predict-cpu.csv), which has more to load, and its
+    idle threads spin, so that it suffers more from other work. `resnest bench` compares them elsewhere.
     """
     assert batch_size > 0
     return sorted(names, key=list(ENGINES).index)
