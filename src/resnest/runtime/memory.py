@@ -4,8 +4,8 @@
 
 glibc takes every block of 32 MB and more fresh from the system and gives it back when it is freed (mallopt(3),
 M_MMAP_THRESHOLD). The maps of an eager network are such blocks, and the system clears every page of them again: at
-batch 16 that is a quarter of ResNeSt-50's time on a CPU (`eager-kept` in results/engines-cpu.csv). This is a setting of the whole
-process, so that the command line makes it and the library does not.
+batch 16 that is a quarter of ResNeSt-50's time on a CPU (`eager-kept` in results/engines-cpu.csv). This is a setting of
+the whole process, so that the command line makes it and the library does not.
 """
 
 from __future__ import annotations
