@@ -21,7 +21,7 @@ lint: .venv/ready  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Estimated on two cores with nothing else: engines 8 minutes, startup 1, family 4, network 4, input 2. SMOKE=1: small networks, no results.
+# Seconds on two cores with nothing else: engines 334, startup 29, predict 113, family 143; network and input about 6 minutes. SMOKE=1: small networks, no results.
 bench: .venv/ready  ## every figure of speed in the README, into results/; each script writes what it has as it goes
 	$(BIN)/python benchmarks/engines.py $(if $(wildcard $(PHOTOS)),--photos $(PHOTOS))
 	$(BIN)/python benchmarks/startup.py --photo $(PHOTOS)
