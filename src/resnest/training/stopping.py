@@ -10,6 +10,7 @@ terminal that closes, which may say so more than once; under nohup it is ignored
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -49,7 +50,8 @@ class StopRequests:
             signal.set_wakeup_fd(self._wakeup)
             for number, handler in self._before.items():
                 signal.signal(number, handler)
-            self._told.send(b"\0")  # ends the listener; closing would not while a forked process has it open
+            with contextlib.suppress(BrokenPipeError):  # after a second signal the listener may have left by itself
+                self._told.send(b"\0")  # ends the listener; closing would not while a forked process has it open
             self._told.close()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
