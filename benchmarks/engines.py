@@ -26,10 +26,10 @@ from resnest.bench.contenders import Entrant, find_entrant
 from resnest.bench.networks import build, export, write_onnx
 from resnest.export.formats import find_format
 from resnest.export.int8 import choices_here, place
-from resnest.export.origin import CARD_KEY, ORIGIN_KEY
 from resnest.export.pictures import find_pictures, synthetic
 from resnest.export.quantize import quantize
 from resnest.runtime.card import ModelCard
+from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY
 
 ROUNDS = {1: 15, 16: 7}  # of a batch: about eight minutes together on two cores
 DYNAMO = ", dynamo export"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -113,6 +114,18 @@ def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes
 def shared_data() -> Path:
     """Where the shared data sets lie: $RESNEST_DATA, or beside the checkout."""
     return Path(os.environ.get("RESNEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@contextmanager
+def small_file_system(place: Path, size: str) -> Iterator[Path]:
+    """A real one, of `size` as `mount` takes it; skips the test where none can be mounted."""
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +17,7 @@ import pytest
 import torch
 
 import resnest
-from conftest import Outcome
+from conftest import Outcome, small_file_system
 from exports import CLASSES, PICO, broken, saved, use
 from resnest.checkpoints.digest import sha256_of
 from resnest.errors import ParityFailure, ResnestError
@@ -275,13 +274,9 @@ def test_ctrl_c_leaves_nothing(
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real_exports file system of 400 kB: less than the weights."""
-    place = tmp_path / "small"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", place], capture_output=True).returncode:
-        pytest.skip("cannot mount a small file system here")
-    yield place
-    subprocess.run(["umount", place], check=True)
+    """400 kB: less than the weights."""
+    with small_file_system(tmp_path / "small", "400k") as place:
+        yield place
 
 
 @pytest.mark.parametrize("name", ["onnx", "torch"])

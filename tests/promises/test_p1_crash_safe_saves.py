@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import FULL, pico
+from conftest import FULL, pico, small_file_system
 from resnest.errors import ResnestError
 from resnest.training import resume, train
 from resnest.training.run import RunDirectory
@@ -78,13 +77,8 @@ def test_two_are_kept_and_no_more(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of eight megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], capture_output=True).returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield place
-    subprocess.run(["umount", place], check=True)
+    with small_file_system(tmp_path / "disk", "8m") as place:
+        yield place
 
 
 def test_a_disk_that_fills_up_in_the_middle_of_a_save(small_disk: Path) -> None:

@@ -85,7 +85,8 @@ def export(reference: str, kind: Kind, path: Path, size: int, *, traced: bool = 
 def write_ours(net: ResNeSt, path: Path, card: ModelCard) -> None:
     """As `resnest export` writes it, without its comparison: of random weights there is nothing to prove."""
     from resnest.export import onnx
-    from resnest.export.origin import CARD_KEY, ORIGIN_KEY, origin
+    from resnest.export.origin import origin
+    from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY
 
     fast = prepared(net, memory_format=torch.contiguous_format)
     told = origin("resnest bench", weights_sha256=None, precision="float32", sizes={})

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from resnest.errors import ResnestError
+from resnest.runtime.engines.exported import ORIGIN_KEY
 from resnest.runtime.memory import keep_freed_memory
 
 WARM_UP = 3  # calls: the first allocates, engines plan at the second
@@ -88,7 +89,7 @@ def _open_onnxruntime(job: dict[str, Any]) -> tuple[Run, str]:
     put = session.get_inputs()[0]
     x = images(job, _channels(put.shape, job))
     metadata = session.get_modelmeta().custom_metadata_map
-    return lambda: session.run(None, {put.name: x}), _precision(metadata.get("resnest_origin", ""))
+    return lambda: session.run(None, {put.name: x}), _precision(metadata.get(ORIGIN_KEY, ""))
 
 
 def _open_openvino(job: dict[str, Any]) -> tuple[Run, str]:
@@ -103,7 +104,7 @@ def _open_openvino(job: dict[str, Any]) -> tuple[Run, str]:
     }
     core = openvino.Core()
     net = core.read_model(job["file"])
-    places = [place for place in (["resnest_origin"], ["framework", "resnest_origin"]) if net.has_rt_info(place)]
+    places = [place for place in ([ORIGIN_KEY], ["framework", ORIGIN_KEY]) if net.has_rt_info(place)]
     told = str(net.get_rt_info(places[0]).value) if places else ""  # of an ONNX file it lies below "framework"
     shape = [size.get_length() if size.is_static else None for size in net.inputs[0].partial_shape]
     channels = _channels(shape, job)

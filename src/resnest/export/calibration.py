@@ -8,30 +8,27 @@ Labelled ones, in any form of data set, give accuracy. Others give how often int
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from resnest.data.samples import Samples
 from resnest.data.sources import open_dataset
 from resnest.errors import ResnestError
-from resnest.export.pictures import pixels
+from resnest.export.pictures import Read, image_files, pixels
 from resnest.inference.evaluation import align
 from resnest.inference.model import Model, account_of
 from resnest.runtime.card import ModelCard
-from resnest.runtime.decode import SUFFIXES, BadImage, decode_image
+from resnest.runtime.decode import BadImage, decode_image
 
 # Ranges settle within a few hundred images (docs/int8.md). Of 100 held back, one is a point of accuracy.
 LEAST_CALIBRATION, MOST_CALIBRATION = 32, 256
 LEAST_HELD_BACK, MOST_HELD_BACK = 100, 2000
 SEED = 0
-
-Read = Callable[[], Image.Image]
 
 
 @dataclass
@@ -106,18 +103,14 @@ def _split(where: str | Path, model: Model) -> tuple[float, int]:
 
 def _has_no_classes(folder: Path) -> bool:
     """A folder with pictures in it, and none in folders of classes."""
-    return folder.is_dir() and bool(_files(folder.iterdir())) and not _files(folder.glob("*/*"))
+    return folder.is_dir() and bool(image_files(folder.iterdir())) and not image_files(folder.glob("*/*"))
 
 
 def _unlabelled(folder: Path) -> tuple[Photos, Photos]:
-    files = np.random.default_rng(SEED).permutation(np.array(_files(folder.iterdir()), object))
+    files = np.random.default_rng(SEED).permutation(np.array(image_files(folder.iterdir()), object))
     halves = files[: len(files) // 2], files[len(files) // 2 :]
     first, second = (Photos([partial(decode_image, path) for path in half]) for half in halves)
     return first, second
-
-
-def _files(paths: Iterator[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def _photos(samples: Samples, *, labelled: bool) -> Photos:

@@ -19,11 +19,12 @@ from resnest.errors import ResnestError
 from resnest.export import gate
 from resnest.export.formats import Format, find_format
 from resnest.export.int8 import INT8, Int8
-from resnest.export.origin import ORIGIN_KEY, weights_hash
+from resnest.export.origin import weights_hash
 from resnest.export.pictures import find_pictures, synthetic
 from resnest.export.target import check_target, delivering
 from resnest.export.writing import metadata, written
 from resnest.inference.model import Model
+from resnest.runtime.engines.exported import ORIGIN_KEY
 
 MOST_PIXELS = 2048  # of a side: the gate runs five such images at once
 

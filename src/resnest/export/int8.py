@@ -77,15 +77,18 @@ class Int8:
             strings = metadata(model, onnx, weights_sha256=weights_sha256)
             parity, _ = written(model, onnx, float_file, strings, pictures, on_step=on_step)
             on_step(f"calibrating on {len(calibration.reads)} pictures of {self.photos}")
-            parts = self._quantize(model, calibration, float_file, int8_file)
+            batches = [images for images, _ in calibration.batches(model.card)]
+            usable = sum(map(len, batches))
+            check_enough(self.photos, usable, len(held_back.reads))
+            parts = quantize(float_file, int8_file, batches, choices_here())
             runs = runners({FLOAT: float_file, INT8: int8_file})
             on_step(f"comparing float and int8 on {len(held_back.reads)} others")
-            costs = self._costs(model, runs, held_back)
+            costs = self._costs(model, runs, held_back, usable)
             on_step("timing both")
-            worst = max(costs.values(), key=lambda cost: cost.drop)
+            engine = max(costs, key=lambda name: costs[name].drop)  # where accuracy is lowest
             told = {
-                **account(parts, costs, runs, model),
-                "needed": worst.needed(self._allowed(worst)),
+                **account(parts, engine, costs[engine], runs, model),
+                "needed": costs[engine].needed(self._allowed(costs[engine])),
                 "skipped": [*calibration.bad, *held_back.bad],
             }
             kept = {key: told[key] for key in ("accuracy", "instruction_set", "fastest")}
@@ -93,18 +96,15 @@ class Int8:
             place(form, int8_file, path, strings)
         return parity, {"int8": told}, strings
 
-    def _quantize(self, model: Model, photos: Photos, source: Path, target: Path) -> Quantized:
-        batches = [images for images, _ in photos.batches(model.card)]
-        check_enough(self.photos, sum(map(len, batches)), len(photos.reads) * 100)
-        return quantize(source, target, batches, choices_here())
-
-    def _costs(self, model: Model, runs: dict[tuple[str, str], Run], photos: Photos) -> dict[str, Cost]:
+    def _costs(
+        self, model: Model, runs: dict[tuple[str, str], Run], photos: Photos, calibrated: int
+    ) -> dict[str, Cost]:
         others = {engine: run for (engine, kind), run in runs.items() if kind == INT8}
         costs = compare(
             runs["onnxruntime", FLOAT], others, photos.batches(model.card), multi_label=model.card.multi_label
         )
         for engine, cost in costs.items():
-            check_enough(self.photos, len(photos.reads) * 100, cost.images)
+            check_enough(self.photos, calibrated, cost.images)
             allowed = self._allowed(cost)
             if cost.drop > allowed:
                 more = cost.needed(allowed)
@@ -137,8 +137,10 @@ def runners(files: dict[str, Path]) -> dict[tuple[str, str], Run]:
     return found
 
 
-def account(parts: Quantized, costs: dict[str, Cost], runs: dict[tuple[str, str], Run], model: Model) -> dict[str, Any]:
-    """What was found out, ready for JSON; accuracy is that of the engine where it is lowest."""
+def account(
+    parts: Quantized, engine: str, cost: Cost, runs: dict[tuple[str, str], Run], model: Model
+) -> dict[str, Any]:
+    """What was found out, ready for JSON; the cost is that in `engine`."""
     side = model.card.preprocess.size
     rng = np.random.default_rng(0)
     milliseconds: dict[str, dict[str, float]] = {}
@@ -146,11 +148,10 @@ def account(parts: Quantized, costs: dict[str, Cost], runs: dict[tuple[str, str]
         images = rng.standard_normal((batch, model.card.in_chans, side, side), np.float32)
         times = measure({" ".join(key): run for key, run in runs.items()}, images)
         milliseconds[str(batch)] = {name: round(1000 * seconds, 3) for name, seconds in times.items()}
-    worst = max(costs, key=lambda engine: costs[engine].drop)
     return {
         "layers": {"int8": parts.int8, "float32": parts.float32},
-        "accuracy": {"engine": worst, **costs[worst].to_dict()},
-        "in_words": str(costs[worst]),
+        "accuracy": {"engine": engine, **cost.to_dict()},
+        "in_words": str(cost),
         "milliseconds": milliseconds,
         "fastest": {batch: min(times, key=lambda name: times[name]) for batch, times in milliseconds.items()},
         "instruction_set": " ".join(instruction_sets()),

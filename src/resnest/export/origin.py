@@ -17,8 +17,6 @@ from resnest.checkpoints.digest import sha256_of
 from resnest.checkpoints.references import locate
 from resnest.runtime.files import WEIGHTS_NAME
 
-CARD_KEY, ORIGIN_KEY = "resnest", "resnest_origin"
-
 
 def origin(
     source: str,

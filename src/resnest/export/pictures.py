@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -82,8 +82,12 @@ def find_pictures(where: str | Path, count: int = COUNT) -> Pictures:
 
 def _in_folder(folder: Path) -> list[Read]:
     """Pictures with or without folders of classes."""
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
-    return [partial(decode_image, path) for path in files]
+    return [partial(decode_image, path) for path in image_files(folder.rglob("*"))]
+
+
+def image_files(paths: Iterable[Path]) -> list[Path]:
+    """Those of them that are pictures by their names, sorted."""
+    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def _in_data_set(where: str | Path) -> list[Read]:

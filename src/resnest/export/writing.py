@@ -18,13 +18,14 @@ from resnest.export import gate
 from resnest.export.diagnosis import where_it_differs
 from resnest.export.formats import Format
 from resnest.export.layers import Arrays, Runner
-from resnest.export.origin import CARD_KEY, ORIGIN_KEY, origin
+from resnest.export.origin import origin
 from resnest.export.pictures import Pictures
 from resnest.export.target import check_room
 from resnest.inference.model import Model
 from resnest.inference.prepare import prepared
 from resnest.network.resnest import ResNeSt
 from resnest.runtime.card import ModelCard
+from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY
 
 NOTHING = "Nothing was delivered"
 
