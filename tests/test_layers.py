@@ -13,10 +13,11 @@ SOURCE = Path(__file__).parents[1] / "src" / "resnest"
 # From the ground up; a room imports its own and lower layers.
 LAYERS = [
     {"errors"},
-    {"spec"},
+    {"spec", "detector_spec"},
     {"cost", "runtime", "metrics"},
     {"network"},
-    {"checkpoints", "data"},
+    {"checkpoints", "data", "layers"},
+    {"detection"},
     {"torch"},
     {"recipes"},
     {"tasks"},
@@ -28,7 +29,7 @@ LAYERS = [
     {"__init__", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-WITHOUT_TORCH = {"errors", "spec", "cost", "runtime", "metrics", "recipes", "cli", "__init__"}
+WITHOUT_TORCH = {"errors", "spec", "detector_spec", "cost", "runtime", "metrics", "recipes", "cli", "__init__"}
 HEAVY = {"torch", "torchvision", "lightning_fabric", "timm", "onnx", "onnxruntime", "openvino", "nncf"}
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from resnest.data.settings import DataSettings
+from resnest.data.settings import DataSettings, DetectionSettings
+from resnest.detector_spec import DetectorSpec
 from resnest.errors import ResnestError
 from resnest.recipes.checks import check
 from resnest.spec import Spec, find_spec, override_spec
@@ -157,9 +158,11 @@ class Recipe:
 
     name: str
     summary: str = ""
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "detection"] = "classification"
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
+    detector: DetectorSpec | None = None  # of task detection: what stands on the network
+    detection: DetectionSettings | None = None  # of task detection: what happens to its images
     optim: OptimSettings = field(default_factory=OptimSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)

@@ -8,6 +8,7 @@ Pixels come from Pillow everywhere, so evaluating, predicting, serving and expor
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Interpolation = Literal["bilinear", "bicubic"]
 First = Literal["crop", "resize"]
+DIVISOR = 32  # of a detector's input: the coarsest map that its pyramid is built on has this stride
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -63,9 +65,59 @@ class Preprocess:
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(..., H, W, 3) uint8 -> (..., 3, H, W) float32."""
-        scale = 1 / (255 * np.asarray(self.std, np.float32))
-        shift = np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)
-        planes = np.moveaxis(pixels, -1, -3)
-        scaled = np.empty(planes.shape, np.float32)  # once, and in its final order: half the time
-        np.multiply(planes, scale.astype(np.float32)[:, None, None], out=scaled, dtype=np.float32)
-        return np.subtract(scaled, shift.astype(np.float32)[:, None, None], out=scaled)
+        return normalise(pixels, self.mean, self.std)
+
+
+def normalise(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
+    """(..., H, W, 3) uint8 -> (..., 3, H, W) float32; `mean` and `std` are of channels in 0..1."""
+    scale = 1 / (255 * np.asarray(std, np.float32))
+    shift = np.asarray(mean, np.float32) / np.asarray(std, np.float32)
+    planes = np.moveaxis(pixels, -1, -3)
+    scaled = np.empty(planes.shape, np.float32)  # once, and in its final order: half the time
+    np.multiply(planes, scale.astype(np.float32)[:, None, None], out=scaled, dtype=np.float32)
+    return np.subtract(scaled, shift.astype(np.float32)[:, None, None], out=scaled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionPreprocess:
+    """The evaluation transform of a detector: the short side to `short`, unless the long one would pass `long`.
+
+    DetectionPreprocess(short=800, long=1333)(image).shape      # (3, 800, 1088) of a 640 x 480 photograph
+
+    What a network gets is padded with zeros at the right and bottom, to a multiple of 32 pixels or to `canvas`.
+    """
+
+    short: int = 800  # pixels (detectron2's INPUT.MIN_SIZE_TEST)
+    long: int = 1333
+    canvas: tuple[int, int] | None = None  # height, width of what an exported file takes; the image fits into it
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def scaled_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height that an image of this size gets, in detectron2's rounding."""
+        short, long = min(width, height), max(width, height)
+        scale = min(self.short / short, self.long / long)
+        if self.canvas:
+            scale = min(scale, self.canvas[0] / height, self.canvas[1] / width)
+        wide, high = int(width * scale + 0.5), int(height * scale + 0.5)
+        if self.canvas:
+            high, wide = min(high, self.canvas[0]), min(wide, self.canvas[1])
+        return max(wide, 1), max(high, 1)
+
+    def padded_size(self, width: int, height: int) -> tuple[int, int]:
+        """Height and width of the network's input for an image of this size."""
+        if self.canvas:
+            return self.canvas
+        wide, high = self.scaled_size(width, height)
+        return -(-high // DIVISOR) * DIVISOR, -(-wide // DIVISOR) * DIVISOR
+
+    def pixels(self, image: Image.Image) -> Image.Image:
+        """The image in the size that the network sees."""
+        return image.resize(self.scaled_size(*image.size), Image.Resampling.BILINEAR)
+
+    def __call__(self, image: Image.Image) -> NDArray[np.float32]:
+        """RGB image -> (3, H, W), normalised, zeros where there is no image."""
+        inner = normalise(np.asarray(self.pixels(image)), self.mean, self.std)
+        padded = np.zeros((3, *self.padded_size(*image.size)), np.float32)
+        padded[:, : inner.shape[1], : inner.shape[2]] = inner
+        return padded
