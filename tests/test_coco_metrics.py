@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 from resnest.errors import ResnestError
 from resnest.metrics.coco import CocoMetrics, CocoResult
-from resnest.runtime.detections import Detections
+from resnest.runtime.detections import Classes, Detections
 from resnest.runtime.rle import encode
 
 SIDE, CLASSES = 160, ("a", "b", "c", "never")
@@ -78,7 +78,7 @@ def _image(rng: np.random.Generator, number: int) -> tuple[Detections, Objects]:
     scores[len(moved) :] *= 0.5
     order = np.argsort(-scores, kind="stable")
     masks = tuple(_mask(rng, box) for box in boxes[order])
-    found = Detections("", SIDE, SIDE, CLASSES, (1, 2, 3, 9), boxes[order], labels[order], scores[order], masks)
+    found = Detections("", SIDE, SIDE, Classes(CLASSES, (1, 2, 3, 9)), boxes[order], labels[order], scores[order], masks)
     return found, objects
 
 
@@ -104,7 +104,7 @@ def _of_pycocotools(kind: str, most: int) -> tuple[list[float], NDArray[np.float
         annotation["id"] = number
     for number, (found, _) in enumerate(IMAGES):
         for result in found.to_coco(number):
-            result["category_id"] = found.category_ids.index(result["category_id"])
+            result["category_id"] = found.classes.ids.index(result["category_id"])
             del result["bbox" if kind == "segm" else "segmentation"]
             results.append(result)
     truth.dataset = {
@@ -174,7 +174,8 @@ def test_nothing_to_measure_is_not_a_number() -> None:
         metrics = _measured([number])
         assert all(math.isnan(value) for value in metrics.compute().figures.values())
     found, objects = IMAGES[11]  # without predictions
-    assert len(objects.labels) and not len(found)
+    assert len(objects.labels)
+    assert not len(found)
     assert _measured([11]).compute().figures["mask_ap"] == 0
 
 

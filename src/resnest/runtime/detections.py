@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.runtime.card import ModelCard
 from resnest.runtime.masks import paste
+from resnest.runtime.preprocess import DetectionPreprocess
 from resnest.runtime.results import THRESHOLD
 from resnest.runtime.rle import RLE
 
@@ -29,6 +29,13 @@ class RawDetections(NamedTuple):
     masks: NDArray[np.float32] | None = None  # (N, D, 28, 28) probabilities within the box
 
 
+class Classes(NamedTuple):
+    """What labels mean."""
+
+    names: tuple[str, ...]  # (K,)
+    ids: tuple[int, ...]  # (K,) what COCO files call them
+
+
 @dataclass(frozen=True, eq=False)
 class Detections:
     """The objects found in one picture, best first."""
@@ -36,21 +43,29 @@ class Detections:
     name: str  # the picture's path as it was given
     width: int
     height: int
-    class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]  # what COCO files call the classes
+    classes: Classes
     boxes: NDArray[np.float32]  # (M, 4) x1, y1, x2, y2 in pixels of the picture
     labels: NDArray[np.int64]  # (M,)
     scores: NDArray[np.float32]  # (M,)
     masks: tuple[RLE, ...] | None = None  # of the whole picture
 
     @classmethod
-    def of(cls, raw: RawDetections, place: int, *, name: str, size: tuple[int, int], card: ModelCard) -> Detections:
+    def of(
+        cls,
+        raw: RawDetections,
+        place: int,
+        *,
+        name: str,
+        size: tuple[int, int],
+        preprocess: DetectionPreprocess,
+        classes: Classes,
+    ) -> Detections:
         """What an engine found in image `place` of a batch, in pixels of the picture, whose width and height is `size`.
 
         Boxes go back by what each side was really scaled by, and are clipped; those without area are left out.
         """
         width, height = size
-        wide, high = card.detector_input.scaled_size(width, height)
+        wide, high = preprocess.scaled_size(width, height)
         boxes = raw.boxes[place].astype(np.float64) * np.array([width / wide, height / high] * 2)
         boxes = np.clip(boxes, 0, [width, height] * 2)
         real = (raw.scores[place] > 0) & (boxes[:, 2:] > boxes[:, :2]).all(1)
@@ -63,8 +78,7 @@ class Detections:
             name=name,
             width=width,
             height=height,
-            class_names=card.class_names,
-            category_ids=card.category_ids,
+            classes=classes,
             boxes=boxes.astype(np.float32),
             labels=raw.labels[place][real].astype(np.int64),
             scores=raw.scores[place][real].astype(np.float32),
@@ -87,12 +101,12 @@ class Detections:
 
     def counts(self) -> dict[str, int]:
         """Objects of each class that is there, the most frequent first."""
-        counts = np.bincount(self.labels, minlength=len(self.class_names))
-        return {self.class_names[k]: int(counts[k]) for k in np.argsort(-counts, kind="stable") if counts[k]}
+        counts = np.bincount(self.labels, minlength=len(self.classes.names))
+        return {self.classes.names[k]: int(counts[k]) for k in np.argsort(-counts, kind="stable") if counts[k]}
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: boxes are x, y, width, height, masks COCO's compressed runs."""
-        labels = [self.class_names[label] for label in self.labels]
+        labels = [self.classes.names[label] for label in self.labels]
         objects = [{"label": label, **one} for label, one in zip(labels, self._objects(), strict=True)]
         return {"image": self.name, "width": self.width, "height": self.height, "objects": objects}
 
@@ -104,7 +118,7 @@ class Detections:
         corner, opposite = self.boxes[:, :2], self.boxes[:, 2:]
         boxes = np.concatenate([corner, opposite - corner], 1)  # (M, 4) x, y, width, height
         objects: list[dict[str, Any]] = [
-            {"category_id": self.category_ids[label], "score": _short(score), "bbox": [_short(side) for side in box]}
+            {"category_id": self.classes.ids[label], "score": _short(score), "bbox": [_short(side) for side in box]}
             for label, score, box in zip(self.labels, self.scores, boxes, strict=True)
         ]
         for one, mask in zip(objects, self.masks or (), strict=False):
