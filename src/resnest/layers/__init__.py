@@ -1,1 +1,1 @@
-"""Parts that tasks share and that need torchvision's operators: the feature pyramid, deformable convolution."""
+"""Parts that tasks share and that stand on a backbone: feature pyramid, deformable convolution."""

@@ -1,0 +1,244 @@
+"""A detector: backbone, feature pyramid, proposals, then one box head or a cascade of three, perhaps masks.
+
+    net = build_detector(find_spec("resnest50")[0], DetectorSpec(masks=True), num_classes=80)
+    net.eval()(images)                                 # Detected: boxes, scores, labels, masks of fixed shapes
+    net.train()(images, sizes, targets)                # losses by name
+
+Read `Detector.forward` first. What goes in is normalised, zero where an image was padded to a multiple of 32 pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from resnest.data.targets import Target
+from resnest.detection import boxes as box_ops
+from resnest.detection.box_head import POOLED, BoxHead
+from resnest.detection.mask_head import POOLED as MASK_POOLED
+from resnest.detection.mask_head import MaskHead, mask_aims
+from resnest.detection.matching import FOREGROUND, match, sample
+from resnest.detection.pooling import cut_out
+from resnest.detection.proposals import ProposalNetwork
+from resnest.detector_spec import CASCADE_IOUS, CASCADE_WEIGHTS, DetectorSpec
+from resnest.layers.fpn import FeaturePyramid
+from resnest.network.resnest import Backbone
+from resnest.spec import Spec
+
+LEAST_SIDE = {"detectron2": 0.0, "torchvision": 1e-2}  # pixels, of an object
+
+
+class Detected(NamedTuple):
+    """Of N images, D places each, best first; a place without an object has the score 0."""
+
+    boxes: Tensor  # (N, D, 4) in pixels of the input
+    scores: Tensor  # (N, D)
+    labels: Tensor  # (N, D)
+    masks: Tensor | None = None  # (N, D, 28, 28) probabilities within the box
+
+
+class Sampled(NamedTuple):
+    """The proposals of one image that the heads learn from."""
+
+    boxes: Tensor  # (M, 4)
+    labels: Tensor  # (M,), K for background
+    matched: Tensor  # (M,) true object that each overlaps most
+
+
+class Detector(nn.Module):
+    """Faster R-CNN, or by `spec` Cascade, Mask, Cascade Mask R-CNN.
+
+    Args:
+        backbone: has `channels`, and gives C2 to C5 as a list.
+    """
+
+    def __init__(self, backbone: nn.Module, spec: DetectorSpec, num_classes: int) -> None:
+        super().__init__()
+        self.spec, self.num_classes = spec, num_classes
+        self.backbone = backbone
+        self.fpn = FeaturePyramid(backbone.channels, spec.fpn_channels, spec.norm)  # type: ignore[arg-type]
+        self.rpn = ProposalNetwork(spec.fpn_channels, spec)
+        weights = CASCADE_WEIGHTS if spec.cascade else (box_ops.HEAD_WEIGHTS,)
+        self.box_heads = nn.ModuleList(BoxHead(spec.fpn_channels, spec, num_classes, one) for one in weights)
+        self.mask_head = MaskHead(spec.fpn_channels, spec, num_classes) if spec.masks else None
+
+    def forward(
+        self, images: Tensor, sizes: Tensor | None = None, targets: Sequence[Target] | None = None
+    ) -> Detected | dict[str, Tensor]:
+        """What is in images, or how wrong it is.
+
+        Args:
+            images: (N, 3, H, W), both multiples of 32.
+            sizes: (N, 2) heights and widths without padding; none: there is none.
+            targets: what is in them; for training mode, which gives losses.
+        """
+        if sizes is None:
+            sizes = torch.tensor([images.shape[2:]] * images.shape[0], device=images.device)
+        levels = self.features(images)
+        found = self.rpn(levels, (images.shape[2], images.shape[3]), sizes)
+        if targets is None:
+            return self._detect(levels, found.boxes, found.exists, sizes)
+        losses: dict[str, Tensor] = self.rpn.losses(found, targets)
+        sampled = [self._sample(*one) for one in zip(found.boxes, found.exists, targets, strict=True)]
+        losses |= self._box_losses(levels, sampled, targets, sizes)
+        if self.mask_head is not None:
+            losses["mask"] = self._mask_loss(levels, sampled, targets)
+        return losses
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """P2 to P6."""
+        levels: list[Tensor] = self.fpn(self.backbone(images))
+        return levels
+
+    # --- using it ---
+
+    def _detect(self, levels: list[Tensor], proposals: Tensor, exists: Tensor, sizes: Tensor) -> Detected:
+        scores, boxes = self.classify(levels, proposals, sizes)
+        scores = scores * exists[..., None]
+        chosen = [self.choose(*one) for one in zip(scores, boxes, sizes, strict=True)]
+        result = Detected(*(torch.stack(column) for column in zip(*chosen, strict=True)))
+        if self.mask_head is None:
+            return result
+        return result._replace(masks=self.predict_masks(levels, result.boxes, result.labels))
+
+    def classify(self, levels: list[Tensor], proposals: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Proposals (N, P, 4) -> scores (N, P, K), boxes (N, P, K, 4), or (N, P, 1, 4) of a cascade.
+
+        The scores of a cascade are the mean of its heads', its boxes the last one's (arXiv 1712.00726, section 4).
+        """
+        count = proposals.shape[:2]
+        scores: list[Tensor] = []
+        boxes = proposals[:, :, None]  # (N, P, 1, 4)
+        for head in self.box_heads:
+            assert isinstance(head, BoxHead)
+            start = self._clip(boxes[:, :, 0], sizes) if scores else proposals
+            cut = cut_out(levels, start, size=POOLED, preset=self.spec.preset)
+            logits, deltas = head(cut)
+            scores.append(logits.softmax(1)[:, :-1].unflatten(0, count))
+            boxes = head.decode(deltas, start.flatten(0, 1)).unflatten(0, count)
+        return torch.stack(scores).mean(0), boxes
+
+    def choose(self, scores: Tensor, boxes: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The objects of one image, class by class without those that repeat others.
+
+        (P, K), (P, K or 1, 4) -> boxes (D, 4), scores (D,), labels (D,).
+        """
+        spec, kinds = self.spec, scores.shape[1]
+        boxes = box_ops.clip(boxes, size).expand(-1, kinds, -1).reshape(-1, 4)  # (P*K, 4)
+        flat = scores.reshape(-1)
+        labels = torch.arange(kinds, device=boxes.device).repeat(scores.shape[0])
+        candidates = (flat > spec.score_threshold) & box_ops.has_size(boxes, LEAST_SIDE[spec.preset])
+        left = box_ops.survivors(boxes, flat, labels, candidates, spec.nms)
+        places, exists = box_ops.best(flat, left, spec.max_detections)
+        return boxes[places] * exists[:, None], flat[places] * exists, labels[places]
+
+    def predict_masks(self, levels: list[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+        """(N, D, 4), (N, D) -> probabilities (N, D, 28, 28) within the boxes."""
+        assert self.mask_head is not None
+        cut = cut_out(levels, boxes, size=MASK_POOLED, preset=self.spec.preset)
+        logits = self.mask_head.of_class(self.mask_head(cut), labels.flatten())
+        return logits.float().sigmoid().unflatten(0, boxes.shape[:2])
+
+    # --- learning ---
+
+    @torch.no_grad()
+    def _sample(self, proposals: Tensor, exists: Tensor, target: Target) -> Sampled:
+        """Proposals of one image, and the true boxes among them, with what they should become."""
+        boxes = torch.cat([proposals[exists], target.boxes])
+        matched, kind = match(boxes, target.boxes, background=0.5, foreground=0.5, each_has_one=False)
+        chosen = torch.cat(sample(kind, count=self.spec.roi_batch, positive=self.spec.roi_positive))
+        return Sampled(boxes[chosen], self._labels(matched, kind, target)[chosen], matched[chosen])
+
+    def _labels(self, matched: Tensor, kind: Tensor, target: Target) -> Tensor:
+        if not len(target.labels):
+            return torch.full_like(kind, self.num_classes)
+        return torch.where(kind == FOREGROUND, target.labels[matched], self.num_classes)
+
+    def _box_losses(
+        self, levels: list[Tensor], sampled: list[Sampled], targets: Sequence[Target], sizes: Tensor
+    ) -> dict[str, Tensor]:
+        """Of one head, or of a cascade's, each of which starts from the boxes of the one before."""
+        losses: dict[str, Tensor] = {}
+        moved: Sequence[Tensor] = []
+        for stage, head in enumerate(self.box_heads):
+            assert isinstance(head, BoxHead)
+            if stage:
+                sampled = [
+                    self._rematch(boxes, target, size, CASCADE_IOUS[stage])
+                    for boxes, target, size in zip(moved, targets, sizes, strict=True)
+                ]
+            boxes, labels = (torch.cat(column) for column in ([s.boxes for s in sampled], [s.labels for s in sampled]))
+            cut = self._cut([one.boxes for one in sampled], levels, POOLED)
+            if self.spec.cascade:
+                cut = _scale_gradient(cut, 1 / len(self.box_heads))
+            logits, deltas = head(cut)
+            truth = torch.cat([_truth(one, target) for one, target in zip(sampled, targets, strict=True)])
+            name = f"{stage}" if self.spec.cascade else ""
+            losses[f"class{name}"], losses[f"box{name}"] = head.losses(logits, deltas, boxes, labels, truth)
+            moved = head.decode(deltas.detach(), boxes)[:, 0].split([len(one.boxes) for one in sampled])
+        return losses
+
+    @torch.no_grad()
+    def _rematch(self, boxes: Tensor, target: Target, size: Tensor, overlap: float) -> Sampled:
+        """The boxes of the head before, as the next one learns from them: none is drawn or left out but empty ones."""
+        boxes = box_ops.clip(boxes, size)
+        boxes = boxes[box_ops.has_size(boxes, 0)]
+        matched, kind = match(boxes, target.boxes, background=overlap, foreground=overlap, each_has_one=False)
+        return Sampled(boxes, self._labels(matched, kind, target), matched)
+
+    def _mask_loss(self, levels: list[Tensor], sampled: list[Sampled], targets: Sequence[Target]) -> Tensor:
+        assert self.mask_head is not None
+        boxes, labels, aims = [], [], []
+        for one, target in zip(sampled, targets, strict=True):
+            assert target.masks is not None
+            objects = (one.labels < self.num_classes).nonzero()[:, 0]
+            boxes.append(one.boxes[objects])
+            labels.append(one.labels[objects])
+            aims.append(mask_aims(target.masks, boxes[-1], one.matched[objects], self.spec.preset))
+        logits = self.mask_head(self._cut(boxes, levels, MASK_POOLED))
+        return self.mask_head.loss(self.mask_head.of_class(logits, torch.cat(labels)).float(), torch.cat(aims))
+
+    def _cut(self, boxes: Sequence[Tensor], levels: list[Tensor], size: int) -> Tensor:
+        """Features of different numbers of boxes an image: (M, C, size, size)."""
+        most = max(len(one) for one in boxes)
+        padded = torch.stack([torch.cat([one, one.new_zeros(most - len(one), 4)]) for one in boxes])  # (N, most, 4)
+        cut = cut_out(levels, padded, size=size, preset=self.spec.preset)
+        real = torch.cat([torch.arange(most, device=cut.device) < len(one) for one in boxes])
+        return cut if bool(real.all()) else cut[real]
+
+    def _clip(self, boxes: Tensor, sizes: Tensor) -> Tensor:
+        return torch.stack([box_ops.clip(one, size) for one, size in zip(boxes, sizes, strict=True)])
+
+
+class _ScaleGradient(torch.autograd.Function):
+    """The same forwards; backwards times a number."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor  # type: ignore[attr-defined]
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * ctx.factor, None  # type: ignore[attr-defined]
+
+
+def _scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """detectron2's cascade: its heads together move the pyramid as far as one head would."""
+    scaled: Tensor = _ScaleGradient.apply(x, factor)
+    return scaled
+
+
+def _truth(sampled: Sampled, target: Target) -> Tensor:
+    """The true box of each sampled one; of an image without objects, anything."""
+    return target.boxes[sampled.matched] if len(target.boxes) else sampled.boxes
+
+
+def build_detector(spec: Spec, detector: DetectorSpec, num_classes: int, *, zero_gamma: bool = True) -> Detector:
+    """A detector with random weights."""
+    return Detector(Backbone(spec, zero_gamma=zero_gamma), detector, num_classes)

@@ -1,0 +1,51 @@
+"""RoIAlign from the level of the pyramid that suits each box's size (arXiv 1703.06870, section 3; 1612.03144, eq. 1).
+
+cut = cut_out(levels, boxes, size=7, preset="detectron2")      # boxes (N, P, 4) -> (N * P, C, 7, 7)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from resnest.detector_spec import Preset
+
+STRIDES = (4, 8, 16, 32)  # of P2 to P5
+CANONICAL_SIZE, CANONICAL_LEVEL = 224, 4  # a box of ImageNet's size goes to P4
+
+
+def cut_out(levels: Sequence[Tensor], boxes: Tensor, *, size: int, preset: Preset) -> Tensor:
+    """Features of every box, (N * P, C, size, size).
+
+    Each level cuts out all boxes, those of other levels shrunk to nothing, and the results are added up: shapes do not
+    depend on the boxes, so that it can be exported, and a box without size costs next to nothing.
+    """
+    count, per_image = boxes.shape[:2]
+    images = torch.arange(count, device=boxes.device, dtype=boxes.dtype).repeat_interleave(per_image)  # (N*P,)
+    flat = boxes.reshape(-1, 4)
+    level = box_levels(flat, preset)
+    aligned = preset == "detectron2"  # half-pixel centres, and as many samples as a bin has pixels; theirs 2 x 2
+    total: Tensor | None = None
+    for index, (features, stride) in enumerate(zip(levels, STRIDES, strict=False)):
+        mine = (level == index)[:, None]
+        rois = torch.cat([images[:, None], flat * mine], dim=1)  # (N*P, 5)
+        cut = roi_align(
+            features, rois.to(features.dtype), size, 1 / stride, sampling_ratio=0 if aligned else 2, aligned=aligned
+        ) * mine[:, :, None, None].to(features.dtype)
+        total = cut if total is None else total + cut
+    assert total is not None
+    return total
+
+
+def box_levels(boxes: Tensor, preset: Preset) -> Tensor:
+    """(M, 4) -> (M,): 0 for P2 to 3 for P5."""
+    sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0)
+    size = sides.prod(1).sqrt() / CANONICAL_SIZE
+    if preset == "detectron2":
+        exact = CANONICAL_LEVEL + torch.log2(size + 1e-8)
+    else:
+        exact = CANONICAL_LEVEL + torch.log2(size) + 1e-6
+    return exact.floor().clamp(2, 5).to(torch.int64) - 2
