@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from conftest import Outcome
 from resnest.data.settings import DetectionSettings
 from resnest.detector_spec import DetectorSpec
 from resnest.errors import ResnestError
-from resnest.recipes import find_recipe, override, read_recipe, to_yaml
+from resnest.recipes import RECIPES, find_recipe, override, read_recipe, to_yaml
 from resnest.recipes.comparing import differences, refuse_changes
+from resnest.recipes.detection import DETECTION
 from resnest.recipes.schema import ModelSettings, OptimSettings, Recipe
 from resnest.training.optim import build_optimizers, lr_at
 
@@ -124,3 +128,72 @@ def test_schedule_of_detectron2() -> None:
 def test_nesterov_is_a_choice(nesterov: bool) -> None:
     (optimizer,) = build_optimizers(torch.nn.Conv2d(3, 4, 1), OptimSettings(nesterov=nesterov))
     assert {group["nesterov"] for group in optimizer.param_groups} == {nesterov}
+
+
+# box and mask AP of the authors, percent (facts, sections 3.6 and 3.7), stages of the box head, mask convolutions
+TABLE = {
+    "faster_rcnn_resnest50": (42.33, None, 1, 0),
+    "faster_rcnn_resnest50_dcn": (44.11, None, 1, 0),
+    "faster_rcnn_resnest101": (44.72, None, 1, 0),
+    "cascade_rcnn_resnest50": (45.41, None, 3, 0),
+    "cascade_rcnn_resnest101": (47.50, None, 3, 0),
+    "cascade_rcnn_resnest200": (49.03, None, 3, 0),
+    "mask_rcnn_resnest50": (42.81, 38.14, 1, 4),
+    "mask_rcnn_resnest101": (45.75, 40.65, 1, 4),
+    "cascade_mask_rcnn_resnest50": (46.19, 39.55, 3, 4),
+    "cascade_mask_rcnn_resnest101": (48.30, 41.56, 3, 4),
+    "cascade_mask_rcnn_resnest200_tricks_3x": (50.54, 44.21, 3, 8),
+    "cascade_mask_rcnn_resnest200_dcn_tricks_3x": (50.91, 44.50, 3, 8),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_rows_of_the_paper(name: str) -> None:
+    box, mask, stages, mask_convs = TABLE[name]
+    recipe = find_recipe(name)
+    detector, detection, optim, expect = recipe.detector, recipe.detection, recipe.optim, recipe.expect
+    assert detector and detection and expect  # noqa: PT018
+    assert expect.published
+    assert expect.box_ap == pytest.approx(box / 100)
+    assert expect.mask_ap == (mask and pytest.approx(mask / 100))
+    assert (detector.cascade, detector.masks) == (stages == 3, mask is not None)
+    assert not detector.masks or detector.mask_convs == mask_convs
+    assert detector.post_nms == ((2000, 1000) if stages == 3 else (1000, 1000))
+    assert detector.deform == ((False, True, True, True) if "_dcn" in name else (False,) * 4)
+    assert (recipe.model.freeze, recipe.model.pretrained, recipe.train.sync_norm) == (2, "published", True)
+    tricks = name.endswith("_3x")
+    assert detection.long == (1440 if tricks else 1333)
+    assert detection.crop == (0.9 if tricks else None)
+    if mask and not tricks:
+        assert (detection.short, detection.pick) == ((640, 672, 704, 736, 768, 800), "choice")
+    else:
+        assert (detection.short, detection.pick) == ((640, 864 if tricks else 800), "range")
+    # 16 images of 117,266 a step: where the rate falls, to within the 2.4 % by which whole epochs miss the steps
+    steps = recipe.train.epochs * -(-117_266 // 16)
+    places = [share * steps for share in optim.decay_at]
+    assert places == pytest.approx([240_000, 255_000] if tricks else [60_000, 80_000], rel=0.024)
+    assert optim.lr_for(8 * recipe.train.batch_size) == 0.02
+
+
+def test_baselines_do_not_claim_the_figure_of_another_network() -> None:
+    baselines = [name for name in DETECTION if "resnet" in name]
+    assert len(baselines) == 8
+    assert set(DETECTION) == {*TABLE, *baselines}
+    for name in baselines:
+        expect, twin = find_recipe(name).expect, find_recipe(name.replace("resnet", "resnest").removesuffix("d"))
+        assert expect
+        assert expect.box_ap is expect.mask_ap is None
+        assert "for a plain ResNet-" in expect.note
+        told = [name for name, *_ in differences(find_recipe(name), twin) if not name.startswith("expect")]
+        assert told == ["name", "summary", "model.name", "model.pretrained"]
+
+
+def test_the_list_goes_by_task_and_marks_what_others_measured(cli: Callable[..., Outcome]) -> None:
+    classification, boxes, masks, note = cli("recipes").out.split("\n\n")[:4]
+    assert "imagenette " in classification
+    assert re.search(r"^  faster_rcnn_resnest50 +42\.33\*  Faster R-CNN on resnest50", boxes, re.MULTILINE)
+    assert re.search(r"^  mask_rcnn_resnest50 +42\.81\* +38\.14\*  Mask R-CNN on resnest50", masks, re.MULTILINE)
+    assert re.search(r"^  faster_rcnn_resnet50d +Faster .* paper's ResNet-50: 39.25\)$", boxes, re.MULTILINE)
+    assert "* published by the authors, not repeated here" in note
+    listed = [line.split()[0] for block in (classification, boxes, masks) for line in block.splitlines()[1:]]
+    assert sorted(listed) == sorted(RECIPES)
