@@ -10,6 +10,8 @@ Exact up to rounding (1e-5 of the largest logit in float32, tests/test_prepare.p
 - at radix 2 the softmax over two splits is the sigmoid of the difference of their logits, and the difference of two
   outputs of fc2 is one output of a layer half as large;
 - weights lie in channels_last, the layout that the convolutions of oneDNN and cuDNN run fastest in.
+
+A deformable 3x3 stays as it is with what follows it, up to the next convolution.
 """
 
 from __future__ import annotations
@@ -132,11 +134,7 @@ class PreparedBottleneck(nn.Module):
         super().__init__()
         self.conv1 = FusedConv.of(block.conv1, block.bn1, relu=True)
         self.pool_before, self.pool_after = block.pool_before, block.pool_after
-        self.conv2 = (
-            PreparedSplitAttention(block.conv2)
-            if isinstance(block.conv2, SplitAttention)
-            else FusedConv.of(block.conv2, block.bn2, relu=True)
-        )
+        self.conv2 = _prepared_3x3(block)
         self.conv3 = FusedConv.of(block.conv3, block.bn3, relu=True)
         self.downsample: nn.Module = nn.Identity()
         if isinstance(block.downsample, nn.Sequential):
@@ -147,6 +145,16 @@ class PreparedBottleneck(nn.Module):
         weighed = self.pool_after(self.conv2(self.pool_before(self.conv1(x))))
         out: Tensor = self.conv3(weighed, self.downsample(x))
         return out
+
+
+def _prepared_3x3(block: Bottleneck) -> nn.Module:
+    """The part of a bottleneck that has the 3x3 convolution, which is folded if it is a plain one."""
+    if isinstance(block.conv2, SplitAttention):
+        return PreparedSplitAttention(block.conv2) if type(block.conv2.conv) is nn.Conv2d else block.conv2
+    if type(block.conv2) is nn.Conv2d:
+        return FusedConv.of(block.conv2, block.bn2, relu=True)
+    assert block.bn2 is not None
+    return nn.Sequential(block.conv2, block.bn2, nn.ReLU(inplace=True))
 
 
 def _fold_stem(net: ResNeSt) -> None:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+WEIGHTS = ("weight", "offset_weight")  # of convolutions and linear layers; the second is a deformable convolution's
+
 
 class DropPath(nn.Module):
     """Zeroes the residual branch of whole samples and scales up the others, so that the mean stays."""
@@ -84,6 +86,6 @@ def decay_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     for module in net.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad:
-                is_weight = name == "weight" and isinstance(module, nn.Linear | nn.modules.conv._ConvNd)
+                is_weight = name in WEIGHTS and isinstance(module, nn.Linear | nn.modules.conv._ConvNd)
                 (decayed if is_weight else exempt).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]

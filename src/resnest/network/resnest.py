@@ -11,7 +11,7 @@ Parameter names are those of the official code, so official and timm weights loa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from resnest.network.split_attention import SplitAttention
 from resnest.spec import EXPANSION, Spec
 
 Dilation = Literal["official", "timm"]
+ConvFactory = Callable[..., nn.Conv2d]  # takes the arguments of torch.nn.Conv2d
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Place:
     pools: bool = False  # the average pool of `avd` is here
     drop_path: float = 0.0
     drop_block: bool = False
+    conv: ConvFactory = nn.Conv2d  # makes the 3x3
 
 
 class Bottleneck(nn.Module):
@@ -55,7 +57,7 @@ class Bottleneck(nn.Module):
         self.conv2: nn.Module
         self.bn2: nn.Module | None = None
         if spec.radix == 0:
-            self.conv2 = nn.Conv2d(
+            self.conv2 = place.conv(
                 channels,
                 channels,
                 kernel_size=3,
@@ -74,6 +76,7 @@ class Bottleneck(nn.Module):
                 stride=stride,
                 dilation=place.dilation,
                 attention_norm=spec.attention_norm,
+                conv=place.conv,
             )
         # Zero padding counts in the mean (count_include_pad): the official default, and the weights depend on it.
         pool = nn.AvgPool2d(3, place.stride, padding=1) if place.pools else nn.Identity()
@@ -109,6 +112,8 @@ class ResNeSt(nn.Module):
         dilation: what a dilated stage does in its first block. "official" keeps the 3x3 average pool, at stride 1,
             as the released segmentation weights need; "timm" leaves it out and pads the shortcut's pool, as timm.
         zero_gamma: start every residual branch at zero (Goyal et al., arXiv 1706.02677, section 5.1).
+        convs: for each of the four stages, what makes its 3x3 convolutions; plain ones by default
+            (`resnest.layers.deform.stage_convs` has deformable ones).
     """
 
     def __init__(
@@ -120,6 +125,7 @@ class ResNeSt(nn.Module):
         output_stride: int = 32,
         dilation: Dilation = "official",
         zero_gamma: bool = True,
+        convs: Sequence[ConvFactory] | None = None,
     ) -> None:
         super().__init__()
         if output_stride not in (8, 16, 32):
@@ -132,7 +138,7 @@ class ResNeSt(nn.Module):
         self.conv1 = _stem(spec, in_chans)
         self.bn1 = BatchNorm2d(stem_chans)
         self.maxpool = nn.Identity() if spec.stem == "small" else nn.MaxPool2d(3, stride=2, padding=1)
-        stages = _build_stages(spec, stem_chans, output_stride, dilation)
+        stages = _build_stages(spec, stem_chans, output_stride, dilation, convs or [nn.Conv2d] * 4)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.feature_info = _feature_info(spec, output_stride)
         self.num_features = spec.planes[-1] * EXPANSION
@@ -234,7 +240,9 @@ def _stage_strides(output_stride: int) -> list[tuple[int, int, int]]:
     return plan
 
 
-def _build_stages(spec: Spec, in_chans: int, output_stride: int, dilation: Dilation) -> list[nn.Sequential]:
+def _build_stages(
+    spec: Spec, in_chans: int, output_stride: int, dilation: Dilation, convs: Sequence[ConvFactory]
+) -> list[nn.Sequential]:
     stages, total, count = [], sum(spec.depths), 0
     for index, (stride, first, rest) in enumerate(_stage_strides(output_stride)):
         planes, blocks = spec.planes[index], []
@@ -247,6 +255,7 @@ def _build_stages(spec: Spec, in_chans: int, output_stride: int, dilation: Dilat
                 pools=spec.avd and is_first and index > 0 and (stride > 1 or dilation == "official"),
                 drop_path=spec.drop_path_rate * count / max(total - 1, 1),  # linear, arXiv 1603.09382
                 drop_block=index >= 2 and spec.radix > 0,
+                conv=convs[index],
             )
             shortcut = _shortcut(in_chans, out_chans, stride, rest, dilation) if is_first else None
             blocks.append(Bottleneck(in_chans, planes, spec, place, shortcut))

@@ -12,6 +12,8 @@ same r are then neighbours, and one grouped convolution with K * R groups comput
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,7 +26,7 @@ from resnest.spec import AttentionNorm, attention_width
 class SplitAttention(nn.Module):
     """3x3 convolution into R splits, which an attention over R then weighs and adds up.
 
-    Shapes: (N, C, H, W) -> (N, C, H', W'). Parameter names are the official ones.
+    Shapes: (N, C, H, W) -> (N, C, H', W'). Parameter names are the official ones. `conv` makes the 3x3 convolution.
 
     Raises:
         ResnestError: in training, when the batch-norm of the attention would see a single sample.
@@ -39,12 +41,13 @@ class SplitAttention(nn.Module):
         stride: int = 1,
         dilation: int = 1,
         attention_norm: AttentionNorm = "batch",
+        conv: Callable[..., nn.Conv2d] = nn.Conv2d,
     ) -> None:
         super().__init__()
         self.radix = radix
         self.cardinality = cardinality
         inner = attention_width(channels, radix)
-        self.conv = nn.Conv2d(
+        self.conv = conv(
             channels,
             channels * radix,
             kernel_size=3,
