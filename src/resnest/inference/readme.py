@@ -5,6 +5,7 @@ text = model_card_text(card, "flowers", account={"train_images": 800, "val_image
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from resnest.cost import macs, parameters
@@ -84,7 +85,7 @@ def _header(card: ModelCard, title: str, account: Mapping[str, object]) -> str:
         tag = "image-segmentation" if card.detector.masks else "object-detection"
     lines = ["---", f"library_name: {library}", f"pipeline_tag: {tag}", "tags:", f"- {tag}", "- resnest"]
     figure, kind = ("box_ap", "mAP") if card.detector else ("top1", "accuracy")
-    if figure in card.figures:
+    if math.isfinite(card.figures.get(figure, math.nan)):
         lines += [
             "model-index:",
             f"- name: {title.rsplit('/', 1)[-1]}",
@@ -132,7 +133,7 @@ def _figures(card: ModelCard, account: Mapping[str, object]) -> str:
     rows = ["| figure | value |", "|---|---|"]
     images = account.get("val_images")
     for name, value in card.figures.items():
-        if card.detector and name not in FIGURES:
+        if math.isnan(value) or (card.detector and name not in FIGURES):
             continue  # the other figures of COCO are in config.json
         shown = f"{value:.4f}" if name == "loss" else f"{value:.2%}"
         if name in ("top1", "top5") and isinstance(images, int):
@@ -149,8 +150,8 @@ def _input(card: ModelCard) -> str:
     if card.detector:
         scaled = card.detector_input
         return (
-            f"RGB; the short side is resized to {scaled.short} pixels, unless the long one would pass {scaled.long}; mean"
-            f" {scaled.mean}, standard deviation {scaled.std}.\n"
+            f"RGB; the short side is resized to {scaled.short} pixels, unless the long one would pass {scaled.long};"
+            f" mean {scaled.mean}, standard deviation {scaled.std}.\n"
         )
     settings = card.classifier_input
     order = (
