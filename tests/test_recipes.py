@@ -24,7 +24,7 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
     assert read_recipe(path) == recipe
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [name for name in RECIPES if find_recipe(name).task == "classification"])
 def test_every_recipe_can_be_built(name: str) -> None:
     """On the meta device: structure, optimiser groups, schedule."""
     recipe = find_recipe(name)

@@ -164,7 +164,7 @@ def _own_size(name: str) -> int:
 def _saved_size(reference: str) -> int:
     from resnest.inference.model import Model
 
-    return Model.from_pretrained(reference).card.preprocess.size
+    return Model.from_pretrained(reference).card.classifier_input.size
 
 
 def _file_size(path: Path) -> int:
@@ -183,7 +183,7 @@ def _file_size(path: Path) -> int:
         if len(loaded.images) == 4 and loaded.images[2]:
             return loaded.images[2]
         if CARD_KEY in loaded.metadata:
-            return ModelCard.from_json(loaded.metadata[CARD_KEY], where=f"the metadata of {path}").preprocess.size
+            return ModelCard.from_json(loaded.metadata[CARD_KEY], where=f"the metadata of {path}").classifier_input.size
     return 224
 
 

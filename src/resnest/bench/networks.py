@@ -91,7 +91,7 @@ def write_ours(net: ResNeSt, path: Path, card: ModelCard) -> None:
     fast = prepared(net, memory_format=torch.contiguous_format)
     told = origin("resnest bench", weights_sha256=None, precision="float32", sizes={})
     strings = {CARD_KEY: card.to_json(), ORIGIN_KEY: told}
-    onnx.write(fast, path, strings, in_chans=card.in_chans, size=card.preprocess.size)
+    onnx.write(fast, path, strings, in_chans=card.in_chans, size=card.classifier_input.size)
 
 
 def write_onnx(net: nn.Module, path: Path, size: int, *, dynamo: bool = False) -> None:

@@ -21,6 +21,7 @@ PARTS = (
     ("matplotlib", "reports"),
     ("scikit-learn", "the demo's digits"),
     ("pyarrow", "data in parquet files"),
+    ("faster-coco-eval", "figures of detectors: pip install 'resnest[detection]'"),
     ("timm", "comparisons only"),
     ("onnxruntime", "engine for exported files: pip install onnxruntime"),
     ("openvino", "engine for exported files: pip install openvino"),

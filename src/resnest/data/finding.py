@@ -2,13 +2,14 @@
 
 First match wins:
 1. the word `digits`; `hf:owner/name`, a data set of the Hugging Face hub;
-2. a .zip, .npz, .csv, .tar or .parquet file;
+2. a .zip, .npz, .csv, .tar, .parquet or .json file (COCO's);
 3. a folder that `datasets.save_to_disk` wrote;
-4. a folder with `train` and `val` as folders of classes, zips, npz or csv files, or with `val` alone;
-5. a folder with `labels.csv`;
-6. a folder of .tar or .parquet files, here, in `data`, or in folders named by part; without a training and a
+4. a folder with COCO json in `annotations`, or as `_annotations.coco.json` in `train` and `valid`;
+5. a folder with `train` and `val` as folders of classes, zips, npz or csv files, or with `val` alone;
+6. a folder with `labels.csv`;
+7. a folder of .tar or .parquet files, here, in `data`, or in folders named by part; without a training and a
    validation part only if it has no folders of classes;
-7. a folder of classes.
+8. a folder of classes.
 
 `valid`, `validation` and `test` do for `val` where there is no `val`. What has no parts is split reproducibly.
 
@@ -25,7 +26,17 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from resnest.data import remote
-from resnest.data.parts import VAL_NAMES, Parts, choose_parts, has_class_folders, holds_files, is_of, list_files
+from resnest.data.coco import read_coco
+from resnest.data.parts import (
+    VAL_NAMES,
+    Parts,
+    choose_parts,
+    has_class_folders,
+    holds_files,
+    is_of,
+    list_coco,
+    list_files,
+)
 from resnest.data.readers import (
     Labelled,
     number_classes,
@@ -43,9 +54,9 @@ from resnest.data.shards import read_shards, scan_shards
 from resnest.data.tables import read_arrow, read_parquet
 from resnest.errors import ResnestError, unknown
 
-FORMATS = ("folder", "zip", "npz", "csv", "tar", "parquet", "arrow", "digits")
+FORMATS = ("folder", "zip", "npz", "csv", "tar", "parquet", "arrow", "coco", "digits")
 LABELS_FILE = "labels.csv"
-EXPECTED = "give a folder, a .zip, .npz, .csv, .tar or .parquet file"
+EXPECTED = "give a folder, a .zip, .npz, .csv, .tar, .parquet or COCO .json file"
 
 Read = Callable[[], Samples]
 
@@ -93,6 +104,8 @@ def _find_in_file(path: Path, format: str) -> Found:
         return Found(kind, str(path), whole=lambda: read_npz(path))
     if kind == "csv":
         return _find_in_csv(path, str(path))
+    if kind in ("json", "coco"):
+        return Found("coco", str(path), whole=partial(read_coco, path))
     for several in SEVERAL:
         if kind == several or (format == "auto" and is_of(several, path.name)):
             return _by_part(several, str(path), Parts([], [], [path.name]), path.parent)
@@ -102,6 +115,8 @@ def _find_in_file(path: Path, format: str) -> Found:
 def _find_in_folder(path: Path, format: str) -> Found:
     if format in ("auto", "arrow") and (saved := _find_saved(path)):
         return saved
+    if format in ("auto", "coco") and (annotated := _find_coco(path)):
+        return annotated
     for kind, suffix, read in ONE:
         if format in ("auto", kind) and (pair := _find_pair(path, suffix)):
             train, val = pair
@@ -159,6 +174,22 @@ def _find_saved(path: Path) -> Found | None:
             )
         return Found("arrow", str(path), whole=read(parts.whole))
     return Found("arrow", str(path), train=read(parts.train) if parts.train else None, val=read(parts.val))
+
+
+def _find_coco(path: Path) -> Found | None:
+    """Annotation files by part: in `annotations`, or in folders named by part."""
+    names = list_coco(path)
+    parts = choose_parts(names)
+    for chosen in parts:
+        if len(chosen) > 1:
+            raise ResnestError(
+                f"{path} has several annotation files of one part: {', '.join(chosen)}; give one .json file, or leave"
+                " one training and one validation file there"
+            )
+    if parts.val:
+        train = partial(read_coco, path / parts.train[0]) if parts.train else None
+        return Found("coco", str(path), train=train, val=partial(read_coco, path / parts.val[0]))
+    return Found("coco", str(path), whole=partial(read_coco, path / parts.whole[0])) if parts.whole else None
 
 
 def _find_pair(folder: Path, suffix: str) -> tuple[Path | None, Path] | None:

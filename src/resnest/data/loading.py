@@ -11,30 +11,26 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from resnest.data.batch import Batch as Batch
+from resnest.data.detection import DetectionSamples
+from resnest.data.detection_batches import EvaluationScenes, TrainingScenes, collate_scenes, evaluation_places
 from resnest.data.order import step_batches
 from resnest.data.samples import Samples
-from resnest.data.settings import DataSettings
+from resnest.data.seeding import seeded as seeded
+from resnest.data.settings import DataSettings, DetectionSettings
+from resnest.errors import ResnestError
 from resnest.runtime.decode import BadImage
-from resnest.runtime.preprocess import Preprocess
+from resnest.runtime.preprocess import DetectionPreprocess, Preprocess
 
 Item = tuple[int, Tensor | BadImage, Any]  # index, image, label or labels
-
-
-class Batch(NamedTuple):
-    """What a loader yields; `bad` lists unusable files as (index, key, reason)."""
-
-    images: Tensor  # (N, 3, H, W): uint8 to train on, normalised float32 to evaluate on
-    labels: Tensor  # (N,) int64; multi-label: (N, K) float32, 0 or 1
-    indices: Tensor  # (N,) into the samples
-    bad: list[tuple[int, str, str]]
 
 
 class TrainingImages(Dataset[Any]):
@@ -72,24 +68,6 @@ class EvaluationImages(Dataset[Any]):
         return index, torch.from_numpy(self.preprocess(image)), self.samples.labels[index]
 
 
-class seeded:
-    """Within it, torch's CPU generator starts from the given whole numbers; afterwards it is as before.
-
-    Gives the seed that it makes of them, for other generators.
-    """
-
-    def __init__(self, *numbers: int) -> None:
-        self.seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-    def __enter__(self) -> int:
-        self.before = torch.default_generator.get_state()
-        torch.default_generator.manual_seed(self.seed)  # torch.manual_seed would wake up CUDA in a worker
-        return self.seed
-
-    def __exit__(self, *_: object) -> None:
-        torch.default_generator.set_state(self.before)
-
-
 def training_batches(
     samples: Samples,
     settings: DataSettings,
@@ -102,8 +80,15 @@ def training_batches(
     accumulate: int = 1,
     rank: int = 0,
     world_size: int = 1,
+    detection: DetectionSettings | None = None,
+    masks: bool = False,
 ) -> Iterator[Batch]:
-    """This process's batches of one epoch from step `skip` on, `accumulate` of them a step (see `step_batches`)."""
+    """This process's batches of one epoch from step `skip` on, `accumulate` of them a step (see `step_batches`).
+
+    Args:
+        detection: with `DetectionSamples`, as their `trainable()` gives them: labels are then a list of `Target`s.
+        masks: targets have masks.
+    """
     order = step_batches(
         len(samples),
         batch_size=batch_size,
@@ -117,25 +102,44 @@ def training_batches(
         repeats=settings.repeats,
     )
     batches = list(order[skip:].reshape(-1, *order.shape[2:]))  # each (images, 2)
+    if isinstance(samples, DetectionSamples):
+        if detection is None:
+            raise ResnestError("this data has objects to detect: a recipe for a detector is needed")
+        scenes = TrainingScenes(samples, settings, detection, masks=masks, seed=seed, epoch=epoch)
+        return _load(scenes, batches, settings.workers, collate_scenes)
     return _load(TrainingImages(samples, settings, seed, epoch, epochs), batches, settings.workers)
 
 
 def evaluation_batches(
     samples: Samples,
-    preprocess: Preprocess,
+    preprocess: Preprocess | DetectionPreprocess,
     *,
     batch_size: int,
     workers: int | None = None,
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[Batch]:
-    """Every sample once, in order, prepared as for prediction; of several processes each takes its turn, none twice."""
+    """Every sample once, in order, prepared as for prediction; of several processes each takes its turn, none twice.
+
+    With a `DetectionPreprocess`, images of one padded shape at a time.
+    """
+    if isinstance(preprocess, DetectionPreprocess):
+        if not isinstance(samples, DetectionSamples):
+            raise ResnestError("a detector is evaluated on images with boxes: this data has classes only")
+        share = {"rank": rank, "world_size": world_size}
+        places = evaluation_places(samples, preprocess, batch_size=batch_size, **share)
+        return _load(EvaluationScenes(samples, preprocess), places, workers, collate_scenes)
     mine = list(range(rank, len(samples), world_size))
     batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
     return _load(EvaluationImages(samples, preprocess), batches, workers)
 
 
-def _load(dataset: Dataset[Any], batches: Sequence[Any], workers: int | None) -> Iterator[Batch]:
+def _load(
+    dataset: Dataset[Any],
+    batches: Sequence[Any],
+    workers: int | None,
+    collate: Callable[[list[Any]], Batch] | None = None,
+) -> Iterator[Batch]:
     count = min(default_workers() if workers is None else workers, len(batches))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than cores: as was asked for
@@ -143,7 +147,7 @@ def _load(dataset: Dataset[Any], batches: Sequence[Any], workers: int | None) ->
             dataset,
             batch_sampler=batches,
             num_workers=count,
-            collate_fn=_collate,
+            collate_fn=collate or _collate,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_quiet_worker if count else None,
         )

@@ -17,6 +17,7 @@ from resnest.runtime.decode import SUFFIXES
 
 VAL_NAMES = ("val", "valid", "validation", "test")
 PART_NAMES = ("train", *VAL_NAMES)
+ROBOFLOW = "_annotations.coco.json"  # how Roboflow exports COCO json, beside the images of each part
 ENDINGS = {  # packed tars too, so that they are refused and not overlooked
     "tar": (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"),
     "parquet": (".parquet",),
@@ -63,6 +64,18 @@ def list_files(folder: Path, kind: str) -> list[str]:
         if found:
             return sorted(file.relative_to(folder).as_posix() for file in found if file.is_file())
     return []
+
+
+def list_coco(folder: Path) -> list[str]:
+    """COCO annotation files, relative to a folder: `annotations/*.json`, else one in each folder named by part.
+
+    Where some are called instances_*, as COCO's own, the others are captions, key points or panoptic.
+    """
+    found = sorted(file.name for file in (folder / "annotations").glob("*.json") if not file.name.startswith("."))
+    found = [name for name in found if name.startswith("instances")] or found
+    if found:
+        return [f"annotations/{name}" for name in found]
+    return [f"{part}/{ROBOFLOW}" for part in ("", *PART_NAMES) if (folder / part / ROBOFLOW).is_file()]
 
 
 def holds_files(folder: Path) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resnest.data.detection import DetectionSamples, same_categories
 from resnest.data.finding import FORMATS, Found, find
 from resnest.data.samples import Samples, split_samples
 from resnest.errors import ResnestError
@@ -31,7 +32,10 @@ class Splits:
     whole: Samples | None = None  # both parts together, where the validation part was held back here
 
     def __post_init__(self) -> None:
-        _check_classes(self.train, self.where)
+        if isinstance(self.train, DetectionSamples):
+            _check_objects(self.train, self.where)
+        else:
+            _check_classes(self.train, self.where)
         if len(self.val) == 0:
             raise ResnestError(f"{self.where} has no validation image: every class has one image only")
         if self.val.multi_label and not self.val.labels.any():
@@ -39,10 +43,14 @@ class Splits:
 
     def describe(self) -> str:
         held = " held back" if self.whole else ""
-        return (
+        told = (
             f"{self.where} ({self.format}): {len(self.train)} training and {len(self.val)} validation images{held},"
-            f" {len(self.train.class_names)} classes{', several an image' if self.train.multi_label else ''}"
+            f" {len(self.train.class_names)} classes"
         )
+        if isinstance(self.train, DetectionSamples) and isinstance(self.val, DetectionSamples):
+            objects = f", {self.train.object_counts().sum():,} and {self.val.object_counts().sum():,} objects"
+            return told + objects + _notes(self.train, self.val)
+        return f"{told}{', several an image' if self.train.multi_label else ''}"
 
 
 @dataclass(frozen=True)
@@ -107,19 +115,30 @@ def open_part(
 
 
 def _part(found: Found, samples: Samples, what: str) -> Part:
-    classes = len(samples.class_names)
-    return Part(samples, f"{found.where} ({found.format}): {len(samples)} {what}, {classes} classes")
+    told = f"{found.where} ({found.format}): {len(samples)} {what}, {len(samples.class_names)} classes"
+    if isinstance(samples, DetectionSamples):
+        told += f", {samples.object_counts().sum():,} objects{_notes(samples)}"
+    return Part(samples, told)
+
+
+def _notes(*parts: DetectionSamples) -> str:
+    """What was left out when parts were read; said once where a part was held back from the other."""
+    notes = dict.fromkeys(note for part in parts for note in part.notes)
+    return f" ({'; '.join(notes)})" if notes else ""
 
 
 def _split(found: Found, samples: Samples, val_share: float, seed: int) -> Splits:
     if len(samples) == 1:
         raise ResnestError(f"{found.where} has one image only: nothing would be left to validate on")
-    _check_classes(samples, found.where)
+    if not isinstance(samples, DetectionSamples):
+        _check_classes(samples, found.where)
     return Splits(found.format, found.where, *split_samples(samples, val_share, seed), whole=samples)
 
 
 def _same_classes(train: Samples, val: Samples, where: str) -> tuple[Samples, Samples]:
     """Renumber the validation labels by the training classes; a class may lack validation images."""
+    if isinstance(train, DetectionSamples) and isinstance(val, DetectionSamples):
+        return same_categories(train, val)
     strange = [name for name in val.class_names if name not in train.class_names]
     if strange:
         images = [key for place, key in enumerate(val.keys) if strange[0] in val.names_of(place)]
@@ -129,6 +148,12 @@ def _same_classes(train: Samples, val: Samples, where: str) -> tuple[Samples, Sa
         raise ResnestError(f"{where}: validation images have several labels and training images one: call both labels")
     index = np.array([train.class_names.index(name) for name in val.class_names], np.int64)
     return train, val.renumbered(index, train.class_names, multi_label=train.multi_label)
+
+
+def _check_objects(samples: DetectionSamples, where: str) -> None:
+    if not samples.labels.any():
+        crowds = " (crowds do not count)" if samples.objects.crowd.any() else ""
+        raise ResnestError(f"{where}: no training image has an object with an area{crowds}")
 
 
 def _check_classes(samples: Samples, where: str) -> None:

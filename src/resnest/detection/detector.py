@@ -25,6 +25,7 @@ from resnest.detection.matching import FOREGROUND, match, sample
 from resnest.detection.pooling import cut_out
 from resnest.detection.proposals import ProposalNetwork
 from resnest.detector_spec import CASCADE_IOUS, CASCADE_WEIGHTS, DetectorSpec
+from resnest.layers.deform import stage_convs
 from resnest.layers.fpn import FeaturePyramid
 from resnest.network.resnest import Backbone
 from resnest.spec import Spec
@@ -140,8 +141,8 @@ class Detector(nn.Module):
         """(N, D, 4), (N, D) -> probabilities (N, D, 28, 28) within the boxes."""
         assert self.mask_head is not None
         cut = cut_out(levels, boxes, size=MASK_POOLED, preset=self.spec.preset)
-        logits = self.mask_head.of_class(self.mask_head(cut), labels.flatten())
-        return logits.float().sigmoid().unflatten(0, boxes.shape[:2])
+        masks: Tensor = self.mask_head.of_class(self.mask_head(cut), labels.flatten()).float().sigmoid()
+        return masks.reshape(*boxes.shape[:2], *masks.shape[1:])
 
     # --- learning ---
 
@@ -199,6 +200,8 @@ class Detector(nn.Module):
             boxes.append(one.boxes[objects])
             labels.append(one.labels[objects])
             aims.append(mask_aims(target.masks, boxes[-1], one.matched[objects], self.spec.preset))
+        if not sum(map(len, boxes)):  # norms take no empty batch; processes expect a gradient all the same
+            return 0 * torch.stack([parameter.sum() for parameter in self.mask_head.parameters()]).sum()
         logits = self.mask_head(self._cut(boxes, levels, MASK_POOLED))
         return self.mask_head.loss(self.mask_head.of_class(logits, torch.cat(labels)).float(), torch.cat(aims))
 
@@ -241,4 +244,5 @@ def _truth(sampled: Sampled, target: Target) -> Tensor:
 
 def build_detector(spec: Spec, detector: DetectorSpec, num_classes: int, *, zero_gamma: bool = True) -> Detector:
     """A detector with random weights."""
-    return Detector(Backbone(spec, zero_gamma=zero_gamma), detector, num_classes)
+    convs = stage_convs(detector.deform, detector.deform_groups)
+    return Detector(Backbone(spec, zero_gamma=zero_gamma, convs=convs), detector, num_classes)

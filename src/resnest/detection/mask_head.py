@@ -49,8 +49,8 @@ class MaskHead(nn.Module):
 
     @staticmethod
     def loss(logits: Tensor, aims: Tensor) -> Tensor:
-        """Binary cross-entropy, mean over pixels and objects: (M, 28, 28) both; 0 if there is no object."""
-        return F.binary_cross_entropy_with_logits(logits, aims, reduction="sum") / max(aims.numel(), 1)
+        """Binary cross-entropy, mean over pixels and objects: (M, 28, 28) both."""
+        return F.binary_cross_entropy_with_logits(logits, aims)
 
 
 def mask_aims(masks: Tensor, boxes: Tensor, matched: Tensor, preset: Preset) -> Tensor:
@@ -63,4 +63,5 @@ def mask_aims(masks: Tensor, boxes: Tensor, matched: Tensor, preset: Preset) -> 
     aims = roi_align(
         masks[:, None].to(boxes.dtype), rois, SIDE, 1.0, sampling_ratio=0 if aligned else -1, aligned=aligned
     )[:, 0]
-    return (aims >= 0.5).to(boxes.dtype) if aligned else aims
+    rounded: Tensor = (aims >= 0.5).to(boxes.dtype) if aligned else aims
+    return rounded

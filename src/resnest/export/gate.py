@@ -89,7 +89,7 @@ class Parity:
 
 def shapes_for(card: ModelCard, *, batch: int | None = None, any_size: bool = True) -> list[Shape]:
     """Every batch at every size and at the size that the card names; or what a file takes that takes less."""
-    own = card.preprocess.size
+    own = card.classifier_input.size
     sizes = dict.fromkeys([*(SIZES if any_size else ()), (own, own)])
     return [(count, card.in_chans, high, wide) for high, wide in sizes for count in ([batch] if batch else BATCHES)]
 

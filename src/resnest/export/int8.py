@@ -141,7 +141,7 @@ def account(
     parts: Quantized, engine: str, cost: Cost, runs: dict[tuple[str, str], Run], model: Model
 ) -> dict[str, Any]:
     """What was found out, ready for JSON; the cost is that in `engine`."""
-    side = model.card.preprocess.size
+    side = model.card.classifier_input.size
     rng = np.random.default_rng(0)
     milliseconds: dict[str, dict[str, float]] = {}
     for batch in BATCHES:

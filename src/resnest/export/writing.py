@@ -79,7 +79,7 @@ def written(
 
 def _write(form: Format, net: ResNeSt, path: Path, strings: dict[str, str], card: ModelCard) -> dict[str, Any]:
     try:
-        return form.write(net, path, strings, in_chans=card.in_chans, size=card.preprocess.size) or {}
+        return form.write(net, path, strings, in_chans=card.in_chans, size=card.classifier_input.size) or {}
     except ImportError as error:  # installed, and made for another torch
         raise ResnestError(f"--format {form.name} does not work here: {error}") from None
 
@@ -106,7 +106,7 @@ def reference(net: ResNeSt) -> Runner:
 
 def sizes_of(form: Format, card: ModelCard) -> dict[str, Any]:
     """What images the file takes."""
-    side = card.preprocess.size
+    side = card.classifier_input.size
     return {
         "batch": form.batch or "any",
         "height": "any" if form.any_size else side,

@@ -134,7 +134,7 @@ def evaluate(
     return evaluate_network(
         net,
         chosen,
-        opened.card.preprocess,
+        opened.card.classifier_input,
         device=place,
         batch_size=batch_size,
         workers=workers,

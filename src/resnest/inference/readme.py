@@ -89,7 +89,10 @@ def _does(card: ModelCard) -> str:
 
 def _network(card: ModelCard) -> str:
     count = parameters(card.spec, num_classes=len(card.class_names), in_chans=card.in_chans) / 1e6
-    cost = macs(card.spec, size=card.preprocess.size, num_classes=len(card.class_names), in_chans=card.in_chans) / 1e9
+    cost = (
+        macs(card.spec, size=card.classifier_input.size, num_classes=len(card.class_names), in_chans=card.in_chans)
+        / 1e9
+    )
     link = "[ResNeSt](https://arxiv.org/abs/2004.08955)"
     return f"{link} (`{card.architecture}`, {count:.2f} million parameters, {cost:.2f} GMACs)"
 
@@ -112,7 +115,7 @@ def _figures(card: ModelCard, account: Mapping[str, object]) -> str:
 
 
 def _input(card: ModelCard) -> str:
-    settings = card.preprocess
+    settings = card.classifier_input
     order = (
         "the centre is cut out and resized"
         if settings.first == "crop"

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from resnest.data.settings import DataSettings
 from resnest.errors import unknown
+from resnest.recipes.detection import DETECTION
+from resnest.recipes.few_images import FEW_IMAGES
 from resnest.recipes.finetune import finetune
 from resnest.recipes.imagenet import IMAGENET
 from resnest.recipes.modern import MODERN
@@ -60,6 +62,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "finetune": finetune,
     **MODERN,
     **IMAGENET,
+    **FEW_IMAGES,
+    **DETECTION,
 }
 
 

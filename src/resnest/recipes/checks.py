@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from resnest.errors import ResnestError
+from resnest.recipes.idle import SECTIONS, set_in_vain
 from resnest.spec import Spec
 
 if TYPE_CHECKING:
@@ -20,12 +21,33 @@ if TYPE_CHECKING:
 def check(recipe: Recipe) -> None:
     """Refuse a network that cannot be built, and the first pair of settings that do not go together."""
     spec, _ = recipe.model.resolve()
-    for problem in (*_finite(recipe), *_network(recipe, spec), *_loss(recipe), *_schedule(recipe), *_machine(recipe)):
-        raise ResnestError(problem)
+    for problems in (
+        _task(recipe),
+        _finite(recipe),
+        _network(recipe, spec),
+        _loss(recipe),
+        _schedule(recipe),
+        _images(recipe),
+        _machine(recipe),
+    ):
+        for problem in problems:
+            raise ResnestError(problem)
+
+
+def _task(recipe: Recipe) -> Iterator[str]:
+    if recipe.task != "detection":
+        for name in SECTIONS:
+            if getattr(recipe, name) is not None:
+                yield f"{name} belongs to recipes with task=detection, this one has task={recipe.task}: leave it out"
+    for name, value in set_in_vain(recipe):
+        yield (
+            f"{name}={value} plays no role with task={recipe.task}: leave it out. Sizes, crops and turns of a"
+            " detector's images are settings of `detection`"
+        )
 
 
 def _finite(recipe: Recipe) -> Iterator[str]:
-    for section in ("data", "optim", "train", "trainer"):
+    for section in ("data", "optim", "train", "trainer", *(SECTIONS if recipe.task == "detection" else ())):
         for name, value in dataclasses.asdict(getattr(recipe, section)).items():
             for number in value if isinstance(value, list | tuple) else (value,):
                 if isinstance(number, float) and not math.isfinite(number):
@@ -34,11 +56,13 @@ def _finite(recipe: Recipe) -> Iterator[str]:
 
 def _network(recipe: Recipe, spec: Spec) -> Iterator[str]:
     model, train = recipe.model, recipe.train
-    if train.batch_size == 1 and spec.radix and spec.attention_norm == "batch":
+    still = recipe.detection is not None and recipe.detection.backbone_norm == "frozen"
+    if train.batch_size == 1 and spec.radix and spec.attention_norm == "batch" and not still:
+        also = ", or detection.backbone_norm to frozen" if recipe.detection else ""
         yield (
             "train.batch_size=1 with model.spec.attention_norm='batch': the norm inside the split attention sees"
             " one value per sample. Set train.batch_size to 2 or more, or model.spec.attention_norm to"
-            " frozen (fine-tuning) or layer (from scratch)"
+            f" frozen (fine-tuning) or layer (from scratch){also}"
         )
     if train.drop_block and not spec.drop_block_rate:
         yield (
@@ -79,12 +103,40 @@ def _schedule(recipe: Recipe) -> Iterator[str]:
             f"data.repeats={repeats} with train.batch_size={batch}: a batch would be one image over and over. Set"
             f" data.repeats=1, or a larger train.batch_size"
         )
-    warmup, epochs = recipe.optim.warmup_epochs, recipe.train.epochs
+    optim = recipe.optim
+    if bool(optim.decay_at) != (optim.schedule == "steps"):
+        yield (
+            f"optim.schedule={optim.schedule} with optim.decay_at={list(optim.decay_at)}: only steps has places to step"
+            " down at, and needs them. Set optim.schedule=steps and optim.decay_at='[0.6667, 0.8889]', or"
+            " optim.schedule=cosine and optim.decay_at='[]'"
+        )
+    if optim.warmup_steps is not None and optim.warmup_epochs:
+        yield (
+            f"optim.warmup_steps={optim.warmup_steps} with optim.warmup_epochs={optim.warmup_epochs:g}: a warm-up has"
+            " one length. Set optim.warmup_epochs=0, or optim.warmup_steps=null"
+        )
+    if not optim.nesterov and optim.name != "sgd":
+        yield f"optim.nesterov=false with optim.name={optim.name}: only sgd has the choice. Set optim.nesterov=true"
+    warmup, epochs = optim.warmup_epochs, recipe.train.epochs
     if warmup > epochs:
         yield (
             f"optim.warmup_epochs={warmup:g} with train.epochs={epochs}: the learning rate would never reach its top."
             f" Set optim.warmup_epochs to less than {epochs}, or more train.epochs"
         )
+
+
+def _images(recipe: Recipe) -> Iterator[str]:
+    """Of a detector."""
+    settings = recipe.detection
+    if settings is None:
+        return
+    for prefix, short in (("", max(settings.short)), ("eval_", settings.eval_short)):
+        if short > (long := getattr(settings, f"{prefix}long")):
+            shown = list(settings.short) if not prefix else short
+            yield (
+                f"detection.{prefix}short={shown} with detection.{prefix}long={long}: the long side would be shorter"
+                f" than the short one. Set detection.{prefix}long to {short} or more"
+            )
 
 
 def _machine(recipe: Recipe) -> Iterator[str]:

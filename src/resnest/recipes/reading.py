@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from resnest.errors import ResnestError, unknown
+from resnest.recipes.idle import SECTIONS, idle_settings
 from resnest.recipes.schema import ModelSettings, Recipe
 from resnest.spec import Spec
 
@@ -48,7 +49,13 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             value = text
-        _place(content, key.strip().split("."), value, recipe.name)
+        keys = key.strip().split(".")
+        if keys[0] in SECTIONS and content[keys[0]] is None:
+            raise ResnestError(
+                f"--set {setting}: recipe {recipe.name!r} trains a network for {recipe.task} and has no section"
+                f" {keys[0]!r}; recipes for detection have one (`resnest recipes` lists them)"
+            )
+        _place(content, keys, value, recipe.name)
     changed = bool(settings) and content != dataclasses.asdict(recipe)
     if changed:
         content["expect"] = None  # what was measured holds for the recipe as it was
@@ -68,10 +75,15 @@ def build(content: dict[str, Any], *, where: str) -> Recipe:
 
 
 def to_yaml(recipe: Recipe) -> str:
-    """The complete recipe as YAML that `read_recipe` takes back."""
+    """The recipe as YAML that `read_recipe` takes back: complete, but for what plays no role in its task."""
     import yaml
 
     content = dataclasses.asdict(recipe)
+    for section, names in idle_settings(recipe.task).items():
+        content[section] = {name: value for name, value in content[section].items() if name not in names}
+    for name in SECTIONS:
+        if content[name] is None:
+            del content[name]
     return yaml.safe_dump(_plain_values(content), sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -108,10 +120,19 @@ def _check_names(content: dict[str, Any], kind: type, where: str, prefix: str = 
         if key not in hints:
             known = [f"{prefix}{name}" for name in hints]
             raise unknown(f"setting in {where}", f"{prefix}{key}", known)
-        if dataclasses.is_dataclass(hints[key]) and isinstance(value, dict):
-            _check_names(value, typing.cast(type, hints[key]), where, f"{prefix}{key}.")
+        section = _section(hints[key])
+        if section is not None and isinstance(value, dict):
+            _check_names(value, section, where, f"{prefix}{key}.")
         if kind is ModelSettings and key == "spec" and isinstance(value, dict):
             _check_names(value, Spec, where, f"{prefix}spec.")
+
+
+def _section(hint: Any) -> type | None:
+    """The dataclass of a setting that is a section, also of one that may be missing."""
+    for kind in (hint, *typing.get_args(hint)):
+        if dataclasses.is_dataclass(kind):
+            return typing.cast(type, kind)
+    return None
 
 
 def _problem(item: Any) -> str:

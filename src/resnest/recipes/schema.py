@@ -45,21 +45,34 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimSettings:
-    """Optimiser and learning rate: linear warm-up, then a cosine down to zero, step by step."""
+    """Optimiser and learning rate: linear warm-up, then a cosine down to zero, or steps down; step by step."""
 
     name: Literal["sgd", "adamw", "muon"] = "sgd"  # muon: convolutions by Muon, the rest by AdamW
     lr: float = 0.1  # at the top of the schedule, for the recipe's own batch size or `lr_batch`
     lr_batch: int | None = None  # lr is for this many images a step, and scaled to those there are (arXiv 1706.02677)
     momentum: float = 0.9  # sgd and muon: Nesterov; adamw: beta1
+    nesterov: bool = True  # sgd; false: plain momentum, as detectron2's
     weight_decay: float = 1e-4  # convolution and linear weights only
+    schedule: Literal["cosine", "steps"] = "cosine"  # after the warm-up
+    decay_at: tuple[float, ...] = ()  # steps: shares of the run at which lr is divided by 10, such as 2/3 and 8/9
     warmup_epochs: float = 5.0
+    warmup_steps: int | None = None  # the length of the warm-up in steps, in place of epochs
+    warmup_factor: float | None = None  # share of the top that the warm-up begins with; none: an even part of it
     layer_decay: float = 1.0  # from the classifier towards the stem, each part's lr is this times the next one's
     head_factor: float = 1.0  # the classifier's lr, times this: an untrained one may go faster than what is before it
 
     def __post_init__(self) -> None:
-        for name in ("lr", "weight_decay", "warmup_epochs"):
-            if not getattr(self, name) >= 0:
+        object.__setattr__(self, "decay_at", tuple(self.decay_at))
+        for name in ("lr", "weight_decay", "warmup_epochs", "warmup_steps"):
+            if getattr(self, name) is not None and not getattr(self, name) >= 0:
                 raise ResnestError(f"optim.{name}={getattr(self, name)} must be 0 or more")
+        if self.warmup_factor is not None and not 0 < self.warmup_factor <= 1:
+            raise ResnestError(f"optim.warmup_factor={self.warmup_factor} must lie in (0, 1], or be null")
+        if any(not 0 < share < 1 for share in self.decay_at) or list(self.decay_at) != sorted(set(self.decay_at)):
+            raise ResnestError(
+                f"optim.decay_at={list(self.decay_at)} must be shares of the run between 0 and 1, the smallest first,"
+                " such as [0.6667, 0.8889]"
+            )
         if not 0 <= self.momentum < 1:
             raise ResnestError(f"optim.momentum={self.momentum} must lie in [0, 1)")
         if self.lr_batch is not None and self.lr_batch < 1:
@@ -145,11 +158,14 @@ class TrainerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Expect:
-    """What the recipe was measured to reach, and where; evidence lies in results/."""
+    """What the recipe reaches: measured here, with evidence in results/, or published. Figures are fractions."""
 
-    top1: float  # fraction
-    within: float  # of a repetition on another machine
-    note: str  # data, hardware, time
+    top1: float | None = None
+    box_ap: float | None = None
+    mask_ap: float | None = None
+    within: float = 0.003  # of a repetition on another machine
+    published: bool = False  # by the authors; not repeated here
+    note: str  # data, hardware, time; and what a baseline without a figure of its own stands beside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,12 +177,15 @@ class Recipe:
     task: Literal["classification", "detection"] = "classification"
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
-    detector: DetectorSpec | None = None  # of task detection: what stands on the network
-    detection: DetectionSettings | None = None  # of task detection: what happens to its images
+    detector: DetectorSpec | None = None  # of task detection, which always has one: what stands on the network
+    detection: DetectionSettings | None = None  # the same: what happens to its images
     optim: OptimSettings = field(default_factory=OptimSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     expect: Expect | None = None
 
     def __post_init__(self) -> None:
+        if self.task == "detection":
+            object.__setattr__(self, "detector", self.detector or DetectorSpec())
+            object.__setattr__(self, "detection", self.detection or DetectionSettings())
         check(self)

@@ -4,6 +4,8 @@ The file has the shape that timm's `local-dir:` and the hub read, plus one key `
 
     card = ModelCard.read(Path("runs/a"))
     card.class_names, card.preprocess
+
+Of a detector, which timm cannot build, the file has our key and the names of the classes alone.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from resnest.detector_spec import DetectorSpec
 from resnest.errors import ResnestError
 from resnest.runtime import imagenet
 from resnest.runtime.files import CARD_NAME
-from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, DetectionPreprocess, Preprocess
 from resnest.spec import EXPANSION, PUBLISHED, Spec, find_spec
 
 
@@ -28,26 +31,72 @@ class ModelCard:
     architecture: str  # official name, or "resnest" for a free spec
     spec: Spec
     class_names: tuple[str, ...]  # for people, all different
-    preprocess: Preprocess
+    preprocess: Preprocess | DetectionPreprocess
     class_keys: tuple[str, ...] = ()  # what data sets call the classes, where that differs: ImageNet's synsets
     task: str = "classification"
     multi_label: bool = False  # a score for each class by itself (sigmoid), not one label (softmax)
     in_chans: int = 3
     figures: dict[str, float] = field(default_factory=dict)  # e.g. {"top1": 0.91}, fractions
+    detector: DetectorSpec | None = None  # of task detection: what stands on the network
+    category_ids: tuple[int, ...] = ()  # of task detection: what COCO files call the classes, all different
+
+    def __post_init__(self) -> None:
+        detects = self.task == "detection"
+        if detects != (self.detector is not None):
+            raise ResnestError(f"a model card of the task {self.task} {'needs' if detects else 'has no'} detector")
+        if detects != isinstance(self.preprocess, DetectionPreprocess):
+            raise ResnestError(f"a model card of the task {self.task} has another task's preprocessing")
+        if detects and len(set(self.category_ids)) != len(self.class_names):
+            raise ResnestError(
+                f"category_ids={list(self.category_ids)} of a model card must be {len(self.class_names)} different"
+                " numbers, one a class"
+            )
+
+    @property
+    def classifier_input(self) -> Preprocess:
+        """The preprocessing. Raises ResnestError for a detector: what asks for it is for classifiers."""
+        if not isinstance(self.preprocess, Preprocess):
+            raise ResnestError("this model is a detector, and a classifier is needed here")
+        return self.preprocess
+
+    @property
+    def detector_input(self) -> DetectionPreprocess:
+        """The preprocessing. Raises ResnestError for a classifier: what asks for it is for detectors."""
+        if not isinstance(self.preprocess, DetectionPreprocess):
+            raise ResnestError("this model is a classifier, and a detector is needed here")
+        return self.preprocess
 
     @property
     def fits_timm(self) -> bool:
         """Whether timm's `local-dir:` can build the network."""
-        return bool(_timm_model(self.architecture, self.spec)["architecture"] != "resnest")
+        return self.detector is None and _timm_model(self.architecture, self.spec)["architecture"] != "resnest"
 
     def to_json(self) -> str:
+        ours = {
+            "task": self.task,
+            "multi_label": self.multi_label,
+            "name": self.architecture,
+            "in_chans": self.in_chans,
+            "spec": dataclasses.asdict(self.spec),
+            "preprocess": dataclasses.asdict(self.preprocess),
+            "class_keys": list(self.class_keys),
+            "figures": self.figures,
+        }
+        if self.detector is not None:
+            ours |= {"detector": dataclasses.asdict(self.detector), "category_ids": list(self.category_ids)}
+        return json.dumps({**self._for_timm(), "resnest": ours}, indent=2) + "\n"
+
+    def _for_timm(self) -> dict[str, Any]:
+        names = list(self.class_names)
+        if not isinstance(self.preprocess, Preprocess):
+            return {"label_names": names}
         side = self.preprocess.size
-        timm_part = {
+        return {
             **_timm_model(self.architecture, self.spec),
             "num_classes": len(self.class_names),
             "num_features": self.spec.planes[-1] * EXPANSION,
             "global_pool": "avg",
-            "label_names": list(self.class_names),
+            "label_names": names,
             "pretrained_cfg": {
                 "input_size": [self.in_chans, side, side],
                 "crop_pct": self.preprocess.crop_share,
@@ -60,17 +109,6 @@ class ModelCard:
                 "classifier": "fc",
             },
         }
-        ours = {
-            "task": self.task,
-            "multi_label": self.multi_label,
-            "name": self.architecture,
-            "in_chans": self.in_chans,
-            "spec": dataclasses.asdict(self.spec),
-            "preprocess": dataclasses.asdict(self.preprocess),
-            "class_keys": list(self.class_keys),
-            "figures": self.figures,
-        }
-        return json.dumps({**timm_part, "resnest": ours}, indent=2) + "\n"
 
     @classmethod
     def read(cls, directory: Path) -> ModelCard:
@@ -97,19 +135,18 @@ class ModelCard:
         if "resnest" not in content:
             return cls._parse_timm(content)
         ours = content["resnest"]
-        preprocess = {**ours["preprocess"]}
-        for key in ("mean", "std"):
-            preprocess[key] = tuple(preprocess[key])
         return cls(
             architecture=ours["name"],
             spec=Spec(**ours["spec"]),
             class_names=tuple(content["label_names"]),
-            preprocess=Preprocess(**preprocess),
+            preprocess=_preprocess(ours["task"], {**ours["preprocess"]}),
             task=ours["task"],
             multi_label=_claim(ours.get("multi_label", False), "multi_label"),
             in_chans=ours["in_chans"],
             class_keys=tuple(ours.get("class_keys", ())),
             figures=ours["figures"],
+            detector=DetectorSpec(**ours["detector"]) if "detector" in ours else None,
+            category_ids=tuple(_whole(ours.get("category_ids", ()), "category_ids")),
         )
 
     @classmethod
@@ -192,6 +229,22 @@ def _timm_classes(content: dict[str, Any], count: int) -> tuple[tuple[str, ...],
     if len(labels) != count:
         raise ValueError(f"label_names has {len(labels)} names for {count} classes")
     return tuple(labels), ()
+
+
+def _preprocess(task: str, told: dict[str, Any]) -> Preprocess | DetectionPreprocess:
+    for key in ("mean", "std"):
+        told[key] = tuple(told[key])
+    if task != "detection":
+        return Preprocess(**told)
+    told["canvas"] = tuple(_whole(told["canvas"], "canvas")) if told["canvas"] else None
+    _whole([told["short"], told["long"]], "short and long")
+    return DetectionPreprocess(**told)
+
+
+def _whole(values: Any, name: str) -> list[int]:
+    if not isinstance(values, list | tuple) or not all(type(value) is int for value in values):
+        raise ValueError(f"{name} is {values!r}, not whole numbers")
+    return list(values)
 
 
 def _claim(value: object, name: str) -> bool:

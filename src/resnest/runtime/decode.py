@@ -53,21 +53,29 @@ def decode_image(
     formats: tuple[str, ...] = FORMATS,
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
+    annotated: tuple[int, int] | None = None,
 ) -> Image.Image:
     """Decode bytes or a file into an upright RGB image.
 
     CMYK, palette and 16-bit images are converted (16 bits to the upper 8), alpha is dropped, EXIF orientation is
     applied.
 
+    Args:
+        annotated: width and height that the image's annotations refer to; where that is the size as stored, EXIF
+            orientation is not applied.
+
     Raises:
-        BadImage: empty, too large, of another format, truncated, damaged, or animated.
+        BadImage: empty, too large, of another format, truncated, damaged, or animated; of another size than annotated.
     """
     name = name or (str(source) if isinstance(source, Path) else "image")
     content = _read(source, name, max_bytes)
     with _refusing(name, formats):
         image = _open(content, name, formats, max_pixels)
         image.load()
-        return _to_rgb(_upright(image, _orientation(image)))
+        orientation = _orientation(image)
+        if annotated and _annotated_as_stored(image, orientation, annotated, name):
+            orientation = 1
+        return _to_rgb(_upright(image, orientation))
 
 
 def decode_for_crop(
@@ -201,6 +209,18 @@ def _orientation(image: Image.Image) -> int:
     except (OSError, ValueError, SyntaxError, struct.error, TypeError, KeyError, ZeroDivisionError):
         return 1  # EXIF that cannot be parsed says nothing about the orientation
     return int(value) if value in range(1, 9) else 1
+
+
+def _annotated_as_stored(image: Image.Image, orientation: int, annotated: tuple[int, int], name: str) -> bool:
+    """Whether annotations refer to the stored pixels, not to the upright ones; by size, stored ones come first."""
+    upright = image.size if orientation < 5 else image.size[::-1]
+    if annotated not in (image.size, upright):
+        turned = f" ({upright[0]} x {upright[1]} upright)" if upright != image.size else ""
+        raise BadImage(
+            name,
+            f"has {image.width} x {image.height} pixels{turned}, but is annotated as {annotated[0]} x {annotated[1]}",
+        )
+    return annotated == image.size
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:

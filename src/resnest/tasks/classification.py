@@ -20,6 +20,7 @@ from resnest.network.resnest import ResNeSt
 from resnest.network.stages import freeze
 from resnest.recipes.schema import PUBLISHED_WEIGHTS, Recipe
 from resnest.runtime.card import ModelCard
+from resnest.runtime.preprocess import Preprocess
 from resnest.tasks.losses import binary_cross_entropy, cross_entropy
 from resnest.tasks.mixing import WHOLE, Mix, draw_mix, mix_images
 
@@ -41,6 +42,10 @@ class ClassificationTask:
         data = self.recipe.data
         one_value = self.spec.radix and self.spec.attention_norm == "batch"  # behind the global mean
         return 2 if one_value or smallest_map(self.spec, min(data.size, data.start_size or data.size)) == 1 else 1
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return self.recipe.data.preprocess
 
     def build(self) -> ResNeSt:
         """The network with its initial weights, random: `load_pretrained` comes next where the recipe says so."""
@@ -75,6 +80,6 @@ class ClassificationTask:
             architecture=self.architecture,
             spec=self.spec,
             class_names=self.class_names,
-            preprocess=self.recipe.data.preprocess,
+            preprocess=self.preprocess,
             figures=figures,
         )

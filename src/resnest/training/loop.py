@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from safetensors.torch import load_file
 from torch import nn
 
-from resnest.checkpoints.loading import load_file
 from resnest.data.loading import Batch, seeded, training_batches
 from resnest.data.order import epoch_steps
 from resnest.data.sources import Splits
@@ -26,7 +26,8 @@ from resnest.network.recompute import recompute_activations
 from resnest.network.synchronise import synchronise_norms
 from resnest.recipes.comparing import refuse_changes
 from resnest.recipes.reading import build
-from resnest.tasks import ClassificationTask
+from resnest.runtime.files import WEIGHTS_NAME
+from resnest.tasks import Task
 from resnest.training.average import Average
 from resnest.training.logbook import Logbook, Meter
 from resnest.training.opening import opening
@@ -47,7 +48,7 @@ class Loop:
     """Trains one task on one data set into one run directory, as one process of possibly many."""
 
     def __init__(
-        self, task: ClassificationTask, splits: Splits, run: RunDirectory, fabric: Fabric, *, quiet: bool
+        self, task: Task, splits: Splits, run: RunDirectory, fabric: Fabric, *, quiet: bool
     ) -> None:
         self.task, self.splits, self.run, self.fabric = task, splits, run, fabric
         self.settings = task.recipe.train
@@ -168,6 +169,8 @@ class Loop:
             epoch=epoch,
             epochs=self.settings.epochs,
             skip=skip,
+            detection=self.task.recipe.detection,
+            masks=self.task.recipe.detector is not None and self.task.recipe.detector.masks,
         )
         try:
             yield from _in_groups(batches, self.settings.accumulate)
@@ -218,22 +221,22 @@ class Loop:
             self.seconds = time.monotonic() - began
             self._log("eval", **result.figures)
             self.unusable.note("val", result.bad)
-            if not math.isfinite(result.figures["loss"]):
+            if not math.isfinite(result.figures.get("loss", 0)):  # detectors have none
                 raise self._diverged(
                     f"the evaluation at step {self.step} gave no finite loss, the weights have diverged"
                 )
             monitored = result.figures[self.task.monitor]
             mark = ""
             self.since_best += 1
-            if monitored > self.best:
+            if monitored > self.best or not self.best_figures:  # a figure may be NaN, and there must be weights
                 self.best, self.best_figures, self.best_evaluation = monitored, result.figures, result
                 self.since_best = 0
                 weights, card = self.state.network(), self.task.card(result.figures)
                 self.world.by_leader(lambda: self.run.save_weights(weights, card))
                 mark = "  best so far"
         epoch = f"{self.step / self.schedule.per_epoch:.3g}/{self.settings.epochs}"
-        figures = f"{self.task.monitor_title} {monitored:.2%}  loss {result.figures['loss']:.3f}"
-        show.say(f"epoch {epoch}  {figures}  {clock(self.seconds)}{mark}")
+        loss = f"  loss {result.figures['loss']:.3f}" if "loss" in result.figures else ""
+        show.say(f"epoch {epoch}  {self.task.monitor_title} {monitored:.2%}{loss}  {clock(self.seconds)}{mark}")
         if self._is_patience_over() and self.step < self.schedule.end:
             show.say(f"no better in {self.since_best} evaluations (train.patience): the run ends here")
 
@@ -246,7 +249,7 @@ class Loop:
         return evaluate_network(
             net,
             self.splits.val,
-            self.task.recipe.data.preprocess,
+            self.task.preprocess,
             device=self.fabric.device,
             batch_size=self.settings.eval_batch_size,
             workers=self.task.recipe.data.workers,
@@ -259,7 +262,7 @@ class Loop:
         """Of the best weights; evaluated once more only if they are from before a resumption."""
         if self.best_evaluation is None:
             net = self.task.build().to(self.fabric.device)
-            load_file(net, self.run.path)
+            net.load_state_dict(load_file(self.run.path / WEIGHTS_NAME))
             self.best_evaluation = self._evaluate_network(net)
         return self.best_evaluation
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from resnest.tasks import ClassificationTask
+from resnest.tasks import Task
 from resnest.training.step import Schedule
 
 FEW_SAMPLES = 8  # in a statistic, for a batch-norm that sees one value per sample
 
 
-def opening(task: ClassificationTask, schedule: Schedule, *, processes: int, images: int) -> Iterator[str]:
+def opening(task: Task, schedule: Schedule, *, processes: int, images: int) -> Iterator[str]:
     """`images` to train on, shared by so many processes."""
     spec, optim, train, batch = task.spec, task.recipe.optim, task.recipe.train, schedule.batch
     together = batch if train.sync_norm else batch // processes

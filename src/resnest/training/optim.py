@@ -19,12 +19,14 @@ from resnest.network.stages import parts
 from resnest.recipes.schema import OptimSettings
 from resnest.training.muon import Muon
 
+DECAY = 0.1  # a step's factor (detectron2's SOLVER.GAMMA)
+
 
 def build_optimizers(net: nn.Module, settings: OptimSettings) -> list[torch.optim.Optimizer]:
     """Norms and biases are not decayed (paper, section 4.1). Muon takes convolutions, AdamW what is left."""
     groups = parameter_groups(net, settings)
     if settings.name == "sgd":
-        nesterov = settings.momentum > 0
+        nesterov = settings.nesterov and settings.momentum > 0
         return [torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)]
     if settings.name == "adamw":
         return [torch.optim.AdamW(groups, lr=settings.lr, betas=(settings.momentum, 0.99))]
@@ -51,14 +53,19 @@ def parameter_groups(net: nn.Module, settings: OptimSettings) -> list[dict[str, 
 
 
 def lr_at(step: int, settings: OptimSettings, *, total: int, per_epoch: int, batch: int = 0) -> float:
-    """Linear warm-up from zero, then a cosine to zero; both by step, warm-up within the total (facts, section 2.1).
+    """Linear warm-up, then a cosine to zero (facts, section 2.1) or steps down to a tenth each; all by step.
 
-    `batch` is the number of images in a step, which matters to a recipe with `lr_batch`.
+    Both follow `total`, of which the warm-up is at most half. `batch` is the number of images in a step, which matters
+    to a recipe with `lr_batch`.
     """
     top = settings.lr_for(batch)
-    warmup = min(settings.warmup_epochs * per_epoch, total / 2)
+    warmup = settings.warmup_epochs * per_epoch if settings.warmup_steps is None else float(settings.warmup_steps)
+    warmup = min(warmup, total / 2)
+    factor = settings.warmup_factor
     if step < warmup:
-        return top * (step + 1) / (warmup + 1)
+        return top * (step + 1) / (warmup + 1) if factor is None else top * (factor + (1 - factor) * step / warmup)
+    if settings.schedule == "steps":
+        return top * DECAY ** sum(step >= share * total for share in settings.decay_at)
     return top * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
 
 

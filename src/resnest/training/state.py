@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from resnest.tasks import ClassificationTask
+from resnest.tasks import Task
 from resnest.training.average import Average
 
 WHOLE = StateDictOptions(full_state_dict=True)
@@ -61,7 +61,7 @@ class State:
         """Every tensor of the network. Collective: all processes must ask."""
         return _whole(self.module.state_dict())
 
-    def whole(self, task: ClassificationTask) -> nn.Module:
+    def whole(self, task: Task) -> nn.Module:
         """A network that one process can run alone: this one, or a copy if it is sharded."""
         if not self.is_sharded:
             return self.module

@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 from resnest.data.loading import Batch, seeded
 from resnest.errors import ResnestError
 from resnest.network.regularize import set_drop_block
-from resnest.tasks import ClassificationTask
+from resnest.tasks import Task
 from resnest.training.optim import lr_at, set_lr
 from resnest.training.state import State
 from resnest.training.world import World
@@ -60,7 +60,7 @@ class Stepper:
         fabric: Fabric,
         world: World,
         state: State,
-        task: ClassificationTask,
+        task: Task,
         schedule: Schedule,
     ) -> None:
         self.fabric, self.world, self.state, self.task, self.schedule = fabric, world, state, task, schedule

@@ -24,7 +24,7 @@ from resnest.report import (
     write_multi_label_report,
     write_report,
 )
-from resnest.tasks import ClassificationTask
+from resnest.tasks import Task
 from resnest.training.progress import clock
 from resnest.training.run import RunDirectory
 
@@ -32,7 +32,7 @@ MOST_MISTAKES = 24  # pictures on the page
 
 
 def write_run_report(
-    run: RunDirectory, task: ClassificationTask, splits: Splits, evaluation: Evaluation, seconds: float
+    run: RunDirectory, task: Task, splits: Splits, evaluation: Evaluation, seconds: float
 ) -> None:
     """Write `report.html` into the run directory."""
     path, told = run.path / "report.html", _told(run, task, _facts(task, splits, evaluation, seconds))
@@ -42,7 +42,7 @@ def write_run_report(
         write_report(path, _class_report(evaluation, splits.val, told))
 
 
-def _told(run: RunDirectory, task: ClassificationTask, facts: dict[str, str]) -> dict[str, Any]:
+def _told(run: RunDirectory, task: Task, facts: dict[str, str]) -> dict[str, Any]:
     """What every page holds."""
     return {
         "title": run.path.resolve().name,
@@ -108,7 +108,7 @@ def _label_mistake(evaluation: MultiLabelEvaluation, val: Samples, place: int) -
     )
 
 
-def _facts(task: ClassificationTask, splits: Splits, evaluation: Evaluation, seconds: float) -> dict[str, str]:
+def _facts(task: Task, splits: Splits, evaluation: Evaluation, seconds: float) -> dict[str, str]:
     recipe = task.recipe
     changed = ", ".join(f"{key}={value}" for key, value in recipe.model.spec.items())
     return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from lightning_fabric import Fabric
 
 import resnest
+from resnest.data.detection import DetectionSamples
 from resnest.data.sources import Splits, open_dataset
 from resnest.errors import ResnestError
 from resnest.inference.evaluation import Evaluation
@@ -133,7 +134,12 @@ def resume(
 
 
 def _open(data: str | Path, recipe: Recipe) -> Splits:
-    return open_dataset(data, format=recipe.data.format, val_share=recipe.data.val_share, seed=recipe.train.seed)
+    """The data; of a detector's training part, the images that it learns from."""
+    splits = open_dataset(data, format=recipe.data.format, val_share=recipe.data.val_share, seed=recipe.train.seed)
+    if recipe.detection is None or recipe.detector is None or not isinstance(splits.train, DetectionSamples):
+        return splits
+    masks, keep_empty = recipe.detector.masks, recipe.detection.keep_empty
+    return replace(splits, train=splits.train.trainable(keep_empty=keep_empty, masks=masks))
 
 
 def _finish(loop: Loop) -> Result:

@@ -99,7 +99,7 @@ def _origin(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 def _check_shapes(card: ModelCard, loaded: Loaded, path: Path) -> None:
     """That the network can take what the card's preprocessing makes, and gives as many logits as it has classes."""
-    size, classes = card.preprocess.size, len(card.class_names)
+    size, classes = card.classifier_input.size, len(card.class_names)
     needed = (None, card.in_chans, size, size)
     if card.in_chans != CHANNELS:
         raise ResnestError(f"{path} takes {card.in_chans} channels: images of files have {CHANNELS}, red, green, blue")

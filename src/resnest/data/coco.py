@@ -1,0 +1,208 @@
+"""COCO json: boxes, polygons, run lengths and crowds (cocodataset.org, format-data).
+
+    samples = read_coco(Path("bccd/annotations/instances_train.json"))
+
+Classes are numbered by their category id, in ascending order, as pycocotools and detectron2 do. Images with
+`"suspect_incomplete": true`, whose annotations are known to lack objects, are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.data.detection import DetectionSamples, ObjectTable
+from resnest.data.locating import locate_images
+from resnest.data.samples import FolderStore, Samples
+from resnest.data.segmentations import RUNS, BadSegmentation, SegmentationBuilder, Segmentations
+from resnest.data.streaming import read_items
+from resnest.errors import ResnestError
+
+INCOMPLETE = "suspect_incomplete"
+Numbers = NDArray[np.int64]
+
+
+def read_coco(path: Path) -> DetectionSamples:
+    """Raises ResnestError, with the file and the annotation, for whatever does not add up."""
+    reader = _Reader(path)
+    read_items(path, {"images": reader.image, "annotations": reader.annotation, "categories": reader.category})
+    return reader.done()
+
+
+class _Reader:
+    """Collects images, annotations and categories in whatever order the file has them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names: list[str] = []
+        self.image_ids = array("q")
+        self.sizes = array("i")
+        self.incomplete = bytearray()
+        self.categories: dict[int, str] = {}
+        self.ids, self.owners, self.kinds = array("q"), array("q"), array("q")
+        self.boxes, self.areas, self.crowd = array("d"), array("d"), bytearray()
+        self.outlines = SegmentationBuilder()
+
+    def image(self, item: Any) -> None:
+        try:
+            self.names.append(str(item["file_name"]))
+            self.image_ids.append(item["id"])
+            self.sizes.extend((item["width"], item["height"]))
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ResnestError(
+                f"{self.path}: image {_told(item)}: {_missing(error)}; needed are whole numbers id, width and height,"
+                " and file_name"
+            ) from None
+        if min(self.sizes[-2:]) < 1:
+            raise ResnestError(f"{self.path}: image {_told(item)}: width and height must be 1 pixel or more")
+        self.incomplete.append(bool(item.get(INCOMPLETE)))
+
+    def category(self, item: Any) -> None:
+        try:
+            number, name = item["id"], str(item["name"])
+            array("q", [number])
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ResnestError(
+                f"{self.path}: category {_told(item)}: {_missing(error)}; needed are a whole number id, and name"
+            ) from None
+        if number in self.categories:
+            raise ResnestError(
+                f"{self.path}: two categories have the id {number}: {self.categories[number]!r} and {name!r}"
+            )
+        self.categories[number] = name
+
+    def annotation(self, item: Any) -> None:
+        try:
+            self.ids.append(item.get("id", len(self.ids) + 1))
+            self.owners.append(item["image_id"])
+            self.kinds.append(item["category_id"])
+            box = item["bbox"]
+            if not isinstance(box, list) or len(box) != 4:
+                raise self._bad(item, f"bbox {_short(box)} is not four numbers x, y, width, height")
+            self.boxes.extend(box)
+            area = item.get("area")
+            self.areas.append(box[2] * box[3] if area is None else area)
+            self.crowd.append(bool(item.get("iscrowd")))
+            self.outlines.add(item.get("segmentation"))
+        except BadSegmentation as error:
+            raise self._bad(item, str(error)) from None
+        except (KeyError, TypeError, OverflowError, AttributeError) as error:
+            raise self._bad(
+                item, f"{_missing(error)}; needed are whole numbers image_id and category_id, and bbox of four numbers"
+            ) from None
+
+    def _bad(self, item: Any, what: str) -> ResnestError:
+        image = f" (image id {item.get('image_id')})" if isinstance(item, dict) else ""
+        return ResnestError(f"{self.path}: annotation {_told(item)}{image}: {what}")
+
+    def done(self) -> DetectionSamples:
+        """Join what was read."""
+        image_ids = np.array(self.image_ids, np.int64)
+        sizes = np.array(self.sizes, np.int32).reshape(-1, 2)
+        if not len(image_ids):
+            raise ResnestError(f"{self.path} lists no image")
+        category_ids, names = self._classes()
+        owners = self._places(np.array(self.owners, np.int64), image_ids, "image")
+        labels = self._places(np.array(self.kinds, np.int64), category_ids, "category")
+        boxes = self._boxes()
+        outlines = self.outlines.done()
+        self._check_outlines(outlines, sizes[owners])
+        order = np.argsort(owners, kind="stable")
+        counts = np.bincount(owners, minlength=len(image_ids))
+        table = ObjectTable(
+            image_ids=image_ids,
+            sizes=sizes,
+            firsts=np.cumsum(counts) - counts,
+            counts=counts,
+            boxes=boxes[order],
+            labels=labels[order],
+            crowd=np.frombuffer(bytes(self.crowd), np.uint8).astype(bool)[order],
+            areas=np.array(self.areas, np.float64)[order],
+            ids=np.array(self.ids, np.int64)[order],
+            segmentations=outlines.take(order),
+        )
+        store = FolderStore(locate_images(self.path, self.names))
+        plain = Samples(store, self.names, np.zeros(len(image_ids), np.int64), names)
+        samples = DetectionSamples.build(plain, tuple(category_ids.tolist()), table)
+        return _without_incomplete(samples, np.frombuffer(bytes(self.incomplete), np.uint8).astype(bool))
+
+    def _classes(self) -> tuple[Numbers, tuple[str, ...]]:
+        """Ids in ascending order, and names. A name that stands there twice is that of the category in use."""
+        used = set(self.kinds)
+        names: dict[str, int] = {}
+        for number, name in sorted(self.categories.items()):
+            before = names.get(name)
+            if before is not None and number in used and before in used:
+                raise ResnestError(f"{self.path}: two categories are called {name!r}: {before} and {number}")
+            if before is None or number in used:
+                names[name] = number
+        if not names:
+            raise ResnestError(f"{self.path} lists no category")
+        ids = np.array(sorted(names.values()), np.int64)
+        return ids, tuple(self.categories[number] for number in ids.tolist())
+
+    def _places(self, numbers: Numbers, known: Numbers, what: str) -> Numbers:
+        """Where each of them is among the known ones."""
+        order = np.argsort(known, kind="stable")
+        ranked = known[order]
+        if len(twice := np.flatnonzero(np.diff(ranked) == 0)):
+            first, second = (self.names[order[place]] for place in (twice[0], twice[0] + 1))
+            raise ResnestError(f"{self.path}: two images have the id {ranked[twice[0]]}: {first} and {second}")
+        places = np.minimum(np.searchsorted(ranked, numbers), len(known) - 1)
+        strange = np.flatnonzero(ranked[places] != numbers)
+        if len(strange):
+            more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
+            raise ResnestError(
+                f"{self.path}: annotation {self.ids[strange[0]]}: {what}_id {numbers[strange[0]]} is not among the"
+                f" {'images' if what == 'image' else 'categories'}{more}"
+            )
+        result: Numbers = order[places]
+        return result
+
+    def _boxes(self) -> NDArray[np.float32]:
+        """x, y, width, height -> corners."""
+        boxes = np.array(self.boxes, np.float64).reshape(-1, 4)
+        broken = np.flatnonzero(~np.isfinite(boxes).all(1))
+        if len(broken):
+            raise ResnestError(
+                f"{self.path}: annotation {self.ids[broken[0]]}: bbox {boxes[broken[0]].tolist()} is not four finite"
+                " numbers x, y, width, height"
+            )
+        boxes[:, 2:] += boxes[:, :2]
+        return boxes.astype(np.float32)
+
+    def _check_outlines(self, outlines: Segmentations, sizes: NDArray[np.int32]) -> None:
+        for row in np.flatnonzero(outlines.kinds == RUNS).tolist():
+            try:
+                outlines.check(row, height=int(sizes[row, 1]), width=int(sizes[row, 0]))
+            except BadSegmentation as error:
+                raise ResnestError(f"{self.path}: annotation {self.ids[row]}: {error}") from None
+
+
+def _without_incomplete(samples: DetectionSamples, incomplete: NDArray[np.bool_]) -> DetectionSamples:
+    if not incomplete.any():
+        return samples
+    if incomplete.all():
+        raise ResnestError(f"all {len(samples)} images are marked {INCOMPLETE}: nothing is left")
+    note = f"{incomplete.sum()} images marked {INCOMPLETE} are left out"
+    kept = samples.subset(np.flatnonzero(~incomplete))
+    return DetectionSamples.build(kept, kept.category_ids, kept.objects, (*kept.notes, note))
+
+
+def _told(item: Any) -> str:
+    """The id of an entry, or how it starts."""
+    return str(item["id"]) if isinstance(item, dict) and "id" in item else _short(item)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _missing(error: Exception) -> str:
+    return f"{error.args[0]} is missing" if isinstance(error, KeyError) else f"not as expected ({error})"

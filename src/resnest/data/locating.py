@@ -1,0 +1,39 @@
+"""Where the images lie that an annotation file names: decided once, by looking.
+
+root = locate_images(Path("coco/annotations/instances_train2017.json"), ["000000000009.jpg"])     # coco/train2017
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from resnest.errors import ResnestError
+
+TRIED = 20  # names that are looked for, spread over the list
+
+
+def locate_images(annotations: Path, names: Sequence[str]) -> Path:
+    """The first of the usual folders that has most of the images. Raises ResnestError where none has any."""
+    step = max(1, len(names) // TRIED)
+    some = list(names[::step])
+    folders = _candidates(annotations)
+    found = [sum((folder / name).is_file() for name in some) for folder in folders]
+    if not max(found):
+        looked = ", ".join(str(folder) for folder in folders)
+        raise ResnestError(f"{annotations}: there is no image {some[0]} in {looked}")
+    return folders[found.index(max(found))]
+
+
+def _candidates(annotations: Path) -> list[Path]:
+    """Below the annotations' folder, or beside it if it is called so: `images`, the folder, those of the part."""
+    home = annotations.parent
+    bases = [home.parent, home] if home.name.lower() == "annotations" else [home, home.parent]
+    words = re.findall("[a-z]+[0-9]*", annotations.stem.lower())  # instances_train2017: instances, train2017
+    parts = [*reversed(words), *(word.rstrip("0123456789") for word in reversed(words))]
+    folders: list[Path] = []
+    for base in bases:
+        for folder in (base / "images", base):
+            folders += [folder, *(folder / part for part in parts)]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()] or [home]

@@ -1,0 +1,207 @@
+"""Outlines of objects as COCO json has them, polygons or run lengths: kept compactly, drawn when a mask is wanted.
+
+    kept = Segmentations.build([[[0, 0, 4, 0, 4, 4]], None])      # one object a place
+    kept.get(0, height=8, width=8)                                # the polygons again
+
+Run lengths count down the columns, zeros first; their text form is COCO's (maskApi.c, rleToString).
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.errors import ResnestError
+
+NONE, POLYGONS, RUNS = 0, 1, 2
+
+Segmentation = list[list[float]] | dict[str, Any] | None  # polygons as x, y, x, y, ...; {"size", "counts"}
+
+
+class BadSegmentation(ValueError):
+    """What is wrong with an outline; whoever read it knows the file and the annotation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentations:
+    """Of many objects, in arrays that worker processes share."""
+
+    kinds: NDArray[np.uint8]  # (A,) NONE, POLYGONS or RUNS
+    spans: NDArray[np.int64]  # (A, 2) first byte and the one behind the last
+    content: NDArray[np.uint8]
+    sizes: NDArray[np.int32]  # (A, 2) height, width as run lengths give them; 0 elsewhere
+
+    @classmethod
+    def build(cls, segmentations: Iterable[Any]) -> Segmentations:
+        """Raises BadSegmentation."""
+        builder = SegmentationBuilder()
+        for segmentation in segmentations:
+            builder.add(segmentation)
+        return builder.done()
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def take(self, order: NDArray[np.int64]) -> Segmentations:
+        """The same in another order; the bytes stay where they are."""
+        return Segmentations(self.kinds[order], self.spans[order], self.content, self.sizes[order])
+
+    def _bytes(self, row: int) -> bytes:
+        start, end = self.spans[row]
+        return self.content[start:end].tobytes()
+
+    def get(self, row: int, height: int, width: int) -> Segmentation:
+        """As pycocotools takes it."""
+        kind, content = self.kinds[row], self._bytes(row)
+        if kind == NONE:
+            return None
+        if kind == RUNS:
+            return {"size": [height, width], "counts": content.decode("ascii")}
+        return [polygon.tolist() for polygon in unpack_polygons(content)]
+
+    def check(self, row: int, height: int, width: int) -> None:
+        """Raises BadSegmentation where run lengths do not make up the image."""
+        if self.kinds[row] != RUNS:
+            return
+        high, wide = map(int, self.sizes[row])
+        if (high, wide) != (height, width):
+            raise BadSegmentation(
+                f"RLE of {wide} x {high} pixels (width x height) in an image of {width} x {height} pixels"
+            )
+        counts = run_lengths(self._bytes(row))
+        if counts.sum() != height * width:
+            raise BadSegmentation(f"RLE counts {counts.sum()} pixels, and its size has {height * width}")
+
+
+class SegmentationBuilder:
+    """Appends outlines one by one to flat arrays."""
+
+    def __init__(self) -> None:
+        self.kinds = bytearray()
+        self.starts = array("q", [0])
+        self.content = bytearray()
+        self.sizes = array("i")
+
+    def add(self, segmentation: Any) -> None:
+        """Raises BadSegmentation, TypeError for numbers that are none."""
+        size = (0, 0)
+        if not segmentation:
+            kind, content = NONE, b""
+        elif isinstance(segmentation, dict):
+            kind, (size, content) = RUNS, _runs(segmentation)
+        elif isinstance(segmentation, list):
+            kind, content = POLYGONS, _pack_polygons(segmentation)
+        else:
+            raise BadSegmentation("segmentation is neither a list of polygons nor run lengths")
+        self.kinds.append(kind)
+        self.content += content
+        self.starts.append(len(self.content))
+        self.sizes.extend(size)
+
+    def done(self) -> Segmentations:
+        starts = np.array(self.starts, np.int64)
+        return Segmentations(
+            kinds=np.frombuffer(bytes(self.kinds), np.uint8),
+            spans=np.stack([starts[:-1], starts[1:]], axis=1),
+            content=np.frombuffer(self.content, np.uint8),
+            sizes=np.array(self.sizes, np.int32).reshape(-1, 2),
+        )
+
+
+def _pack_polygons(polygons: list[Any]) -> bytes:
+    """Number of polygons and of each one's coordinates, 32 bits each; the coordinates in 64, as exact as they were."""
+    for number, polygon in enumerate(polygons):
+        if not isinstance(polygon, list):
+            raise BadSegmentation(f"polygon {number} is not a list of coordinates x, y, x, y, ...")
+        if len(polygon) < 6 or len(polygon) % 2:
+            what = f"{len(polygon) // 2} points" if len(polygon) % 2 == 0 else f"{len(polygon)} coordinates"
+            raise BadSegmentation(f"polygon {number} has {what}: three points are needed, each x and y")
+    packed = array("i", [len(polygons), *map(len, polygons)]).tobytes()
+    for polygon in polygons:
+        points = array("d", polygon)
+        if not all(map(math.isfinite, points)):
+            raise BadSegmentation("a polygon has a coordinate that is not finite")
+        packed += points.tobytes()
+    return packed
+
+
+def unpack_polygons(content: bytes) -> list[NDArray[np.float64]]:
+    """Each (2 x points,)."""
+    count = int(np.frombuffer(content, np.int32, 1)[0])
+    lengths = np.frombuffer(content, np.int32, count, 4)
+    coordinates = np.frombuffer(content[4 * (1 + count) :], np.float64)
+    return np.split(coordinates, np.cumsum(lengths)[:-1])
+
+
+def _runs(segmentation: dict[str, Any]) -> tuple[tuple[int, int], bytes]:
+    try:
+        high, wide = segmentation["size"]
+        counts = segmentation["counts"]
+    except (KeyError, TypeError, ValueError):
+        raise BadSegmentation("RLE needs counts and size: [height, width]") from None
+    if not (isinstance(high, int) and isinstance(wide, int) and 0 < high < 2**31 and 0 < wide < 2**31):
+        raise BadSegmentation(f"RLE has the size {segmentation['size']}: expected [height, width]")
+    if isinstance(counts, str):
+        return (high, wide), counts.encode("ascii", "replace")
+    if isinstance(counts, list) and all(isinstance(count, int) and 0 <= count < 2**31 for count in counts):
+        return (high, wide), run_text(np.array(counts, np.int64))
+    raise BadSegmentation("RLE has counts that are neither text nor whole numbers")
+
+
+def run_lengths(text: bytes) -> NDArray[np.int64]:
+    """COCO's text form of run lengths as numbers. Raises BadSegmentation."""
+    codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        raise BadSegmentation("RLE counts are cut off or not COCO's text form")
+    ends = np.flatnonzero(codes & 32 == 0)  # bit 5: the number goes on
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    place = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
+    if place.max() > 7:
+        raise BadSegmentation("RLE counts are not COCO's text form")
+    values = np.add.reduceat((codes & 31) << (5 * place), starts)
+    values -= np.where(codes[ends] & 16, 1 << (5 * (place[ends] + 1)), 0)  # bit 4 of the last: negative
+    values[1::2] = np.cumsum(values[1::2])  # from the fourth on, differences to the last but one
+    values[2::2] = np.cumsum(values[2::2])
+    if values.min() < 0:
+        raise BadSegmentation("RLE has a negative count")
+    return values
+
+
+def run_text(counts: NDArray[np.int64]) -> bytes:
+    """Run lengths in COCO's text form."""
+    values = counts.copy()
+    values[3:] -= counts[1:-2]
+    pieces = np.zeros((len(values), 7), np.uint8)
+    used = np.zeros((len(values), 7), bool)
+    left, active = values, np.ones(len(values), bool)
+    for place in range(7):
+        code, left = left & 31, left >> 5
+        more = np.where(code & 16, left != -1, left != 0)
+        pieces[:, place] = code + 32 * more + 48
+        used[:, place] = active
+        active = active & more
+    return pieces[used].tobytes()
+
+
+def mask_of_runs(counts: NDArray[np.int64], height: int, width: int) -> NDArray[np.bool_]:
+    """(height, width)."""
+    values = np.arange(len(counts)) % 2 == 1
+    return np.repeat(values, counts).reshape(width, height).T
+
+
+def mask_of_polygons(polygons: list[NDArray[np.float64]], height: int, width: int) -> NDArray[np.bool_]:
+    """(height, width), drawn by COCO's own rule; what lies outside is cut off."""
+    try:
+        from faster_coco_eval.core import mask as coco
+    except ImportError:
+        raise ResnestError("masks of polygons need faster-coco-eval: pip install 'resnest[detection]'") from None
+
+    runs = coco.merge(coco.frPyObjects([polygon.tolist() for polygon in polygons], height, width))
+    drawn: NDArray[np.bool_] = coco.decode(runs).astype(bool)
+    return drawn

@@ -1,0 +1,40 @@
+"""Settings that play no role in a task: they are not shown, and refused where they are set all the same.
+
+idle_settings("detection")["train"]          # ("label_smoothing", "loss", ...)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resnest.recipes.schema import Recipe
+
+SECTIONS = ("detector", "detection")  # of task detection alone
+
+# A detector sees whole pictures (`detection` has their sizes and crops) and learns by losses of its own.
+_DETECTION: Mapping[str, tuple[str, ...]] = {
+    "data": (
+        "size", "start_size", "eval_size", "eval_crop", "interpolation", "eval_interpolation", "min_area", "crop",
+        "shift", "lighting", "augment", "rand_ops", "rand_magnitude", "erase", "reduced_decode",
+    ),
+    "optim": ("layer_decay", "head_factor"),
+    "train": ("label_smoothing", "loss", "bce_threshold", "mixup", "cutmix"),
+}  # fmt: skip
+
+
+def idle_settings(task: str) -> Mapping[str, tuple[str, ...]]:
+    """By section, the names of settings that the task does not look at."""
+    return _DETECTION if task == "detection" else {}
+
+
+def set_in_vain(recipe: Recipe) -> Iterator[tuple[str, object]]:
+    """Those of them that are not at their defaults: (section.field, value)."""
+    for section, names in idle_settings(recipe.task).items():
+        settings = getattr(recipe, section)
+        defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+        for name in names:
+            if getattr(settings, name) != defaults[name]:
+                yield f"{section}.{name}", getattr(settings, name)

@@ -1,0 +1,182 @@
+"""Boxes and masks drawn into a picture, with a legend that counts them; Pillow and numpy alone.
+
+    draw_detections(image, found.shown()).save("out.jpg")
+
+Made to be read on any photograph: colours that colour-blind people tell apart, lines with a dark rim, texts on paper of
+their class's colour. A text that would lie on another one is moved or left out, and so are all where one class has more
+than a few objects: the legend says what there is. Masks of one class have a colour an object, since objects touch.
+"""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from resnest.runtime.detections import Detections
+from resnest.runtime.rle import RLE, box, decode
+
+# Okabe and Ito's colours without black (jfly.uni-koeln.de/color), the most different ones first
+COLOURS = ((230, 159, 0), (86, 180, 233), (240, 228, 66), (204, 121, 167), (0, 158, 115), (213, 94, 0), (0, 114, 178))
+INK, PAPER, RIM = (255, 255, 255), (18, 22, 28), (16, 16, 16)
+FILL = 0.35  # of a mask's colour over the picture
+LEAST_SIDE = 640  # pixels: smaller pictures are enlarged, by whole numbers
+FEW = 20  # objects that have texts although there is one class, and boxes although there are masks
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Colour = tuple[int, int, int]
+Place = tuple[float, float, float, float]
+
+
+def draw_detections(image: Image.Image, found: Detections) -> Image.Image:
+    """The picture with its objects, and a legend below it."""
+    factor = max(1, -(-LEAST_SIDE // max(image.size)))
+    picture = image.convert("RGB")
+    if factor > 1:
+        picture = picture.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
+    colours = _colours(found)
+    width = _line_width(picture, found, factor)
+    if found.masks is not None:
+        picture = _with_masks(picture, found.masks, colours, factor, width)
+    pen = ImageDraw.Draw(picture)
+    boxes = found.boxes * factor
+    if found.masks is None or len(found) <= FEW:
+        for place in range(len(found))[::-1]:  # the best one on top
+            _draw_box(pen, boxes[place], colours[place], width)
+    if len(found.classes.names) > 1 or len(found) <= FEW:
+        _write_labels(pen, found, boxes, colours, max(11, min(picture.size) // 40), picture.size)
+    return _with_legend(picture, found)
+
+
+def _colours(found: Detections) -> list[Colour]:
+    """Of each object."""
+    bright = 2 * len(COLOURS)
+    apart = _apart(found)
+    return [_colour(place % bright if apart else int(label)) for place, label in enumerate(found.labels)]
+
+
+def _apart(found: Detections) -> bool:
+    """Whether each object has a colour of its own."""
+    return found.masks is not None and len(found.classes.names) == 1
+
+
+def _colour(number: int) -> Colour:
+    """The colour of a class: after seven come lighter ones, then darker ones, then the first again."""
+    red, green, blue = (part / 255 for part in COLOURS[number % len(COLOURS)])
+    hue, light, full = colorsys.rgb_to_hls(red, green, blue)
+    light = (light, 0.5 + light / 2, light * 0.6)[number // len(COLOURS) % 3]
+    red, green, blue = colorsys.hls_to_rgb(hue, light, full)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _line_width(picture: Image.Image, found: Detections, factor: int) -> int:
+    """By the size of the picture, and thinner around small objects."""
+    sides = (found.boxes[:, 2:] - found.boxes[:, :2]) * factor
+    typical = float(np.median(sides)) if len(found) else 0.0
+    return max(1, min(round(max(picture.size) / 400), round(typical / 12)))
+
+
+def _with_masks(
+    picture: Image.Image, masks: tuple[RLE, ...], colours: list[Colour], factor: int, width: int
+) -> Image.Image:
+    pixels = np.array(picture)
+    for mask, colour in zip(masks[::-1], colours[::-1], strict=True):
+        left, top, wide, high = box(mask)
+        inner = decode(mask)[top : top + high, left : left + wide].repeat(factor, 0).repeat(factor, 1)
+        part = pixels[top * factor : (top + high) * factor, left * factor : (left + wide) * factor]
+        part[inner] = (part[inner] * (1 - FILL) + np.array(colour) * FILL).astype(np.uint8)
+        part[inner & ~_shrunk(inner, width)] = colour
+    return Image.fromarray(pixels)
+
+
+def _shrunk(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+    """Without its outermost pixels."""
+    for _ in range(steps):
+        wide = np.pad(mask, 1)
+        mask = mask & wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
+    return mask
+
+
+def _draw_box(pen: ImageDraw.ImageDraw, corners: NDArray[np.float32], colour: Colour, width: int) -> None:
+    left, top, right, bottom = (round(float(side)) for side in corners)
+    right, bottom = max(right - 1, left), max(bottom - 1, top)
+    if width > 1:
+        pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=RIM, width=width + 2)
+    pen.rectangle((left, top, right, bottom), outline=colour, width=width)
+
+
+def _write_labels(
+    pen: ImageDraw.ImageDraw,
+    found: Detections,
+    boxes: NDArray[np.float32],
+    colours: list[Colour],
+    size: int,
+    picture: tuple[int, int],
+) -> None:
+    """The best objects first: each where it lies on no other text, or nowhere."""
+    font = ImageFont.load_default(size)
+    taken: list[Place] = []
+    for place in range(len(found)):
+        text = f"{found.classes.names[found.labels[place]]} {found.scores[place]:.0%}"
+        wide, high = pen.textlength(text, font) + size / 2, size * 1.3
+        spot = _spot(boxes[place], wide, high, picture, taken)
+        if spot is None:
+            continue
+        taken.append(spot)
+        pen.rectangle(spot, fill=colours[place])
+        pen.text((spot[0] + size / 4, spot[1] + high / 2), text, fill=_ink_on(colours[place]), font=font, anchor="lm")
+
+
+def _spot(
+    corners: NDArray[np.float32], wide: float, high: float, picture: tuple[int, int], taken: list[Place]
+) -> Place | None:
+    """Above the box, below it, or within it, wholly in the picture."""
+    x1, y1, x2, y2 = map(float, corners)
+    left = min(x1, picture[0] - wide)
+    for x, y in ((left, y1 - high), (left, y2), (left, y1), (x2 - wide, y1 - high), (x2 - wide, y2)):
+        spot = (x, y, x + wide, y + high)
+        inside = x >= 0 and y >= 0 and spot[3] <= picture[1]
+        if inside and not any(_overlap(spot, other) for other in taken):
+            return spot
+    return None
+
+
+def _overlap(one: Place, other: Place) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _ink_on(colour: Colour) -> Colour:
+    """Black or white, whichever reads better (luma of ITU-R BT.601)."""
+    red, green, blue = colour
+    return RIM if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else INK
+
+
+def _with_legend(picture: Image.Image, found: Detections) -> Image.Image:
+    """A panel below: each class with its colour and the number of its objects, as many lines as it takes."""
+    size = max(14, picture.width // 45)
+    font = ImageFont.load_default(size)
+    pad, row = size // 2, round(size * 1.6)
+    pen = ImageDraw.Draw(picture)
+    entries = [(found.classes.names.index(name), f"{name}  {count}") for name, count in found.counts().items()]
+    apart = _apart(found)
+    swatch = 0 if apart else size * 1.5
+    places, x, y = [], pad, pad
+    for _, text in entries:
+        wide = round(swatch + pen.textlength(text, font) + 2 * pad)
+        if x + wide > picture.width and x > pad:
+            x, y = pad, y + row
+        places.append((x, y))
+        x += wide
+    canvas = Image.new("RGB", (picture.width, picture.height + y + row + pad), PAPER)
+    canvas.paste(picture, (0, 0))
+    pen = ImageDraw.Draw(canvas)
+    for (label, text), (x, y) in zip(entries, places, strict=True):
+        top = picture.height + y
+        if not apart:
+            pen.rectangle((x, top, x + size, top + size), fill=_colour(label))
+        pen.text((x + swatch, top + size / 2), text, fill=INK, font=font, anchor="lm")
+    if not entries:
+        pen.text((pad, picture.height + pad), "nothing found", fill=(150, 156, 164), font=font)
+    return canvas
