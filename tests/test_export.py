@@ -22,8 +22,8 @@ from exports import CLASSES, PICO, broken, saved, use
 from resnest.checkpoints.digest import sha256_of
 from resnest.errors import ParityFailure, ResnestError
 from resnest.export import exporting, gate, onnx, writing
-from resnest.export.diagnosis import where_it_differs
 from resnest.export.capture import Interface
+from resnest.export.diagnosis import where_it_differs
 from resnest.export.formats import FORMATS, find_format
 from resnest.export.layers import first_difference, module_outputs
 from resnest.inference.model import Model

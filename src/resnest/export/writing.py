@@ -79,7 +79,7 @@ def written(
 
 def _write(form: Format, net: ResNeSt, path: Path, strings: dict[str, str], card: ModelCard) -> dict[str, Any]:
     try:
-        return form.write(net, path, strings, in_chans=card.in_chans, size=card.classifier_input.size) or {}
+        return form.write(net, path, strings, form.takes(card)) or {}
     except ImportError as error:  # installed, and made for another torch
         raise ResnestError(f"--format {form.name} does not work here: {error}") from None
 
