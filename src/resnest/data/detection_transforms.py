@@ -20,10 +20,11 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from resnest.data.detection import Objects, clip, has_area
-from resnest.data.segmentations import Segmentation, mask_of_polygons, mask_of_runs, run_lengths
+from resnest.data.segmentations import Segmentation, mask_of_polygons
 from resnest.data.settings import DataSettings, DetectionSettings
 from resnest.data.targets import Target
 from resnest.errors import ResnestError
+from resnest.runtime import rle
 from resnest.runtime.decode import decode_image
 from resnest.runtime.preprocess import DetectionPreprocess
 
@@ -165,7 +166,7 @@ def place_objects(objects: Objects, placing: Placing, *, masks: bool = False, ti
     if masks:
         drawn = np.zeros((len(chosen), *placing.size), bool)
         for place, index in enumerate(chosen):
-            drawn[place] = place_outline(objects.segmentations[index], objects.width, objects.height, placing)
+            drawn[place] = place_outline(objects.segmentations[index], placing)
         seen = drawn.any((1, 2))
         chosen = chosen[seen]
         drawn = drawn if seen.all() else drawn[seen]
@@ -176,10 +177,10 @@ def place_objects(objects: Objects, placing: Placing, *, masks: bool = False, ti
     return Target(torch.from_numpy(boxes[chosen]), labels, placing.size, outlines)
 
 
-def place_outline(outline: Segmentation, width: int, height: int, placing: Placing) -> NDArray[np.bool_]:
-    """The mask of one object of an image of this size, in the size of the result."""
+def place_outline(outline: Segmentation, placing: Placing) -> NDArray[np.bool_]:
+    """The mask of one object, in the size of the result."""
     if isinstance(outline, dict):
-        return placing.mask(mask_of_runs(run_lengths(outline["counts"].encode()), height, width))
+        return placing.mask(rle.decode(outline))
     if outline is None:
         raise ResnestError("an object has no segmentation: choose a detector without masks")
     moved = [placing.points(np.reshape(polygon, (-1, 2))).ravel() for polygon in outline]

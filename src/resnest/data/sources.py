@@ -45,11 +45,11 @@ class Splits:
         held = " held back" if self.whole else ""
         told = (
             f"{self.where} ({self.format}): {len(self.train)} training and {len(self.val)} validation images{held},"
-            f" {len(self.train.class_names)} classes"
+            f" {_classes(self.train)}"
         )
         if isinstance(self.train, DetectionSamples) and isinstance(self.val, DetectionSamples):
-            objects = f", {self.train.object_counts().sum():,} and {self.val.object_counts().sum():,} objects"
-            return told + objects + _notes(self.train, self.val)
+            objects = f"{self.train.object_counts().sum():,} and {self.val.object_counts().sum():,} objects"
+            return f"{told}, {objects}{_left_out(self.train, self.val)}"
         return f"{told}{', several an image' if self.train.multi_label else ''}"
 
 
@@ -115,16 +115,27 @@ def open_part(
 
 
 def _part(found: Found, samples: Samples, what: str) -> Part:
-    told = f"{found.where} ({found.format}): {len(samples)} {what}, {len(samples.class_names)} classes"
+    told = f"{found.where} ({found.format}): {len(samples)} {what}, {_classes(samples)}"
     if isinstance(samples, DetectionSamples):
-        told += f", {samples.object_counts().sum():,} objects{_notes(samples)}"
+        told += f", {samples.object_counts().sum():,} objects{_left_out(samples)}"
     return Part(samples, told)
 
 
-def _notes(*parts: DetectionSamples) -> str:
-    """What was left out when parts were read; said once where a part was held back from the other."""
-    notes = dict.fromkeys(note for part in parts for note in part.notes)
-    return f" ({'; '.join(notes)})" if notes else ""
+def _classes(samples: Samples) -> str:
+    count = len(samples.class_names)
+    return f"{count} class{'es' if count != 1 else ''}"
+
+
+def _left_out(*parts: DetectionSamples) -> str:
+    """What was left out when parts were read; once, where both come from one file."""
+    notes = [note for part in parts for note in part.notes]
+    if len(parts) == 2 and parts[0].notes != parts[1].notes:
+        notes = [
+            f"{name}: {note}"
+            for name, part in zip(("training", "validation"), parts, strict=True)
+            for note in part.notes
+        ]
+    return f" ({'; '.join(dict.fromkeys(notes))})" if notes else ""
 
 
 def _split(found: Found, samples: Samples, val_share: float, seed: int) -> Splits:
