@@ -32,10 +32,7 @@ class Splits:
     whole: Samples | None = None  # both parts together, where the validation part was held back here
 
     def __post_init__(self) -> None:
-        if isinstance(self.train, DetectionSamples):
-            _check_objects(self.train, self.where)
-        else:
-            _check_classes(self.train, self.where)
+        _check_labels(self.train, self.where)
         if len(self.val) == 0:
             raise ResnestError(f"{self.where} has no validation image: every class has one image only")
         if self.val.multi_label and not self.val.labels.any():
@@ -141,8 +138,7 @@ def _left_out(*parts: DetectionSamples) -> str:
 def _split(found: Found, samples: Samples, val_share: float, seed: int) -> Splits:
     if len(samples) == 1:
         raise ResnestError(f"{found.where} has one image only: nothing would be left to validate on")
-    if not isinstance(samples, DetectionSamples):
-        _check_classes(samples, found.where)
+    _check_labels(samples, found.where)
     return Splits(found.format, found.where, *split_samples(samples, val_share, seed), whole=samples)
 
 
@@ -161,8 +157,11 @@ def _same_classes(train: Samples, val: Samples, where: str) -> tuple[Samples, Sa
     return train, val.renumbered(index, train.class_names, multi_label=train.multi_label)
 
 
-def _check_objects(samples: DetectionSamples, where: str) -> None:
-    if not samples.labels.any():
+def _check_labels(samples: Samples, where: str) -> None:
+    """Whether there is something to learn; of objects, a class may have none."""
+    if not isinstance(samples, DetectionSamples):
+        _check_classes(samples, where)
+    elif not samples.labels.any():
         crowds = " (crowds do not count)" if samples.objects.crowd.any() else ""
         raise ResnestError(f"{where}: no training image has an object with an area{crowds}")
 
