@@ -78,7 +78,9 @@ def _image(rng: np.random.Generator, number: int) -> tuple[Detections, Objects]:
     scores[len(moved) :] *= 0.5
     order = np.argsort(-scores, kind="stable")
     masks = tuple(_mask(rng, box) for box in boxes[order])
-    found = Detections("", SIDE, SIDE, Classes(CLASSES, (1, 2, 3, 9)), boxes[order], labels[order], scores[order], masks)
+    found = Detections(
+        "", SIDE, SIDE, Classes(CLASSES, (1, 2, 3, 9)), boxes[order], labels[order], scores[order], masks
+    )
     return found, objects
 
 

@@ -47,9 +47,7 @@ NON_FINITE_IN_A_ROW = 5  # then the run stops (promise P6)
 class Loop:
     """Trains one task on one data set into one run directory, as one process of possibly many."""
 
-    def __init__(
-        self, task: Task, splits: Splits, run: RunDirectory, fabric: Fabric, *, quiet: bool
-    ) -> None:
+    def __init__(self, task: Task, splits: Splits, run: RunDirectory, fabric: Fabric, *, quiet: bool) -> None:
         self.task, self.splits, self.run, self.fabric = task, splits, run, fabric
         self.settings = task.recipe.train
         self.world = World(fabric)

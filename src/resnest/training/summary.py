@@ -31,9 +31,7 @@ from resnest.training.run import RunDirectory
 MOST_MISTAKES = 24  # pictures on the page
 
 
-def write_run_report(
-    run: RunDirectory, task: Task, splits: Splits, evaluation: Evaluation, seconds: float
-) -> None:
+def write_run_report(run: RunDirectory, task: Task, splits: Splits, evaluation: Evaluation, seconds: float) -> None:
     """Write `report.html` into the run directory."""
     path, told = run.path / "report.html", _told(run, task, _facts(task, splits, evaluation, seconds))
     if isinstance(evaluation, MultiLabelEvaluation):
