@@ -123,7 +123,7 @@ def _with_size(model: Model, size: int | None) -> Model:
     The shortcut of the last stage pools 2 x 2 pixels, and engines want them to be there; torch itself does not.
     """
     side = size if size is not None else model.card.classifier_input.size
-    least = model.net.feature_info[-2]["reduction"] + 1
+    least = model.classifier.feature_info[-2]["reduction"] + 1
     if not least <= side <= MOST_PIXELS:
         given = f"--size {side}" if size is not None else f"{model.source} takes images of {side} x {side} pixels"
         raise ResnestError(f"{given}: to export this network, images must have {least} to {MOST_PIXELS} pixels a side")

@@ -59,11 +59,11 @@ def written(
         ParityFailure: it computes something else; the message names the first layer that does.
     """
     card = model.card
-    fast = prepared(model.net, memory_format=torch.contiguous_format)
+    fast = prepared(model.classifier, memory_format=torch.contiguous_format)
     told = _write(form, fast, path, strings, card)
     on_step(f"comparing it with the network, in {form.engine}")
     parity = gate.compare(
-        reference(model.net),
+        reference(model.classifier),
         _load(form, path),
         shapes=gate.shapes_for(card, batch=form.batch, any_size=form.any_size),
         pictures=pictures.batches(card),
@@ -79,7 +79,7 @@ def written(
 
 def _write(form: Format, net: ResNeSt, path: Path, strings: dict[str, str], card: ModelCard) -> dict[str, Any]:
     try:
-        return form.write(net, path, strings, in_chans=card.in_chans, size=card.classifier_input.size) or {}
+        return form.write(net, path, strings, form.takes(card)) or {}
     except ImportError as error:  # installed, and made for another torch
         raise ResnestError(f"--format {form.name} does not work here: {error}") from None
 

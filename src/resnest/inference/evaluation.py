@@ -1,7 +1,7 @@
-"""Evaluating a classifier on labelled images.
+"""Evaluating a model: a classifier on labelled images, a detector on images with objects.
 
 result = evaluate("runs/a", data="flowers")
-result.figures["top1"], result.headline         # of a multi-label model: figures["map"]
+result.figures["top1"], result.headline         # of a multi-label model: figures["map"]; of a detector: ["box_ap"]
 """
 
 from __future__ import annotations
@@ -16,27 +16,31 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from resnest.data.detection import DetectionSamples
 from resnest.data.loading import evaluation_batches
 from resnest.data.real import RealLabels
 from resnest.data.samples import Samples
 from resnest.data.sources import open_part
 from resnest.errors import ResnestError
+from resnest.inference.detecting import evaluate_detector
 from resnest.inference.exported import ExportedModel
 from resnest.inference.model import Model
 from resnest.inference.outcome import Evaluation as Evaluation
+from resnest.inference.outcome import check_bad_share as check_bad_share
 from resnest.inference.outcome import collect
 from resnest.inference.torch_engine import choose_device
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import is_exported
-from resnest.runtime.preprocess import Preprocess
+from resnest.runtime.predictor import DETECTOR_BATCH
+from resnest.runtime.preprocess import DetectionPreprocess, Preprocess
 
-MAX_BAD_SHARE = 0.05  # of a data set's images: more than that is a broken data set, not a few broken files (P11)
+BATCH = 64  # images
 
 
 def evaluate_network(
     net: nn.Module,
     samples: Samples,
-    preprocess: Preprocess,
+    preprocess: Preprocess | DetectionPreprocess,
     *,
     device: torch.device,
     batch_size: int = 64,
@@ -57,6 +61,20 @@ def evaluate_network(
     Raises:
         ResnestError: more than 5 % of the images are unusable.
     """
+    if isinstance(preprocess, DetectionPreprocess):
+        assert isinstance(samples, DetectionSamples)
+        return evaluate_detector(
+            net,
+            samples,
+            preprocess,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            on_batch=on_batch,
+            rank=rank,
+            world_size=world_size,
+            gather=gather,
+        )
     started = time.perf_counter()
     rows: list[tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float32]]] = []
     bad: list[tuple[str, str]] = []
@@ -97,7 +115,7 @@ def evaluate(
     network: str | None = None,
     labels: str | Path | None = None,
     device: str = "auto",
-    batch_size: int = 64,
+    batch_size: int | None = None,
     workers: int | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
     on_open: Callable[[Samples, str], None] = lambda samples, where: None,
@@ -109,6 +127,7 @@ def evaluate(
             was not trained here. Or "val", "train", "all".
         network: what a checkpoint file is, where it does not say so itself.
         labels: ImageNet-ReaL's real.json, several right answers an image.
+        batch_size: by default 64 images, of a detector 4.
 
     Raises:
         ResnestError: no such model or data, classes that the model does not know, several labels an image for a model
@@ -116,7 +135,7 @@ def evaluate(
     """
     opened: Model | ExportedModel
     if is_exported(model):
-        opened = ExportedModel.open(Path(model), device=device, batch_size=batch_size)
+        opened = ExportedModel.open(Path(model), device=device, batch_size=batch_size or BATCH)
     else:
         opened = Model.from_pretrained(model, network=network)
     real = RealLabels.read(Path(labels), len(opened.card.class_names)) if labels else None
@@ -134,22 +153,13 @@ def evaluate(
     return evaluate_network(
         net,
         chosen,
-        opened.card.classifier_input,
+        opened.card.preprocess,
         device=place,
-        batch_size=batch_size,
+        batch_size=batch_size or (DETECTOR_BATCH if opened.card.detector else BATCH),
         workers=workers,
         real=real,
         on_batch=on_batch,
     )
-
-
-def check_bad_share(bad: int, total: int, last: tuple[str, str] | None) -> None:
-    """Raises ResnestError once too many files of a data set are unusable."""
-    if bad > MAX_BAD_SHARE * total and last:
-        raise ResnestError(
-            f"{bad} of {total} images cannot be used, more than {MAX_BAD_SHARE:.0%}; the last one is {last[0]}:"
-            f" {last[1]}. `resnest doctor --data` lists them all"
-        )
 
 
 def align(samples: Samples, card: ModelCard, where: str) -> Samples:
@@ -158,6 +168,11 @@ def align(samples: Samples, card: ModelCard, where: str) -> Samples:
     A class may be called by the model's name for it, by its key (ImageNet's synset), or, if all of them are numbers,
     by its index (ImageNet-V2).
     """
+    detects, has_objects = card.detector is not None, isinstance(samples, DetectionSamples)
+    if detects and not has_objects:
+        raise ResnestError(f"{where} has labels and no boxes, and the model is a detector: give data with boxes")
+    if has_objects and not detects:
+        raise ResnestError(f"{where} has boxes, and the model is a classifier: give images with labels")
     known = {name: index for names in (card.class_keys, card.class_names) for index, name in enumerate(names)}
     count = len(card.class_names)
     strange = [name for name in samples.class_names if name not in known]
@@ -169,6 +184,9 @@ def align(samples: Samples, card: ModelCard, where: str) -> Samples:
             f"{where} has {len(strange)} classes that the model does not know: {shown}."
             f" The model has {count}: {', '.join(card.class_names[:5])}{', ...' if count > 5 else ''}"
         )
+    if isinstance(samples, DetectionSamples):
+        index = np.array([known[name] for name in samples.class_names], np.int64)
+        return samples.renumbered(index, card.class_names, category_ids=card.category_ids)
     if samples.multi_label and not card.multi_label:
         raise ResnestError(f"{where} has several labels an image, and the model gives one: train one on such data")
     index = np.array([known[name] for name in samples.class_names], np.int64)

@@ -2,12 +2,14 @@
 
 model = ExportedModel.open(Path("m.onnx"))
 model.net(images)                    # (N, 3, H, W) -> logits (N, K), torch tensors on the CPU
+model.net(images, sizes)             # of a detector: RawDetections of torch tensors
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,20 +18,25 @@ from resnest.checkpoints.digest import sha256_of
 from resnest.inference.model import held_back_by
 from resnest.recipes.reading import read_recipe
 from resnest.runtime.card import ModelCard
+from resnest.runtime.detections import RawDetections
 from resnest.runtime.engines.choosing import open_engine
-from resnest.runtime.engines.exported import ExportedEngine
+from resnest.runtime.engines.exported import AnyExported, ExportedDetector
 from resnest.runtime.files import WEIGHTS_NAME
 
 
 class ExportedNetwork(nn.Module):
     """An engine as a module without parameters."""
 
-    def __init__(self, engine: ExportedEngine) -> None:
+    def __init__(self, engine: AnyExported) -> None:
         super().__init__()
         self.engine = engine
 
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.from_numpy(self.engine(images.numpy()))
+    def forward(self, images: Tensor, sizes: Tensor | None = None) -> Any:
+        if not isinstance(self.engine, ExportedDetector):
+            return torch.from_numpy(self.engine(images.numpy()))
+        assert sizes is not None
+        found = self.engine(images.numpy(), sizes.numpy())
+        return RawDetections(*(None if part is None else torch.from_numpy(part) for part in found))  # type: ignore
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class ExportedModel:
         return cls(ExportedNetwork(engine).eval(), engine.card, _held_back(engine))
 
 
-def _held_back(engine: ExportedEngine) -> tuple[float, int] | None:
+def _held_back(engine: AnyExported) -> tuple[float, int] | None:
     """As the run tells that has the same weights: where the file lies, or where it was exported from."""
     for run in (engine.path.parent, Path(str(engine.origin.get("source", "")))):
         weights, recipe = run / WEIGHTS_NAME, run / "recipe.yaml"

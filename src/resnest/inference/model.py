@@ -12,6 +12,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from resnest.checkpoints import hub
 from resnest.checkpoints.identify import identify
@@ -30,15 +34,32 @@ from resnest.runtime.card import ModelCard
 from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME, replacing
 from resnest.spec import PUBLISHED
 
+if TYPE_CHECKING:
+    from resnest.detection.detector import Detector
+
 
 @dataclass(frozen=True)
 class Model:
     """A network in eval mode on the CPU, and what it takes to use it."""
 
-    net: ResNeSt
+    net: ResNeSt | Detector
     card: ModelCard
     source: str
     held_back: tuple[float, int] | None = None  # share and seed of what its training held back of data without parts
+
+    @property
+    def classifier(self) -> ResNeSt:
+        """The network. Raises ResnestError for a detector: what asks for it is for classifiers."""
+        if not isinstance(self.net, ResNeSt):
+            raise ResnestError(f"{self.source} is a detector, and a classifier is needed here")
+        return self.net
+
+    @property
+    def detector(self) -> Detector:
+        """The network. Raises ResnestError for a classifier: what asks for it is for detectors."""
+        if isinstance(self.net, ResNeSt):
+            raise ResnestError(f"{self.source} is a classifier, and a detector is needed here")
+        return self.net
 
     @classmethod
     def from_pretrained(cls, reference: str | Path, *, network: str | None = None) -> Model:
@@ -124,14 +145,42 @@ def _open_directory(folder: Path, reference: str) -> Model:
     if not (folder / CARD_NAME).exists() and (folder / "recipe.yaml").exists():
         raise ResnestError(f"{folder} has no weights yet: finish it with `resnest train --resume {folder}`")
     card = ModelCard.read(folder)
+    recipe = folder / "recipe.yaml"
+    held_back = held_back_by(read_recipe(recipe)) if recipe.exists() else None
+    if card.detector is not None:
+        weights = read_checkpoint(folder / WEIGHTS_NAME)
+        return Model(_detector(card, weights.state, str(weights.path)), card, reference, held_back=held_back)
     state = translate(read_checkpoint(folder / WEIGHTS_NAME)).state
     seen = read_structure(state, str(folder / WEIGHTS_NAME))
     if not same_tensors(card.spec, seen.spec):  # before anything of that size is built
         raise ResnestError(f"{folder / CARD_NAME} describes another network than {WEIGHTS_NAME} holds")
     net = ResNeSt(card.spec, num_classes=len(card.class_names), in_chans=card.in_chans)
     load_weights(net, state, source=str(folder / WEIGHTS_NAME))
-    recipe = folder / "recipe.yaml"
-    return Model(net.eval(), card, reference, held_back=held_back_by(read_recipe(recipe)) if recipe.exists() else None)
+    return Model(net.eval(), card, reference, held_back=held_back)
+
+
+def _detector(card: ModelCard, state: dict[str, Tensor], source: str) -> Detector:
+    """Built only once the shapes in the file are known to be those of the card."""
+    from resnest.detection.detector import build_detector  # torchvision, which classifiers can do without
+
+    assert card.detector is not None
+    classes = len(card.class_names)
+    with torch.device("meta"):
+        wanted = build_detector(card.spec, card.detector, classes).state_dict()
+    if {name: tensor.shape for name, tensor in wanted.items()} != {
+        name: tensor.shape for name, tensor in state.items()
+    }:
+        wrong = sorted(name for name in wanted.keys() | state.keys() if _shape(wanted, name) != _shape(state, name))
+        raise ResnestError(
+            f"{source} holds another detector than its {CARD_NAME} or recipe describes: {wrong[0]} differs"
+        )
+    net = build_detector(card.spec, card.detector, classes)
+    load_weights(net, state, source=source)
+    return net.eval()
+
+
+def _shape(state: dict[str, Tensor], name: str) -> tuple[int, ...] | None:
+    return tuple(state[name].shape) if name in state else None
 
 
 def _open_file(path: Path, network: str | None) -> Model:
@@ -161,6 +210,8 @@ def _open_training_checkpoint(raw: RawCheckpoint) -> Model:
     if not isinstance(told, dict) or not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
         raise ResnestError(f"{raw.path} is no checkpoint of a run: its recipe or class names are not what runs write")
     recipe: Recipe = build(told, where=str(raw.path))
+    if recipe.task == "detection":
+        return _open_detector_checkpoint(raw, recipe, tuple(names))
     spec, name = recipe.model.resolve()
     card = ModelCard(
         architecture=name,
@@ -174,6 +225,26 @@ def _open_training_checkpoint(raw: RawCheckpoint) -> Model:
     net = ResNeSt(card.spec, num_classes=len(card.class_names))
     load_weights(net, raw.state, source=str(raw.path))
     return Model(net.eval(), card, str(raw.path), held_back=held_back_by(recipe))
+
+
+def _open_detector_checkpoint(raw: RawCheckpoint, recipe: Recipe, names: tuple[str, ...]) -> Model:
+    ids = raw.content.get("category_ids")
+    if not isinstance(ids, list | tuple) or not all(type(number) is int for number in ids):
+        raise ResnestError(f"{raw.path} is no checkpoint of a run: its category_ids are not what runs write")
+    assert recipe.detector is not None
+    assert recipe.detection is not None
+    spec, name = recipe.model.resolve()
+    card = ModelCard(
+        architecture=name,
+        spec=spec,
+        class_names=names,
+        preprocess=recipe.detection.preprocess(recipe.data),
+        task="detection",
+        detector=recipe.detector,
+        category_ids=tuple(ids),
+    )
+    net = _detector(card, raw.state, str(raw.path))
+    return Model(net, card, str(raw.path), held_back=held_back_by(recipe))
 
 
 def held_back_by(recipe: Recipe) -> tuple[float, int]:

@@ -18,6 +18,7 @@ from resnest.metrics.multilabel import average_precision, binary_cross_entropy, 
 from resnest.runtime.results import THRESHOLD, sigmoid, softmax
 
 CHUNK = 1024  # images whose metrics are worked out at once, in float64
+MAX_BAD_SHARE = 0.05  # of a data set's images: more than that is a broken data set, not a few broken files (P11)
 Indices = NDArray[np.int64]
 Rows = Sequence[tuple[Indices, NDArray[Any], NDArray[np.float32]]]  # indices (N,), labels, logits (N, K)
 
@@ -25,6 +26,8 @@ Rows = Sequence[tuple[Indices, NDArray[Any], NDArray[np.float32]]]  # indices (N
 @dataclass(kw_only=True)
 class Evaluation:
     """What every kind of evaluation has."""
+
+    counted = "images"  # what `per_class` counts
 
     figures: dict[str, float]  # fractions; loss in nats
     class_names: tuple[str, ...]
@@ -50,7 +53,7 @@ class Evaluation:
         return {}
 
     def per_class(self) -> list[tuple[str, float | None, int]]:
-        """Name, figure and number of images of each class; None where there is no image."""
+        """Name, figure and number of images, or objects, of each class; None where there is none."""
         raise NotImplementedError
 
     def worst(self, most: int) -> Indices:
@@ -152,6 +155,15 @@ class MultiLabelEvaluation(Evaluation):
         """Positions of the images with a wrong or missing label and the highest loss, worst first."""
         wrong = np.flatnonzero((self.given != self.labels).any(1))
         return wrong[np.argsort(-self.losses[wrong], kind="stable")][:most]
+
+
+def check_bad_share(bad: int, total: int, last: tuple[str, str] | None) -> None:
+    """Raises ResnestError once too many files of a data set are unusable."""
+    if bad > MAX_BAD_SHARE * total and last:
+        raise ResnestError(
+            f"{bad} of {total} images cannot be used, more than {MAX_BAD_SHARE:.0%}; the last one is {last[0]}:"
+            f" {last[1]}. `resnest doctor --data` lists them all"
+        )
 
 
 def collect(

@@ -15,9 +15,9 @@ from resnest.checkpoints.digest import sha256_of
 from resnest.errors import ResnestError, unknown
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import ENGINES, is_exported, open_engine
-from resnest.runtime.engines.exported import ExportedEngine
+from resnest.runtime.engines.exported import AnyExported
 from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME
-from resnest.runtime.predictor import Engine, ImagePredictor
+from resnest.runtime.predictor import DetectorEngine, Engine, ImagePredictor
 
 FORMATS = {".onnx": "onnx", ".xml": "openvino"}  # what `resnest export` calls them; it writes RUN/model.SUFFIX
 _GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # where Linux has one that torch may use: CUDA, ROCm, WSL
@@ -56,28 +56,31 @@ class Predictor(ImagePredictor):
         exported, run = is_exported(reference), Path(reference)
         if card is not None and not exported:
             raise ResnestError(f"{reference} has its own card: --card is for exported files that have none")
-        found: ExportedEngine | None = None
+        found: AnyExported | None = None
         if exported:
             found = _open_exported(run, engine, device, batch_size, card)
         elif engine in ENGINES:
             found = _open_beside(run, engine, device, batch_size)
         elif engine == "auto" and network is None and run.is_dir() and _means_cpu(device):
             found, self.note = _try_beside(run, batch_size)
-        chosen: tuple[Engine, ModelCard] = (found, found.card) if found else _with_torch(reference, network, device)
+        chosen: tuple[Engine | DetectorEngine, ModelCard]
+        chosen = (found, found.card) if found else _with_torch(reference, network, device)
         super().__init__(*chosen, batch_size=batch_size)
 
 
-def _with_torch(reference: str | Path, network: str | None, device: str) -> tuple[Engine, ModelCard]:
+def _with_torch(reference: str | Path, network: str | None, device: str) -> tuple[Engine | DetectorEngine, ModelCard]:
     from resnest.inference.model import Model
-    from resnest.inference.torch_engine import TorchEngine
+    from resnest.inference.torch_engine import TorchDetector, TorchEngine
 
     model = Model.from_pretrained(reference, network=network)
-    return TorchEngine(model.net, device), model.card
+    if model.card.detector is not None:
+        return TorchDetector(model.detector, device), model.card
+    return TorchEngine(model.classifier, device), model.card
 
 
 def _open_exported(
     path: Path, engine: str, device: str, batch_size: int, card: ModelCard | str | Path | None
-) -> ExportedEngine:
+) -> AnyExported:
     if engine == "torch":
         raise ResnestError(f"torch does not run exported files such as {path}: use auto, {' or '.join(ENGINES)}")
     told = read_card(card) if isinstance(card, str | Path) else card
@@ -100,7 +103,7 @@ def read_card(where: str | Path) -> ModelCard:
         raise ResnestError(f"the card {path} cannot be read: {reason}. Expected a {CARD_NAME}") from None
 
 
-def _open_beside(run: Path, engine: str, device: str, batch_size: int) -> ExportedEngine:
+def _open_beside(run: Path, engine: str, device: str, batch_size: int) -> AnyExported:
     """The file exported into a run's directory, with an engine that was asked for."""
     suffixes = [suffix for suffix in ENGINES[engine].SUFFIXES[::-1] if suffix in FORMATS]  # its own form before others
     path = next((run / f"model{suffix}" for suffix in suffixes if (run / f"model{suffix}").is_file()), None)
@@ -114,7 +117,7 @@ def _open_beside(run: Path, engine: str, device: str, batch_size: int) -> Export
     return found
 
 
-def _try_beside(run: Path, batch_size: int) -> tuple[ExportedEngine | None, str]:
+def _try_beside(run: Path, batch_size: int) -> tuple[AnyExported | None, str]:
     """The file exported into a run's directory if it computes what the run does, or why not."""
     notes = []
     for path in (run / f"model{suffix}" for suffix in FORMATS):
@@ -134,7 +137,7 @@ def _try_beside(run: Path, batch_size: int) -> tuple[ExportedEngine | None, str]
     return None, "; ".join(notes)
 
 
-def _holds_weights_of(run: Path, engine: ExportedEngine) -> bool:
+def _holds_weights_of(run: Path, engine: AnyExported) -> bool:
     weights = run / WEIGHTS_NAME
     return weights.is_file() and engine.origin.get("weights_sha256") == sha256_of(weights)
 

@@ -1,10 +1,15 @@
-"""The torch engine: runs a network, prepared for inference, on a device.
+"""The torch engines: they run a network, prepared for inference, on a device.
 
 engine = TorchEngine(net, "auto")
 engine(images)                       # (N, 3, H, W) numpy float32 -> logits (N, K)
+engine = TorchDetector(net, "auto")
+engine(images, sizes)                # with (N, 2) heights and widths without padding -> RawDetections
 """
 
 from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +19,10 @@ from resnest.errors import ResnestError
 from resnest.inference.onednn import can_pack, packed
 from resnest.inference.prepare import prepared
 from resnest.network.resnest import ResNeSt
+from resnest.runtime.detections import RawDetections
+
+if TYPE_CHECKING:
+    from resnest.detection.detector import Detected, Detector
 
 
 class TorchEngine:
@@ -24,16 +33,46 @@ class TorchEngine:
         self.net = prepared(net).to(self.device)
         if self.device.type == "cpu" and can_pack():
             self.net = packed(self.net)
-        threads = torch.get_num_threads()
-        self.name = f"torch, {threads} thread{'s' if threads > 1 else ''}"
-        if self.device.type == "cuda":
-            self.name = f"torch on {self.device}, {torch.cuda.get_device_name(self.device)}"
+        self.name = _told(self.device)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         inputs = torch.from_numpy(images).to(self.device).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             logits: NDArray[np.float32] = self.net(inputs).float().cpu().numpy()
         return logits
+
+
+class TorchDetector:
+    """Runs a detector on a device; the detector itself stays as it is."""
+
+    def __init__(self, net: Detector, device: str = "auto") -> None:
+        self.device = choose_device(device)
+        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+        if not any(net.spec.deform):  # a deformable convolution is not folded into what follows it
+            assert isinstance(self.net.backbone, ResNeSt)
+            self.net.backbone = prepared(self.net.backbone)
+        self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.name = _told(self.device)
+
+    def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> RawDetections:
+        inputs = torch.from_numpy(images).to(self.device).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            return to_numpy(self.net(inputs, torch.from_numpy(sizes).to(self.device)))
+
+
+def to_numpy(found: Detected) -> RawDetections:
+    """The same on the CPU."""
+    masks = None if found.masks is None else found.masks.float().cpu().numpy()
+    return RawDetections(
+        found.boxes.float().cpu().numpy(), found.scores.float().cpu().numpy(), found.labels.cpu().numpy(), masks
+    )
+
+
+def _told(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"torch on {device}, {torch.cuda.get_device_name(device)}"
+    threads = torch.get_num_threads()
+    return f"torch, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def choose_device(name: str) -> torch.device:

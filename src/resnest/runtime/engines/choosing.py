@@ -14,7 +14,7 @@ from resnest.errors import ResnestError, unknown
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines import onnxruntime, openvino
 from resnest.runtime.engines.cores import instruction_sets, usable_cores
-from resnest.runtime.engines.exported import ExportedEngine, Loaded
+from resnest.runtime.engines.exported import AnyExported, Loaded, open_loaded
 
 
 class Reader(Protocol):
@@ -43,7 +43,7 @@ def open_engine(
     threads: int | None = None,
     batch_size: int = 1,
     card: ModelCard | None = None,
-) -> ExportedEngine:
+) -> AnyExported:
     """An engine with a file in it.
 
     Args:
@@ -72,13 +72,13 @@ def open_engine(
         raise ResnestError(f"{name} cannot read {path}: {' and '.join(readers)} can")
     threads = threads or usable_cores()
     if name != "auto":
-        return ExportedEngine(_load(path, [name], threads), path, card)
+        return open_loaded(_load(path, [name], threads), path, card)
     wanted = preferred(readers, batch_size)
-    engine = ExportedEngine(_load(path, wanted, threads), path, card)
+    engine = open_loaded(_load(path, wanted, threads), path, card)
     quickest = measured_best(engine.origin, batch_size)
     if quickest not in readers or engine.name.startswith(quickest):
         return engine
-    return ExportedEngine(_load(path, [quickest, *wanted], threads), path, card)
+    return open_loaded(_load(path, [quickest, *wanted], threads), path, card)
 
 
 def preferred(names: list[str], batch_size: int) -> list[str]:

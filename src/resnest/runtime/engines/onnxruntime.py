@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
-from resnest.runtime.engines.exported import Loaded, Shape
+from resnest.runtime.engines.exported import Loaded, Shape, chosen_outputs, is_detector
 
 SUFFIXES = (".onnx",)
 _FATAL = 4  # of onnxruntime's levels of logging: what goes wrong is raised, too
@@ -45,20 +45,22 @@ def load(path: Path, *, threads: int) -> Loaded:
             f"{path} cannot be read as an ONNX file: it was cut off, is damaged, or something else ({_said(error)})"
         ) from None
     images = _only(session.get_inputs(), path, "inputs", "images (N, 3, H, W)")
-    outputs = session.get_outputs()
-    named = [output for output in outputs if output.name == "logits"]
-    logits = _only(named or outputs, path, "outputs", "logits (N, K)")
+    every = session.get_outputs()
+    outputs = [every[place] for place in chosen_outputs([output.name for output in every])]
+    if not is_detector([output.name for output in outputs]):
+        _only(outputs, path, "outputs", "logits (N, K)")
 
-    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def compute(batch: NDArray[np.float32]) -> list[NDArray[Any]]:
         try:
-            result: NDArray[np.float32] = session.run([logits.name], {images.name: batch})[0]
+            result: list[NDArray[Any]] = session.run([output.name for output in outputs], {images.name: batch})
         except Exception as error:
             raise ResnestError(f"{path} cannot take images {batch.shape} ({_said(error)})") from None
         return result
 
     plural = "s" if threads > 1 else ""
     metadata = session.get_modelmeta().custom_metadata_map
-    return Loaded(f"onnxruntime, {threads} thread{plural}", run, _shape(images), _shape(logits), metadata)
+    shapes = {output.name: _shape(output) for output in outputs}
+    return Loaded(f"onnxruntime, {threads} thread{plural}", compute, _shape(images), shapes, metadata)
 
 
 def _only(values: list[Any], path: Path, what: str, expected: str) -> Any:

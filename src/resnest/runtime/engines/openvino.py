@@ -16,7 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
-from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY, Loaded, Shape
+from resnest.runtime.engines.exported import (
+    CARD_KEY,
+    DETECTED,
+    MASKS,
+    ORIGIN_KEY,
+    Loaded,
+    Shape,
+    chosen_outputs,
+    is_detector,
+)
 
 SUFFIXES = (".onnx", ".xml")
 
@@ -51,8 +60,10 @@ def load(path: Path, *, threads: int) -> Loaded:
         if not model.inputs:  # what its readers make of an empty file, or of another kind of XML
             raise RuntimeError("there is no network in it")
         images = _only(model.inputs, path, "inputs", "images (N, 3, H, W)")
-        named = [output for output in model.outputs if "logits" in output.names]
-        logits = _only(named or model.outputs, path, "outputs", "logits (N, K)")
+        names = [_name(output, place) for place, output in enumerate(model.outputs)]
+        places = chosen_outputs(names)
+        if not is_detector(names):
+            _only([model.outputs[place] for place in places], path, "outputs", "logits (N, K)")
         request = core().compile_model(model, "CPU", settings).create_infer_request()
     except ResnestError:
         raise
@@ -61,17 +72,17 @@ def load(path: Path, *, threads: int) -> Loaded:
         raise ResnestError(
             f"{path} cannot be read as {kind} file: it was cut off, is damaged, or something else ({_said(error)})"
         ) from None
-    index = model.outputs.index(logits)
 
-    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def compute(batch: NDArray[np.float32]) -> list[NDArray[Any]]:
         try:
             request.infer([batch], share_inputs=True)
         except RuntimeError as error:
             raise ResnestError(f"{path} cannot take images {batch.shape} ({_said(error)})") from None
-        return np.array(request.get_output_tensor(index).data)  # a copy: the next run overwrites it
+        return [np.array(request.get_output_tensor(place).data) for place in places]  # the next run overwrites them
 
     plural = "s" if threads > 1 else ""
-    return Loaded(f"openvino, {threads} thread{plural}", run, _shape(images), _shape(logits), _metadata(model))
+    shapes = {names[place]: _shape(model.outputs[place]) for place in places}
+    return Loaded(f"openvino, {threads} thread{plural}", compute, _shape(images), shapes, _metadata(model))
 
 
 def _read(path: Path) -> Any:
@@ -93,6 +104,12 @@ def _only(values: list[Any], path: Path, what: str, expected: str) -> Any:
     if kind != "f32":
         raise ResnestError(f"{path} has {what} of {kind}: expected {expected} of f32")
     return values[0]
+
+
+def _name(output: Any, place: int) -> str:
+    """One of those that an output has; the one that means something here, if there is such."""
+    known = sorted(output.names & {"logits", *DETECTED, *MASKS})
+    return str((known or sorted(output.names) or [place])[0])
 
 
 def _shape(value: Any) -> Shape:
