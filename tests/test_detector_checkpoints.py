@@ -4,18 +4,13 @@ load into ours with every tensor used once, and come out as they were."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN, MaskRCNN
-from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
-from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
-from torchvision.ops import FeaturePyramidNetwork
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torch import Tensor
 
+from peers import NARROW, SMALL, TORCHVISION, small_spec, torchvisions
 from resnest.checkpoints.convert import convert
 from resnest.checkpoints.detector_layouts import from_ours, recognise_detector
 from resnest.checkpoints.detectors import load_detector_weights
@@ -27,8 +22,7 @@ from resnest.layers.deform import stage_convs
 from resnest.network import Backbone, ResNeSt
 from resnest.spec import Spec
 
-NARROW = Spec(depths=(1, 2, 1, 1), planes=(8, 8, 16, 16), stem_width=4)
-SMALL = {"fpn_channels": 8, "box_channels": 8, "box_features": 12, "mask_channels": 8}
+TORCHVISION_FILES = [*((kind, False) for kind in TORCHVISION), ("Faster R-CNN", True), ("Mask R-CNN", True)]
 DCN = (False, True, True, True)
 KINDS = {
     "Faster": {},
@@ -37,10 +31,6 @@ KINDS = {
     "Mask": {"masks": True},
     "Cascade Mask, all tricks": {"cascade": True, "masks": True, "mask_convs": 8, "deform": DCN},
 }
-
-
-def _spec(**changes: object) -> DetectorSpec:
-    return DetectorSpec(**{**SMALL, **changes})  # type: ignore[arg-type]
 
 
 def _net(spec: DetectorSpec, num_classes: int = 3, backbone: Spec = NARROW) -> Detector:
@@ -119,7 +109,7 @@ CONSTANTS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_detectron2s_detectors(kind: str, tmp_path: Path) -> None:
-    spec = _spec(**KINDS[kind])
+    spec = small_spec(**KINDS[kind])
     state = _detectron2(NARROW, spec, classes=3)
     torch.save({"model": {**state, **CONSTANTS}, "iteration": 90_000}, tmp_path / "d2.pth")
     net = _net(spec)
@@ -150,7 +140,7 @@ def test_detectron2s_detectors(kind: str, tmp_path: Path) -> None:
     ],
 )
 def test_each_part_goes_to_its_place(theirs: str, ours: str, tmp_path: Path) -> None:
-    spec = _spec(**KINDS["Cascade Mask, all tricks"])
+    spec = small_spec(**KINDS["Cascade Mask, all tricks"])
     state = _detectron2(NARROW, spec, classes=3)
     torch.save({"model": state}, tmp_path / "d2.pth")
     net = _net(spec)
@@ -161,48 +151,13 @@ def test_each_part_goes_to_its_place(theirs: str, ours: str, tmp_path: Path) -> 
 # --- torchvision, as it builds them ---
 
 
-class Wrapped(nn.Module):
-    """torchvision's BackboneWithFPN around a backbone of ours."""
-
-    def __init__(self, norm: Callable[..., nn.Module] | None = None) -> None:
-        super().__init__()
-        self.body, self.out_channels = Backbone(NARROW), SMALL["fpn_channels"]
-        self.fpn = FeaturePyramidNetwork(self.body.channels, self.out_channels, LastLevelMaxPool(), norm_layer=norm)
-
-
-def _torchvision(spec: DetectorSpec, classes: int) -> nn.Module:
-    norm = nn.BatchNorm2d if spec.norm == "batch" else None
-    width, box_head, mask_head = spec.fpn_channels, None, None
-    if spec.box_convs:
-        box_head = FastRCNNConvFCHead(
-            (width, 7, 7), [spec.box_channels] * spec.box_convs, [spec.box_features] * spec.box_fcs, norm_layer=norm
-        )
-    if spec.masks:
-        mask_head = MaskRCNNHeads(width, [256] * spec.mask_convs, 1, norm_layer=norm)
-    net = (
-        MaskRCNN(Wrapped(norm), classes + 1, box_head=box_head, mask_head=mask_head)
-        if spec.masks
-        else FasterRCNN(Wrapped(norm), classes + 1, box_head=box_head)
-    )
-    for index, tensor in enumerate(net.state_dict().values()):
-        if tensor.is_floating_point():
-            tensor.copy_(torch.arange(tensor.numel()).view(tensor.shape) / 7 + index)
-    return net
-
-
-TORCHVISION = {
-    "Faster": {"norm": "none", "box_convs": 0, "box_fcs": 2, "box_features": 1024},
-    "Mask, v2": {"norm": "batch", "box_convs": 4, "box_fcs": 1, "box_features": 1024, "masks": True,
-                 "mask_channels": 256},
-    "Mask": {"norm": "none", "box_convs": 0, "box_fcs": 2, "box_features": 1024, "masks": True, "mask_channels": 256},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("kind", "old"), [*((kind, False) for kind in TORCHVISION), ("Faster", True), ("Mask", True)])
+@pytest.mark.parametrize(
+    ("kind", "old"), [*((kind, False) for kind in TORCHVISION), ("Faster R-CNN", True), ("Mask R-CNN", True)]
+)
 def test_torchvisions_detectors(kind: str, old: bool, tmp_path: Path) -> None:
     """And those from before torchvision 0.13, with other names and without norms."""
-    spec = _spec(preset="torchvision", **TORCHVISION[kind])
-    state = _torchvision(spec, classes=3).state_dict()
+    spec = small_spec(preset="torchvision", **TORCHVISION[kind])
+    state = _marked(torchvisions(spec, classes=3).state_dict())
     torch.save({_old_name(name) if old else name: tensor for name, tensor in state.items()}, tmp_path / "tv.pth")
     net = _net(spec)
     report = load_detector_weights(net, tmp_path / "tv.pth")
@@ -228,6 +183,14 @@ def test_torchvisions_detectors(kind: str, old: bool, tmp_path: Path) -> None:
             assert torch.equal(back[name], tensor), name
 
 
+def _marked(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With rows that differ from each other, and tensors too."""
+    return {
+        name: torch.arange(tensor.numel()).view(tensor.shape) / 7 + index if tensor.is_floating_point() else tensor
+        for index, (name, tensor) in enumerate(state.items())
+    }
+
+
 def _old_name(name: str) -> str:
     name = re.sub(r"(_blocks\.\d)\.0\.", r"\1.", name).replace("rpn.head.conv.0.0.", "rpn.head.conv.")
     return re.sub(r"mask_head\.(\d)\.0\.", lambda found: f"mask_head.mask_fcn{int(found[1]) + 1}.", name)
@@ -237,7 +200,7 @@ def _old_name(name: str) -> str:
 
 
 def test_other_classes_leave_what_predicts_them_untrained(tmp_path: Path) -> None:
-    spec = _spec(cascade=True, masks=True)
+    spec = small_spec(cascade=True, masks=True)
     torch.save({"model": _detectron2(NARROW, spec, classes=5)}, tmp_path / "d2.pth")
     net = _net(spec)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
@@ -251,7 +214,7 @@ def test_other_classes_leave_what_predicts_them_untrained(tmp_path: Path) -> Non
 
 
 def test_a_mask_head_more_or_less(tmp_path: Path) -> None:
-    with_masks, without = _spec(masks=True), _spec()
+    with_masks, without = small_spec(masks=True), small_spec()
     torch.save(_net(with_masks).state_dict(), tmp_path / "mask.pth")
     torch.save({f"module.{name}": tensor for name, tensor in _net(without).state_dict().items()}, tmp_path / "box.pth")
     report = load_detector_weights(_net(with_masks), tmp_path / "box.pth")
@@ -260,7 +223,7 @@ def test_a_mask_head_more_or_less(tmp_path: Path) -> None:
     assert report.untrained == []
     assert all(name.startswith("mask_head.") for name in report.unexpected)
     assert len(report.unexpected) == 28
-    report = load_detector_weights(_net(_spec(deform=DCN)), tmp_path / "box.pth")
+    report = load_detector_weights(_net(small_spec(deform=DCN)), tmp_path / "box.pth")
     assert report.untrained == ["deformable offsets"]
 
 
@@ -268,8 +231,8 @@ def test_a_classifier_goes_into_the_backbone(tmp_path: Path) -> None:
     classifier = ResNeSt(NARROW, num_classes=7)
     torch.save(classifier.state_dict(), tmp_path / "classifier.pth")
     for spec, untrained in (
-        (_spec(), ["fpn", "rpn", "box_heads"]),
-        (_spec(deform=DCN, masks=True), ["deformable offsets", "fpn", "rpn", "box_heads", "mask_head"]),
+        (small_spec(), ["fpn", "rpn", "box_heads"]),
+        (small_spec(deform=DCN, masks=True), ["deformable offsets", "fpn", "rpn", "box_heads", "mask_head"]),
     ):
         net = _net(spec)
         report = load_detector_weights(net, tmp_path / "classifier.pth")
@@ -279,7 +242,7 @@ def test_a_classifier_goes_into_the_backbone(tmp_path: Path) -> None:
         assert all(torch.equal(loaded[name], t) for name, t in classifier.state_dict().items() if name[:3] != "fc.")
 
 
-MISFITS = {
+MISFITS: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
     "a cascade": ({"cascade": True}, {}, r"unexpected: box_heads\.1\."),
     "not a cascade": ({}, {"cascade": True}, r"missing: box_heads\.1\."),
     "another norm": ({"norm": "group"} | {name: 32 for name in SMALL}, {name: 32 for name in SMALL}, "running_mean"),
@@ -291,8 +254,8 @@ MISFITS = {
 @pytest.mark.parametrize("case", MISFITS)
 def test_what_does_not_fit_is_named_and_nothing_changes(case: str, tmp_path: Path) -> None:
     theirs, ours, message = MISFITS[case]
-    torch.save(_net(_spec(**theirs)).state_dict(), tmp_path / "other.pth")
-    net = _net(_spec(**ours))
+    torch.save(_net(small_spec(**theirs)).state_dict(), tmp_path / "other.pth")
+    net = _net(small_spec(**ours))
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     with pytest.raises(ResnestError, match=message):
         load_detector_weights(net, tmp_path / "other.pth")
@@ -300,8 +263,8 @@ def test_what_does_not_fit_is_named_and_nothing_changes(case: str, tmp_path: Pat
 
 
 def test_strange_parts_are_named(tmp_path: Path) -> None:
-    spec = _spec(preset="torchvision", **TORCHVISION["Faster"])
-    state = _torchvision(spec, classes=3).state_dict()
+    spec = small_spec(preset="torchvision", **TORCHVISION["Faster R-CNN"])
+    state = torchvisions(spec, classes=3).state_dict()
     keypoints = {"roi_heads.keypoint_head.0.weight": torch.ones(1)}
     plain = {name: t for name, t in state.items() if "body" not in name} | {
         "backbone.body.conv1.weight": torch.ones(64, 3, 7, 7),
@@ -322,7 +285,7 @@ def test_strange_parts_are_named(tmp_path: Path) -> None:
 
 def test_whole_detectors_are_converted(tmp_path: Path) -> None:
     backbone = Spec()  # detectron2 builds no narrow ones
-    state = _detectron2(backbone, _spec(masks=True), classes=2)
+    state = _detectron2(backbone, small_spec(masks=True), classes=2)
     state = {name: tensor.half() for name, tensor in state.items()}
     torch.save({"model": {**state, **CONSTANTS}}, tmp_path / "d2.pth")
     done = convert(tmp_path / "d2.pth", to="torchvision", out=tmp_path / "tv.pth")
@@ -340,9 +303,9 @@ def test_whole_detectors_are_converted(tmp_path: Path) -> None:
 
 
 def test_what_a_layout_cannot_hold_is_refused(tmp_path: Path) -> None:
-    torch.save(_net(_spec(cascade=True)).state_dict(), tmp_path / "cascade.pth")
+    torch.save(_net(small_spec(cascade=True)).state_dict(), tmp_path / "cascade.pth")
     torch.save(ResNeSt(NARROW).state_dict(), tmp_path / "classifier.pth")
-    panoptic = _net(_spec()).state_dict() | {"sem_seg_head.predictor.weight": torch.ones(1)}
+    panoptic = _net(small_spec()).state_dict() | {"sem_seg_head.predictor.weight": torch.ones(1)}
     torch.save(panoptic, tmp_path / "panoptic.pth")
     for name, to, message in (
         ("cascade", "torchvision", "torchvision has no Cascade R-CNN"),
