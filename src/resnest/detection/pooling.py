@@ -20,8 +20,8 @@ CANONICAL_SIZE, CANONICAL_LEVEL = 224, 4  # a box of ImageNet's size goes to P4
 def cut_out(levels: Sequence[Tensor], boxes: Tensor, *, size: int, preset: Preset) -> Tensor:
     """Features of every box, (N * P, C, size, size).
 
-    Each level cuts out all boxes, those of other levels shrunk to a pixel, and adds its own to the result: shapes do not
-    depend on the boxes, so that it can be exported, and a small box costs next to nothing. A box without size gives
+    Each level cuts out all boxes, those of other levels shrunk to a pixel, and adds its own to the result: shapes do
+    not depend on the boxes, so that it can be exported, and a small box costs next to nothing. A box without size gives
     zeros (OpenVINO's RoIAlign would give NaN).
     """
     count, per_image = boxes.shape[:2]

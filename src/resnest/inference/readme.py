@@ -149,8 +149,8 @@ def _input(card: ModelCard) -> str:
     if card.detector:
         scaled = card.detector_input
         return (
-            f"RGB; the short side is resized to {scaled.short} pixels, unless the long one would pass {scaled.long}; mean"
-            f" {scaled.mean}, standard deviation {scaled.std}.\n"
+            f"RGB; the short side is resized to {scaled.short} pixels, unless the long one would pass {scaled.long};"
+            f" mean {scaled.mean}, standard deviation {scaled.std}.\n"
         )
     settings = card.classifier_input
     order = (
