@@ -48,7 +48,7 @@ def lively(net: ResNeSt) -> ResNeSt:
 def broken(form: Format, real: Path, layer: str) -> Format:
     """The format, with a writer that delivers a copy of the real file with one layer's weights disturbed."""
 
-    def write(net: Any, path: Path, strings: Any, *, in_chans: int, size: int) -> None:
+    def write(net: Any, path: Path, strings: Any, takes: Any) -> None:
         for file in real.parent.glob(f"{real.stem}.*"):
             if file.suffix in (form.suffix, form.companion):
                 shutil.copy(file, path.with_suffix(file.suffix))

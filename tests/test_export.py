@@ -22,6 +22,7 @@ from exports import CLASSES, PICO, broken, saved, use
 from resnest.checkpoints.digest import sha256_of
 from resnest.errors import ParityFailure, ResnestError
 from resnest.export import exporting, gate, onnx, writing
+from resnest.export.capture import Interface
 from resnest.export.diagnosis import where_it_differs
 from resnest.export.formats import FORMATS, find_format
 from resnest.export.layers import first_difference, module_outputs
@@ -100,7 +101,7 @@ def test_every_format_knows_where_it_comes_from(saved_model: Path, real_exports:
 def _copying(name: str, real_exports: dict[str, Path]) -> Any:
     """The format with a writer that copies the real_exports file: for tests of what comes after writing."""
 
-    def write(net: Any, path: Path, strings: Any, *, in_chans: int, size: int) -> None:
+    def write(net: Any, path: Path, strings: Any, takes: Any) -> None:
         path.write_bytes(real_exports[name].read_bytes())
 
     return replace(FORMATS[name], write=write)
@@ -145,7 +146,7 @@ def test_a_disturbed_layer_is_named(
     fast = prepared(opened.net, memory_format=torch.contiguous_format)
     form = broken(FORMATS[name], real_exports[name], layer)
     path = tmp_path / f"m{form.suffix}"
-    form.write(fast, path, {}, in_chans=3, size=40)
+    form.write(fast, path, {}, form.takes(opened.card))
     parity = gate.compare(
         writing.reference(opened.net), form.load(path), shapes=[(2, 3, 41, 40)], pictures=(), agree=gate.same_label
     )
@@ -230,8 +231,8 @@ def test_a_file_that_its_engine_refuses(
     spoil, message = NOT_DELIVERED[case]
     copying = _copying("onnx", real_exports)
 
-    def write(net: Any, path: Path, strings: Any, **sizes: Any) -> None:
-        copying.write(net, path, strings, **sizes)
+    def write(net: Any, path: Path, strings: Any, takes: Interface) -> None:
+        copying.write(net, path, strings, takes)
         spoil(path)
 
     use(monkeypatch, replace(copying, write=write))

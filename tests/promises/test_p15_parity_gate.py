@@ -23,6 +23,7 @@ import resnest
 from conftest import FULL, Outcome
 from exports import CLASSES, lively, use
 from resnest.export import aotinductor
+from resnest.export.capture import Interface
 from resnest.export.formats import FORMATS
 from resnest.export.layers import Tapped
 from resnest.export.pictures import synthetic
@@ -122,11 +123,11 @@ def test_a_wrong_one_is_refused(name: str, cli: Cli, saved_model: Path, tmp_path
     _ready(name)
     form = FORMATS[name]
 
-    def write(net: Any, path: Path, strings: Any, **sizes: int) -> Any:
+    def write(net: Any, path: Path, strings: Any, takes: Interface) -> Any:
         wrong = copy.deepcopy(net)
         with torch.no_grad():
             (wrong.net if isinstance(wrong, Tapped) else wrong).layer3[0].conv2.fc1.bias.add_(1)
-        return form.write(wrong, path, strings, **sizes)
+        return form.write(wrong, path, strings, takes)
 
     use(monkeypatch, replace(form, write=write))
     done = cli("export", saved_model, "--format", name, "--out", tmp_path / f"m{form.suffix}")

@@ -85,13 +85,14 @@ def export(reference: str, kind: Kind, path: Path, size: int, *, traced: bool = 
 def write_ours(net: ResNeSt, path: Path, card: ModelCard) -> None:
     """As `resnest export` writes it, without its comparison: of random weights there is nothing to prove."""
     from resnest.export import onnx
+    from resnest.export.capture import Interface
     from resnest.export.origin import origin
     from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY
 
     fast = prepared(net, memory_format=torch.contiguous_format)
     told = origin("resnest bench", weights_sha256=None, precision="float32", sizes={})
     strings = {CARD_KEY: card.to_json(), ORIGIN_KEY: told}
-    onnx.write(fast, path, strings, in_chans=card.in_chans, size=card.classifier_input.size)
+    onnx.write(fast, path, strings, Interface(card.in_chans))
 
 
 def write_onnx(net: nn.Module, path: Path, size: int, *, dynamo: bool = False) -> None:

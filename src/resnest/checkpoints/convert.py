@@ -2,6 +2,8 @@
 
 done = convert(Path("resnest50.pth"), to="gluon", out=Path("resnest50.params"))
 print(done)          # resnest50, official to gluon: 268 tensors written, 53 batch counters left out
+
+A detector is converted whole (between ours, detectron2's and torchvision's), or with `drop_head` its backbone alone.
 """
 
 from __future__ import annotations
@@ -17,16 +19,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from resnest.checkpoints.detector_layouts import DETECTOR_LAYOUTS, TORCHVISION, from_ours, recognise_detector
+from resnest.checkpoints.detectors import read_detector
 from resnest.checkpoints.identify import METADATA_KEY, Identity, identify
 from resnest.checkpoints.layouts import COUNTER, Layout, find_layout, from_official, refusal
 from resnest.checkpoints.params import write_params
-from resnest.checkpoints.reading import read_checkpoint
+from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.errors import ResnestError
 from resnest.network.resnest import ResNeSt
 from resnest.runtime.files import replacing
 from resnest.spec import Spec, find_spec
 
 HEAD = ("fc.weight", "fc.bias")
+OFFSET = ".offset_"  # in the names of a deformable convolution's distances
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ def convert(
     """Read a checkpoint of any known layout and write it in another.
 
     Args:
-        to: key of `LAYOUTS` or an alias.
+        to: key of `LAYOUTS` or an alias; "torchvision" for detectors.
         network: what the checkpoint is, where it does not say so itself.
         drop_head: leave out the classifier, and heads of other tasks around the backbone.
         bare: without the prefix that a backbone has in a whole detector or segmenter.
@@ -75,9 +80,17 @@ def convert(
         ResnestError: unreadable, not a whole ResNeSt, something that the layout cannot hold, a suffix that does not go
             with the layout, or `out` exists.
     """
-    layout = find_layout(to)
+    layout = TORCHVISION if to == TORCHVISION.name else find_layout(to)
     _check_target(layout, out, overwrite)
-    identity = identify(read_checkpoint(source), network)
+    raw = read_checkpoint(source)
+    whose = recognise_detector(raw.state)
+    if whose and layout.name in DETECTOR_LAYOUTS and not drop_head:
+        if bare:
+            raise ResnestError(f"--bare is for a backbone alone, and {source} is a whole detector: add --drop-head")
+        return _convert_detector(raw, whose, layout, out, network)
+    if layout is TORCHVISION:
+        raise ResnestError(f"the torchvision layout is for whole detectors, and {source} is none")
+    identity = identify(raw, network)
     left_out = _check_parts(identity, layout, drop_head)
     _check_structure(identity, layout, head="fc.weight" in identity.state and not left_out)
     whole = _complete(identity)
@@ -88,6 +101,33 @@ def convert(
     counters = 0 if layout.counters else sum(name.endswith(COUNTER) for name in state)
     what = " or ".join(identity.candidates) or "a free structure"
     return Converted(out, what, identity.layout, layout.name, len(renamed), counters, left_out)
+
+
+def _convert_detector(raw: RawCheckpoint, whose: str, layout: Layout, out: Path, network: str | None) -> Converted:
+    """All parts of a detector. What belongs to none that we know, such as a panoptic head, would be lost: refused."""
+    state, aside = read_detector(raw, whose)
+    if aside:
+        listed = ", ".join(aside[:4]) + (f", and {len(aside) - 4} more" if len(aside) > 4 else "")
+        raise ResnestError(
+            f"the {layout.name} layout cannot hold everything in {raw.path}: {listed} would be lost; --drop-head takes"
+            " the backbone alone"
+        )
+    offsets = {name: tensor for name, tensor in state.items() if OFFSET in name}
+    body = {name: state[name] for name in state if name.startswith("backbone.") and name not in offsets}
+    identity = identify(dataclasses.replace(raw, state=body), network)
+    if layout.name == "detectron2":  # the others' detectors stand on any backbone
+        _check_structure(identity, layout, head=False)
+    whole = {f"backbone.{name}": tensor for name, tensor in _complete(identity).items()}
+    whole |= offsets | {name: tensor for name, tensor in state.items() if name not in body}
+    for name in list(state):
+        if name.endswith(".running_var"):
+            whole.setdefault(f"{name.removesuffix('running_var')}{COUNTER}", torch.tensor(0))
+    renamed = from_ours(whole, layout.name)
+    with _replacing(out) as temporary:
+        write_checkpoint(temporary, renamed, layout, suffix=out.suffix, metadata=_metadata(identity))
+    counters = 0 if layout.counters else sum(name.endswith(COUNTER) for name in whole)
+    what = f"a detector on {' or '.join(identity.candidates) or 'a free structure'}"
+    return Converted(out, what, whose, layout.name, len(renamed), counters, ())
 
 
 def write_checkpoint(

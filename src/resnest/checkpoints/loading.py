@@ -32,6 +32,7 @@ class LoadReport:
     unexpected: list[str] = field(default_factory=list)  # in the file, not in the network
     reshaped: list[str] = field(default_factory=list)  # in both, of different shapes; with the shapes
     new_head: bool = False  # the classifier starts untrained
+    untrained: list[str] = field(default_factory=list)  # parts of a detector that the file has nothing for
     layout: str = "official"
     wrapper: str = ""  # the entry of a training checkpoint that was used
 
@@ -43,6 +44,8 @@ class LoadReport:
             parts.append(f"reshaped {'; '.join(self.reshaped)}")
         if self.new_head:
             parts.append("the classifier starts anew")
+        if self.untrained:
+            parts.append(f"untrained: {', '.join(self.untrained)}")
         if self.unexpected:
             parts.append(f"{len(self.unexpected)} of other parts left out ({self.unexpected[0]}, ...)")
         return ", ".join(parts)
@@ -63,14 +66,14 @@ def translate(raw: RawCheckpoint) -> Translated:
         found = recognise(raw.state)
         if found is not None:
             translated = to_official(raw.state, *found)
-            _check_values(translated.state)
+            check_values(translated.state)
             return translated
     except ResnestError as error:
         raise ResnestError(f"{raw.path} was not loaded: {error}") from None
     raise ResnestError(f"{raw.path} is not a ResNeSt of any known layout: {looks_like(raw.state)}")
 
 
-def _check_values(state: Mapping[str, Tensor]) -> None:
+def check_values(state: Mapping[str, Tensor]) -> None:
     """Weights are real numbers, all of them finite; only batch counters are whole ones."""
     for name, tensor in state.items():
         if name.endswith(COUNTER):

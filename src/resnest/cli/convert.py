@@ -10,7 +10,11 @@ import typer
 
 from resnest.cli.words import NETWORK_HELP
 
-TO_HELP = "official, timm, gluon, encoding, detectron2, mmpretrain, mmdetection or mmsegmentation."
+HEAD_HELP = "Leave out the classifier, or a detector's heads."
+TO_HELP = (
+    "official, timm, gluon, encoding, detectron2, mmpretrain, mmdetection or mmsegmentation; whole detectors: official,"
+    " detectron2 or torchvision."
+)
 
 
 def convert(
@@ -18,7 +22,7 @@ def convert(
     to: Annotated[str, typer.Option(metavar="LAYOUT", help=TO_HELP)],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Its suffix chooses the format: .safetensors, .pth, ...")],
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
-    drop_head: Annotated[bool, typer.Option("--drop-head", help="Leave out the classifier or other heads.")] = False,
+    drop_head: Annotated[bool, typer.Option("--drop-head", help=HEAD_HELP)] = False,
     bare: Annotated[bool, typer.Option("--bare", help="Without the prefix of a whole detector.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="What was done, as JSON.")] = False,

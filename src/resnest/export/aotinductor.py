@@ -24,16 +24,16 @@ from torch import nn
 from torch._inductor import exc
 
 from resnest.errors import ResnestError
-from resnest.export.capture import capture, quiet
+from resnest.export.capture import Interface, capture, quiet
 from resnest.export.layers import Arrays, Runner, named
 
 COMPILERS = ("g++", "clang++")  # what torch looks for, unless CXX names one
 
 
-def write(net: nn.Module, path: Path, strings: Mapping[str, str], *, in_chans: int, size: int) -> None:
-    """Compile a prepared network for images of `size`; `strings` go into the package's metadata."""
+def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interface) -> None:
+    """Compile a prepared network for images of one size; `strings` go into the package's metadata."""
     check_compiler()
-    program = capture(net, in_chans=in_chans, batch=None, size=size)
+    program = capture(net, takes)
     settings = {"aot_inductor.metadata": dict(strings)}
     content = io.BytesIO()  # written straight to a disk that is full, torch ends the process
     try:

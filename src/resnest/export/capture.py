@@ -1,6 +1,6 @@
 """The network as a graph, from which every format is made.
 
-    program = capture(prepared(net), batch=None, size=None)        # any batch and any size
+    program = capture(prepared(net), Interface(3))                 # any batch and any size
     with quiet(): ...                                              # exporters talk much
 
 The source of the graph is `torch.export`, which traces a network and keeps the module that each step belongs to.
@@ -12,6 +12,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -21,16 +22,21 @@ EXAMPLE_BATCH = 2  # of one, torch.export would take the batch for a constant (p
 EXAMPLE_SIZE = 64
 
 
-def capture(net: nn.Module, *, in_chans: int, batch: int | None, size: int | None) -> ExportedProgram:
-    """The graph of a network in eval mode, on the CPU.
+@dataclass(frozen=True)
+class Interface:
+    """What a file takes and gives."""
 
-    Args:
-        batch: images at a time; None: any number.
-        size: pixels of a side; None: any height and width.
-    """
-    side = size or EXAMPLE_SIZE
-    example = torch.zeros(batch or EXAMPLE_BATCH, in_chans, side, side)
-    free = {0: batch is None, 2: size is None, 3: size is None}
+    in_chans: int
+    batch: int | None = None  # images at a time; None: any number
+    size: tuple[int, int] | None = None  # height and width, pixels; None: any
+    outputs: tuple[str, ...] = ("logits",)
+
+
+def capture(net: nn.Module, takes: Interface) -> ExportedProgram:
+    """The graph of a network in eval mode, on the CPU."""
+    high, wide = takes.size or (EXAMPLE_SIZE, EXAMPLE_SIZE)
+    example = torch.zeros(takes.batch or EXAMPLE_BATCH, takes.in_chans, high, wide)
+    free = {0: takes.batch is None, 2: takes.size is None, 3: takes.size is None}
     shapes = {axis: Dim.DYNAMIC for axis, is_free in free.items() if is_free}
     with quiet(), torch.no_grad():
         program = torch.export.export(net, (example,), dynamic_shapes=(shapes,))

@@ -51,6 +51,6 @@ def _tapped(
     *inner, last = names
     with TemporaryDirectory(dir=path.parent) as folder:
         other = Path(folder, path.name)
-        form.write(Tapped(fast, inner), other, {}, in_chans=card.in_chans, size=card.classifier_input.size)
+        form.write(Tapped(fast, inner), other, {}, form.takes(card))
         outputs = form.load(other)(images)
     return {name: outputs[str(index)] for index, name in enumerate(inner, start=1)} | {last: outputs["logits"]}

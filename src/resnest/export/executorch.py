@@ -20,18 +20,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from resnest.export.capture import capture, quiet
+from resnest.export.capture import Interface, capture, quiet
 from resnest.export.layers import Arrays, Runner, named
 
 
-def write(net: nn.Module, path: Path, strings: Mapping[str, str], *, in_chans: int, size: int) -> dict[str, object]:
+def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interface) -> dict[str, object]:
     """Write a prepared network; returns how much of it XNNPACK runs; ExecuTorch's own kernels do the rest."""
     with quiet(), hushed():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.devtools.backend_debug import get_delegation_info
         from executorch.exir import to_edge_transform_and_lower
 
-        program = capture(net, in_chans=in_chans, batch=1, size=size)
+        program = capture(net, takes)
         lowered = to_edge_transform_and_lower(
             program, partitioner=[XnnpackPartitioner()], constant_methods=dict(strings)
         )

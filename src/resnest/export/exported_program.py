@@ -19,13 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from resnest.export.capture import capture, quiet
+from resnest.export.capture import Interface, capture, quiet
 from resnest.export.layers import Arrays, Runner
+from resnest.runtime.detections import RawDetections
 
 
-def write(net: nn.Module, path: Path, strings: Mapping[str, str], *, in_chans: int, size: int) -> None:
-    """Write a prepared network; `strings` become extra files in the archive. `size` plays no role: any will do."""
-    program = capture(net, in_chans=in_chans, batch=None, size=None)
+def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interface) -> None:
+    """Write a prepared network; `strings` become extra files in the archive."""
+    program = capture(net, takes)
     content = io.BytesIO()  # written straight to a disk that is full, torch ends the process
     with quiet():
         torch.export.save(program, content, extra_files=dict(strings))
@@ -38,7 +39,10 @@ def load(path: Path) -> Runner:
 
     def run(images: NDArray[np.float32]) -> Arrays:
         with torch.no_grad():
-            return {"logits": module(torch.from_numpy(images)).numpy()}
+            outputs = module(torch.from_numpy(images))
+        if isinstance(outputs, Tensor):
+            return {"logits": outputs.numpy()}
+        return {name: value.numpy() for name, value in zip(RawDetections._fields, outputs, strict=False)}
 
     return run
 

@@ -18,16 +18,20 @@ from torch import nn
 
 from resnest.errors import ResnestError, unknown
 from resnest.export import aotinductor, executorch, exported_program, onnx, openvino
+from resnest.export.capture import Interface
 from resnest.export.layers import Arrays, Runner
+from resnest.runtime.card import ModelCard
+from resnest.runtime.detections import RawDetections
+from resnest.runtime.preprocess import DetectionPreprocess
 
 PIP = {"onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx", "openvino": "openvino", "executorch": "executorch"}
 
 
 class Write(Protocol):
-    """Writes a prepared network for images of `size`, with `strings` as metadata; may tell something about the file."""
+    """Writes a prepared network with `strings` as metadata; may tell something about the file."""
 
     def __call__(
-        self, net: nn.Module, path: Path, strings: dict[str, str], *, in_chans: int, size: int
+        self, net: nn.Module, path: Path, strings: dict[str, str], takes: Interface
     ) -> dict[str, object] | None: ...
 
 
@@ -45,6 +49,14 @@ class Format:
     batch: int | None = None  # images at a time; None: any number
     any_size: bool = True  # False: images of the one size that it was made for
     companion: str = ""  # suffix of a second file that belongs to it
+    detectors: bool = False  # whether it can hold one: its boxes are as many as the image has
+
+    def takes(self, card: ModelCard) -> Interface:
+        """What a file of a model takes and gives."""
+        if isinstance(card.preprocess, DetectionPreprocess):
+            return Interface(card.in_chans, 1, card.preprocess.canvas, detection_outputs(card))
+        side = card.classifier_input.size
+        return Interface(card.in_chans, self.batch, None if self.any_size else (side, side))
 
     def check_installed(self) -> None:
         """Raises ResnestError that names what is missing, and how to get it."""
@@ -54,6 +66,11 @@ class Format:
             raise ResnestError(
                 f"--format {self.name} needs {', '.join(missing)}, not installed here: pip install 'resnest[{extras}]'"
             )
+
+
+def detection_outputs(card: ModelCard) -> tuple[str, ...]:
+    """What a detector gives."""
+    return tuple(name for name in RawDetections._fields if name != "masks" or (card.detector and card.detector.masks))
 
 
 FORMATS = {
@@ -67,6 +84,7 @@ FORMATS = {
             onnx.write,
             onnx.load,
             onnx.layers,
+            detectors=True,
         ),
         Format(
             "openvino",
@@ -76,6 +94,7 @@ FORMATS = {
             openvino.write,
             openvino.load,
             openvino.layers,
+            detectors=True,
             companion=".bin",
         ),
         Format(
@@ -86,6 +105,7 @@ FORMATS = {
             exported_program.write,
             exported_program.load,
             exported_program.layers,
+            detectors=True,
         ),
         Format(
             "aotinductor",

@@ -20,28 +20,28 @@ from numpy.typing import NDArray
 from torch import nn
 
 from resnest.errors import ResnestError
-from resnest.export.capture import capture, quiet
+from resnest.export.capture import Interface, capture, quiet
 from resnest.export.layers import Arrays, Runner
 
 OPSET = 20  # onnxruntime >= 1.17, OpenVINO >= 2024.0, TensorRT >= 10
 MOST_BYTES = 2**31 - 1  # a protobuf message is no larger; beyond that weights would go into a second file
-INPUT, OUTPUT = "images", "logits"
+INPUT = "images"
 SCOPES = "pkg.torch.onnx.name_scopes"  # of a node: the modules around it, outermost first, and its own name
 AXES = {0: "N", 2: "H", 3: "W"}
 
 
-def write(net: nn.Module, path: Path, strings: Mapping[str, str], *, in_chans: int, size: int) -> None:
-    """Write a prepared network; `strings` go into the file's metadata. `size` plays no role: any will do."""
+def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interface) -> None:
+    """Write a prepared network; `strings` go into the file's metadata."""
     weight = sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
     if weight > MOST_BYTES:
         raise ResnestError(f"the network has {weight / 2**30:.1f} GiB of weights, and an ONNX file holds 2 at most")
-    program = capture(net, in_chans=in_chans, batch=None, size=None)
+    program = capture(net, takes)
     with quiet(), torch.no_grad():
         exported = torch.onnx.export(
             program,
             dynamo=True,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=list(takes.outputs),
             opset_version=OPSET,
             verbose=False,
         )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from resnest.export import onnx as onnx_format
+from resnest.export.capture import Interface
 from resnest.export.layers import Arrays, Runner
 from resnest.runtime.engines.openvino import core
 
@@ -25,14 +26,14 @@ FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}  # where a CPU has bfloat16, OpenV
 DATA_FREE = ("Parameter", "Constant", "Result")
 
 
-def write(net: nn.Module, path: Path, strings: Mapping[str, str], *, in_chans: int, size: int) -> None:
+def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interface) -> None:
     """Write a prepared network, `strings` as rt_info; the weights go beside `path`, into a .bin."""
     import onnx
     import openvino
 
     with TemporaryDirectory(dir=path.parent) as folder:
         middle = Path(folder, "model.onnx")
-        onnx_format.write(net, middle, {}, in_chans=in_chans, size=size)
+        onnx_format.write(net, middle, {}, takes)
         model = openvino.convert_model(middle)
         modules = onnx_format.module_values(onnx.load(middle, load_external_data=False))
     _name_steps(model, modules)

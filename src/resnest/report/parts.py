@@ -18,7 +18,11 @@ from resnest.report.history import History, series
 from resnest.report.page import clip, clip_path, count, escape, section
 from resnest.report.plots import accuracy_plot, loss_plot, rate_plot
 
+Keyed = tuple[str, str]  # a figure's name in metrics.jsonl, and its caption
+Shares = tuple[str, Keyed, Keyed]  # a plot's title, its main line, the other one
+
 THUMBNAIL = 160  # pixels of the longer side
+ACCENT, MUTED = '<span class="key main">', '<span class="key">'
 TINY = 64  # below this a picture is enlarged with visible pixels instead of blurred
 
 
@@ -44,15 +48,16 @@ def figure_line(figure: str, lines: Sequence[str]) -> str:
     return f'<p class="figure">{number}<small>&thinsp;{unit}</small></p>' + "".join(f"<p>{line}</p>" for line in lines)
 
 
-def curves(history: History, title: str, main: tuple[str, str], other: tuple[str, str]) -> str:
-    """The section of curves: losses, two shares as (key, caption), the learning rate."""
+def curves(
+    history: History, title: str, main: tuple[str, str], other: tuple[str, str], *, also: Sequence[Shares] = ()
+) -> str:
+    """The section of curves: losses, two shares as (key, caption), perhaps others alike, the learning rate."""
     train, validation = series(history.train, "loss"), series(history.evals, "loss")
-    first, second = series(history.evals, main[0]), series(history.evals, other[0])
-    accent, muted = '<span class="key main">', '<span class="key">'
-    keys = f"{accent}{main[1]}</span>" + (f"{muted}{other[1]}</span>" if second.finite else "")
+    validated = f"{ACCENT}validation</span>" if validation.finite or not train.finite else ""  # a detector has none
+    shares = [(title, main, other), *also]
     plots = [
-        ("Loss", f"{accent}validation</span>{muted}training</span>", loss_plot(train, validation)),
-        (title, keys, accuracy_plot(first, second, label=f"{title} in percent over epochs")),
+        ("Loss", f"{validated}{MUTED}training</span>", loss_plot(train, validation)),
+        *(_shares(history, place, *share) for place, share in enumerate(shares)),
         ("Learning rate", "", rate_plot(series(history.train, "lr"))),
     ]
     figures = "".join(
@@ -60,7 +65,8 @@ def curves(history: History, title: str, main: tuple[str, str], other: tuple[str
         for name, text, svg in plots
         if svg
     )
-    note = "Over epochs." + (" The dot is the best evaluation." if first.finite else "")
+    known = any(series(history.evals, first[0]).finite for _, first, _ in shares)
+    note = "Over epochs." + (" The dot is the best evaluation." if known else "")
     if lost := len(train.values) + len(validation.values) - train.finite - validation.finite:
         note += f" {count(lost, 'loss is', 'losses are')} not finite and not drawn."
     if not figures:
@@ -68,17 +74,34 @@ def curves(history: History, title: str, main: tuple[str, str], other: tuple[str
     return section("Curves", note, f'<div class="plots">{figures}</div>')
 
 
+def _shares(history: History, place: int, title: str, main: Keyed, other: Keyed) -> tuple[str, str, str]:
+    """Title, keys and plot of two shares over epochs."""
+    first, second = series(history.evals, main[0]), series(history.evals, other[0])
+    text = f"{ACCENT}{main[1]}</span>" + (f"{MUTED}{other[1]}</span>" if second.finite else "")
+    name = f"accuracy{place or ''}"  # of a plot's parts, which must differ within the page
+    return title, text, accuracy_plot(first, second, label=f"{title} in percent over epochs", name=name)
+
+
+def keys(names: Sequence[str], *, mean: bool) -> str:
+    """What the lines of a plot with one a class are, in their colours; the mean is the accent's."""
+    lines = [f'<span class="key line" style="--line: var(--line-{k})">{clip(name, 30)}</span>'
+             for k, name in enumerate(names)]  # fmt: skip
+    return " ".join([*([f"{ACCENT}mean</span>"] if mean else []), *lines])
+
+
 def picture(image: Image.Image, name: str, caption: str) -> str:
     """One thumbnail with its file's name; `caption` is HTML."""
     kind = ' class="tiny"' if max(image.size) < TINY else ""
     return f"""<figure>
-<img{kind} src="{_data_uri(image)}" alt="{clip(name, 200)}">
+<img{kind} src="{data_uri(image)}" alt="{clip(name, 200)}">
 <figcaption>{caption}<div class="file cut" title="{clip_path(name)}"><bdi>{clip_path(name)}</bdi></div></figcaption>
 </figure>
 """
 
 
-def mistakes_section(images: int, errors: int, note: str, shown: str, pictures: Sequence[str]) -> str:
+def mistakes_section(
+    images: int, errors: int, note: str, shown: str, pictures: Sequence[str], *, large: bool = False
+) -> str:
     """The worst of them; `note` counts all, `shown` says what the pictures are."""
     title = "Worst mistakes"
     if not errors and not pictures:
@@ -86,7 +109,7 @@ def mistakes_section(images: int, errors: int, note: str, shown: str, pictures: 
         return section(title, "", f'<p class="empty">{text}</p>')
     if not pictures:
         return section(title, note, '<p class="empty">No picture was kept.</p>')
-    return section(title, f"{note} {shown}", f'<div class="mistakes">{"".join(pictures)}</div>')
+    return section(title, f"{note} {shown}", f'<div class="mistakes{" large" * large}">{"".join(pictures)}</div>')
 
 
 def recipe_section(recipe: str) -> str:
@@ -94,10 +117,10 @@ def recipe_section(recipe: str) -> str:
     return section("Recipe", "The complete settings of this run.", body)
 
 
-def _data_uri(image: Image.Image) -> str:
+def data_uri(image: Image.Image, side: int = THUMBNAIL) -> str:
     """A JPEG thumbnail inside a URI; small pictures keep their size and their full colour resolution."""
     thumbnail = image.convert("RGB")
-    thumbnail.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    thumbnail.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     thumbnail.save(buffer, "JPEG", quality=85, optimize=True, subsampling=0 if max(image.size) < TINY else 2)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH, HEIGHT = 290, 205  # user units: about the pixels that a plot gets in a row of three, and on a phone
+WIDE, HIGH = 480, 300  # of a plot that stands alone
 LEFT, RIGHT, BOTTOM, TOP = 40, 6, 26, 8  # margins; equal in all plots, so that their axes line up
 MAX_POINTS = 400  # more than the pixels of the axis only makes the file bigger
 
 ACCENT, MUTED, RULE = "#0f766e", "#74797f", "#dededa"
-VARIABLES = {ACCENT: "var(--accent)", MUTED: "var(--muted)", RULE: "var(--rule)"}
+# Lines of classes: hues that stay apart for most colour-blind readers (Okabe and Ito's, and their neighbours).
+LINES = ("#0072b1", "#d55e01", "#009e72", "#cc79a6", "#b89501", "#56b4e8", "#8c5109", "#7d3c97", "#666601", "#e7298b")
+MAX_LINES = len(LINES)
+VARIABLES = {ACCENT: "var(--accent)", MUTED: "var(--muted)", RULE: "var(--rule)"} | {
+    line: f"var(--line-{k})" for k, line in enumerate(LINES)
+}
 
 
 def loss_plot(train: Series, validation: Series) -> str:
@@ -41,7 +48,7 @@ def loss_plot(train: Series, validation: Series) -> str:
     return _svg(figure, axes, name="loss", label="Training and validation loss over epochs")
 
 
-def accuracy_plot(main: Series, other: Series, *, label: str) -> str:
+def accuracy_plot(main: Series, other: Series, *, label: str, name: str = "accuracy") -> str:
     """Two shares such as top-1 (accent, its best point marked) and top-5 (muted) in percent over epochs."""
     if not main.finite:
         return ""
@@ -53,7 +60,7 @@ def accuracy_plot(main: Series, other: Series, *, label: str) -> str:
     axes.plot(main.epochs[at], main.values[at], "o", color=ACCENT, markersize=5, clip_on=False)
     _frame(axes, main)
     axes.set_ylim(top=min(axes.get_ylim()[1], 100))
-    return _svg(figure, axes, name="accuracy", label=label)
+    return _svg(figure, axes, name=name, label=label)
 
 
 def rate_plot(rate: Series) -> str:
@@ -65,6 +72,25 @@ def rate_plot(rate: Series) -> str:
     _frame(axes, rate)
     axes.set_ylim(bottom=0)
     return _svg(figure, axes, name="rate", label="Learning rate over epochs")
+
+
+def precision_plot(curves: Sequence[Sequence[float]], *, each: bool) -> str:
+    """Precision over recall, both in percent: the mean (accent) if there are several, and `each` of at most ten.
+
+    A curve is given at recalls from 0 to 1 in even steps. Where its precision has come down to 0 it has ended.
+    """
+    if not curves:
+        return ""
+    figure, axes = _canvas(width=WIDE, height=HIGH)
+    values = 100 * np.clip(np.nan_to_num(np.asarray([list(curve) for curve in curves], np.float64)), 0, 1)  # (K, R)
+    recall = np.linspace(0, 100, values.shape[1])
+    for color, line in zip(LINES, values if each else (), strict=False):
+        axes.plot(recall, np.where(line > 0, line, np.nan), color=color, linewidth=1.5, clip_on=False)
+    if len(values) > 1 or not each:
+        axes.plot(recall, values.mean(axis=0), color=ACCENT, linewidth=2.5, clip_on=False)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 100)
+    return _svg(figure, axes, name="precision", label="Precision over recall, in percent")
 
 
 def thin(curve: Series, limit: int = MAX_POINTS) -> Series:
@@ -86,14 +112,14 @@ def _style() -> AbstractContextManager[None]:
     return matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "resnest", "font.size": 11.5})
 
 
-def _canvas() -> tuple[Figure, Axes]:
+def _canvas(*, width: int = WIDTH, height: int = HEIGHT) -> tuple[Figure, Axes]:
     """An empty plot: horizontal hairlines, no frame, numbers flush with the title above it."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     with _style():
-        figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72))  # SVG has 72 units per inch
-        inner = (LEFT / WIDTH, BOTTOM / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (BOTTOM + TOP) / HEIGHT)
+        figure = Figure(figsize=(width / 72, height / 72))  # SVG has 72 units per inch
+        inner = (LEFT / width, BOTTOM / height, 1 - (LEFT + RIGHT) / width, 1 - (BOTTOM + TOP) / height)
         axes = figure.add_axes(inner)
         axes.spines[:].set_visible(False)
         axes.grid(axis="y", color=RULE, linewidth=1)

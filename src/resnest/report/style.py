@@ -10,11 +10,14 @@ CSS = """
 :root {
   --paper: #fcfcfa; --panel: #f0f0ec; --ink: #1a1c1e; --muted: #686d72; --rule: #e2e2dd;
   --dim: #babdbc; --blank: #f6f6f3; --accent: #0f766e; --heat: 15 118 110; --on-mid: #1a1c1e; --on-full: #fff;
+  --line-0: #0072b1; --line-1: #d55e01; --line-2: #009e72; --line-3: #cc79a6; --line-4: #b89501;
+  --line-5: #56b4e8; --line-6: #8c5109; --line-7: #7d3c97; --line-8: #666601; --line-9: #e7298b;
 }
 @media screen and (prefers-color-scheme: dark) {
   :root {
     --paper: #141617; --panel: #1f2224; --ink: #e9e9e5; --muted: #989da2; --rule: #2d3032;
     --dim: #4f5457; --blank: #191c1d; --accent: #5cc2b4; --heat: 92 194 180; --on-mid: #0e1011; --on-full: #0e1011;
+    --line-0: #4aa8e0; --line-6: #c98a45; --line-7: #b583cc; --line-8: #a8a83a;
   }
 }
 * { box-sizing: border-box; margin: 0; }
@@ -43,6 +46,8 @@ header { margin-bottom: clamp(2.5rem, 6vw, 4rem); }
   font-size: clamp(3.75rem, 13vw, 6rem); font-weight: 600; line-height: 1; letter-spacing: -.045em;
   color: var(--accent); font-variant-numeric: lining-nums; margin-left: -.04em; margin-bottom: 1rem;
 }
+.figures { display: flex; flex-wrap: wrap; gap: 1.5rem 3rem; }
+.figures .figure { font-size: clamp(3rem, 9vw, 4.25rem); }
 .figure small { font-size: .45em; font-weight: 500; letter-spacing: 0; }
 .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 9.5rem), 1fr)); gap: 0 1.5rem; }
 .facts div { border-top: 1px solid var(--rule); padding: .55rem 0 .8rem; }
@@ -67,6 +72,9 @@ figcaption strong { color: var(--ink); font-weight: 600; font-size: .9375rem; ma
   background: var(--muted);
 }
 .key.main::before { background: var(--accent); height: 3px; }
+.key.line::before { background: var(--line); }
+.plots .large { max-width: 42rem; }
+.plots .large svg { margin-top: 1rem; }
 
 table { border-collapse: collapse; width: 100%; font-size: .875rem; }
 th { font-weight: 500; text-align: left; }
@@ -76,6 +84,8 @@ thead th { color: var(--muted); font-size: .8125rem; font-weight: 400; vertical-
 .list tbody th, .list td.cut { max-width: 0; width: 26%; }
 .list .num { width: 1%; }
 .list .wide { padding-left: .5rem; width: 18%; }
+.twelve .meaning { color: var(--muted); width: 70%; white-space: normal; }
+.twelve tbody th { width: auto; max-width: none; white-space: nowrap; }
 .bar { display: block; height: 4px; border-radius: 2px; background: var(--rule); min-width: 3rem; overflow: hidden; }
 .bar i { display: block; height: 100%; background: var(--accent); }
 
@@ -106,6 +116,17 @@ thead th { color: var(--muted); font-size: .8125rem; font-weight: 400; vertical-
 .mistakes img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; background: var(--panel);
   border-radius: 4px; margin-bottom: .55rem; }
 .mistakes img.tiny { image-rendering: pixelated; }
+.mistakes.large { grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
+.marked { position: relative; margin-bottom: .55rem; }
+.mistakes .marked img { aspect-ratio: auto; margin: 0; }
+.marked svg { position: absolute; inset: 0; width: 100%; height: 100%; border-radius: 4px; }
+.marked rect { fill: transparent; vector-effect: non-scaling-stroke; stroke: rgb(0 0 0 / .55); stroke-width: 4px; }
+.marked rect + rect { stroke: var(--mark); stroke-width: 1.75px; pointer-events: none; }
+.missed { --mark: #ffb020; }
+.false { --mark: #4cc3ff; }
+.marked .false rect + rect { stroke-dasharray: 5 3; }
+.key.missed::before, .key.false::before { background: var(--mark); height: 3px; outline: 1px solid rgb(0 0 0 / .55); }
+.mistakes.large b { color: var(--ink); font-weight: 600; }
 .pair { display: grid; grid-template-columns: minmax(0, 1fr) auto; column-gap: .5rem; font-size: .8125rem;
   line-height: 1.4; }
 .pair b { font-weight: 600; color: var(--ink); }
@@ -125,6 +146,7 @@ footer { border-top: 1px solid var(--rule); padding-top: 1rem; }
   .list th, .list td { padding-right: .9rem; }
   .list tbody th, .list td.cut { width: 45%; }
   .mistakes { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .mistakes.large { grid-template-columns: minmax(0, 1fr); }
 }
 @media print {
   @page { margin: 15mm; }
@@ -133,6 +155,7 @@ footer { border-top: 1px solid var(--rule); padding-top: 1rem; }
   section { padding-bottom: 1.5rem; }
   .plots { grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 1rem; }
   .mistakes { grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 1rem .75rem; }
+  .mistakes.large { grid-template-columns: repeat(3, minmax(0, 1fr)); }
   figure, tr, h2, .figure, .scroll { break-inside: avoid; }
   .side { break-after: avoid; }
   .heat td, .bar, .bar i, .key::before { print-color-adjust: exact; -webkit-print-color-adjust: exact; }

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from resnest.checkpoints.create import load_pretrained
+from resnest.checkpoints.detectors import load_detector_weights
 from resnest.checkpoints.loading import LoadReport
 from resnest.data.detection import DetectionSamples
 from resnest.data.targets import Target
@@ -61,10 +61,13 @@ class DetectionTask:
         return net
 
     def load_pretrained(self, net: Detector) -> LoadReport | None:
-        """Start the backbone from the recipe's weights."""
+        """Start from the recipe's weights: a detector's go into all parts, a classifier's into the backbone."""
         settings = self.recipe.model
-        wanted = True if settings.pretrained == PUBLISHED_WEIGHTS else settings.pretrained or False
-        return load_pretrained(net.backbone, wanted, settings.name)  # type: ignore[arg-type]
+        if settings.pretrained is None:
+            return None
+        if settings.pretrained == PUBLISHED_WEIGHTS:
+            return load_detector_weights(net, settings.name, network=settings.name)
+        return load_detector_weights(net, settings.pretrained)
 
     def loss(self, net: nn.Module, images: Tensor, labels: Sequence[Target], *, mix: Mix = WHOLE) -> Tensor:
         """The sum of all losses: (N, 3, H, W) uint8, a target for each image -> scalar."""

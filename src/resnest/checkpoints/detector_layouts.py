@@ -1,0 +1,281 @@
+"""The names that detectron2 and torchvision give to the parts of a whole detector, both ways.
+
+    name = recognise_detector(state)               # "official" (ours), "detectron2", "torchvision", or None
+    ours = to_ours(state, name)
+    state = from_ours(ours.state, "torchvision")
+
+Ours are the pivot: `backbone`, `fpn`, `rpn`, `box_heads.0` to `.2` and `mask_head`, with the background as the last
+class. Sources: detectron2, fpn.py, rpn.py, box_head.py, fast_rcnn.py, cascade_rcnn.py and mask_head.py; torchvision,
+models/detection/faster_rcnn.py, mask_rcnn.py and rpn.py. Both flatten a box head's input as (C, H, W), and order
+anchors by ratio and their deltas as x, y, w, h, as ours do; what differs is the place of the background.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from resnest.checkpoints.layouts import COUNTER, LAYOUTS, Layout, Translated, from_official, recognise, to_official
+from resnest.checkpoints.structure import looks_like
+from resnest.errors import ResnestError
+
+TORCHVISION = Layout(name="torchvision", who="torchvision's detectors", prefix="backbone.body.", head=None)
+DETECTOR_LAYOUTS = {"official": LAYOUTS["official"], "detectron2": LAYOUTS["detectron2"], "torchvision": TORCHVISION}
+BACKBONES = {"official": "backbone.", "detectron2": "backbone.bottom_up.", "torchvision": "backbone.body."}
+PARTS = ("fpn", "rpn", "box_heads", "mask_head")  # of a detector, beside its backbone
+# what nothing is learned in: anchors, and the mean and deviation of pixels
+CONSTANTS = re.compile(r"(proposal_generator\.anchor_generator\.cell_anchors\.\d+|pixel_mean|pixel_std)")
+MOST_LAYERS = 16  # fully connected ones of a box head
+FIELD = re.compile(r"\{(\w+)(?:\+(\d+))?\}")  # of a rule
+
+Rules = list[tuple[str, str]]  # (ours, theirs); {i} is a number, {i+2} that number plus 2, {leaf} a tensor of a module
+
+
+@dataclass(frozen=True)
+class Translator:
+    """Names by rules, in both directions."""
+
+    rules: Rules
+
+    def to_ours(self, name: str) -> str | None:
+        return next((told for ours, theirs in self.rules if (told := _rewrite(name, theirs, ours))), None)
+
+    def to_theirs(self, name: str) -> str | None:
+        return next((told for ours, theirs in self.rules if (told := _rewrite(name, ours, theirs))), None)
+
+
+def recognise_detector(names: Iterable[str]) -> str | None:
+    """Whose detector it is, by the names of its proposal network; None if it has none."""
+    marks = {"official": "rpn.objectness.", "detectron2": "proposal_generator.rpn_head.", "torchvision": "rpn.head."}
+    listed = [name.removeprefix("module.") for name in names]
+    return next((layout for layout, mark in marks.items() if any(name.startswith(mark) for name in listed)), None)
+
+
+def to_ours(state: Mapping[str, Tensor], layout: str) -> Translated:
+    """A whole detector under our names; other code's further heads, for panoptic or keypoints, are put aside.
+
+    Raises:
+        ResnestError: its backbone is no ResNeSt, or some tensor of a part that we know has no place here.
+    """
+    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    if layout == "torchvision":
+        state = {_modern(name): tensor for name, tensor in state.items()}
+    prefix = BACKBONES[layout]
+    body = {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
+    rest = {name: tensor for name, tensor in state.items() if name not in body and not CONSTANTS.fullmatch(name)}
+    result = Translated({f"backbone.{name}": tensor for name, tensor in _body_to_ours(body, layout).items()}, layout)
+    translator = Translator(_rules(layout, _cascade(state), _box_convs(state)))
+    for name, tensor in rest.items():
+        ours = translator.to_ours(name)
+        if ours is not None:
+            result.state[ours] = _background_last(ours, tensor) if layout == "torchvision" else tensor
+        elif _is_known_part(name):
+            raise ResnestError(f"{name} has no place in our detectors: {_advice(name)}")
+        else:
+            result.aside.append(name)
+    return result
+
+
+def from_ours(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
+    """A whole detector under the names of `layout`.
+
+    torchvision's box head has deltas and masks for the background too, which nothing reads: they are zeros.
+
+    Raises:
+        ResnestError: the layout cannot hold it.
+    """
+    if layout == "torchvision" and _cascade(state):
+        raise ResnestError("the torchvision layout cannot hold this detector: torchvision has no Cascade R-CNN")
+    counters = DETECTOR_LAYOUTS[layout].counters
+    body = {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")}
+    result = {BACKBONES[layout] + name: tensor for name, tensor in _body_from_ours(body, layout).items()}
+    translator = Translator(_rules(layout, _cascade(state), _box_convs(state)))
+    for name, tensor in state.items():
+        if name.startswith("backbone.") or (name.endswith(COUNTER) and not counters):
+            continue
+        theirs = translator.to_theirs(name)
+        if theirs is None:
+            raise ResnestError(f"{name} is no part of a detector of ours")
+        result[theirs] = _background_first(name, tensor) if layout == "torchvision" else tensor
+    return result
+
+
+def _body_to_ours(body: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
+    """The backbone under official names; those of distances in deformable convolutions are ours in every layout."""
+    prefix = BACKBONES[layout]
+    offsets = {name: tensor for name, tensor in body.items() if ".conv2_offset." in name}
+    plain = {name: tensor for name, tensor in body.items() if name not in offsets}
+    found = recognise(plain)
+    if found is None:
+        bare = [name.removeprefix(prefix) for name in plain]
+        raise ResnestError(f"its backbone ({prefix}*) is no ResNeSt: {looks_like(bare)}")
+    official = to_official(plain, *found).state
+    for name, tensor in offsets.items():
+        match = re.fullmatch(r"res(\d)\.(\d+)\.conv2_offset\.(weight|bias)", name.removeprefix(prefix))
+        if match is None:
+            raise ResnestError(f"{name} has no place in our backbones")
+        place = f"layer{int(match[1]) - 1}.{match[2]}.conv2"
+        split = f"{place}.conv.weight" in official  # split attention; otherwise it is the convolution itself
+        official[f"{place}{'.conv' if split else ''}.offset_{match[3]}"] = tensor
+    return official
+
+
+def _body_from_ours(body: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
+    if layout != "detectron2":
+        return dict(body)
+    offsets = {name: tensor for name, tensor in body.items() if ".offset_" in name}
+    plain = {name: tensor for name, tensor in body.items() if name not in offsets}
+    theirs = from_official(plain, LAYOUTS["detectron2"], bare=True)
+    for name, tensor in offsets.items():
+        match = re.fullmatch(r"layer(\d)\.(\d+)\.conv2(?:\.conv)?\.offset_(weight|bias)", name)
+        assert match
+        theirs[f"res{int(match[1]) + 1}.{match[2]}.conv2_offset.{match[3]}"] = tensor
+    return theirs
+
+
+# --- rules ---
+
+
+def _rules(layout: str, cascade: bool, box_convs: int) -> Rules:
+    if layout == "official":
+        return [(f"{part}.{{any}}", f"{part}.{{any}}") for part in PARTS]
+    return _detectron2(cascade) if layout == "detectron2" else _torchvision(box_convs)
+
+
+def _detectron2(cascade: bool) -> Rules:
+    ours, stage = ("box_heads.{s}", "{s}.") if cascade else ("box_heads.0", "")
+    box, predictor = f"roi_heads.box_head.{stage}", f"roi_heads.box_predictor.{stage}"
+    return [
+        *_conv_norm("fpn.lateral.{i}", "backbone.fpn_lateral{i+2}", "backbone.fpn_lateral{i+2}.norm"),
+        *_conv_norm("fpn.output.{i}", "backbone.fpn_output{i+2}", "backbone.fpn_output{i+2}.norm"),
+        ("rpn.conv.{leaf}", "proposal_generator.rpn_head.conv.{leaf}"),
+        ("rpn.objectness.{leaf}", "proposal_generator.rpn_head.objectness_logits.{leaf}"),
+        ("rpn.deltas.{leaf}", "proposal_generator.rpn_head.anchor_deltas.{leaf}"),
+        *_conv_norm(f"{ours}.convs.{{j}}", f"{box}conv{{j+1}}", f"{box}conv{{j+1}}.norm"),
+        (f"{ours}.fcs.{{j}}.{{leaf}}", f"{box}fc{{j+1}}.{{leaf}}"),
+        (f"{ours}.score.{{leaf}}", f"{predictor}cls_score.{{leaf}}"),
+        (f"{ours}.deltas.{{leaf}}", f"{predictor}bbox_pred.{{leaf}}"),
+        *_conv_norm(
+            "mask_head.convs.{j}", "roi_heads.mask_head.mask_fcn{j+1}", "roi_heads.mask_head.mask_fcn{j+1}.norm"
+        ),
+        ("mask_head.upsample.{leaf}", "roi_heads.mask_head.deconv.{leaf}"),
+        ("mask_head.logits.{leaf}", "roi_heads.mask_head.predictor.{leaf}"),
+    ]
+
+
+def _torchvision(box_convs: int) -> Rules:
+    """With convolutions, its box head is a list in which a Flatten and every ReLU behind a layer have a number too."""
+    fcs: Rules = [("box_heads.0.fcs.0.{leaf}", "roi_heads.box_head.fc6.{leaf}")]
+    fcs += [("box_heads.0.fcs.1.{leaf}", "roi_heads.box_head.fc7.{leaf}")]
+    if box_convs:
+        fcs = [
+            (f"box_heads.0.fcs.{layer}.{{leaf}}", f"roi_heads.box_head.{box_convs + 1 + 2 * layer}.{{leaf}}")
+            for layer in range(MOST_LAYERS)
+        ]
+    return [
+        *_conv_norm("fpn.lateral.{i}", "backbone.fpn.inner_blocks.{i}.0", "backbone.fpn.inner_blocks.{i}.1"),
+        *_conv_norm("fpn.output.{i}", "backbone.fpn.layer_blocks.{i}.0", "backbone.fpn.layer_blocks.{i}.1"),
+        ("rpn.conv.{leaf}", "rpn.head.conv.0.0.{leaf}"),
+        ("rpn.objectness.{leaf}", "rpn.head.cls_logits.{leaf}"),
+        ("rpn.deltas.{leaf}", "rpn.head.bbox_pred.{leaf}"),
+        *_conv_norm("box_heads.0.convs.{j}", "roi_heads.box_head.{j}.0", "roi_heads.box_head.{j}.1"),
+        *fcs,
+        ("box_heads.0.score.{leaf}", "roi_heads.box_predictor.cls_score.{leaf}"),
+        ("box_heads.0.deltas.{leaf}", "roi_heads.box_predictor.bbox_pred.{leaf}"),
+        *_conv_norm("mask_head.convs.{j}", "roi_heads.mask_head.{j}.0", "roi_heads.mask_head.{j}.1"),
+        ("mask_head.upsample.{leaf}", "roi_heads.mask_predictor.conv5_mask.{leaf}"),
+        ("mask_head.logits.{leaf}", "roi_heads.mask_predictor.mask_fcn_logits.{leaf}"),
+    ]
+
+
+def _conv_norm(ours: str, conv: str, norm: str) -> Rules:
+    return [(f"{ours}.conv.{{leaf}}", f"{conv}.{{leaf}}"), (f"{ours}.norm.{{leaf}}", f"{norm}.{{leaf}}")]
+
+
+def _rewrite(name: str, source: str, target: str) -> str | None:
+    """`name` in the form of `target` if it has that of `source`; None otherwise.
+
+    >>> _rewrite("fpn.output.0.conv.bias", "fpn.output.{i}.conv.{leaf}", "backbone.fpn_output{i+2}.{leaf}")
+    'backbone.fpn_output2.bias'
+    """
+    pattern, shifts = _pattern(source)
+    match = pattern.fullmatch(name)
+    if match is None:
+        return None
+
+    def fill(place: re.Match[str]) -> str:
+        value = match[place[1]]
+        return str(int(value) - shifts[place[1]] + int(place[2] or 0)) if value.isdigit() else value
+
+    return FIELD.sub(fill, target)
+
+
+@cache
+def _pattern(form: str) -> tuple[re.Pattern[str], dict[str, int]]:
+    """A regular expression for a form, and what its numbers are shifted by."""
+    kinds, shifts, pattern, end = {"any": ".+", "leaf": "[a-z_]+"}, {}, "", 0
+    for place in FIELD.finditer(form):
+        pattern += re.escape(form[end : place.start()]) + f"(?P<{place[1]}>{kinds.get(place[1], '[0-9]+')})"
+        shifts[place[1]], end = int(place[2] or 0), place.end()
+    return re.compile(pattern + re.escape(form[end:])), shifts
+
+
+# --- what states say of themselves ---
+
+
+def _cascade(state: Mapping[str, Tensor]) -> bool:
+    return "box_heads.1.score.weight" in state or "roi_heads.box_predictor.1.cls_score.weight" in state
+
+
+def _box_convs(state: Mapping[str, Tensor]) -> int:
+    """How many convolutions its box head has, which numbers the layers behind them in torchvision's."""
+    forms = ("box_heads.0.convs.{}.conv.weight", "roi_heads.box_head.{}.0.weight")
+    return max(next(count for count in range(len(state) + 1) if form.format(count) not in state) for form in forms)
+
+
+def _modern(name: str) -> str:
+    """torchvision's names before 0.13, when pyramids and heads were plain convolutions, as it translates them itself.
+
+    >>> _modern("backbone.fpn.inner_blocks.1.weight"), _modern("roi_heads.mask_head.mask_fcn2.bias")
+    ('backbone.fpn.inner_blocks.1.0.weight', 'roi_heads.mask_head.1.0.bias')
+    """
+    if match := re.fullmatch(r"roi_heads\.mask_head\.mask_fcn(\d+)\.(weight|bias)", name):
+        return f"roi_heads.mask_head.{int(match[1]) - 1}.0.{match[2]}"
+    name = re.sub(r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2", name)
+    return re.sub(r"^rpn\.head\.conv\.(weight|bias)$", r"rpn.head.conv.0.0.\1", name)
+
+
+def _is_known_part(name: str) -> bool:
+    """Whether what has no rule lies within a part that has; then leaving it out would change what the part computes."""
+    known = ("backbone.", "fpn.", "rpn.", "proposal_generator.", "box_heads.", "mask_head.")
+    return name.startswith((*known, "roi_heads.box_", "roi_heads.mask_"))
+
+
+def _advice(name: str) -> str:
+    if name.startswith("rpn.head.conv."):
+        return "its proposal network has several convolutions (torchvision's v2), ours has one"
+    return "the part it belongs to is built in another way there"
+
+
+# --- the background class ---
+
+
+def _background_last(ours: str, tensor: Tensor) -> Tensor:
+    """Rows of a predictor from torchvision's order, background first, without those that nothing reads."""
+    if re.match(r"box_heads\.0\.score\.", ours):
+        return tensor.roll(-1, 0)
+    if re.match(r"box_heads\.0\.deltas\.", ours):
+        return tensor[4:]
+    return tensor[1:] if ours.startswith("mask_head.logits.") else tensor
+
+
+def _background_first(ours: str, tensor: Tensor) -> Tensor:
+    if re.match(r"box_heads\.0\.score\.", ours):
+        return tensor.roll(1, 0)
+    rows = 4 if re.match(r"box_heads\.0\.deltas\.", ours) else 1 if ours.startswith("mask_head.logits.") else 0
+    return torch.cat([tensor.new_zeros(rows, *tensor.shape[1:]), tensor]) if rows else tensor

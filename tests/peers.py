@@ -1,0 +1,59 @@
+"""torchvision's detectors around a small backbone of ours: the peer that tests compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from resnest.detector_spec import DetectorSpec
+from resnest.network import Backbone
+from resnest.spec import Spec
+
+NARROW = Spec(depths=(1, 2, 1, 1), planes=(8, 8, 16, 16), stem_width=4)
+SMALL = {"fpn_channels": 8, "box_channels": 8, "box_features": 12, "mask_channels": 8}
+TORCHVISION = {
+    "Faster R-CNN": {"norm": "none", "box_convs": 0, "box_fcs": 2},
+    "Mask R-CNN": {"norm": "none", "box_convs": 0, "box_fcs": 2, "masks": True},
+    "Mask R-CNN, v2": {"norm": "batch", "masks": True},
+}
+
+
+def small_spec(**changes: object) -> DetectorSpec:
+    return DetectorSpec(**{**SMALL, **changes})  # type: ignore[arg-type]
+
+
+class Wrapped(nn.Module):
+    """torchvision's BackboneWithFPN, its body ours."""
+
+    def __init__(self, channels: int, norm: Callable[..., nn.Module] | None) -> None:
+        super().__init__()
+        self.body, self.out_channels = Backbone(NARROW, zero_gamma=False), channels
+        self.fpn = FeaturePyramidNetwork(self.body.channels, channels, LastLevelMaxPool(), norm_layer=norm)
+
+    def forward(self, x):  # type: ignore[no-untyped-def]
+        return self.fpn({str(index): level for index, level in enumerate(self.body(x))})
+
+
+def torchvisions(spec: DetectorSpec, classes: int, **settings: object) -> FasterRCNN:
+    """What torchvision calls the detector of `spec`; `settings` are FasterRCNN's own."""
+    norm, width = nn.BatchNorm2d if spec.norm == "batch" else None, spec.fpn_channels
+    heads = {
+        "box_head": FastRCNNConvFCHead(
+            (width, 7, 7), [spec.box_channels] * spec.box_convs, [spec.box_features] * spec.box_fcs, norm_layer=norm
+        )
+        if spec.box_convs
+        else TwoMLPHead(width * 49, spec.box_features),
+        "box_predictor": FastRCNNPredictor(spec.box_features, classes + 1),
+    }
+    if not spec.masks:
+        return FasterRCNN(Wrapped(width, norm), **heads, **settings)
+    chans = spec.mask_channels
+    heads["mask_head"] = MaskRCNNHeads(width, [chans] * spec.mask_convs, 1, norm_layer=norm)
+    heads["mask_predictor"] = MaskRCNNPredictor(chans, chans, classes + 1)
+    return MaskRCNN(Wrapped(width, norm), **heads, **settings)

@@ -1,0 +1,158 @@
+"""With identical weights and preset="torchvision", ours give what torchvision's Faster and Mask R-CNN give.
+
+Two real photos of different sizes, padded to one, resized once for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.image_list import ImageList
+
+from conftest import shared_data
+from peers import NARROW, TORCHVISION, small_spec, torchvisions
+from resnest.checkpoints.detector_layouts import to_ours
+from resnest.data.targets import Target
+from resnest.detection.detector import Detector
+from resnest.network import Backbone
+
+CLASSES = 4
+SIZES = [(224, 320), (256, 208)]  # height, width, before padding to 256 x 320
+ALL = 10**6  # anchors and proposals to learn from: whatever there is, so that nothing is drawn
+TOLERANCE = 1e-4
+WIDTHS = {"fpn_channels": 32, "box_channels": 32, "box_features": 64, "mask_channels": 16}
+
+
+@pytest.fixture(scope="module")
+def images(request: pytest.FixtureRequest) -> Tensor:
+    files = sorted((shared_data() / "coco200-panoptic" / "images" / "val").glob("*.jpg"))[:2]
+    pictures = [Image.open(file) for file in files]
+    pictures = pictures or [image for _, image in request.getfixturevalue("digit_images")[:2]]
+    batch = torch.zeros(len(SIZES), 3, 256, 320)
+    for place, picture, (height, width) in zip(batch, pictures, SIZES, strict=True):
+        pixels = np.asarray(picture.convert("RGB").resize((width, height)), dtype=np.float32)
+        place[:, :height, :width] = torch.from_numpy((pixels - 115) / 57).permute(2, 0, 1)
+    return batch
+
+
+@pytest.fixture(scope="module")
+def targets() -> list[Target]:
+    """Boxes of all sizes, some of them one above the other; their masks are ellipses. The second image has none."""
+    boxes = torch.tensor(
+        [[10, 20, 60, 90], [12, 25, 70, 80], [100, 40, 310, 200.5], [5, 5, 15, 12], [200, 100, 300, 220]]
+    )
+    masks = torch.zeros(len(boxes), *SIZES[0], dtype=torch.bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+        y, x = torch.meshgrid(*map(torch.arange, SIZES[0]), indexing="ij")
+        mask |= ((x - x1) / (x2 - x1) * 2 - 1) ** 2 + ((y - y1) / (y2 - y1) * 2 - 1) ** 2 <= 1
+    none = Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), SIZES[1], masks[:0].new_zeros(0, *SIZES[1]))
+    return [Target(boxes, torch.tensor([0, 3, 1, 2, 3]), SIZES[0], masks), none]
+
+
+def _spread(module: nn.Module, run: Callable[[], object], deviation: float) -> None:
+    """Scale a layer so that what it says differs enough from place to place."""
+    outputs: list[Tensor] = []
+    handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.detach().flatten()))
+    run()
+    handle.remove()
+    with torch.no_grad():
+        module.weight *= deviation / torch.cat(outputs).std()  # type: ignore[operator]
+        module.bias.zero_()  # type: ignore[operator, union-attr]
+
+
+@torch.no_grad()
+def _pair(kind: str, images: Tensor) -> tuple[FasterRCNN, Detector]:
+    """torchvision's with random weights that find many things, and ours with the same."""
+    torch.manual_seed(0)
+    spec = small_spec(
+        preset="torchvision", **WIDTHS, **TORCHVISION[kind], rpn_batch=ALL, roi_batch=ALL, post_nms=(300, 300)
+    )
+    theirs = torchvisions(spec, CLASSES, rpn_batch_size_per_image=ALL, box_batch_size_per_image=ALL,
+                          rpn_post_nms_top_n_train=300, rpn_post_nms_top_n_test=300)  # fmt: skip
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the statistics of the photos themselves
+    theirs.train()
+    theirs.backbone(images)
+    theirs.eval()
+
+    def run() -> object:
+        return _theirs(theirs, images)
+
+    predictor = theirs.roi_heads.box_predictor
+    for module, deviation in ((theirs.rpn.head.cls_logits, 2.0), (theirs.rpn.head.bbox_pred, 0.3),
+                              (predictor.cls_score, 2.5), (predictor.bbox_pred, 1.0)):  # fmt: skip
+        _spread(module, run, deviation)
+    if spec.masks:
+        _spread(theirs.roi_heads.mask_predictor.mask_fcn_logits, run, 2.0)
+    ours = Detector(Backbone(NARROW), spec, CLASSES).eval()
+    ours.load_state_dict(to_ours(theirs.state_dict(), "torchvision").state)
+    return theirs, ours
+
+
+def _theirs(net: FasterRCNN, images: Tensor, targets: list[dict[str, Tensor]] | None = None) -> object:
+    """Without its own resizing; in training mode the losses."""
+    features = net.backbone(images)
+    proposals, losses = net.rpn(ImageList(images, SIZES), features, targets)
+    found, more = net.roi_heads(features, proposals, SIZES, targets)
+    return {**losses, **more} if net.training else found
+
+
+@pytest.mark.parametrize("kind", TORCHVISION)
+def test_predictions_are_torchvisions(kind: str, images: Tensor) -> None:
+    theirs, ours = _pair(kind, images)
+    with torch.no_grad():
+        expected, got = _theirs(theirs, images), ours(images, torch.tensor(SIZES))
+    for place, image in enumerate(expected):  # type: ignore[arg-type]
+        count = len(image["boxes"])
+        assert count == int((got.scores[place] > 0).sum()) >= 50
+        used = set()
+        for number in range(count):
+            apart = (got.boxes[place, :count] - image["boxes"][number]).abs().amax(1) / max(SIZES[place])
+            apart[got.labels[place, :count] != image["labels"][number] - 1] = 1
+            other = int(apart.argmin())
+            used.add(other)
+            assert apart[other] <= TOLERANCE
+            assert abs(got.scores[place, other] - image["scores"][number]) <= TOLERANCE
+            if "masks" in image:
+                assert (got.masks[place, other] - image["masks"][number, 0]).abs().max() <= TOLERANCE
+        assert len(used) == count
+
+
+@pytest.mark.parametrize("kind", TORCHVISION)
+def test_losses_are_torchvisions(kind: str, images: Tensor, targets: list[Target]) -> None:
+    theirs, ours = _pair(kind, images)
+    theirs.train()
+    ours.train()
+    told = [
+        {"boxes": one.boxes, "labels": one.labels + 1, "masks": one.masks.to(torch.uint8)}  # type: ignore[union-attr]
+        for one in targets
+    ]
+    expected: dict[str, Tensor] = _theirs(theirs, images, told)  # type: ignore[assignment]
+    got = ours(images, torch.tensor(SIZES), targets)
+    names = {
+        "rpn_objectness": "loss_objectness",
+        "rpn_box": "loss_rpn_box_reg",
+        "class": "loss_classifier",
+        "box": "loss_box_reg",
+        "mask": "loss_mask",
+    }
+    assert {names[name] for name in got} == expected.keys()
+    for name, loss in got.items():
+        assert loss > 1e-3
+        assert abs(loss - expected[names[name]]) <= TOLERANCE * loss, name
+    sum(expected.values()).backward()  # type: ignore[union-attr]
+    sum(got.values()).backward()
+    gradients = {name: p.grad for name, p in theirs.named_parameters() if p.grad is not None}
+    translated = to_ours(gradients, "torchvision").state
+    noise = 1e-6 * max(gradient.abs().max() for gradient in translated.values())  # of a bias before a norm: all it has
+    for name, parameter in ours.named_parameters():
+        scale = translated[name].abs().max()
+        assert scale > 0
+        assert (parameter.grad - translated[name]).abs().max() <= 1e-3 * scale + noise, name
