@@ -1,6 +1,6 @@
 """Whether an exported detector finds what the network finds: objects are matched, then compared (promise P15).
 
-    compare(..., measure=detection_differences, agree=same_objects, tolerances=DETECTION_TOLERANCES)
+    compare(..., measure=detection_differences, agree=partial(same_objects, threshold=0.05), tolerances=...)
 
 Objects that score about as much may change places, and one at the border of what is kept may come or go: neither is
 a difference.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from resnest.export.layers import Arrays
 
 DETECTION_TOLERANCES = {"boxes": 0.01, "scores": 1e-3, "masks": 1e-2}  # 1 - IoU, score, probability of a pixel (P15)
-BORDER = 1e-3  # a score this near the lowest that is kept
+BORDER = 1e-3  # a score this near the lowest that can be kept
 
 
 def detection_differences(expected: Arrays, got: Arrays) -> dict[str, float]:
@@ -33,15 +33,19 @@ def detection_differences(expected: Arrays, got: Arrays) -> dict[str, float]:
     return apart
 
 
-def same_objects(expected: Arrays, got: Arrays) -> NDArray[np.bool_]:
-    """Of each image, whether every object has its counterpart on the other side, those at the border aside: (N,)."""
+def same_objects(expected: Arrays, got: Arrays, *, threshold: float) -> NDArray[np.bool_]:
+    """Of each image, whether every object has its counterpart on the other side, those at the border aside: (N,).
+
+    Args:
+        threshold: the score above which the detector keeps objects.
+    """
     same = []
     for image, (ours, theirs) in enumerate(zip(expected["scores"], got["scores"], strict=True)):
         pairs = _pairs(expected, got, image)
         found = [{pair[side] for pair in pairs} for side in (0, 1)]
         same.append(
             all(
-                place in found[side] or scores[place] <= _lowest(ours, theirs) + BORDER
+                place in found[side] or scores[place] <= _lowest(ours, theirs, threshold) + BORDER
                 for side, scores in ((0, ours), (1, theirs))
                 for place in np.flatnonzero(scores > 0)
             )
@@ -49,9 +53,9 @@ def same_objects(expected: Arrays, got: Arrays) -> NDArray[np.bool_]:
     return np.array(same, bool)
 
 
-def _lowest(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
-    """The lowest score that both keep: where the list is full that of its last object."""
-    return max(float(scores[scores > 0].min(initial=1.0)) for scores in (ours, theirs))
+def _lowest(ours: NDArray[np.float32], theirs: NDArray[np.float32], threshold: float) -> float:
+    """The lowest score that both can keep: where a list is full, that of its last object."""
+    return max(threshold, *(float(scores.min()) for scores in (ours, theirs)))
 
 
 def _pairs(expected: Arrays, got: Arrays, image: int) -> list[tuple[int, int]]:

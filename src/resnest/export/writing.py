@@ -6,6 +6,7 @@ parity, told = written(model, find_format("onnx"), path, metadata(model, form, w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ def _meaning(card: ModelCard) -> dict[str, Any]:
     if card.detector is None:
         return {"agree": gate.same_labels if card.multi_label else gate.same_label}
     tolerances = {name: DETECTION_TOLERANCES[name] for name in detection_outputs(card) if name in DETECTION_TOLERANCES}
-    return {"agree": same_objects, "measure": detection_differences, "tolerances": tolerances}
+    agree = partial(same_objects, threshold=card.detector.score_threshold)
+    return {"agree": agree, "measure": detection_differences, "tolerances": tolerances}
 
 
 def _write(form: Format, net: nn.Module, path: Path, strings: dict[str, str], card: ModelCard) -> dict[str, Any]:

@@ -1,0 +1,144 @@
+"""Every detector learns four pictures by heart: the loss falls, and what it then finds is what was annotated.
+
+python benchmarks/memorise.py --data ../shared/data/coco200-panoptic         # results/detection-memorised.csv
+python benchmarks/memorise.py --data DIR --only faster_rcnn --steps 20       # a look; nothing is written
+
+The pictures are the first four of the training part with two to six objects, all of 48 x 48 pixels or more. One size,
+no flips, a ResNeSt-14 of half the width from random weights, its attention with layer norm, pyramid and heads of 64
+channels with group norm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from resnest.bench.environment import environment, head
+from resnest.data.detection import DetectionSamples
+from resnest.data.loading import seeded, training_batches
+from resnest.data.settings import DataSettings, DetectionSettings
+from resnest.data.sources import open_dataset
+from resnest.detector_spec import DetectorSpec
+from resnest.inference.evaluation import evaluate_network
+from resnest.recipes.schema import ModelSettings, Recipe, TrainSettings
+from resnest.tasks import DetectionTask
+
+DETECTORS: dict[str, dict[str, Any]] = {
+    "faster_rcnn": {},
+    "cascade_rcnn": {"cascade": True},
+    "mask_rcnn": {"masks": True},
+    "cascade_mask_rcnn": {"cascade": True, "masks": True},
+    "faster_rcnn_dcn": {"deform": (False, True, True, True)},
+    "cascade_mask_rcnn_dcn": {"cascade": True, "masks": True, "deform": (False, True, True, True)},
+}
+SMALL: dict[str, Any] = {
+    "norm": "group",
+    "fpn_channels": 64,
+    "box_channels": 64,
+    "box_convs": 0,
+    "box_fcs": 2,
+    "box_features": 256,
+    "mask_channels": 64,
+    "mask_convs": 2,
+    "rpn_batch": 128,
+    "roi_batch": 128,
+    "pre_nms": (500, 300),
+    "post_nms": (200, 100),
+}
+PICTURES, LEAST_SIDE, LR, WARMUP = 4, 48, 0.02, 50
+
+
+def choose(samples: DetectionSamples) -> DetectionSamples:
+    """Pictures on which every object can be seen at this size."""
+    chosen = []
+    for index, objects in enumerate(samples.objects):
+        sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+        if 2 <= len(sides) <= 6 and sides.min() >= LEAST_SIDE and not objects.crowd.any():
+            chosen.append(index)
+    return samples.subset(np.array(chosen[:PICTURES]))
+
+
+def recipe_of(detector: DetectorSpec, steps: int) -> Recipe:
+    return Recipe(
+        name="memorise",
+        task="detection",
+        model=ModelSettings(
+            name="resnest14",
+            spec={"planes": [32, 64, 128, 256], "stem_width": 16, "attention_norm": "layer"},
+        ),
+        data=DataSettings(flip=False, workers=0),
+        detector=detector,
+        detection=DetectionSettings(short=(256,), long=352, eval_short=256, eval_long=352),
+        train=TrainSettings(epochs=steps, batch_size=PICTURES),
+    )
+
+
+def memorise(samples: DetectionSamples, detector: DetectorSpec, steps: int) -> dict[str, float]:
+    """The losses of the first and the last step, and the AP on what was learnt."""
+    recipe = recipe_of(detector, steps)
+    task = DetectionTask(recipe, samples)
+    assert recipe.detection is not None
+    began = time.perf_counter()
+    with seeded(0):
+        net = task.build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = torch.optim.SGD(net.parameters(), lr=LR, momentum=0.9)
+        losses = []
+        for step in range(steps):
+            (batch,) = training_batches(
+                samples, recipe.data, batch_size=PICTURES, seed=0, epoch=step, epochs=steps,
+                detection=recipe.detection, masks=detector.masks,
+            )  # fmt: skip
+            optimizer.param_groups[0]["lr"] = LR * min(1, (step + 1) / WARMUP) * (0.1 if step > 0.8 * steps else 1)
+            loss = task.loss(net, batch.images, batch.labels)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 10.0)
+            optimizer.step()
+            losses.append(loss.item())
+    seconds = time.perf_counter() - began
+    without = [name for name, one in net.named_parameters() if one.grad is None or not one.grad.any()]
+    figures = evaluate_network(net, samples, task.preprocess, device=torch.device("cpu"), workers=0).figures
+    return {
+        "first_loss": losses[0],
+        "last_loss": float(np.mean(losses[-5:])),
+        "without_gradient": len(without),
+        **{name: figures[name] for name in ("box_ap", "box_ap50", "mask_ap", "mask_ap50") if name in figures},
+        "seconds": round(seconds, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--only", choices=DETECTORS)
+    parser.add_argument("--out", type=Path, default=Path("results/detection-memorised.csv"))
+    options = parser.parse_args()
+    train = open_dataset(options.data).train
+    assert isinstance(train, DetectionSamples)
+    samples = choose(train)
+    print(f"{len(samples)} pictures with {sum(len(one.boxes) for one in samples.objects)} objects")
+    rows = []
+    for name in [options.only] if options.only else DETECTORS:
+        found = memorise(samples, replace(DetectorSpec(**SMALL), **DETECTORS[name]), options.steps)
+        rows.append({"detector": name, "steps": options.steps, **found})
+        print(rows[-1], flush=True)
+    if options.only:
+        return
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with options.out.open("w", newline="", encoding="utf-8") as file:
+        file.write(head(environment(threads=torch.get_num_threads(), notes=["figures: of the pictures learnt"])))
+        table = csv.DictWriter(file, columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+
+
+if __name__ == "__main__":
+    main()
