@@ -65,9 +65,7 @@ def paint(root: Path, count: int) -> Path:
     return root
 
 
-def _box(
-    rng: np.random.Generator, pixels: NDArray[np.uint8], colour: int, image: int, number: int
-) -> dict[str, Any]:
+def _box(rng: np.random.Generator, pixels: NDArray[np.uint8], colour: int, image: int, number: int) -> dict[str, Any]:
     height, width = pixels.shape[:2]
     x, y = int(rng.integers(0, width - 20)), int(rng.integers(0, height - 20))
     w, h = (int(side) for side in rng.integers(6, 20, 2))
