@@ -514,6 +514,19 @@ def test_training_batches(data: DetectionSamples) -> None:
     ] * 4 or batch.sizes.tolist() == [[64, 85]] * 4
 
 
+def test_unusable_images_are_named_and_left_out(data: DetectionSamples, tmp_path: Path) -> None:
+    def batch() -> Batch:
+        settings = DataSettings(workers=0)
+        order = {"batch_size": 2, "seed": 0, "epoch": 0, "epochs": 1}
+        return next(training_batches(data.trainable(), settings, detection=SMALL, **order))
+
+    (tmp_path / "images" / "7.png").unlink()
+    assert batch().bad == [(1, "7.png", "cannot be read (No such file or directory)")]
+    assert [target.labels.tolist() for target in batch().labels] == [[1, 0]]
+    _picture(tmp_path / "images" / "40.png", size=(41, 30))
+    assert (len(batch().labels), len(batch().bad)) == (0, 2)
+
+
 def test_objects_without_outlines_cannot_train_masks(tmp_path: Path) -> None:
     content = _coco()
     content["annotations"][1]["segmentation"] = []
