@@ -30,7 +30,7 @@ def test_sections_are_filled_in_and_left_out(tmp_path: Path) -> None:
     assert recipe.detection == DetectionSettings()
     shown = to_yaml(recipe)
     assert "anchor_sizes:\n  - 8.0\n" in shown
-    for idle in ("min_area", "mixup", "label_smoothing", "layer_decay"):
+    for idle in ("min_area", "mixup", "label_smoothing", "lighting"):
         assert idle not in shown
     path.write_text(shown)
     assert read_recipe(path) == recipe
@@ -56,7 +56,6 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "ours": (["detector.fpn_channels=48", "detector.norm=group"], "fpn_channels=48 with norm=group"),
     "mixing": (["train.mixup=0.2"], "train.mixup=0.2 plays no role with task=detection: leave it out"),
     "crop": (["data.size=320"], "data.size=320 plays no role .* settings of `detection`"),
-    "parts": (["optim.layer_decay=0.7"], "optim.layer_decay=0.7 plays no role"),
     "one image": (["train.batch_size=1"], "with model.spec.attention_norm='batch': .* or detection.backbone_norm"),
     "sides": (["detection.long=600"], r"detection.short=\[640, 800\] with detection.long=600: .* to 800 or more"),
     "eval sides": (["detection.eval_long=600"], "detection.eval_short=800 with detection.eval_long=600"),

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from painted import PREPROCESS, Finder, paint
 from processes import in_processes
 from resnest.data.sources import open_dataset
+from resnest.inference.detection_outcome import DetectionEvaluation
 from resnest.inference.evaluation import Evaluation, evaluate_network
 from resnest.metrics import ClassificationMetrics
 from resnest.network import ResNeSt
@@ -76,3 +78,32 @@ def test_however_many_processes_and_whatever_the_batch(photos: Path) -> None:
             assert np.array_equal(found.confusion, expected.confusion)
             assert np.array_equal(found.indices, expected.indices)
             assert np.array_equal(found.predicted, expected.predicted)
+
+
+def test_detectors_too(tmp_path: Path) -> None:
+    """Pictures of three shapes, crowds, ties, nothing on some; 23 of them, in one, two or three processes."""
+    images = open_dataset(paint(tmp_path / "data", 23)).val
+    net = Finder()
+
+    def evaluated(batch: int, count: int) -> list[Evaluation]:
+        def act(rank: int) -> Evaluation:
+            class Fabric:
+                global_rank, world_size, device = rank, count, torch.device("cpu")
+
+            world = World(Fabric())  # type: ignore[arg-type]
+            share = {"rank": rank, "world_size": count, "gather": world.gather}
+            return evaluate_network(net, images, PREPROCESS, device=world.device, batch_size=batch, workers=0, **share)
+
+        return in_processes(count, act) if count > 1 else [act(0)]
+
+    expected = evaluated(32, 1)[0]
+    assert isinstance(expected, DetectionEvaluation)
+    assert all(0.1 < expected.figures[name] < 0.9 for name in ("box_ap", "mask_ap"))
+    assert sum(map(len, expected.mistakes))
+    for batch, count in [(1, 1), (7, 1), (7, 2), (1, 3)]:
+        for found in evaluated(batch, count):
+            assert isinstance(found, DetectionEvaluation)
+            assert np.array_equal(found.indices, np.arange(23))  # none twice, none missing
+            assert found.figures == pytest.approx(expected.figures, abs=1e-6, nan_ok=True)
+            assert np.array_equal(found.class_ap["mask"], expected.class_ap["mask"])
+            assert list(found.worst(9)) == list(expected.worst(9))

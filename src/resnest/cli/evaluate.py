@@ -1,8 +1,9 @@
-"""`resnest evaluate`: a model's figures on labelled images."""
+"""`resnest evaluate`: a model's figures on labelled images, or on images with objects."""
 
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,11 +24,12 @@ def evaluate(
     labels: Annotated[str | None, typer.Option(metavar="FILE", help="ImageNet-ReaL's real.json.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON, fractions 0..1.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="64, of a detector 4.")] = None,
 ) -> None:
     """Evaluate a model: top-1, top-5, loss, accuracy of each class.
 
-    Of a multi-label model: mean average precision, F1, loss, average precision of each class.
+    Of a multi-label model: mean average precision, F1, loss, average precision of each class. Of a detector: COCO's
+    twelve figures of boxes, and of masks, and the average precision of each class.
     """
     from resnest.cli.bars import counting
     from resnest.inference.evaluation import evaluate as run
@@ -58,12 +60,31 @@ def _to_dict(model: str, data: str, split: str, result: Evaluation) -> dict[str,
         "data": data,
         "split": split,
         "images": result.count,
-        **result.figures,
+        **{name: _or_null(value) for name, value in result.figures.items()},
         **{f"{name}_interval": list(interval) for name, interval in result.intervals().items()},
         "per_class": {name: share for name, share, _ in result.per_class()},
+        **_of_detector(result),
         "bad_images": [{"image": key, "reason": reason} for key, reason in result.bad],
         "seconds": round(result.seconds, 3),
     }
+
+
+def _of_detector(result: Evaluation) -> dict[str, object]:
+    """The AP of each class, of boxes and perhaps of masks."""
+    from resnest.inference.detection_outcome import DetectionEvaluation
+
+    if not isinstance(result, DetectionEvaluation):
+        return {}
+    told = {
+        kind: dict(zip(result.class_names, map(_or_null, areas), strict=True))
+        for kind, areas in result.class_ap.items()
+    }
+    return {"objects": int(result.objects.sum()), "class_ap": told}
+
+
+def _or_null(value: float) -> float | None:
+    """JSON has no word for what is not a number."""
+    return float(value) if math.isfinite(value) else None
 
 
 def _print(result: Evaluation) -> None:
@@ -75,4 +96,4 @@ def _print(result: Evaluation) -> None:
     known = [(name, share, count) for name, share, count in result.per_class() if share is not None]
     typer.echo("worst classes")
     for name, share, count in sorted(known, key=lambda row: (row[1], row[0]))[:5]:
-        typer.echo(f"  {share:7.2%}  {name} ({count} images)")
+        typer.echo(f"  {share:7.2%}  {name} ({count} {result.counted})")

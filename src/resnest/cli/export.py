@@ -18,7 +18,7 @@ FORMAT_HELP = "onnx, openvino, torch, aotinductor or executorch; by default what
 OUT_HELP = (
     "By default model.onnx (.xml, .pt2, .pte) in a run's directory, else NAME.onnx here. An older file is replaced."
 )
-SIZE_HELP = "Pixels of a side, instead of the model's own: what a file of one size is made for."
+SIZE_HELP = "Pixels of a side, instead of the model's own: what a file of one size is made for. A detector: also HxW."
 IMAGES_HELP = "Compare on pictures of this folder or data set, instead of synthetic ones."
 INT8_HELP = "8-bit integers: smaller, and faster where the processor has instructions for them."
 CALIBRATE_HELP = "For --int8: a folder or data set of pictures of the kind that the model will see."
@@ -29,7 +29,7 @@ def export(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     format: Annotated[str | None, typer.Option(help=FORMAT_HELP)] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help=OUT_HELP)] = None,
-    size: Annotated[int | None, typer.Option(help=SIZE_HELP)] = None,
+    size: Annotated[str | None, typer.Option(metavar="PIXELS", help=SIZE_HELP)] = None,
     images: Annotated[str | None, typer.Option(metavar="PHOTOS", help=IMAGES_HELP)] = None,
     int8: Annotated[bool, typer.Option("--int8", help=INT8_HELP)] = False,
     calibrate: Annotated[str | None, typer.Option(metavar="PHOTOS", help=CALIBRATE_HELP)] = None,
@@ -51,12 +51,21 @@ def export(
         format=format,
         out=out,
         network=network,
-        size=size,
+        size=_sides(size) if size else None,
         images=images,
         int8=Int8(calibrate, max_drop) if calibrate is not None else None,
         on_step=lambda step: typer.echo(step, err=True),
     )
     typer.echo(json.dumps(done.to_dict(), indent=2) if as_json else _to_text(done))
+
+
+def _sides(text: str) -> int | tuple[int, int]:
+    """ "224" -> 224, "480x640" -> (480, 640), height first."""
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdigit() and 0 < len(side) < 6 for side in sides):
+        raise ResnestError(f"--size {text}: expected pixels, such as 224, or height and width, such as 480x640")
+    high, *wide = map(int, sides)
+    return (high, *wide) if wide else high  # type: ignore[return-value]
 
 
 def _to_text(done: Exported) -> str:
@@ -68,8 +77,7 @@ def _to_text(done: Exported) -> str:
         f"written    {done.path} ({done.bytes / 2**20:.1f} MiB)",
         f"takes      batch {takes['batch']}, height {takes['height']}, width {takes['width']}",
         f"run in     {done.engine}, batches of {batches} at {sizes}",
-        f"difference {parity.worst.value:.1e} of the largest logit (allowed {parity.tolerances['logits']:.0e})",
-        f"labels     the same for {parity.agreeing} of {done.pictures}",
+        *_compared(done),
     ]
     if "steps" in done.told:
         left = ", ".join(f"{count} {name}" for name, count in done.told["not_in_xnnpack"].items())
@@ -82,3 +90,16 @@ def _to_text(done: Exported) -> str:
         lines += in_text(done.told["int8"])
     lines.append(f"compared   in {parity.seconds:.1f} s")
     return "\n".join(lines)
+
+
+def _compared(done: Exported) -> list[str]:
+    parity = done.parity
+    if "logits" in parity.tolerances:
+        allowed = parity.tolerances["logits"]
+        return [
+            f"difference {parity.worst.value:.1e} of the largest logit (allowed {allowed:.0e})",
+            f"labels     the same for {parity.agreeing} of {done.pictures}",
+        ]
+    apart = {name: max(one.value for one in parity.differences if one.output == name) for name in parity.tolerances}
+    told = ", ".join(f"{name} {value:.1e} (allowed {parity.tolerances[name]:.0e})" for name, value in apart.items())
+    return [f"difference {told}", f"objects    the same on {parity.agreeing} of {parity.pictures} pictures"]

@@ -1,4 +1,4 @@
-"""`resnest predict`: labels for files, folders and globs; as text, JSON, CSV, or drawn into the pictures."""
+"""`resnest predict`: labels or objects of files, folders and globs; as text, JSON, CSV, or drawn into the pictures."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ import sys
 from collections.abc import Iterator
 from glob import glob, has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from resnest.cli.objects import CocoFile, ObjectWriter
 from resnest.cli.words import MODEL_HELP, NETWORK_HELP
 from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from resnest.runtime.detections import Detections
     from resnest.runtime.results import Classification
 
 ENGINE_HELP = "auto, torch, onnxruntime or openvino; auto takes an exported file where there is one, and says which."
+THRESHOLD_HELP = "Of a detector: the lowest score that is shown; 0.5."
+COCO_HELP = "Of a detector: write all that it keeps (or --threshold) as COCO json."
 CARD_HELP = "config.json, or its directory, of an exported file that does not name its classes."
 
 
@@ -29,15 +35,17 @@ def predict(
         int | None, typer.Option(min=1, help="Labels to show per image: 1, or of several those of 50 %.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line; scores are fractions.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with one row per label.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with one row per label, or object.")] = False,
     draw: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the pictures with their labels here.")] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help=THRESHOLD_HELP)] = None,
+    coco: Annotated[Path | None, typer.Option(metavar="FILE", help=COCO_HELP)] = None,
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
     card: Annotated[str | None, typer.Option(metavar="FILE", help=CARD_HELP)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
 ) -> None:
-    """Say what is in pictures.
+    """Say what is in pictures: labels, or of a detector boxes and masks.
 
     Unusable files are named on standard error and the others go on; exit code 2 then.
     """
@@ -47,12 +55,18 @@ def predict(
     from resnest.cli.bars import counting
     from resnest.inference.predicting import Predictor
     from resnest.runtime.decode import BadImage
+    from resnest.runtime.results import THRESHOLD
 
     size = max(1, min(batch_size, len(images)))
     predictor = Predictor(model, engine=engine, network=network, device=device, batch_size=size, card=card)
     typer.echo(f"engine: {predictor.engine.name}{f' ({predictor.note})' if predictor.note else ''}", err=True)
-    shown = _Writer("json" if as_json else "csv" if as_csv else "text", top)
-    drawn = _Drawings(draw, top) if draw else None
+    form = "json" if as_json else "csv" if as_csv else "text"
+    detects = predictor.card.detector is not None
+    _check_options(detects, top=top, threshold=threshold, coco=coco)
+    lowest = THRESHOLD if threshold is None else threshold
+    shown = ObjectWriter(form, lowest) if detects else _Writer(form, top)
+    kept = CocoFile(coco, threshold or 0.0) if coco else None
+    drawn = _Drawings(draw) if draw else None
     bad = 0
     with counting("predicting") as bar:
         bar.start(len(images))
@@ -62,13 +76,26 @@ def predict(
                 bad += 1
                 typer.echo(f"skipped: {result}", err=True)
                 continue
-            shown.write(result)
+            shown.write(result)  # type: ignore[arg-type]
+            if kept:
+                kept.add(cast("Detections", result))
             if drawn:
-                drawn.draw(result)
+                drawn.draw(result, top, lowest)
+    if kept:
+        kept.close()
+        typer.echo(f"{len(kept.annotations)} objects of {len(kept.images)} pictures in {coco}", err=True)
     if drawn:
         typer.echo(f"{drawn.count} pictures in {draw}", err=True)
     if bad:
         raise ResnestError(f"{bad} of {len(images)} images could not be used")
+
+
+def _check_options(detects: bool, **given: object) -> None:
+    """Raises ResnestError for an option that is for the other kind of model."""
+    for name, value in given.items():
+        if value is not None and (name == "top") == detects:
+            kind, other = ("detector", "classifiers") if detects else ("classifier", "detectors")
+            raise ResnestError(f"--{name} is for {other}, and this model is a {kind}: leave it out")
 
 
 def _expand(paths: list[str]) -> Iterator[Path]:
@@ -114,11 +141,10 @@ class _Writer:
 
 
 class _Drawings:
-    """Pictures with their labels, one file each, never two under one name."""
+    """Pictures with their labels or objects, one file each, never two under one name."""
 
-    def __init__(self, folder: Path, top: int | None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.top = top
         self.names: set[str] = set()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -129,9 +155,8 @@ class _Drawings:
     def count(self) -> int:
         return len(self.names)
 
-    def draw(self, result: Classification) -> None:
+    def draw(self, result: Classification | Detections, top: int | None, threshold: float) -> None:
         from resnest.runtime.decode import decode_image
-        from resnest.runtime.draw import draw_labels
 
         stem, number = Path(result.name).stem, 1
         name = f"{stem}.jpg"
@@ -140,6 +165,17 @@ class _Drawings:
             name = f"{stem}-{number}.jpg"
         self.names.add(name)
         try:
-            draw_labels(decode_image(Path(result.name)), result.shown(self.top)).save(self.folder / name, quality=90)
+            picture = _drawn(decode_image(Path(result.name)), result, top, threshold)
+            picture.save(self.folder / name, quality=90)
         except OSError as error:
             raise ResnestError(f"{self.folder / name} cannot be written: {error.strerror or error}") from None
+
+
+def _drawn(image: Image.Image, result: Classification | Detections, top: int | None, threshold: float) -> Image.Image:
+    from resnest.runtime.detections import Detections
+    from resnest.runtime.draw import draw_labels
+    from resnest.runtime.draw_detections import draw_detections
+
+    if isinstance(result, Detections):
+        return draw_detections(image, result.shown(threshold))
+    return draw_labels(image, result.shown(top))

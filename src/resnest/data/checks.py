@@ -7,15 +7,17 @@ print(report.to_text())
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from resnest.data.detection import DetectionSamples
+from resnest.data.detection_checks import class_problems, object_notes, object_problems
 from resnest.data.samples import Samples
-from resnest.data.sources import open_dataset
+from resnest.data.sources import Splits, open_dataset
 from resnest.runtime.decode import BadImage
 
 FEW = 10  # training images below which a class hardly learns
@@ -73,20 +75,32 @@ def check_dataset(
         report.sizes = (
             f"{low[0]} x {low[1]} to {high[0]} x {high[1]} pixels, median {int(np.median(sides.min(1)))} short side"
         )
-    for name, (count, held) in report.counts.items():
+    if isinstance(splits.train, DetectionSamples) and isinstance(splits.val, DetectionSamples):
+        report.problems += class_problems(splits.train, splits.val)
+        report.problems += object_problems("train", splits.train)
+        report.problems += object_problems("val", splits.val)
+        report.notes += object_notes(splits.train, splits.val)
+    else:
+        report.notes += _class_notes(splits, report.counts)
+    return report
+
+
+def _class_notes(splits: Splits, counts: dict[str, tuple[int, int]]) -> Iterator[str]:
+    """What is known without looking into images."""
+    for name, (count, held) in counts.items():
         if count < FEW:
-            report.notes.append(f"class {name!r} has {count} training images only")
+            yield f"class {name!r} has {count} training images only"
         if held == 0:
-            report.notes.append(f"class {name!r} has no validation image")
+            yield f"class {name!r} has no validation image"
+    train = splits.train.counts()
     if train.max() > 10 * train.min():
-        report.notes.append(f"classes are uneven: {train.min()} to {train.max()} training images (see data.balance)")
+        yield f"classes are uneven: {train.min()} to {train.max()} training images (see data.balance)"
     if splits.train.multi_label:
         marks = np.concatenate([splits.train.labels, splits.val.labels]).sum(1)  # (N,) labels of each image
-        report.notes.append(
+        yield (
             f"several labels an image: {marks.mean():.1f} on average, {marks.max()} at most, none for"
             f" {(marks == 0).sum()} images"
         )
-    return report
 
 
 def _read_part(

@@ -20,7 +20,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from resnest.data.detection import Objects, clip, has_area
-from resnest.data.segmentations import Segmentation, mask_of_polygons, mask_of_runs, run_lengths
+from resnest.data.segmentations import Segmentation, columns_of_runs, mask_of_polygons
 from resnest.data.settings import DataSettings, DetectionSettings
 from resnest.data.targets import Target
 from resnest.errors import ResnestError
@@ -82,14 +82,20 @@ class Placing:
         moved = np.concatenate([ends.min(1), ends.max(1)], axis=1).astype(np.float32)
         return clip(moved, self.size[1], self.size[0])
 
-    def mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(height, width) of the image -> of the result, nearest pixels."""
-        rows = _nearest(self.top, self.bottom, self.height)
-        columns = _nearest(self.left, self.right, self.width)
-        moved = mask[rows[:, None], columns]
-        moved = moved[:, ::-1] if self.mirror else moved
-        moved = moved[::-1] if self.upend else moved
-        return np.rot90(moved, self.turns)
+    def unmoved(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """A view of a mask of the result, before turning and mirroring: (height, width)."""
+        view = np.rot90(mask, -self.turns)
+        view = view[::-1] if self.upend else view
+        return view[:, ::-1] if self.mirror else view
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Rows of the image under those of the resized cut, nearest pixels, (height,)."""
+        return _nearest(self.top, self.bottom, self.height)
+
+    @property
+    def columns(self) -> NDArray[np.int64]:
+        return _nearest(self.left, self.right, self.width)
 
 
 def _nearest(start: int, end: int, count: int) -> NDArray[np.int64]:
@@ -164,9 +170,9 @@ def place_objects(objects: Objects, placing: Placing, *, masks: bool = False, ti
     outlines = None
     if masks:
         drawn = np.zeros((len(chosen), *placing.size), bool)
-        for place, index in enumerate(chosen):
-            drawn[place] = place_outline(objects.segmentations[index], objects.width, objects.height, placing)
-        seen = drawn.any((1, 2))
+        seen = np.array(
+            [draw(objects.segmentations[i], placing, mask) for i, mask in zip(chosen, drawn, strict=True)], bool
+        )
         chosen = chosen[seen]
         drawn = drawn if seen.all() else drawn[seen]
         if tighten:
@@ -176,14 +182,20 @@ def place_objects(objects: Objects, placing: Placing, *, masks: bool = False, ti
     return Target(torch.from_numpy(boxes[chosen]), labels, placing.size, outlines)
 
 
-def place_outline(outline: Segmentation, width: int, height: int, placing: Placing) -> NDArray[np.bool_]:
-    """The mask of one object of an image of this size, in the size of the result."""
-    if isinstance(outline, dict):
-        return placing.mask(mask_of_runs(run_lengths(outline["counts"].encode()), height, width))
+def draw(outline: Segmentation, placing: Placing, mask: NDArray[np.bool_]) -> bool:
+    """Draw one object into an empty mask of the result, (H, W); false if nothing of it is seen."""
     if outline is None:
         raise ResnestError("an object has no segmentation: choose a detector without masks")
-    moved = [placing.points(np.reshape(polygon, (-1, 2))).ravel() for polygon in outline]
-    return mask_of_polygons(moved, *placing.size)
+    if isinstance(outline, dict):
+        columns, part = columns_of_runs(outline)
+        first, last = np.searchsorted(placing.columns, (columns.start, columns.stop))
+        small = part[placing.rows[:, None], placing.columns[first:last] - columns.start]
+        placing.unmoved(mask)[:, first:last] = small
+        return bool(small.any())
+    moved = [placing.points(np.reshape(polygon, (-1, 2))) for polygon in outline]
+    rows, columns, small = mask_of_polygons(moved, *mask.shape)
+    mask[rows, columns] = small
+    return bool(small.any())
 
 
 def boxes_of(masks: NDArray[Any]) -> NDArray[np.float32]:

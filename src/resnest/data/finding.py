@@ -4,7 +4,8 @@ First match wins:
 1. the word `digits`; `hf:owner/name`, a data set of the Hugging Face hub;
 2. a .zip, .npz, .csv, .tar, .parquet or .json file (COCO's);
 3. a folder that `datasets.save_to_disk` wrote;
-4. a folder with COCO json in `annotations`, or as `_annotations.coco.json` in `train` and `valid`;
+4. a folder with COCO json or Pascal VOC xml in `annotations`, or in `train` and `valid` (`_annotations.coco.json`,
+   or xml files beside the images), or with xml files beside images;
 5. a folder with `train` and `val` as folders of classes, zips, npz or csv files, or with `val` alone;
 6. a folder with `labels.csv`;
 7. a folder of .tar or .parquet files, here, in `data`, or in folders named by part; without a training and a
@@ -28,11 +29,13 @@ from pathlib import Path, PurePosixPath
 from resnest.data import remote
 from resnest.data.coco import read_coco
 from resnest.data.parts import (
+    PART_NAMES,
     VAL_NAMES,
     Parts,
     choose_parts,
     has_class_folders,
     holds_files,
+    holds_xml,
     is_of,
     list_coco,
     list_files,
@@ -52,10 +55,12 @@ from resnest.data.readers import (
 from resnest.data.samples import Samples, ZipStore
 from resnest.data.shards import read_shards, scan_shards
 from resnest.data.tables import read_arrow, read_parquet
+from resnest.data.voc import read_list, read_voc
 from resnest.errors import ResnestError, unknown
 
-FORMATS = ("folder", "zip", "npz", "csv", "tar", "parquet", "arrow", "coco", "digits")
+FORMATS = ("folder", "zip", "npz", "csv", "tar", "parquet", "arrow", "coco", "voc", "digits")
 LABELS_FILE = "labels.csv"
+VOC_FOLDERS = ("Annotations", "annotations", ".")
 EXPECTED = "give a folder, a .zip, .npz, .csv, .tar, .parquet or COCO .json file"
 
 Read = Callable[[], Samples]
@@ -116,6 +121,8 @@ def _find_in_folder(path: Path, format: str) -> Found:
     if format in ("auto", "arrow") and (saved := _find_saved(path)):
         return saved
     if format in ("auto", "coco") and (annotated := _find_coco(path)):
+        return annotated
+    if format in ("auto", "voc") and (annotated := _find_voc(path)):
         return annotated
     for kind, suffix, read in ONE:
         if format in ("auto", kind) and (pair := _find_pair(path, suffix)):
@@ -190,6 +197,28 @@ def _find_coco(path: Path) -> Found | None:
         train = partial(read_coco, path / parts.train[0]) if parts.train else None
         return Found("coco", str(path), train=train, val=partial(read_coco, path / parts.val[0]))
     return Found("coco", str(path), whole=partial(read_coco, path / parts.whole[0])) if parts.whole else None
+
+
+def _find_voc(path: Path) -> Found | None:
+    """xml files in `Annotations`, whose parts are listed in ImageSets/Main, or beside images, perhaps by part."""
+    folder = next((place for name in VOC_FOLDERS if holds_xml(place := path / name)), None)
+    if folder is None:
+        parts = choose_parts([name for name in PART_NAMES if holds_xml(path / name)])
+        if not parts.val:
+            return None
+        train = partial(read_voc, path / parts.train[0]) if parts.train else None
+        return Found("voc", str(path), train=train, val=partial(read_voc, path / parts.val[0]))
+
+    def part(*names: str) -> Read | None:
+        lists = [path / "ImageSets" / "Main" / f"{name}.txt" for name in names]
+        found = next((place for place in lists if place.is_file()), None)
+        return (lambda: read_voc(folder, read_list(found))) if found else None
+
+    if val := part("val"):
+        return Found("voc", str(path), train=part("train"), val=val)
+    if val := part("test"):
+        return Found("voc", str(path), train=part("trainval", "train"), val=val)
+    return Found("voc", str(path), whole=part("trainval", "train") or partial(read_voc, folder))
 
 
 def _find_pair(folder: Path, suffix: str) -> tuple[Path | None, Path] | None:

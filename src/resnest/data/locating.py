@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resnest.errors import ResnestError
+from resnest.runtime.decode import SUFFIXES
 
 TRIED = 20  # names that are looked for, spread over the list
 
@@ -29,7 +30,7 @@ def locate_images(annotations: Path, names: Sequence[str]) -> Path:
 def _candidates(annotations: Path) -> list[Path]:
     """Below the annotations' folder, or beside it if it is called so: `images`, the folder, those of the part."""
     home = annotations.parent
-    bases = [home.parent, home] if home.name.lower() == "annotations" else [home, home.parent]
+    bases = [home.parent, home] if _is_annotations(home) else [home, home.parent]
     words = re.findall("[a-z]+[0-9]*", annotations.stem.lower())  # instances_train2017: instances, train2017
     parts = [*reversed(words), *(word.rstrip("0123456789") for word in reversed(words))]
     folders: list[Path] = []
@@ -37,3 +38,26 @@ def _candidates(annotations: Path) -> list[Path]:
         for folder in (base / "images", base):
             folders += [folder, *(folder / part for part in parts)]
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()] or [home]
+
+
+def locate_by_stem(annotations: Path, stems: Sequence[str]) -> tuple[Path, dict[str, str]]:
+    """The folder that has most of the images that xml files are named after, and the file of each stem in it."""
+    home = annotations.parent
+    if _is_annotations(annotations):
+        folders = [home / "JPEGImages", home / "images", annotations, home]
+    else:
+        folders = [annotations, annotations / "images", home / "images"]
+    best: tuple[int, Path, dict[str, str]] = (0, annotations, {})
+    for folder in folders:
+        if folder.is_dir():
+            files = {file.stem: file.name for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES}
+            found = sum(stem in files for stem in stems)
+            best = (found, folder, files) if found > best[0] else best
+    if not best[0]:
+        looked = ", ".join(str(folder) for folder in folders)
+        raise ResnestError(f"{annotations}: there is no image for {stems[0]}.xml in {looked}")
+    return best[1:]
+
+
+def _is_annotations(folder: Path) -> bool:
+    return folder.name.lower() == "annotations"

@@ -78,6 +78,12 @@ def list_coco(folder: Path) -> list[str]:
     return [f"{part}/{ROBOFLOW}" for part in ("", *PART_NAMES) if (folder / part / ROBOFLOW).is_file()]
 
 
+def holds_xml(folder: Path) -> bool:
+    """Whether a folder has xml files, of images beside them unless it is called after annotations."""
+    found = {file.suffix.lower() for file in folder.iterdir()} if folder.is_dir() else set()
+    return ".xml" in found and (folder.name.lower() == "annotations" or bool(found & set(SUFFIXES)))
+
+
 def holds_files(folder: Path) -> bool:
     """Whether a folder holds tar or parquet files and no folders."""
     children = [child for child in folder.iterdir() if not child.name.startswith(".")]

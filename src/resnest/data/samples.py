@@ -225,7 +225,7 @@ def split_samples(samples: Samples, share: float, seed: int) -> tuple[Samples, S
         count = max(1, round(len(members) * share)) if len(members) > 1 else 0
         held_back[members[np.argsort(ranks[members], kind="stable")[:count]]] = True
     if samples.multi_label:
-        for label in np.flatnonzero(~samples.labels[~held_back].any(0)):
+        for label in np.flatnonzero(samples.labels.any(0) & ~samples.labels[~held_back].any(0)):
             members = np.flatnonzero(samples.labels[:, label])
             held_back[members[np.argmax(ranks[members])]] = False
     return samples.subset(np.flatnonzero(~held_back)), samples.subset(np.flatnonzero(held_back))

@@ -3,7 +3,7 @@
     kept = Segmentations.build([[[0, 0, 4, 0, 4, 4]], None])      # one object a place
     kept.get(0, height=8, width=8)                                # the polygons again
 
-Run lengths count down the columns, zeros first; their text form is COCO's (maskApi.c, rleToString).
+Run lengths are kept in COCO's text form (`runtime.rle`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
+from resnest.runtime import rle
 
 NONE, POLYGONS, RUNS = 0, 1, 2
+GRID = 5  # places a pixel that polygons are drawn on
 
-Segmentation = list[list[float]] | dict[str, Any] | None  # polygons as x, y, x, y, ...; {"size", "counts"}
+Segmentation = list[list[float]] | rle.RLE | None  # polygons as x, y, x, y, ...
 
 
 class BadSegmentation(ValueError):
@@ -74,9 +76,10 @@ class Segmentations:
             raise BadSegmentation(
                 f"RLE of {wide} x {high} pixels (width x height) in an image of {width} x {height} pixels"
             )
-        counts = run_lengths(self._bytes(row))
-        if counts.sum() != height * width:
-            raise BadSegmentation(f"RLE counts {counts.sum()} pixels, and its size has {height * width}")
+        try:
+            rle.lengths({"size": [height, width], "counts": self._bytes(row).decode("ascii")})
+        except ResnestError as error:
+            raise BadSegmentation(f"RLE: {error}") from None
 
 
 class SegmentationBuilder:
@@ -150,58 +153,46 @@ def _runs(segmentation: dict[str, Any]) -> tuple[tuple[int, int], bytes]:
     if isinstance(counts, str):
         return (high, wide), counts.encode("ascii", "replace")
     if isinstance(counts, list) and all(isinstance(count, int) and 0 <= count < 2**31 for count in counts):
-        return (high, wide), run_text(np.array(counts, np.int64))
+        return (high, wide), rle.pack(np.array(counts, np.int64)).encode()
     raise BadSegmentation("RLE has counts that are neither text nor whole numbers")
 
 
-def run_lengths(text: bytes) -> NDArray[np.int64]:
-    """COCO's text form of run lengths as numbers. Raises BadSegmentation."""
-    codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
-    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        raise BadSegmentation("RLE counts are cut off or not COCO's text form")
-    ends = np.flatnonzero(codes & 32 == 0)  # bit 5: the number goes on
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    place = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
-    if place.max() > 7:
-        raise BadSegmentation("RLE counts are not COCO's text form")
-    values = np.add.reduceat((codes & 31) << (5 * place), starts)
-    values -= np.where(codes[ends] & 16, 1 << (5 * (place[ends] + 1)), 0)  # bit 4 of the last: negative
-    values[1::2] = np.cumsum(values[1::2])  # from the fourth on, differences to the last but one
-    values[2::2] = np.cumsum(values[2::2])
-    if values.min() < 0:
-        raise BadSegmentation("RLE has a negative count")
-    return values
+def columns_of_runs(runs: rle.RLE) -> tuple[slice, NDArray[np.bool_]]:
+    """Of a mask, the columns that have its pixels: which, and the mask there, (height, columns)."""
+    height = runs["size"][0]
+    counts = rle.lengths(runs)
+    ends = np.cumsum(counts)
+    ones = np.flatnonzero(counts[1::2]) * 2 + 1
+    if not len(ones):
+        return slice(0, 0), np.zeros((height, 0), bool)
+    left = int(ends[ones[0] - 1]) // height
+    right = (int(ends[ones[-1]]) - 1) // height + 1
+    edges = np.clip(ends, left * height, right * height)
+    flat = np.repeat(np.arange(len(edges)) % 2 == 1, np.diff(edges, prepend=left * height))
+    return slice(left, right), flat.reshape(-1, height).T
 
 
-def run_text(counts: NDArray[np.int64]) -> bytes:
-    """Run lengths in COCO's text form."""
-    values = counts.copy()
-    values[3:] -= counts[1:-2]
-    pieces = np.zeros((len(values), 7), np.uint8)
-    used = np.zeros((len(values), 7), bool)
-    left, active = values, np.ones(len(values), bool)
-    for place in range(7):
-        code, left = left & 31, left >> 5
-        more = np.where(code & 16, left != -1, left != 0)
-        pieces[:, place] = code + 32 * more + 48
-        used[:, place] = active
-        active = active & more
-    return pieces[used].tobytes()
+def mask_of_polygons(
+    polygons: list[NDArray[np.float64]], height: int, width: int
+) -> tuple[slice, slice, NDArray[np.bool_]]:
+    """Of a mask of this size, the rows and columns that the polygons, each (points, 2), lie in, and the mask there.
 
-
-def mask_of_runs(counts: NDArray[np.int64], height: int, width: int) -> NDArray[np.bool_]:
-    """(height, width)."""
-    values = np.arange(len(counts)) % 2 == 1
-    return np.repeat(values, counts).reshape(width, height).T
-
-
-def mask_of_polygons(polygons: list[NDArray[np.float64]], height: int, width: int) -> NDArray[np.bool_]:
-    """(height, width), drawn by COCO's own rule; what lies outside is cut off."""
+    Drawn by COCO's own rule, on a grid of fifths of a pixel (maskApi.c, rleFrPoly); what lies outside is cut off.
+    """
     try:
         from faster_coco_eval.core import mask as coco
     except ImportError:
         raise ResnestError("masks of polygons need faster-coco-eval: pip install 'resnest[detection]'") from None
 
-    runs = coco.merge(coco.frPyObjects([polygon.tolist() for polygon in polygons], height, width))
-    drawn: NDArray[np.bool_] = coco.decode(runs).astype(bool)
-    return drawn
+    points = np.concatenate(polygons)
+    left, top = np.clip(np.floor(points.min(0)), 0, (width, height)).astype(int).tolist()
+    right, bottom = np.clip(np.ceil(points.max(0)) + 1, 0, (width, height)).astype(int).tolist()
+    within = slice(top, bottom), slice(left, right)
+    if right <= left or bottom <= top:
+        return *within, np.zeros((max(bottom - top, 0), max(right - left, 0)), bool)
+    moved = []
+    for polygon in polygons:
+        grid = np.trunc(polygon * GRID + 0.5) - (GRID * left, GRID * top)  # rounded first, or moving would round it
+        moved.append((np.where(grid < 0, grid - 0.75, grid) / GRID).ravel().tolist())  # towards 0, as they are again
+    runs = coco.merge(coco.frPyObjects(moved, bottom - top, right - left))
+    return *within, coco.decode(runs).astype(bool)

@@ -32,10 +32,7 @@ class Splits:
     whole: Samples | None = None  # both parts together, where the validation part was held back here
 
     def __post_init__(self) -> None:
-        if isinstance(self.train, DetectionSamples):
-            _check_objects(self.train, self.where)
-        else:
-            _check_classes(self.train, self.where)
+        _check_labels(self.train, self.where)
         if len(self.val) == 0:
             raise ResnestError(f"{self.where} has no validation image: every class has one image only")
         if self.val.multi_label and not self.val.labels.any():
@@ -45,11 +42,11 @@ class Splits:
         held = " held back" if self.whole else ""
         told = (
             f"{self.where} ({self.format}): {len(self.train)} training and {len(self.val)} validation images{held},"
-            f" {len(self.train.class_names)} classes"
+            f" {_classes(self.train)}"
         )
         if isinstance(self.train, DetectionSamples) and isinstance(self.val, DetectionSamples):
-            objects = f", {self.train.object_counts().sum():,} and {self.val.object_counts().sum():,} objects"
-            return told + objects + _notes(self.train, self.val)
+            objects = f"{self.train.object_counts().sum():,} and {self.val.object_counts().sum():,} objects"
+            return f"{told}, {objects}{_left_out(self.train, self.val)}"
         return f"{told}{', several an image' if self.train.multi_label else ''}"
 
 
@@ -115,23 +112,33 @@ def open_part(
 
 
 def _part(found: Found, samples: Samples, what: str) -> Part:
-    told = f"{found.where} ({found.format}): {len(samples)} {what}, {len(samples.class_names)} classes"
+    told = f"{found.where} ({found.format}): {len(samples)} {what}, {_classes(samples)}"
     if isinstance(samples, DetectionSamples):
-        told += f", {samples.object_counts().sum():,} objects{_notes(samples)}"
+        told += f", {samples.object_counts().sum():,} objects{_left_out(samples)}"
     return Part(samples, told)
 
 
-def _notes(*parts: DetectionSamples) -> str:
-    """What was left out when parts were read; said once where a part was held back from the other."""
-    notes = dict.fromkeys(note for part in parts for note in part.notes)
-    return f" ({'; '.join(notes)})" if notes else ""
+def _classes(samples: Samples) -> str:
+    count = len(samples.class_names)
+    return f"{count} class{'es' if count != 1 else ''}"
+
+
+def _left_out(*parts: DetectionSamples) -> str:
+    """What was left out when parts were read; once, where both come from one file."""
+    notes = [note for part in parts for note in part.notes]
+    if len(parts) == 2 and parts[0].notes != parts[1].notes:
+        notes = [
+            f"{name}: {note}"
+            for name, part in zip(("training", "validation"), parts, strict=True)
+            for note in part.notes
+        ]
+    return f" ({'; '.join(dict.fromkeys(notes))})" if notes else ""
 
 
 def _split(found: Found, samples: Samples, val_share: float, seed: int) -> Splits:
     if len(samples) == 1:
         raise ResnestError(f"{found.where} has one image only: nothing would be left to validate on")
-    if not isinstance(samples, DetectionSamples):
-        _check_classes(samples, found.where)
+    _check_labels(samples, found.where)
     return Splits(found.format, found.where, *split_samples(samples, val_share, seed), whole=samples)
 
 
@@ -150,8 +157,11 @@ def _same_classes(train: Samples, val: Samples, where: str) -> tuple[Samples, Sa
     return train, val.renumbered(index, train.class_names, multi_label=train.multi_label)
 
 
-def _check_objects(samples: DetectionSamples, where: str) -> None:
-    if not samples.labels.any():
+def _check_labels(samples: Samples, where: str) -> None:
+    """Whether there is something to learn; of objects, a class may have none."""
+    if not isinstance(samples, DetectionSamples):
+        _check_classes(samples, where)
+    elif not samples.labels.any():
         crowds = " (crowds do not count)" if samples.objects.crowd.any() else ""
         raise ResnestError(f"{where}: no training image has an object with an area{crowds}")
 

@@ -20,18 +20,20 @@ CANONICAL_SIZE, CANONICAL_LEVEL = 224, 4  # a box of ImageNet's size goes to P4
 def cut_out(levels: Sequence[Tensor], boxes: Tensor, *, size: int, preset: Preset) -> Tensor:
     """Features of every box, (N * P, C, size, size).
 
-    Each level cuts out all boxes, those of other levels shrunk to nothing, and the results are added up: shapes do not
-    depend on the boxes, so that it can be exported, and a box without size costs next to nothing.
+    Each level cuts out all boxes, those of other levels shrunk to a pixel, and adds its own to the result: shapes do
+    not depend on the boxes, so that it can be exported, and a small box costs next to nothing. A box without size gives
+    zeros (OpenVINO's RoIAlign would give NaN).
     """
     count, per_image = boxes.shape[:2]
     images = torch.arange(count, device=boxes.device, dtype=boxes.dtype).repeat_interleave(per_image)  # (N*P,)
     flat = boxes.reshape(-1, 4)
-    level = box_levels(flat, preset)
+    level = box_levels(flat, preset).where((flat[:, 2:] > flat[:, :2]).all(1), -1)
+    pixel = flat.new_tensor([0.0, 0.0, 1.0, 1.0])
     aligned = preset == "detectron2"  # half-pixel centres, and as many samples as a bin has pixels; theirs 2 x 2
     total: Tensor | None = None
     for index, (features, stride) in enumerate(zip(levels, STRIDES, strict=False)):
         mine = (level == index)[:, None]
-        rois = torch.cat([images[:, None], flat * mine], dim=1)  # (N*P, 5)
+        rois = torch.cat([images[:, None], flat.where(mine, pixel)], dim=1)  # (N*P, 5)
         cut = roi_align(
             features, rois.to(features.dtype), size, 1 / stride, sampling_ratio=0 if aligned else 2, aligned=aligned
         ) * mine[:, :, None, None].to(features.dtype)

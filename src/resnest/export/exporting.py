@@ -17,7 +17,7 @@ from typing import Any
 
 from resnest.errors import ResnestError
 from resnest.export import gate
-from resnest.export.formats import Format, find_format
+from resnest.export.formats import FORMATS, Format, find_format
 from resnest.export.int8 import INT8, Int8
 from resnest.export.origin import weights_hash
 from resnest.export.pictures import find_pictures, synthetic
@@ -25,6 +25,7 @@ from resnest.export.target import check_target, delivering
 from resnest.export.writing import metadata, written
 from resnest.inference.model import Model
 from resnest.runtime.engines.exported import ORIGIN_KEY
+from resnest.runtime.preprocess import DIVISOR, DetectionPreprocess
 
 MOST_PIXELS = 2048  # of a side: the gate runs five such images at once
 
@@ -61,7 +62,7 @@ def export(
     format: str | None = None,
     out: str | Path | None = None,
     network: str | None = None,
-    size: int | None = None,
+    size: int | tuple[int, int] | None = None,
     images: str | Path | None = None,
     int8: Int8 | None = None,
     on_step: Callable[[str], None] = lambda step: None,
@@ -73,7 +74,7 @@ def export(
         format: "onnx", "openvino", "torch", "aotinductor" or "executorch"; None: what `out` ends in, else "onnx".
         out: the file; by default model.SUFFIX in a run's directory, else NAME.SUFFIX here.
         network: what a checkpoint file is, where it does not say so itself.
-        size: pixels of a side, instead of the model card's.
+        size: pixels of a side, instead of the model card's; or height and width of what a detector's file takes.
         images: a folder of pictures, or a data set, to compare on instead of synthetic ones.
         int8: photographs to calibrate on, for 8-bit integers (formats onnx and openvino); None keeps float.
         on_step: hears what is being done.
@@ -92,7 +93,7 @@ def export(
     pictures = find_pictures(images) if images else synthetic()
     opened = model if isinstance(model, Model) else Model.from_pretrained(model, network=network)
     sha = None if isinstance(model, Model) else weights_hash(model)  # an opened network may have been changed since
-    opened = _with_size(opened, size)
+    opened = _with_canvas(opened, size, form) if opened.card.detector else _with_size(opened, size)
     with delivering(target) as temporary:
         if int8:
             parity, told, strings = int8.write(opened, form, temporary, pictures, weights_sha256=sha, on_step=on_step)
@@ -117,12 +118,33 @@ def default_target(model: str | Path | Model, form: Format, kind: str = "") -> P
     return Path(f"{name or 'model'}{suffix}")
 
 
-def _with_size(model: Model, size: int | None) -> Model:
+def _with_canvas(model: Model, size: int | tuple[int, int] | None, form: Format) -> Model:
+    """The detector with a card for images that are fitted into one size, since its file takes no other.
+
+    By default a square into which a 4:3 picture goes as large as the detector is used to, upright or not.
+    """
+    if not form.detectors:
+        able = ", ".join(name for name, other in FORMATS.items() if other.detectors)
+        raise ResnestError(f"--format {form.name} cannot hold a detector: choose one of {able}")
+    assert isinstance(model.card.preprocess, DetectionPreprocess)
+    square = -(-model.card.preprocess.short * 4 // 3 // DIVISOR) * DIVISOR
+    canvas = (square, square) if size is None else (size, size) if isinstance(size, int) else size
+    if any(side % DIVISOR or not DIVISOR <= side <= MOST_PIXELS for side in canvas):
+        raise ResnestError(
+            f"--size {canvas[0]}x{canvas[1]}: the sides of a detector's image must be multiples of {DIVISOR}, up to"
+            f" {MOST_PIXELS}"
+        )
+    return replace(model, card=replace(model.card, preprocess=replace(model.card.preprocess, canvas=canvas)))
+
+
+def _with_size(model: Model, size: int | tuple[int, int] | None) -> Model:
     """The model with a card for another size of image.
 
     The shortcut of the last stage pools 2 x 2 pixels, and engines want them to be there; torch itself does not.
     """
     side = size if size is not None else model.card.classifier_input.size
+    if isinstance(side, tuple):
+        raise ResnestError(f"--size {side[0]}x{side[1]}: a classifier takes squares, give one number")
     least = model.classifier.feature_info[-2]["reduction"] + 1
     if not least <= side <= MOST_PIXELS:
         given = f"--size {side}" if size is not None else f"{model.source} takes images of {side} x {side} pixels"

@@ -54,8 +54,7 @@ class Format:
     def takes(self, card: ModelCard) -> Interface:
         """What a file of a model takes and gives."""
         if isinstance(card.preprocess, DetectionPreprocess):
-            outputs = RawDetections._fields if card.detector and card.detector.masks else RawDetections._fields[:3]
-            return Interface(card.in_chans, 1, card.preprocess.canvas, outputs)
+            return Interface(card.in_chans, 1, card.preprocess.canvas, detection_outputs(card))
         side = card.classifier_input.size
         return Interface(card.in_chans, self.batch, None if self.any_size else (side, side))
 
@@ -67,6 +66,11 @@ class Format:
             raise ResnestError(
                 f"--format {self.name} needs {', '.join(missing)}, not installed here: pip install 'resnest[{extras}]'"
             )
+
+
+def detection_outputs(card: ModelCard) -> tuple[str, ...]:
+    """What a detector gives."""
+    return tuple(name for name in RawDetections._fields if name != "masks" or (card.detector and card.detector.masks))
 
 
 FORMATS = {

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from resnest.export.layers import Arrays, Runner, difference
 from resnest.runtime.card import ModelCard
+from resnest.runtime.preprocess import DetectionPreprocess
 
 TOLERANCE = 1e-4  # of the largest logit: promise P15
 BATCHES = (1, 2, 5)
@@ -28,11 +29,12 @@ SIZES = ((64, 64), (97, 131), (160, 160))
 
 Shape = tuple[int, int, int, int]  # N, C, H, W
 Agree = Callable[[Arrays, Arrays], NDArray[np.bool_]]  # of two outputs for N images, which of them mean the same
+Measure = Callable[[Arrays, Arrays], Mapping[str, float]]  # how far apart two outputs are, by name
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest one at a shape, relative to the largest value there."""
+    """The largest one at a shape; of logits relative to the largest value there."""
 
     shape: Shape
     output: str
@@ -67,12 +69,21 @@ class Parity:
         apart = self.worst
         if apart.value > self.tolerances[apart.output]:
             return (
-                f"{apart.output} differ by {apart.value:.1e} of the largest at {by(apart.shape)}"
+                f"{apart.output} differ by {apart.value:.1e}{self.unit} at {by(apart.shape)}"
                 f" (allowed: {self.tolerances[apart.output]:.0e})"
             )
         if self.agreeing < self.pictures:
-            return f"{self.pictures - self.agreeing} of {self.pictures} pictures get another label"
-        return f"largest difference {apart.value:.1e} of the largest value"
+            return f"{self.pictures - self.agreeing} of {self.pictures} pictures get {self.meaning}"
+        return f"largest difference {apart.value:.1e}{self.unit}"
+
+    @property
+    def unit(self) -> str:
+        return " of the largest" if "logits" in self.tolerances else ""
+
+    @property
+    def meaning(self) -> str:
+        """What does not agree where pictures do not."""
+        return "another label" if "logits" in self.tolerances else "other objects"
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -89,6 +100,9 @@ class Parity:
 
 def shapes_for(card: ModelCard, *, batch: int | None = None, any_size: bool = True) -> list[Shape]:
     """Every batch at every size and at the size that the card names; or what a file takes that takes less."""
+    if isinstance(card.preprocess, DetectionPreprocess):
+        high, wide = card.preprocess.canvas or (card.preprocess.short, card.preprocess.short)
+        return [(1, card.in_chans, high, wide)]
     own = card.classifier_input.size
     sizes = dict.fromkeys([*(SIZES if any_size else ()), (own, own)])
     return [(count, card.in_chans, high, wide) for high, wide in sizes for count in ([batch] if batch else BATCHES)]
@@ -101,6 +115,7 @@ def compare(
     shapes: Sequence[Shape],
     pictures: Iterable[NDArray[np.float32]],
     agree: Agree,
+    measure: Measure | None = None,
     tolerances: Mapping[str, float] | None = None,
 ) -> Parity:
     """Run both on seeded noise of every shape, and on pictures; stops at the first shape that the engine refuses."""
@@ -113,8 +128,8 @@ def compare(
     try:
         for images, is_picture in chain(((one, False) for one in noise), ((one, True) for one in pictures)):
             expected, got = reference(images), _run(run, images)
-            for output in tolerances:
-                value = difference(expected[output], got[output]) if output in got else math.inf
+            found = measure(expected, got) if measure else _differences(expected, got, tolerances)
+            for output, value in found.items():
                 place = (_shape(images), output)
                 apart[place] = max(value, apart.get(place, 0.0))
             if is_picture:
@@ -123,6 +138,10 @@ def compare(
         refused = str(error)
     differences = tuple(Difference(shape, output, value) for (shape, output), value in apart.items())
     return Parity(differences, tuple(shapes), tolerances, agreeing, count, time.perf_counter() - started, refused)
+
+
+def _differences(expected: Arrays, got: Arrays, names: Iterable[str]) -> dict[str, float]:
+    return {name: difference(expected[name], got[name]) if name in got else math.inf for name in names}
 
 
 def _shape(images: NDArray[np.float32]) -> Shape:

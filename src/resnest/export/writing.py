@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from resnest.errors import ParityFailure, ResnestError
 from resnest.export import gate
+from resnest.export.detections import DETECTION_TOLERANCES, detection_differences, same_objects
 from resnest.export.diagnosis import where_it_differs
-from resnest.export.formats import Format
+from resnest.export.formats import Format, detection_outputs
 from resnest.export.layers import Arrays, Runner
 from resnest.export.origin import origin
 from resnest.export.pictures import Pictures
 from resnest.export.target import check_room
 from resnest.inference.model import Model
 from resnest.inference.prepare import prepared
-from resnest.network.resnest import ResNeSt
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY
 
@@ -59,25 +60,41 @@ def written(
         ParityFailure: it computes something else; the message names the first layer that does.
     """
     card = model.card
-    fast = prepared(model.classifier, memory_format=torch.contiguous_format)
+    fast = _prepared(model)
     told = _write(form, fast, path, strings, card)
     on_step(f"comparing it with the network, in {form.engine}")
     parity = gate.compare(
-        reference(model.classifier),
+        reference(model.net),
         _load(form, path),
         shapes=gate.shapes_for(card, batch=form.batch, any_size=form.any_size),
         pictures=pictures.batches(card),
-        agree=gate.same_labels if card.multi_label else gate.same_label,
+        **_meaning(card),
     )
     if not parity.ok:
         if parity.refused:
             raise ParityFailure(f"{form.name}: {form.engine} {parity.refused}. {NOTHING}")
-        place = where_it_differs(model.net, fast, form, path, parity, card)
+        place = "" if card.detector else where_it_differs(model.classifier, fast, form, path, parity, card)
         raise ParityFailure(f"{form.name}: the file does not compute what the network does: {parity}{place}. {NOTHING}")
     return parity, dict(told)
 
 
-def _write(form: Format, net: ResNeSt, path: Path, strings: dict[str, str], card: ModelCard) -> dict[str, Any]:
+def _prepared(model: Model) -> nn.Module:
+    if model.card.detector is None:
+        return prepared(model.classifier, memory_format=torch.contiguous_format)
+    from resnest.inference.prepare_detector import AsFile, prepared_detector  # torchvision, which takes its time
+
+    return AsFile(prepared_detector(model.detector, memory_format=torch.contiguous_format))
+
+
+def _meaning(card: ModelCard) -> dict[str, Any]:
+    """How `compare` tells whether two outputs are the same."""
+    if card.detector is None:
+        return {"agree": gate.same_labels if card.multi_label else gate.same_label}
+    tolerances = {name: DETECTION_TOLERANCES[name] for name in detection_outputs(card) if name in DETECTION_TOLERANCES}
+    return {"agree": same_objects, "measure": detection_differences, "tolerances": tolerances}
+
+
+def _write(form: Format, net: nn.Module, path: Path, strings: dict[str, str], card: ModelCard) -> dict[str, Any]:
     try:
         return form.write(net, path, strings, form.takes(card)) or {}
     except ImportError as error:  # installed, and made for another torch
@@ -93,22 +110,22 @@ def _load(form: Format, path: Path) -> Runner:
         raise ParityFailure(f"{form.name}: {form.engine} cannot read the file: {said}. {NOTHING}") from None
 
 
-def reference(net: ResNeSt) -> Runner:
+def reference(net: nn.Module) -> Runner:
     """The network as it was opened, run by torch without any preparation."""
     net.eval()
 
     def run(images: NDArray[np.float32]) -> Arrays:
         with torch.inference_mode():
-            return {"logits": net(torch.from_numpy(images)).numpy()}
+            outputs = net(torch.from_numpy(images))
+        if isinstance(outputs, torch.Tensor):
+            return {"logits": outputs.numpy()}
+        return {name: value.numpy() for name, value in outputs._asdict().items() if value is not None}
 
     return run
 
 
 def sizes_of(form: Format, card: ModelCard) -> dict[str, Any]:
     """What images the file takes."""
-    side = card.classifier_input.size
-    return {
-        "batch": form.batch or "any",
-        "height": "any" if form.any_size else side,
-        "width": "any" if form.any_size else side,
-    }
+    takes = form.takes(card)
+    high, wide = takes.size or ("any", "any")
+    return {"batch": takes.batch or "any", "height": high, "width": wide}

@@ -154,4 +154,5 @@ def overlap(boxes: NDArray[np.float32], others: NDArray[np.float32], crowd: NDAr
     shared = np.maximum(sides, 0).prod(-1)  # (M, T)
     area, areas = (np.maximum(box[..., 2:] - box[..., :2], 0).prod(-1) for box in (one, other))
     whole = np.where(crowd, area, area + areas - shared)
-    return np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+    overlaps: Floats = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+    return overlaps

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,7 @@ def align(samples: Samples, card: ModelCard, where: str) -> Samples:
         )
     if isinstance(samples, DetectionSamples):
         index = np.array([known[name] for name in samples.class_names], np.int64)
-        return samples.renumbered(index, card.class_names, category_ids=card.category_ids)
+        return replace(samples.renumbered(index, card.class_names), category_ids=card.category_ids)
     if samples.multi_label and not card.multi_label:
         raise ResnestError(f"{where} has several labels an image, and the model gives one: train one on such data")
     index = np.array([known[name] for name in samples.class_names], np.int64)

@@ -5,6 +5,7 @@ text = model_card_text(card, "flowers", account={"train_images": 800, "val_image
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from resnest.cost import macs, parameters
@@ -18,8 +19,24 @@ FIGURES = {
     "map": "mAP",
     "f1_micro": "F1, all labels",
     "f1_macro": "F1, mean of classes",
+    "box_ap": "box AP",
+    "box_ap50": "box AP50",
+    "mask_ap": "mask AP",
+    "mask_ap50": "mask AP50",
 }
 
+USE_DETECTOR = """\
+```python
+import resnest
+
+predict = resnest.Predictor("{where}")
+print(predict("photo.jpg").shown().counts())
+```
+
+```sh
+resnest predict {where} photo.jpg --draw drawn
+```
+"""
 USE = """\
 ```python
 import resnest
@@ -52,7 +69,7 @@ def model_card_text(
         "## Figures\n",
         _figures(card, account),
         "## Use\n",
-        USE.format(where=where),
+        (USE_DETECTOR if card.detector else USE).format(where=where),
         "## Input\n",
         _input(card),
         "## Classes\n",
@@ -63,31 +80,44 @@ def model_card_text(
 
 def _header(card: ModelCard, title: str, account: Mapping[str, object]) -> str:
     library = "timm" if card.fits_timm else "resnest"
-    lines = ["---", f"library_name: {library}", "pipeline_tag: image-classification", "tags:", "- image-classification"]
-    lines += ["- resnest"]
-    if "top1" in card.figures:
+    tag = "image-classification"
+    if card.detector:
+        tag = "image-segmentation" if card.detector.masks else "object-detection"
+    lines = ["---", f"library_name: {library}", f"pipeline_tag: {tag}", "tags:", f"- {tag}", "- resnest"]
+    figure, kind = ("box_ap", "mAP") if card.detector else ("top1", "accuracy")
+    if math.isfinite(card.figures.get(figure, math.nan)):
         lines += [
             "model-index:",
             f"- name: {title.rsplit('/', 1)[-1]}",
             "  results:",
             "  - task:",
-            "      type: image-classification",
+            f"      type: {tag}",
             "    dataset:",
             f"      name: validation images ({account.get('format', 'folder')})",
             "      type: images",
             "    metrics:",
-            "    - type: accuracy",
-            f"      value: {card.figures['top1']:.4f}",
+            f"    - type: {kind}",
+            f"      value: {card.figures[figure]:.4f}",
         ]
     return "\n".join([*lines, "---\n"])
 
 
 def _does(card: ModelCard) -> str:
     count = len(card.class_names)
+    if card.detector:
+        what = "boxes and masks" if card.detector.masks else "boxes"
+        return (
+            f"finds objects of {count} classes, with {what}"
+            if count > 1
+            else f"finds one class of objects, with {what}"
+        )
     return f"says which of {count} classes a picture shows" if card.multi_label else f"tells {count} classes apart"
 
 
 def _network(card: ModelCard) -> str:
+    if card.detector:
+        link = "[ResNeSt](https://arxiv.org/abs/2004.08955)"
+        return f"{card.detector.title} on a {link} (`{card.architecture}`)"
     count = parameters(card.spec, num_classes=len(card.class_names), in_chans=card.in_chans) / 1e6
     cost = (
         macs(card.spec, size=card.classifier_input.size, num_classes=len(card.class_names), in_chans=card.in_chans)
@@ -103,6 +133,8 @@ def _figures(card: ModelCard, account: Mapping[str, object]) -> str:
     rows = ["| figure | value |", "|---|---|"]
     images = account.get("val_images")
     for name, value in card.figures.items():
+        if math.isnan(value) or (card.detector and name not in FIGURES):
+            continue  # the other figures of COCO are in config.json
         shown = f"{value:.4f}" if name == "loss" else f"{value:.2%}"
         if name in ("top1", "top5") and isinstance(images, int):
             low, high = wilson_interval(value * images, images)
@@ -115,6 +147,12 @@ def _figures(card: ModelCard, account: Mapping[str, object]) -> str:
 
 
 def _input(card: ModelCard) -> str:
+    if card.detector:
+        scaled = card.detector_input
+        return (
+            f"RGB; the short side is resized to {scaled.short} pixels, unless the long one would pass {scaled.long};"
+            f" mean {scaled.mean}, standard deviation {scaled.std}.\n"
+        )
     settings = card.classifier_input
     order = (
         "the centre is cut out and resized"

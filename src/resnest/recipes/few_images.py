@@ -19,9 +19,9 @@ from resnest.data.settings import DataSettings, DetectionSettings
 from resnest.detector_spec import DetectorSpec
 from resnest.recipes.schema import PUBLISHED_WEIGHTS, ModelSettings, OptimSettings, Recipe, TrainSettings
 
-# A third of the paper's widths, a quarter of its proposals, two linear layers in place of four convolutions.
+# A quarter of the paper's widths, a quarter of its proposals, two linear layers in place of four convolutions.
 SMALL = DetectorSpec(
-    fpn_channels=96,
+    fpn_channels=64,
     norm="group",
     anchor_sizes=(16, 32, 64, 128, 256),
     rpn_batch=128,
@@ -30,7 +30,7 @@ SMALL = DetectorSpec(
     roi_batch=128,
     box_convs=0,
     box_fcs=2,
-    box_channels=96,
+    box_channels=64,
     box_features=256,
     mask_convs=2,
     mask_channels=64,
@@ -47,9 +47,9 @@ def detect_small() -> Recipe:
         model=ModelSettings(name="resnest14", spec=dict(HALF_WIDTH)),
         data=DataSettings(),
         detector=SMALL,
-        detection=DetectionSettings(short=(256, 384), long=640, eval_short=320, eval_long=640, backbone_norm="frozen"),
-        optim=_schedule(lr=0.01, lr_batch=4, warmup_steps=100),
-        train=TrainSettings(epochs=30, batch_size=4, clip_norm=10.0, eval_batch_size=8),
+        detection=DetectionSettings(short=(224, 288), long=512, eval_short=256, eval_long=512, backbone_norm="frozen"),
+        optim=_schedule(lr=0.02, lr_batch=4, warmup_steps=100),
+        train=TrainSettings(epochs=24, batch_size=4, clip_norm=10.0, eval_batch_size=8),
     )
 
 
@@ -67,21 +67,21 @@ def instances_small() -> Recipe:
             anchor_sizes=(8, 16, 32, 64, 128),
             rpn_batch=256,
             pre_nms=(1000, 1000),
-            post_nms=(500, 1000),
-            roi_batch=256,
+            post_nms=(400, 600),
+            roi_batch=128,
             max_detections=400,
         ),
         detection=DetectionSettings(
-            short=(320, 448),
-            long=768,
-            eval_short=384,
-            eval_long=768,
+            short=(224, 320),
+            long=512,
+            eval_short=320,
+            eval_long=640,
             flip_vertical=True,
             rotate=True,
             backbone_norm="frozen",
         ),
-        optim=_schedule(lr=0.01, lr_batch=4, warmup_steps=100),
-        train=TrainSettings(epochs=20, batch_size=4, clip_norm=10.0, eval_batch_size=4),
+        optim=_schedule(lr=0.02, lr_batch=4, warmup_steps=100),
+        train=TrainSettings(epochs=12, batch_size=4, clip_norm=10.0, eval_batch_size=4),
     )
 
 

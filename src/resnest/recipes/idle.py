@@ -20,7 +20,6 @@ _DETECTION: Mapping[str, tuple[str, ...]] = {
         "size", "start_size", "eval_size", "eval_crop", "interpolation", "eval_interpolation", "min_area", "crop",
         "shift", "lighting", "augment", "rand_ops", "rand_magnitude", "erase", "reduced_decode",
     ),
-    "optim": ("layer_decay", "head_factor"),
     "train": ("label_smoothing", "loss", "bce_threshold", "mixup", "cutmix"),
 }  # fmt: skip
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ class ModelCard:
             "spec": dataclasses.asdict(self.spec),
             "preprocess": dataclasses.asdict(self.preprocess),
             "class_keys": list(self.class_keys),
-            "figures": self.figures,
+            "figures": {name: value for name, value in self.figures.items() if math.isfinite(value)},  # JSON has no NaN
         }
         if self.detector is not None:
             ours |= {"detector": dataclasses.asdict(self.detector), "category_ids": list(self.category_ids)}

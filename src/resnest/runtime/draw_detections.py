@@ -132,11 +132,13 @@ def _write_labels(
 def _spot(
     corners: NDArray[np.float32], wide: float, high: float, picture: tuple[int, int], taken: list[Place]
 ) -> Place | None:
-    """Above the box, below it, or within it, wholly in the picture."""
+    """Above the box, within it, or below it, wholly in the picture."""
     x1, y1, x2, y2 = map(float, corners)
     left = min(x1, picture[0] - wide)
-    for x, y in ((left, y1 - high), (left, y2), (left, y1), (x2 - wide, y1 - high), (x2 - wide, y2)):
+    for x, y in ((left, y1 - high), (left, y1), (left, y2), (x2 - wide, y1 - high), (x2 - wide, y2)):
         spot = (x, y, x + wide, y + high)
+        if y == y1 and y2 - y1 < 2 * high:
+            continue  # it would hide what is in the box
         inside = x >= 0 and y >= 0 and spot[3] <= picture[1]
         if inside and not any(_overlap(spot, other) for other in taken):
             return spot

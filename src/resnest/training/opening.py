@@ -19,7 +19,8 @@ def opening(task: Task, schedule: Schedule, *, processes: int, images: int) -> I
     spec, optim, train, batch = task.spec, task.recipe.optim, task.recipe.train, schedule.batch
     together = batch if train.sync_norm else batch // processes
     seen = together // train.accumulate  # values in a statistic of the attention's norm
-    if seen < FEW_SAMPLES and spec.radix and spec.attention_norm == "batch":
+    held = task.recipe.detection is not None and task.recipe.detection.backbone_norm == "frozen"
+    if seen < FEW_SAMPLES and spec.radix and spec.attention_norm == "batch" and not held:
         yield (
             f"warning: the norm inside the split attention sees {seen} values per step;"
             f" with fewer than {FEW_SAMPLES}, model.spec.attention_norm=frozen or layer trains more steadily"

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.cost import parameters
+from resnest.data.detection import DetectionSamples
 from resnest.data.samples import Samples
 from resnest.data.sources import Splits
+from resnest.inference.detection_outcome import DetectionEvaluation
 from resnest.inference.outcome import ClassEvaluation, Evaluation, MultiLabelEvaluation
 from resnest.recipes import to_yaml
 from resnest.report import (
@@ -21,10 +23,13 @@ from resnest.report import (
     LabelMistake,
     Mistake,
     MultiLabelReport,
+    write_detection_report,
     write_multi_label_report,
     write_report,
 )
+from resnest.runtime.preprocess import DetectionPreprocess
 from resnest.tasks import Task
+from resnest.training.detection_summary import detection_report
 from resnest.training.progress import clock
 from resnest.training.run import RunDirectory
 
@@ -38,6 +43,8 @@ def write_run_report(run: RunDirectory, task: Task, splits: Splits, evaluation: 
         write_multi_label_report(path, _multi_label_report(evaluation, splits.val, told))
     elif isinstance(evaluation, ClassEvaluation):
         write_report(path, _class_report(evaluation, splits.val, told))
+    elif isinstance(evaluation, DetectionEvaluation) and isinstance(splits.val, DetectionSamples):
+        write_detection_report(path, detection_report(evaluation, splits.val, told, task))
 
 
 def _told(run: RunDirectory, task: Task, facts: dict[str, str]) -> dict[str, Any]:
@@ -108,13 +115,29 @@ def _label_mistake(evaluation: MultiLabelEvaluation, val: Samples, place: int) -
 
 def _facts(task: Task, splits: Splits, evaluation: Evaluation, seconds: float) -> dict[str, str]:
     recipe = task.recipe
+    detector = {"Detector": recipe.detector.title} if recipe.detector else {}
     changed = ", ".join(f"{key}={value}" for key, value in recipe.model.spec.items())
     return {
         "Recipe": recipe.name,
+        **detector,
         "Network": f"{recipe.model.name} ({changed})" if changed else recipe.model.name,
-        "Parameters": f"{parameters(task.spec, num_classes=len(task.class_names)) / 1e6:.2f} million",
+        "Parameters": f"{_parameters(task) / 1e6:.2f} million",
         "Images": f"{len(splits.train):,} to train on, {evaluation.count:,} to validate on",
-        "Size": f"{recipe.data.preprocess.size} pixels",
+        "Size": _size(task),
         "Epochs": str(recipe.train.epochs),
         "Time": clock(seconds),
     }
+
+
+def _parameters(task: Task) -> int:
+    """Of a detector they are counted, those of a classifier known by its structure."""
+    if task.recipe.detector is None:
+        return parameters(task.spec, num_classes=len(task.class_names))
+    return sum(parameter.numel() for parameter in task.build().parameters())
+
+
+def _size(task: Task) -> str:
+    preprocess = task.preprocess
+    if isinstance(preprocess, DetectionPreprocess):
+        return f"{preprocess.short} pixels, the long side {preprocess.long} at most"
+    return f"{preprocess.size} pixels"
