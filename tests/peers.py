@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
@@ -57,3 +58,18 @@ def torchvisions(spec: DetectorSpec, classes: int, **settings: object) -> Faster
     heads["mask_head"] = MaskRCNNHeads(width, [chans] * spec.mask_convs, 1, norm_layer=norm)
     heads["mask_predictor"] = MaskRCNNPredictor(chans, chans, classes + 1)
     return MaskRCNN(Wrapped(width, norm), **heads, **settings)
+
+
+@torch.no_grad()
+def spread(module: nn.Module, run: Callable[[], object], deviation: float) -> None:
+    """Scale and shift a layer so that what it says is about 0, and differs enough from place to place."""
+    outputs: list[Tensor] = []
+    handle = module.register_forward_hook(
+        lambda _module, _inputs, output: outputs.append(output.movedim(1, -1).flatten(0, -2))  # (places, channels)
+    )
+    run()
+    handle.remove()
+    told = torch.cat(outputs) - module.bias  # type: ignore[operator]
+    scale = deviation / (told - told.mean(0)).std()
+    module.weight *= scale  # type: ignore[operator]
+    module.bias.copy_(-told.mean(0) * scale)  # type: ignore[operator, union-attr]

@@ -5,8 +5,6 @@ Two real photos of different sizes, padded to one, resized once for both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -16,7 +14,7 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.image_list import ImageList
 
 from conftest import shared_data
-from peers import NARROW, TORCHVISION, small_spec, torchvisions
+from peers import NARROW, TORCHVISION, small_spec, spread, torchvisions
 from resnest.checkpoints.detector_layouts import to_ours
 from resnest.data.targets import Target
 from resnest.detection.detector import Detector
@@ -55,26 +53,15 @@ def targets() -> list[Target]:
     return [Target(boxes, torch.tensor([0, 3, 1, 2, 3]), SIZES[0], masks), none]
 
 
-def _spread(module: nn.Module, run: Callable[[], object], deviation: float) -> None:
-    """Scale a layer so that what it says differs enough from place to place."""
-    outputs: list[Tensor] = []
-    handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.detach().flatten()))
-    run()
-    handle.remove()
-    with torch.no_grad():
-        module.weight *= deviation / torch.cat(outputs).std()  # type: ignore[operator]
-        module.bias.zero_()  # type: ignore[operator, union-attr]
-
-
 @torch.no_grad()
 def _pair(kind: str, images: Tensor) -> tuple[FasterRCNN, Detector]:
     """torchvision's with random weights that find many things, and ours with the same."""
     torch.manual_seed(0)
     spec = small_spec(
-        preset="torchvision", **WIDTHS, **TORCHVISION[kind], rpn_batch=ALL, roi_batch=ALL, post_nms=(300, 300)
+        preset="torchvision", **WIDTHS, **TORCHVISION[kind], rpn_batch=ALL, roi_batch=ALL, post_nms=(150, 150)
     )
     theirs = torchvisions(spec, CLASSES, rpn_batch_size_per_image=ALL, box_batch_size_per_image=ALL,
-                          rpn_post_nms_top_n_train=300, rpn_post_nms_top_n_test=300)  # fmt: skip
+                          rpn_post_nms_top_n_train=150, rpn_post_nms_top_n_test=150)  # fmt: skip
     for module in theirs.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the statistics of the photos themselves
@@ -88,9 +75,9 @@ def _pair(kind: str, images: Tensor) -> tuple[FasterRCNN, Detector]:
     predictor = theirs.roi_heads.box_predictor
     for module, deviation in ((theirs.rpn.head.cls_logits, 2.0), (theirs.rpn.head.bbox_pred, 0.3),
                               (predictor.cls_score, 2.5), (predictor.bbox_pred, 1.0)):  # fmt: skip
-        _spread(module, run, deviation)
+        spread(module, run, deviation)
     if spec.masks:
-        _spread(theirs.roi_heads.mask_predictor.mask_fcn_logits, run, 2.0)
+        spread(theirs.roi_heads.mask_predictor.mask_fcn_logits, run, 2.0)
     ours = Detector(Backbone(NARROW), spec, CLASSES).eval()
     ours.load_state_dict(to_ours(theirs.state_dict(), "torchvision").state)
     return theirs, ours
