@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resnest.cli.words import DATA_HELP, MODEL_HELP, NETWORK_HELP
+from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
     from resnest.inference.outcome import Evaluation
 
+SCALES_HELP = "A detector: look at each image with a short side of A and of B pixels, and merge what is found."
 SPLIT_HELP = "val, train, all; auto: val, or what training held back, or all for published weights."
 
 
@@ -25,14 +27,18 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON, fractions 0..1.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     batch_size: Annotated[int | None, typer.Option(min=1, help="64, of a detector 4.")] = None,
+    scales: Annotated[str | None, typer.Option(metavar="A,B", help=SCALES_HELP)] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="A detector: look at each image mirrored, too.")] = False,
 ) -> None:
     """Evaluate a model: top-1, top-5, loss, accuracy of each class.
 
     Of a multi-label model: mean average precision, F1, loss, average precision of each class. Of a detector: COCO's
     twelve figures of boxes, and of masks, and the average precision of each class.
     """
+    wanted = _sizes(scales) if scales else ()
     from resnest.cli.bars import counting
     from resnest.inference.evaluation import evaluate as run
+    from resnest.runtime.detections import Views
 
     with counting("evaluating") as bar:
         result = run(
@@ -43,6 +49,7 @@ def evaluate(
             labels=labels,
             device=device,
             batch_size=batch_size,
+            views=Views(wanted, flip) if wanted or flip else None,
             on_open=lambda samples, where: bar.start(len(samples), where),
             on_batch=bar.advance,
         )
@@ -52,6 +59,13 @@ def evaluate(
         typer.echo(json.dumps(_to_dict(model, data, split, result), indent=2))
     else:
         _print(result)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = text.split(",")
+    if not all(size.strip().isdigit() and 32 <= int(size) <= 4000 for size in sizes):
+        raise ResnestError(f"--scales {text}: expected pixels of the short side, such as 640,800")
+    return tuple(map(int, sizes))
 
 
 def _to_dict(model: str, data: str, split: str, result: Evaluation) -> dict[str, object]:

@@ -23,7 +23,6 @@ from resnest.data.real import RealLabels
 from resnest.data.samples import Samples
 from resnest.data.sources import open_part
 from resnest.errors import ResnestError
-from resnest.inference.detecting import evaluate_detector
 from resnest.inference.exported import ExportedModel
 from resnest.inference.model import Model
 from resnest.inference.outcome import Evaluation as Evaluation
@@ -31,6 +30,7 @@ from resnest.inference.outcome import check_bad_share as check_bad_share
 from resnest.inference.outcome import collect
 from resnest.inference.torch_engine import choose_device
 from resnest.runtime.card import ModelCard
+from resnest.runtime.detections import Views
 from resnest.runtime.engines.choosing import is_exported
 from resnest.runtime.predictor import DETECTOR_BATCH
 from resnest.runtime.preprocess import DetectionPreprocess, Preprocess
@@ -51,6 +51,7 @@ def evaluate_network(
     rank: int = 0,
     world_size: int = 1,
     gather: Callable[[Any], list[Any]] = lambda mine: [mine],
+    views: Views | None = None,
 ) -> Evaluation:
     """Run `net` over all samples, each once; `on_batch` hears how many were seen.
 
@@ -58,11 +59,14 @@ def evaluate_network(
         rank, world_size: of the process; each takes every `world_size`-th sample, and all come to the same result.
         gather: the processes' way to a list of what each of them found.
         real: several right answers an image, in place of the samples' labels.
+        views: of a detector, what to look at beside the image as it is.
 
     Raises:
         ResnestError: more than 5 % of the images are unusable.
     """
     if isinstance(preprocess, DetectionPreprocess):
+        from resnest.inference.detecting import evaluate_detector  # torchvision, which classifiers can do without
+
         assert isinstance(samples, DetectionSamples)
         return evaluate_detector(
             net,
@@ -75,6 +79,7 @@ def evaluate_network(
             rank=rank,
             world_size=world_size,
             gather=gather,
+            views=views,
         )
     started = time.perf_counter()
     rows: list[tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float32]]] = []
@@ -118,6 +123,7 @@ def evaluate(
     device: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
+    views: Views | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
     on_open: Callable[[Samples, str], None] = lambda samples, where: None,
 ) -> Evaluation:
@@ -129,6 +135,7 @@ def evaluate(
         network: what a checkpoint file is, where it does not say so itself.
         labels: ImageNet-ReaL's real.json, several right answers an image.
         batch_size: by default 64 images, of a detector 4.
+        views: of a detector, test-time augmentation.
 
     Raises:
         ResnestError: no such model or data, classes that the model does not know, several labels an image for a model
@@ -139,6 +146,8 @@ def evaluate(
         opened = ExportedModel.open(Path(model), device=device, batch_size=batch_size or BATCH)
     else:
         opened = Model.from_pretrained(model, network=network)
+    if views and not opened.card.detector:
+        raise ResnestError("several scales and mirrored views are for detectors: a classifier looks at one view")
     real = RealLabels.read(Path(labels), len(opened.card.class_names)) if labels else None
     part = open_part(data, split, format=format, held_back=opened.held_back)
     chosen = align(part.samples, opened.card, str(data))
@@ -160,6 +169,7 @@ def evaluate(
         workers=workers,
         real=real,
         on_batch=on_batch,
+        views=views,
     )
 
 

@@ -29,6 +29,13 @@ class RawDetections(NamedTuple):
     masks: NDArray[np.float32] | None = None  # (N, D, 28, 28) probabilities within the box
 
 
+class Views(NamedTuple):
+    """Test-time augmentation: what sizes of an image are looked at, and whether mirrored too."""
+
+    scales: tuple[int, ...] = ()  # pixels of the short side; none: the model's own
+    flip: bool = False
+
+
 class Classes(NamedTuple):
     """What labels mean."""
 
