@@ -4,7 +4,7 @@ python benchmarks/memorise.py --data ../shared/data/coco200-panoptic         # r
 python benchmarks/memorise.py --data DIR --only faster_rcnn --steps 20       # a look; nothing is written
 
 The pictures are the first four of the training part with two to six objects, all of 48 x 48 pixels or more. One size,
-no flips, a ResNeSt-14 of half the width from random weights, its attention with layer norm, pyramid and heads of 64
+no flips, a ResNeSt-14 of a quarter of the width from random weights, its attention with layer norm, pyramid and heads of 64
 channels with group norm.
 """
 
@@ -71,11 +71,11 @@ def recipe_of(detector: DetectorSpec, steps: int) -> Recipe:
         task="detection",
         model=ModelSettings(
             name="resnest14",
-            spec={"planes": [32, 64, 128, 256], "stem_width": 16, "attention_norm": "layer"},
+            spec={"planes": [16, 32, 64, 128], "stem_width": 16, "attention_norm": "layer"},
         ),
         data=DataSettings(flip=False, workers=0),
         detector=detector,
-        detection=DetectionSettings(short=(256,), long=352, eval_short=256, eval_long=352),
+        detection=DetectionSettings(short=(192,), long=256, eval_short=192, eval_long=256),
         train=TrainSettings(epochs=steps, batch_size=PICTURES),
     )
 
@@ -117,7 +117,7 @@ def memorise(samples: DetectionSamples, detector: DetectorSpec, steps: int) -> d
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", required=True)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--only", choices=DETECTORS)
     parser.add_argument("--out", type=Path, default=Path("results/detection-memorised.csv"))
     options = parser.parse_args()
