@@ -1,0 +1,140 @@
+"""Training a detector end to end: the run directory, exact resuming, several processes, what it starts from, odd data."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from conftest import pico
+from painted import paint
+from processes import in_processes
+from resnest.data.detection import DetectionSamples
+from resnest.data.sources import open_dataset
+from resnest.errors import ResnestError
+from resnest.inference.model import Model
+from resnest.recipes import find_recipe, override
+from resnest.tasks import task_for
+from resnest.training import resume, train
+from runs import checkpoint, lines, losses
+
+TINY = (
+    "model.spec={planes: [8, 8, 8, 8], stem_width: 4}", "detector.fpn_channels=32", "detector.box_features=16",
+    "detector.mask_channels=32", "detector.box_channels=32", "detector.pre_nms=[50, 50]", "detector.post_nms=[50, 50]",
+    "detector.roi_batch=16", "detector.max_detections=20", "detector.anchor_sizes=[8, 16, 32, 64, 128]",
+    "detection.short=[48, 64]", "detection.eval_short=64", "train.epochs=2", "train.log_every=1", "train.save_every=1",
+    "train.batch_size=2", "data.workers=0", "optim.warmup_steps=2",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return paint(tmp_path_factory.mktemp("scenes") / "data", 3)
+
+
+def _alone(act: Any) -> Any:
+    """In a process of one thread: on another number, sums have other last bits."""
+    [result] = in_processes(1, act, group=False)
+    assert not isinstance(result, BaseException), result
+    return result
+
+
+def test_a_run_and_its_resumption(scenes: Path, tmp_path: Path) -> None:
+    """A detector with masks; what stopped before its last step goes on as if nothing had been."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+
+    def run(out: Path) -> dict[str, float]:
+        figures: dict[str, float] = _alone(
+            lambda rank: train("instances_small", data=scenes, out=out, settings=TINY).figures
+        )
+        return figures
+
+    assert math.isfinite(run(whole)["mask_ap"])
+    for name in ("model.safetensors", "config.json", "recipe.yaml", "metrics.jsonl"):
+        assert (whole / name).is_file()
+    assert "Instance segmentation" in (whole / "report.html").read_text()
+    assert all(math.isfinite(loss) for loss in losses(whole))
+    assert {"box_ap", "box_ap50", "mask_ap", "mask_arl"} <= lines(whole, "eval")[0].keys()
+    opened = Model.from_pretrained(whole)
+    assert opened.card.category_ids == (3, 7, 20)
+    assert opened.detector.num_classes == 3
+
+    run(parts)
+    max((parts / "checkpoints").glob("step-*.pt")).unlink()
+    assert checkpoint(parts)["step"] == checkpoint(whole)["step"] - 1
+    _alone(lambda rank: resume(parts).figures)
+    ours, theirs = checkpoint(parts), checkpoint(whole)
+    assert ours["step"] == theirs["step"]
+    assert all(torch.equal(tensor, theirs["model"][name]) for name, tensor in ours["model"].items())
+    assert losses(parts) == losses(whole)
+
+
+def test_two_processes(scenes: Path, tmp_path: Path) -> None:
+    """Both come to the same figures, and to those of one process with the same pictures in a step."""
+
+    def act(rank: int) -> dict[str, float]:
+        settings = [*TINY, "train.batch_size=1", "train.max_steps=1"]
+        return train("instances_small", data=scenes, out=tmp_path / "run", settings=settings).figures
+
+    first, second = in_processes(2, act, group=False)
+    assert isinstance(first, dict), first
+    assert first.keys() == second.keys()
+    assert all(first[name] == second[name] or math.isnan(first[name]) for name in first)
+
+
+def test_starts_from_another_detector(scenes: Path, tmp_path: Path) -> None:
+    train("detect_small", data=scenes, out=tmp_path / "a", settings=[*TINY, "train.max_steps=1"])
+    recipe = override(find_recipe("instances_small"), [*TINY, f"model.pretrained={tmp_path / 'a'}"])
+    task = task_for(recipe, open_dataset(scenes).train)
+    net = task.build()
+    told = str(task.load_pretrained(net))
+    before = Model.from_pretrained(tmp_path / "a").net.state_dict()
+    after = net.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert "untrained: mask_head" in told
+
+
+def _without(scenes: Path, target: Path, change: Any) -> Path:
+    """A copy of the data with other annotations to train on."""
+    for part in ("train", "val"):
+        content = json.loads((scenes / "annotations" / f"instances_{part}.json").read_text())
+        if part == "train":
+            change(content)
+        for image in content["images"]:
+            image["file_name"] = str((scenes / "images" / image["file_name"]).resolve())
+        (target / "annotations").mkdir(parents=True, exist_ok=True)
+        (target / "annotations" / f"instances_{part}.json").write_text(json.dumps(content))
+    (target / "images").symlink_to(scenes / "images")
+    return target
+
+
+def _crowds(content: dict[str, Any]) -> None:
+    for one in content["annotations"]:
+        one["iscrowd"] = 1
+
+
+REFUSED = {
+    "no boxes": (lambda content: content.update(annotations=[]), "no training image has an object with an area"),
+    "only crowds": (_crowds, "an object with an area \(crowds do not count\)"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_nothing_to_learn(case: str, scenes: Path, tmp_path: Path) -> None:
+    change, message = REFUSED[case]
+    data = _without(scenes, tmp_path / "data", change)
+    with pytest.raises(ResnestError, match=message):
+        train("detect_small", data=data, out=tmp_path / "run", settings=list(TINY))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_for_other_data(scenes: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ResnestError, match="'imagenette' trains a classifier, and the data has boxes"):
+        train("imagenette", data=scenes, out=tmp_path / "run", settings=pico())
+    with pytest.raises(ResnestError, match="'detect_small' trains a detector, and the data has labels without boxes"):
+        train("detect_small", data=photos, out=tmp_path / "run", settings=list(TINY))
+    assert isinstance(open_dataset(scenes).train, DetectionSamples)
