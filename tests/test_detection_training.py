@@ -1,4 +1,4 @@
-"""Training a detector end to end: the run directory, exact resuming, several processes, what it starts from, odd data."""
+"""Training a detector end to end: run directory, exact resuming, several processes, first weights, odd data."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _crowds(content: dict[str, Any]) -> None:
 
 REFUSED = {
     "no boxes": (lambda content: content.update(annotations=[]), "no training image has an object with an area"),
-    "only crowds": (_crowds, "an object with an area \(crowds do not count\)"),
+    "only crowds": (_crowds, r"an object with an area \(crowds do not count\)"),
 }
 
 
