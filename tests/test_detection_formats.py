@@ -1,0 +1,297 @@
+"""Forms of data with objects, read as annotated; what does not add up is one line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from resnest.data.detection import DetectionSamples
+from resnest.data.detection_transforms import place_objects
+from resnest.data.sources import open_dataset, open_part
+from resnest.errors import ResnestError
+from scenes import HEIGHT, SQUARE, WIDTH, as_is, coco_json, instances, many, picture, pictures, voc, voc_object, write
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
+
+
+def test_a_json_file_is_read_as_annotated(tmp_path: Path) -> None:
+    pictures(tmp_path / "images", coco_json())
+    data = open_part(write(tmp_path / "all.json", coco_json())).samples
+    assert isinstance(data, DetectionSamples)
+    assert data.class_names == ("dog", "cat")
+    assert data.category_ids == (2, 9)
+    assert data.labels.tolist() == [[True, True], [True, False], [False, False], [False, False]]
+    first, second, third, fourth = data.objects
+    assert first.boxes.tolist() == [[4, 4, 14, 14], [5, 0, 7, 30]]
+    assert first.ids.tolist() == [100, 102]
+    assert first.labels.tolist() == [1, 0]
+    assert first.segmentations[0] == SQUARE
+    assert second.areas.tolist() == [1, 1200]  # the first has none: its box's
+    assert second.usable().tolist() == [True, False]
+    assert [len(third.ids), len(fourth.ids), fourth.image_id] == [1, 0, 3]
+    wanted = [coco.decode(coco.frPyObjects(SQUARE, HEIGHT, WIDTH))[..., 0], np.zeros((HEIGHT, WIDTH))]
+    wanted[1][:, 5:7] = 1
+    drawn = place_objects(first, as_is(), masks=True).masks
+    assert drawn is not None
+    np.testing.assert_array_equal(drawn.numpy(), np.stack(wanted))
+
+
+def _pair(make: Callable[[Path, str, dict[str, Any]], Path]) -> Callable[[Path], Path]:
+    def build(root: Path) -> Path:
+        for part in ("train", "val"):
+            make(root, part, coco_json())
+        return root
+
+    return build
+
+
+def _alone(root: Path) -> Path:
+    return instances(root, "train", many())
+
+
+def _original(root: Path, part: str, content: dict[str, Any]) -> Path:
+    pictures(root / f"{part}2017", content)
+    write(root / "annotations" / f"captions_{part}2017.json", {})
+    return write(root / "annotations" / f"instances_{part}2017.json", content)
+
+
+def _with_prefix(root: Path, part: str, content: dict[str, Any]) -> Path:
+    for item in content["images"]:
+        item["file_name"] = f"{part}/{item['file_name']}"
+    pictures(root / "images", content)
+    write(root / "annotations" / f"panoptic_{part}.json", {})
+    return write(root / "annotations" / f"instances_{part}.json", content)
+
+
+def _roboflow(root: Path, part: str, content: dict[str, Any]) -> Path:
+    folder = root / ("valid" if part == "val" else part)
+    pictures(folder, content)
+    return write(folder / "_annotations.coco.json", content)
+
+
+def _devkit(root: Path) -> Path:
+    for part, stems in (("train", ("a", "b")), ("val", ("c",))):
+        (root / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
+        (root / "ImageSets" / "Main" / f"{part}.txt").write_text("\n".join(stems))
+        for stem in stems:
+            picture(root / "JPEGImages" / f"{stem}.png")
+            (root / "Annotations").mkdir(exist_ok=True)
+            cat = voc_object("cat", (2, 3, 10, 12))
+            (root / "Annotations" / f"{stem}.xml").write_text(voc(stem, cat if part == "train" else cat * 2))
+    return root
+
+
+def _flat(root: Path) -> Path:
+    for stem in "abcde":
+        picture(root / f"{stem}.png")
+        (root / f"{stem}.xml").write_text(voc(stem, voc_object("cat", (1, 1, 9, 9))))
+    return root
+
+
+def _by_part(root: Path) -> Path:
+    for part in ("train", "valid"):
+        (root / part).mkdir()
+        _flat(root / part)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("build", "format", "images", "objects"),
+    [
+        (_pair(instances), "coco", (4, 4), (3, 3)),
+        (_pair(_original), "coco", (4, 4), (3, 3)),
+        (_pair(_with_prefix), "coco", (4, 4), (3, 3)),
+        (_pair(_roboflow), "coco", (4, 4), (3, 3)),
+        (_alone, "coco", (8, 2), (8, 2)),
+        (_devkit, "voc", (2, 1), (2, 2)),
+        (_flat, "voc", (4, 1), (4, 1)),
+        (_by_part, "voc", (5, 5), (5, 5)),
+    ],
+    ids=[
+        "annotations",
+        "as COCO has it",
+        "folder in the name",
+        "roboflow",
+        "one json",
+        "devkit",
+        "flat xml",
+        "xml by part",
+    ],
+)
+def test_layouts(
+    tmp_path: Path,
+    build: Callable[[Path], Path],
+    format: str,
+    images: tuple[int, int],
+    objects: tuple[int, int],
+) -> None:
+    splits = open_dataset(build(tmp_path))
+    assert splits.format == format
+    assert (len(splits.train), len(splits.val)) == images
+    assert isinstance(splits.train, DetectionSamples)
+    assert isinstance(splits.val, DetectionSamples)
+    assert (splits.train.object_counts().sum(), splits.val.object_counts().sum()) == objects
+    for part in (splits.train, splits.val):
+        assert [part.decode(index).size for index in range(len(part))] == [(WIDTH, HEIGHT)] * len(part)
+
+
+def test_voc_counts_from_one_and_difficult_is_not_learned(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    boxes = voc_object("dog", (1, 1, 40, 30)) + voc_object("cat", (3, 4, 3, 4), "<difficult>1</difficult>")
+    (tmp_path / "a.xml").write_text(voc("a", boxes, size=""))  # without its size, which the image knows
+    samples = open_part(tmp_path).samples
+    assert isinstance(samples, DetectionSamples)
+    assert samples.class_names == ("cat", "dog")
+    assert samples.objects[0].boxes.tolist() == [[0, 0, 40, 30], [2, 3, 3, 4]]
+    assert samples.objects[0].usable().tolist() == [True, False]
+
+
+def test_incomplete_images_are_left_out_of_both_parts_and_named(tmp_path: Path) -> None:
+    content = coco_json()
+    content["images"][3]["suspect_incomplete"] = True
+    for part in ("train", "val"):
+        instances(tmp_path, part, content)
+    splits = open_dataset(tmp_path)
+    assert (len(splits.train), len(splits.val)) == (3, 3)
+    assert "1 images marked suspect_incomplete are left out" in splits.describe()
+
+
+def test_parts_agree_on_classes_whatever_their_ids(tmp_path: Path) -> None:
+    for part, categories in (("train", {9: "cat", 2: "dog"}), ("val", {2: "cat", 9: "dog", 5: "emu"})):
+        content = coco_json()
+        content["categories"] = [{"id": number, "name": name} for number, name in categories.items()]
+        instances(tmp_path, part, content)
+    splits = open_dataset(tmp_path)
+    assert splits.train.class_names == splits.val.class_names == ("dog", "cat", "emu")
+    assert splits.train.objects[0].labels.tolist() == [1, 0]  # type: ignore[attr-defined]
+    assert splits.val.objects[0].labels.tolist() == [0, 1]  # type: ignore[attr-defined]
+    assert splits.val.category_ids == (2, 9, 5)  # type: ignore[attr-defined]
+
+
+def _set(*place: Any) -> Callable[[dict[str, Any]], Any]:
+    *path, last, value = place
+
+    def change(content: dict[str, Any]) -> None:
+        for key in path:
+            content = content[key]
+        content[last] = value
+
+    return change
+
+
+def _drop(*place: Any) -> Callable[[dict[str, Any]], Any]:
+    *path, last = place
+
+    def change(content: dict[str, Any]) -> None:
+        for key in path:
+            content = content[key]
+        del content[last]
+
+    return change
+
+
+FIRST = ("annotations", 0)
+RUNS = {"size": [HEIGHT, WIDTH], "counts": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_drop("images"), "has no list 'images'"),
+        (_drop("annotations"), "has no list 'annotations'"),
+        (_drop("categories"), "has no list 'categories'"),
+        (_set("categories", []), "lists no category"),
+        (_set("images", []), "lists no image"),
+        (_set("categories", 0, "id", 2), "two categories have the id 2: 'cat' and 'dog'"),
+        (_set("categories", 0, "name", "dog"), "two categories are called 'dog': 2 and 9"),
+        (_set("images", 1, "id", 40), "two images have the id 40: 40.png and 7.png"),
+        (_drop("images", 0, "width"), "image 40: width is missing"),
+        (_set("images", 0, "height", 0), "image 40: width and height must be 1 pixel or more"),
+        (_set("images", 0, "id", "x"), "image x: not as expected"),
+        (_set(*FIRST, "image_id", 5), "annotation 100: image_id 5 is not among the images"),
+        (_set(*FIRST, "category_id", 1), "annotation 100: category_id 1 is not among the categories"),
+        (_set(*FIRST, "category_id", 2**70), "annotation 100 (image id 40): not as expected"),
+        (_drop(*FIRST, "bbox"), "annotation 100 (image id 40): bbox is missing"),
+        (_set(*FIRST, "bbox", [1, 2, 3]), "annotation 100 (image id 40): bbox [1, 2, 3] is not four numbers"),
+        (_set(*FIRST, "bbox", [1, 2, "3", 4]), "annotation 100 (image id 40): not as expected"),
+        (_set(*FIRST, "bbox", [1, 2, float("nan"), 4]), "annotation 100: bbox [1.0, 2.0, nan, 4.0] is not four finite"),
+        (_set(*FIRST, "segmentation", [[1, 1, 2, 2]]), "annotation 100 (image id 40): polygon 0 has 2 points: three"),
+        (_set(*FIRST, "segmentation", [[1, 1, 2, 2, 3, 3, 4]]), "polygon 0 has 7 coordinates"),
+        (_set(*FIRST, "segmentation", [1, 1, 2, 2, 3, 3]), "polygon 0 is not a list of coordinates"),
+        (_set(*FIRST, "segmentation", [[1, 1, 2, float("inf"), 3, 3]]), "a coordinate that is not finite"),
+        (_set(*FIRST, "segmentation", {"counts": "11"}), "RLE needs counts and size"),
+        (_set(*FIRST, "segmentation", {**RUNS, "size": [HEIGHT, 3]}), "annotation 100: RLE of 3 x 30 pixels (width x"),
+        (_set(*FIRST, "segmentation", RUNS), "annotation 100: RLE: a mask of 30 x 40 pixels"),
+        (_set(*FIRST, "segmentation", {**RUNS, "counts": "~~"}), "annotation 100: RLE: '~~' is not a packed mask"),
+        (_set("annotations", 1, 3), "annotation 3: not as expected"),
+        (_set("annotations", []), "no training image has an object with an area"),
+        (lambda content: [item.update(iscrowd=1) for item in content["annotations"]], "(crowds do not count)"),
+        (
+            lambda content: [item.update(file_name="x/" + item["file_name"]) for item in content["images"]],
+            "there is no image x/40.png in ",
+        ),
+    ],
+)
+def test_coco_that_does_not_add_up_is_one_line(
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    content = coco_json()
+    pictures(tmp_path / "images", content)
+    change(content)
+    with pytest.raises(ResnestError, match=re.escape(message)) as caught:
+        open_dataset(write(tmp_path / "all.json", content))
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / "all.json") in str(caught.value)
+
+
+@pytest.mark.parametrize(("share", "within"), [(0.01, ""), (0.1, "images"), (0.6, "annotations"), (1, "categories")])
+def test_json_that_is_cut_off(tmp_path: Path, share: float, within: str) -> None:
+    pictures(tmp_path / "images", coco_json())
+    text = json.dumps(coco_json())
+    path = tmp_path / "all.json"
+    path.write_text(text[: int(len(text) * share) - 3])
+    with pytest.raises(ResnestError, match=r"all\.json is cut off or damaged at character [0-9,]+ of") as caught:
+        open_dataset(path)
+    assert (f"in {within!r}, after" in str(caught.value)) == bool(within)
+
+
+BOMB = '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;">]>'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB + voc("a", voc_object("&c;", (1, 1, 9, 9))), "is refused: it has a DOCTYPE"),
+        (voc("a", voc_object("cat", (1, 1, 9, 9)))[:-20], "a.xml is cut off or not xml (unclosed token"),
+        ("<svg/>", "a.xml is not Pascal VOC's: it starts with <svg>"),
+        (
+            voc("a", voc_object("cat", (1, 1, 9))),
+            "object 1 (cat): bndbox ['1', '1', '9', None] is not four finite numbers",
+        ),
+        (voc("a", voc_object("cat", (1, "x", 9, 9))), "is not four finite numbers"),
+        (voc("a", voc_object("", (1, 1, 9, 9))), "object 1 (without a name): needed are name"),
+        (voc("a"), "no training image has an object with an area"),
+    ],
+)
+def test_voc_that_does_not_add_up_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    for stem in "ab":
+        picture(tmp_path / f"{stem}.png")
+        (tmp_path / f"{stem}.xml").write_text(text if stem == "a" else voc("b"))
+    with pytest.raises(ResnestError, match=re.escape(message)) as caught:
+        open_dataset(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_the_split_is_reproducible(tmp_path: Path) -> None:
+    content = many()
+    path = instances(tmp_path, "train", content)
+    one = open_dataset(path)
+    content["images"].reverse()
+    assert sorted(one.val.keys) == sorted(open_dataset(write(path, content)).val.keys)
