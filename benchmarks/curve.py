@@ -1,6 +1,7 @@
-"""The curve of a run: its evaluations as CSV, and as a picture for the README.
+"""The curve of a run: its evaluations as CSV, and as a picture for README and docs.
 
-python benchmarks/curve.py runs/a --name imagenette128   # results/imagenette128.csv, docs/imagenette128.svg
+python benchmarks/curve.py runs/a --name imagenette128       # results/imagenette128.csv, docs/imagenette128.svg
+python benchmarks/curve.py runs/bccd --name bccd             # of a detector: box and mask AP
 """
 
 from __future__ import annotations
@@ -16,32 +17,46 @@ from matplotlib.figure import Figure
 from resnest.bench.environment import head, of_run
 from resnest.training.run import RunDirectory
 
-ACCENT, INK = "#2f6fdb", "#6b7280"  # legible on white and on dark pages
+ACCENT, OTHER, INK = "#2f6fdb", "#c2571a", "#6b7280"  # legible on white and on dark pages
+# What the CSV holds if the run has it, and what is drawn
+COLUMNS = ("top1", "loss", "box_ap", "box_ap50", "mask_ap", "mask_ap50")
+DRAWN = {"top1": "top-1", "box_ap50": "box AP50", "box_ap": "box AP", "mask_ap50": "mask AP50", "mask_ap": "mask AP"}
 
 
 def write_csv(path: Path, account: dict[str, Any], evaluations: list[dict[str, Any]]) -> None:
+    names = [name for name in COLUMNS if name in evaluations[0]]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         images = f"images: {account['train_images']} to train, {account['val_images']} to validate"
         file.write(head([*of_run(account), images]))
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(("epoch", "step", "top1", "loss", "seconds"))
+        rows.writerow(("epoch", "step", *names, "seconds"))
         for line in evaluations:
-            rows.writerow((line["epoch"], line["step"], f"{line['top1']:.6f}", f"{line['loss']:.6f}", line["seconds"]))
+            rows.writerow((line["epoch"], line["step"], *[f"{line[name]:.6f}" for name in names], line["seconds"]))
 
 
-def draw(path: Path, evaluations: list[dict[str, Any]]) -> None:
+def draw(path: Path, evaluations: list[dict[str, Any]], threads: int) -> None:
+    """One figure with its values, or two of masks, if there are any, and else of boxes."""
+    kind = "mask" if "mask_ap" in evaluations[0] else "box"
+    names = [name for name in DRAWN if name in evaluations[0] and name.startswith(("top1", kind))]
     figure = Figure(figsize=(6.4, 2.6), layout="constrained")
     axes = figure.add_subplot()
     minutes = [line["seconds"] / 60 for line in evaluations]
-    percent = [100 * line["top1"] for line in evaluations]
-    axes.plot(minutes, percent, color=ACCENT, marker="o", markersize=5)
-    for x, y in zip(minutes, percent, strict=True):
-        axes.annotate(f"{y:.1f}", (x, y), textcoords="offset points", xytext=(0, 7), ha="center", color=INK, fontsize=9)
-    axes.set_xlabel("minutes on two cores", color=INK)
-    axes.set_ylabel("top-1, %", color=INK)
+    for name, colour in zip(names, (ACCENT, OTHER), strict=False):
+        percent = [100 * line[name] for line in evaluations]
+        axes.plot(minutes, percent, color=colour, marker="o", markersize=5 if len(percent) < 8 else 3)
+        labelled = range(len(percent)) if len(percent) < 8 else [len(percent) - 1]
+        for place in labelled:
+            axes.annotate(
+                f"{percent[place]:.1f}" + (f" {DRAWN[name]}" if len(names) > 1 else ""),
+                (minutes[place], percent[place]),
+                textcoords="offset points", xytext=(0, 7), ha="right" if len(names) > 1 else "center", color=INK,
+                fontsize=9,
+            )  # fmt: skip
+    axes.set_xlabel(f"minutes, {threads} thread{'s' if threads > 1 else ''}", color=INK)
+    axes.set_ylabel(f"{DRAWN[names[0]]}, %" if len(names) == 1 else "%", color=INK)
     axes.set_xlim(left=0)
-    axes.set_ylim(min(percent) - 5, 100)
+    axes.set_ylim(max(0, 100 * min(line[name] for line in evaluations for name in names) - 5), 100)
     axes.tick_params(colors=INK)
     axes.grid(alpha=0.25)
     for side in ("top", "right"):
@@ -50,7 +65,7 @@ def draw(path: Path, evaluations: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--name", required=True)
     options = parser.parse_args()
@@ -58,7 +73,7 @@ def main() -> None:
     evaluations = [line for line in run.read_lines(run.metrics) if line["kind"] == "eval"]
     account = json.loads((options.run / "run.json").read_text(encoding="utf-8"))
     write_csv(Path("results") / f"{options.name}.csv", account, evaluations)
-    draw(Path("docs") / f"{options.name}.svg", evaluations)
+    draw(Path("docs") / f"{options.name}.svg", evaluations, account["threads"])
 
 
 if __name__ == "__main__":

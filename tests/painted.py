@@ -43,6 +43,15 @@ SMALL = DetectorSpec(
     max_detections=12,
 )
 
+# Settings of a run that takes a second, for `detect_small` and `instances_small`.
+TINY_RUN = (
+    "model.spec={planes: [8, 8, 8, 8], stem_width: 4}", "detector.fpn_channels=32", "detector.box_features=16",
+    "detector.mask_channels=32", "detector.box_channels=32", "detector.pre_nms=[50, 50]", "detector.post_nms=[50, 50]",
+    "detector.roi_batch=16", "detector.max_detections=20", "detector.anchor_sizes=[8, 16, 32, 64, 128]",
+    "detection.short=[48, 64]", "detection.eval_short=64", "train.epochs=2", "train.log_every=1", "train.save_every=1",
+    "train.batch_size=2", "data.workers=0", "optim.warmup_steps=2",
+)  # fmt: skip
+
 
 def paint(root: Path, count: int) -> Path:
     """COCO data with `count` validation pictures: up to a box of each colour in one, crowds, pictures with nothing."""

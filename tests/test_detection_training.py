@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from conftest import pico
-from painted import paint
+from painted import TINY_RUN, paint
 from processes import in_processes
 from resnest.data.detection import DetectionSamples
 from resnest.data.sources import open_dataset
@@ -21,14 +21,6 @@ from resnest.recipes import find_recipe, override
 from resnest.tasks import task_for
 from resnest.training import resume, train
 from runs import checkpoint, lines, losses
-
-TINY = (
-    "model.spec={planes: [8, 8, 8, 8], stem_width: 4}", "detector.fpn_channels=32", "detector.box_features=16",
-    "detector.mask_channels=32", "detector.box_channels=32", "detector.pre_nms=[50, 50]", "detector.post_nms=[50, 50]",
-    "detector.roi_batch=16", "detector.max_detections=20", "detector.anchor_sizes=[8, 16, 32, 64, 128]",
-    "detection.short=[48, 64]", "detection.eval_short=64", "train.epochs=2", "train.log_every=1", "train.save_every=1",
-    "train.batch_size=2", "data.workers=0", "optim.warmup_steps=2",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +41,7 @@ def test_a_run_and_its_resumption(scenes: Path, tmp_path: Path) -> None:
 
     def run(out: Path) -> dict[str, float]:
         figures: dict[str, float] = _alone(
-            lambda rank: train("instances_small", data=scenes, out=out, settings=TINY).figures
+            lambda rank: train("instances_small", data=scenes, out=out, settings=TINY_RUN).figures
         )
         return figures
 
@@ -77,7 +69,7 @@ def test_two_processes(scenes: Path, tmp_path: Path) -> None:
     """Both come to the same figures, and to those of one process with the same pictures in a step."""
 
     def act(rank: int) -> dict[str, float]:
-        settings = [*TINY, "train.batch_size=1", "train.max_steps=1"]
+        settings = [*TINY_RUN, "train.batch_size=1", "train.max_steps=1"]
         return train("instances_small", data=scenes, out=tmp_path / "run", settings=settings).figures
 
     first, second = in_processes(2, act, group=False)
@@ -87,8 +79,8 @@ def test_two_processes(scenes: Path, tmp_path: Path) -> None:
 
 
 def test_starts_from_another_detector(scenes: Path, tmp_path: Path) -> None:
-    train("detect_small", data=scenes, out=tmp_path / "a", settings=[*TINY, "train.max_steps=1"])
-    recipe = override(find_recipe("instances_small"), [*TINY, f"model.pretrained={tmp_path / 'a'}"])
+    train("detect_small", data=scenes, out=tmp_path / "a", settings=[*TINY_RUN, "train.max_steps=1"])
+    recipe = override(find_recipe("instances_small"), [*TINY_RUN, f"model.pretrained={tmp_path / 'a'}"])
     task = task_for(recipe, open_dataset(scenes).train)
     net = task.build()
     told = str(task.load_pretrained(net))
@@ -128,7 +120,7 @@ def test_nothing_to_learn(case: str, scenes: Path, tmp_path: Path) -> None:
     change, message = REFUSED[case]
     data = _without(scenes, tmp_path / "data", change)
     with pytest.raises(ResnestError, match=message):
-        train("detect_small", data=data, out=tmp_path / "run", settings=list(TINY))
+        train("detect_small", data=data, out=tmp_path / "run", settings=list(TINY_RUN))
     assert not (tmp_path / "run").exists()
 
 
@@ -136,5 +128,5 @@ def test_a_recipe_for_other_data(scenes: Path, photos: Path, tmp_path: Path) -> 
     with pytest.raises(ResnestError, match="'imagenette' trains a classifier, and the data has boxes"):
         train("imagenette", data=scenes, out=tmp_path / "run", settings=pico())
     with pytest.raises(ResnestError, match="'detect_small' trains a detector, and the data has labels without boxes"):
-        train("detect_small", data=photos, out=tmp_path / "run", settings=list(TINY))
+        train("detect_small", data=photos, out=tmp_path / "run", settings=list(TINY_RUN))
     assert isinstance(open_dataset(scenes).train, DetectionSamples)

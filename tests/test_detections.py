@@ -258,6 +258,17 @@ def test_evaluate(cli: Callable[..., Outcome], saved: Path) -> None:
     assert told["per_class"] == told["class_ap"]["box"]
 
 
+def test_evaluate_in_several_views(cli: Callable[..., Outcome], saved: Path) -> None:
+    """What the views give is tested in test_detection_augmented.py."""
+    where = ("evaluate", saved / "model", "--data", saved / "data", "--json")
+    told = json.loads(cli(*where, "--scales", "64,96", "--flip").out)
+    assert told["images"] == 7
+    assert 0 <= told["mask_ap"] < 1
+    refused = cli(*where, "--scales", "64,big")
+    assert refused.code == 2
+    assert "--scales 64,big: expected pixels of the short side, such as 640,800" in refused.err
+
+
 def test_data_that_does_not_fit(saved: Path) -> None:
     data = resnest_data(saved)
     card = real_model().card

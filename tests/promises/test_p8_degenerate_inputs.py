@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
 from conftest import pico
+from painted import TINY_RUN, paint
 from resnest.errors import ResnestError
 from resnest.training import train
 from runs import checkpoint, lines
@@ -76,3 +79,57 @@ def test_images_of_one_pixel_and_of_extreme_shape(photos: Path, tmp_path: Path) 
     train("imagenette", data=photos, out=tmp_path / "run", settings=pico("train.max_steps=4"))
     weights = checkpoint(tmp_path / "run")["model"]
     assert all(torch.isfinite(tensor.float()).all() for tensor in weights.values())
+
+
+def _one_pixel(content: dict[str, Any]) -> None:
+    for one in content["annotations"]:
+        one["bbox"][2:] = [1, 1]
+
+
+def _mostly_empty(content: dict[str, Any]) -> None:
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] == 0 and not one["iscrowd"]]
+
+
+def _one_class(content: dict[str, Any]) -> None:
+    content["categories"] = content["categories"][:1]
+    for one in content["annotations"]:
+        one["category_id"] = content["categories"][0]["id"]
+
+
+def _as_it_is(content: dict[str, Any]) -> None:
+    pass
+
+
+# a detector: what is done to the annotations of both parts, settings
+DETECTORS = {
+    "boxes of one pixel": (_one_pixel, []),
+    "pictures without objects": (_mostly_empty, ["detection.keep_empty=true"]),
+    "one class, one picture a step": (_one_class, ["train.batch_size=1"]),
+    "32 pixels, smaller than most anchors": (_as_it_is, ["detection.short=[32]", "detection.eval_short=32"]),
+    "a cascade, batch norm": (_as_it_is, ["detector.cascade=true", "detector.norm=batch", "detector.box_convs=1"]),
+}
+
+
+@pytest.mark.parametrize("case", DETECTORS)
+def test_a_detector_trains(case: str, tmp_path: Path) -> None:
+    change, settings = DETECTORS[case]
+    data = paint(tmp_path / "data", 3)
+    for path in (data / "annotations").iterdir():
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+    recipe = "detect_small" if "pixel" in case else "instances_small"  # outlines stay where boxes are changed
+    train(recipe, data=data, out=tmp_path / "run", settings=[*TINY_RUN, *settings])
+    steps = lines(tmp_path / "run", "train")
+    assert len(steps) >= 4
+    for line in steps:
+        assert line["skipped"] == 0
+        assert math.isfinite(line["loss"])
+        assert line["gradient_norm"] > 0
+
+
+def test_a_detector_whose_norm_sees_one_value_is_refused(tmp_path: Path) -> None:
+    settings = [*TINY_RUN, "train.batch_size=1", "detection.backbone_norm=batch"]
+    with pytest.raises(ResnestError, match=r"attention_norm='batch'.*one value") as caught:
+        train("detect_small", data=paint(tmp_path / "data", 3), out=tmp_path / "run", settings=settings)
+    assert "\n" not in str(caught.value)
