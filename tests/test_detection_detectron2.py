@@ -133,11 +133,11 @@ def test_regions_are_cut_out_at_half_pixels_with_as_many_samples_as_pixels(box: 
 def test_masks_to_learn_are_cut_out_so_too_and_rounded() -> None:
     """BitMasks.crop_and_resize."""
     torch.manual_seed(0)
-    masks = F.interpolate(torch.randn(2, 1, 9, 11), size=SIZE, mode="bilinear")[:, 0] > 0
-    boxes = [[3.0, 5.5, 80.0, 100.0], [40.0, 60.0, 55.0, 70.0]]
-    got = mask_aims(masks, torch.tensor(boxes), torch.tensor([1, 0]), "detectron2")
+    masks = F.interpolate(torch.randn(20, 1, 9, 11), size=SIZE, mode="bilinear")[:, 0] > 0  # more than at once
+    boxes = [[3.0, 5.5, 60.0, 70.0], [40.0, 60.0, 55.0, 70.0], [40.0, 60.0, 55.0, 70.0]]
+    got = mask_aims(masks, torch.tensor(boxes), torch.tensor([17, 0, 9]), "detectron2")
     assert got.unique().tolist() == [0, 1]
-    for aim, box, matched in zip(got, boxes, (1, 0), strict=True):
+    for aim, box, matched in zip(got, boxes, (17, 0, 9), strict=True):
         values = _roi_align(masks[matched].float(), box, 28, 1.0)
         clear = (values - 0.5).abs() > 1e-5
         assert torch.equal(aim[clear], (values >= 0.5).float()[clear])

@@ -17,6 +17,7 @@ from resnest.detector_spec import DetectorSpec, Preset
 from resnest.layers.convolution import ConvNorm
 
 POOLED, SIDE = 14, 28  # pixels: what it sees, and of its masks
+AT_ONCE = 8  # true masks as floating-point numbers: all of a crowded photograph's would take a gigabyte
 
 
 class MaskHead(nn.Module):
@@ -59,9 +60,10 @@ def mask_aims(masks: Tensor, boxes: Tensor, matched: Tensor, preset: Preset) -> 
     detectron2's way with bitmaps; torchvision neither shifts by half a pixel nor rounds.
     """
     aligned = preset == "detectron2"
-    rois = torch.cat([matched[:, None].to(boxes.dtype), boxes], dim=1)
-    aims = roi_align(
-        masks[:, None].to(boxes.dtype), rois, SIDE, 1.0, sampling_ratio=0 if aligned else -1, aligned=aligned
-    )[:, 0]
-    rounded: Tensor = (aims >= 0.5).to(boxes.dtype) if aligned else aims
-    return rounded
+    aims = boxes.new_zeros(len(boxes), SIDE, SIDE)
+    for start in range(0, len(masks), AT_ONCE):
+        mine = ((matched >= start) & (matched < start + AT_ONCE)).nonzero()[:, 0]
+        rois = torch.cat([(matched[mine, None] - start).to(boxes.dtype), boxes[mine]], dim=1)
+        some = masks[start : start + AT_ONCE, None].to(boxes.dtype)
+        aims[mine] = roi_align(some, rois, SIDE, 1.0, sampling_ratio=0 if aligned else -1, aligned=aligned)[:, 0]
+    return (aims >= 0.5).to(boxes.dtype) if aligned else aims
