@@ -84,9 +84,15 @@ def digit_images() -> list[tuple[str, Image.Image]]:
 @pytest.fixture
 def photos(tmp_path: Path, digit_images: list[tuple[str, Image.Image]]) -> Path:
     """A folder of class folders, four classes of ten or so JPEG files, enlarged to 40 x 32."""
-    folder = tmp_path / "photos"
+    return write_photos(tmp_path / "photos", digit_images)
+
+
+def write_photos(folder: Path, digit_images: list[tuple[str, Image.Image]], *, most: int | None = None) -> Path:
+    """At most so many of each class."""
+    seen: dict[str, int] = {}
     for index, (label, image) in enumerate(digit_images):
-        if label in "0123":
+        seen[label] = seen.get(label, 0) + 1
+        if label in "0123" and (most is None or seen[label] <= most):
             target = folder / f"digit-{label}" / f"{index:03d}.jpg"
             target.parent.mkdir(parents=True, exist_ok=True)
             image.resize((40, 32)).save(target, quality=92)

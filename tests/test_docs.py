@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 import resnest
-from conftest import Outcome
+from cells import write_cells
+from conftest import Outcome, write_photos
 from forms import write_parquet
 from resnest.checkpoints.digest import sha256_of
 from resnest.checkpoints.manifest import find_weights
@@ -24,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 MADE_ELSEWHERE = ("make ", "git ", "cd ", "pip ")  # `make demo` and `make test` are what runs this test
+PHOTOS = 5  # of a class: enough to split, and quick to train on
 BY_SHELL = ("mkdir ", "(cd ", "for ", "torchrun ")
 
 
@@ -31,37 +35,58 @@ def _blocks(page: Path) -> list[tuple[str, str]]:
     return BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
-@pytest.fixture
-def workplace(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder as the pages assume it: photos/ with classes, one of them roses, and a checkpoint, and a table."""
+@pytest.fixture(scope="session")
+def prepared(digit_images: list[tuple[str, Image.Image]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that pages assume: photos/ with classes, one of them roses, objects, checkpoints, a table."""
+    folder = tmp_path_factory.mktemp("prepared")
+    photos = write_photos(folder / "photos", digit_images, most=PHOTOS)
     (photos / "digit-0").rename(photos / "rose")
-    first = sorted((photos / "rose").iterdir())[0]
-    (photos / "rose" / "1.jpg").write_bytes(first.read_bytes())
-    first.unlink()
-    monkeypatch.chdir(photos.parent)
-    rows = [f"{path.relative_to(photos.parent)},{path.parent.name}|plant" for path in sorted(photos.rglob("*.jpg"))]
-    Path("plants.csv").write_text("\n".join(["path,labels", *rows]) + "\n", encoding="utf-8")
-    save_file(resnest.create_model("resnest14").state_dict(), "resnest14.safetensors")
-    torch.save(resnest.create_model("resnest50").state_dict(), "somewhere.pth")
-    _publish(monkeypatch, photos.parent / "home")
-    classes = sorted(folder.name for folder in photos.iterdir())
-    rows = [(path.stem, path.parent.name, path.read_bytes()) for path in sorted(photos.rglob("*.jpg"))]
-    write_parquet(photos.parent / "flowers" / "train-00000-of-00001.parquet", rows, classes)
-    return photos.parent
+    sorted((photos / "rose").iterdir())[0].rename(photos / "rose" / "1.jpg")
+    files = sorted(photos.rglob("*.jpg"))
+    rows = [f"{path.relative_to(folder)},{path.parent.name}|plant" for path in files]
+    (folder / "plants.csv").write_text("\n".join(["path,labels", *rows]) + "\n", encoding="utf-8")
+    classes = sorted(sub.name for sub in photos.iterdir())
+    write_parquet(
+        folder / "flowers" / "train-00000-of-00001.parquet",
+        [(path.stem, path.parent.name, path.read_bytes()) for path in files],
+        classes,
+    )
+    write_cells(folder / "cells")
+    _write_weights(folder)
+    return folder
 
 
-def _publish(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    """A cache that has the published files that pages name, with random weights: nothing is downloaded in tests."""
-    monkeypatch.setenv("RESNEST_HOME", str(home))
-    (home / "weights").mkdir(parents=True)
+def _write_weights(folder: Path) -> None:
+    """Checkpoints, and a cache with the published files that pages name: random weights, nothing is fetched."""
+    states = {name: resnest.create_model(name).state_dict() for name in ("resnest14", "resnest50")}
+    save_file(states["resnest14"], folder / "resnest14.safetensors")
+    torch.save(states["resnest50"], folder / "somewhere.pth")
+    weights = folder / "home" / "weights"
+    weights.mkdir(parents=True)
     sums = []
     for name in ("resnest50.official", "resnest14d.gluon_in1k"):
         row = find_weights(name)
-        path = home / "weights" / row.file
-        state = resnest.create_model(row.network).state_dict()
+        path = weights / row.file
+        state = {key: value.flip(0) if value.ndim == 4 else value for key, value in states[row.network].items()}
         save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
         sums.append(f"{sha256_of(path)}  {path.name}\n")
-    (home / "weights" / "SHA256SUMS").write_text("".join(sums))
+    (weights / "SHA256SUMS").write_text("".join(sums))
+
+
+@pytest.fixture
+def workplace(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy for one page; weights, which no command changes in place, are the same files."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True, copy_function=_link_large)
+    monkeypatch.setenv("RESNEST_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _link_large(source: str, target: str) -> None:
+    if os.path.getsize(source) > 2**20:
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
 
 
 def _run(command: str, cli: Callable[..., Outcome]) -> None:
