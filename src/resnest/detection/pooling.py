@@ -34,12 +34,13 @@ def cut_out(levels: Sequence[Tensor], boxes: Tensor, *, size: int, preset: Prese
     for index, (features, stride) in enumerate(zip(levels, STRIDES, strict=False)):
         mine = (level == index)[:, None]
         rois = torch.cat([images[:, None], flat.where(mine, pixel)], dim=1)  # (N*P, 5)
+        exact = torch.promote_types(features.dtype, torch.float32)  # bfloat16 would move boxes by pixels
         cut = roi_align(
-            features, rois.to(features.dtype), size, 1 / stride, sampling_ratio=0 if aligned else 2, aligned=aligned
-        ) * mine[:, :, None, None].to(features.dtype)
+            features.to(exact), rois.to(exact), size, 1 / stride, sampling_ratio=0 if aligned else 2, aligned=aligned
+        ) * mine[:, :, None, None].to(exact)
         total = cut if total is None else total + cut
     assert total is not None
-    return total
+    return total.to(levels[0].dtype)
 
 
 def box_levels(boxes: Tensor, preset: Preset) -> Tensor:
