@@ -54,6 +54,9 @@ def test_a_run_and_its_resumption(scenes: Path, tmp_path: Path) -> None:
     opened = Model.from_pretrained(whole)
     assert opened.card.category_ids == (3, 7, 20)
     assert opened.detector.num_classes == 3
+    stopped = Model.from_pretrained(max((whole / "checkpoints").glob("step-*.pt")))
+    assert stopped.card.category_ids == (3, 7, 20)
+    assert stopped.card.detector == opened.card.detector
 
     run(parts)
     max((parts / "checkpoints").glob("step-*.pt")).unlink()

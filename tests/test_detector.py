@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+import resnest
 from conftest import Outcome
 from painted import NAMES, SMALL, TINY, paint, real_model
 from resnest.data.targets import Target
@@ -256,6 +258,24 @@ def test_the_same_objects(case: str) -> None:
         apart = compared.detection_differences(ours, _found(*theirs))
         assert apart["scores"] <= compared.BORDER
         assert apart["boxes"] < 0.002
+
+
+def test_created_by_name(tmp_path: Path) -> None:
+    small = {"planes": (8, 8, 8, 8), "stem_width": 4, "depths": (1, 1, 1, 1)}
+    save_file(resnest.create_backbone("resnest50", **small).state_dict(), tmp_path / "weights.safetensors")
+    net = resnest.create_detector(
+        "resnest50", SMALL, num_classes=2, pretrained=tmp_path / "weights.safetensors", **small
+    )
+    kept = load_file(tmp_path / "weights.safetensors")
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in net.backbone.state_dict().items())
+    assert net.num_classes == 2
+    for arguments, message in (
+        ({"backbone": SPEC, "pretrained": True}, "pretrained=True needs a name"),
+        ({"num_classes": 0}, "num_classes=0 must be 1 or more"),
+        ({"backbone": "resnest51"}, "resnest50"),
+    ):
+        with pytest.raises(resnest.ResnestError, match=message):
+            resnest.create_detector(**arguments)
 
 
 def test_names_and_settings() -> None:

@@ -16,6 +16,8 @@ __version__ = "1.0.0.dev0"
 
 if TYPE_CHECKING:
     from resnest.checkpoints.create import create_backbone, create_model
+    from resnest.detection.create import create_detector
+    from resnest.detector_spec import DetectorSpec
     from resnest.errors import ResnestError
     from resnest.export.exporting import export
     from resnest.inference.evaluation import evaluate
@@ -25,11 +27,13 @@ if TYPE_CHECKING:
     from resnest.training.train import train
 
 _HOME = {
+    "DetectorSpec": "resnest.detector_spec",
     "Model": "resnest.inference.model",
     "Predictor": "resnest.inference.predicting",
     "ResnestError": "resnest.errors",
     "Spec": "resnest.spec",
     "create_backbone": "resnest.checkpoints.create",
+    "create_detector": "resnest.detection.create",
     "create_model": "resnest.checkpoints.create",
     "evaluate": "resnest.inference.evaluation",
     "export": "resnest.export.exporting",
@@ -38,11 +42,13 @@ _HOME = {
 }
 
 __all__ = [
+    "DetectorSpec",
     "Model",
     "Predictor",
     "ResnestError",
     "Spec",
     "create_backbone",
+    "create_detector",
     "create_model",
     "evaluate",
     "export",

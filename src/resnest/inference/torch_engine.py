@@ -8,7 +8,6 @@ engine(images, sizes)                # with (N, 2) heights and widths without pa
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,11 +46,9 @@ class TorchDetector:
 
     def __init__(self, net: Detector, device: str = "auto") -> None:
         self.device = choose_device(device)
-        self.net = copy.deepcopy(net).eval().requires_grad_(False)
-        if not any(net.spec.deform):  # a deformable convolution is not folded into what follows it
-            assert isinstance(self.net.backbone, ResNeSt)
-            self.net.backbone = prepared(self.net.backbone)
-        self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        from resnest.inference.prepare_detector import prepared_detector  # torchvision, not needed by classifiers
+
+        self.net = prepared_detector(net).to(self.device)
         self.name = _told(self.device)
 
     def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> RawDetections:

@@ -275,6 +275,7 @@ class Loop:
             "recipe": _plain(asdict(self.task.recipe)),
             "class_names": list(self.task.class_names),
             "multi_label": self.splits.train.multi_label,
+            "category_ids": list(getattr(self.splits.train, "category_ids", ())),
             "step": self.step,
             "batch": self.schedule.batch,
             **self.state.content(),
