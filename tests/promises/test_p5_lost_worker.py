@@ -14,6 +14,8 @@ import pytest
 import torch
 
 from conftest import FULL, pico
+from processes import in_processes
+from resnest.training import train
 from runs import checkpoint
 
 SECONDS = 60  # after which the job has ended
@@ -85,13 +87,26 @@ def test_the_job_ends_and_names_the_process(number: signal.Signals, rank: int, p
         assert not Path(f"/proc/{pids[1 - rank]}").exists()
 
 
+def _straight(photos: Path, out: Path, *settings: str) -> None:
+    """The same job without a loss: by torchrun at full figures, else in two processes forked from this one."""
+    if FULL:
+        with Job(photos, out, *settings) as job:
+            assert job.end(120) == 0, job.told.read_text()
+    else:
+
+        def act(rank: int) -> dict[str, float]:
+            return train("imagenette", data=photos, out=out, settings=pico(*settings)).figures
+
+        one, other = in_processes(2, act, group=False)
+        assert one == other
+
+
 @pytest.mark.timeout(500)
 def test_restarted_it_comes_to_the_same(photos: Path, tmp_path: Path) -> None:
     """A process is killed, at full figures three times; the result equals that of an uninterrupted run, bit for bit."""
     times = 3 if FULL else 1
     settings = ("train.batch_size=4", "train.epochs=6", "train.save_every=3", "trainer.timeout_seconds=10")
-    with Job(photos, tmp_path / "straight", *settings) as straight:
-        assert straight.end(120) == 0, straight.told.read_text()
+    _straight(photos, tmp_path / "straight", *settings)
     killed = 0
     with Job(photos, tmp_path / "killed", *settings, restarts=3) as job:
         while killed < times and job.process.poll() is None:
