@@ -95,3 +95,32 @@ def test_tables_of_speed(file: str, parts: tuple[str, ...]) -> None:
         lines = [line for part in parts for line in script[part](table)]
     assert lines
     assert [line for line in lines if line not in README] == []
+
+
+def test_detectors() -> None:
+    """Figures and minutes of the best evaluation, as docs/detection.md has them."""
+    page = (ROOT / "docs" / "detection.md").read_text(encoding="utf-8")
+    for name, kinds in (("bccd", ("box",)), ("nuclei", ("box", "mask"))):
+        rows = _rows(f"{name}.csv")
+        best = max(rows, key=lambda row: float(row[f"{kinds[-1]}_ap"]))
+        pairs = [
+            f"{100 * float(best[f'{kind}_ap']):.1f} %, {100 * float(best[f'{kind}_ap50']):.1f} %" for kind in kinds
+        ]
+        cells = [f"{float(rows[-1]['seconds']) / 60:.1f}", *pairs, *[""] * (2 - len(pairs))]
+        line = next(line for line in page.splitlines() if f"--data {name} " in line and line.startswith("|"))
+        assert [cell.strip() for cell in line.split("|")][3:6] == cells
+        percent = f"{100 * float(best[f'{kinds[-1]}_ap50']):.1f} % {kinds[-1]} AP50"
+        assert f"**{percent}**" in README
+
+
+def test_detectors_that_memorise() -> None:
+    """Every kind of detector finds again what it has learned by heart, and every parameter learned."""
+    rows = _rows("detection-memorised.csv")
+    assert {row["detector"] for row in rows} == {
+        "faster_rcnn", "cascade_rcnn", "mask_rcnn", "cascade_mask_rcnn", "faster_rcnn_dcn", "cascade_mask_rcnn_dcn",
+    }  # fmt: skip
+    for row in rows:
+        assert float(row["box_ap50"]) > 0.95
+        assert not row["mask_ap50"] or float(row["mask_ap50"]) > 0.95
+        assert float(row["last_loss"]) < float(row["first_loss"]) / 10
+        assert row["without_gradient"] == "0"
