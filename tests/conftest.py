@@ -140,7 +140,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _forks(module: object) -> bool:
-    return hasattr(module, "in_processes") or hasattr(module, "get_context")
+    return any(hasattr(module, name) for name in ("in_processes", "Elastic", "get_context"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -10,11 +10,13 @@ import os
 import pickle
 import signal
 import socket
+import subprocess
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -71,6 +73,87 @@ def _run(act: Callable[[int], Any], rank: int, count: int, port: int, pipe: Conn
     pipe.close()
     sys.stderr.flush()
     os._exit(0)  # without the parent's exit handlers
+
+
+class Elastic:
+    """torchrun's agent and its processes, forked from this one, which run a command of ours; looks like a Popen.
+
+    job = Elastic(["resnest", "train", ...], count=2, restarts=3, told=tmp_path / "run.log")
+    job.ranks()                                              # process numbers by rank
+    """
+
+    def __init__(self, words: list[str], *, count: int, restarts: int, told: Path) -> None:
+        import resnest.training  # noqa: F401  # seconds, once and here
+
+        self.told = told
+        self.process = multiprocessing.get_context("fork").Process(target=_agent, args=(words, count, restarts, told))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # as above
+            self.process.start()
+        self.pid, self.terminate, self.kill = self.process.pid, self.process.terminate, self.process.kill
+
+    def ranks(self) -> dict[int, int]:
+        """Of those that are there now."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        noted = {int(path.suffix[1:]): path.read_text() for path in self.told.parent.glob(f"{self.told.stem}.[0-9]")}
+        return {rank: int(pid) for rank, pid in sorted(noted.items()) if pid in children}
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def wait(self, seconds: float | None = None) -> int:
+        self.process.join(seconds)
+        if self.process.exitcode is None:
+            raise subprocess.TimeoutExpired("the job", seconds or 0)
+        return self.process.exitcode
+
+
+def _agent(words: list[str], count: int, restarts: int, told: Path) -> None:
+    """As torch.distributed.run, but that its processes are forked too."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id="test",
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        max_restarts=restarts,
+        start_method="fork",
+    )
+    code = 0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            elastic_launch(config, _command)(words, told)
+    except ChildFailedError as error:
+        print(error, file=sys.stderr)  # it names rank and process
+        code = 1
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    os._exit(code)
+
+
+def _command(words: list[str], told: Path) -> None:
+    """One of its processes."""
+    from resnest.cli.app import main
+
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the agent's own handler came along
+    torch.set_num_threads(1)
+    told.with_suffix(f".{os.environ['RANK']}").write_text(str(os.getpid()))
+    sys.argv = words
+    try:
+        main()
+    except SystemExit as stop:
+        if stop.code:
+            sys.stderr.flush()
+            os._exit(int(stop.code))
 
 
 def free_port() -> int:

@@ -14,35 +14,42 @@ import pytest
 import torch
 
 from conftest import FULL, pico
-from processes import in_processes
-from resnest.training import train
+from processes import Elastic
 from runs import checkpoint
 
 SECONDS = 60  # after which the job has ended
 
 
 class Job:
-    """`torchrun --nproc-per-node 2 -m resnest train ...`, and what it says."""
+    """`torchrun --nproc-per-node 2 -m resnest train ...`, and what it says.
+
+    Interpreters of their own at full figures; else its agent and its processes are forked from this warm one.
+    """
 
     def __init__(self, photos: Path, out: Path, *settings: str, restarts: int = 0) -> None:
-        words = [word for setting in pico(*settings) for word in ("--set", setting)]
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--max-restarts={restarts}"]
-        command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "-m", "resnest", "train", "imagenette"]
+        words = ["train", "imagenette", "--data", str(photos), "--out", str(out)]
+        words += [word for setting in pico(*settings) for word in ("--set", setting)]
         self.told = out.with_suffix(".log")
-        with self.told.open("w") as told:
-            self.process = subprocess.Popen(
-                [*command, "--data", str(photos), "--out", str(out), *words],
-                stdout=subprocess.DEVNULL,
-                stderr=told,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
+        self.process = self._torchrun(words, restarts) if FULL else self._forked(words, restarts)
         self.metrics = out / "metrics.jsonl"
+
+    def _forked(self, words: list[str], restarts: int) -> Elastic:
+        return Elastic(["resnest", *words], count=2, restarts=restarts, told=self.told)
+
+    def _torchrun(self, words: list[str], restarts: int) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--max-restarts={restarts}"]
+        command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "-m", "resnest", *words]
+        with self.told.open("w") as told:
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told, env=environment)
 
     def started(self) -> list[int]:
         """Process numbers by rank, once training goes on."""
         while not self.metrics.exists():
             assert self.process.poll() is None, self.told.read_text()
             time.sleep(0.1)
+        if isinstance(self.process, Elastic):
+            return list(self.process.ranks().values())
         found: dict[int, int] = {}
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         for child in children:
@@ -87,26 +94,13 @@ def test_the_job_ends_and_names_the_process(number: signal.Signals, rank: int, p
         assert not Path(f"/proc/{pids[1 - rank]}").exists()
 
 
-def _straight(photos: Path, out: Path, *settings: str) -> None:
-    """The same job without a loss: by torchrun at full figures, else in two processes forked from this one."""
-    if FULL:
-        with Job(photos, out, *settings) as job:
-            assert job.end(120) == 0, job.told.read_text()
-    else:
-
-        def act(rank: int) -> dict[str, float]:
-            return train("imagenette", data=photos, out=out, settings=pico(*settings)).figures
-
-        one, other = in_processes(2, act, group=False)
-        assert one == other
-
-
 @pytest.mark.timeout(500)
 def test_restarted_it_comes_to_the_same(photos: Path, tmp_path: Path) -> None:
     """A process is killed, at full figures three times; the result equals that of an uninterrupted run, bit for bit."""
     times = 3 if FULL else 1
     settings = ("train.batch_size=4", "train.epochs=6", "train.save_every=3", "trainer.timeout_seconds=10")
-    _straight(photos, tmp_path / "straight", *settings)
+    with Job(photos, tmp_path / "straight", *settings) as straight:
+        assert straight.end(120) == 0, straight.told.read_text()
     killed = 0
     with Job(photos, tmp_path / "killed", *settings, restarts=3) as job:
         while killed < times and job.process.poll() is None:
