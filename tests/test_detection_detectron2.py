@@ -130,6 +130,18 @@ def test_regions_are_cut_out_at_half_pixels_with_as_many_samples_as_pixels(box: 
     torch.testing.assert_close(got, _roi_align(levels[level][0, 0], box, 7, 1 / (4 << level)), rtol=0, atol=1e-5)
 
 
+def test_regions_keep_their_place_where_features_have_16_bits() -> None:
+    """bfloat16 counts in fours from 512 on: a box must not be rounded to its features' type."""
+    torch.manual_seed(0)
+    levels = [torch.randn(1, 2, 96 * 4 // stride, 1344 // stride).bfloat16() for stride in (4, 8, 16, 32)]
+    box = torch.tensor([[[901.3, 33.2, 1003.7, 80.9]]])
+    expected = cut_out([level.float() for level in levels], box, size=7, preset="detectron2")
+    with torch.autocast("cpu", torch.bfloat16):
+        got = cut_out(levels, box, size=7, preset="detectron2")
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got.float(), expected, rtol=2**-8, atol=0)
+
+
 def test_masks_to_learn_are_cut_out_so_too_and_rounded() -> None:
     """BitMasks.crop_and_resize."""
     torch.manual_seed(0)

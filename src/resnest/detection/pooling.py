@@ -22,7 +22,8 @@ def cut_out(levels: Sequence[Tensor], boxes: Tensor, *, size: int, preset: Prese
 
     Each level cuts out all boxes, those of other levels shrunk to a pixel, and adds its own to the result: shapes do
     not depend on the boxes, so that it can be exported, and a small box costs next to nothing. A box without size gives
-    zeros (OpenVINO's RoIAlign would give NaN).
+    zeros (OpenVINO's RoIAlign would give NaN). Features shorter than float32, as autocast has them, are read as float32,
+    for the boxes' sake: bfloat16 has steps of 4 pixels at 1000.
     """
     count, per_image = boxes.shape[:2]
     images = torch.arange(count, device=boxes.device, dtype=boxes.dtype).repeat_interleave(per_image)  # (N*P,)
@@ -34,10 +35,10 @@ def cut_out(levels: Sequence[Tensor], boxes: Tensor, *, size: int, preset: Prese
     for index, (features, stride) in enumerate(zip(levels, STRIDES, strict=False)):
         mine = (level == index)[:, None]
         rois = torch.cat([images[:, None], flat.where(mine, pixel)], dim=1)  # (N*P, 5)
-        exact = torch.promote_types(features.dtype, torch.float32)  # bfloat16 would move boxes by pixels
+        wide = features.to(torch.promote_types(features.dtype, rois.dtype))
         cut = roi_align(
-            features.to(exact), rois.to(exact), size, 1 / stride, sampling_ratio=0 if aligned else 2, aligned=aligned
-        ) * mine[:, :, None, None].to(exact)
+            wide, rois.to(wide.dtype), size, 1 / stride, sampling_ratio=0 if aligned else 2, aligned=aligned
+        ) * mine[:, :, None, None].to(wide.dtype)
         total = cut if total is None else total + cut
     assert total is not None
     return total.to(levels[0].dtype)
