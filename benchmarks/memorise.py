@@ -4,8 +4,8 @@ python benchmarks/memorise.py --data ../shared/data/coco200-panoptic         # r
 python benchmarks/memorise.py --data DIR --only faster_rcnn --steps 20       # a look; nothing is written
 
 The pictures are the first four of the training part with two to six objects, all of 48 x 48 pixels or more. One size,
-no flips, AdamW, a ResNeSt-14 of a quarter of the width from random weights, its attention with layer norm, pyramid and heads
-of 64 channels with group norm.
+no flips, AdamW, a ResNeSt-14 of a quarter of the width from random weights, its attention with layer norm, pyramid and
+heads of 64 channels with group norm.
 """
 
 from __future__ import annotations
