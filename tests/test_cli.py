@@ -6,13 +6,15 @@ import csv
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from conftest import Outcome, pico
+from conftest import Outcome, pico, write_photos
+from resnest.training import train
 
 Cli = Callable[..., Outcome]
 
@@ -21,13 +23,25 @@ def _settings(*more: str) -> list[str]:
     return [part for setting in pico(*more) for part in ("--set", setting)]
 
 
+@pytest.fixture(scope="module")
+def trained(digit_images: list[tuple[str, Image.Image]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    photos = write_photos(folder / "photos", digit_images)
+    train("imagenette", data=photos, out=folder / "run", settings=pico())
+    return folder / "run"
+
+
 @pytest.fixture
-def run(cli: Cli, photos: Path, tmp_path: Path) -> Path:
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A finished run, to do with as one likes."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def test_train_tells_how_it_goes(cli: Cli, photos: Path, tmp_path: Path) -> None:
     outcome = cli("train", "imagenette", "--data", photos, "--out", tmp_path / "run", *_settings())
     assert outcome.code == 0, outcome.err
     assert "report:" in outcome.out
     assert "epoch 2/2  top-1" in outcome.err
-    return tmp_path / "run"
 
 
 def test_evaluate(cli: Cli, run: Path, photos: Path) -> None:
