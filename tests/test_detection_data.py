@@ -189,6 +189,8 @@ def test_unusable_images_are_named_and_left_out(data: DetectionSamples, tmp_path
     assert [target.labels.tolist() for target in batch().labels] == [[1, 0]]
     picture(tmp_path / "images" / "40.png", size=(41, 30))
     assert (len(batch().labels), len(batch().bad)) == (0, 2)
+    with pytest.raises(BadImage, match="cannot be read .embedded null byte"):
+        replace(data, keys=["a\0.png"]).read(0)
 
 
 def test_objects_without_outlines_cannot_train_masks(tmp_path: Path) -> None:

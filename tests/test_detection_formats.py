@@ -222,6 +222,13 @@ RUNS = {"size": [HEIGHT, WIDTH], "counts": [1, 2]}
         (_set(*FIRST, "bbox", [1, 2, 3]), "annotation 100 (image id 40): bbox [1, 2, 3] is not four numbers"),
         (_set(*FIRST, "bbox", [1, 2, "3", 4]), "annotation 100 (image id 40): not as expected"),
         (_set(*FIRST, "bbox", [1, 2, float("nan"), 4]), "annotation 100: bbox [1.0, 2.0, nan, 4.0] is not four finite"),
+        (_set(*FIRST, "bbox", [0, 0, 1e300, 1]), "annotation 100: bbox [0.0, 0.0, 1e+300, 1.0] is not four finite"),
+        (_set(*FIRST, "segmentation", [[0, 0, 1e9, 0, 1e9, 1e9]]), "annotation 100 (image id 40): a polygon has the"),
+        (_set(*FIRST, "id", "x\n" * 999), "annotation x\\nx\\n"),
+        (
+            _set("categories", [{"id": number, "name": str(number)} for number in range(65537)]),
+            "lists 65,537 categories: 65,536 at most",
+        ),
         (_set(*FIRST, "segmentation", [[1, 1, 2, 2]]), "annotation 100 (image id 40): polygon 0 has 2 points: three"),
         (_set(*FIRST, "segmentation", [[1, 1, 2, 2, 3, 3, 4]]), "polygon 0 has 7 coordinates"),
         (_set(*FIRST, "segmentation", [1, 1, 2, 2, 3, 3]), "polygon 0 is not a list of coordinates"),
@@ -249,6 +256,20 @@ def test_coco_that_does_not_add_up_is_one_line(
         open_dataset(write(tmp_path / "all.json", content))
     assert "\n" not in str(caught.value)
     assert str(tmp_path / "all.json") in str(caught.value)
+    assert len(str(caught.value)) < 500 + 2 * len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[{}]", "all.json starts with '[', not with {: it is not COCO json"),
+        ('{"info": ' + "[" * 9999, "all.json is nested too deeply at character 9: it is not COCO json"),
+    ],
+)
+def test_json_that_is_not_cocos(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "all.json").write_text(text)
+    with pytest.raises(ResnestError, match=re.escape(message)):
+        open_dataset(tmp_path / "all.json")
 
 
 @pytest.mark.parametrize(("share", "within"), [(0.01, ""), (0.1, "images"), (0.6, "annotations"), (1, "categories")])

@@ -17,6 +17,7 @@ from torch import nn
 import resnest
 from conftest import Outcome
 from painted import NAMES, SMALL, TINY, paint, real_model
+from processes import in_processes
 from resnest.data.targets import Target
 from resnest.detection.boxes import best, decode, encode, survivors
 from resnest.detection.detector import Detected, Detector, build_detector
@@ -26,6 +27,7 @@ from resnest.export import detections as compared
 from resnest.export.formats import FORMATS
 from resnest.inference.prepare_detector import prepared_detector
 from resnest.network.stages import hold_statistics
+from resnest.network.synchronise import synchronise_norms
 
 SPEC = replace(TINY, attention_norm="layer")
 KINDS: dict[str, dict[str, Any]] = {
@@ -115,6 +117,20 @@ def test_odd_pictures_have_finite_losses(case: str, kind: str) -> None:
     total.backward()
     assert total.isfinite()
     assert all(one.grad is not None and one.grad.isfinite().all() for one in net.parameters())
+
+
+def test_processes_without_objects_do_not_leave_the_others_waiting() -> None:
+    """Norms over all processes exchange sums: each must compute the mask head, whatever its pictures show."""
+
+    def act(rank: int) -> bool:
+        net = build(**KINDS["mask, batch norm"]).train()
+        synchronise_norms(net)
+        data = ODD["nothing in any"] if rank else TRUTH
+        losses = net(torch.randn(2, 3, 64, 96), torch.tensor([[64, 96], [61, 70]]), data)
+        torch.stack(list(losses.values())).sum().backward()
+        return all(bool(one.grad is not None and one.grad.isfinite().all()) for one in net.parameters())
+
+    assert in_processes(2, act) == [True, True]
 
 
 def test_a_picture_smaller_than_any_anchor() -> None:

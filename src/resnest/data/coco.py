@@ -24,6 +24,7 @@ from resnest.data.streaming import read_items
 from resnest.errors import ResnestError
 
 INCOMPLETE = "suspect_incomplete"
+MOST_CATEGORIES = 65536  # the largest set, V3Det (arXiv 2304.03752), has 13,204; a mask head has an output for each
 Numbers = NDArray[np.int64]
 
 
@@ -143,6 +144,8 @@ class _Reader:
                 names[name] = number
         if not names:
             raise ResnestError(f"{self.path} lists no category")
+        if len(names) > MOST_CATEGORIES:
+            raise ResnestError(f"{self.path} lists {len(names):,} categories: {MOST_CATEGORIES:,} at most")
         ids = np.array(sorted(names.values()), np.int64)
         return ids, tuple(self.categories[number] for number in ids.tolist())
 
@@ -167,11 +170,12 @@ class _Reader:
     def _boxes(self) -> NDArray[np.float32]:
         """x, y, width, height -> corners."""
         boxes = np.array(self.boxes, np.float64).reshape(-1, 4)
-        broken = np.flatnonzero(~np.isfinite(boxes).all(1))
+        ends = np.abs(boxes).max(1, initial=0) * 2  # float32 has to hold them
+        broken = np.flatnonzero(~(ends < np.finfo(np.float32).max))
         if len(broken):
             raise ResnestError(
                 f"{self.path}: annotation {self.ids[broken[0]]}: bbox {boxes[broken[0]].tolist()} is not four finite"
-                " numbers x, y, width, height"
+                " numbers of 32 bits: x, y, width, height"
             )
         boxes[:, 2:] += boxes[:, :2]
         return boxes.astype(np.float32)
@@ -196,7 +200,9 @@ def _without_incomplete(samples: DetectionSamples, incomplete: NDArray[np.bool_]
 
 def _told(item: Any) -> str:
     """The id of an entry, or how it starts."""
-    return str(item["id"]) if isinstance(item, dict) and "id" in item else _short(item)
+    if not isinstance(item, dict) or "id" not in item:
+        return _short(item)
+    return item["id"][:60] if isinstance(item["id"], str) else _short(item["id"])
 
 
 def _short(value: Any) -> str:

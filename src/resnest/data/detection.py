@@ -205,13 +205,17 @@ class DetectionSamples(Samples):
 def same_categories(train: DetectionSamples, val: DetectionSamples) -> tuple[DetectionSamples, DetectionSamples]:
     """Both parts with the same classes and ids, in the order of the training part's, then what only the other has."""
     names = list(dict.fromkeys((*train.class_names, *val.class_names)))
+    places = {name: place for place, name in enumerate(names)}
     ids = list(train.category_ids)
+    theirs, taken, last = dict(zip(val.class_names, val.category_ids, strict=True)), set(ids), max(ids)
     for name in names[len(ids) :]:
-        wanted = val.category_ids[val.class_names.index(name)]
-        ids.append(wanted if wanted not in ids else max(ids) + 1)
+        wanted = theirs[name] if theirs[name] not in taken else last + 1
+        ids.append(wanted)
+        taken.add(wanted)
+        last = max(last, wanted)
 
     def renumber(part: DetectionSamples) -> DetectionSamples:
-        index = np.array([names.index(name) for name in part.class_names], np.int64)
+        index = np.array([places[name] for name in part.class_names], np.int64)
         return replace(part.renumbered(index, tuple(names)), category_ids=tuple(ids))
 
     return renumber(train), renumber(val)

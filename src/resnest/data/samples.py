@@ -36,7 +36,10 @@ class FolderStore:
     root: Path
 
     def read(self, key: str) -> bytes:
-        return read_capped(self.root / key)
+        try:
+            return read_capped(self.root / key)
+        except ValueError as error:  # a zero byte in the name
+            raise OSError(str(error)) from None
 
 
 @dataclass

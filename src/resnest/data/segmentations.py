@@ -22,6 +22,7 @@ from resnest.runtime import rle
 
 NONE, POLYGONS, RUNS = 0, 1, 2
 GRID = 5  # places a pixel that polygons are drawn on
+FARTHEST = 1e6  # pixels of a polygon's coordinates: every step of its outline takes memory while it is drawn
 
 Segmentation = list[list[float]] | rle.RLE | None  # polygons as x, y, x, y, ...
 
@@ -130,6 +131,8 @@ def _pack_polygons(polygons: list[Any]) -> bytes:
         points = array("d", polygon)
         if not all(map(math.isfinite, points)):
             raise BadSegmentation("a polygon has a coordinate that is not finite")
+        if (far := max(points, key=abs)) and abs(far) > FARTHEST:
+            raise BadSegmentation(f"a polygon has the coordinate {far:g}: those of pixels are {FARTHEST:g} at most")
         packed += points.tobytes()
     return packed
 

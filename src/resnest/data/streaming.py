@@ -47,6 +47,8 @@ class _Reader:
     def read(self, take: Mapping[str, Callable[[Any], None]]) -> set[str]:
         """The outermost object; returns the keys that were taken."""
         found: set[str] = set()
+        if self._next() not in ("{", ""):
+            raise ResnestError(f"{self.path} starts with {self._next()!r}, not with {{: it is not COCO json")
         self._expect("{")
         if self._next() == "}":
             return found
@@ -82,8 +84,12 @@ class _Reader:
         self._next()
         try:
             value, self.place = self.decode(self.text, self.place)
-        except (json.JSONDecodeError, RecursionError):
+        except json.JSONDecodeError:
             raise self._broken() from None
+        except RecursionError:
+            raise ResnestError(
+                f"{self.path} is nested too deeply at character {self.place:,}{self.within}: it is not COCO json"
+            ) from None
         return value
 
     def _next(self) -> str:

@@ -200,8 +200,10 @@ class Detector(nn.Module):
             boxes.append(one.boxes[objects])
             labels.append(one.labels[objects])
             aims.append(mask_aims(target.masks, boxes[-1], one.matched[objects], self.spec.preset))
-        if not sum(map(len, boxes)):  # norms take no empty batch; processes expect a gradient all the same
-            return 0 * torch.stack([parameter.sum() for parameter in self.mask_head.parameters()]).sum()
+        if not sum(map(len, boxes)):  # the whole picture stands in: other processes wait in norms, and for gradients
+            height, width = targets[0].size
+            whole = boxes[0].new_tensor([[0, 0, width, height]])
+            return 0 * self.mask_head(self._cut([whole, *boxes[1:]], levels, MASK_POOLED)).float().sum()
         logits = self.mask_head(self._cut(boxes, levels, MASK_POOLED))
         return self.mask_head.loss(self.mask_head.of_class(logits, torch.cat(labels)).float(), torch.cat(aims))
 
