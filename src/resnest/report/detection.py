@@ -79,7 +79,7 @@ class DetectionReport:
     recipe: str  # the resolved recipe as YAML text
     bad_images: int = 0  # images skipped because they could not be read
     monitor: str = "box_ap"  # the figure that decided which weights are best
-    max_detections: int = 100  # an image, the most that the figures count
+    max_detections: int = 100  # an image, the most that the figures count; n of box_arn
 
     @property
     def kinds(self) -> list[str]:
@@ -140,11 +140,12 @@ def _figures(report: DetectionReport) -> tuple[str, str]:
     names = {"box": "Boxes", "mask": "Masks"}
     heads = "".join(f'<th class="num">{names[kind]}</th>' for kind in report.kinds)
     most = f"{report.max_detections:,}"
+    meanings = {key.replace("ar100", f"ar{report.max_detections}"): told for key, told in MEANING.items()}
     rows = "".join(
         f'<tr><th scope="row">{name.format(most=most)}</th>'
         + "".join(f'<td class="num">{_percent(report.figures, f"{kind}_{key}")}</td>' for kind in report.kinds)
         + f'<td class="meaning">{meaning.format(most=most)}</td></tr>\n'
-        for key, (name, meaning) in MEANING.items()
+        for key, (name, meaning) in meanings.items()
     )
     body = f"""<table class="list twelve">
 <thead><tr><th>Figure</th>{heads}<th>What it is</th></tr></thead>
