@@ -65,6 +65,14 @@ WRONG_CARDS: dict[str, tuple[dict[str, Any], str]] = {
     "an id of text": ({"category_ids": [1, 2, "3"]}, "not whole numbers"),
     "another task": ({"task": "classification"}, "RESULT.json cannot be understood as a model card"),
     "a classifier's size": ({"preprocess": {"size": 224, "mean": [0, 0, 0], "std": [1, 1, 1]}}, "canvas"),
+    "a negative canvas": (
+        {"preprocess": {"short": 64, "long": 96, "canvas": [-1, 5], "mean": [0], "std": [1]}},
+        "not two numbers from 1 to 8192",
+    ),
+    "a size without end": (
+        {"preprocess": {"short": 10**9, "long": 10**9, "canvas": None, "mean": [0], "std": [1]}},
+        "not two numbers from 1 to 8192",
+    ),
     "a size of text": (
         {"preprocess": {"short": "a", "long": 5, "canvas": None, "mean": [0], "std": [1]}},
         "not whole numbers",
@@ -239,7 +247,11 @@ def test_predict(cli: Callable[..., Outcome], saved: Path, tmp_path: Path) -> No
     assert len(content["annotations"]) == len(rows)  # all that it keeps
     first = content["annotations"][0]
     assert first["area"] == rle.area(first["segmentation"])
-    for options, message in ((["--top", "2"], "--top is for classifiers"), (["--coco", "no/x.json"], "no folder no")):
+    for options, message in (
+        (["--top", "2"], "--top is for classifiers"),
+        (["--coco", "no/x.json"], "no folder no"),
+        (["--coco", "."], "is a folder"),
+    ):
         outcome = cli("predict", model, pictures[0], *options)
         assert (outcome.code, message in outcome.err) == (2, True)
 

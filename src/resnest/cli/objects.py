@@ -59,6 +59,8 @@ class CocoFile:
         self.categories: list[dict[str, Any]] = []
         if not path.parent.is_dir():
             raise ResnestError(f"--coco {path}: there is no folder {path.parent}")
+        if path.is_dir():
+            raise ResnestError(f"--coco {path} is a folder: name a file")
 
     def add(self, found: Detections) -> None:
         from resnest.runtime.rle import area

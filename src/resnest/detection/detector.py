@@ -203,7 +203,8 @@ class Detector(nn.Module):
         if not sum(map(len, boxes)):  # the whole picture stands in: other processes wait in norms, and for gradients
             height, width = targets[0].size
             whole = boxes[0].new_tensor([[0, 0, width, height]])
-            return 0 * self.mask_head(self._cut([whole, *boxes[1:]], levels, MASK_POOLED)).float().sum()
+            unused: Tensor = self.mask_head(self._cut([whole, *boxes[1:]], levels, MASK_POOLED))
+            return 0 * unused.float().sum()
         logits = self.mask_head(self._cut(boxes, levels, MASK_POOLED))
         return self.mask_head.loss(self.mask_head.of_class(logits, torch.cat(labels)).float(), torch.cat(aims))
 

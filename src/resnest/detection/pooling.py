@@ -22,8 +22,8 @@ def cut_out(levels: Sequence[Tensor], boxes: Tensor, *, size: int, preset: Prese
 
     Each level cuts out all boxes, those of other levels shrunk to a pixel, and adds its own to the result: shapes do
     not depend on the boxes, so that it can be exported, and a small box costs next to nothing. A box without size gives
-    zeros (OpenVINO's RoIAlign would give NaN). Features shorter than float32, as autocast has them, are read as float32,
-    for the boxes' sake: bfloat16 has steps of 4 pixels at 1000.
+    zeros (OpenVINO's RoIAlign would give NaN). Features shorter than float32, autocast's, are read as float32 for the
+    boxes' sake: bfloat16 has steps of 4 pixels at 1000.
     """
     count, per_image = boxes.shape[:2]
     images = torch.arange(count, device=boxes.device, dtype=boxes.dtype).repeat_interleave(per_image)  # (N*P,)

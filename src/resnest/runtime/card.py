@@ -24,6 +24,8 @@ from resnest.runtime.files import CARD_NAME
 from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, DetectionPreprocess, Preprocess
 from resnest.spec import EXPANSION, PUBLISHED, Spec, find_spec
 
+LONGEST = 8192  # pixels of a side that a detector's images may get, as in training's settings
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
@@ -237,9 +239,16 @@ def _preprocess(task: str, told: dict[str, Any]) -> Preprocess | DetectionPrepro
         told[key] = tuple(told[key])
     if task != "detection":
         return Preprocess(**told)
-    told["canvas"] = tuple(_whole(told["canvas"], "canvas")) if told["canvas"] else None
-    _whole([told["short"], told["long"]], "short and long")
+    told["canvas"] = _sides(told["canvas"], "canvas") if told["canvas"] else None
+    _sides([told["short"], told["long"]], "short and long")
     return DetectionPreprocess(**told)
+
+
+def _sides(values: Any, name: str) -> tuple[int, ...]:
+    sides = tuple(_whole(values, name))
+    if len(sides) != 2 or not all(1 <= side <= LONGEST for side in sides):
+        raise ValueError(f"{name} is {values!r}, not two numbers from 1 to {LONGEST}")
+    return sides
 
 
 def _whole(values: Any, name: str) -> list[int]:
