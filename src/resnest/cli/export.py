@@ -62,7 +62,7 @@ def export(
 def _sides(text: str) -> int | tuple[int, int]:
     """ "224" -> 224, "480x640" -> (480, 640), height first."""
     sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdigit() and 0 < len(side) < 6 for side in sides):
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and len(side) < 12 for side in sides):
         raise ResnestError(f"--size {text}: expected pixels, such as 224, or height and width, such as 480x640")
     high, *wide = map(int, sides)
     return (high, *wide) if wide else high  # type: ignore[return-value]
