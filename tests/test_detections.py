@@ -219,7 +219,7 @@ def test_a_saved_detector_is_the_same(saved: Path) -> None:
 def test_a_detector_of_another_structure_is_refused(saved: Path, tmp_path: Path) -> None:
     card = real_model().card
     assert card.detector is not None
-    (tmp_path / "config.json").write_text(replace(card, detector=replace(card.detector, fpn_channels=10**6)).to_json())
+    (tmp_path / "config.json").write_text(replace(card, detector=replace(card.detector, fpn_channels=16384)).to_json())
     (tmp_path / "model.safetensors").write_bytes((saved / "model" / "model.safetensors").read_bytes())
     with pytest.raises(ResnestError, match="holds another detector than its"):
         Model.from_pretrained(tmp_path)

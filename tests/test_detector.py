@@ -299,3 +299,5 @@ def test_names_and_settings() -> None:
     assert DetectorSpec(cascade=True).title == "Cascade R-CNN"
     with pytest.raises(Exception, match=r"fpn_channels=100 with norm=group must be a multiple of 32"):
         DetectorSpec(norm="group", fpn_channels=100)
+    with pytest.raises(resnest.ResnestError, match=r"max_detections=1000000 must lie in 1 to 16384"):
+        DetectorSpec(max_detections=10**6)
