@@ -21,7 +21,7 @@ HeadNorm = Literal["batch", "group", "none"]
 
 LEVELS = 5  # P2 to P6 of the feature pyramid; RoIs are cut out of the first four
 GROUPS = 32  # of a group norm (arXiv 1803.08494, section 4)
-MOST = 16384  # channels, proposals, objects: more fill any memory
+MOST = 16384  # channels, objects: more fill any memory
 CASCADE_IOUS = (0.5, 0.6, 0.7)  # arXiv 1712.00726, section 5
 CASCADE_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))  # detectron2
 
@@ -78,7 +78,9 @@ class DetectorSpec:
         for name in ("deform_groups", "fpn_channels", "rpn_batch", "roi_batch", "box_channels", "box_features",
                      "mask_channels", "max_detections"):  # fmt: skip
             count = getattr(self, name)
-            _require(1 <= count <= MOST, f"{name}={count} must lie in 1 to {MOST}")
+            _require(count >= 1, f"{name}={count} must be 1 or more")
+            # of what is drawn, a number that is never reached means all
+            _require(count <= MOST or name in ("rpn_batch", "roi_batch"), f"{name}={count} must lie in 1 to {MOST}")
         for name in ("box_convs", "box_fcs", "mask_convs"):
             _require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} must be 0 or more")
         for name, count in (("deform", 4), ("anchor_sizes", LEVELS), ("pre_nms", 2), ("post_nms", 2)):
