@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -148,12 +149,20 @@ def _command(words: list[str], told: Path) -> None:
     torch.set_num_threads(1)
     told.with_suffix(f".{os.environ['RANK']}").write_text(str(os.getpid()))
     sys.argv = words
+    code = 0
     try:
         main()
     except SystemExit as stop:
-        if stop.code:
-            sys.stderr.flush()
-            os._exit(int(stop.code))
+        code = int(stop.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    if code:
+        sys.stderr.flush()
+        # The agent of forked processes looks every 0.1 s and names one of those that have ended since, the lowest rank:
+        # who ends because another was killed must not come before it. torchrun's own names all.
+        time.sleep(2)
+        os._exit(code)
 
 
 def free_port() -> int:
