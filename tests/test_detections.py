@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from resnest.inference.model import Model
 from resnest.runtime import rle
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage
-from resnest.runtime.detections import Classes, Detections, RawDetections
+from resnest.runtime.detections import Classes, Detections, RawDetections, Views
 from resnest.runtime.draw_detections import COLOURS, _overlap, _spot, draw_detections
 from resnest.runtime.predictor import ImagePredictor
 from resnest.runtime.preprocess import DetectionPreprocess, Preprocess
@@ -279,6 +280,16 @@ def test_evaluate_in_several_views(cli: Callable[..., Outcome], saved: Path) -> 
     refused = cli(*where, "--scales", "64,big")
     assert refused.code == 2
     assert "--scales 64,big: expected pixels of the short side, such as 640,800" in refused.err
+
+
+@pytest.mark.parametrize("views", [None, Views((64,))])
+def test_too_many_unusable_pictures(views: Views | None, saved: Path, tmp_path: Path) -> None:
+    """One of seven is more than 5 %, however pictures are looked at."""
+    data = tmp_path / "data"
+    shutil.copytree(saved / "data", data)
+    (data / "images" / "val" / "0.png").write_bytes(b"no picture")
+    with pytest.raises(ResnestError, match="1 of 7 images cannot be used, more than 5%"):
+        resnest.evaluate(saved / "model", data, views=views)
 
 
 def test_data_that_does_not_fit(saved: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -55,18 +55,17 @@ def evaluate_detector(
     net.eval()
     share = {"rank": rank, "world_size": world_size}
     if views is not None:
-        found, bad, limit = _detect_in_views(net, samples, preprocess, views, on_batch, **share)
-        batches: Iterator[Batch] = iter(())
+        looks = _look_in_views(net, samples, preprocess, views, **share)
     else:
         batches = evaluation_batches(samples, preprocess, batch_size=batch_size, workers=workers, **share)
-    for batch in batches:
-        bad += [(key, reason) for _, key, reason in batch.bad]
+        looks = (_look(net, batch, samples, preprocess, device) for batch in batches)
+    for look in looks:
+        bad += look.bad
         if world_size == 1:  # else together, below: the others wait there
             check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
-        if len(batch.labels):
-            here, limit = _detect(net, batch, samples, preprocess, device)
-            found |= here
-        on_batch(len(batch.labels) + len(batch.bad))
+        found |= look.found
+        limit = max(limit, look.limit)
+        on_batch(len(look.found) + len(look.bad))
     net.train(was_training)
     if world_size > 1:
         parts = gather((found, bad, limit))
@@ -79,10 +78,21 @@ def evaluate_detector(
     return result
 
 
-def _detect(
+class _Look(NamedTuple):
+    """What is in some images."""
+
+    found: dict[int, Detections]  # by index
+    bad: list[tuple[str, str]]  # images that cannot be used: key, reason
+    limit: int  # objects that there could have been in each
+
+
+def _look(
     net: nn.Module, batch: Batch, samples: DetectionSamples, preprocess: DetectionPreprocess, device: torch.device
-) -> tuple[dict[int, Detections], int]:
-    """What is in the images of a batch, by index, and how many objects there could have been in each."""
+) -> _Look:
+    """At the images of a batch."""
+    bad = [(key, reason) for _, key, reason in batch.bad]
+    if not len(batch.labels):
+        return _Look({}, bad, 0)
     assert batch.sizes is not None
     with torch.inference_mode():
         images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
@@ -90,34 +100,29 @@ def _detect(
     found = {
         index: _of_image(raw, place, samples, index, preprocess) for place, index in enumerate(batch.indices.tolist())
     }
-    return found, raw.scores.shape[1]
+    return _Look(found, bad, raw.scores.shape[1])
 
 
-def _detect_in_views(
+def _look_in_views(
     net: nn.Module,
     samples: DetectionSamples,
     preprocess: DetectionPreprocess,
     views: Views,
-    on_image: Callable[[int], None],
     *,
     rank: int,
     world_size: int,
-) -> tuple[dict[int, Detections], list[tuple[str, str]], int]:
-    """What is in this process's images, those that cannot be used, and how many objects there could have been."""
+) -> Iterator[_Look]:
+    """At this process's images, one by one."""
     if not isinstance(net, Detector):
         raise ResnestError("several views of an image need the model itself: an exported file takes one size")
-    found: dict[int, Detections] = {}
-    bad: list[tuple[str, str]] = []
     for index in range(rank, len(samples), world_size):
         try:
             image = samples.decode(index)
         except BadImage as error:
-            bad.append((error.name, error.reason))
-        else:
-            raw = predict_augmented(net, image, preprocess, scales=views.scales or (preprocess.short,), flip=views.flip)
-            found[index] = _of_image(raw, 0, samples, index, preprocess)
-        on_image(1)
-    return found, bad, net.spec.max_detections
+            yield _Look({}, [(error.name, error.reason)], 0)
+            continue
+        raw = predict_augmented(net, image, preprocess, scales=views.scales or (preprocess.short,), flip=views.flip)
+        yield _Look({index: _of_image(raw, 0, samples, index, preprocess)}, [], raw.scores.shape[1])
 
 
 def _of_image(
