@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.export.layers import Arrays
+from resnest.inference.detection_outcome import overlap
 
 DETECTION_TOLERANCES = {"boxes": 0.01, "scores": 1e-3, "masks": 1e-2}  # 1 - IoU, score, probability of a pixel (P15)
 BORDER = 1e-3  # a score this near the lowest that can be kept
@@ -23,10 +24,8 @@ def detection_differences(expected: Arrays, got: Arrays) -> dict[str, float]:
     if not all(np.isfinite(got[name]).all() for name in apart):
         return dict.fromkeys(apart, float("inf"))
     for image in range(len(expected["scores"])):
-        for ours, theirs in _pairs(expected, got, image):
-            apart["boxes"] = max(
-                apart["boxes"], 1 - _overlap(expected["boxes"][image, ours], got["boxes"][image, theirs])
-            )
+        for ours, theirs, shared in _pairs(expected, got, image):
+            apart["boxes"] = max(apart["boxes"], 1 - shared)
             for name in apart.keys() - {"boxes"}:
                 distance = np.abs(expected[name][image, ours] - got[name][image, theirs]).max()
                 apart[name] = max(apart[name], float(distance))
@@ -58,29 +57,21 @@ def _lowest(ours: NDArray[np.float32], theirs: NDArray[np.float32], threshold: f
     return max(threshold, *(float(scores.min()) for scores in (ours, theirs)))
 
 
-def _pairs(expected: Arrays, got: Arrays, image: int) -> list[tuple[int, int]]:
-    """Objects of one image that belong together: of one class, the nearest score among those with the same box."""
+def _pairs(expected: Arrays, got: Arrays, image: int) -> list[tuple[int, int, float]]:
+    """Objects of one image that belong together, and how far they overlap (IoU).
+
+    They are of one class, and have the nearest score among those with the same box.
+    """
     ours, theirs = (np.flatnonzero(side["scores"][image] > 0) for side in (expected, got))
-    free = list(theirs)
+    no_crowd = np.zeros(len(theirs), bool)
+    overlaps = overlap(expected["boxes"][image, ours], got["boxes"][image, theirs], no_crowd)  # (ours, theirs)
+    alike = overlaps >= 1 - DETECTION_TOLERANCES["boxes"]
+    alike &= expected["labels"][image, ours][:, None] == got["labels"][image, theirs]
+    apart = np.abs(expected["scores"][image, ours][:, None] - got["scores"][image, theirs])
     pairs = []
-    for one in ours:
-        like = [
-            other
-            for other in free
-            if expected["labels"][image, one] == got["labels"][image, other]
-            and _overlap(expected["boxes"][image, one], got["boxes"][image, other]) >= 1 - DETECTION_TOLERANCES["boxes"]
-        ]
-        if like:
-            score = expected["scores"][image, one]
-            other = min(like, key=lambda place: abs(float(got["scores"][image, place] - score)))
-            free.remove(other)
-            pairs.append((int(one), int(other)))
+    for row, one in enumerate(ours):
+        if alike[row].any():
+            column = int(np.where(alike[row], apart[row], np.inf).argmin())
+            alike[:, column] = False  # it is taken
+            pairs.append((int(one), int(theirs[column]), float(overlaps[row, column])))
     return pairs
-
-
-def _overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """IoU of two boxes."""
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    shared = float(np.prod(sides.clip(min=0)))
-    whole = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - shared
-    return shared / whole if whole > 0 else 1.0
