@@ -56,8 +56,7 @@ def _finite(recipe: Recipe) -> Iterator[str]:
 
 def _network(recipe: Recipe, spec: Spec) -> Iterator[str]:
     model, train = recipe.model, recipe.train
-    still = recipe.detection is not None and recipe.detection.backbone_norm == "frozen"
-    if train.batch_size == 1 and spec.radix and spec.attention_norm == "batch" and not still:
+    if train.batch_size == 1 and recipe.attention_needs_batch:
         also = ", or detection.backbone_norm to frozen" if recipe.detection else ""
         yield (
             "train.batch_size=1 with model.spec.attention_norm='batch': the norm inside the split attention sees"

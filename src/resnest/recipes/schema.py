@@ -189,3 +189,10 @@ class Recipe:
             object.__setattr__(self, "detector", self.detector or DetectorSpec())
             object.__setattr__(self, "detection", self.detection or DetectionSettings())
         check(self)
+
+    @property
+    def attention_needs_batch(self) -> bool:
+        """Whether the norm inside the split attention, which sees one value an image, takes its statistics from it."""
+        spec, _ = self.model.resolve()
+        held = self.detection is not None and self.detection.backbone_norm == "frozen"
+        return spec.radix > 0 and spec.attention_norm == "batch" and not held

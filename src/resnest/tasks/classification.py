@@ -40,7 +40,7 @@ class ClassificationTask:
     def least_images(self) -> int:
         """Images that a training batch needs, so that every batch-norm sees two values or more."""
         data = self.recipe.data
-        one_value = self.spec.radix and self.spec.attention_norm == "batch"  # behind the global mean
+        one_value = self.recipe.attention_needs_batch  # behind the global mean
         return 2 if one_value or smallest_map(self.spec, min(data.size, data.start_size or data.size)) == 1 else 1
 
     @property

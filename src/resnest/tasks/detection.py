@@ -42,8 +42,7 @@ class DetectionTask:
     @property
     def least_images(self) -> int:
         """Two where the norm inside the split attention takes its statistics from the batch."""
-        held = self.settings.backbone_norm == "frozen" or self.spec.attention_norm != "batch"
-        return 1 if held or not self.spec.radix else 2
+        return 2 if self.recipe.attention_needs_batch else 1
 
     @property
     def preprocess(self) -> DetectionPreprocess:

@@ -16,11 +16,10 @@ FEW_SAMPLES = 8  # in a statistic, for a batch-norm that sees one value per samp
 
 def opening(task: Task, schedule: Schedule, *, processes: int, images: int) -> Iterator[str]:
     """`images` to train on, shared by so many processes."""
-    spec, optim, train, batch = task.spec, task.recipe.optim, task.recipe.train, schedule.batch
+    optim, train, batch = task.recipe.optim, task.recipe.train, schedule.batch
     together = batch if train.sync_norm else batch // processes
     seen = together // train.accumulate  # values in a statistic of the attention's norm
-    held = task.recipe.detection is not None and task.recipe.detection.backbone_norm == "frozen"
-    if seen < FEW_SAMPLES and spec.radix and spec.attention_norm == "batch" and not held:
+    if seen < FEW_SAMPLES and task.recipe.attention_needs_batch:
         yield (
             f"warning: the norm inside the split attention sees {seen} values per step;"
             f" with fewer than {FEW_SAMPLES}, model.spec.attention_norm=frozen or layer trains more steadily"
