@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from resnest.checkpoints.loading import LoadReport, load_file
-from resnest.checkpoints.references import locate
+from resnest.checkpoints.references import locate_for
 from resnest.errors import ResnestError
 from resnest.network.resnest import Backbone, Dilation, ResNeSt
 from resnest.spec import Spec, find_spec, override_spec
@@ -44,7 +44,7 @@ def create_model(
             not fit.
     """
     net = ResNeSt(
-        _find(spec_or_name, spec),
+        find_structure(spec_or_name, spec),
         num_classes=num_classes,
         in_chans=in_chans,
         output_stride=output_stride,
@@ -71,7 +71,7 @@ def create_backbone(
     `.channels` and `.strides` describe the maps. Arguments and errors as for `create_model`.
     """
     net = Backbone(
-        _find(spec_or_name, spec),
+        find_structure(spec_or_name, spec),
         in_chans=in_chans,
         output_stride=output_stride,
         dilation=dilation,
@@ -88,19 +88,20 @@ def load_pretrained(net: ResNeSt, pretrained: bool | str | Path, what: Spec | st
     Raises:
         ResnestError: weights that cannot be had, do not fit, or belong to another network than `what` names.
     """
-    if pretrained is False:
-        return None
+    return None if pretrained is False else load_file(net, find_pretrained(pretrained, what), replace_head=True)
+
+
+def find_pretrained(pretrained: bool | str | Path, what: Spec | str) -> Path:
+    """The file or directory that `pretrained` of `create_model` means. Raises ResnestError as `load_pretrained`."""
     name = what if isinstance(what, str) else None
     if pretrained is True and name is None:
         raise ResnestError(
             "pretrained=True needs a name, and a Spec has none: pass the file or the name of the weights"
         )
-    path, row = locate(name if pretrained is True else pretrained, network=name)  # type: ignore[arg-type]
-    if row and name and find_spec(name)[1] != row.network:
-        raise ResnestError(f"{row.name} are weights of {row.network}, not of {find_spec(name)[1]}")
-    return load_file(net, path, replace_head=True)
+    return locate_for(name, name if pretrained is True else pretrained)  # type: ignore[arg-type]
 
 
-def _find(spec_or_name: Spec | str, overrides: dict[str, Any]) -> Spec:
+def find_structure(spec_or_name: Spec | str, overrides: dict[str, Any]) -> Spec:
+    """What `create_model` builds, with some fields of `Spec` changed. Raises ResnestError for unknown ones."""
     spec = spec_or_name if isinstance(spec_or_name, Spec) else find_spec(spec_or_name)[0]
     return override_spec(spec, overrides)

@@ -18,9 +18,8 @@ from resnest.checkpoints.detector_layouts import PARTS, recognise_detector, to_o
 from resnest.checkpoints.layouts import COUNTER
 from resnest.checkpoints.loading import LoadReport, check_values, load_weights, translate
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
-from resnest.checkpoints.references import locate
+from resnest.checkpoints.references import locate_for
 from resnest.errors import ResnestError
-from resnest.spec import find_spec
 
 BY_CLASS = re.compile(r"box_heads\.\d\.(score|deltas)\.|mask_head\.logits\.")  # have a row, or four, for each class
 OFFSETS = (".offset_weight", ".offset_bias")  # what a deformable convolution has more than a plain one
@@ -39,10 +38,7 @@ def load_detector_weights(net: nn.Module, reference: str | Path, *, network: str
     Raises:
         ResnestError: it cannot be had or read, has another backbone, or tensors that do not fit; they are named.
     """
-    path, row = locate(reference, network=network)
-    if row and network and find_spec(network)[1] != row.network:
-        raise ResnestError(f"{row.name} are weights of {row.network}, not of {find_spec(network)[1]}")
-    raw = read_checkpoint(path)
+    raw = read_checkpoint(locate_for(network, reference))
     layout = recognise_detector(raw.state)
     report = _load_backbone(net, raw) if layout is None else _load_whole(net, raw, layout)
     report.wrapper = raw.wrapper

@@ -15,7 +15,7 @@ from resnest.checkpoints.fetch import HAND_OVER, fetch, is_offline, read_sums
 from resnest.checkpoints.manifest import MANIFEST, Weights, find_weights
 from resnest.errors import ResnestError
 from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME
-from resnest.spec import ALIASES, BASELINES, PUBLISHED
+from resnest.spec import ALIASES, BASELINES, PUBLISHED, find_spec
 
 HUB_PREFIX = "hf-hub:"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
@@ -53,6 +53,14 @@ def locate(reference: str | Path, *, network: str | None = None) -> tuple[Path, 
         raise ResnestError(f"there is no model at {reference}: expected a run directory or a checkpoint file")
     find_weights(text)  # an unknown name ends here, with the nearest one
     raise AssertionError(text)
+
+
+def locate_for(network: str | None, reference: str | Path) -> Path:
+    """The file or directory behind a reference, for a network by name. Raises ResnestError for another's weights."""
+    path, row = locate(reference, network=network)
+    if row and network and find_spec(network)[1] != row.network:
+        raise ResnestError(f"{row.name} are weights of {row.network}, not of {find_spec(network)[1]}")
+    return path
 
 
 def _in_folder(folder: Path, network: str | None) -> tuple[Path, Weights | None]:

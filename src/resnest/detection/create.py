@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from resnest.checkpoints.create import find_pretrained, find_structure
 from resnest.checkpoints.detectors import load_detector_weights
 from resnest.detection.detector import Detector, build_detector
 from resnest.detector_spec import DetectorSpec
 from resnest.errors import ResnestError
-from resnest.spec import Spec, find_spec, override_spec
+from resnest.spec import Spec
 
 
 def create_detector(
@@ -39,13 +40,7 @@ def create_detector(
     """
     if num_classes < 1:
         raise ResnestError(f"num_classes={num_classes} must be 1 or more: the background is not one of them")
-    structure = backbone if isinstance(backbone, Spec) else find_spec(backbone)[0]
-    net = build_detector(override_spec(structure, spec), detector or DetectorSpec(), num_classes)
-    if pretrained is True and isinstance(backbone, Spec):
-        raise ResnestError(
-            "pretrained=True needs a name, and a Spec has none: pass the file or the name of the weights"
-        )
-    if pretrained:
-        name = backbone if isinstance(backbone, str) else None
-        load_detector_weights(net, name if pretrained is True else pretrained, network=name)  # type: ignore[arg-type]
+    net = build_detector(find_structure(backbone, spec), detector or DetectorSpec(), num_classes)
+    if pretrained is not False:
+        load_detector_weights(net, find_pretrained(pretrained, backbone))
     return net
