@@ -12,8 +12,9 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from resnest.detector_spec import Preset
+from resnest.layers.fpn import STRIDES
 
-STRIDES = (4, 8, 16, 32)  # of P2 to P5
+CUT_FROM = 4  # levels, P2 to P5
 CANONICAL_SIZE, CANONICAL_LEVEL = 224, 4  # a box of ImageNet's size goes to P4
 
 
@@ -32,7 +33,7 @@ def cut_out(levels: Sequence[Tensor], boxes: Tensor, *, size: int, preset: Prese
     pixel = flat.new_tensor([0.0, 0.0, 1.0, 1.0])
     aligned = preset == "detectron2"  # half-pixel centres, and as many samples as a bin has pixels; theirs 2 x 2
     total: Tensor | None = None
-    for index, (features, stride) in enumerate(zip(levels, STRIDES, strict=False)):
+    for index, (features, stride) in enumerate(zip(levels, STRIDES[:CUT_FROM], strict=False)):
         mine = (level == index)[:, None]
         rois = torch.cat([images[:, None], flat.where(mine, pixel)], dim=1)  # (N*P, 5)
         wide = features.to(torch.promote_types(features.dtype, rois.dtype))

@@ -19,8 +19,8 @@ from resnest.detection import boxes as box_ops
 from resnest.detection.anchors import level_anchors
 from resnest.detection.matching import match, sample
 from resnest.detector_spec import DetectorSpec
+from resnest.layers.fpn import STRIDES
 
-STRIDES = (4, 8, 16, 32, 64)  # of P2 to P6
 TORCHVISION_BETA = 1 / 9  # of its smooth L1 losses, here and in the heads; detectron2's are plain L1
 LEAST_SIDE = {"detectron2": 0.0, "torchvision": 1e-3}  # pixels, of a proposal
 

@@ -21,9 +21,10 @@ from resnest.network.resnest import ResNeSt
 
 def prepared_detector(net: Detector, *, memory_format: torch.memory_format = torch.channels_last) -> Detector:
     """A copy of a detector for inference alone; arguments as for `prepared`."""
-    fast = copy.deepcopy(net).eval().requires_grad_(False)
-    if isinstance(fast.backbone, ResNeSt):
-        fast.backbone = prepared(fast.backbone, memory_format=memory_format)
+    done = {}
+    if isinstance(net.backbone, ResNeSt):  # in the copy's place, so that the backbone is not copied twice
+        done = {id(net.backbone): prepared(net.backbone, memory_format=memory_format)}
+    fast = copy.deepcopy(net, done).eval().requires_grad_(False)
     for module in fast.modules():
         if isinstance(module, ConvNorm) and isinstance(module.norm, nn.BatchNorm2d):
             module.conv = FusedConv.of(module.conv, module.norm, relu=False)

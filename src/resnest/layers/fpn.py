@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from resnest.detector_spec import HeadNorm
 from resnest.layers.convolution import ConvNorm
 
+STRIDES = (4, 8, 16, 32, 64)  # of P2 to P6
+
 
 class FeaturePyramid(nn.Module):
     """C2..C5 -> P2..P6, all of `channels`: lateral 1x1, sum with the coarser level, 3x3; P6 is every other pixel of P5.

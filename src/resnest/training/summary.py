@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from resnest.cost import parameters
@@ -130,10 +131,11 @@ def _facts(task: Task, splits: Splits, evaluation: Evaluation, seconds: float) -
 
 
 def _parameters(task: Task) -> int:
-    """Of a detector they are counted, those of a classifier known by its structure."""
+    """Of a detector they are counted, without making them; those of a classifier are known by its structure."""
     if task.recipe.detector is None:
         return parameters(task.spec, num_classes=len(task.class_names))
-    return sum(parameter.numel() for parameter in task.build().parameters())
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in task.build().parameters())
 
 
 def _size(task: Task) -> str:
