@@ -93,14 +93,19 @@ def sample(**changes: Any) -> ClassificationReport:
     return dataclasses.replace(report, **changes)
 
 
+def read_page(path: Path) -> Page:
+    """Every element of it is closed."""
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.open == []
+    return page
+
+
 @pytest.fixture
 def render(tmp_path: Path):
     def run(**changes: Any) -> Page:
         write_report(tmp_path / "report.html", sample(**changes))
         assert os.listdir(tmp_path) == ["report.html"]
-        page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-        assert page.open == []
-        return page
+        return read_page(tmp_path / "report.html")
 
     return run
 

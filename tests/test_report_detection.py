@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from resnest.report import DetectionClass, DetectionReport, Mark, Miss, write_detection_report
-from test_report import HOSTILE, NAN, Page, train
+from test_report import HOSTILE, NAN, Page, read_page, train
 
 CURVE = [*np.linspace(1, 0.6, 80), *np.zeros(21)]
 MARKS = (
@@ -67,8 +67,7 @@ MASKS = {
 def render(tmp_path: Path):
     def run(**changes: Any) -> Page:
         write_detection_report(tmp_path / "report.html", _report(**changes))
-        page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-        assert page.open == []
+        page = read_page(tmp_path / "report.html")
         assert "nan" not in page.text.lower().split()
         return page
 

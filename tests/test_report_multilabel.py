@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from resnest.report import ClassRow, LabelMistake, MultiLabelReport, write_multi_label_report
-from test_report import HOSTILE, NAN, Page, train
+from test_report import HOSTILE, NAN, Page, read_page, train
 
 IMAGE = Image.fromarray(np.full((9, 8, 3), 200, np.uint8))
 
@@ -50,8 +50,7 @@ def _report(**changes: Any) -> MultiLabelReport:
 def render(tmp_path: Path):
     def run(**changes: Any) -> Page:
         write_multi_label_report(tmp_path / "report.html", _report(**changes))
-        page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-        assert page.open == []
+        page = read_page(tmp_path / "report.html")
         assert "nan" not in page.text.lower().split()
         return page
 

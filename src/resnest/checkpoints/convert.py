@@ -23,6 +23,7 @@ from resnest.checkpoints.detector_layouts import DETECTOR_LAYOUTS, TORCHVISION, 
 from resnest.checkpoints.detectors import read_detector
 from resnest.checkpoints.identify import METADATA_KEY, Identity, identify
 from resnest.checkpoints.layouts import COUNTER, Layout, find_layout, from_official, refusal
+from resnest.checkpoints.loading import listed
 from resnest.checkpoints.params import write_params
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.errors import ResnestError
@@ -107,10 +108,9 @@ def _convert_detector(raw: RawCheckpoint, whose: str, layout: Layout, out: Path,
     """All parts of a detector. What belongs to none that we know, such as a panoptic head, would be lost: refused."""
     state, aside = read_detector(raw, whose)
     if aside:
-        listed = ", ".join(aside[:4]) + (f", and {len(aside) - 4} more" if len(aside) > 4 else "")
         raise ResnestError(
-            f"the {layout.name} layout cannot hold everything in {raw.path}: {listed} would be lost; --drop-head takes"
-            " the backbone alone"
+            f"the {layout.name} layout cannot hold everything in {raw.path}: {listed(aside, 4)} would be lost;"
+            " --drop-head takes the backbone alone"
         )
     offsets = {name: tensor for name, tensor in state.items() if OFFSET in name}
     body = {name: state[name] for name in state if name.startswith("backbone.") and name not in offsets}
@@ -174,9 +174,8 @@ def _check_parts(identity: Identity, layout: Layout, drop_head: bool) -> tuple[s
         lost += [name for name in HEAD if name in identity.state]
     elif lost or (layout.head is None and "fc.weight" in identity.state):
         names = lost or [name for name in HEAD if name in identity.state]
-        listed = ", ".join(names[:4]) + (f", and {len(names) - 4} more" if len(names) > 4 else "")
         raise ResnestError(
-            f"the {layout.name} layout cannot hold everything in {identity.path}: {listed} would be lost;"
+            f"the {layout.name} layout cannot hold everything in {identity.path}: {listed(names, 4)} would be lost;"
             " leave them out with --drop-head"
         )
     return tuple(lost)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from resnest.checkpoints.detector_layouts import PARTS, recognise_detector, to_ours
 from resnest.checkpoints.layouts import COUNTER
-from resnest.checkpoints.loading import LoadReport, check_values, load_weights, translate
+from resnest.checkpoints.loading import LoadReport, check_values, listed, load_weights, translate
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.checkpoints.references import locate_for
 from resnest.errors import ResnestError
@@ -113,10 +113,6 @@ def _refuse_misfits(report: LoadReport, misshapen: list[str], source: str) -> No
     """A mask head that `net` has no place for is left out; everything else must fit."""
     strange = [name for name in report.unexpected if not name.startswith("mask_head.")]
     groups = (("missing", report.missing), ("unexpected", strange), ("of another shape", misshapen))
-    parts = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in groups if names]
+    parts = [f"{len(names)} {kind}: {listed(names, 6)}" for kind, names in groups if names]
     if parts:
         raise ResnestError(f"{source} does not fit this detector; {'; '.join(parts)}")
-
-
-def _listed(names: list[str], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")

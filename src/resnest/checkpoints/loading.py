@@ -168,7 +168,7 @@ def _size(tensor: Tensor) -> str:
 
 def _misfit(report: LoadReport, misshapen: list[str], source: str) -> str:
     groups = (("missing", report.missing), ("unexpected", report.unexpected), ("of another shape", misshapen))
-    parts = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in groups if names]
+    parts = [f"{len(names)} {kind}: {listed(names)}" for kind, names in groups if names]
     heads_only = misshapen and all(entry.split(" ", 1)[0] in HEAD for entry in misshapen)
     advice = ""
     if heads_only and not report.missing and not report.unexpected:
@@ -176,5 +176,6 @@ def _misfit(report: LoadReport, misshapen: list[str], source: str) -> str:
     return f"{source} does not fit this network; {'; '.join(parts)}{advice}"
 
 
-def _listed(names: list[str], most: int = 8) -> str:
+def listed(names: list[str], most: int = 8) -> str:
+    """Some of them, and how many more."""
     return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")

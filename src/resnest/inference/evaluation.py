@@ -7,7 +7,7 @@ result.figures["top1"], result.headline         # of a multi-label model: figure
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from resnest.data.batch import Batch
 from resnest.data.detection import DetectionSamples
 from resnest.data.loading import evaluation_batches
 from resnest.data.real import RealLabels
@@ -36,6 +37,8 @@ from resnest.runtime.predictor import DETECTOR_BATCH
 from resnest.runtime.preprocess import DetectionPreprocess, Preprocess
 
 BATCH = 64  # images
+
+Row = tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float32]]  # indices, labels, logits of a batch
 
 
 def evaluate_network(
@@ -82,14 +85,38 @@ def evaluate_network(
             views=views,
         )
     started = time.perf_counter()
-    rows: list[tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float32]]] = []
+    share = {"rank": rank, "world_size": world_size}
+    batches = evaluation_batches(samples, preprocess, batch_size=batch_size, workers=workers, **share)
+    rows, bad = _look(net, batches, samples, device, real, on_batch, alone=world_size == 1)
+    if world_size > 1:
+        parts = gather((rows, bad))
+        rows, bad = ([row for part in parts for row in part[0]], [row for part in parts for row in part[1]])
+        check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
+    seconds = time.perf_counter() - started
+    result = collect(rows, samples.class_names, multi_label=samples.multi_label, bad=bad, seconds=seconds)
+    if real is not None:
+        del result.figures["loss"]  # which of several right answers should have been likely is not defined
+    return result
+
+
+def _look(
+    net: nn.Module,
+    batches: Iterator[Batch],
+    samples: Samples,
+    device: torch.device,
+    real: RealLabels | None,
+    on_batch: Callable[[int], None],
+    *,
+    alone: bool,
+) -> tuple[list[Row], list[tuple[str, str]]]:
+    """What the network says of batches, and the images that cannot be used: too many of them end it, if `alone`."""
+    rows: list[Row] = []
     bad: list[tuple[str, str]] = []
     was_training = net.training
     net.eval()
-    share = {"rank": rank, "world_size": world_size}
-    for batch in evaluation_batches(samples, preprocess, batch_size=batch_size, workers=workers, **share):
+    for batch in batches:
         bad += [(key, reason) for _, key, reason in batch.bad]
-        if world_size == 1:  # else together, below: the others wait there
+        if alone:  # else together, afterwards: the other processes wait there
             check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
         if len(batch.labels):
             with torch.inference_mode():
@@ -101,15 +128,7 @@ def evaluate_network(
             rows.append((batch.indices.numpy(), labels, logits))
         on_batch(len(batch.labels) + len(batch.bad))
     net.train(was_training)
-    if world_size > 1:
-        parts = gather((rows, bad))
-        rows, bad = ([row for part in parts for row in part[0]], [row for part in parts for row in part[1]])
-        check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
-    seconds = time.perf_counter() - started
-    result = collect(rows, samples.class_names, multi_label=samples.multi_label, bad=bad, seconds=seconds)
-    if real is not None:
-        del result.figures["loss"]  # which of several right answers should have been likely is not defined
-    return result
+    return rows, bad
 
 
 def evaluate(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.report.page import clip, count, percent
+from resnest.report.page import class_notes, clip, count, percent
 
 MAX_MATRIX = 25  # classes; beyond that the cells no longer hold their counts
 MAX_PAIRS = 20
@@ -64,13 +64,14 @@ def confusion_view(matrix: Matrix, names: Sequence[str]) -> tuple[str, str]:
 def class_view(matrix: Matrix, names: Sequence[str]) -> tuple[str, str]:
     """Note and body of the section on single classes."""
     rows = worst_classes(matrix)
-    notes = ["Lowest recall first. Recall: of the images of a class, how many were found.",
-             "Precision: of the predictions of a class, how many were right."]  # fmt: skip
-    if left_out := len(names) - len(rows):
-        notes.append(f"{len(rows)} of {count(len(names), 'class', 'classes')} are shown, {left_out:,} are left out.")
-    if without := int((matrix.sum(axis=1) == 0).sum()):
-        notes.append(f"{count(without, 'class has', 'classes have')} no images.")
-    return '</p><p class="note">'.join(notes), _class_table(matrix, names, rows)
+    note = class_notes(
+        "Lowest recall first. Recall: of the images of a class, how many were found.",
+        "Precision: of the predictions of a class, how many were right.",
+        classes=len(names),
+        shown=len(rows),
+        without=int((matrix.sum(axis=1) == 0).sum()),
+    )
+    return note, _class_table(matrix, names, rows)
 
 
 def _divide(part: Matrix, whole: Matrix) -> Shares:

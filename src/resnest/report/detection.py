@@ -18,7 +18,7 @@ from PIL import Image
 
 from resnest.report.confusion import share_cells
 from resnest.report.history import History, number, read_history
-from resnest.report.page import clip, count, page, percent, section, write_atomically
+from resnest.report.page import class_notes, clip, count, page, percent, section, write_atomically
 from resnest.report.parts import curves, figure_line, header, keys, mistakes_section, recipe_section
 from resnest.report.pictures import Mark, marked_picture
 from resnest.report.plots import MAX_LINES, precision_plot
@@ -158,11 +158,13 @@ def _classes(report: DetectionReport) -> tuple[str, str]:
     masks = len(report.kinds) > 1
     rows = sorted(report.classes, key=lambda row: (math.isnan(row.box_ap), row.box_ap, -row.objects))
     shown = rows[:MAX_CLASSES]
-    notes = ["Lowest box AP first."]
-    if left_out := len(rows) - len(shown):
-        notes.append(f"{len(shown)} of {count(len(rows), 'class', 'classes')} are shown, {left_out:,} are left out.")
-    if without := sum(row.objects == 0 for row in rows):
-        notes.append(f"{count(without, 'class has', 'classes have')} no objects.")
+    note = class_notes(
+        "Lowest box AP first.",
+        classes=len(rows),
+        shown=len(shown),
+        without=sum(row.objects == 0 for row in rows),
+        things="objects",
+    )
     heads = '<th class="num">Mask AP</th><th class="num">AP50</th>' if masks else ""
     body = "".join(
         f'<tr><th scope="row" class="cut" title="{clip(row.name)}">{clip(row.name)}</th>'
@@ -172,7 +174,7 @@ def _classes(report: DetectionReport) -> tuple[str, str]:
         for row in shown
     )
     return (
-        '</p><p class="note">'.join(notes),
+        note,
         f"""<table class="list">
 <thead><tr><th>Class</th><th class="num">Objects</th><th class="num">{"Box AP" if masks else "AP"}</th>\
 <th class="wide"></th><th class="num">AP50</th>{heads}</tr></thead>

@@ -18,7 +18,7 @@ from PIL import Image
 
 from resnest.report.confusion import share_cells
 from resnest.report.history import History, number, read_history
-from resnest.report.page import clip, count, page, percent, section, write_atomically
+from resnest.report.page import class_notes, clip, count, page, percent, section, write_atomically
 from resnest.report.parts import curves, figure_line, header, mistakes_section, picture, recipe_section
 
 MAX_CLASSES = 100
@@ -101,11 +101,12 @@ def _classes(classes: Sequence[ClassRow]) -> tuple[str, str]:
     """Note and body of the section on single classes."""
     rows = sorted(classes, key=lambda row: (math.isnan(row.average_precision), row.average_precision, -row.images))
     shown = rows[:MAX_CLASSES]
-    notes = ["Lowest average precision first. Recall and precision are those of the labels given."]
-    if left_out := len(rows) - len(shown):
-        notes.append(f"{len(shown)} of {count(len(rows), 'class', 'classes')} are shown, {left_out:,} are left out.")
-    if without := sum(row.images == 0 for row in rows):
-        notes.append(f"{count(without, 'class has', 'classes have')} no images.")
+    note = class_notes(
+        "Lowest average precision first. Recall and precision are those of the labels given.",
+        classes=len(rows),
+        shown=len(shown),
+        without=sum(row.images == 0 for row in rows),
+    )
     body = "".join(
         f'<tr><th scope="row" class="cut" title="{clip(row.name)}">{clip(row.name)}</th>'
         f'<td class="num">{row.images:,}</td>{share_cells(row.average_precision)}'
@@ -113,7 +114,7 @@ def _classes(classes: Sequence[ClassRow]) -> tuple[str, str]:
         for row in shown
     )
     return (
-        '</p><p class="note">'.join(notes),
+        note,
         f"""<table class="list">
 <thead><tr><th>Class</th><th class="num">Images</th><th class="num">Average precision</th><th class="wide"></th>\
 <th class="num">Recall</th><th class="num">Precision</th></tr></thead>

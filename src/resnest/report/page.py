@@ -89,6 +89,16 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def class_notes(*first: str, classes: int, shown: int, without: int, things: str = "images") -> str:
+    """The note beside a table of classes: what is said first, how many are left out, how many have no `things`."""
+    notes = list(first)
+    if left_out := classes - shown:
+        notes.append(f"{shown} of {count(classes, 'class', 'classes')} are shown, {left_out:,} are left out.")
+    if without:
+        notes.append(f"{count(without, 'class has', 'classes have')} no {things}.")
+    return '</p><p class="note">'.join(notes)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Readers see the old file or the whole new one. A lone surrogate (a file name that is no UTF-8) becomes "?"."""
     with replacing(path) as temporary:
