@@ -14,10 +14,12 @@ SOURCE = Path(__file__).parents[1] / "src" / "resnest"
 LAYERS = [
     {"errors"},
     {"spec", "detector_spec"},
+    {"segmenter_spec"},
     {"cost", "runtime", "metrics"},
     {"network"},
     {"checkpoints", "data", "layers"},
-    {"detection"},
+    {"detection", "segmentation"},
+    {"panoptic"},
     {"torch"},
     {"recipes"},
     {"tasks"},
@@ -29,7 +31,18 @@ LAYERS = [
     {"__init__", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-WITHOUT_TORCH = {"errors", "spec", "detector_spec", "cost", "runtime", "metrics", "recipes", "cli", "__init__"}
+WITHOUT_TORCH = {
+    "errors",
+    "spec",
+    "detector_spec",
+    "segmenter_spec",
+    "cost",
+    "runtime",
+    "metrics",
+    "recipes",
+    "cli",
+    "__init__",
+}
 HEAVY = {"torch", "torchvision", "lightning_fabric", "timm", "onnx", "onnxruntime", "openvino", "nncf"}
 
 

@@ -34,7 +34,7 @@ from resnest.runtime.card import ModelCard
 from resnest.runtime.detections import Views
 from resnest.runtime.engines.choosing import is_exported
 from resnest.runtime.predictor import DETECTOR_BATCH
-from resnest.runtime.preprocess import DetectionPreprocess, Preprocess
+from resnest.runtime.preprocess import AnyPreprocess, DetectionPreprocess, SegmentationPreprocess
 
 BATCH = 64  # images
 
@@ -44,7 +44,7 @@ Row = tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float32]]  # indices, la
 def evaluate_network(
     net: nn.Module,
     samples: Samples,
-    preprocess: Preprocess | DetectionPreprocess,
+    preprocess: AnyPreprocess,
     *,
     device: torch.device,
     batch_size: int = 64,
@@ -84,6 +84,7 @@ def evaluate_network(
             gather=gather,
             views=views,
         )
+    assert not isinstance(preprocess, SegmentationPreprocess)
     started = time.perf_counter()
     share = {"rank": rank, "world_size": world_size}
     batches = evaluation_batches(samples, preprocess, batch_size=batch_size, workers=workers, **share)

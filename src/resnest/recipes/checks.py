@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from resnest.errors import ResnestError
-from resnest.recipes.idle import SECTIONS, set_in_vain
+from resnest.recipes.idle import SECTIONS, SECTIONS_OF, set_in_vain
 from resnest.spec import Spec
 
 if TYPE_CHECKING:
@@ -35,19 +35,22 @@ def check(recipe: Recipe) -> None:
 
 
 def _task(recipe: Recipe) -> Iterator[str]:
-    if recipe.task != "detection":
-        for name in SECTIONS:
-            if getattr(recipe, name) is not None:
-                yield f"{name} belongs to recipes with task=detection, this one has task={recipe.task}: leave it out"
+    own = SECTIONS_OF.get(recipe.task, ())
+    for name in SECTIONS:
+        if name not in own and getattr(recipe, name) is not None:
+            tasks = " or ".join(task for task, names in SECTIONS_OF.items() if name in names)
+            yield f"{name} belongs to recipes with task={tasks}, this one has task={recipe.task}: leave it out"
     for name, value in set_in_vain(recipe):
         yield (
-            f"{name}={value} plays no role with task={recipe.task}: leave it out. Sizes, crops and turns of a"
-            " detector's images are settings of `detection`"
+            f"{name}={value} plays no role with task={recipe.task}: leave it out. Sizes, crops and turns of its images"
+            f" are settings of `{own[1]}`"
         )
+    if recipe.panoptic and recipe.detector and not recipe.detector.masks:
+        yield "detector.masks=false with task=panoptic: things need masks. Set detector.masks=true"
 
 
 def _finite(recipe: Recipe) -> Iterator[str]:
-    for section in ("data", "optim", "train", "trainer", *(SECTIONS if recipe.task == "detection" else ())):
+    for section in ("data", "optim", "train", "trainer", *SECTIONS_OF.get(recipe.task, ())):
         for name, value in dataclasses.asdict(getattr(recipe, section)).items():
             for number in value if isinstance(value, list | tuple) else (value,):
                 if isinstance(number, float) and not math.isfinite(number):
@@ -57,7 +60,8 @@ def _finite(recipe: Recipe) -> Iterator[str]:
 def _network(recipe: Recipe, spec: Spec) -> Iterator[str]:
     model, train = recipe.model, recipe.train
     if train.batch_size == 1 and recipe.attention_needs_batch:
-        also = ", or detection.backbone_norm to frozen" if recipe.detection else ""
+        images = "detection" if recipe.detection else "segmentation" if recipe.segmentation else ""
+        also = f", or {images}.backbone_norm to frozen" if images else ""
         yield (
             "train.batch_size=1 with model.spec.attention_norm='batch': the norm inside the split attention sees"
             " one value per sample. Set train.batch_size to 2 or more, or model.spec.attention_norm to"

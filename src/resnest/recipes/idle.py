@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from resnest.recipes.schema import Recipe
 
-SECTIONS = ("detector", "detection")  # of task detection alone
+SECTIONS_OF: Mapping[str, tuple[str, ...]] = {  # by task; classification has none of its own
+    "detection": ("detector", "detection"),
+    "panoptic": ("detector", "detection", "panoptic"),
+    "segmentation": ("segmenter", "segmentation"),
+}
+SECTIONS = tuple(dict.fromkeys(name for names in SECTIONS_OF.values() for name in names))
 
-# A detector sees whole pictures (`detection` has their sizes and crops) and learns by losses of its own.
-_DETECTION: Mapping[str, tuple[str, ...]] = {
+# What labels places in pictures has sizes and crops in a section of its own, and learns by losses of its own.
+_PLACES: Mapping[str, tuple[str, ...]] = {
     "data": (
         "size", "start_size", "eval_size", "eval_crop", "interpolation", "eval_interpolation", "min_area", "crop",
         "shift", "lighting", "augment", "rand_ops", "rand_magnitude", "erase", "reduced_decode",
@@ -26,7 +31,7 @@ _DETECTION: Mapping[str, tuple[str, ...]] = {
 
 def idle_settings(task: str) -> Mapping[str, tuple[str, ...]]:
     """By section, the names of settings that the task does not look at."""
-    return _DETECTION if task == "detection" else {}
+    return _PLACES if task in SECTIONS_OF else {}
 
 
 def set_in_vain(recipe: Recipe) -> Iterator[tuple[str, object]]:

@@ -6,14 +6,18 @@ Recipe(name="flowers", model=ModelSettings(name="resnest50"), train=TrainSetting
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
-from resnest.data.settings import DataSettings, DetectionSettings
+from resnest.data.settings import DataSettings, DetectionSettings, SegmentationSettings
 from resnest.detector_spec import DetectorSpec
 from resnest.errors import ResnestError
 from resnest.recipes.checks import check
+from resnest.recipes.idle import SECTIONS_OF
+from resnest.segmenter_spec import PanopticSpec, SegmenterSpec
 from resnest.spec import Spec, find_spec, override_spec
 
+TaskName = Literal["classification", "detection", "segmentation", "panoptic"]
 PARTS = 6  # of a network: stem, layer1 to layer4, classifier
 PUBLISHED_WEIGHTS = "published"  # model.pretrained: the published weights of model.name
 
@@ -45,7 +49,7 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimSettings:
-    """Optimiser and learning rate: linear warm-up, then a cosine down to zero, or steps down; step by step."""
+    """Optimiser and learning rate: linear warm-up, then down by a cosine, a power or in steps; step by step."""
 
     name: Literal["sgd", "adamw", "muon"] = "sgd"  # muon: convolutions by Muon, the rest by AdamW
     lr: float = 0.1  # at the top of the schedule, for the recipe's own batch size or `lr_batch`
@@ -53,7 +57,8 @@ class OptimSettings:
     momentum: float = 0.9  # sgd and muon: Nesterov; adamw: beta1
     nesterov: bool = True  # sgd; false: plain momentum, as detectron2's
     weight_decay: float = 1e-4  # convolution and linear weights only
-    schedule: Literal["cosine", "steps"] = "cosine"  # after the warm-up
+    schedule: Literal["cosine", "steps", "poly"] = "cosine"  # after the warm-up
+    power: float = 0.9  # poly: of the share of the run that is left (arXiv 1706.05587, section 4)
     decay_at: tuple[float, ...] = ()  # steps: shares of the run at which lr is divided by 10, such as 2/3 and 8/9
     warmup_epochs: float = 5.0
     warmup_steps: int | None = None  # the length of the warm-up in steps, in place of epochs
@@ -63,7 +68,7 @@ class OptimSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decay_at", tuple(self.decay_at))
-        for name in ("lr", "weight_decay", "warmup_epochs", "warmup_steps"):
+        for name in ("lr", "weight_decay", "power", "warmup_epochs", "warmup_steps"):
             if getattr(self, name) is not None and not getattr(self, name) >= 0:
                 raise ResnestError(f"optim.{name}={getattr(self, name)} must be 0 or more")
         if self.warmup_factor is not None and not 0 < self.warmup_factor <= 1:
@@ -163,6 +168,9 @@ class Expect:
     top1: float | None = None
     box_ap: float | None = None
     mask_ap: float | None = None
+    miou: float | None = None
+    pixel_accuracy: float | None = None
+    pq: float | None = None
     within: float = 0.003  # of a repetition on another machine
     published: bool = False  # by the authors; not repeated here
     note: str  # data, hardware, time; and what a baseline without a figure of its own stands beside
@@ -174,25 +182,36 @@ class Recipe:
 
     name: str
     summary: str = ""
-    task: Literal["classification", "detection"] = "classification"
+    task: TaskName = "classification"
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
-    detector: DetectorSpec | None = None  # of task detection, which always has one: what stands on the network
-    detection: DetectionSettings | None = None  # the same: what happens to its images
+    detector: DetectorSpec | None = None  # of tasks detection and panoptic, which always have one
+    detection: DetectionSettings | None = None  # of the same: what happens to their images
+    panoptic: PanopticSpec | None = None  # of task panoptic: what it has beside the detector
+    segmenter: SegmenterSpec | None = None  # of task segmentation: what stands on the network
+    segmentation: SegmentationSettings | None = None  # of the same: what happens to its images
     optim: OptimSettings = field(default_factory=OptimSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     expect: Expect | None = None
 
     def __post_init__(self) -> None:
-        if self.task == "detection":
-            object.__setattr__(self, "detector", self.detector or DetectorSpec())
-            object.__setattr__(self, "detection", self.detection or DetectionSettings())
+        masks = self.task == "panoptic"
+        kinds: dict[str, Any] = {
+            "detector": partial(DetectorSpec, masks=masks),
+            "detection": partial(DetectionSettings, keep_empty=masks),  # stuff is learned from them
+            "panoptic": PanopticSpec,
+            "segmenter": SegmenterSpec,
+            "segmentation": SegmentationSettings,
+        }
+        for name in SECTIONS_OF.get(self.task, ()):
+            object.__setattr__(self, name, getattr(self, name) or kinds[name]())
         check(self)
 
     @property
     def attention_needs_batch(self) -> bool:
         """Whether the norm inside the split attention, which sees one value an image, takes its statistics from it."""
         spec, _ = self.model.resolve()
-        held = self.detection is not None and self.detection.backbone_norm == "frozen"
+        images = self.detection or self.segmentation
+        held = images is not None and images.backbone_norm == "frozen"
         return spec.radix > 0 and spec.attention_norm == "batch" and not held

@@ -5,7 +5,7 @@ The file has the shape that timm's `local-dir:` and the hub read, plus one key `
     card = ModelCard.read(Path("runs/a"))
     card.class_names, card.preprocess
 
-Of a detector, which timm cannot build, the file has our key and the names of the classes alone.
+Of what timm cannot build, such as a detector, the file has our key and the names of the classes alone.
 """
 
 from __future__ import annotations
@@ -18,12 +18,29 @@ from pathlib import Path
 from typing import Any
 
 from resnest.detector_spec import DetectorSpec
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, unknown
 from resnest.runtime import imagenet
 from resnest.runtime.files import CARD_NAME
-from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, DetectionPreprocess, Preprocess
+from resnest.runtime.label_map import PixelClasses
+from resnest.runtime.panoptic_map import PanopticClasses
+from resnest.runtime.preprocess import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    AnyPreprocess,
+    DetectionPreprocess,
+    Preprocess,
+    SegmentationPreprocess,
+)
+from resnest.segmenter_spec import PanopticSpec, SegmenterSpec
 from resnest.spec import EXPANSION, PUBLISHED, Spec, find_spec
 
+# What a task's network has beside the backbone, and its preprocessing
+KINDS: dict[str, tuple[tuple[str, ...], type]] = {
+    "classification": ((), Preprocess),
+    "detection": (("detector",), DetectionPreprocess),
+    "panoptic": (("detector", "panoptic"), DetectionPreprocess),
+    "segmentation": (("segmenter",), SegmentationPreprocess),
+}
 LONGEST = 8192  # pixels of a side that a detector's images may get, as in training's settings
 
 
@@ -34,22 +51,34 @@ class ModelCard:
     architecture: str  # official name, or "resnest" for a free spec
     spec: Spec
     class_names: tuple[str, ...]  # for people, all different
-    preprocess: Preprocess | DetectionPreprocess
+    preprocess: AnyPreprocess
     class_keys: tuple[str, ...] = ()  # what data sets call the classes, where that differs: ImageNet's synsets
     task: str = "classification"
     multi_label: bool = False  # a score for each class by itself (sigmoid), not one label (softmax)
     in_chans: int = 3
     figures: dict[str, float] = field(default_factory=dict)  # e.g. {"top1": 0.91}, fractions
-    detector: DetectorSpec | None = None  # of task detection: what stands on the network
-    category_ids: tuple[int, ...] = ()  # of task detection: what COCO files call the classes, all different
+    detector: DetectorSpec | None = None  # of tasks detection and panoptic: what stands on the network
+    panoptic: PanopticSpec | None = None  # of task panoptic: what it has beside the detector
+    segmenter: SegmenterSpec | None = None  # of task segmentation: what stands on the network
+    category_ids: tuple[int, ...] = ()  # of all tasks but classification: the data's numbers of the classes
+    things: int = 0  # of task panoptic: the first so many classes are things, the others stuff
+    colours: tuple[tuple[int, int, int], ...] = ()  # of pixel tasks: the data's, one a class; none: of our own
 
     def __post_init__(self) -> None:
-        detects = self.task == "detection"
-        if detects != (self.detector is not None):
-            raise ResnestError(f"a model card of the task {self.task} {'needs' if detects else 'has no'} detector")
-        if detects != isinstance(self.preprocess, DetectionPreprocess):
+        if self.task not in KINDS:
+            raise unknown("task", self.task, KINDS)
+        parts, preprocess = KINDS[self.task]
+        for name in ("detector", "panoptic", "segmenter"):
+            if (name in parts) != (getattr(self, name) is not None):
+                needs = "needs" if name in parts else "has no"
+                raise ResnestError(f"a model card of the task {self.task} {needs} {name}")
+        if not isinstance(self.preprocess, preprocess):
             raise ResnestError(f"a model card of the task {self.task} has another task's preprocessing")
-        if detects and len(set(self.category_ids)) != len(self.class_names):
+        if self.panoptic and not 1 <= self.things < len(self.class_names):
+            raise ResnestError(f"things={self.things} of a model card: some classes must be things, and some stuff")
+        if self.colours and len(self.colours) != len(self.class_names):
+            raise ResnestError(f"a model card has {len(self.colours)} colours for {len(self.class_names)} classes")
+        if parts and len(set(self.category_ids)) != len(self.class_names):
             raise ResnestError(
                 f"category_ids={list(self.category_ids)} of a model card must be {len(self.class_names)} different"
                 " numbers, one a class"
@@ -59,20 +88,37 @@ class ModelCard:
     def classifier_input(self) -> Preprocess:
         """The preprocessing. Raises ResnestError for a detector: what asks for it is for classifiers."""
         if not isinstance(self.preprocess, Preprocess):
-            raise ResnestError("this model is a detector, and a classifier is needed here")
+            raise ResnestError(f"this model is for {self.task}, and a classifier is needed here")
         return self.preprocess
 
     @property
     def detector_input(self) -> DetectionPreprocess:
         """The preprocessing. Raises ResnestError for a classifier: what asks for it is for detectors."""
         if not isinstance(self.preprocess, DetectionPreprocess):
-            raise ResnestError("this model is a classifier, and a detector is needed here")
+            raise ResnestError(f"this model is for {self.task}, and a detector is needed here")
         return self.preprocess
+
+    @property
+    def segmenter_input(self) -> SegmentationPreprocess:
+        """The preprocessing. Raises ResnestError for all but segmenters: what asks for it is for them."""
+        if not isinstance(self.preprocess, SegmentationPreprocess):
+            raise ResnestError(f"this model is for {self.task}, and a segmenter is needed here")
+        return self.preprocess
+
+    @property
+    def pixel_classes(self) -> PixelClasses:
+        """Of task segmentation."""
+        return PixelClasses(self.class_names, self.category_ids, self.colours)
+
+    @property
+    def panoptic_classes(self) -> PanopticClasses:
+        """Of task panoptic."""
+        return PanopticClasses(self.class_names, self.category_ids, self.things, self.colours)
 
     @property
     def fits_timm(self) -> bool:
         """Whether timm's `local-dir:` can build the network."""
-        return self.detector is None and _timm_model(self.architecture, self.spec)["architecture"] != "resnest"
+        return self.task == "classification" and _timm_model(self.architecture, self.spec)["architecture"] != "resnest"
 
     def to_json(self) -> str:
         ours = {
@@ -85,8 +131,14 @@ class ModelCard:
             "class_keys": list(self.class_keys),
             "figures": {name: value for name, value in self.figures.items() if math.isfinite(value)},  # JSON has no NaN
         }
-        if self.detector is not None:
-            ours |= {"detector": dataclasses.asdict(self.detector), "category_ids": list(self.category_ids)}
+        parts, _ = KINDS[self.task]
+        ours |= {name: dataclasses.asdict(getattr(self, name)) for name in parts}
+        if parts:
+            ours["category_ids"] = list(self.category_ids)
+        if self.panoptic:
+            ours["things"] = self.things
+        if self.colours:
+            ours["colours"] = [list(colour) for colour in self.colours]
         return json.dumps({**self._for_timm(), "resnest": ours}, indent=2) + "\n"
 
     def _for_timm(self) -> dict[str, Any]:
@@ -149,7 +201,11 @@ class ModelCard:
             class_keys=tuple(ours.get("class_keys", ())),
             figures=ours["figures"],
             detector=DetectorSpec(**ours["detector"]) if "detector" in ours else None,
+            panoptic=PanopticSpec(**ours["panoptic"]) if "panoptic" in ours else None,
+            segmenter=SegmenterSpec(**ours["segmenter"]) if "segmenter" in ours else None,
             category_ids=tuple(_whole(ours.get("category_ids", ()), "category_ids")),
+            things=_whole([ours.get("things", 0)], "things")[0],
+            colours=tuple(_colour(one) for one in ours.get("colours", ())),
         )
 
     @classmethod
@@ -234,12 +290,17 @@ def _timm_classes(content: dict[str, Any], count: int) -> tuple[tuple[str, ...],
     return tuple(labels), ()
 
 
-def _preprocess(task: str, told: dict[str, Any]) -> Preprocess | DetectionPreprocess:
+def _preprocess(task: str, told: dict[str, Any]) -> AnyPreprocess:
     for key in ("mean", "std"):
         told[key] = tuple(told[key])
-    if task != "detection":
+    if task == "classification":
         return Preprocess(**told)
     told["canvas"] = _sides(told["canvas"], "canvas") if told["canvas"] else None
+    if task == "segmentation":
+        for key in ("long", "window"):
+            if told[key] is not None:
+                _sides([told[key]] * 2, key)
+        return SegmentationPreprocess(**told)
     _sides([told["short"], told["long"]], "short and long")
     return DetectionPreprocess(**told)
 
@@ -249,6 +310,13 @@ def _sides(values: Any, name: str) -> tuple[int, ...]:
     if len(sides) != 2 or not all(1 <= side <= LONGEST for side in sides):
         raise ValueError(f"{name} is {values!r}, not two numbers from 1 to {LONGEST}")
     return sides
+
+
+def _colour(value: Any) -> tuple[int, int, int]:
+    red, green, blue = _whole(value, "colours")
+    if not all(0 <= part <= 255 for part in (red, green, blue)):
+        raise ValueError(f"colours has {value!r}, not three numbers from 0 to 255")
+    return red, green, blue
 
 
 def _whole(values: Any, name: str) -> list[int]:

@@ -29,6 +29,13 @@ class RawDetections(NamedTuple):
     masks: NDArray[np.float32] | None = None  # (N, D, 28, 28) probabilities within the box
 
 
+class RawPanoptic(NamedTuple):
+    """The objects of N images, and what their pixels are."""
+
+    objects: RawDetections
+    semantic: NDArray[np.float32]  # (N, 1 + S, H, W) logits in pixels of the input: any thing, then S kinds of stuff
+
+
 class Views(NamedTuple):
     """Test-time augmentation: what sizes of an image are looked at, and whether mirrored too."""
 

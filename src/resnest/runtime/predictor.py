@@ -23,7 +23,7 @@ from PIL import Image
 from resnest.runtime.ahead import ahead
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage, decode_image
-from resnest.runtime.detections import Classes, Detections, RawDetections
+from resnest.runtime.detections import Classes, Detections, RawDetections, RawPanoptic
 from resnest.runtime.engines.cores import usable_cores
 from resnest.runtime.results import Classification, MultiLabel, sigmoid, softmax
 
@@ -45,6 +45,22 @@ class DetectorEngine(Protocol):
     name: str
 
     def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64], /) -> RawDetections: ...
+
+
+class SegmenterEngine(Protocol):
+    """Whatever runs a segmenter."""
+
+    name: str
+
+    def __call__(self, images: NDArray[np.float32], /) -> NDArray[np.float32]: ...  # (N, K, H, W), of the images' size
+
+
+class PanopticEngine(Protocol):
+    """Whatever runs a panoptic detector."""
+
+    name: str
+
+    def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64], /) -> RawPanoptic: ...
 
 
 class Prepared(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from resnest.checkpoints.loading import LoadReport
 from resnest.recipes.schema import Recipe
 from resnest.runtime.card import ModelCard
-from resnest.runtime.preprocess import DetectionPreprocess, Preprocess
+from resnest.runtime.preprocess import AnyPreprocess
 from resnest.spec import Spec
 from resnest.tasks.mixing import Mix
 
@@ -31,7 +31,7 @@ class Task(Protocol):
     def least_images(self) -> int: ...  # of a training batch
 
     @property
-    def preprocess(self) -> Preprocess | DetectionPreprocess: ...  # for evaluation
+    def preprocess(self) -> AnyPreprocess: ...  # for evaluation
 
     def build(self) -> nn.Module: ...  # with its initial weights
 

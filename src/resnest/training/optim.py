@@ -53,7 +53,8 @@ def parameter_groups(net: nn.Module, settings: OptimSettings) -> list[dict[str, 
 
 
 def lr_at(step: int, settings: OptimSettings, *, total: int, per_epoch: int, batch: int = 0) -> float:
-    """Linear warm-up, then a cosine to zero (facts, section 2.1) or steps down to a tenth each; all by step.
+    """Linear warm-up, then a cosine (facts, section 2.1) or a power of what is left down to zero, or
+    steps down to a tenth each; all by step.
 
     Both follow `total`, of which the warm-up is at most half. `batch` is the number of images in a step, which matters
     to a recipe with `lr_batch`.
@@ -66,6 +67,8 @@ def lr_at(step: int, settings: OptimSettings, *, total: int, per_epoch: int, bat
         return top * (step + 1) / (warmup + 1) if factor is None else top * (factor + (1 - factor) * step / warmup)
     if settings.schedule == "steps":
         return top * DECAY ** sum(step >= share * total for share in settings.decay_at)
+    if settings.schedule == "poly":
+        return top * math.pow(max(0.0, (total - step) / max(total - warmup, 1)), settings.power)
     return top * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
 
 

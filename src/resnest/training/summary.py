@@ -28,7 +28,7 @@ from resnest.report import (
     write_multi_label_report,
     write_report,
 )
-from resnest.runtime.preprocess import DetectionPreprocess
+from resnest.runtime.preprocess import DetectionPreprocess, SegmentationPreprocess
 from resnest.tasks import Task
 from resnest.training.detection_summary import detection_report
 from resnest.training.progress import clock
@@ -142,4 +142,6 @@ def _size(task: Task) -> str:
     preprocess = task.preprocess
     if isinstance(preprocess, DetectionPreprocess):
         return f"{preprocess.short} pixels, the long side {preprocess.long} at most"
+    if isinstance(preprocess, SegmentationPreprocess):
+        return f"{preprocess.long} pixels the long side" if preprocess.long else "as the pictures are"
     return f"{preprocess.size} pixels"

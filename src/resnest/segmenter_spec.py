@@ -1,0 +1,119 @@
+"""What stands on a backbone to label every pixel, and what joins labels and objects to one picture.
+
+DeepLabV3: arXiv 1706.05587. DeepLabV3+: 1802.02611. FCN: 1411.4038. PSPNet: 1612.01105. Panoptic FPN: 1901.02446.
+The defaults are those that the paper's figures rest on (PyTorch-Encoding; arXiv 2004.08955, section 5.3).
+
+    SegmenterSpec()                                       # DeepLabV3 at output stride 8
+    SegmenterSpec(head="deeplabv3plus", output_stride=16)
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from resnest.detector_spec import GROUPS, MOST, HeadNorm
+from resnest.errors import ResnestError, unknown
+
+Head = Literal["deeplabv3", "deeplabv3plus", "fcn", "psp"]
+
+TITLES = {"deeplabv3": "DeepLabV3", "deeplabv3plus": "DeepLabV3+", "fcn": "FCN", "psp": "PSPNet"}
+STRIDES = (8, 16, 32)
+RATES_AT_8 = (12, 24, 36)  # arXiv 1706.05587, section 4.1; halved with the resolution
+IGNORED = 255  # the label of a pixel that does not count
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterSpec:
+    """The structure of a segmenter.
+
+    Raises:
+        ResnestError: if the combination cannot be built.
+    """
+
+    head: Head = "deeplabv3"
+    output_stride: int = 8  # of the backbone's last map: 8, 16 or 32 pixels
+    dilation: Literal["official", "timm"] = "official"  # whose backbone below stride 32: see create_backbone
+    rates: tuple[int, int, int] | None = None  # of the three dilated branches; none: 12, 24, 36 at stride 8, half at 16
+    channels: int | None = None  # inside the head; none: an eighth of the backbone's, of FCN and PSPNet a quarter
+    low_channels: int = 48  # deeplabv3plus: of the fine map C2 (arXiv 1802.02611, section 4.1)
+    bins: tuple[int, ...] = (1, 2, 3, 6)  # psp: cells a side that the pyramid pools to
+    norm: HeadNorm = "batch"  # of the heads; group: for one device with few images a step
+    dropout: float = 0.1  # before the last layer
+    branch_dropout: float = 0.5  # deeplab: after the branches are joined
+    aux: float = 0.2  # weight of the loss of an FCN head on C4, which only training has; 0: no such head
+
+    def __post_init__(self) -> None:
+        for name in ("rates", "bins"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name, choices in (
+            ("head", tuple(TITLES)), ("dilation", ("official", "timm")), ("norm", ("batch", "group", "none")),
+        ):  # fmt: skip
+            if getattr(self, name) not in choices:
+                raise unknown(f"segmenter.{name}", str(getattr(self, name)), choices)
+        _require(self.output_stride in STRIDES, f"output_stride={self.output_stride} must be 8, 16 or 32")
+        _require(
+            self.rates is None or (len(self.rates) == 3 and all(1 <= rate <= MOST for rate in self.rates)),
+            f"rates={self.rates} must be three numbers of 1 or more",
+        )
+        _require(
+            bool(self.bins) and all(1 <= count <= 64 for count in self.bins), f"bins={list(self.bins)} must be 1 to 64"
+        )
+        for name in ("channels", "low_channels"):
+            count = getattr(self, name)
+            _require(count is None or 1 <= count <= MOST, f"{name}={count} must lie in 1 to {MOST}")
+        if self.norm == "group" and self.channels is not None:
+            _require(self.channels % GROUPS == 0, f"channels={self.channels} with norm=group: a multiple of {GROUPS}")
+        for name in ("dropout", "branch_dropout"):
+            _require(0 <= getattr(self, name) < 1, f"{name}={getattr(self, name)} must lie in [0, 1)")
+        _require(self.aux >= 0, f"aux={self.aux} must be 0 (no auxiliary head) or more")
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return TITLES[self.head]
+
+    @property
+    def branch_rates(self) -> tuple[int, int, int]:
+        """Of the three dilated branches."""
+        if self.rates is not None:
+            return self.rates
+        first, second, third = (rate * STRIDES[0] // self.output_stride for rate in RATES_AT_8)
+        return first, second, third
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanopticSpec:
+    """What a panoptic detector has beside its detector (arXiv 1901.02446, sections 3 and 4; detectron2's defaults).
+
+    Raises:
+        ResnestError: if a value makes no sense.
+    """
+
+    channels: int = 128  # of the semantic branch
+    semantic_weight: float = 0.5  # of its loss
+    instance_weight: float = 1.0  # of the detector's losses
+    score: float = 0.5  # objects below are left out when both are joined
+    overlap: float = 0.5  # an object goes of which more than this share lies under better ones
+    stuff_area: int = 4096  # pixels: a smaller region of stuff goes
+
+    def __post_init__(self) -> None:
+        _require_panoptic(1 <= self.channels <= MOST, f"channels={self.channels} must lie in 1 to {MOST}")
+        for name in ("semantic_weight", "instance_weight"):
+            _require_panoptic(getattr(self, name) >= 0, f"{name}={getattr(self, name)} must be 0 or more")
+        for name in ("score", "overlap"):
+            _require_panoptic(0 <= getattr(self, name) <= 1, f"{name}={getattr(self, name)} must lie in [0, 1]")
+        _require_panoptic(self.stuff_area >= 0, f"stuff_area={self.stuff_area} must be 0 or more")
+
+
+def _require(met: bool, message: str) -> None:
+    if not met:
+        raise ResnestError(f"this segmenter cannot be built: segmenter.{message}")
+
+
+def _require_panoptic(met: bool, message: str) -> None:
+    if not met:
+        raise ResnestError(f"this panoptic detector cannot be built: panoptic.{message}")
