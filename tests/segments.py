@@ -11,7 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from resnest.runtime.detections import Classes, Detections
 from resnest.runtime.panoptic_map import PanopticClasses, PanopticMap, Segment
+from resnest.runtime.panoptic_merge import Semantic
+from resnest.runtime.rle import encode
 
 THINGS = 3
 CLASSES = PanopticClasses(
@@ -26,14 +29,10 @@ def described(
     ids: NDArray[np.int32], labels: Mapping[int, int], crowd: frozenset[int] = frozenset(), name: str = "x.png"
 ) -> PanopticMap:
     """The map of these ids, whose segments have these labels; what has no pixel is left out."""
-    segments = []
-    for number, label in labels.items():
-        rows, columns = np.nonzero(ids == number)
-        if len(rows):
-            left, top = int(columns.min()), int(rows.min())
-            box = (left, top, int(columns.max()) + 1 - left, int(rows.max()) + 1 - top)
-            segments.append(Segment(number, label, 1.0, len(rows), box, number in crowd))
-    return PanopticMap(name, CLASSES, ids.astype(np.int32), tuple(segments))
+    found = (
+        Segment.of(ids == number, id=number, label=label, crowd=number in crowd) for number, label in labels.items()
+    )
+    return PanopticMap(name, CLASSES, ids.astype(np.int32), tuple(one for one in found if one is not None))
 
 
 def drawn(*rows: str, labels: Mapping[str, int], crowd: str = "") -> PanopticMap:
@@ -88,3 +87,26 @@ def random_pair(rng: np.random.Generator) -> tuple[PanopticMap, PanopticMap]:
         ids[truth.ids == 0] = 9
         labels[9] = int(rng.integers(0, len(CLASSES.names)))
     return described(ids, labels), truth
+
+
+def as_predicted(truth: PanopticMap) -> tuple[Detections, Semantic]:
+    """What a perfect network would have said: its things as objects of score 1, its stuff as labels."""
+    things = [one for one in truth.segments if one.label < truth.classes.things]
+    height, width = truth.ids.shape
+    boxes = np.array([one.box for one in things], np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    detections = Detections(
+        name=truth.name,
+        width=width,
+        height=height,
+        classes=Classes(truth.classes.names, truth.classes.ids),
+        boxes=boxes,
+        labels=np.array([one.label for one in things], np.int64),
+        scores=np.ones(len(things), np.float32),
+        masks=tuple(encode(truth.ids == one.id) for one in things),
+    )
+    labels = np.zeros(truth.ids.shape, np.uint8)
+    for one in truth.segments:
+        if one.label >= truth.classes.things:
+            labels[truth.ids == one.id] = 1 + one.label - truth.classes.things
+    return detections, Semantic(labels, np.ones(labels.shape, np.float32))
