@@ -1,6 +1,6 @@
 """What a segmenter gives: a class for every pixel of a picture.
 
-found = LabelMap.of(logits, name="x.jpg", size=image.size, classes=classes, preprocess=card.segmenter_input)
+found = segment(engine, image, card.segmenter_input, card.pixel_classes, "x.jpg")        # runtime.segmenting
 found.shares()                            # {"road": 0.31, "sky": 0.22}
 found.to_dict()                           # ready for json.dumps: a segment for each class that is there
 """

@@ -1,0 +1,178 @@
+"""From a segmenter's logits to the class of every pixel of the picture; numpy and Pillow alone.
+
+found = segment(engine, image, card.segmenter_input, card.pixel_classes, "x.jpg")        # LabelMap
+found = segment(..., views=SegmentViews(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), flip=True))
+
+A picture is looked at as a whole or, with `preprocess.window`, in squares that overlap by a third (PyTorch-Encoding),
+so that memory does not grow with the picture but for the scores themselves. Classes are enlarged to the picture one by
+one, so that there are never as many full-size maps as classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnest.errors import ResnestError
+from resnest.runtime.label_map import LabelMap, PixelClasses
+from resnest.runtime.preprocess import SegmentationPreprocess
+
+Map = NDArray[np.float32]
+Labels = NDArray[np.uint8]
+
+LEAST_PROBABILITY = np.finfo(np.float32).tiny  # whose logarithm is finite
+
+
+class SegmentViews(NamedTuple):
+    """Test-time augmentation: at what sizes a picture is looked at, and whether mirrored too."""
+
+    scales: tuple[float, ...] = (1.0,)  # times the model's own size
+    flip: bool = False
+
+
+class LooksAtImages(Protocol):
+    """A SegmenterEngine: (N, 3, H, W) -> logits (N, K, H, W)."""
+
+    def __call__(self, images: Map, /) -> Map: ...
+
+
+def segment(
+    engine: LooksAtImages,
+    image: Image.Image,
+    preprocess: SegmentationPreprocess,
+    classes: PixelClasses,
+    name: str,
+    views: SegmentViews | None = None,
+) -> LabelMap:
+    """The classes of an RGB picture's pixels."""
+    logits = look(engine, image, preprocess, views)
+    return label_map(logits, inner=logits.shape[1:], size=image.size, classes=classes, name=name)
+
+
+def label_map(
+    logits: Map, *, inner: tuple[int, ...], size: tuple[int, int], classes: PixelClasses, name: str
+) -> LabelMap:
+    """What logits (K, h, w) say of a picture; see `pixel_labels`."""
+    labels, best = pixel_labels(logits, inner, size)
+    count = len(classes.names)
+    pixels = np.bincount(labels.reshape(-1), minlength=count)
+    sums = np.bincount(labels.reshape(-1), weights=best.reshape(-1), minlength=count)
+    return LabelMap(name, classes, labels, (sums / np.maximum(pixels, 1)).astype(np.float32))
+
+
+def pixel_labels(logits: Map, inner: tuple[int, ...], size: tuple[int, int]) -> tuple[Labels, Map]:
+    """The most likely class of every pixel of a picture, and its probability, both (H, W).
+
+    Args:
+        logits: (K, h, w).
+        inner: height and width of what is no padding in them.
+        size: width and height of the picture. Where it differs, probabilities are resized bilinearly.
+    """
+    logits = logits[:, : inner[0], : inner[1]]
+    labels, top = _largest(logits)
+    total = np.zeros_like(top)
+    for plane in logits:
+        total += np.exp(plane - top)
+    if tuple(inner) == size[::-1]:
+        return labels, np.reciprocal(total, out=total)
+    return _largest(_resized(np.exp(plane - top) / total, size) for plane in logits)
+
+
+def look(
+    engine: LooksAtImages, image: Image.Image, preprocess: SegmentationPreprocess, views: SegmentViews | None = None
+) -> Map:
+    """Logits (K, h, w) of an RGB picture in the size that the network sees, without padding.
+
+    Of several windows or views they are the logarithms of the mean of the probabilities. (The authors sum exp(logits),
+    which gives a view of large logits more weight.)
+
+    Raises:
+        ResnestError: several views of a picture by an exported file that takes one size.
+    """
+    if views is not None and preprocess.canvas:
+        raise ResnestError("several views of a picture need the model itself: an exported file takes one size")
+    wide, high = preprocess.scaled_size(*image.size)
+    if views is None and (preprocess.window is None or preprocess.canvas):
+        return engine(preprocess(image)[None])[0, :, :high, :wide]
+    scales, flip = views or SegmentViews()
+    mean = _look_at_scale(engine, image, preprocess, scales[0], flip)
+    for scale in scales[1:]:
+        mean += _look_at_scale(engine, image, preprocess, scale, flip)
+    mean /= len(scales)
+    return np.log(np.maximum(mean, LEAST_PROBABILITY, out=mean), out=mean)
+
+
+def _look_at_scale(
+    engine: LooksAtImages, image: Image.Image, preprocess: SegmentationPreprocess, scale: float, flip: bool
+) -> Map:
+    """Mean probabilities (K, h, w) in the base size, of a picture seen in another."""
+    pixels = preprocess(image, scale)  # (3, H, W), padded
+    wide, high = preprocess.scaled_size(*image.size, scale)
+    probabilities = _look_in_windows(engine, pixels, preprocess.window, flip)[:, :high, :wide]
+    size = preprocess.scaled_size(*image.size)
+    if size == (wide, high):
+        return probabilities
+    base = np.empty((len(probabilities), *size[::-1]), np.float32)
+    for place, plane in enumerate(probabilities):
+        base[place] = _resized(plane, size)
+    return base
+
+
+def _look_in_windows(engine: LooksAtImages, pixels: Map, window: int | None, flip: bool) -> Map:
+    """Mean probabilities (K, H, W) over all windows that a pixel lies in."""
+    if window is None:
+        return _look_both_ways(engine, pixels, flip)
+    height, width = pixels.shape[1:]
+    total, times = np.zeros((0, height, width), np.float32), np.zeros((height, width), np.float32)
+    for top in window_starts(height, window):
+        for left in window_starts(width, window):
+            place = np.s_[..., top : top + window, left : left + window]
+            probabilities = _look_both_ways(engine, pixels[place], flip)
+            if not len(total):
+                total = np.zeros((len(probabilities), height, width), np.float32)
+            total[place] += probabilities
+            times[place] += 1
+    total /= times
+    return total
+
+
+def window_starts(length: int, side: int) -> list[int]:
+    """Where the windows along one axis start: every two thirds of a side, the last one flush with the end."""
+    return [*range(0, length - side, max(1, side * 2 // 3)), length - side]
+
+
+def _look_both_ways(engine: LooksAtImages, pixels: Map, flip: bool) -> Map:
+    """Probabilities (K, H, W); with `flip` the mean with those of the mirrored image."""
+    probabilities = _softmax(engine(np.ascontiguousarray(pixels[None]))[0])
+    if flip:
+        probabilities += _softmax(engine(np.ascontiguousarray(pixels[None, ..., ::-1]))[0])[..., ::-1]
+        probabilities /= 2
+    return probabilities
+
+
+def _softmax(logits: Map) -> Map:
+    """Over the first axis."""
+    probabilities: Map = np.exp(logits - logits.max(0))
+    probabilities /= probabilities.sum(0)
+    return probabilities
+
+
+def _largest(planes: Iterable[Map]) -> tuple[Labels, Map]:
+    """Number and value of the largest of some maps (H, W) at each pixel, the first of equal ones."""
+    rest: Iterator[Map] = iter(planes)
+    top = np.array(next(rest), np.float32)
+    labels = np.zeros(top.shape, np.uint8)
+    for number, plane in enumerate(rest, 1):
+        larger = plane > top
+        labels[larger] = number
+        np.maximum(top, plane, out=top)
+    return labels, top
+
+
+def _resized(plane: Map, size: tuple[int, int]) -> Map:
+    """(h, w) -> (H, W), bilinearly; `size` is width and height."""
+    return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR))
