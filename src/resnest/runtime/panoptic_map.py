@@ -37,6 +37,18 @@ class Segment(NamedTuple):
     box: tuple[int, int, int, int]  # x, y, width, height around its pixels
     crowd: bool = False  # of ground truth: a region of many objects
 
+    @classmethod
+    def of(
+        cls, mask: NDArray[np.bool_], *, id: int, label: int, score: float = 1.0, crowd: bool = False
+    ) -> Segment | None:
+        """The segment with these pixels, (H, W); none if there is no pixel."""
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if not len(rows):
+            return None
+        left, top = int(columns[0]), int(rows[0])
+        box = (left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top)
+        return cls(id, label, score, int(np.count_nonzero(mask)), box, crowd)
+
 
 @dataclass(frozen=True, eq=False)
 class PanopticMap:

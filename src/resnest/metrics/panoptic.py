@@ -1,0 +1,128 @@
+"""Panoptic quality (Kirillov et al., arXiv 1801.00868, section 4): how well segments are found, and how well outlined.
+
+    metrics = PanopticMetrics(num_classes=133, things=80)
+    metrics.update(found, truth)                  # two PanopticMaps of one picture
+    metrics.compute().figures["pq"]               # fraction 0..1
+
+A found segment and a true one of its class belong together if they share more than half of their union (IoU > 0.5),
+of which each segment then has one at most. SQ is the mean IoU of those pairs, RQ their F1, PQ = SQ * RQ, each class by
+itself; `pq` is the mean over the classes that occur, `pq_things` and `pq_stuff` over those of each kind.
+
+Void, and regions of many objects ("crowd"), count as in the authors' panopticapi, whose figures these are: pixels that
+are void in the truth belong to no union; a crowd is not missed; and a segment without a partner of which more than half
+lies in void or in crowds of its class is not false. (panopticapi looks at one crowd a class, COCO has no more.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.runtime.panoptic_map import PanopticMap, Segment
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+KINDS = ("", "_things", "_stuff")  # of classes that figures are the mean of
+
+
+@dataclass(frozen=True)
+class PanopticResult:
+    """Fractions; NaN for what does not occur."""
+
+    figures: dict[str, float]  # pq, sq, rq; with _things and _stuff behind them too
+    class_pq: Floats  # (K,)
+    class_sq: Floats  # (K,)
+    class_rq: Floats  # (K,)
+
+
+class PanopticMetrics:
+    """Counts, and every pair's IoU, so that the result depends on neither the order nor the partition of pictures."""
+
+    def __init__(self, num_classes: int, things: int) -> None:
+        self.things = things  # the first so many classes
+        self.ious: list[list[float]] = [[] for _ in range(num_classes)]  # of pairs, by class
+        self.false = np.zeros(num_classes, np.int64)  # found segments that there are not
+        self.missed = np.zeros(num_classes, np.int64)
+
+    def update(self, found: PanopticMap, truth: PanopticMap) -> None:
+        """Add one picture. Both maps have one size, and segments for all their ids but 0."""
+        shared = _shared(truth, found)  # (1 + T, 1 + F) pixels, void first
+        true_label, label = _labels(truth.segments), _labels(found.segments)
+        crowd = np.array([one.crowd for one in truth.segments], bool)
+        same = true_label[:, None] == label  # (T, F)
+        area, void = shared[:, 1:].sum(0), shared[0, 1:]  # (F,)
+        both = shared[1:, 1:]
+        union = shared[1:].sum(1)[:, None] + area - both - void
+        pairs = same & ~crowd[:, None] & (2 * both > union)
+        for true, place in zip(*np.nonzero(pairs), strict=True):
+            self.ious[label[place]].append(float(both[true, place] / union[true, place]))
+        forgiven = void + (both * (same & crowd[:, None])).sum(0)
+        np.add.at(self.false, label[~pairs.any(0) & (2 * forgiven <= area)], 1)
+        np.add.at(self.missed, true_label[~pairs.any(1) & ~crowd], 1)
+
+    def merge(self, other: PanopticMetrics) -> None:
+        """Add what another accumulator (another process) has counted."""
+        for mine, theirs in zip(self.ious, other.ious, strict=True):
+            mine += theirs
+        self.false += other.false
+        self.missed += other.missed
+
+    @property
+    def matched(self) -> Counts:
+        """Pairs of each class, (K,)."""
+        return np.array([len(ious) for ious in self.ious], np.int64)
+
+    def compute(self) -> PanopticResult:
+        # fsum is exact, so that the sum does not depend on the order of the pictures
+        total, pairs = np.array([math.fsum(ious) for ious in self.ious], np.float64), self.matched
+        weight = pairs + (self.false + self.missed) / 2
+        occurs = weight > 0
+        quality = {
+            "pq": _ratio(total, weight, occurs),
+            "sq": _ratio(total, np.maximum(pairs, 1), occurs),
+            "rq": _ratio(pairs, weight, occurs),
+        }
+        parts = (slice(None), slice(self.things), slice(self.things, None))
+        figures = {
+            f"{name}{kind}": _mean(values[part])
+            for kind, part in zip(KINDS, parts, strict=True)
+            for name, values in quality.items()
+        }
+        return PanopticResult(figures, *quality.values())
+
+
+def _shared(truth: PanopticMap, found: PanopticMap) -> Counts:
+    """Pixels that each true segment has in common with each found one: (1 + T, 1 + F), void first."""
+    rows, columns = _places(truth), _places(found)
+    count = 1 + len(found.segments)
+    flat = np.bincount((rows * count + columns).reshape(-1), minlength=(1 + len(truth.segments)) * count)
+    return flat.reshape(-1, count)
+
+
+def _places(panoptic: PanopticMap) -> Counts:
+    """(H, W): 0 for void, n for the n-th segment."""
+    ids = np.array([0, *(one.id for one in panoptic.segments)], np.int64)
+    order = np.argsort(ids, kind="stable")
+    places = order[np.minimum(np.searchsorted(ids[order], panoptic.ids), len(ids) - 1)]
+    assert np.array_equal(ids[places], panoptic.ids), f"{panoptic.name}: ids without a segment"
+    return places
+
+
+def _labels(segments: Sequence[Segment]) -> Counts:
+    return np.array([one.label for one in segments], np.int64)
+
+
+def _ratio(above: NDArray[np.generic], below: NDArray[np.generic], occurs: NDArray[np.bool_]) -> Floats:
+    """NaN for classes that do not occur."""
+    ratios = np.full(len(occurs), np.nan)
+    np.divide(above, below, out=ratios, where=occurs, dtype=np.float64)
+    return ratios
+
+
+def _mean(values: Floats) -> float:
+    known = values[np.isfinite(values)]
+    return math.fsum(known.tolist()) / len(known) if len(known) else math.nan

@@ -1,0 +1,165 @@
+"""Panoptic maps in files as COCO has them, results or ground truth: a folder of PNGs, and a json of their segments.
+
+    write_panoptic(Path("found.json"), ((139, found), ...), classes)       # PNGs in found/
+    files = PanopticFiles.read(Path("found.json"))
+    files.load(139)                                                        # PanopticMap
+
+The colour of a pixel is the number of its segment: R + 256 G + 65536 B, black is void.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnest.errors import ResnestError
+from resnest.runtime.decode import BadImage, decode_image
+from resnest.runtime.files import replacing
+from resnest.runtime.panoptic_map import VOID, PanopticClasses, PanopticMap, Segment, decode_ids, encode_ids
+
+GREY = [128, 128, 128]  # of a class without a colour
+
+
+def write_panoptic(path: Path, maps: Iterable[tuple[int, PanopticMap]], classes: PanopticClasses) -> None:
+    """One map after the other, each with the number of its image, into `path` and the folder of its name.
+
+    Raises:
+        ResnestError: the files cannot be written.
+    """
+    images, annotations = [], []
+    folder = path.with_suffix("")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, one in maps:
+            file_name = f"{number:012d}.png"  # as COCO's
+            Image.fromarray(encode_ids(one.ids)).save(folder / file_name)
+            height, width = one.ids.shape
+            images.append({"id": number, "file_name": one.name, "width": width, "height": height})
+            annotations.append({"image_id": number, "file_name": file_name, "segments_info": _infos(one)})
+        content = {"images": images, "annotations": annotations, "categories": _categories(classes)}
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(content), encoding="utf-8")
+    except OSError as error:
+        raise ResnestError(f"{error.filename or path} cannot be written: {error.strerror or error}") from None
+
+
+def _infos(one: PanopticMap) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": segment.id,
+            "category_id": one.classes.ids[segment.label],
+            "area": segment.area,
+            "bbox": list(segment.box),
+            "iscrowd": int(segment.crowd),
+            "score": segment.score,
+        }
+        for segment in one.segments
+    ]
+
+
+def _categories(classes: PanopticClasses) -> list[dict[str, Any]]:
+    colours = [list(colour) for colour in classes.colours] or [GREY] * len(classes.names)
+    return [
+        {"id": key, "name": name, "isthing": int(place < classes.things), "color": colour}
+        for place, (key, name, colour) in enumerate(zip(classes.ids, classes.names, colours, strict=True))
+    ]
+
+
+@dataclass(frozen=True)
+class PanopticFiles:
+    """A json that was read; its PNGs are read when they are asked for."""
+
+    path: Path
+    folder: Path
+    classes: PanopticClasses  # things first, otherwise in the file's order
+    entries: dict[int, dict[str, Any]]  # by image: file_name and segments_info
+    names: dict[int, str]  # of the pictures
+
+    @classmethod
+    def read(cls, path: Path, folder: Path | None = None) -> PanopticFiles:
+        """`folder` of the PNGs: by default that of the json's name.
+
+        Raises:
+            ResnestError: the file cannot be read, or is no panoptic json.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            entries = {int(one["image_id"]): one for one in content["annotations"]}
+            names = {int(one["id"]): str(one["file_name"]) for one in content["images"]}
+            return cls(path, folder or path.with_suffix(""), _classes(content["categories"]), entries, names)
+        except OSError as error:
+            raise ResnestError(f"{path} cannot be read: {error.strerror or error}") from None
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise ResnestError(f"{path} is not a panoptic json as COCO has it: {why}") from None
+
+    def load(self, image: int) -> PanopticMap:
+        """The map of one image.
+
+        Raises:
+            ResnestError: there is none; its PNG cannot be read, or has other segments than the json.
+        """
+        if image not in self.entries:
+            raise ResnestError(f"{self.path} has no segments of the image {image}")
+        entry = self.entries[image]
+        try:
+            file = self.folder / str(entry["file_name"])
+            ids = decode_ids(np.asarray(decode_image(file, formats=("PNG",))))
+            return described(ids, entry["segments_info"], self.classes, self.names.get(image, str(image)))
+        except BadImage:
+            raise
+        except ResnestError as error:
+            raise ResnestError(f"{file}: {error}") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise ResnestError(f"{self.path}: what it says of the image {image} is not as expected ({error})") from None
+
+
+def described(
+    ids: NDArray[np.int32], infos: Iterable[dict[str, Any]], classes: PanopticClasses, name: str
+) -> PanopticMap:
+    """A map of ids (H, W) with what a json says of its segments.
+
+    Raises:
+        ResnestError: an id that only one of the two has, or that stands twice; an unknown category.
+        KeyError, TypeError, ValueError: the json says something else.
+    """
+    labels = {number: label for label, number in enumerate(classes.ids)}
+    segments: dict[int, Segment] = {}
+    for info in infos:
+        number, category = int(info["id"]), int(info["category_id"])
+        if category not in labels:
+            raise ResnestError(f"segment {number} has the category {category}, which is not among the categories")
+        if number in (VOID, *segments):
+            told = "stands twice in the json" if number else "cannot be: black is void"
+            raise ResnestError(f"segment {number} {told}")
+        score, crowd = float(info.get("score", 1.0)), bool(info.get("iscrowd", 0))
+        segment = Segment.of(ids == number, id=number, label=labels[category], score=score, crowd=crowd)
+        if segment is None:
+            raise ResnestError(f"segment {number} is in the json and has no pixel in the PNG")
+        segments[number] = segment
+    if sum(one.area for one in segments.values()) < np.count_nonzero(ids != VOID):
+        strange = np.setdiff1d(ids, [VOID, *segments])
+        more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
+        raise ResnestError(f"segment {strange[0]} is in the PNG and not in the json{more}")
+    return PanopticMap(name, classes, ids, tuple(segments.values()))
+
+
+def _classes(categories: list[dict[str, Any]]) -> PanopticClasses:
+    """Raises ValueError for none, or two of one number."""
+    ordered = sorted(categories, key=lambda one: not one["isthing"])
+    if not ordered or len({one["id"] for one in ordered}) < len(ordered):
+        raise ValueError("its categories are none, or two have one id")
+    coloured = all("color" in one for one in ordered)
+    return PanopticClasses(
+        names=tuple(str(one["name"]) for one in ordered),
+        ids=tuple(int(one["id"]) for one in ordered),
+        things=sum(bool(one["isthing"]) for one in ordered),
+        colours=tuple((int(r), int(g), int(b)) for r, g, b in (one["color"] for one in ordered)) if coloured else (),
+    )

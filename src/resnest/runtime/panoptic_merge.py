@@ -1,0 +1,108 @@
+"""Objects and stuff joined to one picture, by the rule of Panoptic FPN (arXiv 1901.02446, section 3; detectron2).
+
+    raw = engine(images, sizes)                                      # RawPanoptic of a batch
+    panoptic_map(raw, 0, name="x.jpg", size=image.size, preprocess=preprocess, classes=classes, spec=PanopticSpec())
+
+Objects come first, the one with the best score before the others: each takes those pixels of its mask that are still
+free, and goes if more than a share of `overlap` is taken. Then each kind of stuff takes the free pixels that look most
+like it, `stuff_area` of them or more. What is left is void.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnest.runtime.detections import Classes, Detections, RawDetections, RawPanoptic
+from resnest.runtime.panoptic_map import PanopticClasses, PanopticMap, Segment
+from resnest.runtime.preprocess import DetectionPreprocess
+from resnest.runtime.rle import decode
+from resnest.segmenter_spec import PanopticSpec
+
+THING = 0  # the label of pixels of any object; kinds of stuff come behind it
+
+
+class Semantic(NamedTuple):
+    """What every pixel of a picture looks like by itself."""
+
+    labels: NDArray[np.uint8]  # (H, W): any thing, then S kinds of stuff
+    scores: NDArray[np.float32]  # (H, W) probability of that
+
+
+def panoptic_map(
+    raw: RawPanoptic,
+    place: int,
+    *,
+    name: str,
+    size: tuple[int, int],
+    preprocess: DetectionPreprocess,
+    classes: PanopticClasses,
+    spec: PanopticSpec,
+) -> PanopticMap:
+    """What an engine found in image `place` of a batch, in pixels of the picture, whose width and height is `size`."""
+    things = Classes(classes.names[: classes.things], classes.ids[: classes.things])
+    objects = _without_faint(raw.objects, spec.score)
+    found = Detections.of(objects, place, name=name, size=size, preprocess=preprocess, classes=things)
+    wide, high = preprocess.scaled_size(*size)
+    return merge(found, semantic_of(raw.semantic[place, :, :high, :wide], size), classes, spec)
+
+
+def merge(found: Detections, semantic: Semantic, classes: PanopticClasses, spec: PanopticSpec) -> PanopticMap:
+    """Objects with masks, and what pixels look like, to segments that do not overlap."""
+    assert found.masks is not None
+    ids = np.zeros((found.height, found.width), np.int32)
+    segments: list[Segment] = []
+
+    def add(mask: NDArray[np.bool_], label: int, score: float) -> None:
+        segment = Segment.of(mask, id=len(segments) + 1, label=label, score=score)
+        if segment is not None:
+            ids[mask] = segment.id
+            segments.append(segment)
+
+    for number in np.argsort(-found.scores, kind="stable").tolist():
+        if found.scores[number] < spec.score:
+            break
+        mask = decode(found.masks[number])
+        free = mask & (ids == 0)
+        area = np.count_nonzero(mask)
+        if area - np.count_nonzero(free) <= spec.overlap * area:
+            add(free, int(found.labels[number]), float(found.scores[number]))
+    free = ids == 0
+    areas = np.bincount(semantic.labels[free], minlength=1 + THING)
+    areas[THING] = 0
+    for label in np.flatnonzero((areas > 0) & (areas >= spec.stuff_area)).tolist():
+        region = free & (semantic.labels == label)
+        add(region, classes.things + label - 1, float(semantic.scores[region].mean(dtype=np.float64)))
+    return PanopticMap(found.name, classes, ids, tuple(segments))
+
+
+def semantic_of(logits: NDArray[np.float32], size: tuple[int, int]) -> Semantic:
+    """Logits (1 + S, h, w) of an image without padding, for its picture of this width and height.
+
+    One kind after the other is resized and compared with the best so far, so that a large picture fits into memory.
+    """
+    best = _resized(logits[0], size)
+    labels = np.zeros(best.shape, np.uint8)
+    total = np.ones(best.shape, np.float32)  # of exp(logit - best)
+    for label, plane in enumerate(logits[1:], start=1):
+        one = _resized(plane, size)
+        better = one > best
+        smaller = np.exp(-np.abs(one - best))
+        total = np.where(better, total * smaller + 1, total + smaller)
+        best = np.where(better, one, best)
+        labels[better] = label
+    return Semantic(labels, np.reciprocal(total))
+
+
+def _resized(plane: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """(h, w) -> (H, W), Pillow's bilinear resizing."""
+    image = Image.fromarray(np.ascontiguousarray(plane, np.float32))
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+
+
+def _without_faint(objects: RawDetections, score: float) -> RawDetections:
+    """Objects that would be left out in any case need no masks made."""
+    return objects._replace(scores=np.where(objects.scores >= score, objects.scores, 0))
