@@ -1,7 +1,7 @@
 """Images with objects, one by one and as batches: to train on, and to evaluate on.
 
     loader = DataLoader(TrainingScenes(samples, data, detection, seed=0, epoch=0), collate_fn=collate_scenes)
-    places = evaluation_places(samples, preprocess, batch_size=4)        # images of one padded shape at a time
+    places = evaluation_places(objects.sizes, preprocess, batch_size=4)        # images of one padded shape at a time
 
 `loading` is where batches come from; it calls these.
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -22,7 +23,7 @@ from resnest.data.seeding import seeded
 from resnest.data.settings import DataSettings, DetectionSettings
 from resnest.data.targets import Target
 from resnest.runtime.decode import BadImage
-from resnest.runtime.preprocess import DIVISOR, DetectionPreprocess
+from resnest.runtime.preprocess import DIVISOR, DetectionPreprocess, SegmentationPreprocess
 
 Item = tuple[int, Tensor | BadImage, Target | None, tuple[int, int]]  # index, image, target, height and width
 
@@ -82,16 +83,19 @@ class EvaluationScenes(Dataset[Any]):
 
 
 def evaluation_places(
-    samples: DetectionSamples,
-    preprocess: DetectionPreprocess,
+    sizes: NDArray[Any],
+    preprocess: DetectionPreprocess | SegmentationPreprocess,
     *,
     batch_size: int,
     rank: int = 0,
     world_size: int = 1,
 ) -> list[list[int]]:
-    """Batches of one process, each of one padded shape; every image comes once in one of the processes."""
+    """Batches of one process, each of one padded shape; every image comes once in one of the processes.
+
+    `sizes` are width and height of each image, (N, 2).
+    """
     by_shape: dict[tuple[int, int], list[int]] = {}
-    for index, (width, height) in enumerate(samples.objects.sizes.tolist()):
+    for index, (width, height) in enumerate(sizes.tolist()):
         by_shape.setdefault(preprocess.padded_size(width, height), []).append(index)
     order = [(shape, index) for shape in sorted(by_shape) for index in by_shape[shape]]
     batches: list[list[int]] = []

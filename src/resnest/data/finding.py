@@ -22,12 +22,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from resnest.data import remote
 from resnest.data.coco import read_coco
+from resnest.data.found import Found, Read
 from resnest.data.parts import (
     PART_NAMES,
     VAL_NAMES,
@@ -40,6 +40,7 @@ from resnest.data.parts import (
     list_coco,
     list_files,
 )
+from resnest.data.pixel_finding import PIXEL_FORMATS, PIXEL_TASKS, find_pixels, look_for_pixels
 from resnest.data.readers import (
     Labelled,
     number_classes,
@@ -58,12 +59,10 @@ from resnest.data.tables import read_arrow, read_parquet
 from resnest.data.voc import read_list, read_voc
 from resnest.errors import ResnestError, unknown
 
-FORMATS = ("folder", "zip", "npz", "csv", "tar", "parquet", "arrow", "coco", "voc", "digits")
+FORMATS = ("folder", "zip", "npz", "csv", "tar", "parquet", "arrow", "coco", "voc", *PIXEL_FORMATS, "digits")
 LABELS_FILE = "labels.csv"
 VOC_FOLDERS = ("Annotations", "annotations", ".")
 EXPECTED = "give a folder, a .zip, .npz, .csv, .tar, .parquet or COCO .json file"
-
-Read = Callable[[], Samples]
 
 # Formats with one file or folder a part, and those with one file or several
 ONE: tuple[tuple[str, str, Callable[[Path], Samples]], ...] = (
@@ -75,19 +74,8 @@ ONE: tuple[tuple[str, str, Callable[[Path], Samples]], ...] = (
 SEVERAL: dict[str, Callable[[Sequence[Path]], Samples]] = {"parquet": read_parquet, "tar": read_shards}
 
 
-@dataclass(frozen=True)
-class Found:
-    """A data set before anything of it is read: either its parts, or one whole."""
-
-    format: str
-    where: str
-    train: Read | None = None
-    val: Read | None = None
-    whole: Read | None = None
-
-
-def find(where: str | Path, format: str) -> Found:
-    """Raises ResnestError: nothing there, no such format, or not of that format."""
+def find(where: str | Path, format: str, task: str | None = None) -> Found:
+    """Raises ResnestError: nothing there, no such format, not of that format, or nothing for that task."""
     if format not in ("auto", *FORMATS):
         raise unknown("data format", format, FORMATS)
     path = Path(where)
@@ -97,6 +85,8 @@ def find(where: str | Path, format: str) -> Found:
         if str(where).startswith(remote.PREFIX):
             return _find_on_hub(str(where), format)
         raise ResnestError(f"there is no data at {path}: {EXPECTED}, {remote.PREFIX}OWNER/NAME of the hub, or 'digits'")
+    if task in PIXEL_TASKS or format in PIXEL_FORMATS:
+        return find_pixels(path, format, task)
     return _find_in_file(path, format) if path.is_file() else _find_in_folder(path, format)
 
 
@@ -124,6 +114,8 @@ def _find_in_folder(path: Path, format: str) -> Found:
         return annotated
     if format in ("auto", "voc") and (annotated := _find_voc(path)):
         return annotated
+    if format == "auto" and (masked := look_for_pixels(path)):
+        return masked
     for kind, suffix, read in ONE:
         if format in ("auto", kind) and (pair := _find_pair(path, suffix)):
             train, val = pair

@@ -20,15 +20,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from resnest.data.batch import Batch as Batch
+from resnest.data.batch import stack_images
 from resnest.data.detection import DetectionSamples
 from resnest.data.detection_batches import EvaluationScenes, TrainingScenes, collate_scenes, evaluation_places
 from resnest.data.order import step_batches
+from resnest.data.pixel_batches import EvaluationPixels, TrainingPixels, collate_pixels, collate_truth
+from resnest.data.pixels import PixelSamples
 from resnest.data.samples import Samples
 from resnest.data.seeding import seeded as seeded
-from resnest.data.settings import DataSettings, DetectionSettings
+from resnest.data.settings import DataSettings, DetectionSettings, SegmentationSettings
 from resnest.errors import ResnestError
 from resnest.runtime.decode import BadImage
-from resnest.runtime.preprocess import DetectionPreprocess, Preprocess
+from resnest.runtime.preprocess import AnyPreprocess, DetectionPreprocess, Preprocess, SegmentationPreprocess
 
 Item = tuple[int, Tensor | BadImage, Any]  # index, image, label or labels
 
@@ -82,12 +85,14 @@ def training_batches(
     world_size: int = 1,
     detection: DetectionSettings | None = None,
     masks: bool = False,
+    segmentation: SegmentationSettings | None = None,
 ) -> Iterator[Batch]:
     """This process's batches of one epoch from step `skip` on, `accumulate` of them a step (see `step_batches`).
 
     Args:
         detection: with `DetectionSamples`, as their `trainable()` gives them: labels are then a list of `Target`s.
         masks: targets have masks.
+        segmentation: with `PixelSamples`: labels are then (N, H, W) uint8, 255 for pixels that do not count.
     """
     order = step_batches(
         len(samples),
@@ -107,12 +112,17 @@ def training_batches(
             raise ResnestError("this data has objects to detect: a recipe for a detector is needed")
         scenes = TrainingScenes(samples, settings, detection, masks=masks, seed=seed, epoch=epoch)
         return _load(scenes, batches, settings.workers, collate_scenes)
+    if isinstance(samples, PixelSamples):
+        if segmentation is None:
+            raise ResnestError("this data has masks: a recipe for a segmenter is needed")
+        pixels = TrainingPixels(samples, settings, segmentation, seed=seed, epoch=epoch)
+        return _load(pixels, batches, settings.workers, collate_pixels)
     return _load(TrainingImages(samples, settings, seed, epoch, epochs), batches, settings.workers)
 
 
 def evaluation_batches(
     samples: Samples,
-    preprocess: Preprocess | DetectionPreprocess,
+    preprocess: AnyPreprocess,
     *,
     batch_size: int,
     workers: int | None = None,
@@ -121,14 +131,20 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """Every sample once, in order, prepared as for prediction; of several processes each takes its turn, none twice.
 
-    With a `DetectionPreprocess`, images of one padded shape at a time.
+    With a `DetectionPreprocess` or a `SegmentationPreprocess`, images of one padded shape at a time; the labels of the
+    latter are a list of (H, W) uint8 masks, each in its picture's own size.
     """
+    share = {"rank": rank, "world_size": world_size}
     if isinstance(preprocess, DetectionPreprocess):
         if not isinstance(samples, DetectionSamples):
             raise ResnestError("a detector is evaluated on images with boxes: this data has classes only")
-        share = {"rank": rank, "world_size": world_size}
-        places = evaluation_places(samples, preprocess, batch_size=batch_size, **share)
+        places = evaluation_places(samples.objects.sizes, preprocess, batch_size=batch_size, **share)
         return _load(EvaluationScenes(samples, preprocess), places, workers, collate_scenes)
+    if isinstance(preprocess, SegmentationPreprocess):
+        if not isinstance(samples, PixelSamples):
+            raise ResnestError("a segmenter is evaluated on images with masks: this data has none")
+        places = evaluation_places(samples.sizes(), preprocess, batch_size=batch_size, **share)
+        return _load(EvaluationPixels(samples, preprocess), places, workers, collate_truth)
     mine = list(range(rank, len(samples), world_size))
     batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
     return _load(EvaluationImages(samples, preprocess), batches, workers)
@@ -172,14 +188,7 @@ def _quiet_worker(_: int) -> None:
 def _collate(items: list[Item]) -> Batch:
     good = [(index, image, label) for index, image, label in items if isinstance(image, Tensor)]
     bad = [(index, error.name, error.reason) for index, error, _ in items if isinstance(error, BadImage)]
-    images = _stack([image for _, image, _ in good]) if good else torch.empty(0, 3, 1, 1)
+    images = stack_images([image for _, image, _ in good]) if good else torch.empty(0, 3, 1, 1)
     labels = torch.from_numpy(np.array([label for _, _, label in good]))  # (N,), or (N, K) bool
     labels = labels.float() if labels.ndim == 2 else labels.long()
     return Batch(images, labels, torch.tensor([index for index, _, _ in good], dtype=torch.int64), bad)
-
-
-def _stack(images: list[Tensor]) -> Tensor:
-    """(N, 3, H, W) in the memory order of the images, so that no pixel is transposed."""
-    if images[0].stride(0) != 1:
-        return torch.stack(images)
-    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)  # (N, H, W, 3) in memory

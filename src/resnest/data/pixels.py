@@ -6,15 +6,23 @@ samples.mask(0), samples.class_names, samples.classes.colours         # (H, W) u
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from resnest.data.mask_values import MaskMeaning
 from resnest.data.samples import Samples, Store
+from resnest.errors import ResnestError
+from resnest.runtime.decode import BadImage, WrongSize, decode_image, decode_stored
 from resnest.runtime.label_map import PixelClasses
+from resnest.segmenter_spec import IGNORED
+
+UNKNOWN = (1, 1)  # the size of a mask that cannot be read
+NO_COLOUR = (0, 0, 0)  # of a class that the data has no colour for
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,21 @@ class PixelSamples(Samples):
     classes: PixelClasses
     masks: Store
     mask_keys: Sequence[str]  # (N,) names of the masks in their store
-    lookup: dict[Any, int]  # a mask's value, or colour (R, G, B) -> class, or 255 for what does not count
+    meaning: MaskMeaning
+    notes: tuple[str, ...] = ()  # what is left out, and why
+
+    @classmethod
+    def build(
+        cls,
+        images: tuple[Store, Sequence[str]],
+        masks: tuple[Store, Sequence[str]],
+        classes: PixelClasses,
+        meaning: MaskMeaning,
+        notes: tuple[str, ...] = (),
+    ) -> PixelSamples:
+        """From stores with the keys of images and of their masks."""
+        labels = np.zeros(len(images[1]), np.int64)
+        return cls(*images, labels, classes.names, classes, *masks, meaning, notes)
 
     def mask(self, index: int) -> NDArray[np.uint8]:
         """The class of every pixel, (H, W), 255 for those that do not count.
@@ -33,7 +55,30 @@ class PixelSamples(Samples):
             BadImage: names the mask: it cannot be read, or has a value that stands for no class, or is in colours
                 where numbers are expected.
         """
-        raise NotImplementedError
+        try:
+            return self.meaning.read(self._read_mask(index))
+        except BadImage as error:
+            raise self._bad_mask(index, error) from None
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height that mask `index` has, from its header. Raises BadImage."""
+        try:
+            return decode_stored(self._read_mask(index), pixels=False).size
+        except BadImage as error:
+            raise self._bad_mask(index, error) from None
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Width and height of every mask, (N, 2); of one that cannot be read 1, 1."""
+        return np.array([self._size_or_unknown(index) for index in range(len(self))], np.int64).reshape(-1, 2)
+
+    def decode(self, index: int) -> Image.Image:
+        """Image `index`, RGB, turned as its mask is. Raises BadImage."""
+        return self._decode_as(index, self.size(index))
+
+    def pair(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
+        """An image and its mask, of one size. Raises BadImage."""
+        mask = self.mask(index)
+        return self._decode_as(index, (mask.shape[1], mask.shape[0])), mask
 
     def subset(self, indices: NDArray[np.int64]) -> PixelSamples:
         return replace(
@@ -42,3 +87,53 @@ class PixelSamples(Samples):
             labels=self.labels[indices],
             mask_keys=[self.mask_keys[index] for index in indices],
         )
+
+    def names_of(self, index: int) -> tuple[str, ...]:
+        """None: which classes an image shows is in its mask."""
+        return ()
+
+    def renumbered(
+        self, index: NDArray[np.int64], class_names: tuple[str, ...], *, multi_label: bool = False
+    ) -> PixelSamples:
+        """The same images with class k called `class_names[index[k]]`; a class that is not among ours has the id -1."""
+        lookup = {value: k if k == IGNORED else int(index[k]) for value, k in self.meaning.lookup.items()}
+        places = {int(place): k for k, place in enumerate(index)}
+        ids = tuple(self.classes.ids[places[k]] if k in places else -1 for k in range(len(class_names)))
+        colours = self.classes.colours and tuple(
+            self.classes.colours[places[k]] if k in places else NO_COLOUR for k in range(len(class_names))
+        )
+        classes = PixelClasses(class_names, ids, colours)
+        return replace(self, class_names=class_names, classes=classes, meaning=MaskMeaning(lookup))
+
+    def _size_or_unknown(self, index: int) -> tuple[int, int]:
+        try:
+            return self.size(index)
+        except BadImage:
+            return UNKNOWN
+
+    def _read_mask(self, index: int) -> bytes:
+        try:
+            return self.masks.read(self.mask_keys[index])
+        except (OSError, KeyError, zipfile.BadZipFile, EOFError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise BadImage(self.mask_keys[index], f"cannot be read ({reason})") from None
+
+    def _decode_as(self, index: int, size: tuple[int, int]) -> Image.Image:
+        try:
+            return decode_image(self.read(index), name=self.keys[index], annotated=size)
+        except WrongSize as error:
+            raise BadImage(self.keys[index], f"{error.reason} by its mask {self.mask_keys[index]}") from None
+
+    def _bad_mask(self, index: int, error: BadImage) -> BadImage:
+        return BadImage(self.keys[index], f"its mask {self.mask_keys[index]}: {error.reason}")
+
+
+def same_pixel_classes(train: PixelSamples, val: PixelSamples, where: str) -> tuple[PixelSamples, PixelSamples]:
+    """Both parts with the training part's classes. Raises ResnestError for others in the validation part."""
+    if train.classes == val.classes:
+        return train, val
+    places = {name: place for place, name in enumerate(train.class_names)}
+    if strange := [name for name in val.class_names if name not in places]:
+        raise ResnestError(f"{where}: validation has classes that training has not: {', '.join(strange[:5])}")
+    index = np.array([places[name] for name in val.class_names], np.int64)
+    return train, replace(val.renumbered(index, train.class_names), classes=train.classes)

@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from resnest.data.detection import DetectionSamples, same_categories
-from resnest.data.finding import FORMATS, Found, find
+from resnest.data.finding import FORMATS, find
+from resnest.data.found import Found
+from resnest.data.pixels import PixelSamples, same_pixel_classes
 from resnest.data.samples import Samples, split_samples
 from resnest.errors import ResnestError
 
@@ -47,6 +49,8 @@ class Splits:
         if isinstance(self.train, DetectionSamples) and isinstance(self.val, DetectionSamples):
             objects = f"{self.train.object_counts().sum():,} and {self.val.object_counts().sum():,} objects"
             return f"{told}, {objects}{_left_out(self.train, self.val)}"
+        if isinstance(self.train, PixelSamples) and isinstance(self.val, PixelSamples):
+            return f"{told}, masks{_left_out(self.train, self.val)}"
         return f"{told}{', several an image' if self.train.multi_label else ''}"
 
 
@@ -58,19 +62,22 @@ class Part:
     describe: str
 
 
-def open_dataset(where: str | Path, *, format: str = "auto", val_share: float = 0.2, seed: int = 0) -> Splits:
+def open_dataset(
+    where: str | Path, *, format: str = "auto", task: str | None = None, val_share: float = 0.2, seed: int = 0
+) -> Splits:
     """Open a data set in whatever format it has, to train on.
 
     Args:
         where: a folder, a file, "hf:owner/name" or "digits".
         format: one of FORMATS where the rule above would choose another.
+        task: what it is for, where it has annotations of several kinds: "segmentation", "panoptic", ...
         val_share: share of each class that is held back if the data set has no validation part.
         seed: of that split.
 
     Raises:
         ResnestError: nothing there, no images, one class, a class without images, classes that do not agree.
     """
-    found = find(where, format)
+    found = find(where, format, task)
     if found.whole is not None:
         return _split(found, found.whole(), val_share, seed)
     if found.train is None or found.val is None:
@@ -79,13 +86,19 @@ def open_dataset(where: str | Path, *, format: str = "auto", val_share: float = 
 
 
 def open_part(
-    where: str | Path, split: str = "auto", *, format: str = "auto", held_back: tuple[float, int] | None = None
+    where: str | Path,
+    split: str = "auto",
+    *,
+    format: str = "auto",
+    task: str | None = None,
+    held_back: tuple[float, int] | None = None,
 ) -> Part:
     """Open the part of a data set to evaluate on; the other one is not read.
 
     Args:
         split: "val", "train", "all" of a data set without parts; "auto" takes the validation part, and of a data set
             without parts what training held back, or everything if the model was not trained here.
+        task: what it is for, as in `open_dataset`.
         held_back: share and seed of the split in training; None for a model that was not trained here.
 
     Raises:
@@ -93,7 +106,7 @@ def open_part(
     """
     if split not in ("auto", "val", "train", "all"):
         raise ResnestError(f"--split {split}: expected auto, val, train or all")
-    found = find(where, format)
+    found = find(where, format, task)
     if found.whole is None:
         if split == "all":
             raise ResnestError(f"--split all: {found.where} comes with its own validation part; choose val or train")
@@ -115,6 +128,8 @@ def _part(found: Found, samples: Samples, what: str) -> Part:
     told = f"{found.where} ({found.format}): {len(samples)} {what}, {_classes(samples)}"
     if isinstance(samples, DetectionSamples):
         told += f", {samples.object_counts().sum():,} objects{_left_out(samples)}"
+    elif isinstance(samples, PixelSamples):
+        told += f", masks{_left_out(samples)}"
     return Part(samples, told)
 
 
@@ -123,7 +138,7 @@ def _classes(samples: Samples) -> str:
     return f"{count} class{'es' if count != 1 else ''}"
 
 
-def _left_out(*parts: DetectionSamples) -> str:
+def _left_out(*parts: DetectionSamples | PixelSamples) -> str:
     """What was left out when parts were read; once, where both come from one file."""
     notes = [note for part in parts for note in part.notes]
     if len(parts) == 2 and parts[0].notes != parts[1].notes:
@@ -146,6 +161,8 @@ def _same_classes(train: Samples, val: Samples, where: str) -> tuple[Samples, Sa
     """Renumber the validation labels by the training classes; a class may lack validation images."""
     if isinstance(train, DetectionSamples) and isinstance(val, DetectionSamples):
         return same_categories(train, val)
+    if isinstance(train, PixelSamples) and isinstance(val, PixelSamples):
+        return same_pixel_classes(train, val, where)
     strange = [name for name in val.class_names if name not in train.class_names]
     if strange:
         images = [key for place, key in enumerate(val.keys) if strange[0] in val.names_of(place)]
@@ -158,8 +175,11 @@ def _same_classes(train: Samples, val: Samples, where: str) -> tuple[Samples, Sa
 
 
 def _check_labels(samples: Samples, where: str) -> None:
-    """Whether there is something to learn; of objects, a class may have none."""
-    if not isinstance(samples, DetectionSamples):
+    """Whether there is something to learn; of objects and in masks, a class may have nothing."""
+    if isinstance(samples, PixelSamples):
+        if len(samples.class_names) < 2:
+            raise ResnestError(f"{where} has one class only ({samples.class_names[0]}): a segmenter needs two or more")
+    elif not isinstance(samples, DetectionSamples):
         _check_classes(samples, where)
     elif not samples.labels.any():
         crowds = " (crowds do not count)" if samples.objects.crowd.any() else ""

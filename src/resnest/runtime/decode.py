@@ -26,6 +26,7 @@ from resnest.errors import ResnestError
 
 # Common and well fuzzed; told apart by their first bytes, never by the file's name. No EPS, SVG or TIFF.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+EXACT = ("PNG", "BMP", "GIF")  # what masks are kept in: JPEG and WEBP change values
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")  # what folder scans pick up, upper case too
 MAX_BYTES = 100 * 2**20
 MAX_PIXELS = 89_478_485  # Pillow's own limit for a quarter of a gigabyte of RGB
@@ -44,6 +45,10 @@ class BadImage(ResnestError):
 
     def __reduce__(self) -> tuple[type[BadImage], tuple[str, str]]:
         return type(self), (self.name, self.reason)  # so that it crosses from a worker process
+
+
+class WrongSize(BadImage):
+    """An image that has another size than its annotations say."""
 
 
 def decode_image(
@@ -65,7 +70,8 @@ def decode_image(
             orientation is not applied.
 
     Raises:
-        BadImage: empty, too large, of another format, truncated, damaged, or animated; of another size than annotated.
+        BadImage: empty, too large, of another format, truncated, damaged, or animated; WrongSize: of another size than
+            annotated.
     """
     name = name or (str(source) if isinstance(source, Path) else "image")
     content = _read(source, name, max_bytes)
@@ -112,6 +118,25 @@ def decode_for_crop(
     x = upright.width - width / scale if orientation in (2, 3, 6, 7) else 0.0
     y = upright.height - height / scale if orientation in (3, 4, 7, 8) else 0.0
     return upright, (left / scale + x, top / scale + y, right / scale + x, bottom / scale + y)
+
+
+def decode_stored(content: bytes, *, name: str = "image", pixels: bool = True) -> Image.Image:
+    """An image whose pixels are numbers, in the mode that it is stored in: neither converted nor turned.
+
+    Args:
+        pixels: without them only the header is read, which says the size.
+
+    Raises:
+        BadImage: as `decode_image`; of a format that does not keep numbers.
+    """
+    _check_bytes(content, name, MAX_BYTES)
+    with _refusing(name, EXACT):
+        image = _open(content, name, FORMATS, MAX_PIXELS)
+        if image.format not in EXACT:
+            raise BadImage(name, f"is a {image.format} file, which does not keep numbers exactly: save it as PNG")
+        if pixels:
+            image.load()
+    return image
 
 
 class _Quiet:
@@ -216,7 +241,7 @@ def _annotated_as_stored(image: Image.Image, orientation: int, annotated: tuple[
     upright = image.size if orientation < 5 else image.size[::-1]
     if annotated not in (image.size, upright):
         turned = f" ({upright[0]} x {upright[1]} upright)" if upright != image.size else ""
-        raise BadImage(
+        raise WrongSize(
             name,
             f"has {image.width} x {image.height} pixels{turned}, but is annotated as {annotated[0]} x {annotated[1]}",
         )

@@ -93,17 +93,26 @@ def look(
     Raises:
         ResnestError: several views of a picture by an exported file that takes one size.
     """
-    if views is not None and preprocess.canvas:
+    if views is None:
+        wide, high = preprocess.scaled_size(*image.size)
+        return next(logits_of(engine, preprocess(image)[None], preprocess))[:, :high, :wide]
+    if preprocess.canvas:
         raise ResnestError("several views of a picture need the model itself: an exported file takes one size")
-    wide, high = preprocess.scaled_size(*image.size)
-    if views is None and (preprocess.window is None or preprocess.canvas):
-        return engine(preprocess(image)[None])[0, :, :high, :wide]
-    scales, flip = views or SegmentViews()
+    scales, flip = views
     mean = _look_at_scale(engine, image, preprocess, scales[0], flip)
     for scale in scales[1:]:
         mean += _look_at_scale(engine, image, preprocess, scale, flip)
     mean /= len(scales)
-    return np.log(np.maximum(mean, LEAST_PROBABILITY, out=mean), out=mean)
+    return _logarithms(mean)
+
+
+def logits_of(engine: LooksAtImages, images: Map, preprocess: SegmentationPreprocess) -> Iterator[Map]:
+    """Of each of some images (N, 3, H, W), (K, H, W): all at once, or each in its windows."""
+    if preprocess.window is None or preprocess.canvas:
+        yield from engine(images)
+    else:
+        for pixels in images:
+            yield _logarithms(_look_in_windows(engine, pixels, preprocess.window, flip=False))
 
 
 def _look_at_scale(
@@ -152,6 +161,11 @@ def _look_both_ways(engine: LooksAtImages, pixels: Map, flip: bool) -> Map:
         probabilities += _softmax(engine(np.ascontiguousarray(pixels[None, ..., ::-1]))[0])[..., ::-1]
         probabilities /= 2
     return probabilities
+
+
+def _logarithms(probabilities: Map) -> Map:
+    """In their place."""
+    return np.log(np.maximum(probabilities, LEAST_PROBABILITY, out=probabilities), out=probabilities)
 
 
 def _softmax(logits: Map) -> Map:

@@ -1,0 +1,118 @@
+"""Folders of images and of their masks, whatever they are called: found by looking.
+
+    found = find_masks(Path("camvid"))                  # None where there is nothing of the kind
+    read_masks(found.val, found.root)                   # PixelSamples
+
+For each part (train; val, valid, validation or test) the first that is there, `images` and `masks` standing for any of
+IMAGES and MASKS:
+1. `images/val` and `masks/val`;
+2. `val/images` and `val/masks`;
+3. `val` and `val_masks`, `val_labels` or `valannot`;
+4. `val` with images and masks in it, told apart by an ending such as `_mask`.
+Without parts: `images` and `masks`, or both in the folder itself as in 4. Folders may have folders in them, the same in
+both, but for 4. A mask is called as its image is, perhaps with one of ENDINGS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from resnest.data.class_lists import read_class_list
+from resnest.data.mask_values import MaskMeaning
+from resnest.data.parts import VAL_NAMES
+from resnest.data.pixels import PixelSamples
+from resnest.data.samples import FolderStore
+from resnest.errors import ResnestError
+from resnest.runtime.decode import EXACT, SUFFIXES
+
+IMAGES = ("images", "image", "imgs", "img", "JPEGImages")
+MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "SegmentationClass", "gt")
+BESIDE = ("{}_masks", "{}_mask", "{}_labels", "{}_label", "{}annot", "{}_annotations")
+ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_L", "_gt", "_seg", "_segmentation")
+MASK_SUFFIXES = (".png", ".bmp", ".gif")  # of the formats in decode.EXACT
+assert len(MASK_SUFFIXES) == len(EXACT)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Folders of images and masks, and how the latter are named."""
+
+    images: Path
+    masks: Path
+    ending: str  # of a mask's stem, behind the image's
+
+
+@dataclass(frozen=True)
+class MaskFolders:
+    """What was found: a validation part and perhaps one for training, or one whole."""
+
+    root: Path
+    train: Pairs | None = None
+    val: Pairs | None = None
+    whole: Pairs | None = None
+
+
+def find_masks(root: Path) -> MaskFolders | None:
+    """None where no folder of images has masks."""
+    val = next((pairs for name in VAL_NAMES if (pairs := _find_part(root, name))), None)
+    if val:
+        return MaskFolders(root, train=_find_part(root, "train"), val=val)
+    whole = _find_part(root, "train") or _first(_candidates(root))
+    return MaskFolders(root, whole=whole) if whole else None
+
+
+def read_masks(pairs: Pairs, root: Path) -> PixelSamples:
+    """Every image of a folder, with its mask. Raises ResnestError: no image, no class list."""
+    deep = pairs.images != pairs.masks
+    images, masks = _stems(pairs.images, SUFFIXES, deep=deep), _stems(pairs.masks, MASK_SUFFIXES, deep=deep)
+    if not deep:
+        images = {stem: name for stem, name in images.items() if not stem.endswith(pairs.ending)}
+    if not images:
+        raise ResnestError(f"no images in {pairs.images} (looked for {', '.join(SUFFIXES)})")
+    found = read_class_list([root, *dict.fromkeys((pairs.masks, pairs.masks.parent, pairs.images.parent))])
+    keys = [images[stem] for stem in sorted(images)]
+    mask_keys = [masks.get(stem + pairs.ending, f"{stem}{pairs.ending}.png") for stem in sorted(images)]
+    return PixelSamples.build(
+        (FolderStore(pairs.images), keys),
+        (FolderStore(pairs.masks), mask_keys),
+        found.classes,
+        MaskMeaning(found.lookup()),
+    )
+
+
+def _find_part(root: Path, part: str) -> Pairs | None:
+    folders = list(_candidates(root / part))
+    below = [(root / images / part, root / masks / part) for images in IMAGES for masks in MASKS]
+    beside = [(root / part, root / name.format(part)) for name in BESIDE]
+    return _first([*below, *folders[:-1], *beside, folders[-1]])
+
+
+def _candidates(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Folders within one, and last itself."""
+    yield from ((folder / images, folder / masks) for images in IMAGES for masks in MASKS)
+    yield folder, folder
+
+
+def _first(candidates: Sequence[tuple[Path, Path]] | Iterator[tuple[Path, Path]]) -> Pairs | None:
+    return next((pairs for images, masks in candidates if (pairs := _pairs(images, masks))), None)
+
+
+def _pairs(images: Path, masks: Path) -> Pairs | None:
+    """How masks are named after images, if they are; by most of them."""
+    if not images.is_dir() or not masks.is_dir():
+        return None
+    endings = ENDINGS[1:] if images == masks else ENDINGS
+    of_masks = _stems(masks, MASK_SUFFIXES, deep=images != masks)
+    of_images = _stems(images, SUFFIXES, deep=images != masks) if of_masks else {}
+    counts = [sum(stem + ending in of_masks for stem in of_images) for ending in endings]
+    return Pairs(images, masks, endings[counts.index(max(counts))]) if max(counts) else None
+
+
+def _stems(folder: Path, suffixes: tuple[str, ...], *, deep: bool) -> dict[str, str]:
+    """Files of a folder, and of those in it if `deep`: path without suffix -> path, both relative to it."""
+    found = folder.rglob("*") if deep else folder.iterdir()
+    files = [file for file in found if file.suffix.lower() in suffixes and not file.name.startswith(".")]
+    names = sorted(file.relative_to(folder) for file in files)
+    return {name.with_suffix("").as_posix(): name.as_posix() for name in names}
