@@ -15,15 +15,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import Outcome
+from resnest.detector_spec import DetectorSpec
 from resnest.inference.predicting import Predictor
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage
+from resnest.runtime.detections import RawDetections, RawPanoptic
 from resnest.runtime.label_files import save_class_list, save_labels
 from resnest.runtime.label_map import LabelMap, PixelClasses
 from resnest.runtime.palette import colour
+from resnest.runtime.panoptic_files import PanopticFiles
 from resnest.runtime.predictor import ImagePredictor
-from resnest.runtime.preprocess import SegmentationPreprocess
-from resnest.segmenter_spec import SegmenterSpec
+from resnest.runtime.preprocess import DetectionPreprocess, SegmentationPreprocess
+from resnest.segmenter_spec import PanopticSpec, SegmenterSpec
 from resnest.spec import Spec
 
 CARD = ModelCard(
@@ -49,6 +52,32 @@ class Colours:
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         self.shapes.append(images.shape)
         return images * 10
+
+
+PANOPTIC = ModelCard(
+    architecture="resnest14",
+    spec=Spec(depths=(1, 1, 1, 1)),
+    class_names=("cat", "sky", "sea"),
+    preprocess=DetectionPreprocess(short=64, long=128, mean=(0, 0, 0), std=(1, 1, 1)),
+    task="panoptic",
+    detector=DetectorSpec(masks=True),
+    panoptic=PanopticSpec(stuff_area=100),
+    things=1,
+    category_ids=(17, 187, 155),
+)
+
+
+class Sharing:
+    """A cat in the left quarter, and the logits of stuff from the colours: any thing, sky, sea."""
+
+    name = "sharing"
+
+    def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> RawPanoptic:
+        boxes = np.zeros((len(images), 1, 4), np.float32)
+        boxes[:, 0, 2:] = sizes[:, ::-1] * [0.25, 1]
+        ones = np.ones((len(images), 1), np.float32)
+        masks = np.ones((len(images), 1, 28, 28), np.float32)
+        return RawPanoptic(RawDetections(boxes, ones, np.zeros((len(images), 1), np.int64), masks), images * 10)
 
 
 def halves(path: Path, size: tuple[int, int], *, suffix: str = ".png") -> Path:
@@ -80,6 +109,16 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Colours:
 
     monkeypatch.setattr(Predictor, "__init__", opened)
     return colours
+
+
+@pytest.fixture
+def sharing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for a panoptic model."""
+
+    def opened(self: Predictor, reference: str, *, batch_size: int, **_: object) -> None:
+        ImagePredictor.__init__(self, Sharing(), PANOPTIC, batch_size=batch_size)
+
+    monkeypatch.setattr(Predictor, "__init__", opened)
 
 
 def test_streams_group_pictures_of_one_shape(pictures: Path) -> None:
@@ -179,3 +218,27 @@ def test_ids_of_any_size(tmp_path: Path, ids: tuple[int, int], mode: str, stored
         assert np.asarray(mask).tolist() == [[stored[0], stored[1]], [stored[1], stored[1]]]
     rows = json.loads((tmp_path / "classes.json").read_text())
     assert [(row["index"], tuple(row["color"])) for row in rows] == [(stored[0], colour(0)), (stored[1], colour(1))]
+
+
+@pytest.mark.usefixtures("sharing")
+def test_panoptic_models_write_cocos_files(cli: Callable[..., Outcome], pictures: Path, tmp_path: Path) -> None:
+    good = [pictures / "a.png", pictures / "b.png", pictures / "sub"]
+    outcome = cli("predict", "model", *good, "--masks", tmp_path / "masks", "--draw", tmp_path / "drawn")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[0] == f"{pictures / 'a.png'}: 1 cat, sea"
+    files = PanopticFiles.read(tmp_path / "masks" / "panoptic.json")
+    assert files.classes == PANOPTIC.panoptic_classes._replace(colours=(colour(0), colour(1), colour(2)))
+    assert sorted(file.name for file in files.folder.iterdir()) == ["a-2.png", "a.png", "b.png"]
+    for number, (name, size) in enumerate((("a.png", (40, 64)), ("b.png", (40, 64)), ("sub/a.png", (64, 40))), 1):
+        found = files.load(number)
+        assert (found.name, found.ids.shape) == (str(pictures / name), size)
+        assert [(one.label, one.area) for one in found.segments] == [(0, 640), (2, 1920)]
+    assert len(list((tmp_path / "drawn").iterdir())) == 3
+    told = json.loads(cli("predict", "model", good[0], "--json").out)
+    assert [(one["label"], one["category_id"], one["thing"]) for one in told["segments"]] == [
+        ("cat", 17, True), ("sea", 155, False),
+    ]  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(cli("predict", "model", good[0], "--csv").out)))
+    assert [(row["label"], row["area"], row["width"]) for row in rows] == [("cat", "640", "16"), ("sea", "1920", "48")]
+    outcome = cli("predict", "model", good[0], "--coco", tmp_path / "x.json")
+    assert "--coco is for detectors, and this model is a panoptic model: leave it out" in outcome.err

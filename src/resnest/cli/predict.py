@@ -10,7 +10,7 @@ import typer
 from resnest.cli.labels import LabelWriter
 from resnest.cli.objects import CocoFile, ObjectWriter
 from resnest.cli.pictures import OutputFolder, Picture, find_pictures
-from resnest.cli.segments import LabelMapFolder, LabelMapWriter
+from resnest.cli.segments import LabelMapFolder, LabelMapWriter, PanopticFolder, PanopticMapWriter
 from resnest.cli.words import MODEL_HELP, NETWORK_HELP
 from resnest.errors import ResnestError
 
@@ -18,15 +18,26 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from resnest.runtime.answers import Result
+    from resnest.runtime.card import ModelCard
 
 ENGINE_HELP = "auto, torch, onnxruntime or openvino; auto takes an exported file where there is one, and says which."
 THRESHOLD_HELP = "Of a detector: the lowest score that is shown; 0.5."
 COCO_HELP = "Of a detector: write all that it keeps (or --threshold) as COCO json."
-MASKS_HELP = "Of a segmenter: write PNGs with the ids of classes here, and the list of classes."
+MASKS_HELP = "Of a segmenter: write PNGs of class ids and the classes here; of a panoptic model COCO's PNGs and json."
 CARD_HELP = "config.json, or its directory, of an exported file that does not name its classes."
 
-KINDS = {"classification": "classifier", "detection": "detector", "segmentation": "segmenter"}
-OPTIONS = {"top": ("classification",), "threshold": ("detection",), "coco": ("detection",), "masks": ("segmentation",)}
+KINDS = {
+    "classification": "classifier",
+    "detection": "detector",
+    "segmentation": "segmenter",
+    "panoptic": "panoptic model",
+}
+OPTIONS = {
+    "top": ("classification",),
+    "threshold": ("detection",),
+    "coco": ("detection",),
+    "masks": ("segmentation", "panoptic"),
+}
 
 
 def predict(
@@ -49,7 +60,7 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
 ) -> None:
-    """Say what is in pictures: labels, of a detector boxes and masks, of a segmenter the class of every pixel.
+    """Say what is in pictures: labels, objects, the class of every pixel, or objects and stuff.
 
     Unusable files are named on standard error and the others go on; exit code 2 then.
     """
@@ -72,7 +83,7 @@ def predict(
     if coco:
         files.append(CocoFile(coco, threshold or 0.0))
     if masks:
-        files.append(LabelMapFolder(masks, pictures, predictor.card.pixel_classes))
+        files.append(_mask_folder(masks, pictures, predictor.card))
     if draw:
         files.append(_Drawings(OutputFolder(draw, "--draw", pictures), top, lowest))
     bad = 0
@@ -107,7 +118,15 @@ def _writer(task: str, form: str, top: int | None, threshold: float) -> Any:
         return ObjectWriter(form, threshold)
     if task == "segmentation":
         return LabelMapWriter(form)
+    if task == "panoptic":
+        return PanopticMapWriter(form)
     return LabelWriter(form, top)
+
+
+def _mask_folder(folder: Path, pictures: list[Picture], card: ModelCard) -> _Output:
+    if card.task == "panoptic":
+        return PanopticFolder(folder, pictures, card.panoptic_classes)
+    return LabelMapFolder(folder, pictures, card.pixel_classes)
 
 
 class _Output(Protocol):
@@ -140,9 +159,10 @@ class _Drawings(NamedTuple):
         from resnest.runtime.draw_detections import draw_detections
         from resnest.runtime.draw_segments import draw_segments
         from resnest.runtime.label_map import LabelMap
+        from resnest.runtime.panoptic_map import PanopticMap
 
         if isinstance(result, Detections):
             return draw_detections(image, result.shown(self.threshold))
-        if isinstance(result, LabelMap):
+        if isinstance(result, LabelMap | PanopticMap):
             return draw_segments(image, result)
         return draw_labels(image, result.shown(self.top))

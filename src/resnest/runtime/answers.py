@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from resnest.runtime.card import ModelCard
 from resnest.runtime.detections import Classes, Detections
-from resnest.runtime.engines.kinds import DetectorEngine, Engine, SegmenterEngine
+from resnest.runtime.engines.kinds import DetectorEngine, Engine, PanopticEngine, SegmenterEngine
 from resnest.runtime.label_map import LabelMap
+from resnest.runtime.panoptic_map import PanopticMap
+from resnest.runtime.panoptic_merge import panoptic_map
+from resnest.runtime.preprocess import DetectionPreprocess
 from resnest.runtime.results import Classification, MultiLabel, sigmoid, softmax
 from resnest.runtime.segmenting import label_map, logits_of
 
-Result = Classification | Detections | LabelMap
+Result = Classification | Detections | LabelMap | PanopticMap
 
 
 class Prepared(NamedTuple):
@@ -39,8 +42,7 @@ def classify(engine: Engine, card: ModelCard, names: list[str], images: list[Pre
 def detect(engine: DetectorEngine, card: ModelCard, names: list[str], images: list[Prepared]) -> list[Result]:
     """Objects, in pixels of the picture."""
     preprocess = card.detector_input
-    sizes = np.array([preprocess.scaled_size(*image.size)[::-1] for image in images])  # height, width
-    found = engine(_stacked(images), sizes)
+    found = engine(_stacked(images), _inner_sizes(preprocess, images))
     classes = Classes(card.class_names, card.category_ids)
     return [
         Detections.of(found, place, name=name, size=images[place].size, preprocess=preprocess, classes=classes)
@@ -58,6 +60,30 @@ def segment(engine: SegmenterEngine, card: ModelCard, names: list[str], images: 
     ]
 
 
+def share_out(engine: PanopticEngine, card: ModelCard, names: list[str], images: list[Prepared]) -> list[Result]:
+    """A segment for every pixel of the picture: an object, or a region of stuff."""
+    assert card.panoptic is not None
+    preprocess = card.detector_input
+    found = engine(_stacked(images), _inner_sizes(preprocess, images))
+    return [
+        panoptic_map(
+            found,
+            place,
+            name=name,
+            size=images[place].size,
+            preprocess=preprocess,
+            classes=card.panoptic_classes,
+            spec=card.panoptic,
+        )
+        for place, name in enumerate(names)
+    ]
+
+
+def _inner_sizes(preprocess: DetectionPreprocess, images: list[Prepared]) -> NDArray[np.int64]:
+    """Height and width without padding, (N, 2)."""
+    return np.array([preprocess.scaled_size(*image.size)[::-1] for image in images])
+
+
 def _stacked(images: list[Prepared]) -> NDArray[np.float32]:
     return np.stack([image.pixels for image in images])
 
@@ -66,4 +92,5 @@ ANSWERS: dict[str, Callable[[Any, ModelCard, list[str], list[Prepared]], list[Re
     "classification": classify,
     "detection": detect,
     "segmentation": segment,
+    "panoptic": share_out,
 }
