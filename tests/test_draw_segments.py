@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from resnest.runtime import draw_segments as module
-from resnest.runtime.draw_segments import draw_segments
+from resnest.runtime.draw_segments import draw_segments, paint_segments
 from resnest.runtime.drawing import Entry, with_legend
 from resnest.runtime.label_map import LabelMap, PixelClasses
 from resnest.runtime.palette import FIRST, MOST, _colours, _gaps, _seen, colour, shade
@@ -66,8 +66,17 @@ def test_objects_have_shades_and_void_is_left() -> None:
     assert near(drawn[5, 595], shade(colour(0), 1), module.FILL)
     assert near(drawn[395, 5], colour(2), module.FILL)
     assert near(drawn[5, 795], module.RIM, module.FILL / 2)
-    _, _, legend = module._of_objects(found)
-    assert legend == [Entry("car  2", colour(0)), Entry("sky  38 %", colour(2))]
+    assert module._legend(found) == [Entry("car  2", colour(0)), Entry("sky  38 %", colour(2))]
+
+
+def test_thumbnails_are_painted_without_names() -> None:
+    labels = halves(90, 45)
+    labels[:, 80:] = 255  # does not count
+    small = np.asarray(paint_segments(Image.new("RGB", (90, 45), GREY), label_map(labels), 40))
+    assert small.shape == (20, 40, 3)
+    assert near(small[5, 2], colour(0), module.FILL)
+    assert near(small[5, 30], colour(1), module.FILL)
+    assert near(small[5, 39], module.RIM, module.FILL / 2)
 
 
 def test_nothing_found_is_drawn_too() -> None:

@@ -205,7 +205,6 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "no things": (lambda: build_panoptic(SPEC, SMALL, NARROW, 5, 0), "0 of 5 classes are things: .* both"),
     "no stuff": (lambda: build_panoptic(SPEC, SMALL, NARROW, 5, 5), "5 of 5 classes are things"),
     "no masks": (lambda: build_panoptic(SPEC, DetectorSpec(), NARROW, 5, 3), "set detector.masks=true"),
-    "group norm": (lambda: build(PanopticSpec(channels=48), norm="group", fpn_channels=32), "channels=48 with .* of 32"),
 }
 
 

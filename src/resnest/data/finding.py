@@ -64,6 +64,7 @@ from resnest.data.voc import read_list, read_voc
 from resnest.errors import ResnestError, unknown
 
 FORMATS = ("folder", "zip", "npz", "csv", "tar", "parquet", "arrow", "coco", "voc", *PIXEL_FORMATS, "digits")
+TASKS = ("classification", "detection", *PIXEL_TASKS)
 LABELS_FILE = "labels.csv"
 VOC_FOLDERS = ("Annotations", "annotations", ".")
 EXPECTED = "give a folder, a .zip, .npz, .csv, .tar, .parquet or COCO .json file"
@@ -82,6 +83,8 @@ def find(where: str | Path, format: str, task: str | None = None) -> Found:
     """Raises ResnestError: nothing there, no such format, not of that format, or nothing for that task."""
     if format not in ("auto", *FORMATS):
         raise unknown("data format", format, FORMATS)
+    if task not in (None, *TASKS):
+        raise unknown("task", str(task), TASKS)
     path = Path(where)
     if not path.exists():
         if str(where) == "digits":

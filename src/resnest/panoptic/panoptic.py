@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from resnest.data.targets import Target
 from resnest.detection.detector import Detected, Detector
-from resnest.detector_spec import GROUPS, DetectorSpec
+from resnest.detector_spec import DetectorSpec
 from resnest.errors import ResnestError
 from resnest.layers.deform import stage_convs
 from resnest.network.resnest import Backbone
@@ -39,13 +39,13 @@ class PanopticFPN(Detector):
         num_classes: of all classes; the first `things` of them are things.
 
     Raises:
-        ResnestError: no thing or no stuff, a detector without masks, channels that a group norm cannot share out.
+        ResnestError: no thing or no stuff, or a detector without masks.
     """
 
     def __init__(
         self, backbone: nn.Module, detector: DetectorSpec, panoptic: PanopticSpec, num_classes: int, things: int
     ) -> None:
-        _check(detector, panoptic, num_classes, things)
+        _check(detector, num_classes, things)
         super().__init__(backbone, detector, things)
         self.panoptic = panoptic
         outputs = 1 + num_classes - things
@@ -64,18 +64,13 @@ class PanopticFPN(Detector):
         return {**weighted, "semantic": panoptic.semantic_weight * self.semantic.loss(logits, targets)}
 
 
-def _check(detector: DetectorSpec, panoptic: PanopticSpec, num_classes: int, things: int) -> None:
+def _check(detector: DetectorSpec, num_classes: int, things: int) -> None:
     if not 1 <= things < num_classes:
         raise ResnestError(
             f"{things} of {num_classes} classes are things: a panoptic detector needs both things and stuff"
         )
     if not detector.masks:
         raise ResnestError("this panoptic detector cannot be built: things need masks, set detector.masks=true")
-    if detector.norm == "group" and panoptic.channels % GROUPS:
-        raise ResnestError(
-            f"this panoptic detector cannot be built: panoptic.channels={panoptic.channels} with detector.norm=group"
-            f" must be a multiple of {GROUPS}"
-        )
 
 
 def build_panoptic(

@@ -37,43 +37,54 @@ class Region(NamedTuple):
 
 
 def draw_segments(image: Image.Image, found: LabelMap | PanopticMap) -> Image.Image:
-    """The picture with its regions, and a legend below it."""
+    """The picture with its regions and their names, and a legend below it."""
     picture, factor = enlarged(image)
-    areas, regions, legend = _of_labels(found) if isinstance(found, LabelMap) else _of_objects(found)
-    large = areas.repeat(factor, 0).repeat(factor, 1)
-    picture = _painted(picture, large, regions)
+    areas, regions = _regions(found)
+    picture = _painted(picture, areas.repeat(factor, 0).repeat(factor, 1), regions)
     _write_names(picture, areas, regions)
-    return with_legend(picture, legend)
+    return with_legend(picture, _legend(found))
 
 
-def _of_labels(found: LabelMap) -> tuple[Areas, list[Region], list[Entry]]:
-    """Number of its region for each pixel (-1: none), the regions, and the legend: here each class is a region."""
-    colours = class_colours(found.classes)
-    regions = [Region(name, own) for name, own in zip(found.classes.names, colours, strict=True)]
-    of_name = dict(regions)
-    legend = [Entry(f"{name}  {in_percent(share)}", of_name[name]) for name, share in found.shares().items()]
-    return found.labels.astype(np.int32), regions, legend
+def paint_segments(image: Image.Image, found: LabelMap | PanopticMap, side: int) -> Image.Image:
+    """The picture with its regions alone, its longer side at most `side` pixels. Labels of no class stay unpainted."""
+    areas, regions = _regions(found)
+    small = image.convert("RGB")
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    rows, columns = (
+        (np.arange(count) * whole // count) for count, whole in zip(small.size[::-1], areas.shape, strict=True)
+    )
+    return _painted(small, areas[rows[:, None], columns], regions)
 
 
-def _of_objects(found: PanopticMap) -> tuple[Areas, list[Region], list[Entry]]:
-    """The same: here each object is a region, and each kind of stuff."""
-    colours, things, names = class_colours(found.classes), found.classes.things, found.classes.names
+def _regions(found: LabelMap | PanopticMap) -> tuple[Areas, list[Region]]:
+    """Number of its region for each pixel (-1: none), and the regions: classes, or objects and kinds of stuff."""
+    colours, names = class_colours(found.classes), found.classes.names
+    if isinstance(found, LabelMap):
+        areas = np.where(found.labels < len(names), found.labels, np.int32(-1))
+        return areas, [Region(name, own) for name, own in zip(names, colours, strict=True)]
     areas = np.full(found.ids.shape, -1, np.int32)
     regions: list[Region] = []
     seen = [0] * len(names)
     for segment in found.segments:
         areas[found.ids == segment.id] = len(regions)
         regions.append(Region(names[segment.label], shade(colours[segment.label], seen[segment.label])))
-        seen[segment.label] += segment.label < things
-    legend = [
-        Entry(f"{name}  {count}", colours[names.index(name)])
-        for name, count in found.counts().items()
-        if names.index(name) < things
+        seen[segment.label] += segment.label < found.classes.things
+    return areas, regions
+
+
+def _legend(found: LabelMap | PanopticMap) -> list[Entry]:
+    """Classes with their shares; things with their number, and stuff with its share."""
+    colours, names = class_colours(found.classes), found.classes.names
+    of_name = dict(zip(names, colours, strict=True))
+    if isinstance(found, LabelMap):
+        return [Entry(f"{name}  {in_percent(share)}", of_name[name]) for name, share in found.shares().items()]
+    things = found.classes.things
+    stuff = [one for one in sorted(found.segments, key=lambda one: -one.area) if one.label >= things]
+    counts = [(name, count) for name, count in found.counts().items() if name in names[:things]]
+    return [
+        *(Entry(f"{name}  {count}", of_name[name]) for name, count in counts),
+        *(Entry(f"{names[one.label]}  {in_percent(one.area / found.ids.size)}", colours[one.label]) for one in stuff),
     ]
-    for one in sorted(found.segments, key=lambda one: -one.area):
-        if one.label >= things:
-            legend.append(Entry(f"{names[one.label]}  {in_percent(one.area / areas.size)}", colours[one.label]))
-    return areas, regions, legend
 
 
 def _painted(picture: Image.Image, areas: Areas, regions: list[Region]) -> Image.Image:
