@@ -116,7 +116,7 @@ def panoptic_json(count: int = 3) -> dict[str, Any]:
         {"image_id": n, "file_name": f"{n}.png", "segments_info": info(SEGMENTS[:2] if n == 1 else SEGMENTS)}
         for n in range(count)
     ]
-    return {"images": images, "annotations": annotations, "categories": CATEGORIES}
+    return {"images": images, "annotations": annotations, "categories": [dict(item) for item in CATEGORIES]}
 
 
 def panoptic(root: Path, content: dict[str, Any] | None = None, part: str = "val2017") -> Path:
