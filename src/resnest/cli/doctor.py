@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from resnest.errors import ResnestError
+
 PARTS = (
     ("torch", "networks"),
     ("torchvision", "training transforms"),
@@ -30,6 +32,11 @@ PARTS = (
 
 def doctor(
     data: Annotated[str | None, typer.Option(help="A data set to look through.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="What it is for, where it has annotations of several kinds: detection, segmentation, ..."),
+    ] = None,
+    format: Annotated[str, typer.Option(help="Its format, where another would be chosen.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Check the installation, or a data set.
@@ -37,6 +44,8 @@ def doctor(
     With --data every image is decoded, and what is wrong is named; exit code 2 then.
     """
     if data is None:
+        if task or format != "auto":
+            raise ResnestError("--task and --format go with --data")
         rows = dict(_environment())
         typer.echo(
             json.dumps(rows, indent=2) if as_json else "\n".join(f"{key:<18} {row}" for key, row in rows.items())
@@ -46,7 +55,7 @@ def doctor(
     from resnest.data.checks import check_dataset
 
     with counting("reading") as bar:
-        report = check_dataset(data, on_open=bar.start, on_image=bar.advance)
+        report = check_dataset(data, format=format, task=task, on_open=bar.start, on_image=bar.advance)
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text())
     if report.problems:
         raise typer.Exit(2)

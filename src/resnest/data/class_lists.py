@@ -1,7 +1,7 @@
 """Lists of what the values of masks mean, in the forms that data sets have them.
 
     found = read_class_list([Path("camvid")])
-    found.names, found.colours, found.lookup()        # lookup: {0: 0, 11: 255, (0, 0, 0): 255, ...}
+    found.classes, found.meaning             # names, values and colours; what a mask's value stands for
 
 `classes.json` holds rows {"index", "name", "color", "ignore"} (or "id" or "value"; a colour and "ignore" may be
 missing), a list of names, or {value: name}. Text files have a class a line, in the order of their values or with the
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnest.data.mask_values import Value
+from resnest.data.mask_values import MaskMeaning, Value
 from resnest.errors import ResnestError
 from resnest.runtime.label_map import Colour, PixelClasses
 from resnest.segmenter_spec import IGNORED
@@ -69,40 +69,39 @@ class ClassList:
         return cls(counted, tuple(row for row in rows if row.ignore))
 
     @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(row.name for row in self.rows)
-
-    @property
     def classes(self) -> PixelClasses:
+        """What counts."""
+        names = tuple(row.name for row in self.rows)
         colours = tuple(row.colour for row in self.rows if row.colour is not None)
         complete = len(colours) == len(self.rows)
-        return PixelClasses(self.names, tuple(row.value for row in self.rows), colours if complete else ())
+        return PixelClasses(names, tuple(row.value for row in self.rows), colours if complete else ())
 
-    def lookup(self) -> dict[Value, int]:
-        """A mask's value or colour -> class, or 255 for what does not count."""
+    @property
+    def meaning(self) -> MaskMeaning:
+        """What a mask's value or colour stands for."""
         found: dict[Value, int] = {}
         for rows, classes in ((self.ignored, [IGNORED] * len(self.ignored)), (self.rows, range(len(self.rows)))):
             for row, number in zip(rows, classes, strict=True):
                 found[row.value] = number
                 if row.colour is not None:
                     found[row.colour] = number
-        return found
+        return MaskMeaning(found)
 
 
 def read_class_list(folders: Sequence[Path]) -> ClassList:
     """The first list that lies in one of some folders. Raises ResnestError: none, or a broken one."""
-    for folder in folders:
-        for name, read in READERS.items():
-            if (path := folder / name).is_file():
-                return _read(path, read)
-    raise ResnestError(
-        f"{folders[0]} has masks and no list of their classes: write classes.txt there, with a name a line in the order"
-        " of the masks' values from 0, or classes.json with rows of index, name, color and ignore"
-    )
+    if (found := find_class_list(folders)) is None:
+        raise ResnestError(
+            f"{folders[0]} has masks and no list of their classes: write classes.txt there, with a name a line in the"
+            " order of the masks' values from 0, or classes.json with rows of index, name, color and ignore"
+        )
+    return found
 
 
-def has_class_list(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in READERS)
+def find_class_list(folders: Sequence[Path]) -> ClassList | None:
+    """The same; none where there is none. Raises ResnestError for a broken one."""
+    paths = ((folder / name, read) for folder in folders for name, read in READERS.items())
+    return next((_read(path, read) for path, read in paths if path.is_file()), None)
 
 
 def _read(path: Path, read: Callable[[str], list[Row]]) -> ClassList:

@@ -8,7 +8,6 @@ Classes are numbered by their category id, in ascending order, as pycocotools an
 
 from __future__ import annotations
 
-import json
 from array import array
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnest.data.coco_lists import INCOMPLETE, MOST_CATEGORIES, CocoLists, Numbers, missing, places_of, short, told
 from resnest.data.detection import DetectionSamples, ObjectTable
 from resnest.data.locating import locate_images
 from resnest.data.samples import FolderStore, Samples
 from resnest.data.segmentations import RUNS, BadSegmentation, SegmentationBuilder, Segmentations
 from resnest.data.streaming import read_items
 from resnest.errors import ResnestError
-
-INCOMPLETE = "suspect_incomplete"
-MOST_CATEGORIES = 65536  # the largest set, V3Det (arXiv 2304.03752), has 13,204; a mask head has an output for each
-Numbers = NDArray[np.int64]
 
 
 def read_coco(path: Path) -> DetectionSamples:
@@ -35,47 +31,14 @@ def read_coco(path: Path) -> DetectionSamples:
     return reader.done()
 
 
-class _Reader:
-    """Collects images, annotations and categories in whatever order the file has them."""
+class _Reader(CocoLists):
+    """Collects annotations too."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.names: list[str] = []
-        self.image_ids = array("q")
-        self.sizes = array("i")
-        self.incomplete = bytearray()
-        self.categories: dict[int, str] = {}
+        super().__init__(path)
         self.ids, self.owners, self.kinds = array("q"), array("q"), array("q")
         self.boxes, self.areas, self.crowd = array("d"), array("d"), bytearray()
         self.outlines = SegmentationBuilder()
-
-    def image(self, item: Any) -> None:
-        try:
-            self.names.append(str(item["file_name"]))
-            self.image_ids.append(item["id"])
-            self.sizes.extend((item["width"], item["height"]))
-        except (KeyError, TypeError, OverflowError) as error:
-            raise ResnestError(
-                f"{self.path}: image {_told(item)}: {_missing(error)}; needed are whole numbers id, width and height,"
-                " and file_name"
-            ) from None
-        if min(self.sizes[-2:]) < 1:
-            raise ResnestError(f"{self.path}: image {_told(item)}: width and height must be 1 pixel or more")
-        self.incomplete.append(bool(item.get(INCOMPLETE)))
-
-    def category(self, item: Any) -> None:
-        try:
-            number, name = item["id"], str(item["name"])
-            array("q", [number])
-        except (KeyError, TypeError, OverflowError) as error:
-            raise ResnestError(
-                f"{self.path}: category {_told(item)}: {_missing(error)}; needed are a whole number id, and name"
-            ) from None
-        if number in self.categories:
-            raise ResnestError(
-                f"{self.path}: two categories have the id {number}: {self.categories[number]!r} and {name!r}"
-            )
-        self.categories[number] = name
 
     def annotation(self, item: Any) -> None:
         try:
@@ -84,7 +47,7 @@ class _Reader:
             self.kinds.append(item["category_id"])
             box = item["bbox"]
             if not isinstance(box, list) or len(box) != 4:
-                raise self._bad(item, f"bbox {_short(box)} is not four numbers x, y, width, height")
+                raise self._bad(item, f"bbox {short(box)} is not four numbers x, y, width, height")
             self.boxes.extend(box)
             area = item.get("area")
             self.areas.append(box[2] * box[3] if area is None else area)
@@ -94,19 +57,16 @@ class _Reader:
             raise self._bad(item, str(error)) from None
         except (KeyError, TypeError, OverflowError, AttributeError) as error:
             raise self._bad(
-                item, f"{_missing(error)}; needed are whole numbers image_id and category_id, and bbox of four numbers"
+                item, f"{missing(error)}; needed are whole numbers image_id and category_id, and bbox of four numbers"
             ) from None
 
     def _bad(self, item: Any, what: str) -> ResnestError:
         image = f" (image id {item.get('image_id')})" if isinstance(item, dict) else ""
-        return ResnestError(f"{self.path}: annotation {_told(item)}{image}: {what}")
+        return ResnestError(f"{self.path}: annotation {told(item)}{image}: {what}")
 
     def done(self) -> DetectionSamples:
         """Join what was read."""
-        image_ids = np.array(self.image_ids, np.int64)
-        sizes = np.array(self.sizes, np.int32).reshape(-1, 2)
-        if not len(image_ids):
-            raise ResnestError(f"{self.path} lists no image")
+        image_ids, sizes = self.images()
         category_ids, names = self._classes()
         owners = self._places(np.array(self.owners, np.int64), image_ids, "image")
         labels = self._places(np.array(self.kinds, np.int64), category_ids, "category")
@@ -151,21 +111,14 @@ class _Reader:
 
     def _places(self, numbers: Numbers, known: Numbers, what: str) -> Numbers:
         """Where each of them is among the known ones."""
-        order = np.argsort(known, kind="stable")
-        ranked = known[order]
-        if len(twice := np.flatnonzero(np.diff(ranked) == 0)):
-            first, second = (self.names[order[place]] for place in (twice[0], twice[0] + 1))
-            raise ResnestError(f"{self.path}: two images have the id {ranked[twice[0]]}: {first} and {second}")
-        places = np.minimum(np.searchsorted(ranked, numbers), len(known) - 1)
-        strange = np.flatnonzero(ranked[places] != numbers)
+        places, strange = places_of(numbers, known)
         if len(strange):
             more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
             raise ResnestError(
                 f"{self.path}: annotation {self.ids[strange[0]]}: {what}_id {numbers[strange[0]]} is not among the"
                 f" {'images' if what == 'image' else 'categories'}{more}"
             )
-        result: Numbers = order[places]
-        return result
+        return places
 
     def _boxes(self) -> NDArray[np.float32]:
         """x, y, width, height -> corners."""
@@ -196,19 +149,3 @@ def _without_incomplete(samples: DetectionSamples, incomplete: NDArray[np.bool_]
     note = f"{incomplete.sum()} images marked {INCOMPLETE} are left out"
     kept = samples.subset(np.flatnonzero(~incomplete))
     return DetectionSamples.build(kept, kept.category_ids, kept.objects, (*kept.notes, note))
-
-
-def _told(item: Any) -> str:
-    """The id of an entry, or how it starts."""
-    if not isinstance(item, dict) or "id" not in item:
-        return _short(item)
-    return item["id"][:60] if isinstance(item["id"], str) else _short(item["id"])
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _missing(error: Exception) -> str:
-    return f"{error.args[0]} is missing" if isinstance(error, KeyError) else f"not as expected ({error})"

@@ -36,6 +36,7 @@ class Objects(NamedTuple):
     areas: NDArray[np.float64]  # (M,) as annotated: of the mask where there is one
     segmentations: list[Segmentation]  # (M,) polygons, {"size", "counts"} or None
     ids: NDArray[np.int64]  # (M,) of the annotations
+    semantic: NDArray[np.uint8] | None = None  # (height, width): 0 any thing, 1.. kinds of stuff, 255 does not count
 
     def inside(self) -> NDArray[np.float32]:
         """The boxes, clipped to the image, (M, 4)."""
@@ -146,6 +147,11 @@ class DetectionSamples(Samples):
         """Image `index`, RGB, turned as its annotations are. Raises BadImage."""
         width, height = map(int, self.objects.sizes[index])
         return decode_image(self.read(index), name=self.keys[index], annotated=(width, height))
+
+    def scene(self, index: int) -> Objects:
+        """What is annotated on image `index`."""
+        objects: Objects = self.objects[index]
+        return objects
 
     def subset(self, indices: NDArray[np.int64]) -> DetectionSamples:
         chosen = [self.keys[index] for index in indices]

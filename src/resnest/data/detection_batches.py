@@ -57,7 +57,7 @@ class TrainingScenes(Dataset[Any]):
         try:
             content = self.samples.read(index)
             with seeded(*self.seed, index, *([repeat] if repeat else [])):
-                image, target = self.transform(content, self.samples.objects[index], self.samples.keys[index])
+                image, target = self.transform(content, self.samples.scene(index), self.samples.keys[index])
         except BadImage as error:
             return index, error, None, (0, 0)
         return index, image, target, target.size

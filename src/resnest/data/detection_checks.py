@@ -76,19 +76,19 @@ def outline_box(outline: Segmentation) -> NDArray[np.float64] | None:
 def class_problems(train: DetectionSamples, val: DetectionSamples) -> Iterator[str]:
     """Classes that only one part has: what has no training object is never found."""
     learned, measured = train.object_counts() > 0, val.object_counts() > 0
-    if names := _named(train.class_names, measured & ~learned):
+    if names := named(train.class_names, measured & ~learned):
         yield f"only the validation part has objects of {names}: they cannot be learned"
 
 
 def object_notes(train: DetectionSamples, val: DetectionSamples) -> Iterator[str]:
     """Figures to choose settings by."""
     learned, measured = train.object_counts(), val.object_counts()
-    if names := _named(train.class_names, (learned > 0) & (measured == 0)):
+    if names := named(train.class_names, (learned > 0) & (measured == 0)):
         yield f"only the training part has objects of {names}: they are not measured"
-    if names := _named(train.class_names, (learned == 0) & (measured == 0)):
+    if names := named(train.class_names, (learned == 0) & (measured == 0)):
         yield f"no part has an object of {names}"
     images = train.counts()
-    if names := _named(train.class_names, (learned > 0) & (images < FEW)):
+    if names := named(train.class_names, (learned > 0) & (images < FEW)):
         yield f"fewer than {FEW} training images show {names}"
     for part, samples in (("training", train), ("validation", val)):
         empty = int((~samples.labels.any(1)).sum())
@@ -102,10 +102,11 @@ def object_notes(train: DetectionSamples, val: DetectionSamples) -> Iterator[str
     outlined = sum(int((table.segmentations.kinds[table.rows()] != NONE).sum()) for _, table in both)
     total = sum(int(table.counts.sum()) for _, table in both)
     yield f"{outlined} of {total} objects have masks"
-    yield from _size_notes([table for _, table in both])
+    yield from size_notes([table for _, table in both])
 
 
-def _size_notes(tables: Sequence[ObjectTable]) -> Iterator[str]:
+def size_notes(tables: Sequence[ObjectTable]) -> Iterator[str]:
+    """How many objects there are in an image, and how large they are."""
     counts = np.concatenate([table.counts for table in tables])
     told = f"objects an image: median {np.median(counts):g}, {counts.max()} at most"
     yield told + (f": raise detector.max_detections above {USUAL_LIMIT}" if counts.max() > USUAL_LIMIT else "")
@@ -145,10 +146,11 @@ def _twice(numbers: NDArray[np.int64]) -> list[tuple[int, int]]:
     return [(int(value), int(count)) for value, count in zip(values, counts, strict=True) if count > 1]
 
 
-def _named(names: Sequence[str], chosen: NDArray[np.bool_]) -> str:
+def named(names: Sequence[str], chosen: NDArray[np.bool_]) -> str:
     """Some of them, and how many more."""
     some = [names[place] for place in np.flatnonzero(chosen).tolist()]
-    more = f" and {len(some) - MOST_NAMED} more classes" if len(some) > MOST_NAMED else ""
+    left = len(some) - MOST_NAMED
+    more = f" and {left} more class{'es' * (left > 1)}" if left > 0 else ""
     return ", ".join(some[:MOST_NAMED]) + more
 
 

@@ -82,7 +82,13 @@ class Placing:
         moved = np.concatenate([ends.min(1), ends.max(1)], axis=1).astype(np.float32)
         return clip(moved, self.size[1], self.size[0])
 
-    def unmoved(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def labels(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What every pixel is, (H, W) of the image -> of the result: that of the nearest one."""
+        moved = np.empty(self.size, labels.dtype)
+        self.unmoved(moved)[:] = labels[self.rows[:, None], self.columns]
+        return moved
+
+    def unmoved(self, mask: NDArray[Any]) -> NDArray[Any]:
         """A view of a mask of the result, before turning and mirroring: (height, width)."""
         view = np.rot90(mask, -self.turns)
         view = view[::-1] if self.upend else view
@@ -179,7 +185,8 @@ def place_objects(objects: Objects, placing: Placing, *, masks: bool = False, ti
             boxes[chosen] = boxes_of(drawn)
         outlines = torch.from_numpy(drawn)
     labels = torch.from_numpy(objects.labels[chosen].astype(np.int64))
-    return Target(torch.from_numpy(boxes[chosen]), labels, placing.size, outlines)
+    semantic = torch.from_numpy(placing.labels(objects.semantic)) if objects.semantic is not None else None
+    return Target(torch.from_numpy(boxes[chosen]), labels, placing.size, outlines, semantic)
 
 
 def draw(outline: Segmentation, placing: Placing, mask: NDArray[np.bool_]) -> bool:

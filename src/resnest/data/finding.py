@@ -6,11 +6,15 @@ First match wins:
 3. a folder that `datasets.save_to_disk` wrote;
 4. a folder with COCO json or Pascal VOC xml in `annotations`, or in `train` and `valid` (`_annotations.coco.json`,
    or xml files beside the images), or with xml files beside images;
-5. a folder with `train` and `val` as folders of classes, zips, npz or csv files, or with `val` alone;
-6. a folder with `labels.csv`;
-7. a folder of .tar or .parquet files, here, in `data`, or in folders named by part; without a training and a
+5. a folder of images and masks in one of the ways of `pixel_finding`;
+6. a folder with `train` and `val` as folders of classes, zips, npz or csv files, or with `val` alone;
+7. a folder with `labels.csv`;
+8. a folder of .tar or .parquet files, here, in `data`, or in folders named by part; without a training and a
    validation part only if it has no folders of classes;
-8. a folder of classes.
+9. a folder of classes.
+
+For the tasks segmentation and panoptic only the ways of `pixel_finding` count, so that a folder with annotations of
+several kinds serves each task. A format that is named is the only one that is looked for.
 
 `valid`, `validation` and `test` do for `val` where there is no `val`. What has no parts is split reproducibly.
 
@@ -60,6 +64,7 @@ from resnest.data.voc import read_list, read_voc
 from resnest.errors import ResnestError, unknown
 
 FORMATS = ("folder", "zip", "npz", "csv", "tar", "parquet", "arrow", "coco", "voc", *PIXEL_FORMATS, "digits")
+TASKS = ("classification", "detection", *PIXEL_TASKS)
 LABELS_FILE = "labels.csv"
 VOC_FOLDERS = ("Annotations", "annotations", ".")
 EXPECTED = "give a folder, a .zip, .npz, .csv, .tar, .parquet or COCO .json file"
@@ -78,6 +83,8 @@ def find(where: str | Path, format: str, task: str | None = None) -> Found:
     """Raises ResnestError: nothing there, no such format, not of that format, or nothing for that task."""
     if format not in ("auto", *FORMATS):
         raise unknown("data format", format, FORMATS)
+    if task not in (None, *TASKS):
+        raise unknown("task", str(task), TASKS)
     path = Path(where)
     if not path.exists():
         if str(where) == "digits":

@@ -17,13 +17,17 @@ TRIED = 20  # names that are looked for, spread over the list
 
 def locate_images(annotations: Path, names: Sequence[str]) -> Path:
     """The first of the usual folders that has most of the images. Raises ResnestError where none has any."""
+    return _best(_candidates(annotations), annotations, names, "image")
+
+
+def _best(folders: Sequence[Path], annotations: Path, names: Sequence[str], what: str) -> Path:
+    """The first of the folders that has most of the files."""
     step = max(1, len(names) // TRIED)
     some = list(names[::step])
-    folders = _candidates(annotations)
     found = [sum((folder / name).is_file() for name in some) for folder in folders]
     if not max(found):
         looked = ", ".join(str(folder) for folder in folders)
-        raise ResnestError(f"{annotations}: there is no image {some[0]} in {looked}")
+        raise ResnestError(f"{annotations}: there is no {what} {some[0]} in {looked}")
     return folders[found.index(max(found))]
 
 
@@ -40,6 +44,18 @@ def _candidates(annotations: Path) -> list[Path]:
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()] or [home]
 
 
+def locate_maps(annotations: Path, names: Sequence[str]) -> Path:
+    """The folder of the PNG files that a panoptic json names. Raises ResnestError where none has any.
+
+    It is called as the json is, beside it or a folder higher, or `panoptic`, perhaps with a folder for each part.
+    """
+    home, stem = annotations.parent, annotations.stem
+    bases = [home, home.parent]
+    part = re.sub("^panoptic_", "", stem)
+    folders = [base / inner for base in bases for inner in (stem, f"panoptic/{part}", "panoptic", part)]
+    return _best([folder for folder in folders if folder.is_dir()] or [home], annotations, names, "map")
+
+
 def locate_by_stem(annotations: Path, stems: Sequence[str]) -> tuple[Path, dict[str, str]]:
     """The folder that has most of the images that xml files are named after, and the file of each stem in it."""
     home = annotations.parent
@@ -50,13 +66,18 @@ def locate_by_stem(annotations: Path, stems: Sequence[str]) -> tuple[Path, dict[
     best: tuple[int, Path, dict[str, str]] = (0, annotations, {})
     for folder in folders:
         if folder.is_dir():
-            files = {file.stem: file.name for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES}
+            files = stems_in(folder)
             found = sum(stem in files for stem in stems)
             best = (found, folder, files) if found > best[0] else best
     if not best[0]:
         looked = ", ".join(str(folder) for folder in folders)
         raise ResnestError(f"{annotations}: there is no image for {stems[0]}.xml in {looked}")
     return best[1:]
+
+
+def stems_in(folder: Path) -> dict[str, str]:
+    """The image files of a folder: stem -> name."""
+    return {file.stem: file.name for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES}
 
 
 def _is_annotations(folder: Path) -> bool:

@@ -19,8 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnest.data.class_lists import read_class_list
-from resnest.data.mask_values import MaskMeaning
+from resnest.data.class_lists import ClassList, read_class_list
 from resnest.data.parts import VAL_NAMES
 from resnest.data.pixels import PixelSamples
 from resnest.data.samples import FolderStore
@@ -63,23 +62,25 @@ def find_masks(root: Path) -> MaskFolders | None:
     return MaskFolders(root, whole=whole) if whole else None
 
 
-def read_masks(pairs: Pairs, root: Path) -> PixelSamples:
-    """Every image of a folder, with its mask. Raises ResnestError: no image, no class list."""
+def read_masks(pairs: Pairs, root: Path, listed: ClassList | None = None) -> PixelSamples:
+    """Every image of a folder, with its mask; where no classes are given, they are listed in one of the folders.
+
+    Raises:
+        ResnestError: no image, no list of classes, or one that is none.
+    """
     deep = pairs.images != pairs.masks
     images, masks = _stems(pairs.images, SUFFIXES, deep=deep), _stems(pairs.masks, MASK_SUFFIXES, deep=deep)
     if not deep:
         images = {stem: name for stem, name in images.items() if not stem.endswith(pairs.ending)}
     if not images:
         raise ResnestError(f"no images in {pairs.images} (looked for {', '.join(SUFFIXES)})")
-    found = read_class_list([root, *dict.fromkeys((pairs.masks, pairs.masks.parent, pairs.images.parent))])
+    places = dict.fromkeys((root, pairs.masks, pairs.masks.parent, pairs.images.parent))
     keys = [images[stem] for stem in sorted(images)]
     mask_keys = [masks.get(stem + pairs.ending, f"{stem}{pairs.ending}.png") for stem in sorted(images)]
-    return PixelSamples.build(
-        (FolderStore(pairs.images), keys),
-        (FolderStore(pairs.masks), mask_keys),
-        found.classes,
-        MaskMeaning(found.lookup()),
-    )
+    alone = len(masks.keys() - {stem + pairs.ending for stem in images})
+    notes = (f"{alone} masks without an image are left out",) if alone and deep else ()
+    classes = listed or read_class_list(list(places))
+    return PixelSamples.build((FolderStore(pairs.images), keys), (FolderStore(pairs.masks), mask_keys), classes, notes)
 
 
 def _find_part(root: Path, part: str) -> Pairs | None:

@@ -24,6 +24,7 @@ STRANGE = -1  # the class of a value that stands for none
 PNG = b"\x89PNG\r\n\x1a\n"
 DEPTH, KIND = 24, 25  # bytes of a PNG with the bits of a sample, and the kind of pixels: 0 is grey
 SPREAD = {2: 85, 4: 17}  # Pillow spreads grey values of 2 and 4 bits over 0 to 255
+MOST_TOLD = 5  # values in an error
 TABLE = 256  # numbers that are looked up in a table
 
 
@@ -47,13 +48,10 @@ class MaskMeaning:
                 "is in colours, and the class list has none: save masks with one channel of class numbers, or give the"
                 " classes their colours",
             )
-        classes = self._table[values] if values.dtype == np.uint8 else _search(values, *known)
+        classes: NDArray[np.integer] = self._table[values] if values.dtype == np.uint8 else _search(values, *known)
         if (strange := classes == STRANGE).any():
-            value = int(values[strange][0])
-            told = f"colour {value >> 16}, {value >> 8 & 255}, {value & 255}" if coloured else f"value {value}"
-            raise BadImage(
-                name, f"has the {told}, which stands for no class, in {strange.sum()} of {strange.size} pixels"
-            )
+            what = f"{_told(values[strange], coloured=coloured)}, which no class has"
+            raise BadImage(name, f"{what}, in {strange.sum()} of {strange.size} pixels")
         return classes.astype(np.uint8)
 
     @cached_property
@@ -65,8 +63,8 @@ class MaskMeaning:
         return _sorted({packed(value): k for value, k in self.lookup.items() if isinstance(value, tuple)})
 
     @cached_property
-    def _table(self) -> Numbers:
-        return _search(np.arange(TABLE), *self._numbers)
+    def _table(self) -> NDArray[np.int16]:
+        return _search(np.arange(TABLE), *self._numbers).astype(np.int16)
 
 
 def stored_values(content: bytes, name: str = "mask") -> tuple[NDArray[np.integer], bool]:
@@ -88,6 +86,14 @@ def stored_values(content: bytes, name: str = "mask") -> tuple[NDArray[np.intege
 def packed(colour: tuple[int, int, int]) -> int:
     red, green, blue = colour
     return red << 16 | green << 8 | blue
+
+
+def _told(values: NDArray[np.integer], *, coloured: bool) -> str:
+    """Some values that stand for nothing."""
+    some = np.unique(values).tolist()
+    shown = [f"({one >> 16}, {one >> 8 & 255}, {one & 255})" if coloured else str(one) for one in some[:MOST_TOLD]]
+    more = f" and {len(some) - MOST_TOLD} more" if len(some) > MOST_TOLD else ""
+    return f"has the {'colour' if coloured else 'value'}{'s' * (len(some) > 1)} {', '.join(shown)}{more}"
 
 
 def _sorted(known: dict[int, int]) -> tuple[Numbers, Numbers]:

@@ -18,6 +18,7 @@ from resnest.runtime.decode import SUFFIXES
 VAL_NAMES = ("val", "valid", "validation", "test")
 PART_NAMES = ("train", *VAL_NAMES)
 ROBOFLOW = "_annotations.coco.json"  # how Roboflow exports COCO json, beside the images of each part
+PANOPTIC = "panoptic"  # how names of files start that list segments
 ENDINGS = {  # packed tars too, so that they are refused and not overlooked
     "tar": (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"),
     "parquet": (".parquet",),
@@ -69,13 +70,23 @@ def list_files(folder: Path, kind: str) -> list[str]:
 def list_coco(folder: Path) -> list[str]:
     """COCO annotation files, relative to a folder: `annotations/*.json`, else one in each folder named by part.
 
-    Where some are called instances_*, as COCO's own, the others are captions, key points or panoptic.
+    Where some are called instances_*, as COCO's own, the others are captions or key points. Panoptic ones are of
+    another kind.
     """
-    found = sorted(file.name for file in (folder / "annotations").glob("*.json") if not file.name.startswith("."))
+    found = [name for name in _list_json(folder) if not name.startswith(PANOPTIC)]
     found = [name for name in found if name.startswith("instances")] or found
     if found:
         return [f"annotations/{name}" for name in found]
     return [f"{part}/{ROBOFLOW}" for part in ("", *PART_NAMES) if (folder / part / ROBOFLOW).is_file()]
+
+
+def list_panoptic(folder: Path) -> list[str]:
+    """COCO's panoptic annotation files, relative to a folder."""
+    return [f"annotations/{name}" for name in _list_json(folder) if name.startswith(PANOPTIC)]
+
+
+def _list_json(folder: Path) -> list[str]:
+    return sorted(file.name for file in (folder / "annotations").glob("*.json") if not file.name.startswith("."))
 
 
 def holds_xml(folder: Path) -> bool:

@@ -6,7 +6,6 @@ samples.mask(0), samples.class_names, samples.classes.colours         # (H, W) u
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from resnest.data.class_lists import ClassList
 from resnest.data.mask_values import MaskMeaning
-from resnest.data.samples import Samples, Store
+from resnest.data.samples import Samples, Store, read_from
 from resnest.errors import ResnestError
 from resnest.runtime.decode import BadImage, WrongSize, decode_image, decode_stored
 from resnest.runtime.label_map import PixelClasses
@@ -40,13 +40,12 @@ class PixelSamples(Samples):
         cls,
         images: tuple[Store, Sequence[str]],
         masks: tuple[Store, Sequence[str]],
-        classes: PixelClasses,
-        meaning: MaskMeaning,
+        listed: ClassList,
         notes: tuple[str, ...] = (),
     ) -> PixelSamples:
         """From stores with the keys of images and of their masks."""
         labels = np.zeros(len(images[1]), np.int64)
-        return cls(*images, labels, classes.names, classes, *masks, meaning, notes)
+        return cls(*images, labels, listed.classes.names, listed.classes, *masks, listed.meaning, notes)
 
     def mask(self, index: int) -> NDArray[np.uint8]:
         """The class of every pixel, (H, W), 255 for those that do not count.
@@ -56,14 +55,14 @@ class PixelSamples(Samples):
                 where numbers are expected.
         """
         try:
-            return self.meaning.read(self._read_mask(index))
+            return self._read_mask(index)
         except BadImage as error:
             raise self._bad_mask(index, error) from None
 
     def size(self, index: int) -> tuple[int, int]:
         """Width and height that mask `index` has, from its header. Raises BadImage."""
         try:
-            return decode_stored(self._read_mask(index), pixels=False).size
+            return decode_stored(read_from(self.masks, self.mask_keys[index]), pixels=False).size
         except BadImage as error:
             raise self._bad_mask(index, error) from None
 
@@ -111,12 +110,8 @@ class PixelSamples(Samples):
         except BadImage:
             return UNKNOWN
 
-    def _read_mask(self, index: int) -> bytes:
-        try:
-            return self.masks.read(self.mask_keys[index])
-        except (OSError, KeyError, zipfile.BadZipFile, EOFError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise BadImage(self.mask_keys[index], f"cannot be read ({reason})") from None
+    def _read_mask(self, index: int) -> NDArray[np.uint8]:
+        return self.meaning.read(read_from(self.masks, self.mask_keys[index]))
 
     def _decode_as(self, index: int, size: tuple[int, int]) -> Image.Image:
         try:

@@ -29,6 +29,15 @@ class Store(Protocol):
     def read(self, key: str) -> bytes: ...
 
 
+def read_from(store: Store, key: str) -> bytes:
+    """The bytes of an image. Raises BadImage."""
+    try:
+        return store.read(key)
+    except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadImage(key, f"cannot be read ({reason})") from None
+
+
 @dataclass(frozen=True)
 class FolderStore:
     """Keys are paths below a folder."""
@@ -159,12 +168,7 @@ class Samples:
 
     def read(self, index: int) -> bytes:
         """The bytes of image `index`. Raises BadImage."""
-        key = self.keys[index]
-        try:
-            return self.store.read(key)
-        except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise BadImage(key, f"cannot be read ({reason})") from None
+        return read_from(self.store, self.keys[index])
 
     def decode(self, index: int) -> Image.Image:
         """Image `index`, RGB and upright. Raises BadImage, whatever is wrong with the file."""

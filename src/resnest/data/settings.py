@@ -26,7 +26,7 @@ LARGEST = 8192  # pixels; a batch of one such crop fills gigabytes in the networ
 class DataSettings:
     """Where pixels come from and what happens to them before the network."""
 
-    format: str = "auto"  # folder, zip, npz, csv, tar, parquet, arrow, coco, voc, digits; auto looks
+    format: str = "auto"  # one of data.finding.FORMATS, such as folder, coco, voc or masks; auto looks
     val_share: float = 0.2  # share of each class held back where the data has no validation part
     size: int = 224  # training crop, pixels
     start_size: int | None = None  # crop of the first epoch; grows evenly to `size` (progressive resizing)

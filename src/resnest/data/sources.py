@@ -16,6 +16,7 @@ import numpy as np
 from resnest.data.detection import DetectionSamples, same_categories
 from resnest.data.finding import FORMATS, find
 from resnest.data.found import Found
+from resnest.data.panoptic import PanopticSamples, same_segments
 from resnest.data.pixels import PixelSamples, same_pixel_classes
 from resnest.data.samples import Samples, split_samples
 from resnest.errors import ResnestError
@@ -135,7 +136,8 @@ def _part(found: Found, samples: Samples, what: str) -> Part:
 
 def _classes(samples: Samples) -> str:
     count = len(samples.class_names)
-    return f"{count} class{'es' if count != 1 else ''}"
+    things = f", {samples.classes.things} of them things" if isinstance(samples, PanopticSamples) else ""
+    return f"{count} class{'es' if count != 1 else ''}{things}"
 
 
 def _left_out(*parts: DetectionSamples | PixelSamples) -> str:
@@ -159,6 +161,8 @@ def _split(found: Found, samples: Samples, val_share: float, seed: int) -> Split
 
 def _same_classes(train: Samples, val: Samples, where: str) -> tuple[Samples, Samples]:
     """Renumber the validation labels by the training classes; a class may lack validation images."""
+    if isinstance(train, PanopticSamples) and isinstance(val, PanopticSamples):
+        return same_segments(train, val, where)
     if isinstance(train, DetectionSamples) and isinstance(val, DetectionSamples):
         return same_categories(train, val)
     if isinstance(train, PixelSamples) and isinstance(val, PixelSamples):

@@ -17,3 +17,4 @@ class Target(NamedTuple):
     labels: Tensor  # (M,) int64, from 0
     size: tuple[int, int]  # height, width
     masks: Tensor | None = None  # (M, height, width) bool, if the task wants them
+    semantic: Tensor | None = None  # (height, width) uint8: 0 any thing, 1.. kinds of stuff, 255 does not count

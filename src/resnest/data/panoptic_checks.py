@@ -1,0 +1,61 @@
+"""The doctor's look at panoptic maps: what the json says of segments against the pixels.
+
+tally = PanopticTally("train", samples)
+tally.look(0)                                     # the image; its map is counted. Raises BadImage
+tally.problems                                    # areas and boxes that are not those of the map
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from resnest.data.detection_checks import FEW, named, size_notes
+from resnest.data.panoptic import PanopticSamples
+from resnest.data.pixel_checks import Tally, pixel_notes
+from resnest.runtime.panoptic_map import PanopticMap
+
+
+class PanopticTally(Tally):
+    """Pixels of each class, and what does not add up."""
+
+    def __init__(self, part: str, samples: PanopticSamples) -> None:
+        super().__init__(samples.class_names)
+        self.part, self.samples = part, samples
+        self.problems: list[str] = []
+
+    def look(self, index: int) -> Image.Image:
+        """The image `index`, as its map. Raises BadImage if one of them is unusable."""
+        truth = self.samples.truth(index)
+        image = self.samples.decode(index)
+        self.add(self.samples.keys[index], self.samples.labels_of(truth))
+        self.problems += self._differences(index, truth)
+        return image
+
+    def _differences(self, index: int, truth: PanopticMap) -> Iterator[str]:
+        for told, segment in zip(self.samples.segments[index], truth.segments, strict=True):
+            name = f"{self.part}: {self.samples.keys[index]}: segment {segment.id}"
+            if told["area"] != segment.area:
+                yield f"{name}: the json says {told['area']:g} pixels, the map has {segment.area}"
+            if tuple(told["bbox"]) != segment.box:
+                told_box = ", ".join(f"{side:g}" for side in told["bbox"])
+                yield f"{name}: the json says bbox ({told_box}), in the map it is {segment.box}"
+
+
+def panoptic_notes(train: PanopticTally, val: PanopticTally) -> Iterator[str]:
+    """Figures to choose settings by."""
+    things = train.samples.classes.things
+    yield f"{things} classes of things, {len(train.class_names) - things} of stuff"
+    if names := named(train.class_names, (train.images > 0) & (train.images < FEW)):
+        yield f"fewer than {FEW} training images show {names}"
+    parts = (train.samples, val.samples)
+    without = [int(np.count_nonzero(samples.objects.counts == 0)) for samples in parts]
+    if any(without):
+        yield f"{without[0]} training and {without[1]} validation images have no things: their stuff is learned"
+    crowds = sum(int(samples.objects.crowd[samples.objects.rows()].sum()) for samples in parts)
+    if crowds:
+        yield f"{crowds} crowds, which are not learned as objects"
+    yield from pixel_notes(train, val)
+    yield from size_notes([samples.objects for samples in parts])
