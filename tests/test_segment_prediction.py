@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +16,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import Outcome
+from resnest.cli.evaluate import _views
 from resnest.detector_spec import DetectorSpec
+from resnest.errors import ResnestError
+from resnest.inference.evaluation import _views_for
 from resnest.inference.predicting import Predictor
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage
-from resnest.runtime.detections import RawDetections, RawPanoptic
+from resnest.runtime.detections import RawDetections, RawPanoptic, Views
 from resnest.runtime.label_files import save_class_list, save_labels
 from resnest.runtime.label_map import LabelMap, PixelClasses
 from resnest.runtime.palette import colour
 from resnest.runtime.panoptic_files import PanopticFiles
 from resnest.runtime.predictor import ImagePredictor
 from resnest.runtime.preprocess import DetectionPreprocess, SegmentationPreprocess
+from resnest.runtime.segmenting import SegmentViews
 from resnest.segmenter_spec import PanopticSpec, SegmenterSpec
 from resnest.spec import Spec
 
@@ -242,3 +247,46 @@ def test_panoptic_models_write_cocos_files(cli: Callable[..., Outcome], pictures
     assert [(row["label"], row["area"], row["width"]) for row in rows] == [("cat", "640", "16"), ("sea", "1920", "48")]
     outcome = cli("predict", "model", good[0], "--coco", tmp_path / "x.json")
     assert "--coco is for detectors, and this model is a panoptic model: leave it out" in outcome.err
+
+
+VIEWS: dict[str, tuple[str | None, bool, Views | SegmentViews | None]] = {
+    "one look": (None, False, None),
+    "mirrored": (None, True, Views(flip=True)),
+    "pixels": ("640, 800", False, Views((640, 800))),
+    "factors": ("0.5,1,1.75", True, SegmentViews((0.5, 1.0, 1.75), flip=True)),
+}
+
+
+@pytest.mark.parametrize(("scales", "flip", "expected"), VIEWS.values(), ids=VIEWS)
+def test_scales_are_pixels_or_factors(scales: str | None, flip: bool, expected: Views | SegmentViews | None) -> None:
+    assert _views(scales, flip) == expected
+
+
+@pytest.mark.parametrize("scales", ["", "640,0.5", "0", "-1", "640.5", "9999", "nan", "inf", "0.5,"])
+def test_other_scales_are_refused(scales: str) -> None:
+    with pytest.raises(ResnestError, match=f"--scales {re.escape(scales)}: expected pixels of the short side"):
+        _views(scales, False)
+
+
+@pytest.mark.parametrize(
+    ("views", "task", "expected"),
+    [
+        (None, "classification", None),
+        (Views(flip=True), "segmentation", SegmentViews(flip=True)),
+        (SegmentViews((0.5, 1)), "segmentation", SegmentViews((0.5, 1))),
+        (SegmentViews(flip=True), "detection", Views(flip=True)),
+        (Views((640,)), "detection", Views((640,))),
+        (Views((640,)), "segmentation", "factors of its own size, such as"),
+        (SegmentViews((0.5, 1)), "detection", "pixels of the short side, such as"),
+        (Views(flip=True), "classification", "are for detectors and segmenters, and this is for classification"),
+    ],
+)
+def test_views_are_for_their_task(
+    views: Views | SegmentViews | None, task: str, expected: Views | SegmentViews | str | None
+) -> None:
+    if isinstance(expected, str):
+        with pytest.raises(ResnestError, match=expected):
+            _views_for(views, task)
+    else:
+        told = _views_for(views, task)
+        assert (type(told), told) == (type(expected), expected)

@@ -205,7 +205,7 @@ def evaluate(
         opened = ExportedModel.open(Path(model), device=device, batch_size=batch_size or BATCH)
     else:
         opened = Model.from_pretrained(model, network=network)
-    _check_views(views, opened.card.task)
+    views = _views_for(views, opened.card.task)
     real = RealLabels.read(Path(labels), len(opened.card.class_names)) if labels else None
     part = open_part(data, split, format=format, held_back=opened.held_back, task=opened.card.task)
     chosen = align(part.samples, opened.card, str(data))
@@ -231,16 +231,23 @@ def evaluate(
     )
 
 
-def _check_views(views: Views | SegmentViews | None, task: str) -> None:
-    """Raises ResnestError for views that a model of this task does not take."""
+def _views_for(views: Views | SegmentViews | None, task: str) -> Views | SegmentViews | None:
+    """The same for a model of this task: without scales, views are for detectors and segmenters alike.
+
+    Raises:
+        ResnestError: it takes none, or other scales.
+    """
     if views is None:
-        return
-    if task == "segmentation" and not isinstance(views, SegmentViews):
-        raise ResnestError("a segmenter's scales are factors: give SegmentViews")
-    if task == "detection" and not isinstance(views, Views):
-        raise ResnestError("a detector's scales are pixels: give Views")
-    if task not in ("detection", "segmentation"):
-        raise ResnestError(f"several scales and mirrored views are for detectors and segmenters, this is for {task}")
+        return None
+    if task == "segmentation":
+        if isinstance(views, Views) and views.scales:
+            raise ResnestError("the scales of a segmenter are factors of its own size, such as 0.75,1,1.25")
+        return views if isinstance(views, SegmentViews) else SegmentViews(flip=views.flip)
+    if task == "detection":
+        if isinstance(views, SegmentViews) and views.scales != (1.0,):
+            raise ResnestError("the scales of a detector are pixels of the short side, such as 640,800")
+        return views if isinstance(views, Views) else Views(flip=views.flip)
+    raise ResnestError(f"several scales and mirrored views are for detectors and segmenters, and this is for {task}")
 
 
 def align(samples: Samples, card: ModelCard, where: str) -> Samples:
