@@ -26,10 +26,10 @@ def segment_small() -> Recipe:
         task="segmentation",
         model=ModelSettings(name="resnest14", spec=dict(HALF_WIDTH)),
         data=DataSettings(jitter=0.2),
-        segmenter=SegmenterSpec(output_stride=16, norm="group"),
-        segmentation=SegmentationSettings(base=480, scale=(0.75, 1.5), crop=288, backbone_norm="frozen"),
+        segmenter=SegmenterSpec(output_stride=16, channels=64, norm="group"),
+        segmentation=SegmentationSettings(base=480, scale=(0.75, 1.5), crop=256, backbone_norm="frozen"),
         optim=_schedule(lr=0.01, lr_batch=8),
-        train=TrainSettings(epochs=24, batch_size=8, clip_norm=10.0, eval_batch_size=8),
+        train=TrainSettings(epochs=16, batch_size=8, clip_norm=10.0, eval_batch_size=8),
     )
 
 
