@@ -90,10 +90,12 @@ def evaluate_network(
     """
     if isinstance(preprocess, DetectionPreprocess):
         from resnest.inference.detecting import evaluate_detector  # torchvision, which classifiers can do without
+        from resnest.inference.panoptic import evaluate_panoptic
 
         assert isinstance(samples, DetectionSamples)
         assert not isinstance(views, SegmentViews)
-        return evaluate_detector(
+        run: Any = evaluate_panoptic if isinstance(samples, PanopticSamples) else evaluate_detector
+        return run(  # type: ignore[no-any-return]
             net,
             samples,
             preprocess,
@@ -256,9 +258,11 @@ def align(samples: Samples, card: ModelCard, where: str) -> Samples:
     A class may be called by the model's name for it, by its key (ImageNet's synset), or, if all of them are numbers,
     by its index (ImageNet-V2).
     """
-    if not isinstance(samples, kind := SAMPLES[card.task]) or (kind is Samples and type(samples) is not Samples):
+    if type(samples) is not SAMPLES[card.task]:  # panoptic samples are detection samples too, with other classes
         has = next(told for known, told in HAS if isinstance(samples, known))
         raise ResnestError(f"{where} has {has}, and the model is for {card.task}: give {NEEDS[card.task]}")
+    if isinstance(samples, PanopticSamples):
+        return samples.named_as(card.panoptic_classes, where)
     known = {name: index for names in (card.class_keys, card.class_names) for index, name in enumerate(names)}
     count = len(card.class_names)
     strange = [name for name in samples.class_names if name not in known]

@@ -281,6 +281,7 @@ class Loop:
             "class_names": list(self.task.class_names),
             "multi_label": self.splits.train.multi_label,
             "category_ids": list(getattr(self.splits.train, "category_ids", ())),
+            "card": self.task.card({}).to_json(),
             "step": self.step,
             "batch": self.schedule.batch,
             **self.state.content(),
