@@ -24,8 +24,6 @@ ENGINE_HELP = "auto, torch, onnxruntime or openvino; auto takes an exported file
 THRESHOLD_HELP = "Of a detector: the lowest score that is shown; 0.5."
 COCO_HELP = "Of a detector: write all that it keeps (or --threshold) as COCO json."
 MASKS_HELP = "Of a segmenter: write PNGs of class ids and the classes here; if panoptic, COCO's PNGs and json."
-    "Of a segmenter: write PNGs of class ids and the classes here; of a panoptic detector COCO's PNGs and json."
-)
 CARD_HELP = "config.json, or its directory, of an exported file that does not name its classes."
 
 KINDS = {
