@@ -1,4 +1,4 @@
-"""The reports of segmenters and panoptic models: they agree with their input, and no input can break them."""
+"""The reports of segmenters and panoptic detectors: they agree with their input, and no input can break them."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Colours:
 
 @pytest.fixture
 def sharing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same for a panoptic model."""
+    """The same for a panoptic detector."""
 
     def opened(self: Predictor, reference: str, *, batch_size: int, **_: object) -> None:
         ImagePredictor.__init__(self, Sharing(), PANOPTIC, batch_size=batch_size)
@@ -226,7 +226,7 @@ def test_ids_of_any_size(tmp_path: Path, ids: tuple[int, int], mode: str, stored
 
 
 @pytest.mark.usefixtures("sharing")
-def test_panoptic_models_write_cocos_files(cli: Callable[..., Outcome], pictures: Path, tmp_path: Path) -> None:
+def test_panoptic_detectors_write_cocos_files(cli: Callable[..., Outcome], pictures: Path, tmp_path: Path) -> None:
     good = [pictures / "a.png", pictures / "b.png", pictures / "sub"]
     outcome = cli("predict", "model", *good, "--masks", tmp_path / "masks", "--draw", tmp_path / "drawn")
     assert outcome.code == 0, outcome.err
@@ -246,7 +246,7 @@ def test_panoptic_models_write_cocos_files(cli: Callable[..., Outcome], pictures
     rows = list(csv.DictReader(io.StringIO(cli("predict", "model", good[0], "--csv").out)))
     assert [(row["label"], row["area"], row["width"]) for row in rows] == [("cat", "640", "16"), ("sea", "1920", "48")]
     outcome = cli("predict", "model", good[0], "--coco", tmp_path / "x.json")
-    assert "--coco is for detectors, and this model is a panoptic model: leave it out" in outcome.err
+    assert "--coco is for detectors, and this model is a panoptic detector: leave it out" in outcome.err
 
 
 VIEWS: dict[str, tuple[str | None, bool, Views | SegmentViews | None]] = {

@@ -42,7 +42,7 @@ def evaluate(
 
     Of a multi-label model: mean average precision, F1, loss, average precision of each class. Of a detector: COCO's
     twelve figures of boxes, and of masks, and the average precision of each class. Of a segmenter: mean IoU, accuracy
-    of pixels, IoU of each class. Of a panoptic model: PQ, SQ, RQ, of things and of stuff too, PQ of each class.
+    of pixels, IoU of each class. Of a panoptic detector: PQ, SQ, RQ, of things and of stuff too, PQ of each class.
     """
     views = _views(scales, flip)
     from resnest.cli.bars import counting

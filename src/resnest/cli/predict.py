@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 ENGINE_HELP = "auto, torch, onnxruntime or openvino; auto takes an exported file where there is one, and says which."
 THRESHOLD_HELP = "Of a detector: the lowest score that is shown; 0.5."
 COCO_HELP = "Of a detector: write all that it keeps (or --threshold) as COCO json."
-MASKS_HELP = "Of a segmenter: write PNGs of class ids and the classes here; of a panoptic model COCO's PNGs and json."
+MASKS_HELP = "Of a segmenter: write PNGs of class ids and the classes here; if panoptic, COCO's PNGs and json."
 CARD_HELP = "config.json, or its directory, of an exported file that does not name its classes."
 
 KINDS = {
     "classification": "classifier",
     "detection": "detector",
     "segmentation": "segmenter",
-    "panoptic": "panoptic model",
+    "panoptic": "panoptic detector",
 }
 OPTIONS = {
     "top": ("classification",),

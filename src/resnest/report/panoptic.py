@@ -1,4 +1,4 @@
-"""The report of a panoptic model's run: one HTML file that needs nothing else.
+"""The report of a panoptic detector's run: one HTML file that needs nothing else.
 
     write_panoptic_report(run / "report.html", PanopticReport(title="rooms", metrics=lines, figures=figures, ...))
 

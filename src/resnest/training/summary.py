@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from resnest.cost import parameters
 from resnest.data.detection import DetectionSamples
+from resnest.data.panoptic import PanopticSamples
 from resnest.data.pixels import PixelSamples
 from resnest.data.samples import Samples
 from resnest.data.sources import Splits
 from resnest.inference.detection_outcome import DetectionEvaluation
 from resnest.inference.outcome import ClassEvaluation, Evaluation, MultiLabelEvaluation
+from resnest.inference.panoptic_outcome import PanopticEvaluation
 from resnest.inference.pixel_outcome import PixelEvaluation
 from resnest.recipes import to_yaml
 from resnest.report import (
@@ -28,12 +30,14 @@ from resnest.report import (
     MultiLabelReport,
     write_detection_report,
     write_multi_label_report,
+    write_panoptic_report,
     write_report,
     write_segmentation_report,
 )
 from resnest.runtime.preprocess import DetectionPreprocess, SegmentationPreprocess
 from resnest.tasks import Task
 from resnest.training.detection_summary import detection_report
+from resnest.training.panoptic_summary import panoptic_report
 from resnest.training.pixel_summary import segmentation_report
 from resnest.training.progress import clock
 from resnest.training.run import RunDirectory
@@ -52,6 +56,8 @@ def write_run_report(run: RunDirectory, task: Task, splits: Splits, evaluation: 
         write_detection_report(path, detection_report(evaluation, splits.val, told, task))
     elif isinstance(evaluation, PixelEvaluation) and isinstance(splits.val, PixelSamples):
         write_segmentation_report(path, segmentation_report(evaluation, splits.val, told))
+    elif isinstance(evaluation, PanopticEvaluation) and isinstance(splits.val, PanopticSamples):
+        write_panoptic_report(path, panoptic_report(evaluation, splits.val, told))
 
 
 def _told(run: RunDirectory, task: Task, facts: dict[str, str]) -> dict[str, Any]:
