@@ -2,6 +2,7 @@
 
 python benchmarks/curve.py runs/a --name imagenette128       # results/imagenette128.csv, docs/imagenette128.svg
 python benchmarks/curve.py runs/bccd --name bccd             # of a detector: box and mask AP
+python benchmarks/curve.py runs/camvid --name camvid         # of a segmenter: mIoU and pixel accuracy
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ from resnest.training.run import RunDirectory
 
 ACCENT, OTHER, INK = "#2f6fdb", "#c2571a", "#6b7280"  # legible on white and on dark pages
 # What the CSV holds if the run has it, and what is drawn
-COLUMNS = ("top1", "loss", "box_ap", "box_ap50", "mask_ap", "mask_ap50")
-DRAWN = {"top1": "top-1", "box_ap50": "box AP50", "box_ap": "box AP", "mask_ap50": "mask AP50", "mask_ap": "mask AP"}
+COLUMNS = ("top1", "loss", "box_ap", "box_ap50", "mask_ap", "mask_ap50", "miou", "pixel_accuracy", "mean_accuracy")
+DRAWN = {
+    "top1": "top-1", "box_ap50": "box AP50", "box_ap": "box AP", "mask_ap50": "mask AP50", "mask_ap": "mask AP",
+    "pixel_accuracy": "pixels", "miou": "mIoU",
+}  # fmt: skip
+KINDS = {"miou": ("pixel_accuracy", "miou"), "mask_ap": ("mask",), "box_ap": ("box",), "top1": ("top1",)}  # first wins
 
 
 def write_csv(path: Path, account: dict[str, Any], evaluations: list[dict[str, Any]]) -> None:
@@ -36,9 +41,9 @@ def write_csv(path: Path, account: dict[str, Any], evaluations: list[dict[str, A
 
 
 def draw(path: Path, evaluations: list[dict[str, Any]], threads: int) -> None:
-    """One figure with its values, or two of masks, if there are any, and else of boxes."""
-    kind = "mask" if "mask_ap" in evaluations[0] else "box"
-    names = [name for name in DRAWN if name in evaluations[0] and name.startswith(("top1", kind))]
+    """One figure with its values, or two: of pixels, of masks if there are any, or of boxes."""
+    kind = next(starts for name, starts in KINDS.items() if name in evaluations[0])
+    names = [name for name in DRAWN if name in evaluations[0] and name.startswith(kind)]
     figure = Figure(figsize=(6.4, 2.6), layout="constrained")
     axes = figure.add_subplot()
     minutes = [line["seconds"] / 60 for line in evaluations]

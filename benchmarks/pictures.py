@@ -1,4 +1,4 @@
-"""What a detector finds on some pictures, side by side in one picture for the docs.
+"""What a detector or a segmenter finds on some pictures, side by side in one picture for the docs.
 
 python benchmarks/pictures.py runs/bccd A.jpg B.jpg C.jpg --out docs/bccd.jpg
 """

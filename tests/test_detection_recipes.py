@@ -188,11 +188,12 @@ def test_baselines_do_not_claim_the_figure_of_another_network() -> None:
 
 
 def test_the_list_goes_by_task_and_marks_what_others_measured(cli: Callable[..., Outcome]) -> None:
-    classification, boxes, masks, note = cli("recipes").out.split("\n\n")[:4]
+    *blocks, note, _ = cli("recipes").out.split("\n\n")
+    classification, boxes, masks, *_ = blocks
     assert "imagenette " in classification
     assert re.search(r"^  faster_rcnn_resnest50 +42\.33\*  Faster R-CNN on resnest50", boxes, re.MULTILINE)
     assert re.search(r"^  mask_rcnn_resnest50 +42\.81\* +38\.14\*  Mask R-CNN on resnest50", masks, re.MULTILINE)
     assert re.search(r"^  faster_rcnn_resnet50d +Faster .* paper's ResNet-50: 39.25\)$", boxes, re.MULTILINE)
     assert "* published by the authors, not repeated here" in note
-    listed = [line.split()[0] for block in (classification, boxes, masks) for line in block.splitlines()[1:]]
+    listed = [line.split()[0] for block in blocks for line in block.splitlines()[1:]]
     assert sorted(listed) == sorted(RECIPES)

@@ -31,7 +31,9 @@ from resnest.runtime import rle
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage
 from resnest.runtime.detections import Classes, Detections, RawDetections, Views
-from resnest.runtime.draw_detections import COLOURS, _overlap, _spot, draw_detections
+from resnest.runtime.draw_detections import _spot, draw_detections
+from resnest.runtime.drawing import overlap
+from resnest.runtime.palette import colour
 from resnest.runtime.predictor import ImagePredictor
 from resnest.runtime.preprocess import DetectionPreprocess, Preprocess
 from resnest.spec import Spec
@@ -139,7 +141,7 @@ def test_drawings() -> None:
         assert draw_detections(image, found).size[0] == 800  # enlarged
     large = image.resize((800, 400))
     drawn = np.asarray(draw_detections(large, _found([[100, 100, 300, 200]], [1], [0.9])))
-    assert tuple(drawn[199, 200]) == COLOURS[1]
+    assert tuple(drawn[199, 200]) == colour(1)
     assert tuple(drawn[150, 200]) == (200, 200, 200)  # nothing is written into the box
     assert drawn.shape[0] > 400  # the legend
     mask = np.zeros((400, 800), bool)
@@ -156,7 +158,7 @@ def test_texts_do_not_lie_on_each_other() -> None:
     for _ in range(12):
         spot = _spot(np.array([50, 50, 200, 200], np.float32), 60, 15, (400, 300), taken)
         if spot:
-            assert not any(_overlap(spot, other) for other in taken)
+            assert not any(overlap(spot, other) for other in taken)
             taken.append(spot)
     assert 3 <= len(taken) < 12
 

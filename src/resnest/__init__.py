@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from resnest.inference.evaluation import evaluate
     from resnest.inference.model import Model
     from resnest.inference.predicting import Predictor
+    from resnest.segmentation.create import create_segmenter
+    from resnest.segmenter_spec import SegmenterSpec
     from resnest.spec import Spec, list_models
     from resnest.training.train import train
 
@@ -31,10 +33,12 @@ _HOME = {
     "Model": "resnest.inference.model",
     "Predictor": "resnest.inference.predicting",
     "ResnestError": "resnest.errors",
+    "SegmenterSpec": "resnest.segmenter_spec",
     "Spec": "resnest.spec",
     "create_backbone": "resnest.checkpoints.create",
     "create_detector": "resnest.detection.create",
     "create_model": "resnest.checkpoints.create",
+    "create_segmenter": "resnest.segmentation.create",
     "evaluate": "resnest.inference.evaluation",
     "export": "resnest.export.exporting",
     "list_models": "resnest.spec",
@@ -46,10 +50,12 @@ __all__ = [
     "Model",
     "Predictor",
     "ResnestError",
+    "SegmenterSpec",
     "Spec",
     "create_backbone",
     "create_detector",
     "create_model",
+    "create_segmenter",
     "evaluate",
     "export",
     "list_models",

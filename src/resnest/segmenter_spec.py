@@ -84,6 +84,12 @@ class SegmenterSpec:
         first, second, third = (rate * STRIDES[0] // self.output_stride for rate in RATES_AT_8)
         return first, second, third
 
+    @property
+    def least_images(self) -> int:
+        """Of a training batch: two where a batch-norm of the head sees the mean of each image alone."""
+        pools = self.head in ("deeplabv3", "deeplabv3plus") or (self.head == "psp" and 1 in self.bins)
+        return 2 if pools and self.norm == "batch" else 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class PanopticSpec:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from painted import PREPROCESS, Finder, paint
 from processes import in_processes
 from resnest.data.sources import open_dataset
 from resnest.inference.detection_outcome import DetectionEvaluation
 from resnest.inference.evaluation import Evaluation, evaluate_network
+from resnest.inference.pixel_outcome import PixelEvaluation
 from resnest.metrics import ClassificationMetrics
 from resnest.network import ResNeSt
-from resnest.runtime.preprocess import Preprocess
+from resnest.runtime.preprocess import Preprocess, SegmentationPreprocess
 from resnest.spec import Spec
 from resnest.training.world import World
+from streets import COLOURS, write_streets
 
 TINY = Spec(depths=(1, 1, 1, 1), planes=(8, 8, 8, 8), stem="small", stem_width=4)
 
@@ -107,3 +111,54 @@ def test_detectors_too(tmp_path: Path) -> None:
             assert found.figures == pytest.approx(expected.figures, abs=1e-6, nan_ok=True)
             assert np.array_equal(found.class_ap["mask"], expected.class_ap["mask"])
             assert list(found.worst(9)) == list(expected.worst(9))
+
+
+def test_segmenters_too(tmp_path: Path) -> None:
+    """Pictures of three sizes, whole and in windows; 23 of them, in one, two or three processes."""
+    images = open_dataset(_streets(tmp_path / "data", 23), task="segmentation").val
+
+    class ByColour(torch.nn.Module):
+        """The class whose colour is nearest, by a 3x3 mean: right for the most part, the same for the same picture."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            colours = torch.tensor(COLOURS, dtype=torch.float32)[:, :, None, None] / 255  # (K, 3, 1, 1)
+            smooth = torch.nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+            return -10 * (smooth[:, None] - colours).square().sum(2)
+
+    whole = SegmentationPreprocess(mean=(0, 0, 0), std=(1, 1, 1), long=80)
+
+    def evaluated(preprocess: SegmentationPreprocess, batch: int, count: int) -> list[Evaluation]:
+        def act(rank: int) -> Evaluation:
+            class Fabric:
+                global_rank, world_size, device = rank, count, torch.device("cpu")
+
+            world = World(Fabric())  # type: ignore[arg-type]
+            share = {"rank": rank, "world_size": count, "gather": world.gather}
+            net = ByColour()
+            return evaluate_network(net, images, preprocess, device=world.device, batch_size=batch, workers=0, **share)
+
+        return in_processes(count, act) if count > 1 else [act(0)]
+
+    for preprocess in (whole, replace(whole, window=48)):
+        expected = evaluated(preprocess, 32, 1)[0]
+        assert isinstance(expected, PixelEvaluation)
+        assert 0.5 < expected.figures["miou"] < 0.99
+        for batch, count in [(1, 1), (7, 1), (7, 2), (1, 3)]:
+            for found in evaluated(preprocess, batch, count):
+                assert isinstance(found, PixelEvaluation)
+                assert np.array_equal(found.indices, np.arange(23))  # none twice, none missing
+                assert np.array_equal(found.confusion, expected.confusion)
+                assert found.figures == expected.figures
+                assert list(found.worst(9)) == list(expected.worst(9))
+                assert found.kept.keys() == expected.kept.keys()
+
+
+def _streets(root: Path, count: int) -> Path:
+    """Pictures of three sizes in turn."""
+    write_streets(root, train=2, val=count)
+    for number, path in enumerate(sorted((root / "images" / "val").iterdir())):
+        size = ((96, 64), (64, 96), (70, 61))[number % 3]
+        mask = root / "masks" / "val" / path.name
+        Image.open(path).resize(size, Image.Resampling.BILINEAR).save(path)
+        Image.open(mask).resize(size, Image.Resampling.NEAREST).save(mask)
+    return root

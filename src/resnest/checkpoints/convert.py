@@ -3,7 +3,8 @@
 done = convert(Path("resnest50.pth"), to="gluon", out=Path("resnest50.params"))
 print(done)          # resnest50, official to gluon: 268 tensors written, 53 batch counters left out
 
-A detector is converted whole (between ours, detectron2's and torchvision's), or with `drop_head` its backbone alone.
+A detector is converted whole (between ours, detectron2's and torchvision's), and so is a segmenter (between ours and
+PyTorch-Encoding's); or with `drop_head` its backbone alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from resnest.checkpoints.detector_layouts import DETECTOR_LAYOUTS, TORCHVISION, from_ours, recognise_detector
+from resnest.checkpoints import detector_layouts, segmenter_layouts
+from resnest.checkpoints.detector_layouts import DETECTOR_LAYOUTS, TORCHVISION, recognise_detector
 from resnest.checkpoints.detectors import read_detector
 from resnest.checkpoints.identify import METADATA_KEY, Identity, identify
 from resnest.checkpoints.layouts import COUNTER, Layout, find_layout, from_official, refusal
 from resnest.checkpoints.loading import listed
 from resnest.checkpoints.params import write_params
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
+from resnest.checkpoints.segmenter_layouts import SEGMENTER_LAYOUTS, recognise_segmenter
+from resnest.checkpoints.segmenters import read_segmenter
 from resnest.errors import ResnestError
 from resnest.network.resnest import ResNeSt
 from resnest.runtime.files import replacing
@@ -84,18 +88,17 @@ def convert(
     layout = TORCHVISION if to == TORCHVISION.name else find_layout(to)
     _check_target(layout, out, overwrite)
     raw = read_checkpoint(source)
-    whose = recognise_detector(raw.state)
-    if whose and layout.name in DETECTOR_LAYOUTS and not drop_head:
+    whole = None if drop_head else _read_whole(raw, layout)
+    if whole is not None:
         if bare:
-            raise ResnestError(f"--bare is for a backbone alone, and {source} is a whole detector: add --drop-head")
-        return _convert_detector(raw, whose, layout, out, network)
+            raise ResnestError(f"--bare is for a backbone alone, and {source} is a whole {whole.what}: add --drop-head")
+        return _convert_whole(raw, whole, layout, out, network)
     if layout is TORCHVISION:
         raise ResnestError(f"the torchvision layout is for whole detectors, and {source} is none")
     identity = identify(raw, network)
     left_out = _check_parts(identity, layout, drop_head)
     _check_structure(identity, layout, head="fc.weight" in identity.state and not left_out)
-    whole = _complete(identity)
-    state = {name: tensor for name, tensor in whole.items() if name not in left_out}
+    state = {name: tensor for name, tensor in _complete(identity).items() if name not in left_out}
     renamed = from_official(state, layout, bare=bare)
     with _replacing(out) as temporary:
         write_checkpoint(temporary, renamed, layout, suffix=out.suffix, metadata=_metadata(identity))
@@ -104,30 +107,49 @@ def convert(
     return Converted(out, what, identity.layout, layout.name, len(renamed), counters, left_out)
 
 
-def _convert_detector(raw: RawCheckpoint, whose: str, layout: Layout, out: Path, network: str | None) -> Converted:
-    """All parts of a detector. What belongs to none that we know, such as a panoptic head, would be lost: refused."""
-    state, aside = read_detector(raw, whose)
-    if aside:
+@dataclass(frozen=True)
+class Whole:
+    """A detector or segmenter of several parts, under our names."""
+
+    what: str
+    layout: str
+    state: dict[str, Tensor]
+    aside: list[str]  # of parts that we know nothing of, such as keypoints
+    from_ours: Callable[[Mapping[str, Tensor], str], dict[str, Tensor]]
+
+
+def _read_whole(raw: RawCheckpoint, layout: Layout) -> Whole | None:
+    """None for a classifier or a backbone, and where the layout has no such models. Raises ResnestError as `convert`."""
+    if layout.name in DETECTOR_LAYOUTS and (whose := recognise_detector(raw.state)):
+        return Whole("detector", whose, *read_detector(raw, whose), detector_layouts.from_ours)
+    if layout.name in SEGMENTER_LAYOUTS and (whose := recognise_segmenter(raw.state)):
+        return Whole("segmenter", whose, *read_segmenter(raw, whose), segmenter_layouts.from_ours)
+    return None
+
+
+def _convert_whole(raw: RawCheckpoint, whole: Whole, layout: Layout, out: Path, network: str | None) -> Converted:
+    """All parts. What belongs to none that we know would be lost: refused."""
+    if whole.aside:
         raise ResnestError(
-            f"the {layout.name} layout cannot hold everything in {raw.path}: {listed(aside, 4)} would be lost;"
+            f"the {layout.name} layout cannot hold everything in {raw.path}: {listed(whole.aside, 4)} would be lost;"
             " --drop-head takes the backbone alone"
         )
-    offsets = {name: tensor for name, tensor in state.items() if OFFSET in name}
-    body = {name: state[name] for name in state if name.startswith("backbone.") and name not in offsets}
+    offsets = {name: tensor for name, tensor in whole.state.items() if OFFSET in name}
+    body = {name: t for name, t in whole.state.items() if name.startswith("backbone.") and name not in offsets}
     identity = identify(dataclasses.replace(raw, state=body), network)
-    if layout.name == "detectron2":  # the others' detectors stand on any backbone
+    if layout.name in ("detectron2", "encoding"):  # the others' stand on any backbone
         _check_structure(identity, layout, head=False)
-    whole = {f"backbone.{name}": tensor for name, tensor in _complete(identity).items()}
-    whole |= offsets | {name: tensor for name, tensor in state.items() if name not in body}
+    state = {f"backbone.{name}": tensor for name, tensor in _complete(identity).items()}
+    state |= offsets | {name: tensor for name, tensor in whole.state.items() if name not in body}
     for name in list(state):
         if name.endswith(".running_var"):
-            whole.setdefault(f"{name.removesuffix('running_var')}{COUNTER}", torch.tensor(0))
-    renamed = from_ours(whole, layout.name)
+            state.setdefault(f"{name.removesuffix('running_var')}{COUNTER}", torch.tensor(0))
+    renamed = whole.from_ours(state, layout.name)
     with _replacing(out) as temporary:
         write_checkpoint(temporary, renamed, layout, suffix=out.suffix, metadata=_metadata(identity))
-    counters = 0 if layout.counters else sum(name.endswith(COUNTER) for name in whole)
-    what = f"a detector on {' or '.join(identity.candidates) or 'a free structure'}"
-    return Converted(out, what, whose, layout.name, len(renamed), counters, ())
+    counters = 0 if layout.counters else sum(name.endswith(COUNTER) for name in state)
+    what = f"a {whole.what} on {' or '.join(identity.candidates) or 'a free structure'}"
+    return Converted(out, what, whole.layout, layout.name, len(renamed), counters, ())
 
 
 def write_checkpoint(

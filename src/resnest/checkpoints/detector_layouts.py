@@ -4,9 +4,9 @@
     ours = to_ours(state, name)
     state = from_ours(ours.state, "torchvision")
 
-Ours are the pivot: `backbone`, `fpn`, `rpn`, `box_heads.0` to `.2` and `mask_head`, with the background as the last
-class. Sources: detectron2, fpn.py, rpn.py, box_head.py, fast_rcnn.py, cascade_rcnn.py and mask_head.py; torchvision,
-models/detection/faster_rcnn.py, mask_rcnn.py and rpn.py. Both flatten a box head's input as (C, H, W), and order
+Ours are the pivot: `backbone`, `fpn`, `rpn`, `box_heads.0` to `.2`, `mask_head` and a panoptic one's `semantic`, with
+the background as the last class. Sources: detectron2, fpn.py, rpn.py, box_head.py, fast_rcnn.py, cascade_rcnn.py,
+mask_head.py and semantic_seg.py; torchvision, models/detection/faster_rcnn.py, mask_rcnn.py and rpn.py. Both flatten a box head's input as (C, H, W), and order
 anchors by ratio and their deltas as x, y, w, h, as ours do; what differs is the place of the background.
 """
 
@@ -14,39 +14,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from resnest.checkpoints.layouts import COUNTER, LAYOUTS, Layout, Translated, from_official, recognise, to_official
+from resnest.checkpoints.renaming import Rules, Translator, conv_norm
 from resnest.checkpoints.structure import looks_like
 from resnest.errors import ResnestError
 
 TORCHVISION = Layout(name="torchvision", who="torchvision's detectors", prefix="backbone.body.", head=None)
 DETECTOR_LAYOUTS = {"official": LAYOUTS["official"], "detectron2": LAYOUTS["detectron2"], "torchvision": TORCHVISION}
 BACKBONES = {"official": "backbone.", "detectron2": "backbone.bottom_up.", "torchvision": "backbone.body."}
-PARTS = ("fpn", "rpn", "box_heads", "mask_head")  # of a detector, beside its backbone
+PARTS = ("fpn", "rpn", "box_heads", "mask_head", "semantic")  # of a detector, beside its backbone
 # what nothing is learned in: anchors, and the mean and deviation of pixels
 CONSTANTS = re.compile(r"(proposal_generator\.anchor_generator\.cell_anchors\.\d+|pixel_mean|pixel_std)")
 MOST_LAYERS = 16  # fully connected ones of a box head
-FIELD = re.compile(r"\{(\w+)(?:\+(\d+))?\}")  # of a rule
-
-Rules = list[tuple[str, str]]  # (ours, theirs); {i} is a number, {i+2} that number plus 2, {leaf} a tensor of a module
-
-
-@dataclass(frozen=True)
-class Translator:
-    """Names by rules, in both directions."""
-
-    rules: Rules
-
-    def to_ours(self, name: str) -> str | None:
-        return next((told for ours, theirs in self.rules if (told := _rewrite(name, theirs, ours))), None)
-
-    def to_theirs(self, name: str) -> str | None:
-        return next((told for ours, theirs in self.rules if (told := _rewrite(name, ours, theirs))), None)
 
 
 def recognise_detector(names: Iterable[str]) -> str | None:
@@ -57,7 +40,7 @@ def recognise_detector(names: Iterable[str]) -> str | None:
 
 
 def to_ours(state: Mapping[str, Tensor], layout: str) -> Translated:
-    """A whole detector under our names; other code's further heads, for panoptic or keypoints, are put aside.
+    """A whole detector under our names; other code's further heads, for keypoints, are put aside.
 
     Raises:
         ResnestError: its backbone is no ResNeSt, or some tensor of a part that we know has no place here.
@@ -89,8 +72,10 @@ def from_ours(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
     Raises:
         ResnestError: the layout cannot hold it.
     """
-    if layout == "torchvision" and _cascade(state):
-        raise ResnestError("the torchvision layout cannot hold this detector: torchvision has no Cascade R-CNN")
+    if layout == "torchvision":
+        for strange, what in ((_cascade(state), "Cascade R-CNN"), ("semantic.logits.weight" in state, "Panoptic FPN")):
+            if strange:
+                raise ResnestError(f"the torchvision layout cannot hold this detector: torchvision has no {what}")
     counters = DETECTOR_LAYOUTS[layout].counters
     body = {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")}
     result = {BACKBONES[layout] + name: tensor for name, tensor in _body_from_ours(body, layout).items()}
@@ -151,21 +136,32 @@ def _detectron2(cascade: bool) -> Rules:
     ours, stage = ("box_heads.{s}", "{s}.") if cascade else ("box_heads.0", "")
     box, predictor = f"roi_heads.box_head.{stage}", f"roi_heads.box_predictor.{stage}"
     return [
-        *_conv_norm("fpn.lateral.{i}", "backbone.fpn_lateral{i+2}", "backbone.fpn_lateral{i+2}.norm"),
-        *_conv_norm("fpn.output.{i}", "backbone.fpn_output{i+2}", "backbone.fpn_output{i+2}.norm"),
+        *conv_norm("fpn.lateral.{i}", "backbone.fpn_lateral{i+2}", "backbone.fpn_lateral{i+2}.norm"),
+        *conv_norm("fpn.output.{i}", "backbone.fpn_output{i+2}", "backbone.fpn_output{i+2}.norm"),
         ("rpn.conv.{leaf}", "proposal_generator.rpn_head.conv.{leaf}"),
         ("rpn.objectness.{leaf}", "proposal_generator.rpn_head.objectness_logits.{leaf}"),
         ("rpn.deltas.{leaf}", "proposal_generator.rpn_head.anchor_deltas.{leaf}"),
-        *_conv_norm(f"{ours}.convs.{{j}}", f"{box}conv{{j+1}}", f"{box}conv{{j+1}}.norm"),
+        *conv_norm(f"{ours}.convs.{{j}}", f"{box}conv{{j+1}}", f"{box}conv{{j+1}}.norm"),
         (f"{ours}.fcs.{{j}}.{{leaf}}", f"{box}fc{{j+1}}.{{leaf}}"),
         (f"{ours}.score.{{leaf}}", f"{predictor}cls_score.{{leaf}}"),
         (f"{ours}.deltas.{{leaf}}", f"{predictor}bbox_pred.{{leaf}}"),
-        *_conv_norm(
+        *conv_norm(
             "mask_head.convs.{j}", "roi_heads.mask_head.mask_fcn{j+1}", "roi_heads.mask_head.mask_fcn{j+1}.norm"
         ),
         ("mask_head.upsample.{leaf}", "roi_heads.mask_head.deconv.{leaf}"),
         ("mask_head.logits.{leaf}", "roi_heads.mask_head.predictor.{leaf}"),
+        *_semantic(),
     ]
+
+
+def _semantic() -> Rules:
+    """Of P3 to P5, each convolution of its branch stands before a doubling, which has a number too."""
+    steps = [(level, step) for level in range(4) for step in range(max(1, level))]
+    rules: Rules = [("semantic.logits.{leaf}", "sem_seg_head.predictor.{leaf}")]
+    for level, step in steps:
+        theirs = f"sem_seg_head.p{level + 2}.{2 * step}"
+        rules += conv_norm(f"semantic.scale.{level}.{step}", theirs, f"{theirs}.norm")
+    return rules
 
 
 def _torchvision(box_convs: int) -> Rules:
@@ -178,51 +174,19 @@ def _torchvision(box_convs: int) -> Rules:
             for layer in range(MOST_LAYERS)
         ]
     return [
-        *_conv_norm("fpn.lateral.{i}", "backbone.fpn.inner_blocks.{i}.0", "backbone.fpn.inner_blocks.{i}.1"),
-        *_conv_norm("fpn.output.{i}", "backbone.fpn.layer_blocks.{i}.0", "backbone.fpn.layer_blocks.{i}.1"),
+        *conv_norm("fpn.lateral.{i}", "backbone.fpn.inner_blocks.{i}.0", "backbone.fpn.inner_blocks.{i}.1"),
+        *conv_norm("fpn.output.{i}", "backbone.fpn.layer_blocks.{i}.0", "backbone.fpn.layer_blocks.{i}.1"),
         ("rpn.conv.{leaf}", "rpn.head.conv.0.0.{leaf}"),
         ("rpn.objectness.{leaf}", "rpn.head.cls_logits.{leaf}"),
         ("rpn.deltas.{leaf}", "rpn.head.bbox_pred.{leaf}"),
-        *_conv_norm("box_heads.0.convs.{j}", "roi_heads.box_head.{j}.0", "roi_heads.box_head.{j}.1"),
+        *conv_norm("box_heads.0.convs.{j}", "roi_heads.box_head.{j}.0", "roi_heads.box_head.{j}.1"),
         *fcs,
         ("box_heads.0.score.{leaf}", "roi_heads.box_predictor.cls_score.{leaf}"),
         ("box_heads.0.deltas.{leaf}", "roi_heads.box_predictor.bbox_pred.{leaf}"),
-        *_conv_norm("mask_head.convs.{j}", "roi_heads.mask_head.{j}.0", "roi_heads.mask_head.{j}.1"),
+        *conv_norm("mask_head.convs.{j}", "roi_heads.mask_head.{j}.0", "roi_heads.mask_head.{j}.1"),
         ("mask_head.upsample.{leaf}", "roi_heads.mask_predictor.conv5_mask.{leaf}"),
         ("mask_head.logits.{leaf}", "roi_heads.mask_predictor.mask_fcn_logits.{leaf}"),
     ]
-
-
-def _conv_norm(ours: str, conv: str, norm: str) -> Rules:
-    return [(f"{ours}.conv.{{leaf}}", f"{conv}.{{leaf}}"), (f"{ours}.norm.{{leaf}}", f"{norm}.{{leaf}}")]
-
-
-def _rewrite(name: str, source: str, target: str) -> str | None:
-    """`name` in the form of `target` if it has that of `source`; None otherwise.
-
-    >>> _rewrite("fpn.output.0.conv.bias", "fpn.output.{i}.conv.{leaf}", "backbone.fpn_output{i+2}.{leaf}")
-    'backbone.fpn_output2.bias'
-    """
-    pattern, shifts = _pattern(source)
-    match = pattern.fullmatch(name)
-    if match is None:
-        return None
-
-    def fill(place: re.Match[str]) -> str:
-        value = match[place[1]]
-        return str(int(value) - shifts[place[1]] + int(place[2] or 0)) if value.isdigit() else value
-
-    return FIELD.sub(fill, target)
-
-
-@cache
-def _pattern(form: str) -> tuple[re.Pattern[str], dict[str, int]]:
-    """A regular expression for a form, and what its numbers are shifted by."""
-    kinds, shifts, pattern, end = {"any": ".+", "leaf": "[a-z_]+"}, {}, "", 0
-    for place in FIELD.finditer(form):
-        pattern += re.escape(form[end : place.start()]) + f"(?P<{place[1]}>{kinds.get(place[1], '[0-9]+')})"
-        shifts[place[1]], end = int(place[2] or 0), place.end()
-    return re.compile(pattern + re.escape(form[end:])), shifts
 
 
 # --- what states say of themselves ---

@@ -10,10 +10,10 @@ import typer
 
 from resnest.cli.words import NETWORK_HELP
 
-HEAD_HELP = "Leave out the classifier, or a detector's heads."
+HEAD_HELP = "Leave out the classifier, or a detector's or segmenter's heads."
 TO_HELP = (
     "official, timm, gluon, encoding, detectron2, mmpretrain, mmdetection or mmsegmentation; whole detectors: official,"
-    " detectron2 or torchvision."
+    " detectron2 or torchvision; whole segmenters: official or encoding."
 )
 
 
@@ -23,7 +23,7 @@ def convert(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Its suffix chooses the format: .safetensors, .pth, ...")],
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     drop_head: Annotated[bool, typer.Option("--drop-head", help=HEAD_HELP)] = False,
-    bare: Annotated[bool, typer.Option("--bare", help="Without the prefix of a whole detector.")] = False,
+    bare: Annotated[bool, typer.Option("--bare", help="Without the prefix that a backbone has in a whole model.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="What was done, as JSON.")] = False,
 ) -> None:

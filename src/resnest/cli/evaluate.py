@@ -1,4 +1,4 @@
-"""`resnest evaluate`: a model's figures on labelled images, or on images with objects."""
+"""`resnest evaluate`: a model's figures on images with labels, objects, masks or segments."""
 
 from __future__ import annotations
 
@@ -13,8 +13,16 @@ from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
     from resnest.inference.outcome import Evaluation
+    from resnest.runtime.detections import Views
+    from resnest.runtime.segmenting import SegmentViews
 
-SCALES_HELP = "A detector: look at each image with a short side of A and of B pixels, and merge what is found."
+SCALES_HELP = (
+    "Look at each image several times and merge what is found. A detector: with a short side of A and of B pixels; a"
+    " segmenter: at A and at B times its own size."
+)
+FLIP_HELP = "A detector or a segmenter: look at each image mirrored, too."
+PIXELS = (32, 4000)  # that a detector's short side may have
+FACTORS = (0.1, 8.0)  # below what is a number of pixels
 SPLIT_HELP = "val, train, all; auto: val, or what training held back, or all for published weights."
 
 
@@ -28,17 +36,17 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     batch_size: Annotated[int | None, typer.Option(min=1, help="64, of a detector 4.")] = None,
     scales: Annotated[str | None, typer.Option(metavar="A,B", help=SCALES_HELP)] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="A detector: look at each image mirrored, too.")] = False,
+    flip: Annotated[bool, typer.Option("--flip", help=FLIP_HELP)] = False,
 ) -> None:
     """Evaluate a model: top-1, top-5, loss, accuracy of each class.
 
     Of a multi-label model: mean average precision, F1, loss, average precision of each class. Of a detector: COCO's
-    twelve figures of boxes, and of masks, and the average precision of each class.
+    twelve figures of boxes, and of masks, and the average precision of each class. Of a segmenter: mean IoU, accuracy
+    of pixels, IoU of each class. Of a panoptic detector: PQ, SQ, RQ, of things and of stuff too, PQ of each class.
     """
-    wanted = _sizes(scales) if scales else ()
+    views = _views(scales, flip)
     from resnest.cli.bars import counting
     from resnest.inference.evaluation import evaluate as run
-    from resnest.runtime.detections import Views
 
     with counting("evaluating") as bar:
         result = run(
@@ -49,7 +57,7 @@ def evaluate(
             labels=labels,
             device=device,
             batch_size=batch_size,
-            views=Views(wanted, flip) if wanted or flip else None,
+            views=views,
             on_open=lambda samples, where: bar.start(len(samples), where),
             on_batch=bar.advance,
         )
@@ -61,11 +69,25 @@ def evaluate(
         _print(result)
 
 
-def _sizes(text: str) -> tuple[int, ...]:
-    sizes = text.split(",")
-    if not all(size.strip().isdigit() and 32 <= int(size) <= 4000 for size in sizes):
-        raise ResnestError(f"--scales {text}: expected pixels of the short side, such as 640,800")
-    return tuple(map(int, sizes))
+def _views(scales: str | None, flip: bool) -> Views | SegmentViews | None:
+    """Large numbers are pixels, small ones factors; whether the model takes them is found out once it is open."""
+    from resnest.runtime.detections import Views
+    from resnest.runtime.segmenting import SegmentViews
+
+    if scales is None:
+        return Views(flip=True) if flip else None
+    try:
+        sizes = [float(size) for size in scales.split(",")]
+    except ValueError:
+        sizes = []
+    if sizes and all(PIXELS[0] <= size <= PIXELS[1] and size.is_integer() for size in sizes):
+        return Views(tuple(int(size) for size in sizes), flip)
+    if sizes and all(FACTORS[0] <= size <= FACTORS[1] for size in sizes):
+        return SegmentViews(tuple(sizes), flip)
+    raise ResnestError(
+        f"--scales {scales}: expected pixels of the short side, such as 640,800, or of a segmenter factors, such as"
+        " 0.75,1,1.25"
+    )
 
 
 def _to_dict(model: str, data: str, split: str, result: Evaluation) -> dict[str, object]:

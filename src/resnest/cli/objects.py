@@ -18,6 +18,7 @@ from resnest.errors import ResnestError
 from resnest.runtime.files import replacing
 
 if TYPE_CHECKING:
+    from resnest.cli.pictures import Picture
     from resnest.runtime.detections import Detections
 
 
@@ -62,7 +63,7 @@ class CocoFile:
         if path.is_dir():
             raise ResnestError(f"--coco {path} is a folder: name a file")
 
-    def add(self, found: Detections) -> None:
+    def add(self, picture: Picture, found: Detections) -> None:
         from resnest.runtime.rle import area
 
         number = len(self.images) + 1
@@ -72,11 +73,12 @@ class CocoFile:
             pixels = area(entry["segmentation"]) if "segmentation" in entry else entry["bbox"][2] * entry["bbox"][3]
             self.annotations.append({"id": len(self.annotations) + 1, **entry, "area": pixels, "iscrowd": 0})
 
-    def close(self) -> None:
-        """Write it. Raises ResnestError."""
+    def close(self) -> str:
+        """Write it, and say so. Raises ResnestError."""
         content = {"images": self.images, "categories": self.categories, "annotations": self.annotations}
         try:
             with replacing(self.path) as temporary:
                 temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         except OSError as error:
             raise ResnestError(f"--coco {self.path} cannot be written: {error.strerror or error}") from None
+        return f"{len(self.annotations)} objects of {len(self.images)} pictures in {self.path}"

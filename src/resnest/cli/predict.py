@@ -1,31 +1,43 @@
-"""`resnest predict`: labels or objects of files, folders and globs; as text, JSON, CSV, or drawn into the pictures."""
+"""`resnest predict`: what is in files, folders and globs; as text, JSON, CSV, masks, or drawn into the pictures."""
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
-from collections.abc import Iterator
-from glob import glob, has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol
 
 import typer
 
+from resnest.cli.labels import LabelWriter
 from resnest.cli.objects import CocoFile, ObjectWriter
+from resnest.cli.pictures import OutputFolder, Picture, find_pictures
+from resnest.cli.segments import LabelMapFolder, LabelMapWriter, PanopticFolder, PanopticMapWriter
 from resnest.cli.words import MODEL_HELP, NETWORK_HELP
 from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from resnest.runtime.detections import Detections
-    from resnest.runtime.results import Classification
+    from resnest.runtime.answers import Result
+    from resnest.runtime.card import ModelCard
 
 ENGINE_HELP = "auto, torch, onnxruntime or openvino; auto takes an exported file where there is one, and says which."
 THRESHOLD_HELP = "Of a detector: the lowest score that is shown; 0.5."
 COCO_HELP = "Of a detector: write all that it keeps (or --threshold) as COCO json."
+MASKS_HELP = "Of a segmenter: write PNGs of class ids and the classes here; if panoptic, COCO's PNGs and json."
 CARD_HELP = "config.json, or its directory, of an exported file that does not name its classes."
+
+KINDS = {
+    "classification": "classifier",
+    "detection": "detector",
+    "segmentation": "segmenter",
+    "panoptic": "panoptic detector",
+}
+OPTIONS = {
+    "top": ("classification",),
+    "threshold": ("detection",),
+    "coco": ("detection",),
+    "masks": ("segmentation", "panoptic"),
+}
 
 
 def predict(
@@ -35,147 +47,122 @@ def predict(
         int | None, typer.Option(min=1, help="Labels to show per image: 1, or of several those of 50 %.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line; scores are fractions.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with one row per label, or object.")] = False,
-    draw: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the pictures with their labels here.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with one row per label, object or segment.")] = False,
+    draw: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the pictures with what is in them here.")
+    ] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help=THRESHOLD_HELP)] = None,
     coco: Annotated[Path | None, typer.Option(metavar="FILE", help=COCO_HELP)] = None,
+    masks: Annotated[Path | None, typer.Option(metavar="DIR", help=MASKS_HELP)] = None,
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
     card: Annotated[str | None, typer.Option(metavar="FILE", help=CARD_HELP)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
 ) -> None:
-    """Say what is in pictures: labels, or of a detector boxes and masks.
+    """Say what is in pictures: labels, objects, the class of every pixel, or objects and stuff.
 
     Unusable files are named on standard error and the others go on; exit code 2 then.
     """
     if as_json and as_csv:
         raise ResnestError("--json and --csv exclude each other")
-    images = list(_expand(paths))
+    pictures = list(find_pictures(paths))
     from resnest.cli.bars import counting
     from resnest.inference.predicting import Predictor
     from resnest.runtime.decode import BadImage
     from resnest.runtime.results import THRESHOLD
 
-    size = max(1, min(batch_size, len(images)))
+    size = max(1, min(batch_size, len(pictures)))
     predictor = Predictor(model, engine=engine, network=network, device=device, batch_size=size, card=card)
     typer.echo(f"engine: {predictor.engine.name}{f' ({predictor.note})' if predictor.note else ''}", err=True)
-    form = "json" if as_json else "csv" if as_csv else "text"
-    detects = predictor.card.detector is not None
-    _check_options(detects, top=top, threshold=threshold, coco=coco)
+    task = predictor.card.task
+    _check_options(task, top=top, threshold=threshold, coco=coco, masks=masks)
     lowest = THRESHOLD if threshold is None else threshold
-    shown = ObjectWriter(form, lowest) if detects else _Writer(form, top)
-    kept = CocoFile(coco, threshold or 0.0) if coco else None
-    drawn = _Drawings(draw) if draw else None
+    shown = _writer(task, "json" if as_json else "csv" if as_csv else "text", top, lowest)
+    files: list[_Output] = []
+    if coco:
+        files.append(CocoFile(coco, threshold or 0.0))
+    if masks:
+        files.append(_mask_folder(masks, pictures, predictor.card))
+    if draw:
+        files.append(_Drawings(OutputFolder(draw, "--draw", pictures), top, lowest))
     bad = 0
     with counting("predicting") as bar:
-        bar.start(len(images))
-        for result in predictor.stream(images):
+        bar.start(len(pictures))
+        for picture, result in zip(pictures, predictor.stream(one.path for one in pictures), strict=True):
             bar.advance()
             if isinstance(result, BadImage):
                 bad += 1
                 typer.echo(f"skipped: {result}", err=True)
                 continue
-            shown.write(result)  # type: ignore[arg-type]
-            if kept:
-                kept.add(cast("Detections", result))
-            if drawn:
-                drawn.draw(result, top, lowest)
-    if kept:
-        kept.close()
-        typer.echo(f"{len(kept.annotations)} objects of {len(kept.images)} pictures in {coco}", err=True)
-    if drawn:
-        typer.echo(f"{drawn.count} pictures in {draw}", err=True)
+            shown.write(result)
+            for file in files:
+                file.add(picture, result)
+    for file in files:
+        typer.echo(file.close(), err=True)
     if bad:
-        raise ResnestError(f"{bad} of {len(images)} images could not be used")
+        raise ResnestError(f"{bad} of {len(pictures)} images could not be used")
 
 
-def _check_options(detects: bool, **given: object) -> None:
-    """Raises ResnestError for an option that is for the other kind of model."""
+def _check_options(task: str, **given: object) -> None:
+    """Raises ResnestError for an option that is for another kind of model."""
     for name, value in given.items():
-        if value is not None and (name == "top") == detects:
-            kind, other = ("detector", "classifiers") if detects else ("classifier", "detectors")
-            raise ResnestError(f"--{name} is for {other}, and this model is a {kind}: leave it out")
+        if value is not None and task not in OPTIONS[name]:
+            others = " and ".join(f"{KINDS[other]}s" for other in OPTIONS[name])
+            raise ResnestError(f"--{name} is for {others}, and this model is a {KINDS[task]}: leave it out")
 
 
-def _expand(paths: list[str]) -> Iterator[Path]:
-    """Files in the order given; a folder's images in sorted order, subfolders included."""
-    from resnest.runtime.decode import SUFFIXES
-
-    for text in paths:
-        path = Path(text)
-        if path.is_dir():
-            found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
-            if not found:
-                raise ResnestError(f"no images in {path} (looked for {', '.join(SUFFIXES)})")
-        elif has_magic(text) and not path.exists():
-            found = [Path(match) for match in sorted(glob(text, recursive=True)) if Path(match).is_file()]
-            if not found:
-                raise ResnestError(f"no file matches {text}")
-        else:
-            found = [path]
-        yield from found
+def _writer(task: str, form: str, top: int | None, threshold: float) -> Any:
+    """What writes results of a task, one class each, with `write(result)`."""
+    if task == "detection":
+        return ObjectWriter(form, threshold)
+    if task == "segmentation":
+        return LabelMapWriter(form)
+    if task == "panoptic":
+        return PanopticMapWriter(form)
+    return LabelWriter(form, top)
 
 
-class _Writer:
-    """Results on standard output."""
-
-    def __init__(self, form: str, top: int | None) -> None:
-        self.form = form
-        self.top = top
-        self.table = csv.writer(sys.stdout)
-        if form == "csv":
-            self.table.writerow(["image", "rank", "label", "score"])
-
-    def write(self, result: Classification) -> None:
-        if self.form == "json":
-            typer.echo(json.dumps(result.to_dict(self.top or 1), ensure_ascii=False))
-        elif self.form == "csv":
-            for rank, (label, score) in enumerate(result.shown(self.top), start=1):
-                self.table.writerow([result.name, rank, label, f"{score:.6f}"])
-            if not result.shown(self.top):
-                self.table.writerow([result.name, "", "", ""])
-        else:
-            ranking = "  ".join(f"{label} {score:.1%}" for label, score in result.shown(self.top))
-            typer.echo(f"{result.name}: {ranking or '-'}")
+def _mask_folder(folder: Path, pictures: list[Picture], card: ModelCard) -> _Output:
+    if card.task == "panoptic":
+        return PanopticFolder(folder, pictures, card.panoptic_classes)
+    return LabelMapFolder(folder, pictures, card.pixel_classes)
 
 
-class _Drawings:
-    """Pictures with their labels or objects, one file each, never two under one name."""
+class _Output(Protocol):
+    """What goes into files."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.names: set[str] = set()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ResnestError(f"--draw {folder}: cannot be written: {error.strerror or error}") from None
+    def add(self, picture: Picture, result: Any, /) -> None: ...
 
-    @property
-    def count(self) -> int:
-        return len(self.names)
+    def close(self) -> str: ...  # says what was written
 
-    def draw(self, result: Classification | Detections, top: int | None, threshold: float) -> None:
+
+class _Drawings(NamedTuple):
+    """Pictures with what is in them, one file each."""
+
+    files: OutputFolder
+    top: int | None
+    threshold: float
+
+    def add(self, picture: Picture, result: Result) -> None:
         from resnest.runtime.decode import decode_image
 
-        stem, number = Path(result.name).stem, 1
-        name = f"{stem}.jpg"
-        while name in self.names:
-            number += 1
-            name = f"{stem}-{number}.jpg"
-        self.names.add(name)
-        try:
-            picture = _drawn(decode_image(Path(result.name)), result, top, threshold)
-            picture.save(self.folder / name, quality=90)
-        except OSError as error:
-            raise ResnestError(f"{self.folder / name} cannot be written: {error.strerror or error}") from None
+        with self.files.writing(Path(f"{picture.path.stem}.jpg")) as path:
+            self._drawn(decode_image(picture.path), result).save(path, quality=90)
 
+    def close(self) -> str:
+        return f"{len(self.files.names)} pictures in {self.files.folder}"
 
-def _drawn(image: Image.Image, result: Classification | Detections, top: int | None, threshold: float) -> Image.Image:
-    from resnest.runtime.detections import Detections
-    from resnest.runtime.draw import draw_labels
-    from resnest.runtime.draw_detections import draw_detections
+    def _drawn(self, image: Image.Image, result: Result) -> Image.Image:
+        from resnest.runtime.detections import Detections
+        from resnest.runtime.draw import draw_labels
+        from resnest.runtime.draw_detections import draw_detections
+        from resnest.runtime.draw_segments import draw_segments
+        from resnest.runtime.label_map import LabelMap
+        from resnest.runtime.panoptic_map import PanopticMap
 
-    if isinstance(result, Detections):
-        return draw_detections(image, result.shown(threshold))
-    return draw_labels(image, result.shown(top))
+        if isinstance(result, Detections):
+            return draw_detections(image, result.shown(self.threshold))
+        if isinstance(result, LabelMap | PanopticMap):
+            return draw_segments(image, result)
+        return draw_labels(image, result.shown(self.top))

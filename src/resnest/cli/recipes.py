@@ -35,14 +35,15 @@ def recipes(
 
 def _list(known: Sequence[Recipe]) -> None:
     """A block for each task; figures in percent, those of the authors marked."""
-    from resnest.recipes.idle import SECTIONS
-
-    masks = [recipe for recipe in known if recipe.detector and recipe.detector.masks]
-    boxes = [recipe for recipe in known if recipe.detector and not recipe.detector.masks]
-    others = [recipe for recipe in known if all(getattr(recipe, name) is None for name in SECTIONS)]
-    _block("Image classification", {"top-1": "top1"}, others)
-    _block("Object detection", {"box AP": "box_ap"}, boxes)
-    _block("Instance segmentation", {"box AP": "box_ap", "mask AP": "mask_ap"}, masks)
+    by_task: dict[str, list[Recipe]] = {}
+    for recipe in known:
+        masks = recipe.task == "detection" and recipe.detector is not None and recipe.detector.masks
+        by_task.setdefault("instances" if masks else recipe.task, []).append(recipe)
+    _block("Image classification", {"top-1": "top1"}, by_task["classification"])
+    _block("Object detection", {"box AP": "box_ap"}, by_task["detection"])
+    _block("Instance segmentation", {"box AP": "box_ap", "mask AP": "mask_ap"}, by_task["instances"])
+    _block("Semantic segmentation", {"mIoU": "miou", "pixels": "pixel_accuracy"}, by_task["segmentation"])
+    _block("Panoptic segmentation", {"PQ": "pq", "box AP": "box_ap", "mask AP": "mask_ap"}, by_task["panoptic"])
     typer.echo("Figures are percent. * published by the authors, not repeated here")
     typer.echo("\nresnest recipes show NAME prints all settings; train takes such a file, or --set a.b=c.")
 

@@ -77,18 +77,10 @@ class Detector(nn.Module):
             sizes: (N, 2) heights and widths without padding; none: there is none.
             targets: what is in them; for training mode, which gives losses.
         """
-        if sizes is None:
-            sizes = torch.tensor([images.shape[2:]] * images.shape[0], device=images.device)
         levels = self.features(images)
-        found = self.rpn(levels, (images.shape[2], images.shape[3]), sizes)
         if targets is None:
-            return self._detect(levels, found.boxes, found.exists, sizes)
-        losses: dict[str, Tensor] = self.rpn.losses(found, targets)
-        sampled = [self._sample(*one) for one in zip(found.boxes, found.exists, targets, strict=True)]
-        losses |= self._box_losses(levels, sampled, targets, sizes)
-        if self.mask_head is not None:
-            losses["mask"] = self._mask_loss(levels, sampled, targets)
-        return losses
+            return self.detect(levels, images, sizes)
+        return self.losses(levels, images, sizes, targets)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """P2 to P6."""
@@ -97,9 +89,12 @@ class Detector(nn.Module):
 
     # --- using it ---
 
-    def _detect(self, levels: list[Tensor], proposals: Tensor, exists: Tensor, sizes: Tensor) -> Detected:
-        scores, boxes = self.classify(levels, proposals, sizes)
-        scores = scores * exists[..., None]
+    def detect(self, levels: list[Tensor], images: Tensor, sizes: Tensor | None = None) -> Detected:
+        """What is in images (N, 3, H, W) whose features these are."""
+        sizes = _sizes(images) if sizes is None else sizes
+        found = self.rpn(levels, (images.shape[2], images.shape[3]), sizes)
+        scores, boxes = self.classify(levels, found.boxes, sizes)
+        scores = scores * found.exists[..., None]
         chosen = [self.choose(*one) for one in zip(scores, boxes, sizes, strict=True)]
         result = Detected(*(torch.stack(column) for column in zip(*chosen, strict=True)))
         if self.mask_head is None:
@@ -145,6 +140,19 @@ class Detector(nn.Module):
         return masks.reshape(*boxes.shape[:2], *masks.shape[1:])
 
     # --- learning ---
+
+    def losses(
+        self, levels: list[Tensor], images: Tensor, sizes: Tensor | None, targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """How wrong all parts are, by name."""
+        sizes = _sizes(images) if sizes is None else sizes
+        found = self.rpn(levels, (images.shape[2], images.shape[3]), sizes)
+        losses: dict[str, Tensor] = self.rpn.losses(found, targets)
+        sampled = [self._sample(*one) for one in zip(found.boxes, found.exists, targets, strict=True)]
+        losses |= self._box_losses(levels, sampled, targets, sizes)
+        if self.mask_head is not None:
+            losses["mask"] = self._mask_loss(levels, sampled, targets)
+        return losses
 
     @torch.no_grad()
     def _sample(self, proposals: Tensor, exists: Tensor, target: Target) -> Sampled:
@@ -238,6 +246,11 @@ def _scale_gradient(x: Tensor, factor: float) -> Tensor:
     """detectron2's cascade: its heads together move the pyramid as far as one head would."""
     scaled: Tensor = _ScaleGradient.apply(x, factor)
     return scaled
+
+
+def _sizes(images: Tensor) -> Tensor:
+    """Heights and widths of images without padding, (N, 2)."""
+    return torch.tensor([images.shape[2:]] * images.shape[0], device=images.device)
 
 
 def _truth(sampled: Sampled, target: Target) -> Tensor:

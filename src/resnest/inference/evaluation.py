@@ -20,6 +20,8 @@ from torch import nn
 from resnest.data.batch import Batch
 from resnest.data.detection import DetectionSamples
 from resnest.data.loading import evaluation_batches
+from resnest.data.panoptic import PanopticSamples
+from resnest.data.pixels import PixelSamples
 from resnest.data.real import RealLabels
 from resnest.data.samples import Samples
 from resnest.data.sources import open_part
@@ -35,8 +37,27 @@ from resnest.runtime.detections import Views
 from resnest.runtime.engines.choosing import is_exported
 from resnest.runtime.predictor import DETECTOR_BATCH
 from resnest.runtime.preprocess import AnyPreprocess, DetectionPreprocess, SegmentationPreprocess
+from resnest.runtime.segmenting import SegmentViews
 
 BATCH = 64  # images
+SAMPLES: dict[str, type[Samples]] = {
+    "classification": Samples,
+    "detection": DetectionSamples,
+    "panoptic": PanopticSamples,
+    "segmentation": PixelSamples,
+}
+NEEDS = {
+    "classification": "images with labels",
+    "detection": "data with boxes",
+    "panoptic": "COCO panoptic data",
+    "segmentation": "pictures with a mask each",
+}
+HAS: tuple[tuple[type[Samples], str], ...] = (
+    (PanopticSamples, "segments"),
+    (DetectionSamples, "boxes"),
+    (PixelSamples, "masks of classes"),
+    (Samples, "labels"),
+)
 
 Row = tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float32]]  # indices, labels, logits of a batch
 
@@ -54,7 +75,7 @@ def evaluate_network(
     rank: int = 0,
     world_size: int = 1,
     gather: Callable[[Any], list[Any]] = lambda mine: [mine],
-    views: Views | None = None,
+    views: Views | SegmentViews | None = None,
 ) -> Evaluation:
     """Run `net` over all samples, each once; `on_batch` hears how many were seen.
 
@@ -62,16 +83,19 @@ def evaluate_network(
         rank, world_size: of the process; each takes every `world_size`-th sample, and all come to the same result.
         gather: the processes' way to a list of what each of them found.
         real: several right answers an image, in place of the samples' labels.
-        views: of a detector, what to look at beside the image as it is.
+        views: what to look at beside the image as it is, of a detector or a segmenter.
 
     Raises:
         ResnestError: more than 5 % of the images are unusable.
     """
     if isinstance(preprocess, DetectionPreprocess):
         from resnest.inference.detecting import evaluate_detector  # torchvision, which classifiers can do without
+        from resnest.inference.panoptic import evaluate_panoptic
 
         assert isinstance(samples, DetectionSamples)
-        return evaluate_detector(
+        assert not isinstance(views, SegmentViews)
+        run: Any = evaluate_panoptic if isinstance(samples, PanopticSamples) else evaluate_detector
+        return run(  # type: ignore[no-any-return]
             net,
             samples,
             preprocess,
@@ -84,7 +108,24 @@ def evaluate_network(
             gather=gather,
             views=views,
         )
-    assert not isinstance(preprocess, SegmentationPreprocess)
+    if isinstance(preprocess, SegmentationPreprocess):
+        from resnest.inference.pixels import evaluate_pixels
+
+        assert isinstance(samples, PixelSamples)
+        assert not isinstance(views, Views)
+        return evaluate_pixels(
+            net,
+            samples,
+            preprocess,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            on_batch=on_batch,
+            rank=rank,
+            world_size=world_size,
+            gather=gather,
+            views=views,
+        )
     started = time.perf_counter()
     share = {"rank": rank, "world_size": world_size}
     batches = evaluation_batches(samples, preprocess, batch_size=batch_size, workers=workers, **share)
@@ -143,7 +184,7 @@ def evaluate(
     device: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
-    views: Views | None = None,
+    views: Views | SegmentViews | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
     on_open: Callable[[Samples, str], None] = lambda samples, where: None,
 ) -> Evaluation:
@@ -155,7 +196,7 @@ def evaluate(
         network: what a checkpoint file is, where it does not say so itself.
         labels: ImageNet-ReaL's real.json, several right answers an image.
         batch_size: by default 64 images, of a detector 4.
-        views: of a detector, test-time augmentation.
+        views: test-time augmentation, of a detector or a segmenter.
 
     Raises:
         ResnestError: no such model or data, classes that the model does not know, several labels an image for a model
@@ -166,10 +207,9 @@ def evaluate(
         opened = ExportedModel.open(Path(model), device=device, batch_size=batch_size or BATCH)
     else:
         opened = Model.from_pretrained(model, network=network)
-    if views and not opened.card.detector:
-        raise ResnestError("several scales and mirrored views are for detectors: a classifier looks at one view")
+    views = _views_for(views, opened.card.task)
     real = RealLabels.read(Path(labels), len(opened.card.class_names)) if labels else None
-    part = open_part(data, split, format=format, held_back=opened.held_back)
+    part = open_part(data, split, format=format, held_back=opened.held_back, task=opened.card.task)
     chosen = align(part.samples, opened.card, str(data))
     if real is not None:
         if chosen.multi_label:
@@ -193,17 +233,36 @@ def evaluate(
     )
 
 
+def _views_for(views: Views | SegmentViews | None, task: str) -> Views | SegmentViews | None:
+    """The same for a model of this task: without scales, views are for detectors and segmenters alike.
+
+    Raises:
+        ResnestError: it takes none, or other scales.
+    """
+    if views is None:
+        return None
+    if task == "segmentation":
+        if isinstance(views, Views) and views.scales:
+            raise ResnestError("the scales of a segmenter are factors of its own size, such as 0.75,1,1.25")
+        return views if isinstance(views, SegmentViews) else SegmentViews(flip=views.flip)
+    if task == "detection":
+        if isinstance(views, SegmentViews) and views.scales != (1.0,):
+            raise ResnestError("the scales of a detector are pixels of the short side, such as 640,800")
+        return views if isinstance(views, Views) else Views(flip=views.flip)
+    raise ResnestError(f"several scales and mirrored views are for detectors and segmenters, and this is for {task}")
+
+
 def align(samples: Samples, card: ModelCard, where: str) -> Samples:
     """The samples with labels as the model numbers its classes.
 
     A class may be called by the model's name for it, by its key (ImageNet's synset), or, if all of them are numbers,
     by its index (ImageNet-V2).
     """
-    detects, has_objects = card.detector is not None, isinstance(samples, DetectionSamples)
-    if detects and not has_objects:
-        raise ResnestError(f"{where} has labels and no boxes, and the model is a detector: give data with boxes")
-    if has_objects and not detects:
-        raise ResnestError(f"{where} has boxes, and the model is a classifier: give images with labels")
+    if type(samples) is not SAMPLES[card.task]:  # panoptic samples are detection samples too, with other classes
+        has = next(told for known, told in HAS if isinstance(samples, known))
+        raise ResnestError(f"{where} has {has}, and the model is for {card.task}: give {NEEDS[card.task]}")
+    if isinstance(samples, PanopticSamples):
+        return samples.named_as(card.panoptic_classes, where)
     known = {name: index for names in (card.class_keys, card.class_names) for index, name in enumerate(names)}
     count = len(card.class_names)
     strange = [name for name in samples.class_names if name not in known]
@@ -215,10 +274,11 @@ def align(samples: Samples, card: ModelCard, where: str) -> Samples:
             f"{where} has {len(strange)} classes that the model does not know: {shown}."
             f" The model has {count}: {', '.join(card.class_names[:5])}{', ...' if count > 5 else ''}"
         )
+    index = np.array([known[name] for name in samples.class_names], np.int64)
     if isinstance(samples, DetectionSamples):
-        index = np.array([known[name] for name in samples.class_names], np.int64)
         return replace(samples.renumbered(index, card.class_names), category_ids=card.category_ids)
+    if isinstance(samples, PixelSamples):
+        return replace(samples.renumbered(index, card.class_names), classes=card.pixel_classes)
     if samples.multi_label and not card.multi_label:
         raise ResnestError(f"{where} has several labels an image, and the model gives one: train one on such data")
-    index = np.array([known[name] for name in samples.class_names], np.int64)
     return samples.renumbered(index, card.class_names, multi_label=card.multi_label)

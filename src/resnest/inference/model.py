@@ -36,6 +36,7 @@ from resnest.spec import PUBLISHED
 
 if TYPE_CHECKING:
     from resnest.detection.detector import Detector
+    from resnest.panoptic.panoptic import PanopticFPN
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,15 @@ class Model:
         """The network. Raises ResnestError for a classifier: what asks for it is for detectors."""
         if isinstance(self.net, ResNeSt):
             raise ResnestError(f"{self.source} is a classifier, and a detector is needed here")
+        return self.net
+
+    @property
+    def panoptic(self) -> PanopticFPN:
+        """The network. Raises ResnestError for all but panoptic detectors: what asks for it is for them."""
+        from resnest.panoptic.panoptic import PanopticFPN  # torchvision, which classifiers can do without
+
+        if not isinstance(self.net, PanopticFPN):
+            raise ResnestError(f"{self.source} is for {self.card.task}, and a panoptic detector is needed here")
         return self.net
 
     @classmethod
@@ -161,12 +171,8 @@ def _open_directory(folder: Path, reference: str) -> Model:
 
 def _detector(card: ModelCard, state: dict[str, Tensor], source: str) -> Detector:
     """Built only once the shapes in the file are known to be those of the card."""
-    from resnest.detection.detector import build_detector  # torchvision, which classifiers can do without
-
-    assert card.detector is not None
-    classes = len(card.class_names)
     with torch.device("meta"):
-        wanted = build_detector(card.spec, card.detector, classes).state_dict()
+        wanted = _random_detector(card).state_dict()
     if {name: tensor.shape for name, tensor in wanted.items()} != {
         name: tensor.shape for name, tensor in state.items()
     }:
@@ -174,9 +180,21 @@ def _detector(card: ModelCard, state: dict[str, Tensor], source: str) -> Detecto
         raise ResnestError(
             f"{source} holds another detector than its {CARD_NAME} or recipe describes: {wrong[0]} differs"
         )
-    net = build_detector(card.spec, card.detector, classes)
+    net = _random_detector(card)
     load_weights(net, state, source=source)
     return net.eval()
+
+
+def _random_detector(card: ModelCard) -> Detector:
+    """What the card describes, perhaps with a semantic branch."""
+    from resnest.detection.detector import build_detector  # torchvision, which classifiers can do without
+    from resnest.panoptic.panoptic import build_panoptic
+
+    assert card.detector is not None
+    classes = len(card.class_names)
+    if card.panoptic is not None:
+        return build_panoptic(card.spec, card.detector, card.panoptic, classes, card.things)
+    return build_detector(card.spec, card.detector, classes)
 
 
 def _shape(state: dict[str, Tensor], name: str) -> tuple[int, ...] | None:
@@ -210,7 +228,10 @@ def _open_training_checkpoint(raw: RawCheckpoint) -> Model:
     if not isinstance(told, dict) or not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
         raise ResnestError(f"{raw.path} is no checkpoint of a run: its recipe or class names are not what runs write")
     recipe: Recipe = build(told, where=str(raw.path))
-    if recipe.task == "detection":
+    if isinstance(text := raw.content.get("card"), str) and recipe.detector is not None:
+        card = ModelCard.from_json(text, where=str(raw.path))
+        return Model(_detector(card, raw.state, str(raw.path)), card, str(raw.path), held_back=held_back_by(recipe))
+    if recipe.task == "detection":  # of a version that kept no card
         return _open_detector_checkpoint(raw, recipe, tuple(names))
     spec, name = recipe.model.resolve()
     card = ModelCard(

@@ -16,8 +16,9 @@ from resnest.errors import ResnestError, unknown
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import ENGINES, is_exported, open_engine
 from resnest.runtime.engines.exported import AnyExported
+from resnest.runtime.engines.kinds import AnyEngine
 from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME
-from resnest.runtime.predictor import DetectorEngine, Engine, ImagePredictor
+from resnest.runtime.predictor import ImagePredictor
 
 FORMATS = {".onnx": "onnx", ".xml": "openvino"}  # what `resnest export` calls them; it writes RUN/model.SUFFIX
 _GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # where Linux has one that torch may use: CUDA, ROCm, WSL
@@ -63,16 +64,18 @@ class Predictor(ImagePredictor):
             found = _open_beside(run, engine, device, batch_size)
         elif engine == "auto" and network is None and run.is_dir() and _means_cpu(device):
             found, self.note = _try_beside(run, batch_size)
-        chosen: tuple[Engine | DetectorEngine, ModelCard]
+        chosen: tuple[AnyEngine, ModelCard]
         chosen = (found, found.card) if found else _with_torch(reference, network, device)
         super().__init__(*chosen, batch_size=batch_size)
 
 
-def _with_torch(reference: str | Path, network: str | None, device: str) -> tuple[Engine | DetectorEngine, ModelCard]:
+def _with_torch(reference: str | Path, network: str | None, device: str) -> tuple[AnyEngine, ModelCard]:
     from resnest.inference.model import Model
-    from resnest.inference.torch_engine import TorchDetector, TorchEngine
+    from resnest.inference.torch_engine import TorchDetector, TorchEngine, TorchPanoptic
 
     model = Model.from_pretrained(reference, network=network)
+    if model.card.panoptic is not None:
+        return TorchPanoptic(model.panoptic, device), model.card
     if model.card.detector is not None:
         return TorchDetector(model.detector, device), model.card
     return TorchEngine(model.classifier, device), model.card

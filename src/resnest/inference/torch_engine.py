@@ -4,11 +4,12 @@ engine = TorchEngine(net, "auto")
 engine(images)                       # (N, 3, H, W) numpy float32 -> logits (N, K)
 engine = TorchDetector(net, "auto")
 engine(images, sizes)                # with (N, 2) heights and widths without padding -> RawDetections
+engine = TorchPanoptic(net, "auto")  # the same of a panoptic detector -> RawPanoptic
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,10 +19,11 @@ from resnest.errors import ResnestError
 from resnest.inference.onednn import can_pack, packed
 from resnest.inference.prepare import prepared
 from resnest.network.resnest import ResNeSt
-from resnest.runtime.detections import RawDetections
+from resnest.runtime.detections import RawDetections, RawPanoptic
 
 if TYPE_CHECKING:
     from resnest.detection.detector import Detected, Detector
+    from resnest.panoptic.panoptic import DetectedPanoptic, PanopticFPN
 
 
 class TorchEngine:
@@ -52,9 +54,24 @@ class TorchDetector:
         self.name = _told(self.device)
 
     def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> RawDetections:
+        return to_numpy(self.run(images, sizes))
+
+    def run(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> Any:
+        """What the detector itself gives."""
         inputs = torch.from_numpy(images).to(self.device).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            return to_numpy(self.net(inputs, torch.from_numpy(sizes).to(self.device)))
+            return self.net(inputs, torch.from_numpy(sizes).to(self.device))
+
+
+class TorchPanoptic:
+    """Runs a panoptic detector on a device; the detector itself stays as it is."""
+
+    def __init__(self, net: PanopticFPN, device: str = "auto") -> None:
+        self.inner = TorchDetector(net, device)
+        self.name = self.inner.name
+
+    def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> RawPanoptic:
+        return panoptic_to_numpy(self.inner.run(images, sizes))
 
 
 def to_numpy(found: Detected) -> RawDetections:
@@ -63,6 +80,11 @@ def to_numpy(found: Detected) -> RawDetections:
     return RawDetections(
         found.boxes.float().cpu().numpy(), found.scores.float().cpu().numpy(), found.labels.cpu().numpy(), masks
     )
+
+
+def panoptic_to_numpy(found: DetectedPanoptic) -> RawPanoptic:
+    """The same of a panoptic detector."""
+    return RawPanoptic(to_numpy(found.objects), found.semantic.float().cpu().numpy())
 
 
 def _told(device: torch.device) -> str:

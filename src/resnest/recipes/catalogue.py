@@ -13,11 +13,14 @@ from resnest.data.settings import DataSettings
 from resnest.errors import unknown
 from resnest.recipes.detection import DETECTION
 from resnest.recipes.few_images import FEW_IMAGES
+from resnest.recipes.few_pixels import FEW_PIXELS
 from resnest.recipes.finetune import finetune
 from resnest.recipes.imagenet import IMAGENET
 from resnest.recipes.modern import MODERN
+from resnest.recipes.panoptic import PANOPTIC
 from resnest.recipes.reading import read_recipe
 from resnest.recipes.schema import Expect, ModelSettings, OptimSettings, Recipe, TrainSettings
+from resnest.recipes.segmentation import SEGMENTATION
 
 
 def digits() -> Recipe:
@@ -64,6 +67,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     **IMAGENET,
     **FEW_IMAGES,
     **DETECTION,
+    **FEW_PIXELS,
+    **SEGMENTATION,
+    **PANOPTIC,
 }
 
 

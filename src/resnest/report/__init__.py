@@ -6,13 +6,17 @@ One function per task; each takes its evidence as one frozen object and writes o
 """
 
 from resnest.report.classification import ClassificationReport, Mistake, write_report
+from resnest.report.comparisons import Comparison
 from resnest.report.detection import DetectionClass, DetectionReport, Miss, write_detection_report
 from resnest.report.multilabel import ClassRow, LabelMistake, MultiLabelReport, write_multi_label_report
+from resnest.report.panoptic import PanopticClass, PanopticMiss, PanopticReport, write_panoptic_report
 from resnest.report.pictures import Mark
+from resnest.report.segmentation import SegmentationReport, write_segmentation_report
 
 __all__ = [
     "ClassRow",
     "ClassificationReport",
+    "Comparison",
     "DetectionClass",
     "DetectionReport",
     "LabelMistake",
@@ -20,7 +24,13 @@ __all__ = [
     "Miss",
     "Mistake",
     "MultiLabelReport",
+    "PanopticClass",
+    "PanopticMiss",
+    "PanopticReport",
+    "SegmentationReport",
     "write_detection_report",
     "write_multi_label_report",
+    "write_panoptic_report",
     "write_report",
+    "write_segmentation_report",
 ]

@@ -1,15 +1,18 @@
 """What a confusion matrix says, as HTML: the matrix itself or its largest entries, and figures per class.
 
     section("Confusions", *confusion_view(matrix, names))        # note and body
+    section("Confusions", *confusion_view(matrix, names, counted="pixels"))
     recall, precision = recall_and_precision(matrix)
 
-Rows are the truth, columns the prediction. A class without images has no recall, and one that was never predicted has
-no precision: both are NaN, printed as "-".
+Rows are the truth, columns the prediction. Cells hold numbers of images; of pixels, which are many, the percentage of
+the row. A class without images has no recall, and one that was never predicted has no precision: both are NaN, printed
+as "-".
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +23,7 @@ MAX_MATRIX = 25  # classes; beyond that the cells no longer hold their counts
 MAX_PAIRS = 20
 MAX_CLASSES = 30
 
+Counted = Literal["images", "pixels"]
 Matrix = NDArray[np.int64]
 Shares = NDArray[np.float64]
 
@@ -46,19 +50,20 @@ def worst_classes(matrix: Matrix, limit: int = MAX_CLASSES) -> list[int]:
     return [int(index) for index in order[:limit]]
 
 
-def confusion_view(matrix: Matrix, names: Sequence[str]) -> tuple[str, str]:
+def confusion_view(matrix: Matrix, names: Sequence[str], *, counted: Counted = "images") -> tuple[str, str]:
     """Note and body of the section on confusions."""
     if len(names) <= MAX_MATRIX:
+        cells = "" if counted == "images" else " Cells hold percent of the row."
         note = (
-            "Rows are the truth, columns the prediction. The shade is the share of the row, on a square-root scale,"
-            " so that rare confusions show."
+            f"Rows are the truth, columns the prediction.{cells} The shade is the share of the row, on a square-root"
+            " scale, so that rare confusions show."
         )
-        return note, _heat_map(matrix, names)
+        return note, _heat_map(matrix, names, counted)
     pairs = largest_confusions(matrix)
-    note = f"The {count(len(pairs), 'most frequent pair')}, with the share of the true class's images."
+    note = f"The {count(len(pairs), 'most frequent pair')}, with the share of the true class's {counted}."
     if not pairs:
         return "Pairs of classes that were confused.", '<p class="empty">None.</p>'
-    return note, _pair_table(matrix, names, pairs)
+    return note, _pair_table(matrix, names, pairs, counted)
 
 
 def class_view(matrix: Matrix, names: Sequence[str]) -> tuple[str, str]:
@@ -80,9 +85,9 @@ def _divide(part: Matrix, whole: Matrix) -> Shares:
     return shares
 
 
-def _heat_map(matrix: Matrix, names: Sequence[str]) -> str:
+def _heat_map(matrix: Matrix, names: Sequence[str], counted: Counted) -> str:
     totals = matrix.sum(axis=1)
-    digits = len(str(int(matrix.max(initial=0))))
+    digits = len(str(int(matrix.max(initial=0)))) if counted == "images" else len("100")
     longest = max((len(name) for name in names), default=0)
     turned = longest > (6 if len(names) <= 5 else 3)  # characters that fit a cell on a phone
     heads = "".join(
@@ -90,7 +95,7 @@ def _heat_map(matrix: Matrix, names: Sequence[str]) -> str:
     )
     rows = "".join(
         f'<tr><th scope="row" class="cut" title="{clip(name)}">{clip(name, 40)}</th>'
-        + "".join(_cell(int(cell), int(total), name, other) for cell, other in zip(row, names, strict=True))
+        + "".join(_cell(int(cell), int(total), name, other, counted) for cell, other in zip(row, names, strict=True))
         + "</tr>\n"
         for name, row, total in zip(names, matrix, totals, strict=True)
     )
@@ -109,16 +114,22 @@ def _axes(classes: int, turned: bool) -> str:
     return f'<tr><td></td><th class="axis" colspan="{classes}">predicted</th></tr>\n<tr><th class="axis">truth</th>'
 
 
-def _cell(cell: int, total: int, truth: str, predicted: str) -> str:
+def _cell(cell: int, total: int, truth: str, predicted: str, counted: Counted) -> str:
     title = f"truth {clip(truth)}, predicted {clip(predicted)}: {cell} of {total}"
     if not cell:
         return f'<td class="none" title="{title}">0</td>'
+    text = str(cell) if counted == "images" else _in_percent(cell, total)
     shade = float(np.sqrt(cell / total))
     kind = ' class="full"' if shade > 0.82 else ' class="mid"' if shade > 0.6 else ""
-    return f'<td{kind} style="--s: {shade:.2f}" title="{title} ({percent(cell / total)})">{cell}</td>'
+    return f'<td{kind} style="--s: {shade:.2f}" title="{title} ({percent(cell / total)})">{text}</td>'
 
 
-def _pair_table(matrix: Matrix, names: Sequence[str], pairs: Sequence[tuple[int, int]]) -> str:
+def _in_percent(cell: int, total: int) -> str:
+    """Without digits; what is not all never reads 100."""
+    return str(min(round(100 * cell / total), 100 if cell == total else 99))
+
+
+def _pair_table(matrix: Matrix, names: Sequence[str], pairs: Sequence[tuple[int, int]], counted: Counted) -> str:
     totals = matrix.sum(axis=1)
     rows = "".join(
         f'<tr><th scope="row" class="cut" title="{clip(names[i])}">{clip(names[i])}</th>'
@@ -127,7 +138,7 @@ def _pair_table(matrix: Matrix, names: Sequence[str], pairs: Sequence[tuple[int,
         for i, j in pairs
     )
     return f"""<table class="list">
-<thead><tr><th>Truth</th><th>Predicted</th><th class="num">Images</th><th class="num">Share</th>\
+<thead><tr><th>Truth</th><th>Predicted</th><th class="num">{counted.capitalize()}</th><th class="num">Share</th>\
 <th class="wide"></th></tr></thead>
 <tbody>{rows}</tbody></table>"""
 

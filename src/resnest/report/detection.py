@@ -209,7 +209,7 @@ def _misses(report: DetectionReport) -> str:
         " Point at a frame for its class and score."
     )
     pictures = [marked_picture(miss.image, miss.name, miss.marks, _told(miss)) for miss in report.misses]
-    return mistakes_section(report.images, errors, note, shown, pictures, large=True)
+    return mistakes_section(report.images, errors, note, shown, pictures, kind="large")
 
 
 def _told(miss: Miss) -> str:

@@ -100,16 +100,17 @@ def picture(image: Image.Image, name: str, caption: str) -> str:
 
 
 def mistakes_section(
-    images: int, errors: int, note: str, shown: str, pictures: Sequence[str], *, large: bool = False
+    images: int, errors: int, note: str, shown: str, pictures: Sequence[str], *, kind: str = "", above: str = ""
 ) -> str:
-    """The worst of them; `note` counts all, `shown` says what the pictures are."""
+    """The worst of them; `note` counts all, `shown` says what the pictures are. `kind`: large or compared."""
     title = "Worst mistakes"
     if not errors and not pictures:
         text = f"No mistakes on {count(images, 'image')}." if images else "No image was evaluated."
         return section(title, "", f'<p class="empty">{text}</p>')
     if not pictures:
         return section(title, note, '<p class="empty">No picture was kept.</p>')
-    return section(title, f"{note} {shown}", f'<div class="mistakes{" large" * large}">{"".join(pictures)}</div>')
+    classes = " ".join(["mistakes", kind]).strip()
+    return section(title, f"{note} {shown}", f'{above}<div class="{classes}">{"".join(pictures)}</div>')
 
 
 def recipe_section(recipe: str) -> str:

@@ -73,6 +73,10 @@ figcaption strong { color: var(--ink); font-weight: 600; font-size: .9375rem; ma
 }
 .key.main::before { background: var(--accent); height: 3px; }
 .key.line::before { background: var(--line); }
+.key.patch { margin-right: .9rem; }
+.key.patch::before, .patch i { width: .75rem; height: .75rem; border-radius: 2px; background: var(--line);
+  vertical-align: -.06em; }
+.patch i { display: inline-block; margin-right: .5rem; }
 .plots .large { max-width: 42rem; }
 .plots .large svg { margin-top: 1rem; }
 
@@ -127,6 +131,12 @@ thead th { color: var(--muted); font-size: .8125rem; font-weight: 400; vertical-
 .marked .false rect + rect { stroke-dasharray: 5 3; }
 .key.missed::before, .key.false::before { background: var(--mark); height: 3px; outline: 1px solid rgb(0 0 0 / .55); }
 .mistakes.large b { color: var(--ink); font-weight: 600; }
+.mistakes.compared { grid-template-columns: minmax(0, 1fr); }
+.patches { margin-bottom: 1.25rem; line-height: 1.8; color: var(--muted); font-size: .8125rem; }
+.three { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .5rem; margin-bottom: .55rem; }
+.mistakes .three img { aspect-ratio: auto; margin: 0; }
+.mistakes.compared figcaption { display: flex; flex-wrap: wrap; gap: 0 1rem; }
+.mistakes.compared b { color: var(--ink); font-weight: 600; }
 .pair { display: grid; grid-template-columns: minmax(0, 1fr) auto; column-gap: .5rem; font-size: .8125rem;
   line-height: 1.4; }
 .pair b { font-weight: 600; color: var(--ink); }
@@ -146,7 +156,8 @@ footer { border-top: 1px solid var(--rule); padding-top: 1rem; }
   .list th, .list td { padding-right: .9rem; }
   .list tbody th, .list td.cut { width: 45%; }
   .mistakes { grid-template-columns: repeat(2, minmax(0, 1fr)); }
-  .mistakes.large { grid-template-columns: minmax(0, 1fr); }
+  .mistakes.large, .mistakes.compared { grid-template-columns: minmax(0, 1fr); }
+  .three { gap: .25rem; }
 }
 @media print {
   @page { margin: 15mm; }
@@ -156,9 +167,10 @@ footer { border-top: 1px solid var(--rule); padding-top: 1rem; }
   .plots { grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 1rem; }
   .mistakes { grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 1rem .75rem; }
   .mistakes.large { grid-template-columns: repeat(3, minmax(0, 1fr)); }
+  .mistakes.compared { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   figure, tr, h2, .figure, .scroll { break-inside: avoid; }
   .side { break-after: avoid; }
-  .heat td, .bar, .bar i, .key::before { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  .heat td, .bar, .bar i, .patch i, .key::before { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   .scroll { overflow: visible; }
   pre { white-space: pre-wrap; }
   details::details-content { content-visibility: visible; height: auto; }

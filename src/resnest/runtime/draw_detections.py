@@ -9,33 +9,23 @@ than a few objects: the legend says what there is. Masks of one class have a col
 
 from __future__ import annotations
 
-import colorsys
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from resnest.runtime.detections import Detections
+from resnest.runtime.drawing import RIM, Entry, Place, enlarged, ink_on, is_free, with_legend
+from resnest.runtime.label_map import Colour
+from resnest.runtime.palette import FIRST, colour, shade
 from resnest.runtime.rle import RLE, box, decode
 
-# Okabe and Ito's colours without black (jfly.uni-koeln.de/color), the most different ones first
-COLOURS = ((230, 159, 0), (86, 180, 233), (240, 228, 66), (204, 121, 167), (0, 158, 115), (213, 94, 0), (0, 114, 178))
-INK, PAPER, RIM = (255, 255, 255), (18, 22, 28), (16, 16, 16)
 FILL = 0.35  # of a mask's colour over the picture
-LEAST_SIDE = 640  # pixels: smaller pictures are enlarged, by whole numbers
 FEW = 20  # objects that have texts although there is one class, and boxes although there are masks
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-Colour = tuple[int, int, int]
-Place = tuple[float, float, float, float]
 
 
 def draw_detections(image: Image.Image, found: Detections) -> Image.Image:
     """The picture with its objects, and a legend below it."""
-    factor = max(1, -(-LEAST_SIDE // max(image.size)))
-    picture = image.convert("RGB")
-    if factor > 1:
-        picture = picture.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
+    picture, factor = enlarged(image)
     colours = _colours(found)
     width = _line_width(picture, found, factor)
     if found.masks is not None:
@@ -47,28 +37,20 @@ def draw_detections(image: Image.Image, found: Detections) -> Image.Image:
             _draw_box(pen, boxes[place], colours[place], width)
     if len(found.classes.names) > 1 or len(found) <= FEW:
         _write_labels(pen, found, boxes, colours, max(11, min(picture.size) // 40), picture.size)
-    return _with_legend(picture, found)
+    return with_legend(picture, _legend(found))
 
 
 def _colours(found: Detections) -> list[Colour]:
     """Of each object."""
-    bright = 2 * len(COLOURS)
-    apart = _apart(found)
-    return [_colour(place % bright if apart else int(label)) for place, label in enumerate(found.labels)]
+    if not _apart(found):
+        return [colour(int(label)) for label in found.labels]
+    few = len(FIRST)
+    return [shade(colour(place % few), place // few % 2) for place in range(len(found))]
 
 
 def _apart(found: Detections) -> bool:
     """Whether each object has a colour of its own."""
     return found.masks is not None and len(found.classes.names) == 1
-
-
-def _colour(number: int) -> Colour:
-    """The colour of a class: after seven come lighter ones, then darker ones, then the first again."""
-    red, green, blue = (part / 255 for part in COLOURS[number % len(COLOURS)])
-    hue, light, full = colorsys.rgb_to_hls(red, green, blue)
-    light = (light, 0.5 + light / 2, light * 0.6)[number // len(COLOURS) % 3]
-    red, green, blue = colorsys.hls_to_rgb(hue, light, full)
-    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def _line_width(picture: Image.Image, found: Detections, factor: int) -> int:
@@ -82,12 +64,12 @@ def _with_masks(
     picture: Image.Image, masks: tuple[RLE, ...], colours: list[Colour], factor: int, width: int
 ) -> Image.Image:
     pixels = np.array(picture)
-    for mask, colour in zip(masks[::-1], colours[::-1], strict=True):
+    for mask, own in zip(masks[::-1], colours[::-1], strict=True):
         left, top, wide, high = box(mask)
         inner = decode(mask)[top : top + high, left : left + wide].repeat(factor, 0).repeat(factor, 1)
         part = pixels[top * factor : (top + high) * factor, left * factor : (left + wide) * factor]
-        part[inner] = (part[inner] * (1 - FILL) + np.array(colour) * FILL).astype(np.uint8)
-        part[inner & ~_shrunk(inner, width)] = colour
+        part[inner] = (part[inner] * (1 - FILL) + np.array(own) * FILL).astype(np.uint8)
+        part[inner & ~_shrunk(inner, width)] = own
     return Image.fromarray(pixels)
 
 
@@ -126,7 +108,7 @@ def _write_labels(
             continue
         taken.append(spot)
         pen.rectangle(spot, fill=colours[place])
-        pen.text((spot[0] + size / 4, spot[1] + high / 2), text, fill=_ink_on(colours[place]), font=font, anchor="lm")
+        pen.text((spot[0] + size / 4, spot[1] + high / 2), text, fill=ink_on(colours[place]), font=font, anchor="lm")
 
 
 def _spot(
@@ -140,45 +122,13 @@ def _spot(
         if y == y1 and y2 - y1 < 2 * high:
             continue  # it would hide what is in the box
         inside = x >= 0 and y >= 0 and spot[3] <= picture[1]
-        if inside and not any(_overlap(spot, other) for other in taken):
+        if inside and is_free(spot, taken):
             return spot
     return None
 
 
-def _overlap(one: Place, other: Place) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def _ink_on(colour: Colour) -> Colour:
-    """Black or white, whichever reads better (luma of ITU-R BT.601)."""
-    red, green, blue = colour
-    return RIM if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else INK
-
-
-def _with_legend(picture: Image.Image, found: Detections) -> Image.Image:
-    """A panel below: each class with its colour and the number of its objects, as many lines as it takes."""
-    size = max(14, picture.width // 45)
-    font = ImageFont.load_default(size)
-    pad, row = size // 2, round(size * 1.6)
-    pen = ImageDraw.Draw(picture)
-    entries = [(found.classes.names.index(name), f"{name}  {count}") for name, count in found.counts().items()]
+def _legend(found: Detections) -> list[Entry]:
+    """Each class with the number of its objects."""
     apart = _apart(found)
-    swatch = 0 if apart else size * 1.5
-    places, x, y = [], pad, pad
-    for _, text in entries:
-        wide = round(swatch + pen.textlength(text, font) + 2 * pad)
-        if x + wide > picture.width and x > pad:
-            x, y = pad, y + row
-        places.append((x, y))
-        x += wide
-    canvas = Image.new("RGB", (picture.width, picture.height + y + row + pad), PAPER)
-    canvas.paste(picture, (0, 0))
-    pen = ImageDraw.Draw(canvas)
-    for (label, text), (x, y) in zip(entries, places, strict=True):
-        top = picture.height + y
-        if not apart:
-            pen.rectangle((x, top, x + size, top + size), fill=_colour(label))
-        pen.text((x + swatch, top + size / 2), text, fill=INK, font=font, anchor="lm")
-    if not entries:
-        pen.text((pad, picture.height + pad), "nothing found", fill=(150, 156, 164), font=font)
-    return canvas
+    places = {name: place for place, name in enumerate(found.classes.names)}
+    return [Entry(f"{name}  {n}", None if apart else colour(places[name])) for name, n in found.counts().items()]

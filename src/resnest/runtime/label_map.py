@@ -59,3 +59,8 @@ class LabelMap:
         ]
         height, width = self.labels.shape
         return {"image": self.name, "width": width, "height": height, "segments": segments}
+
+
+def in_percent(share: float) -> str:
+    """For people, who need no digits here."""
+    return f"{share * 100:.0f} %" if share >= 0.005 else "<1 %"

@@ -10,7 +10,8 @@ The colour of a pixel is the number of its segment: R + 256 G + 65536 B, black i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,8 @@ from PIL import Image
 from resnest.errors import ResnestError
 from resnest.runtime.decode import BadImage, decode_image
 from resnest.runtime.files import replacing
+from resnest.runtime.palette import class_colours
 from resnest.runtime.panoptic_map import VOID, PanopticClasses, PanopticMap, Segment, decode_ids, encode_ids
-
-GREY = [128, 128, 128]  # of a class without a colour
 
 
 def write_panoptic(path: Path, maps: Iterable[tuple[int, PanopticMap]], classes: PanopticClasses) -> None:
@@ -33,19 +33,49 @@ def write_panoptic(path: Path, maps: Iterable[tuple[int, PanopticMap]], classes:
     Raises:
         ResnestError: the files cannot be written.
     """
-    images, annotations = [], []
-    folder = path.with_suffix("")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, one in maps:
-            file_name = f"{number:012d}.png"  # as COCO's
-            Image.fromarray(encode_ids(one.ids)).save(folder / file_name)
-            height, width = one.ids.shape
-            images.append({"id": number, "file_name": one.name, "width": width, "height": height})
-            annotations.append({"image_id": number, "file_name": file_name, "segments_info": _infos(one)})
-        content = {"images": images, "annotations": annotations, "categories": _categories(classes)}
-        with replacing(path) as temporary:
+    writer = PanopticWriter(path, classes)
+    for number, one in maps:
+        writer.add(number, one)
+    writer.close()
+
+
+class PanopticWriter:
+    """The same for maps that come one by one: a PNG is written at once, the json at the end.
+
+    Raises:
+        ResnestError: as all of its methods: the files cannot be written.
+    """
+
+    def __init__(self, path: Path, classes: PanopticClasses) -> None:
+        self.path, self.folder, self.classes = path, path.with_suffix(""), classes
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+        with _told(path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, number: int, one: PanopticMap, file_name: str = "") -> None:
+        """`file_name` of the PNG in the folder: by default the number, as COCO's."""
+        file_name = file_name or f"{number:012d}.png"
+        with _told(self.path):
+            Image.fromarray(encode_ids(one.ids)).save(self.folder / file_name)
+        height, width = one.ids.shape
+        self.images.append({"id": number, "file_name": one.name, "width": width, "height": height})
+        self.annotations.append({"image_id": number, "file_name": file_name, "segments_info": _infos(one)})
+
+    def close(self) -> None:
+        content = {
+            "images": self.images,
+            "annotations": self.annotations,
+            "categories": _categories(self.classes),
+        }
+        with _told(self.path), replacing(self.path) as temporary:
             temporary.write_text(json.dumps(content), encoding="utf-8")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ResnestError(f"{error.filename or path} cannot be written: {error.strerror or error}") from None
 
@@ -65,7 +95,7 @@ def _infos(one: PanopticMap) -> list[dict[str, Any]]:
 
 
 def _categories(classes: PanopticClasses) -> list[dict[str, Any]]:
-    colours = [list(colour) for colour in classes.colours] or [GREY] * len(classes.names)
+    colours = [list(colour) for colour in class_colours(classes)]
     return [
         {"id": key, "name": name, "isthing": int(place < classes.things), "color": colour}
         for place, (key, name, colour) in enumerate(zip(classes.ids, classes.names, colours, strict=True))

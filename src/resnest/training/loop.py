@@ -172,6 +172,7 @@ class Loop:
             epochs=self.settings.epochs,
             skip=skip,
             detection=self.task.recipe.detection,
+            segmentation=self.task.recipe.segmentation,
             masks=self.task.recipe.detector is not None and self.task.recipe.detector.masks,
         )
         try:
@@ -223,7 +224,7 @@ class Loop:
             self.seconds = time.monotonic() - began
             self._log("eval", **result.figures)
             self.unusable.note("val", result.bad)
-            if not math.isfinite(result.figures.get("loss", 0)):  # detectors have none
+            if not math.isfinite(result.figures.get("loss", 0)):  # only classifiers have one
                 raise self._diverged(
                     f"the evaluation at step {self.step} gave no finite loss, the weights have diverged"
                 )
@@ -280,6 +281,7 @@ class Loop:
             "class_names": list(self.task.class_names),
             "multi_label": self.splits.train.multi_label,
             "category_ids": list(getattr(self.splits.train, "category_ids", ())),
+            "card": self.task.card({}).to_json(),
             "step": self.step,
             "batch": self.schedule.batch,
             **self.state.content(),

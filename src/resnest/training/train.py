@@ -135,7 +135,10 @@ def resume(
 
 def _open(data: str | Path, recipe: Recipe) -> Splits:
     """The data; of a detector's training part, the images that it learns from."""
-    splits = open_dataset(data, format=recipe.data.format, val_share=recipe.data.val_share, seed=recipe.train.seed)
+    settings = recipe.data
+    splits = open_dataset(
+        data, format=settings.format, val_share=settings.val_share, seed=recipe.train.seed, task=recipe.task
+    )
     if recipe.detection is None or recipe.detector is None or not isinstance(splits.train, DetectionSamples):
         return splits
     masks, keep_empty = recipe.detector.masks, recipe.detection.keep_empty

@@ -1,0 +1,118 @@
+"""The names that PyTorch-Encoding gives to the parts of a whole segmenter, both ways.
+
+    name = recognise_segmenter(state)              # "official" (ours), "encoding", or None
+    ours = to_ours(state, name)
+    state = from_ours(ours.state, "encoding")
+
+Ours are the pivot: `backbone`, `head` and `auxiliary`. There the backbone is `pretrained` and the auxiliary head
+`auxlayer`; the parts of heads are numbered. Sources: PyTorch-Encoding, models/sseg/base.py, deeplab.py, fcn.py, psp.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+from resnest.checkpoints.layouts import IGNORED, LAYOUTS, Translated
+from resnest.checkpoints.renaming import Rules, Translator, conv_norm
+from resnest.errors import ResnestError
+from resnest.segmenter_spec import Head
+
+SEGMENTER_LAYOUTS = {name: LAYOUTS[name] for name in ("official", "encoding")}
+BACKBONES = {"official": "backbone.", "encoding": "pretrained."}
+MARKS = {"official": ("head.predict.logits.",), "encoding": ("head.aspp.b0.", "head.conv5.")}
+LEVEL = re.compile(r"head\.pyramid\.\d+\.conv\.weight")
+
+
+def recognise_segmenter(names: Iterable[str]) -> str | None:
+    """Whose segmenter it is, by the names of its head; None if it has none that we know."""
+    listed = [name.removeprefix("module.") for name in names]
+    for layout, prefix in BACKBONES.items():
+        if any(name.startswith(prefix) for name in listed) and any(name.startswith(MARKS[layout]) for name in listed):
+            return layout
+    return None
+
+
+def to_ours(state: Mapping[str, Tensor], layout: str) -> Translated:
+    """A whole segmenter under our names.
+
+    Raises:
+        ResnestError: some tensor has no place here: its head is built in another way.
+    """
+    state = {name.removeprefix("module."): tensor for name, tensor in state.items() if not IGNORED.search(name)}
+    translator = Translator(_rules(layout, _kind(state)))
+    result = Translated({}, layout)
+    for name, tensor in state.items():
+        ours = translator.to_ours(name)
+        if ours is None:
+            raise ResnestError(f"{name} has no place in our segmenters: the part it belongs to is built in another way")
+        result.state[ours] = tensor
+    return result
+
+
+def from_ours(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
+    """A whole segmenter under the names of `layout`.
+
+    Raises:
+        ResnestError: the layout cannot hold it.
+    """
+    if layout == "encoding" and (reason := _refusal(state)):
+        raise ResnestError(f"the encoding layout cannot hold this segmenter: it has {reason}")
+    translator = Translator(_rules(layout, _kind(state)))
+    result = {}
+    for name, tensor in state.items():
+        theirs = translator.to_theirs(name)
+        if theirs is None:
+            raise ResnestError(f"{name} is no part of a segmenter of ours")
+        result[theirs] = tensor
+    return result
+
+
+def _rules(layout: str, kind: Head) -> Rules:
+    if layout == "official":
+        return [(f"{part}.{{any}}", f"{part}.{{any}}") for part in ("backbone", "head", "auxiliary")]
+    rules: Rules = [("backbone.{any}", "pretrained.{any}"), *_predictor("auxiliary", "auxlayer.conv5")]
+    if kind == "fcn":
+        return [*rules, *_predictor("head", "head.conv5")]
+    if kind == "psp":
+        pyramid = conv_norm("head.pyramid.{i}", "head.conv5.0.conv{i+1}.0", "head.conv5.0.conv{i+1}.1")
+        return [*rules, *pyramid, *_predictor("head", "head.conv5", first=1)]
+    return [
+        *rules,
+        *conv_norm("head.aspp.branches.{i}", "head.aspp.b{i}.0", "head.aspp.b{i}.1"),
+        *conv_norm("head.aspp.image", "head.aspp.b4.gap.1", "head.aspp.b4.gap.2"),
+        *conv_norm("head.aspp.project", "head.aspp.project.0", "head.aspp.project.1"),
+        *_predictor("head", "head.block"),
+    ]
+
+
+def _predictor(ours: str, theirs: str, first: int = 0) -> Rules:
+    """Of a list of convolution, norm, ReLU, dropout, convolution, perhaps with something before it."""
+    rules = conv_norm(f"{ours}.predict.conv", f"{theirs}.{first}", f"{theirs}.{first + 1}")
+    return [*rules, (f"{ours}.predict.logits.{{leaf}}", f"{theirs}.{first + 4}.{{leaf}}")]
+
+
+def _kind(state: Mapping[str, Tensor]) -> Head:
+    """Which head it is, by names of either layout."""
+    kinds: dict[Head, tuple[str, ...]] = {
+        "deeplabv3plus": ("head.low.",),
+        "deeplabv3": ("head.aspp.",),
+        "psp": ("head.pyramid.", "head.conv5.0.conv1."),
+    }
+    return next((kind for kind, marks in kinds.items() if any(name.startswith(marks) for name in state)), "fcn")
+
+
+def _refusal(state: Mapping[str, Tensor]) -> str | None:
+    """What PyTorch-Encoding could not build, if there is any of it."""
+    kind = _kind(state)
+    if kind == "deeplabv3plus":
+        return "a decoder (DeepLabV3+), of which it knows nothing"
+    if "head.predict.conv.norm.running_mean" not in state:
+        return "a head without batch-norm, it builds no other"
+    if kind == "psp" and (levels := sum(bool(LEVEL.fullmatch(name)) for name in state)) != 4:
+        return f"a pyramid of {levels} levels, it builds 4"
+    width, last = state["head.predict.conv.conv.weight"].shape[0], state["backbone.layer4.0.conv3.weight"].shape[0]
+    usual = last // (8 if kind == "deeplabv3" else 4)
+    return None if width == usual else f"{width} channels in its head, it builds {usual}"

@@ -1,0 +1,68 @@
+"""How right a segmenter is about pixels: a table of true and given classes, and what follows from it.
+
+metrics = PixelMetrics(11)
+metrics.update(labels, truth)            # (H, W) each; 255 in the truth does not count
+metrics.compute()                        # {"miou": 0.62, "pixel_accuracy": 0.89, "mean_accuracy": 0.71}
+
+The table is of whole numbers, so figures do not depend on how images are shared among processes or batches.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.segmenter_spec import IGNORED
+
+Counts = NDArray[np.int64]
+Shares = NDArray[np.float64]
+
+
+class PixelMetrics:
+    """Adds up pictures; `confusion` is (K, K): true class, given class."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.confusion = np.zeros((num_classes, num_classes), np.int64)
+
+    def update(self, labels: NDArray[np.uint8], truth: NDArray[np.uint8]) -> Counts:
+        """One picture, both (H, W); its own table is given back."""
+        table = confusion_of(labels, truth, len(self.confusion))
+        self.confusion += table
+        return table
+
+    def merge(self, other: PixelMetrics) -> None:
+        """What another process has counted."""
+        self.confusion += other.confusion
+
+    def compute(self) -> dict[str, float]:
+        """Fractions; NaN where there is no pixel that counts."""
+        total, right = self.confusion.sum(), np.diag(self.confusion)
+        return {
+            "miou": mean_of_known(intersection_over_union(self.confusion)),
+            "pixel_accuracy": float(right.sum() / total) if total else float("nan"),
+            "mean_accuracy": mean_of_known(_share(right, self.confusion.sum(1))),
+        }
+
+
+def confusion_of(labels: NDArray[np.uint8], truth: NDArray[np.uint8], num_classes: int) -> Counts:
+    """(K, K) pixels by true and given class."""
+    known = truth != IGNORED
+    pairs = truth[known].astype(np.int64) * num_classes + labels[known]
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def intersection_over_union(confusion: Counts) -> Shares:
+    """(K, K) -> (K,), NaN for a class that is neither there nor given anywhere."""
+    right = np.diag(confusion)
+    return _share(right, confusion.sum(0) + confusion.sum(1) - right)
+
+
+def mean_of_known(shares: Shares) -> float:
+    """Without those that are NaN."""
+    known = shares[~np.isnan(shares)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _share(part: Counts, whole: Counts) -> Shares:
+    shares: Shares = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return shares

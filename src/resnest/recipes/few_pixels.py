@@ -1,0 +1,66 @@
+"""Segmenters for a few hundred pictures with masks: on a CPU with a small network, or with a published one.
+
+resnest train segment_small --data streets --out runs/streets --set model.pretrained=runs/a
+resnest train finetune_segmentation --data streets --out runs/streets
+
+With few images a step, batch norm would estimate its statistics from too little: here the network keeps those that it
+was loaded with, and the heads use group norm (arXiv 1803.08494). Without weights to start from, give the attention a
+norm of its own: `model.spec.attention_norm=layer` with `segmentation.backbone_norm=batch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from resnest.data.settings import DataSettings, SegmentationSettings
+from resnest.recipes.few_images import HALF_WIDTH
+from resnest.recipes.schema import PUBLISHED_WEIGHTS, ModelSettings, OptimSettings, Recipe, TrainSettings
+from resnest.segmenter_spec import SegmenterSpec
+
+
+def segment_small() -> Recipe:
+    """A class for every pixel, on a CPU in less than an hour."""
+    return Recipe(
+        name="segment_small",
+        summary="a class for every pixel on a few hundred pictures, a small network, a CPU",
+        task="segmentation",
+        model=ModelSettings(name="resnest14", spec=dict(HALF_WIDTH)),
+        data=DataSettings(jitter=0.2),
+        segmenter=SegmenterSpec(output_stride=16, channels=64, norm="group"),
+        segmentation=SegmentationSettings(base=480, scale=(0.75, 1.5), crop=256, backbone_norm="frozen"),
+        optim=_schedule(lr=0.01, lr_batch=8),
+        train=TrainSettings(epochs=16, batch_size=8, clip_norm=10.0, eval_batch_size=8),
+    )
+
+
+def finetune_segmentation() -> Recipe:
+    """DeepLabV3 on the published ResNeSt-50; a GPU, or patience."""
+    return Recipe(
+        name="finetune_segmentation",
+        summary="a class for every pixel of your own pictures, from published weights",
+        task="segmentation",
+        model=ModelSettings(name="resnest50", pretrained=PUBLISHED_WEIGHTS),
+        data=DataSettings(jitter=0.2),
+        segmenter=SegmenterSpec(norm="group"),
+        segmentation=SegmentationSettings(backbone_norm="frozen"),
+        optim=_schedule(lr=0.004, lr_batch=16),
+        train=TrainSettings(epochs=60, batch_size=4, patience=12, clip_norm=10.0, eval_batch_size=4),
+    )
+
+
+def _schedule(*, lr: float, lr_batch: int) -> OptimSettings:
+    return OptimSettings(
+        lr=lr,
+        lr_batch=lr_batch,
+        nesterov=False,
+        schedule="poly",
+        warmup_epochs=0.0,
+        warmup_steps=50,
+        head_factor=10.0,
+    )
+
+
+FEW_PIXELS: dict[str, Callable[[], Recipe]] = {
+    "segment_small": segment_small,
+    "finetune_segmentation": finetune_segmentation,
+}

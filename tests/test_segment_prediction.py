@@ -1,0 +1,292 @@
+"""Predicting segments: batches, files of masks, text, JSON and CSV, with an engine that looks at colours."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from conftest import Outcome
+from resnest.cli.evaluate import _views
+from resnest.detector_spec import DetectorSpec
+from resnest.errors import ResnestError
+from resnest.inference.evaluation import _views_for
+from resnest.inference.predicting import Predictor
+from resnest.runtime.card import ModelCard
+from resnest.runtime.decode import BadImage
+from resnest.runtime.detections import RawDetections, RawPanoptic, Views
+from resnest.runtime.label_files import save_class_list, save_labels
+from resnest.runtime.label_map import LabelMap, PixelClasses
+from resnest.runtime.palette import colour
+from resnest.runtime.panoptic_files import PanopticFiles
+from resnest.runtime.predictor import ImagePredictor
+from resnest.runtime.preprocess import DetectionPreprocess, SegmentationPreprocess
+from resnest.runtime.segmenting import SegmentViews
+from resnest.segmenter_spec import PanopticSpec, SegmenterSpec
+from resnest.spec import Spec
+
+CARD = ModelCard(
+    architecture="resnest14",
+    spec=Spec(depths=(1, 1, 1, 1)),
+    class_names=("red", "green", "blue"),
+    preprocess=SegmentationPreprocess(mean=(0, 0, 0), std=(1, 1, 1)),
+    task="segmentation",
+    segmenter=SegmenterSpec(),
+    category_ids=(7, 0, 4),
+    colours=((200, 0, 0), (0, 200, 0), (0, 0, 200)),
+)
+
+
+class Colours:
+    """Logits that are ten times the image."""
+
+    name = "colours"
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.shapes.append(images.shape)
+        return images * 10
+
+
+PANOPTIC = ModelCard(
+    architecture="resnest14",
+    spec=Spec(depths=(1, 1, 1, 1)),
+    class_names=("cat", "sky", "sea"),
+    preprocess=DetectionPreprocess(short=64, long=128, mean=(0, 0, 0), std=(1, 1, 1)),
+    task="panoptic",
+    detector=DetectorSpec(masks=True),
+    panoptic=PanopticSpec(stuff_area=100),
+    things=1,
+    category_ids=(17, 187, 155),
+)
+
+
+class Sharing:
+    """A cat in the left quarter, and the logits of stuff from the colours: any thing, sky, sea."""
+
+    name = "sharing"
+
+    def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> RawPanoptic:
+        boxes = np.zeros((len(images), 1, 4), np.float32)
+        boxes[:, 0, 2:] = sizes[:, ::-1] * [0.25, 1]
+        ones = np.ones((len(images), 1), np.float32)
+        masks = np.ones((len(images), 1, 28, 28), np.float32)
+        return RawPanoptic(RawDetections(boxes, ones, np.zeros((len(images), 1), np.int64), masks), images * 10)
+
+
+def halves(path: Path, size: tuple[int, int], *, suffix: str = ".png") -> Path:
+    """A picture whose left quarter is red and the rest blue."""
+    image = Image.new("RGB", size, (0, 0, 255))
+    image.paste((255, 0, 0), (0, 0, size[0] // 4, size[1]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path.with_suffix(suffix))
+    return path.with_suffix(suffix)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Pictures of three sizes, two of them with one name, and one that is none."""
+    folder = tmp_path / "images"
+    for place, size in (("a", (64, 40)), ("b", (64, 40)), ("sub/a", (40, 64)), ("c", (16, 8))):
+        halves(folder / place, size)
+    (folder / "bad.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Colours:
+    """What `resnest predict` runs, whatever model it is told."""
+    colours = Colours()
+
+    def opened(self: Predictor, reference: str, *, batch_size: int, **_: object) -> None:
+        ImagePredictor.__init__(self, colours, CARD, batch_size=batch_size)
+
+    monkeypatch.setattr(Predictor, "__init__", opened)
+    return colours
+
+
+@pytest.fixture
+def sharing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for a panoptic detector."""
+
+    def opened(self: Predictor, reference: str, *, batch_size: int, **_: object) -> None:
+        ImagePredictor.__init__(self, Sharing(), PANOPTIC, batch_size=batch_size)
+
+    monkeypatch.setattr(Predictor, "__init__", opened)
+
+
+def test_streams_group_pictures_of_one_shape(pictures: Path) -> None:
+    engine = Colours()
+    paths = [pictures / name for name in ("a.png", "b.png", "bad.png", "sub/a.png", "c.png")]
+    results = list(ImagePredictor(engine, CARD, batch_size=16).stream(paths))
+    assert engine.shapes == [(2, 3, 40, 64), (1, 3, 64, 40), (1, 3, 32, 32)]  # four paths at a time; the least is 32
+    assert isinstance(results.pop(2), BadImage)
+    for result in results:
+        assert isinstance(result, LabelMap)
+        assert result.shares() == {"blue": 0.75, "red": 0.25}
+    assert results[-1].labels.shape == (8, 16)  # type: ignore[union-attr]
+
+
+def test_windows_are_looked_at_one_by_one(pictures: Path) -> None:
+    engine = Colours()
+    card = replace(CARD, preprocess=replace(CARD.segmenter_input, window=48))
+    paths = [pictures / "a.png", pictures / "b.png"]
+    for result in ImagePredictor(engine, card).stream(paths):
+        assert isinstance(result, LabelMap)
+        assert result.shares() == {"blue": 0.75, "red": 0.25}
+    assert engine.shapes == [(1, 3, 48, 48)] * 4
+
+
+def test_text_json_and_csv(cli: Callable[..., Outcome], pictures: Path, engine: Colours) -> None:
+    outcome = cli("predict", "model", pictures)
+    assert outcome.code == 2
+    assert f"skipped: {pictures / 'bad.png'}" in outcome.err
+    assert outcome.out.splitlines()[0] == f"{pictures / 'a.png'}: blue 75 %, red 25 %"
+    told = [json.loads(line) for line in cli("predict", "model", pictures / "c.png", "--json").out.splitlines()]
+    assert (told[0]["width"], told[0]["height"]) == (16, 8)
+    assert told[0]["segments"][0] == {
+        "label": "blue", "category_id": 4, "pixels": 96, "share": 0.75, "score": pytest.approx(0.99991, abs=1e-4),
+    }  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(cli("predict", "model", pictures / "c.png", "--csv").out)))
+    assert [(row["label"], row["category_id"], row["pixels"], row["share"]) for row in rows] == [
+        ("blue", "4", "96", "0.750000"), ("red", "7", "32", "0.250000"),
+    ]  # fmt: skip
+
+
+def test_masks_lie_as_their_pictures_do(
+    cli: Callable[..., Outcome], pictures: Path, engine: Colours, tmp_path: Path
+) -> None:
+    halves(pictures / "a", (64, 40), suffix=".bmp")  # would have the same mask as a.png
+    outcome = cli("predict", "model", pictures, "--masks", tmp_path / "masks", "--draw", tmp_path / "drawn")
+    assert "5 masks and classes.json" in outcome.err
+    found = {file.relative_to(tmp_path / "masks").as_posix() for file in (tmp_path / "masks").rglob("*.*")}
+    assert found == {"a.png", "a-2.png", "b.png", "c.png", "sub/a.png", "classes.json"}
+    assert {file.name for file in (tmp_path / "drawn").iterdir()} == {"a.jpg", "a-2.jpg", "a-3.jpg", "b.jpg", "c.jpg"}
+    with Image.open(tmp_path / "masks" / "sub" / "a.png") as mask:
+        assert (mask.mode, mask.size) == ("P", (40, 64))
+        ids = np.asarray(mask)
+        assert (ids[:, :10] == 7).all()
+        assert (ids[:, 10:] == 4).all()
+        assert mask.convert("RGB").getpixel((20, 20)) == (0, 0, 200)
+    rows = json.loads((tmp_path / "masks" / "classes.json").read_text())
+    assert rows[0] == {"index": 7, "name": "red", "color": [200, 0, 0], "ignore": False}
+
+
+def test_pictures_are_never_replaced(cli: Callable[..., Outcome], pictures: Path, engine: Colours) -> None:
+    before = (pictures / "c.png").read_bytes()
+    outcome = cli("predict", "model", pictures / "c.png", "--masks", pictures)
+    assert outcome.code == 2
+    assert "is a picture that is looked at: take another folder" in outcome.err
+    assert (pictures / "c.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--top", "2"], "--top is for classifiers, and this model is a segmenter: leave it out"),
+        (["--threshold", "0.2"], "--threshold is for detectors, and this model is a segmenter"),
+        (["--coco", "x.json"], "--coco is for detectors, and this model is a segmenter"),
+        (["--masks", "PICTURE"], "cannot be written"),
+    ],
+)
+def test_options_of_other_tasks(
+    cli: Callable[..., Outcome], pictures: Path, engine: Colours, options: list[str], message: str
+) -> None:
+    picture = str(pictures / "c.png")
+    outcome = cli("predict", "model", picture, *(picture if word == "PICTURE" else word for word in options))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert message in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("ids", "mode", "stored"),
+    [((5, 255), "P", (5, 255)), ((1, 300), "I;16", (1, 300)), ((-1, 9), "P", (0, 1)), ((9, 70_000), "P", (0, 1))],
+)
+def test_ids_of_any_size(tmp_path: Path, ids: tuple[int, int], mode: str, stored: tuple[int, int]) -> None:
+    classes = PixelClasses(("a", "b"), ids)
+    found = LabelMap("x", classes, np.array([[0, 1], [1, 1]], np.uint8), np.ones(2, np.float32))
+    save_labels(found, tmp_path / "x.png")
+    save_class_list(classes, tmp_path / "classes.json")
+    with Image.open(tmp_path / "x.png") as mask:
+        assert mask.mode == mode
+        assert np.asarray(mask).tolist() == [[stored[0], stored[1]], [stored[1], stored[1]]]
+    rows = json.loads((tmp_path / "classes.json").read_text())
+    assert [(row["index"], tuple(row["color"])) for row in rows] == [(stored[0], colour(0)), (stored[1], colour(1))]
+
+
+@pytest.mark.usefixtures("sharing")
+def test_panoptic_detectors_write_cocos_files(cli: Callable[..., Outcome], pictures: Path, tmp_path: Path) -> None:
+    good = [pictures / "a.png", pictures / "b.png", pictures / "sub"]
+    outcome = cli("predict", "model", *good, "--masks", tmp_path / "masks", "--draw", tmp_path / "drawn")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[0] == f"{pictures / 'a.png'}: 1 cat, sea"
+    files = PanopticFiles.read(tmp_path / "masks" / "panoptic.json")
+    assert files.classes == PANOPTIC.panoptic_classes._replace(colours=(colour(0), colour(1), colour(2)))
+    assert sorted(file.name for file in files.folder.iterdir()) == ["a-2.png", "a.png", "b.png"]
+    for number, (name, size) in enumerate((("a.png", (40, 64)), ("b.png", (40, 64)), ("sub/a.png", (64, 40))), 1):
+        found = files.load(number)
+        assert (found.name, found.ids.shape) == (str(pictures / name), size)
+        assert [(one.label, one.area) for one in found.segments] == [(0, 640), (2, 1920)]
+    assert len(list((tmp_path / "drawn").iterdir())) == 3
+    told = json.loads(cli("predict", "model", good[0], "--json").out)
+    assert [(one["label"], one["category_id"], one["thing"]) for one in told["segments"]] == [
+        ("cat", 17, True), ("sea", 155, False),
+    ]  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(cli("predict", "model", good[0], "--csv").out)))
+    assert [(row["label"], row["area"], row["width"]) for row in rows] == [("cat", "640", "16"), ("sea", "1920", "48")]
+    outcome = cli("predict", "model", good[0], "--coco", tmp_path / "x.json")
+    assert "--coco is for detectors, and this model is a panoptic detector: leave it out" in outcome.err
+
+
+VIEWS: dict[str, tuple[str | None, bool, Views | SegmentViews | None]] = {
+    "one look": (None, False, None),
+    "mirrored": (None, True, Views(flip=True)),
+    "pixels": ("640, 800", False, Views((640, 800))),
+    "factors": ("0.5,1,1.75", True, SegmentViews((0.5, 1.0, 1.75), flip=True)),
+}
+
+
+@pytest.mark.parametrize(("scales", "flip", "expected"), VIEWS.values(), ids=VIEWS)
+def test_scales_are_pixels_or_factors(scales: str | None, flip: bool, expected: Views | SegmentViews | None) -> None:
+    assert _views(scales, flip) == expected
+
+
+@pytest.mark.parametrize("scales", ["", "640,0.5", "0", "-1", "640.5", "9999", "nan", "inf", "0.5,"])
+def test_other_scales_are_refused(scales: str) -> None:
+    with pytest.raises(ResnestError, match=f"--scales {re.escape(scales)}: expected pixels of the short side"):
+        _views(scales, False)
+
+
+@pytest.mark.parametrize(
+    ("views", "task", "expected"),
+    [
+        (None, "classification", None),
+        (Views(flip=True), "segmentation", SegmentViews(flip=True)),
+        (SegmentViews((0.5, 1)), "segmentation", SegmentViews((0.5, 1))),
+        (SegmentViews(flip=True), "detection", Views(flip=True)),
+        (Views((640,)), "detection", Views((640,))),
+        (Views((640,)), "segmentation", "factors of its own size, such as"),
+        (SegmentViews((0.5, 1)), "detection", "pixels of the short side, such as"),
+        (Views(flip=True), "classification", "are for detectors and segmenters, and this is for classification"),
+    ],
+)
+def test_views_are_for_their_task(
+    views: Views | SegmentViews | None, task: str, expected: Views | SegmentViews | str | None
+) -> None:
+    if isinstance(expected, str):
+        with pytest.raises(ResnestError, match=expected):
+            _views_for(views, task)
+    else:
+        told = _views_for(views, task)
+        assert (type(told), told) == (type(expected), expected)
