@@ -24,8 +24,8 @@ from painted import IDS, NAMES, PREPROCESS, paint, real_model
 from resnest.data.samples import FolderStore, Samples
 from resnest.detector_spec import DetectorSpec
 from resnest.errors import ResnestError
+from resnest.inference.aligning import align
 from resnest.inference.detection_outcome import find_mistakes
-from resnest.inference.evaluation import align
 from resnest.inference.model import Model
 from resnest.runtime import rle
 from resnest.runtime.card import ModelCard

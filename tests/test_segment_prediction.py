@@ -19,7 +19,7 @@ from conftest import Outcome
 from resnest.cli.evaluate import _views
 from resnest.detector_spec import DetectorSpec
 from resnest.errors import ResnestError
-from resnest.inference.evaluation import _views_for
+from resnest.inference.aligning import views_for
 from resnest.inference.predicting import Predictor
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage
@@ -286,7 +286,7 @@ def test_views_are_for_their_task(
 ) -> None:
     if isinstance(expected, str):
         with pytest.raises(ResnestError, match=expected):
-            _views_for(views, task)
+            views_for(views, task)
     else:
-        told = _views_for(views, task)
+        told = views_for(views, task)
         assert (type(told), told) == (type(expected), expected)

@@ -82,7 +82,9 @@ def _head(kind: str, c5: int, classes: int) -> Shapes:
     found: Shapes = {}
     if kind == "psp":
         for level in range(1, 5):
-            found |= _conv(f"head.conv5.0.conv{level}.0", c5 // 4, c5, 1) | _norm(f"head.conv5.0.conv{level}.1", c5 // 4)
+            found |= _conv(f"head.conv5.0.conv{level}.0", c5 // 4, c5, 1) | _norm(
+                f"head.conv5.0.conv{level}.1", c5 // 4
+            )
         return found | _end("head.conv5", 2 * c5, c5 // 4, classes, first=1)
     width = c5 // 8
     for branch, side in enumerate((1, 3, 3, 3)):
@@ -239,7 +241,10 @@ def test_what_does_not_fit_is_named_and_nothing_changes(case: str, tmp_path: Pat
 def test_heads_that_are_built_in_another_way_are_named(tmp_path: Path) -> None:
     state = numbers(encoding("fcn", NARROW))
     cases = {
-        "encnet": (state | {"head.encmodule.fc.0.weight": torch.ones(1)}, r"head\.encmodule\.fc\.0\.weight has no place"),
+        "encnet": (
+            state | {"head.encmodule.fc.0.weight": torch.ones(1)},
+            r"head\.encmodule\.fc\.0\.weight has no place",
+        ),
         "spoilt": (state | {"head.conv5.4.bias": torch.tensor([torch.nan] * CLASSES)}, "not finite"),
     }
     for name, (content, message) in cases.items():

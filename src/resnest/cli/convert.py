@@ -23,7 +23,9 @@ def convert(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Its suffix chooses the format: .safetensors, .pth, ...")],
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     drop_head: Annotated[bool, typer.Option("--drop-head", help=HEAD_HELP)] = False,
-    bare: Annotated[bool, typer.Option("--bare", help="Without the prefix that a backbone has in a whole model.")] = False,
+    bare: Annotated[
+        bool, typer.Option("--bare", help="Without the prefix that a backbone has in a whole model.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="What was done, as JSON.")] = False,
 ) -> None:
