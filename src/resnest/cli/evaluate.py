@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -99,23 +100,33 @@ def _to_dict(model: str, data: str, split: str, result: Evaluation) -> dict[str,
         **{name: _or_null(value) for name, value in result.figures.items()},
         **{f"{name}_interval": list(interval) for name, interval in result.intervals().items()},
         "per_class": {name: share for name, share, _ in result.per_class()},
-        **_of_detector(result),
+        **_more(result),
         "bad_images": [{"image": key, "reason": reason} for key, reason in result.bad],
         "seconds": round(result.seconds, 3),
     }
 
 
-def _of_detector(result: Evaluation) -> dict[str, object]:
-    """The AP of each class, of boxes and perhaps of masks."""
+def _more(result: Evaluation) -> dict[str, object]:
+    """What there is of each class beside its main figure, and how much was counted."""
     from resnest.inference.detection_outcome import DetectionEvaluation
+    from resnest.inference.panoptic_outcome import PanopticEvaluation
+    from resnest.inference.pixel_outcome import PixelEvaluation
 
-    if not isinstance(result, DetectionEvaluation):
-        return {}
-    told = {
-        kind: dict(zip(result.class_names, map(_or_null, areas), strict=True))
-        for kind, areas in result.class_ap.items()
-    }
-    return {"objects": int(result.objects.sum()), "class_ap": told}
+    def told(shares: Iterable[float]) -> dict[str, float | None]:
+        return dict(zip(result.class_names, map(_or_null, shares), strict=True))
+
+    if isinstance(result, DetectionEvaluation):
+        areas = {kind: told(shares) for kind, shares in result.class_ap.items()}
+        return {"objects": int(result.objects.sum()), "class_ap": areas}
+    if isinstance(result, PixelEvaluation):
+        accuracy = result.confusion.diagonal() / result.confusion.sum(1).clip(1)
+        there = result.confusion.sum(1) > 0
+        shares = [share if known else math.nan for share, known in zip(accuracy, there, strict=True)]
+        return {"pixels": int(result.confusion.sum()), "class_accuracy": told(shares)}
+    if isinstance(result, PanopticEvaluation):
+        qualities = {"class_sq": told(result.class_sq), "class_rq": told(result.class_rq)}
+        return {"segments": int(result.segments.sum()), **qualities}
+    return {}
 
 
 def _or_null(value: float) -> float | None:
@@ -128,8 +139,10 @@ def _print(result: Evaluation) -> None:
         typer.echo(text)
     if "loss" in result.figures:
         typer.echo(f"loss   {result.figures['loss']:7.4f}")
-    typer.echo(f"images {result.count:7d}   {result.count / result.seconds:.0f} a second")
+    rate = result.count / result.seconds
+    typer.echo(f"images {result.count:7d}   {rate:.{0 if rate >= 10 else 1}f} a second")
     known = [(name, share, count) for name, share, count in result.per_class() if share is not None]
     typer.echo("worst classes")
     for name, share, count in sorted(known, key=lambda row: (row[1], row[0]))[:5]:
-        typer.echo(f"  {share:7.2%}  {name} ({count} {result.counted})")
+        counted = result.counted if count != 1 else result.counted.removesuffix("s")
+        typer.echo(f"  {share:7.2%}  {name} ({count} {counted})")

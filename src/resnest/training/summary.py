@@ -128,11 +128,13 @@ def _label_mistake(evaluation: MultiLabelEvaluation, val: Samples, place: int) -
 
 def _facts(task: Task, splits: Splits, evaluation: Evaluation, seconds: float) -> dict[str, str]:
     recipe = task.recipe
-    heads = {"Detector": recipe.detector, "Segmenter": recipe.segmenter}
+    heads = {"Segmenter": recipe.segmenter, "Detector": recipe.detector}
+    branch = {"Stuff": "semantic branch of Panoptic FPN"} if recipe.panoptic else {}
     changed = ", ".join(f"{key}={value}" for key, value in recipe.model.spec.items())
     return {
         "Recipe": recipe.name,
         **{name: head.title for name, head in heads.items() if head},
+        **branch,
         "Network": f"{recipe.model.name} ({changed})" if changed else recipe.model.name,
         "Parameters": f"{_parameters(task) / 1e6:.2f} million",
         "Images": f"{len(splits.train):,} to train on, {evaluation.count:,} to validate on",
