@@ -17,6 +17,8 @@ from PIL import Image
 
 from conftest import Outcome
 from resnest.cli.evaluate import _views
+from resnest.data.pixels import PixelSamples
+from resnest.data.sources import open_part
 from resnest.detector_spec import DetectorSpec
 from resnest.errors import ResnestError
 from resnest.inference.aligning import views_for
@@ -181,6 +183,21 @@ def test_masks_lie_as_their_pictures_do(
         assert mask.convert("RGB").getpixel((20, 20)) == (0, 0, 200)
     rows = json.loads((tmp_path / "masks" / "classes.json").read_text())
     assert rows[0] == {"index": 7, "name": "red", "color": [200, 0, 0], "ignore": False}
+
+
+def test_masks_beside_their_pictures_are_a_data_set(
+    cli: Callable[..., Outcome], pictures: Path, engine: Colours
+) -> None:
+    (pictures / "bad.png").unlink()
+    assert cli("predict", "model", pictures, "--masks", pictures.parent / "masks").code == 0
+    samples = open_part(pictures.parent, "all", task="segmentation").samples
+    assert isinstance(samples, PixelSamples)
+    assert samples.classes == CARD.pixel_classes
+    assert sorted(samples.keys) == ["a.png", "b.png", "c.png", "sub/a.png"]
+    for index, key in enumerate(samples.keys):
+        found = ImagePredictor(engine, CARD)(pictures / key)
+        assert isinstance(found, LabelMap)
+        assert np.array_equal(samples.mask(index), found.labels)
 
 
 def test_pictures_are_never_replaced(cli: Callable[..., Outcome], pictures: Path, engine: Colours) -> None:
