@@ -17,6 +17,7 @@ from PIL import Image
 
 from conftest import Outcome
 from resnest.cli.evaluate import _views
+from resnest.data.panoptic import PanopticSamples
 from resnest.data.pixels import PixelSamples
 from resnest.data.sources import open_part
 from resnest.detector_spec import DetectorSpec
@@ -256,6 +257,10 @@ def test_panoptic_detectors_write_cocos_files(cli: Callable[..., Outcome], pictu
         assert (found.name, found.ids.shape) == (str(pictures / name), size)
         assert [(one.label, one.area) for one in found.segments] == [(0, 640), (2, 1920)]
     assert len(list((tmp_path / "drawn").iterdir())) == 3
+    samples = open_part(tmp_path / "masks" / "panoptic.json", "all", task="panoptic").samples
+    assert isinstance(samples, PanopticSamples)
+    assert np.array_equal(samples.truth(2).ids, files.load(3).ids)
+    assert samples.decode(2).size == (40, 64)
     told = json.loads(cli("predict", "model", good[0], "--json").out)
     assert [(one["label"], one["category_id"], one["thing"]) for one in told["segments"]] == [
         ("cat", 17, True), ("sea", 155, False),
