@@ -92,9 +92,9 @@ def test_a_card_that_makes_no_sense(change: dict[str, Any], message: str) -> Non
 
 
 def test_what_is_for_the_other_task_says_so() -> None:
-    with pytest.raises(ResnestError, match="is a detector, and a classifier is needed"):
+    with pytest.raises(ResnestError, match="is for detection, and a classifier is needed"):
         _ = CARD.classifier_input
-    with pytest.raises(ResnestError, match="is a classifier, and a detector is needed"):
+    with pytest.raises(ResnestError, match="is for classification, and a detector is needed"):
         _ = ModelCard.of_imagenet("resnest14", Preprocess()).detector_input
 
 
