@@ -24,8 +24,8 @@ from painted import IDS, NAMES, PREPROCESS, paint, real_model
 from resnest.data.samples import FolderStore, Samples
 from resnest.detector_spec import DetectorSpec
 from resnest.errors import ResnestError
+from resnest.inference.aligning import align
 from resnest.inference.detection_outcome import find_mistakes
-from resnest.inference.evaluation import align
 from resnest.inference.model import Model
 from resnest.runtime import rle
 from resnest.runtime.card import ModelCard
@@ -92,9 +92,9 @@ def test_a_card_that_makes_no_sense(change: dict[str, Any], message: str) -> Non
 
 
 def test_what_is_for_the_other_task_says_so() -> None:
-    with pytest.raises(ResnestError, match="is a detector, and a classifier is needed"):
+    with pytest.raises(ResnestError, match="is for detection, and a classifier is needed"):
         _ = CARD.classifier_input
-    with pytest.raises(ResnestError, match="is a classifier, and a detector is needed"):
+    with pytest.raises(ResnestError, match="is for classification, and a detector is needed"):
         _ = ModelCard.of_imagenet("resnest14", Preprocess()).detector_input
 
 

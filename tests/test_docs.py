@@ -20,8 +20,10 @@ import resnest
 from cells import write_cells
 from conftest import Outcome, write_photos
 from forms import write_parquet
+from painted_segments import paint_segments
 from resnest.checkpoints.digest import sha256_of
 from resnest.checkpoints.manifest import find_weights
+from streets import write_streets
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -52,6 +54,8 @@ def prepared(digit_images: list[tuple[str, Image.Image]], tmp_path_factory: pyte
         classes,
     )
     write_cells(folder / "cells")
+    write_streets(folder / "streets")
+    paint_segments(folder / "scenes", 2)
     _write_weights(folder)
     return folder
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +16,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import Outcome
+from resnest.cli.evaluate import _views
+from resnest.data.panoptic import PanopticSamples
+from resnest.data.pixels import PixelSamples
+from resnest.data.sources import open_part
 from resnest.detector_spec import DetectorSpec
+from resnest.errors import ResnestError
+from resnest.inference.aligning import views_for
 from resnest.inference.predicting import Predictor
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage
-from resnest.runtime.detections import RawDetections, RawPanoptic
+from resnest.runtime.detections import RawDetections, RawPanoptic, Views
 from resnest.runtime.label_files import save_class_list, save_labels
 from resnest.runtime.label_map import LabelMap, PixelClasses
 from resnest.runtime.palette import colour
 from resnest.runtime.panoptic_files import PanopticFiles
 from resnest.runtime.predictor import ImagePredictor
 from resnest.runtime.preprocess import DetectionPreprocess, SegmentationPreprocess
+from resnest.runtime.segmenting import SegmentViews
 from resnest.segmenter_spec import PanopticSpec, SegmenterSpec
 from resnest.spec import Spec
 
@@ -113,7 +121,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Colours:
 
 @pytest.fixture
 def sharing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same for a panoptic model."""
+    """The same for a panoptic detector."""
 
     def opened(self: Predictor, reference: str, *, batch_size: int, **_: object) -> None:
         ImagePredictor.__init__(self, Sharing(), PANOPTIC, batch_size=batch_size)
@@ -178,6 +186,21 @@ def test_masks_lie_as_their_pictures_do(
     assert rows[0] == {"index": 7, "name": "red", "color": [200, 0, 0], "ignore": False}
 
 
+def test_masks_beside_their_pictures_are_a_data_set(
+    cli: Callable[..., Outcome], pictures: Path, engine: Colours
+) -> None:
+    (pictures / "bad.png").unlink()
+    assert cli("predict", "model", pictures, "--masks", pictures.parent / "masks").code == 0
+    samples = open_part(pictures.parent, "all", task="segmentation").samples
+    assert isinstance(samples, PixelSamples)
+    assert samples.classes == CARD.pixel_classes
+    assert sorted(samples.keys) == ["a.png", "b.png", "c.png", "sub/a.png"]
+    for index, key in enumerate(samples.keys):
+        found = ImagePredictor(engine, CARD)(pictures / key)
+        assert isinstance(found, LabelMap)
+        assert np.array_equal(samples.mask(index), found.labels)
+
+
 def test_pictures_are_never_replaced(cli: Callable[..., Outcome], pictures: Path, engine: Colours) -> None:
     before = (pictures / "c.png").read_bytes()
     outcome = cli("predict", "model", pictures / "c.png", "--masks", pictures)
@@ -221,7 +244,7 @@ def test_ids_of_any_size(tmp_path: Path, ids: tuple[int, int], mode: str, stored
 
 
 @pytest.mark.usefixtures("sharing")
-def test_panoptic_models_write_cocos_files(cli: Callable[..., Outcome], pictures: Path, tmp_path: Path) -> None:
+def test_panoptic_detectors_write_cocos_files(cli: Callable[..., Outcome], pictures: Path, tmp_path: Path) -> None:
     good = [pictures / "a.png", pictures / "b.png", pictures / "sub"]
     outcome = cli("predict", "model", *good, "--masks", tmp_path / "masks", "--draw", tmp_path / "drawn")
     assert outcome.code == 0, outcome.err
@@ -234,6 +257,10 @@ def test_panoptic_models_write_cocos_files(cli: Callable[..., Outcome], pictures
         assert (found.name, found.ids.shape) == (str(pictures / name), size)
         assert [(one.label, one.area) for one in found.segments] == [(0, 640), (2, 1920)]
     assert len(list((tmp_path / "drawn").iterdir())) == 3
+    samples = open_part(tmp_path / "masks" / "panoptic.json", "all", task="panoptic").samples
+    assert isinstance(samples, PanopticSamples)
+    assert np.array_equal(samples.truth(2).ids, files.load(3).ids)
+    assert samples.decode(2).size == (40, 64)
     told = json.loads(cli("predict", "model", good[0], "--json").out)
     assert [(one["label"], one["category_id"], one["thing"]) for one in told["segments"]] == [
         ("cat", 17, True), ("sea", 155, False),
@@ -241,4 +268,47 @@ def test_panoptic_models_write_cocos_files(cli: Callable[..., Outcome], pictures
     rows = list(csv.DictReader(io.StringIO(cli("predict", "model", good[0], "--csv").out)))
     assert [(row["label"], row["area"], row["width"]) for row in rows] == [("cat", "640", "16"), ("sea", "1920", "48")]
     outcome = cli("predict", "model", good[0], "--coco", tmp_path / "x.json")
-    assert "--coco is for detectors, and this model is a panoptic model: leave it out" in outcome.err
+    assert "--coco is for detectors, and this model is a panoptic detector: leave it out" in outcome.err
+
+
+VIEWS: dict[str, tuple[str | None, bool, Views | SegmentViews | None]] = {
+    "one look": (None, False, None),
+    "mirrored": (None, True, Views(flip=True)),
+    "pixels": ("640, 800", False, Views((640, 800))),
+    "factors": ("0.5,1,1.75", True, SegmentViews((0.5, 1.0, 1.75), flip=True)),
+}
+
+
+@pytest.mark.parametrize(("scales", "flip", "expected"), VIEWS.values(), ids=VIEWS)
+def test_scales_are_pixels_or_factors(scales: str | None, flip: bool, expected: Views | SegmentViews | None) -> None:
+    assert _views(scales, flip) == expected
+
+
+@pytest.mark.parametrize("scales", ["", "640,0.5", "0", "-1", "640.5", "9999", "nan", "inf", "0.5,"])
+def test_other_scales_are_refused(scales: str) -> None:
+    with pytest.raises(ResnestError, match=f"--scales {re.escape(scales)}: expected pixels of the short side"):
+        _views(scales, False)
+
+
+@pytest.mark.parametrize(
+    ("views", "task", "expected"),
+    [
+        (None, "classification", None),
+        (Views(flip=True), "segmentation", SegmentViews(flip=True)),
+        (SegmentViews((0.5, 1)), "segmentation", SegmentViews((0.5, 1))),
+        (SegmentViews(flip=True), "detection", Views(flip=True)),
+        (Views((640,)), "detection", Views((640,))),
+        (Views((640,)), "segmentation", "factors of its own size, such as"),
+        (SegmentViews((0.5, 1)), "detection", "pixels of the short side, such as"),
+        (Views(flip=True), "classification", "are for detectors and segmenters, and this is for classification"),
+    ],
+)
+def test_views_are_for_their_task(
+    views: Views | SegmentViews | None, task: str, expected: Views | SegmentViews | str | None
+) -> None:
+    if isinstance(expected, str):
+        with pytest.raises(ResnestError, match=expected):
+            views_for(views, task)
+    else:
+        told = views_for(views, task)
+        assert (type(told), told) == (type(expected), expected)

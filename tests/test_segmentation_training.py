@@ -187,7 +187,7 @@ def test_bad_masks_end_the_run_with_one_line(case: str, tmp_path: Path) -> None:
 
 def test_a_recipe_and_data_of_different_kinds(streets: Path, photos: Path, tmp_path: Path) -> None:
     for recipe, data, message in (
-        ("segment_small", photos, "has no masks"),
+        ("segment_small", photos, "holds no images with masks"),
         ("imagenette", streets, "masks|segmentation|folder"),
     ):
         with pytest.raises(ResnestError, match=message) as caught:

@@ -12,10 +12,13 @@ import torch
 from PIL import Image
 
 from painted import PREPROCESS, Finder, paint
+from painted_segments import PREPROCESS as BY_COLOUR
+from painted_segments import SegmentFinder, paint_segments
 from processes import in_processes
 from resnest.data.sources import open_dataset
 from resnest.inference.detection_outcome import DetectionEvaluation
 from resnest.inference.evaluation import Evaluation, evaluate_network
+from resnest.inference.panoptic_outcome import PanopticEvaluation
 from resnest.inference.pixel_outcome import PixelEvaluation
 from resnest.metrics import ClassificationMetrics
 from resnest.network import ResNeSt
@@ -151,6 +154,35 @@ def test_segmenters_too(tmp_path: Path) -> None:
                 assert found.figures == expected.figures
                 assert list(found.worst(9)) == list(expected.worst(9))
                 assert found.kept.keys() == expected.kept.keys()
+
+
+def test_panoptic_detectors_too(tmp_path: Path) -> None:
+    """Pictures of three shapes, crowds, void, ties, nothing on some; 23 of them, in one, two or three processes."""
+    images = open_dataset(paint_segments(tmp_path / "data", 23), task="panoptic").val
+    net = SegmentFinder()
+
+    def evaluated(batch: int, count: int) -> list[Evaluation]:
+        def act(rank: int) -> Evaluation:
+            class Fabric:
+                global_rank, world_size, device = rank, count, torch.device("cpu")
+
+            world = World(Fabric())  # type: ignore[arg-type]
+            share = {"rank": rank, "world_size": count, "gather": world.gather}
+            return evaluate_network(net, images, BY_COLOUR, device=world.device, batch_size=batch, workers=0, **share)
+
+        return in_processes(count, act) if count > 1 else [act(0)]
+
+    expected = evaluated(32, 1)[0]
+    assert isinstance(expected, PanopticEvaluation)
+    assert all(0.1 < expected.figures[name] < 0.95 for name in ("pq_things", "pq_stuff"))
+    for batch, count in [(1, 1), (7, 1), (7, 2), (1, 3)]:
+        for found in evaluated(batch, count):
+            assert isinstance(found, PanopticEvaluation)
+            assert np.array_equal(found.indices, np.arange(23))  # none twice, none missing
+            assert found.figures == expected.figures
+            assert np.array_equal(found.segments, expected.segments)
+            assert list(found.worst(9)) == list(expected.worst(9))
+            assert found.kept.keys() == expected.kept.keys()
 
 
 def _streets(root: Path, count: int) -> Path:

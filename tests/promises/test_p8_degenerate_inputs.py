@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from conftest import pico
 from painted import TINY_RUN, paint
+from painted_segments import TINY_PANOPTIC, paint_segments
 from resnest.errors import ResnestError
+from resnest.runtime.panoptic_map import PanopticClasses, PanopticMap, Segment
 from resnest.training import train
 from runs import checkpoint, lines
+from segments import THINGS
 
 # what is unusual, settings for it
 TRAINS = {
@@ -133,3 +139,59 @@ def test_a_detector_whose_norm_sees_one_value_is_refused(tmp_path: Path) -> None
     with pytest.raises(ResnestError, match=r"attention_norm='batch'.*one value") as caught:
         train("detect_small", data=paint(tmp_path / "data", 3), out=tmp_path / "run", settings=settings)
     assert "\n" not in str(caught.value)
+
+
+def _odd_ones_change(change: Callable[[PanopticMap], PanopticMap]) -> Callable[[PanopticMap], PanopticMap]:
+    """Every other picture."""
+    return lambda one: change(one) if int(Path(one.name).stem) % 2 else one
+
+
+def _only(wanted: Callable[[Segment], bool]) -> Callable[[PanopticMap], PanopticMap]:
+    """All other segments become void."""
+
+    def change(one: PanopticMap) -> PanopticMap:
+        kept = tuple(segment for segment in one.segments if wanted(segment))
+        return replace(one, ids=np.where(np.isin(one.ids, [k.id for k in kept]), one.ids, 0), segments=kept)
+
+    return change
+
+
+def _crowded(one: PanopticMap) -> PanopticMap:
+    return replace(one, segments=tuple(k._replace(crowd=k.label < one.classes.things) for k in one.segments))
+
+
+def _two_classes(one: PanopticMap) -> PanopticMap:
+    classes = PanopticClasses(names=("thing", "stuff"), ids=(1, 2), things=1)
+    segments = tuple(k._replace(label=int(k.label >= one.classes.things)) for k in one.segments)
+    return replace(one, classes=classes, segments=segments)
+
+
+# a panoptic detector: what is done to the maps of both parts, settings
+PANOPTIC: dict[str, tuple[Callable[[PanopticMap], PanopticMap], list[str]]] = {
+    "pictures without things": (_odd_ones_change(_only(lambda k: k.label >= THINGS)), []),
+    "pictures without stuff": (_odd_ones_change(_only(lambda k: k.label < THINGS)), []),
+    "pictures of which nothing counts": (_odd_ones_change(_only(lambda k: False)), []),
+    "only crowds in some": (_odd_ones_change(_crowded), ["train.batch_size=1"]),
+    "one kind of things, one of stuff": (_two_classes, ["detector.cascade=true"]),
+}
+
+
+@pytest.mark.parametrize("case", PANOPTIC)
+def test_a_panoptic_detector_trains(case: str, tmp_path: Path) -> None:
+    change, settings = PANOPTIC[case]
+    data = paint_segments(tmp_path / "data", 3, change)
+    shorter = ["train.epochs=1", "train.save_every=100"]
+    train("panoptic_small", data=data, out=tmp_path / "run", settings=[*TINY_RUN, *TINY_PANOPTIC, *shorter, *settings])
+    steps = lines(tmp_path / "run", "train")
+    assert len(steps) >= 3
+    for line in steps:
+        assert line["skipped"] == 0
+        assert math.isfinite(line["loss"])
+        assert line["gradient_norm"] > 0
+
+
+def test_a_panoptic_detector_without_things_to_learn_is_refused(tmp_path: Path) -> None:
+    data = paint_segments(tmp_path / "data", 3, _crowded)
+    with pytest.raises(ResnestError, match="none of the 6 training images has a thing that is no crowd"):
+        train("panoptic_small", data=data, out=tmp_path / "run", settings=[*TINY_RUN, *TINY_PANOPTIC])
+    assert not (tmp_path / "run").exists()

@@ -1,9 +1,10 @@
-"""`resnest evaluate`: a model's figures on labelled images, or on images with objects."""
+"""`resnest evaluate`: a model's figures on images with labels, objects, masks or segments."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,8 +14,16 @@ from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
     from resnest.inference.outcome import Evaluation
+    from resnest.runtime.detections import Views
+    from resnest.runtime.segmenting import SegmentViews
 
-SCALES_HELP = "A detector: look at each image with a short side of A and of B pixels, and merge what is found."
+SCALES_HELP = (
+    "Look at each image several times and merge what is found. A detector: with a short side of A and of B pixels; a"
+    " segmenter: at A and at B times its own size."
+)
+FLIP_HELP = "A detector or a segmenter: look at each image mirrored, too."
+PIXELS = (32, 4000)  # that a detector's short side may have
+FACTORS = (0.1, 8.0)  # below what is a number of pixels
 SPLIT_HELP = "val, train, all; auto: val, or what training held back, or all for published weights."
 
 
@@ -28,17 +37,17 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     batch_size: Annotated[int | None, typer.Option(min=1, help="64, of a detector 4.")] = None,
     scales: Annotated[str | None, typer.Option(metavar="A,B", help=SCALES_HELP)] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="A detector: look at each image mirrored, too.")] = False,
+    flip: Annotated[bool, typer.Option("--flip", help=FLIP_HELP)] = False,
 ) -> None:
     """Evaluate a model: top-1, top-5, loss, accuracy of each class.
 
     Of a multi-label model: mean average precision, F1, loss, average precision of each class. Of a detector: COCO's
-    twelve figures of boxes, and of masks, and the average precision of each class.
+    twelve figures of boxes, and of masks, and the average precision of each class. Of a segmenter: mean IoU, accuracy
+    of pixels, IoU of each class. Of a panoptic detector: PQ, SQ, RQ, of things and of stuff too, PQ of each class.
     """
-    wanted = _sizes(scales) if scales else ()
+    views = _views(scales, flip)
     from resnest.cli.bars import counting
     from resnest.inference.evaluation import evaluate as run
-    from resnest.runtime.detections import Views
 
     with counting("evaluating") as bar:
         result = run(
@@ -49,7 +58,7 @@ def evaluate(
             labels=labels,
             device=device,
             batch_size=batch_size,
-            views=Views(wanted, flip) if wanted or flip else None,
+            views=views,
             on_open=lambda samples, where: bar.start(len(samples), where),
             on_batch=bar.advance,
         )
@@ -61,11 +70,25 @@ def evaluate(
         _print(result)
 
 
-def _sizes(text: str) -> tuple[int, ...]:
-    sizes = text.split(",")
-    if not all(size.strip().isdigit() and 32 <= int(size) <= 4000 for size in sizes):
-        raise ResnestError(f"--scales {text}: expected pixels of the short side, such as 640,800")
-    return tuple(map(int, sizes))
+def _views(scales: str | None, flip: bool) -> Views | SegmentViews | None:
+    """Large numbers are pixels, small ones factors; whether the model takes them is found out once it is open."""
+    from resnest.runtime.detections import Views
+    from resnest.runtime.segmenting import SegmentViews
+
+    if scales is None:
+        return Views(flip=True) if flip else None
+    try:
+        sizes = [float(size) for size in scales.split(",")]
+    except ValueError:
+        sizes = []
+    if sizes and all(PIXELS[0] <= size <= PIXELS[1] and size.is_integer() for size in sizes):
+        return Views(tuple(int(size) for size in sizes), flip)
+    if sizes and all(FACTORS[0] <= size <= FACTORS[1] for size in sizes):
+        return SegmentViews(tuple(sizes), flip)
+    raise ResnestError(
+        f"--scales {scales}: expected pixels of the short side, such as 640,800, or of a segmenter factors, such as"
+        " 0.75,1,1.25"
+    )
 
 
 def _to_dict(model: str, data: str, split: str, result: Evaluation) -> dict[str, object]:
@@ -77,23 +100,33 @@ def _to_dict(model: str, data: str, split: str, result: Evaluation) -> dict[str,
         **{name: _or_null(value) for name, value in result.figures.items()},
         **{f"{name}_interval": list(interval) for name, interval in result.intervals().items()},
         "per_class": {name: share for name, share, _ in result.per_class()},
-        **_of_detector(result),
+        **_more(result),
         "bad_images": [{"image": key, "reason": reason} for key, reason in result.bad],
         "seconds": round(result.seconds, 3),
     }
 
 
-def _of_detector(result: Evaluation) -> dict[str, object]:
-    """The AP of each class, of boxes and perhaps of masks."""
+def _more(result: Evaluation) -> dict[str, object]:
+    """What there is of each class beside its main figure, and how much was counted."""
     from resnest.inference.detection_outcome import DetectionEvaluation
+    from resnest.inference.panoptic_outcome import PanopticEvaluation
+    from resnest.inference.pixel_outcome import PixelEvaluation
 
-    if not isinstance(result, DetectionEvaluation):
-        return {}
-    told = {
-        kind: dict(zip(result.class_names, map(_or_null, areas), strict=True))
-        for kind, areas in result.class_ap.items()
-    }
-    return {"objects": int(result.objects.sum()), "class_ap": told}
+    def told(shares: Iterable[float]) -> dict[str, float | None]:
+        return dict(zip(result.class_names, map(_or_null, shares), strict=True))
+
+    if isinstance(result, DetectionEvaluation):
+        areas = {kind: told(shares) for kind, shares in result.class_ap.items()}
+        return {"objects": int(result.objects.sum()), "class_ap": areas}
+    if isinstance(result, PixelEvaluation):
+        accuracy = result.confusion.diagonal() / result.confusion.sum(1).clip(1)
+        there = result.confusion.sum(1) > 0
+        shares = [share if known else math.nan for share, known in zip(accuracy, there, strict=True)]
+        return {"pixels": int(result.confusion.sum()), "class_accuracy": told(shares)}
+    if isinstance(result, PanopticEvaluation):
+        qualities = {"class_sq": told(result.class_sq), "class_rq": told(result.class_rq)}
+        return {"segments": int(result.segments.sum()), **qualities}
+    return {}
 
 
 def _or_null(value: float) -> float | None:
@@ -106,8 +139,10 @@ def _print(result: Evaluation) -> None:
         typer.echo(text)
     if "loss" in result.figures:
         typer.echo(f"loss   {result.figures['loss']:7.4f}")
-    typer.echo(f"images {result.count:7d}   {result.count / result.seconds:.0f} a second")
+    rate = result.count / result.seconds
+    typer.echo(f"images {result.count:7d}   {rate:.{0 if rate >= 10 else 1}f} a second")
     known = [(name, share, count) for name, share, count in result.per_class() if share is not None]
     typer.echo("worst classes")
     for name, share, count in sorted(known, key=lambda row: (row[1], row[0]))[:5]:
-        typer.echo(f"  {share:7.2%}  {name} ({count} {result.counted})")
+        counted = result.counted if count != 1 else result.counted.removesuffix("s")
+        typer.echo(f"  {share:7.2%}  {name} ({count} {counted})")

@@ -43,6 +43,7 @@ def _list(known: Sequence[Recipe]) -> None:
     _block("Object detection", {"box AP": "box_ap"}, by_task["detection"])
     _block("Instance segmentation", {"box AP": "box_ap", "mask AP": "mask_ap"}, by_task["instances"])
     _block("Semantic segmentation", {"mIoU": "miou", "pixels": "pixel_accuracy"}, by_task["segmentation"])
+    _block("Panoptic segmentation", {"PQ": "pq", "box AP": "box_ap", "mask AP": "mask_ap"}, by_task["panoptic"])
     typer.echo("Figures are percent. * published by the authors, not repeated here")
     typer.echo("\nresnest recipes show NAME prints all settings; train takes such a file, or --set a.b=c.")
 

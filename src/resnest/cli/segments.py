@@ -1,6 +1,6 @@
 """What `resnest predict` writes of segments: lines on standard output, and masks for other tools.
 
-Of a segmenter (LabelMap) and of a panoptic model (PanopticMap):
+Of a segmenter (LabelMap) and of a panoptic detector (PanopticMap):
 
 writer = LabelMapWriter("text")
 writer.write(found)                              # x.jpg: road 31 %, sky 22 %

@@ -115,6 +115,10 @@ def training_batches(
     if isinstance(samples, PixelSamples):
         if segmentation is None:
             raise ResnestError("this data has masks: a recipe for a segmenter is needed")
+        if settings.balance:
+            raise ResnestError(
+                f"data.balance={settings.balance}: what a mask shows is not known before it is read. Set data.balance=0"
+            )
         pixels = TrainingPixels(samples, settings, segmentation, seed=seed, epoch=epoch)
         return _load(pixels, batches, settings.workers, collate_pixels)
     return _load(TrainingImages(samples, settings, seed, epoch, epochs), batches, settings.workers)

@@ -50,9 +50,8 @@ def locate_maps(annotations: Path, names: Sequence[str]) -> Path:
     It is called as the json is, beside it or a folder higher, or `panoptic`, perhaps with a folder for each part.
     """
     home, stem = annotations.parent, annotations.stem
-    bases = [home, home.parent]
-    part = re.sub("^panoptic_", "", stem)
-    folders = [base / inner for base in bases for inner in (stem, f"panoptic/{part}", "panoptic", part)]
+    inner = (stem, f"panoptic/{stem.removeprefix('panoptic_')}", "panoptic")
+    folders = [base / name for base in (home, home.parent) for name in inner]
     return _best([folder for folder in folders if folder.is_dir()] or [home], annotations, names, "map")
 
 

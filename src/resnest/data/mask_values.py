@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.runtime.decode import BadImage, decode_stored
+from resnest.runtime.label_map import Colour
+from resnest.runtime.panoptic_map import decode_ids
 from resnest.segmenter_spec import IGNORED
 
-Value = int | tuple[int, int, int]  # a number, or red, green, blue
+Value = int | Colour  # a number, or red, green, blue
 Numbers = NDArray[np.int64]
 
 STRANGE = -1  # the class of a value that stands for none
@@ -75,23 +77,23 @@ def stored_values(content: bytes, name: str = "mask") -> tuple[NDArray[np.intege
     if image.mode in ("LA", "PA"):
         image = image.getchannel(0)
     if image.mode in ("RGB", "RGBA"):
-        red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")).astype(np.int64), -1, 0)
-        return red << 16 | green << 8 | blue, True
+        return decode_ids(np.asarray(image.convert("RGB"))), True
     pixels = np.asarray(image)
     if pixels.dtype.itemsize == 1:
         return pixels.astype(np.uint8) // step, False
     return pixels.astype(np.int64), False
 
 
-def packed(colour: tuple[int, int, int]) -> int:
+def packed(colour: Colour) -> int:
+    """As `decode_ids` packs it."""
     red, green, blue = colour
-    return red << 16 | green << 8 | blue
+    return red + 256 * green + 65536 * blue
 
 
 def _told(values: NDArray[np.integer], *, coloured: bool) -> str:
     """Some values that stand for nothing."""
     some = np.unique(values).tolist()
-    shown = [f"({one >> 16}, {one >> 8 & 255}, {one & 255})" if coloured else str(one) for one in some[:MOST_TOLD]]
+    shown = [f"({one & 255}, {one >> 8 & 255}, {one >> 16})" if coloured else str(one) for one in some[:MOST_TOLD]]
     more = f" and {len(some) - MOST_TOLD} more" if len(some) > MOST_TOLD else ""
     return f"has the {'colour' if coloured else 'value'}{'s' * (len(some) > 1)} {', '.join(shown)}{more}"
 

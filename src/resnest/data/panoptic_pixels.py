@@ -33,6 +33,11 @@ class PanopticPixels(PixelSamples):
         mask: NDArray[np.uint8] = table[self.panoptic.labels_of(truth)]
         return mask
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height that the json says."""
+        width, height = map(int, self.panoptic.objects.sizes[index])
+        return width, height
+
     def subset(self, indices: NDArray[np.int64]) -> PanopticPixels:
         base = super().subset(indices)
         assert isinstance(base, PanopticPixels)

@@ -97,4 +97,4 @@ def pixel_notes(train: Tally, val: Tally) -> Iterator[str]:
 
 def percent(share: float) -> str:
     """With the digits that matter."""
-    return f"{share:.1%}" if share >= 0.001 or share == 0 else f"{share:.2g}"
+    return f"{share:.1%}" if share >= 0.001 or share == 0 else f"{100 * share:.1g}%"

@@ -20,7 +20,7 @@ from resnest.data.samples import Samples
 from resnest.data.sources import open_dataset
 from resnest.errors import ResnestError
 from resnest.export.pictures import Read, image_files, pixels
-from resnest.inference.evaluation import align
+from resnest.inference.aligning import align
 from resnest.inference.model import Model, account_of
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage, decode_image

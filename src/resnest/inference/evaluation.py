@@ -1,14 +1,13 @@
-"""Evaluating a model: a classifier on labelled images, a detector on images with objects.
+"""Evaluating a model: a classifier on labelled images, a detector on objects, a segmenter on masks.
 
 result = evaluate("runs/a", data="flowers")
-result.figures["top1"], result.headline         # of a multi-label model: figures["map"]; of a detector: ["box_ap"]
+result.figures["top1"], result.headline         # of others: figures["map"], ["box_ap"], ["miou"], ["pq"]
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,46 +17,26 @@ from numpy.typing import NDArray
 from torch import nn
 
 from resnest.data.batch import Batch
-from resnest.data.detection import DetectionSamples
 from resnest.data.loading import evaluation_batches
 from resnest.data.panoptic import PanopticSamples
-from resnest.data.pixels import PixelSamples
 from resnest.data.real import RealLabels
 from resnest.data.samples import Samples
 from resnest.data.sources import open_part
 from resnest.errors import ResnestError
+from resnest.inference.aligning import align, views_for
 from resnest.inference.exported import ExportedModel
 from resnest.inference.model import Model
 from resnest.inference.outcome import Evaluation as Evaluation
 from resnest.inference.outcome import check_bad_share as check_bad_share
 from resnest.inference.outcome import collect
 from resnest.inference.torch_engine import choose_device
-from resnest.runtime.card import ModelCard
 from resnest.runtime.detections import Views
 from resnest.runtime.engines.choosing import is_exported
 from resnest.runtime.predictor import DETECTOR_BATCH
-from resnest.runtime.preprocess import AnyPreprocess, DetectionPreprocess, SegmentationPreprocess
+from resnest.runtime.preprocess import AnyPreprocess, Preprocess, SegmentationPreprocess
 from resnest.runtime.segmenting import SegmentViews
 
 BATCH = 64  # images
-SAMPLES: dict[str, type[Samples]] = {
-    "classification": Samples,
-    "detection": DetectionSamples,
-    "panoptic": PanopticSamples,
-    "segmentation": PixelSamples,
-}
-NEEDS = {
-    "classification": "images with labels",
-    "detection": "data with boxes",
-    "panoptic": "COCO panoptic data",
-    "segmentation": "pictures with a mask each",
-}
-HAS: tuple[tuple[type[Samples], str], ...] = (
-    (PanopticSamples, "segments"),
-    (DetectionSamples, "boxes"),
-    (PixelSamples, "masks of classes"),
-    (Samples, "labels"),
-)
 
 Row = tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float32]]  # indices, labels, logits of a batch
 
@@ -88,44 +67,12 @@ def evaluate_network(
     Raises:
         ResnestError: more than 5 % of the images are unusable.
     """
-    if isinstance(preprocess, DetectionPreprocess):
-        from resnest.inference.detecting import evaluate_detector  # torchvision, which classifiers can do without
-
-        assert isinstance(samples, DetectionSamples)
-        assert not isinstance(views, SegmentViews)
-        return evaluate_detector(
-            net,
-            samples,
-            preprocess,
-            device=device,
-            batch_size=batch_size,
-            workers=workers,
-            on_batch=on_batch,
-            rank=rank,
-            world_size=world_size,
-            gather=gather,
-            views=views,
-        )
-    if isinstance(preprocess, SegmentationPreprocess):
-        from resnest.inference.pixels import evaluate_pixels
-
-        assert isinstance(samples, PixelSamples)
-        assert not isinstance(views, Views)
-        return evaluate_pixels(
-            net,
-            samples,
-            preprocess,
-            device=device,
-            batch_size=batch_size,
-            workers=workers,
-            on_batch=on_batch,
-            rank=rank,
-            world_size=world_size,
-            gather=gather,
-            views=views,
-        )
-    started = time.perf_counter()
     share = {"rank": rank, "world_size": world_size}
+    if not isinstance(preprocess, Preprocess):
+        common = {"device": device, "batch_size": batch_size, "workers": workers, "on_batch": on_batch, **share}
+        run = _evaluation_of_places(samples, preprocess)
+        return run(net, samples, preprocess, gather=gather, views=views, **common)
+    started = time.perf_counter()
     batches = evaluation_batches(samples, preprocess, batch_size=batch_size, workers=workers, **share)
     rows, bad = _look(net, batches, samples, device, real, on_batch, alone=world_size == 1)
     if world_size > 1:
@@ -137,6 +84,21 @@ def evaluate_network(
     if real is not None:
         del result.figures["loss"]  # which of several right answers should have been likely is not defined
     return result
+
+
+def _evaluation_of_places(samples: Samples, preprocess: AnyPreprocess) -> Callable[..., Evaluation]:
+    """Of what says where things are in a picture; imports torchvision, which classifiers can do without."""
+    if isinstance(preprocess, SegmentationPreprocess):
+        from resnest.inference.pixels import evaluate_pixels
+
+        return evaluate_pixels
+    if isinstance(samples, PanopticSamples):
+        from resnest.inference.panoptic import evaluate_panoptic
+
+        return evaluate_panoptic
+    from resnest.inference.detecting import evaluate_detector
+
+    return evaluate_detector
 
 
 def _look(
@@ -193,7 +155,7 @@ def evaluate(
             was not trained here. Or "val", "train", "all".
         network: what a checkpoint file is, where it does not say so itself.
         labels: ImageNet-ReaL's real.json, several right answers an image.
-        batch_size: by default 64 images, of a detector 4.
+        batch_size: by default 64 images, of all but classifiers 4.
         views: test-time augmentation, of a detector or a segmenter.
 
     Raises:
@@ -205,7 +167,7 @@ def evaluate(
         opened = ExportedModel.open(Path(model), device=device, batch_size=batch_size or BATCH)
     else:
         opened = Model.from_pretrained(model, network=network)
-    _check_views(views, opened.card.task)
+    views = views_for(views, opened.card.task)
     real = RealLabels.read(Path(labels), len(opened.card.class_names)) if labels else None
     part = open_part(data, split, format=format, held_back=opened.held_back, task=opened.card.task)
     chosen = align(part.samples, opened.card, str(data))
@@ -223,51 +185,9 @@ def evaluate(
         chosen,
         opened.card.preprocess,
         device=place,
-        batch_size=batch_size or (DETECTOR_BATCH if opened.card.detector else BATCH),
+        batch_size=batch_size or (BATCH if opened.card.task == "classification" else DETECTOR_BATCH),
         workers=workers,
         real=real,
         on_batch=on_batch,
         views=views,
     )
-
-
-def _check_views(views: Views | SegmentViews | None, task: str) -> None:
-    """Raises ResnestError for views that a model of this task does not take."""
-    if views is None:
-        return
-    if task == "segmentation" and not isinstance(views, SegmentViews):
-        raise ResnestError("a segmenter's scales are factors: give SegmentViews")
-    if task == "detection" and not isinstance(views, Views):
-        raise ResnestError("a detector's scales are pixels: give Views")
-    if task not in ("detection", "segmentation"):
-        raise ResnestError(f"several scales and mirrored views are for detectors and segmenters, this is for {task}")
-
-
-def align(samples: Samples, card: ModelCard, where: str) -> Samples:
-    """The samples with labels as the model numbers its classes.
-
-    A class may be called by the model's name for it, by its key (ImageNet's synset), or, if all of them are numbers,
-    by its index (ImageNet-V2).
-    """
-    if not isinstance(samples, kind := SAMPLES[card.task]) or (kind is Samples and type(samples) is not Samples):
-        has = next(told for known, told in HAS if isinstance(samples, known))
-        raise ResnestError(f"{where} has {has}, and the model is for {card.task}: give {NEEDS[card.task]}")
-    known = {name: index for names in (card.class_keys, card.class_names) for index, name in enumerate(names)}
-    count = len(card.class_names)
-    strange = [name for name in samples.class_names if name not in known]
-    if strange and all(name.isdigit() and int(name) < count for name in samples.class_names):
-        known, strange = {name: int(name) for name in samples.class_names}, []
-    if strange:
-        shown = ", ".join(strange[:5]) + (", ..." if len(strange) > 5 else "")
-        raise ResnestError(
-            f"{where} has {len(strange)} classes that the model does not know: {shown}."
-            f" The model has {count}: {', '.join(card.class_names[:5])}{', ...' if count > 5 else ''}"
-        )
-    index = np.array([known[name] for name in samples.class_names], np.int64)
-    if isinstance(samples, DetectionSamples):
-        return replace(samples.renumbered(index, card.class_names), category_ids=card.category_ids)
-    if isinstance(samples, PixelSamples):
-        return replace(samples.renumbered(index, card.class_names), classes=card.pixel_classes)
-    if samples.multi_label and not card.multi_label:
-        raise ResnestError(f"{where} has several labels an image, and the model gives one: train one on such data")
-    return samples.renumbered(index, card.class_names, multi_label=card.multi_label)

@@ -17,6 +17,7 @@ from resnest.recipes.few_pixels import FEW_PIXELS
 from resnest.recipes.finetune import finetune
 from resnest.recipes.imagenet import IMAGENET
 from resnest.recipes.modern import MODERN
+from resnest.recipes.panoptic import PANOPTIC
 from resnest.recipes.reading import read_recipe
 from resnest.recipes.schema import Expect, ModelSettings, OptimSettings, Recipe, TrainSettings
 from resnest.recipes.segmentation import SEGMENTATION
@@ -68,6 +69,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     **DETECTION,
     **FEW_PIXELS,
     **SEGMENTATION,
+    **PANOPTIC,
 }
 
 

@@ -26,10 +26,20 @@ def segment_small() -> Recipe:
         task="segmentation",
         model=ModelSettings(name="resnest14", spec=dict(HALF_WIDTH)),
         data=DataSettings(jitter=0.2),
-        segmenter=SegmenterSpec(output_stride=16, norm="group"),
-        segmentation=SegmentationSettings(base=480, scale=(0.75, 1.5), crop=288, backbone_norm="frozen"),
-        optim=_schedule(lr=0.01, lr_batch=8),
-        train=TrainSettings(epochs=24, batch_size=8, clip_norm=10.0, eval_batch_size=8),
+        segmenter=SegmenterSpec(output_stride=16, channels=64, norm="group"),
+        segmentation=SegmentationSettings(base=480, scale=(0.75, 1.5), crop=256, backbone_norm="frozen"),
+        optim=OptimSettings(
+            name="muon",
+            lr=2e-3,
+            lr_batch=8,
+            momentum=0.95,
+            weight_decay=0.05,
+            schedule="poly",
+            warmup_epochs=0.0,
+            warmup_steps=50,
+            head_factor=2.0,
+        ),
+        train=TrainSettings(epochs=16, batch_size=8, clip_norm=10.0, eval_batch_size=8),
     )
 
 
@@ -43,20 +53,16 @@ def finetune_segmentation() -> Recipe:
         data=DataSettings(jitter=0.2),
         segmenter=SegmenterSpec(norm="group"),
         segmentation=SegmentationSettings(backbone_norm="frozen"),
-        optim=_schedule(lr=0.004, lr_batch=16),
+        optim=OptimSettings(
+            lr=0.004,
+            lr_batch=16,
+            nesterov=False,
+            schedule="poly",
+            warmup_epochs=0.0,
+            warmup_steps=50,
+            head_factor=10.0,
+        ),
         train=TrainSettings(epochs=60, batch_size=4, patience=12, clip_norm=10.0, eval_batch_size=4),
-    )
-
-
-def _schedule(*, lr: float, lr_batch: int) -> OptimSettings:
-    return OptimSettings(
-        lr=lr,
-        lr_batch=lr_batch,
-        nesterov=False,
-        schedule="poly",
-        warmup_epochs=0.0,
-        warmup_steps=50,
-        head_factor=10.0,
     )
 
 

@@ -9,6 +9,7 @@ from resnest.report.classification import ClassificationReport, Mistake, write_r
 from resnest.report.comparisons import Comparison
 from resnest.report.detection import DetectionClass, DetectionReport, Miss, write_detection_report
 from resnest.report.multilabel import ClassRow, LabelMistake, MultiLabelReport, write_multi_label_report
+from resnest.report.panoptic import PanopticClass, PanopticMiss, PanopticReport, write_panoptic_report
 from resnest.report.pictures import Mark
 from resnest.report.segmentation import SegmentationReport, write_segmentation_report
 
@@ -23,9 +24,13 @@ __all__ = [
     "Miss",
     "Mistake",
     "MultiLabelReport",
+    "PanopticClass",
+    "PanopticMiss",
+    "PanopticReport",
     "SegmentationReport",
     "write_detection_report",
     "write_multi_label_report",
+    "write_panoptic_report",
     "write_report",
     "write_segmentation_report",
 ]

@@ -24,6 +24,7 @@ from resnest.runtime.preprocess import SegmentationPreprocess
 Map = NDArray[np.float32]
 Labels = NDArray[np.uint8]
 
+ROUNDING = 0.01  # of probabilities that are resized, at most
 LEAST_PROBABILITY = np.finfo(np.float32).tiny  # whose logarithm is finite
 
 
@@ -73,13 +74,22 @@ def pixel_labels(logits: Map, inner: tuple[int, ...], size: tuple[int, int]) -> 
         size: width and height of the picture. Where it differs, probabilities are resized bilinearly.
     """
     logits = logits[:, : inner[0], : inner[1]]
-    labels, top = _largest(logits)
+    labels, top = _largest(enumerate(logits), logits.shape[1:])
     total = np.zeros_like(top)
     for plane in logits:
         total += np.exp(plane - top)
     if tuple(inner) == size[::-1]:
         return labels, np.reciprocal(total, out=total)
-    return _largest(_resized(np.exp(plane - top) / total, size) for plane in logits)
+    likely = ((number, _resized(plane, size)) for number, plane in _likely(logits, top, total))
+    return _largest(likely, size[::-1])
+
+
+def _likely(logits: Map, top: Map, total: Map) -> Iterator[tuple[int, Map]]:
+    """Number and probabilities of the classes that can be the most likely one of a pixel: that has a K-th or more."""
+    for number, plane in enumerate(logits):
+        probabilities = np.exp(plane - top) / total
+        if probabilities.max() * len(logits) > 1 - ROUNDING:
+            yield number, probabilities
 
 
 def look(
@@ -175,14 +185,11 @@ def _softmax(logits: Map) -> Map:
     return probabilities
 
 
-def _largest(planes: Iterable[Map]) -> tuple[Labels, Map]:
-    """Number and value of the largest of some maps (H, W) at each pixel, the first of equal ones."""
-    rest: Iterator[Map] = iter(planes)
-    top = np.array(next(rest), np.float32)
-    labels = np.zeros(top.shape, np.uint8)
-    for number, plane in enumerate(rest, 1):
-        larger = plane > top
-        labels[larger] = number
+def _largest(planes: Iterable[tuple[int, Map]], shape: tuple[int, ...]) -> tuple[Labels, Map]:
+    """Number and value of the largest of some numbered maps at each pixel, the first of equal ones."""
+    top, labels = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.uint8)
+    for number, plane in planes:
+        labels[plane > top] = number
         np.maximum(top, plane, out=top)
     return labels, top
 

@@ -1,6 +1,7 @@
 """One class per task: network, loss, what its weights need to be used. Knows no loop and no device."""
 
 from resnest.data.detection import DetectionSamples
+from resnest.data.panoptic import PanopticSamples
 from resnest.data.pixels import PixelSamples
 from resnest.data.samples import Samples
 from resnest.errors import ResnestError
@@ -8,10 +9,19 @@ from resnest.recipes.schema import Recipe
 from resnest.tasks.classification import ClassificationTask
 from resnest.tasks.detection import DetectionTask
 from resnest.tasks.multilabel import MultiLabelTask
+from resnest.tasks.panoptic import PanopticTask
 from resnest.tasks.segmentation import SegmentationTask
 from resnest.tasks.task import Task
 
-__all__ = ["ClassificationTask", "DetectionTask", "MultiLabelTask", "SegmentationTask", "Task", "task_for"]
+__all__ = [
+    "ClassificationTask",
+    "DetectionTask",
+    "MultiLabelTask",
+    "PanopticTask",
+    "SegmentationTask",
+    "Task",
+    "task_for",
+]
 
 
 def task_for(recipe: Recipe, samples: Samples) -> Task:
@@ -31,6 +41,18 @@ def task_for(recipe: Recipe, samples: Samples) -> Task:
         raise ResnestError(
             f"recipe {recipe.name!r} is for {recipe.task}, and the data has masks of classes: take a recipe for"
             " segmentation (`resnest recipes`)"
+        )
+    if recipe.task == "panoptic":
+        if not isinstance(samples, PanopticSamples):
+            raise ResnestError(
+                f"recipe {recipe.name!r} learns things and stuff, and the data has no segments: give COCO's panoptic"
+                " json and PNGs, or take another recipe (`resnest recipes`)"
+            )
+        return PanopticTask(recipe, samples)
+    if isinstance(samples, PanopticSamples):
+        raise ResnestError(
+            f"recipe {recipe.name!r} is for {recipe.task}, and the data has segments of things and stuff: take a recipe"
+            " for panoptic segmentation (`resnest recipes`)"
         )
     if recipe.task == "detection":
         if not isinstance(samples, DetectionSamples):

@@ -50,14 +50,18 @@ class DetectionTask:
 
     def build(self) -> Detector:
         """The detector with its initial weights, random: `load_pretrained` comes next where the recipe says so."""
-        settings = self.recipe.model
-        net = build_detector(self.spec, self.detector, len(self.class_names), zero_gamma=settings.zero_gamma)
+        settings, net = self.recipe.model, self.network()
         if settings.init == "gluon":
             initialise_as_gluon(net.backbone)
         freeze(net.backbone, settings.freeze)
         if self.settings.backbone_norm == "frozen":
             hold_statistics(net.backbone)
         return net
+
+    def network(self) -> Detector:
+        """The bare network."""
+        zero_gamma = self.recipe.model.zero_gamma
+        return build_detector(self.spec, self.detector, len(self.class_names), zero_gamma=zero_gamma)
 
     def load_pretrained(self, net: Detector) -> LoadReport | None:
         """Start from the recipe's weights: a detector's go into all parts, a classifier's into the backbone."""

@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 
 from resnest.cost import parameters
 from resnest.data.detection import DetectionSamples
+from resnest.data.panoptic import PanopticSamples
+from resnest.data.pixels import PixelSamples
 from resnest.data.samples import Samples
 from resnest.data.sources import Splits
 from resnest.inference.detection_outcome import DetectionEvaluation
 from resnest.inference.outcome import ClassEvaluation, Evaluation, MultiLabelEvaluation
+from resnest.inference.panoptic_outcome import PanopticEvaluation
+from resnest.inference.pixel_outcome import PixelEvaluation
 from resnest.recipes import to_yaml
 from resnest.report import (
     ClassificationReport,
@@ -26,11 +30,15 @@ from resnest.report import (
     MultiLabelReport,
     write_detection_report,
     write_multi_label_report,
+    write_panoptic_report,
     write_report,
+    write_segmentation_report,
 )
 from resnest.runtime.preprocess import DetectionPreprocess, SegmentationPreprocess
 from resnest.tasks import Task
 from resnest.training.detection_summary import detection_report
+from resnest.training.panoptic_summary import panoptic_report
+from resnest.training.pixel_summary import segmentation_report
 from resnest.training.progress import clock
 from resnest.training.run import RunDirectory
 
@@ -46,6 +54,10 @@ def write_run_report(run: RunDirectory, task: Task, splits: Splits, evaluation: 
         write_report(path, _class_report(evaluation, splits.val, told))
     elif isinstance(evaluation, DetectionEvaluation) and isinstance(splits.val, DetectionSamples):
         write_detection_report(path, detection_report(evaluation, splits.val, told, task))
+    elif isinstance(evaluation, PixelEvaluation) and isinstance(splits.val, PixelSamples):
+        write_segmentation_report(path, segmentation_report(evaluation, splits.val, told))
+    elif isinstance(evaluation, PanopticEvaluation) and isinstance(splits.val, PanopticSamples):
+        write_panoptic_report(path, panoptic_report(evaluation, splits.val, told))
 
 
 def _told(run: RunDirectory, task: Task, facts: dict[str, str]) -> dict[str, Any]:
@@ -116,11 +128,13 @@ def _label_mistake(evaluation: MultiLabelEvaluation, val: Samples, place: int) -
 
 def _facts(task: Task, splits: Splits, evaluation: Evaluation, seconds: float) -> dict[str, str]:
     recipe = task.recipe
-    detector = {"Detector": recipe.detector.title} if recipe.detector else {}
+    heads = {"Segmenter": recipe.segmenter, "Detector": recipe.detector}
+    branch = {"Stuff": "semantic branch of Panoptic FPN"} if recipe.panoptic else {}
     changed = ", ".join(f"{key}={value}" for key, value in recipe.model.spec.items())
     return {
         "Recipe": recipe.name,
-        **detector,
+        **{name: head.title for name, head in heads.items() if head},
+        **branch,
         "Network": f"{recipe.model.name} ({changed})" if changed else recipe.model.name,
         "Parameters": f"{_parameters(task) / 1e6:.2f} million",
         "Images": f"{len(splits.train):,} to train on, {evaluation.count:,} to validate on",
@@ -131,8 +145,8 @@ def _facts(task: Task, splits: Splits, evaluation: Evaluation, seconds: float) -
 
 
 def _parameters(task: Task) -> int:
-    """Of a detector they are counted, without making them; those of a classifier are known by its structure."""
-    if task.recipe.detector is None:
+    """Of a classifier they are known by its structure; of others they are counted, without making them."""
+    if task.recipe.task == "classification":
         return parameters(task.spec, num_classes=len(task.class_names))
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in task.build().parameters())
@@ -143,5 +157,6 @@ def _size(task: Task) -> str:
     if isinstance(preprocess, DetectionPreprocess):
         return f"{preprocess.short} pixels, the long side {preprocess.long} at most"
     if isinstance(preprocess, SegmentationPreprocess):
-        return f"{preprocess.long} pixels the long side" if preprocess.long else "as the pictures are"
+        size = f"{preprocess.long} pixels the long side" if preprocess.long else "as the pictures are"
+        return f"{size}, in squares of {preprocess.window}" if preprocess.window else size
     return f"{preprocess.size} pixels"

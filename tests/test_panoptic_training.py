@@ -1,0 +1,125 @@
+"""Training a panoptic detector end to end: run directory, exact resuming, several processes, prediction, odd data."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from painted import TINY_RUN
+from painted_segments import TINY_PANOPTIC, paint_segments
+from processes import in_processes
+from resnest.data.panoptic import PanopticSamples
+from resnest.data.samples import FolderStore, Samples
+from resnest.data.sources import open_dataset
+from resnest.errors import ResnestError
+from resnest.inference.evaluation import evaluate
+from resnest.inference.model import Model
+from resnest.inference.panoptic_outcome import PanopticEvaluation
+from resnest.inference.predicting import Predictor
+from resnest.recipes import find_recipe, override
+from resnest.runtime.detections import Views
+from resnest.runtime.panoptic_map import PanopticMap
+from resnest.tasks import PanopticTask, task_for
+from resnest.training import resume, train
+from runs import checkpoint, lines, losses
+from segments import CLASSES
+
+SETTINGS = [*TINY_RUN, *TINY_PANOPTIC]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return paint_segments(tmp_path_factory.mktemp("segments") / "data", 4)
+
+
+@pytest.fixture(scope="module")
+def whole(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    _alone(lambda rank: train("panoptic_small", data=scenes, out=out, settings=SETTINGS).figures)
+    return out
+
+
+def _alone(act: Any) -> Any:
+    """In a process of one thread: on another number, sums have other last bits."""
+    [result] = in_processes(1, act, group=False)
+    assert not isinstance(result, BaseException), result
+    return result
+
+
+def test_a_run_and_what_it_leaves(whole: Path) -> None:
+    for name in ("model.safetensors", "config.json", "recipe.yaml", "metrics.jsonl"):
+        assert (whole / name).is_file()
+    assert all(math.isfinite(loss) for loss in losses(whole))
+    told = lines(whole, "eval")[0]
+    assert {f"{name}{kind}" for name in ("pq", "sq", "rq") for kind in ("", "_things", "_stuff")} <= told.keys()
+    opened = Model.from_pretrained(whole)
+    assert opened.card.task == "panoptic"
+    assert opened.card.panoptic_classes == CLASSES
+    assert opened.panoptic.num_classes == CLASSES.things
+    stopped = Model.from_pretrained(max((whole / "checkpoints").glob("step-*.pt")))
+    assert stopped.card.panoptic_classes == CLASSES
+    assert (stopped.card.detector, stopped.card.panoptic) == (opened.card.detector, opened.card.panoptic)
+
+
+def test_its_resumption(whole: Path, tmp_path: Path) -> None:
+    """What stopped before its last step goes on as if nothing had been."""
+    parts = tmp_path / "parts"
+    shutil.copytree(whole, parts)
+    max((parts / "checkpoints").glob("step-*.pt")).unlink()
+    assert checkpoint(parts)["step"] == checkpoint(whole)["step"] - 1
+    _alone(lambda rank: resume(parts).figures)
+    ours, theirs = checkpoint(parts), checkpoint(whole)
+    assert all(torch.equal(tensor, theirs["model"][name]) for name, tensor in ours["model"].items())
+    assert losses(parts) == losses(whole)
+
+
+def test_evaluation_and_prediction(scenes: Path, whole: Path) -> None:
+    result = evaluate(whole, scenes, workers=0)
+    assert isinstance(result, PanopticEvaluation)
+    assert result.count == 4
+    best = max(lines(whole, "eval"), key=lambda line: line["pq"])
+    for name, value in result.figures.items():
+        assert value == pytest.approx(best[name], abs=1e-6, nan_ok=True), name
+    assert len(result.lines()) == 4
+    assert result.headline.startswith("PQ ")
+    assert [name for name, *_ in result.per_class()] == list(CLASSES.names)
+    found = Predictor(whole)(scenes / "val" / "1.png")
+    assert isinstance(found, PanopticMap)
+    assert found.ids.shape == (96, 64)
+    assert set(np.unique(found.ids)) - {0} == {one.id for one in found.segments}
+    with pytest.raises(ResnestError, match="several scales and mirrored views are for"):
+        evaluate(whole, scenes, views=Views(scales=(64,), flip=True))
+
+
+def test_two_processes(scenes: Path, tmp_path: Path) -> None:
+    """Both come to the same figures."""
+
+    def act(rank: int) -> dict[str, float]:
+        settings = [*SETTINGS, "train.batch_size=1", "train.max_steps=1"]
+        return train("panoptic_small", data=scenes, out=tmp_path / "run", settings=settings).figures
+
+    first, second = in_processes(2, act, group=False)
+    assert isinstance(first, dict), first
+    assert first.keys() == second.keys()
+    assert all(first[name] == second[name] or math.isnan(first[name]) for name in first)
+
+
+def test_recipes_and_data_that_do_not_go_together(scenes: Path) -> None:
+    samples = open_dataset(scenes, task="panoptic").train
+    assert isinstance(samples, PanopticSamples)
+    task = task_for(find_recipe("panoptic_small"), samples)
+    assert isinstance(task, PanopticTask)
+    assert (task.monitor, task.monitor_title, task.least_images) == ("pq", "PQ", 1)
+    held = override(find_recipe("panoptic_small"), ["detection.backbone_norm=batch"])
+    assert task_for(held, samples).least_images == 2
+    with pytest.raises(ResnestError, match="'imagenette' is for classification, and the data has segments of things"):
+        task_for(find_recipe("imagenette"), samples)
+    with pytest.raises(ResnestError, match="'panoptic_small' learns things and stuff, and the data has no segments"):
+        task_for(find_recipe("panoptic_small"), Samples(FolderStore(scenes), ["a.jpg"], np.zeros(1), ("a",)))

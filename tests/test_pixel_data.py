@@ -1,0 +1,256 @@
+"""Images with masks (P2, P11): how they are varied, batched and divided, and what happens to unusable ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from masked import HEIGHT, WIDTH, folders, labels, mask, panoptic, picture, scene
+from resnest.data.loading import Batch, evaluation_batches, training_batches
+from resnest.data.panoptic_pixels import PanopticPixels
+from resnest.data.pixel_transforms import Cut, PixelTransform
+from resnest.data.pixels import PixelSamples
+from resnest.data.samples import Samples
+from resnest.data.seeding import seeded
+from resnest.data.settings import DataSettings, SegmentationSettings
+from resnest.data.sources import open_dataset, open_part
+from resnest.errors import ResnestError
+from resnest.runtime.decode import BadImage
+from resnest.runtime.preprocess import DetectionPreprocess, SegmentationPreprocess
+
+SMALL = SegmentationSettings(base=48, crop=32)
+VARIED = SegmentationSettings(base=64, crop=48, scale=(0.3, 2.0), flip_vertical=True)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> PixelSamples:
+    train = open_dataset(folders(tmp_path, train=6), task="segmentation").train
+    assert isinstance(train, PixelSamples)
+    return train
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "turned"),
+    [(6, (30, 40), True), (6, (40, 30), False), (3, (40, 30), False), (6, (40, 31), None)],
+)
+def test_pictures_are_turned_as_their_masks_are(
+    tmp_path: Path, orientation: int, size: tuple[int, int], turned: bool | None
+) -> None:
+    folders(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    scene(labels()).save(tmp_path / "images" / "train" / "0.png", exif=exif)
+    mask(tmp_path / "masks" / "train" / "0.png", size=size)
+    train = open_dataset(tmp_path, task="segmentation").train
+    assert isinstance(train, PixelSamples)
+    if turned is None:
+        with pytest.raises(
+            BadImage, match=r"40 x 30 pixels \(30 x 40 upright\), but is annotated as 40 x 31 by its mask"
+        ):
+            train.pair(0)
+        return
+    stored = np.asarray(scene(labels()))
+    np.testing.assert_array_equal(np.asarray(train.pair(0)[0]), np.rot90(stored, -1) if turned else stored)
+    np.testing.assert_array_equal(np.asarray(train.decode(0)), np.rot90(stored, -1) if turned else stored)
+
+
+def test_a_cut_is_a_part_of_the_whole_resized() -> None:
+    """Pixels at its edges too: the filter looks beyond them."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (61, 83, 3), dtype=np.uint8))
+    for wide, high in ((131, 97), (83, 61), (40, 29)):
+        left, top, width, height = 7, 5, 30, 22
+        box = (left * 83 / wide, top * 61 / high, (left + width) * 83 / wide, (top + height) * 61 / high)
+        for method in (Image.Resampling.BILINEAR, Image.Resampling.NEAREST):
+            whole = image.resize((wide, high), method).crop((left, top, left + width, top + height))
+            seen = Cut(box=box, width=width, height=height)(image, method)
+            differ = np.abs(np.asarray(seen).astype(int) - np.asarray(whole))
+            assert differ.max() <= 1  # rounding of the box
+            assert (differ > 0).mean() < 0.01
+    mirrored = Cut(box=box, width=width, height=height, mirror=True, upend=True)(image, method)
+    np.testing.assert_array_equal(np.asarray(mirrored), np.asarray(seen)[::-1, ::-1])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_masks_stay_on_their_pixels(seed: int) -> None:
+    """The picture shows its mask in colours: away from edges they agree wherever both are moved to."""
+    truth = labels(size=(90, 60))
+    with seeded(seed):
+        image, moved = PixelTransform(DataSettings(), VARIED)(scene(truth), truth)
+    assert image.shape == (3, 48, 48)
+    assert image.dtype == moved.dtype == torch.uint8
+    colours = {0: (0, 0, 200), 1: (128, 64, 128), 2: (0, 160, 0)}
+    for label, colour in colours.items():
+        there = (image == torch.tensor(colours[label], dtype=torch.uint8)[:, None, None]).all(0)
+        assert (moved[there] == label).all(), colour
+    known = sum((moved == label).sum() for label in colours)
+    assert known + (moved == 255).sum() == moved.numel()
+
+
+def test_what_is_missing_is_black_and_does_not_count() -> None:
+    truth = np.ones((40, 60), np.uint8)
+    small = SegmentationSettings(base=60, crop=80, scale=(0.5, 0.5))
+    image, moved = PixelTransform(DataSettings(), small)(Image.new("RGB", (60, 40), (9, 9, 9)), truth)
+    assert (moved == 1).sum() == 30 * 20
+    assert (moved[:20, :30] == 1).all()
+    assert (image[:, :20, :30] == 9).all()
+    assert image.sum() == 9 * 3 * 30 * 20
+
+
+def test_sizes_and_places_are_drawn_as_the_authors_draw_them() -> None:
+    """The long side evenly between the bounds, each place equally often, half mirrored."""
+    transform = PixelTransform(DataSettings(), SegmentationSettings(base=100, crop=64, scale=(0.5, 2.0)))
+    with seeded(0):
+        cuts = [transform.draw(200, 100) for _ in range(2000)]
+    sides = np.array([200 * cut.width / (cut.box[2] - cut.box[0]) for cut in cuts])  # of the whole, resized
+    assert (sides.min().round(), sides.max().round()) == (50, 200)
+    np.testing.assert_allclose(np.histogram(sides, 5, (50, 200))[0] / len(cuts), 0.2, atol=0.03)
+    assert all(
+        cut.height == min(64, round(side / 2 + 1e-9)) for cut, side in zip(cuts, sides, strict=True) if side > 129
+    )
+    assert 0.45 < np.mean([cut.mirror for cut in cuts]) < 0.55
+    assert not any(cut.upend for cut in cuts)
+    assert max(cut.box[2] for cut in cuts) <= 200
+    assert max(cut.box[3] for cut in cuts) <= 100
+
+
+def _digest(batch: Batch) -> list[Any]:
+    return [batch.images.numpy().tobytes(), batch.labels.numpy().tobytes(), batch.indices.tolist()]
+
+
+def test_training_batches(data: PixelSamples) -> None:
+    def run(workers: int, seed: int = 0, epoch: int = 0, repeats: int = 1) -> list[list[Any]]:
+        settings = DataSettings(workers=workers, jitter=0.3, repeats=repeats)
+        batches = training_batches(data, settings, batch_size=2, seed=seed, epoch=epoch, epochs=3, segmentation=SMALL)
+        return [_digest(batch) for batch in batches]
+
+    first = run(0)
+    assert first == run(2)
+    assert first not in (run(0, seed=1), run(0, epoch=1))
+    twice = next(
+        iter(
+            training_batches(
+                data, DataSettings(workers=0, repeats=2), batch_size=2, seed=0, epoch=0, epochs=1, segmentation=SMALL
+            )
+        )
+    )
+    assert twice.indices[0] == twice.indices[1]
+    assert not torch.equal(twice.images[0], twice.images[1])
+    assert twice.images.shape == (2, 3, 32, 32)
+    assert twice.images.is_contiguous(memory_format=torch.channels_last)
+    assert twice.labels.shape == (2, 32, 32)
+    assert twice.labels.dtype == torch.uint8
+
+
+def test_a_batch_of_unusable_images(data: PixelSamples, tmp_path: Path) -> None:
+    for number in range(6):
+        (tmp_path / "masks" / "train" / f"{number}.png").write_bytes(b"x")
+    (batch, *_) = training_batches(
+        data, DataSettings(workers=0), batch_size=2, seed=0, epoch=0, epochs=1, segmentation=SMALL
+    )
+    assert (len(batch.labels), len(batch.images), len(batch.bad)) == (0, 0, 2)
+    (batch,) = evaluation_batches(data, SegmentationPreprocess(), batch_size=8, workers=0)
+    assert (len(batch.labels), len(batch.images), len(batch.bad)) == (0, 0, 6)
+
+
+def test_masks_without_a_pixel_that_counts_are_data(data: PixelSamples, tmp_path: Path) -> None:
+    Image.fromarray(np.full((HEIGHT, WIDTH), 255, np.uint8)).save(tmp_path / "masks" / "train" / "0.png")
+    batches = training_batches(
+        data, DataSettings(workers=0), batch_size=6, seed=0, epoch=0, epochs=1, segmentation=SMALL
+    )
+    (batch,) = batches
+    assert not batch.bad
+    assert (batch.labels[batch.indices == 0] == 255).all()
+
+
+def test_wrong_settings_for_masks(data: PixelSamples) -> None:
+    with pytest.raises(ResnestError, match="this data has masks: a recipe for a segmenter is needed"):
+        training_batches(data, DataSettings(), batch_size=2, seed=0, epoch=0, epochs=1)
+    with pytest.raises(ResnestError, match=r"data.balance=0.5: what a mask shows is not known before it is read"):
+        training_batches(data, DataSettings(balance=0.5), batch_size=2, seed=0, epoch=0, epochs=1, segmentation=SMALL)
+    with pytest.raises(ResnestError, match="a detector is evaluated on images with boxes"):
+        evaluation_batches(data, DetectionPreprocess(), batch_size=2)
+    labelled = Samples(data.store, data.keys, data.labels, ("a", "b"))
+    with pytest.raises(ResnestError, match="a segmenter is evaluated on images with masks: this data has none"):
+        evaluation_batches(labelled, SegmentationPreprocess(), batch_size=2)
+
+
+SIZES = ((40, 30), (52, 30), (40, 30), (60, 41), (52, 30), (40, 30), (30, 40))
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "shapes"),
+    [
+        (SegmentationPreprocess(), {(32, 40): (0, 2, 5), (40, 32): (6,), (32, 52): (1, 4), (41, 60): (3,)}),
+        (SegmentationPreprocess(long=80), {(60, 80): (0, 2, 5), (80, 60): (6,), (46, 80): (1, 4), (55, 80): (3,)}),
+        (SegmentationPreprocess(window=64), {(64, 64): (0, 1, 2, 3, 4, 5, 6)}),
+    ],
+)
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_evaluation_batches(
+    tmp_path: Path, preprocess: SegmentationPreprocess, shapes: dict[Any, tuple[int, ...]], world_size: int
+) -> None:
+    """Each image once, in its own size, with others of its shape only; truth as it is stored."""
+    folders(tmp_path, val=7, train=2)
+    for number, size in enumerate(SIZES, 2):
+        picture(tmp_path / "images" / "val" / f"{number}.png", number - 2, size)
+        mask(tmp_path / "masks" / "val" / f"{number}.png", number - 2, size=size)
+    samples = open_part(tmp_path, task="segmentation").samples
+    assert isinstance(samples, PixelSamples)
+    seen: dict[tuple[int, int], list[int]] = {}
+    for rank in range(world_size):
+        for batch in evaluation_batches(samples, preprocess, batch_size=2, workers=0, rank=rank, world_size=world_size):
+            assert batch.sizes is not None
+            assert len(batch.labels) == len(batch.images) <= 2
+            for place, index in enumerate(batch.indices.tolist()):
+                seen.setdefault(tuple(batch.images.shape[2:]), []).append(index)
+                truth, image = labels(index, SIZES[index]), scene(labels(index, SIZES[index]), index)
+                np.testing.assert_array_equal(batch.labels[place], truth)
+                np.testing.assert_array_equal(batch.images[place].numpy(), preprocess(image))
+                assert tuple(batch.sizes[place].tolist()[::-1]) == preprocess.scaled_size(*image.size)
+    assert {shape: tuple(sorted(indices)) for shape, indices in seen.items()} == shapes
+
+
+def test_the_split_is_by_name(tmp_path: Path) -> None:
+    folders(tmp_path, train=20, val=0)
+    data = open_dataset(tmp_path, task="segmentation", val_share=0.25)
+    assert (len(data.train), len(data.val), len(data.whole or ())) == (15, 5, 20)
+    assert "15 training and 5 validation images held back, 3 classes, masks" in data.describe()
+    assert isinstance(data.val, PixelSamples)
+    for index, key in enumerate(data.val.keys):
+        assert data.val.mask_keys[index] == key
+        np.testing.assert_array_equal(data.val.mask(index), labels(int(Path(key).stem)))
+    assert open_part(tmp_path, task="segmentation", held_back=(0.25, 0)).samples.keys == data.val.keys
+
+
+def test_classes_in_the_order_of_a_model(data: PixelSamples, tmp_path: Path) -> None:
+    moved = data.renumbered(np.array([3, 0, 1]), ("road", "tree", "mud", "sky"))
+    table = np.array([3, 0, 1, *[255] * 253], np.uint8)
+    np.testing.assert_array_equal(moved.mask(1), table[data.mask(1)])
+    assert moved.class_names == moved.classes.names == ("road", "tree", "mud", "sky")
+    assert moved.classes.ids == (1, 2, -1, 0)
+    pixels = open_part(panoptic(tmp_path / "p"), task="segmentation").samples
+    assert isinstance(pixels, PanopticPixels)
+    assert pixels.class_names == ("cat", "dog", "sea", "sky")
+    turned = pixels.renumbered(np.array([3, 2, 1, 0]), ("sky", "sea", "dog", "cat"))
+    table = np.array([3, 2, 1, 0, *[255] * 252], np.uint8)
+    np.testing.assert_array_equal(turned.subset(np.array([2])).mask(0), table[pixels.mask(2)])
+
+
+def test_panoptic_maps_as_masks(tmp_path: Path) -> None:
+    samples = open_part(panoptic(tmp_path), task="segmentation").samples
+    assert isinstance(samples, PanopticPixels)
+    assert samples.classes.colours[0] == (250, 0, 0)
+    seen = samples.mask(0)
+    assert seen[0, 0] == 3  # sky
+    assert seen[20, 0] == 2  # sea
+    assert seen[10, 5] == seen[8, 21] == 0  # a cat, and a crowd of them
+    assert seen[5, 31] == 1
+    assert (seen[25:] == 255).all()
+    assert samples.sizes().tolist() == [[40, 30]] * 3
+    image, _ = samples.pair(1)
+    assert image.size == (40, 30)
