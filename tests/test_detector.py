@@ -25,7 +25,7 @@ from resnest.detection.matching import FOREGROUND, IGNORED, match, sample
 from resnest.detector_spec import DetectorSpec
 from resnest.export import detections as compared
 from resnest.export.formats import FORMATS
-from resnest.inference.prepare_detector import prepared_detector
+from resnest.inference.prepare_heads import prepared_whole
 from resnest.network.stages import hold_statistics
 from resnest.network.synchronise import synchronise_norms
 
@@ -85,7 +85,7 @@ def test_what_is_found_has_one_shape(kind: str) -> None:
     images, sizes = torch.randn(2, 3, 64, 96), torch.tensor([[64, 96], [61, 70]])
     with torch.inference_mode():
         found, alone = net(images, sizes), net(images[1:], sizes[1:])
-        fast = prepared_detector(net)(images, sizes)
+        fast = prepared_whole(net)(images, sizes)
     assert found.boxes.shape == (2, SMALL.max_detections, 4)
     assert found.scores.shape == found.labels.shape == (2, SMALL.max_detections)
     assert (found.masks is not None) == net.spec.masks

@@ -17,6 +17,9 @@ from PIL import Image
 
 from conftest import Outcome
 from resnest.cli.evaluate import _views
+from resnest.data.panoptic import PanopticSamples
+from resnest.data.pixels import PixelSamples
+from resnest.data.sources import open_part
 from resnest.detector_spec import DetectorSpec
 from resnest.errors import ResnestError
 from resnest.inference.aligning import views_for
@@ -183,6 +186,21 @@ def test_masks_lie_as_their_pictures_do(
     assert rows[0] == {"index": 7, "name": "red", "color": [200, 0, 0], "ignore": False}
 
 
+def test_masks_beside_their_pictures_are_a_data_set(
+    cli: Callable[..., Outcome], pictures: Path, engine: Colours
+) -> None:
+    (pictures / "bad.png").unlink()
+    assert cli("predict", "model", pictures, "--masks", pictures.parent / "masks").code == 0
+    samples = open_part(pictures.parent, "all", task="segmentation").samples
+    assert isinstance(samples, PixelSamples)
+    assert samples.classes == CARD.pixel_classes
+    assert sorted(samples.keys) == ["a.png", "b.png", "c.png", "sub/a.png"]
+    for index, key in enumerate(samples.keys):
+        found = ImagePredictor(engine, CARD)(pictures / key)
+        assert isinstance(found, LabelMap)
+        assert np.array_equal(samples.mask(index), found.labels)
+
+
 def test_pictures_are_never_replaced(cli: Callable[..., Outcome], pictures: Path, engine: Colours) -> None:
     before = (pictures / "c.png").read_bytes()
     outcome = cli("predict", "model", pictures / "c.png", "--masks", pictures)
@@ -239,6 +257,10 @@ def test_panoptic_detectors_write_cocos_files(cli: Callable[..., Outcome], pictu
         assert (found.name, found.ids.shape) == (str(pictures / name), size)
         assert [(one.label, one.area) for one in found.segments] == [(0, 640), (2, 1920)]
     assert len(list((tmp_path / "drawn").iterdir())) == 3
+    samples = open_part(tmp_path / "masks" / "panoptic.json", "all", task="panoptic").samples
+    assert isinstance(samples, PanopticSamples)
+    assert np.array_equal(samples.truth(2).ids, files.load(3).ids)
+    assert samples.decode(2).size == (40, 64)
     told = json.loads(cli("predict", "model", good[0], "--json").out)
     assert [(one["label"], one["category_id"], one["thing"]) for one in told["segments"]] == [
         ("cat", 17, True), ("sea", 155, False),

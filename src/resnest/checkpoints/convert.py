@@ -119,7 +119,7 @@ class Whole:
 
 
 def _read_whole(raw: RawCheckpoint, layout: Layout) -> Whole | None:
-    """None for a classifier or a backbone, and where the layout has no such models. Raises ResnestError as `convert`."""
+    """None for a classifier or a backbone, and where the layout has no such models."""
     if layout.name in DETECTOR_LAYOUTS and (whose := recognise_detector(raw.state)):
         return Whole("detector", whose, *read_detector(raw, whose), detector_layouts.from_ours)
     if layout.name in SEGMENTER_LAYOUTS and (whose := recognise_segmenter(raw.state)):

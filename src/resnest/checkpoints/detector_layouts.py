@@ -6,8 +6,9 @@
 
 Ours are the pivot: `backbone`, `fpn`, `rpn`, `box_heads.0` to `.2`, `mask_head` and a panoptic one's `semantic`, with
 the background as the last class. Sources: detectron2, fpn.py, rpn.py, box_head.py, fast_rcnn.py, cascade_rcnn.py,
-mask_head.py and semantic_seg.py; torchvision, models/detection/faster_rcnn.py, mask_rcnn.py and rpn.py. Both flatten a box head's input as (C, H, W), and order
-anchors by ratio and their deltas as x, y, w, h, as ours do; what differs is the place of the background.
+mask_head.py and semantic_seg.py; torchvision, models/detection/faster_rcnn.py, mask_rcnn.py and rpn.py. Both flatten a
+box head's input as (C, H, W), and order anchors by ratio and their deltas as x, y, w, h, as ours do; what differs is
+the place of the background.
 """
 
 from __future__ import annotations

@@ -18,7 +18,10 @@ FORMAT_HELP = "onnx, openvino, torch, aotinductor or executorch; by default what
 OUT_HELP = (
     "By default model.onnx (.xml, .pt2, .pte) in a run's directory, else NAME.onnx here. An older file is replaced."
 )
-SIZE_HELP = "Pixels of a side, instead of the model's own: what a file of one size is made for. A detector: also HxW."
+SIZE_HELP = (
+    "Pixels of a side, instead of the model's own: what a file of one size is made for. Of detectors and segmenters"
+    " also HxW."
+)
 IMAGES_HELP = "Compare on pictures of this folder or data set, instead of synthetic ones."
 INT8_HELP = "8-bit integers: smaller, and faster where the processor has instructions for them."
 CALIBRATE_HELP = "For --int8: a folder or data set of pictures of the kind that the model will see."

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol
+from typing import Annotated
 
 import typer
 
-from resnest.cli.labels import LabelWriter
-from resnest.cli.objects import CocoFile, ObjectWriter
-from resnest.cli.pictures import OutputFolder, Picture, find_pictures
-from resnest.cli.segments import LabelMapFolder, LabelMapWriter, PanopticFolder, PanopticMapWriter
 from resnest.cli.words import MODEL_HELP, NETWORK_HELP
 from resnest.errors import ResnestError
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from resnest.runtime.answers import Result
-    from resnest.runtime.card import ModelCard
 
 ENGINE_HELP = "auto, torch, onnxruntime or openvino; auto takes an exported file where there is one, and says which."
 THRESHOLD_HELP = "Of a detector: the lowest score that is shown; 0.5."
@@ -66,8 +56,12 @@ def predict(
     """
     if as_json and as_csv:
         raise ResnestError("--json and --csv exclude each other")
-    pictures = list(find_pictures(paths))
     from resnest.cli.bars import counting
+    from resnest.cli.objects import CocoFile
+    from resnest.cli.outputs import Drawings, Output, mask_folder, writer
+    from resnest.cli.pictures import find_pictures
+
+    pictures = list(find_pictures(paths))
     from resnest.inference.predicting import Predictor
     from resnest.runtime.decode import BadImage
     from resnest.runtime.results import THRESHOLD
@@ -78,14 +72,14 @@ def predict(
     task = predictor.card.task
     _check_options(task, top=top, threshold=threshold, coco=coco, masks=masks)
     lowest = THRESHOLD if threshold is None else threshold
-    shown = _writer(task, "json" if as_json else "csv" if as_csv else "text", top, lowest)
-    files: list[_Output] = []
+    shown = writer(task, "json" if as_json else "csv" if as_csv else "text", top, lowest)
+    files: list[Output] = []
     if coco:
         files.append(CocoFile(coco, threshold or 0.0))
     if masks:
-        files.append(_mask_folder(masks, pictures, predictor.card))
+        files.append(mask_folder(masks, pictures, predictor.card))
     if draw:
-        files.append(_Drawings(OutputFolder(draw, "--draw", pictures), top, lowest))
+        files.append(Drawings(draw, pictures, top, lowest))
     bad = 0
     with counting("predicting") as bar:
         bar.start(len(pictures))
@@ -110,59 +104,3 @@ def _check_options(task: str, **given: object) -> None:
         if value is not None and task not in OPTIONS[name]:
             others = " and ".join(f"{KINDS[other]}s" for other in OPTIONS[name])
             raise ResnestError(f"--{name} is for {others}, and this model is a {KINDS[task]}: leave it out")
-
-
-def _writer(task: str, form: str, top: int | None, threshold: float) -> Any:
-    """What writes results of a task, one class each, with `write(result)`."""
-    if task == "detection":
-        return ObjectWriter(form, threshold)
-    if task == "segmentation":
-        return LabelMapWriter(form)
-    if task == "panoptic":
-        return PanopticMapWriter(form)
-    return LabelWriter(form, top)
-
-
-def _mask_folder(folder: Path, pictures: list[Picture], card: ModelCard) -> _Output:
-    if card.task == "panoptic":
-        return PanopticFolder(folder, pictures, card.panoptic_classes)
-    return LabelMapFolder(folder, pictures, card.pixel_classes)
-
-
-class _Output(Protocol):
-    """What goes into files."""
-
-    def add(self, picture: Picture, result: Any, /) -> None: ...
-
-    def close(self) -> str: ...  # says what was written
-
-
-class _Drawings(NamedTuple):
-    """Pictures with what is in them, one file each."""
-
-    files: OutputFolder
-    top: int | None
-    threshold: float
-
-    def add(self, picture: Picture, result: Result) -> None:
-        from resnest.runtime.decode import decode_image
-
-        with self.files.writing(Path(f"{picture.path.stem}.jpg")) as path:
-            self._drawn(decode_image(picture.path), result).save(path, quality=90)
-
-    def close(self) -> str:
-        return f"{len(self.files.names)} pictures in {self.files.folder}"
-
-    def _drawn(self, image: Image.Image, result: Result) -> Image.Image:
-        from resnest.runtime.detections import Detections
-        from resnest.runtime.draw import draw_labels
-        from resnest.runtime.draw_detections import draw_detections
-        from resnest.runtime.draw_segments import draw_segments
-        from resnest.runtime.label_map import LabelMap
-        from resnest.runtime.panoptic_map import PanopticMap
-
-        if isinstance(result, Detections):
-            return draw_detections(image, result.shown(self.threshold))
-        if isinstance(result, LabelMap | PanopticMap):
-            return draw_segments(image, result)
-        return draw_labels(image, result.shown(self.top))

@@ -24,10 +24,12 @@ from resnest.export.pictures import find_pictures, synthetic
 from resnest.export.target import check_target, delivering
 from resnest.export.writing import metadata, written
 from resnest.inference.model import Model
+from resnest.runtime.card import NOUNS
 from resnest.runtime.engines.exported import ORIGIN_KEY
-from resnest.runtime.preprocess import DIVISOR, DetectionPreprocess
+from resnest.runtime.preprocess import DIVISOR, LEAST
 
 MOST_PIXELS = 2048  # of a side: the gate runs five such images at once
+Size = int | tuple[int, int] | None  # pixels of a side, or height and width
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def export(
     format: str | None = None,
     out: str | Path | None = None,
     network: str | None = None,
-    size: int | tuple[int, int] | None = None,
+    size: Size = None,
     images: str | Path | None = None,
     int8: Int8 | None = None,
     on_step: Callable[[str], None] = lambda step: None,
@@ -74,7 +76,8 @@ def export(
         format: "onnx", "openvino", "torch", "aotinductor" or "executorch"; None: what `out` ends in, else "onnx".
         out: the file; by default model.SUFFIX in a run's directory, else NAME.SUFFIX here.
         network: what a checkpoint file is, where it does not say so itself.
-        size: pixels of a side, instead of the model card's; or height and width of what a detector's file takes.
+        size: pixels of a side, instead of the model card's; or height and width of what a detector's or a segmenter's
+            file takes. A segmenter's takes any without it.
         images: a folder of pictures, or a data set, to compare on instead of synthetic ones.
         int8: photographs to calibrate on, for 8-bit integers (formats onnx and openvino); None keeps float.
         on_step: hears what is being done.
@@ -93,7 +96,11 @@ def export(
     pictures = find_pictures(images) if images else synthetic()
     opened = model if isinstance(model, Model) else Model.from_pretrained(model, network=network)
     sha = None if isinstance(model, Model) else weights_hash(model)  # an opened network may have been changed since
-    opened = _with_canvas(opened, size, form) if opened.card.detector else _with_size(opened, size)
+    if opened.card.task not in SIZED:
+        raise ResnestError(f"{opened.source} is {NOUNS[opened.card.task]}: no format can hold one yet")
+    if int8 and opened.card.task != "classification":
+        raise ResnestError(f"--int8 is for classifiers, and {opened.source} is {NOUNS[opened.card.task]}")
+    opened = SIZED[opened.card.task](opened, size, form)
     with delivering(target) as temporary:
         if int8:
             parity, told, strings = int8.write(opened, form, temporary, pictures, weights_sha256=sha, on_step=on_step)
@@ -118,7 +125,7 @@ def default_target(model: str | Path | Model, form: Format, kind: str = "") -> P
     return Path(f"{name or 'model'}{suffix}")
 
 
-def _with_canvas(model: Model, size: int | tuple[int, int] | None, form: Format) -> Model:
+def _with_canvas(model: Model, size: Size, form: Format) -> Model:
     """The detector with a card for images that are fitted into one size, since its file takes no other.
 
     By default a square into which a 4:3 picture goes as large as the detector is used to, upright or not.
@@ -126,18 +133,32 @@ def _with_canvas(model: Model, size: int | tuple[int, int] | None, form: Format)
     if not form.detectors:
         able = ", ".join(name for name, other in FORMATS.items() if other.detectors)
         raise ResnestError(f"--format {form.name} cannot hold a detector: choose one of {able}")
-    assert isinstance(model.card.preprocess, DetectionPreprocess)
-    square = -(-model.card.preprocess.short * 4 // 3 // DIVISOR) * DIVISOR
+    preprocess = model.card.detector_input
+    square = -(-preprocess.short * 4 // 3 // DIVISOR) * DIVISOR
     canvas = (square, square) if size is None else (size, size) if isinstance(size, int) else size
     if any(side % DIVISOR or not DIVISOR <= side <= MOST_PIXELS for side in canvas):
         raise ResnestError(
             f"--size {canvas[0]}x{canvas[1]}: the sides of a detector's image must be multiples of {DIVISOR}, up to"
             f" {MOST_PIXELS}"
         )
-    return replace(model, card=replace(model.card, preprocess=replace(model.card.preprocess, canvas=canvas)))
+    return replace(model, card=replace(model.card, preprocess=replace(preprocess, canvas=canvas)))
 
 
-def _with_size(model: Model, size: int | tuple[int, int] | None) -> Model:
+def _with_any_size(model: Model, size: Size, form: Format) -> Model:
+    """The segmenter with a card for pictures of their own sizes, or for ones that are fitted into one size."""
+    if size is None:
+        if not form.any_size:
+            raise ResnestError(f"--format {form.name} is made for one size of image: give it with --size HxW")
+        return model
+    canvas = (size, size) if isinstance(size, int) else size
+    if any(not LEAST <= side <= MOST_PIXELS for side in canvas):
+        raise ResnestError(
+            f"--size {canvas[0]}x{canvas[1]}: the sides of a segmenter's image must be {LEAST} to {MOST_PIXELS} pixels"
+        )
+    return replace(model, card=replace(model.card, preprocess=replace(model.card.segmenter_input, canvas=canvas)))
+
+
+def _with_size(model: Model, size: Size, form: Format) -> Model:
     """The model with a card for another size of image.
 
     The shortcut of the last stage pools 2 x 2 pixels, and engines want them to be there; torch itself does not.
@@ -150,3 +171,11 @@ def _with_size(model: Model, size: int | tuple[int, int] | None) -> Model:
         given = f"--size {side}" if size is not None else f"{model.source} takes images of {side} x {side} pixels"
         raise ResnestError(f"{given}: to export this network, images must have {least} to {MOST_PIXELS} pixels a side")
     return replace(model, card=replace(model.card, preprocess=replace(model.card.classifier_input, size=side)))
+
+
+# What a size does to the card of a model, by task
+SIZED: dict[str, Callable[[Model, Size, Format], Model]] = {
+    "classification": _with_size,
+    "detection": _with_canvas,
+    "segmentation": _with_any_size,
+}

@@ -22,7 +22,7 @@ from resnest.export.capture import Interface
 from resnest.export.layers import Arrays, Runner
 from resnest.runtime.card import ModelCard
 from resnest.runtime.detections import RawDetections
-from resnest.runtime.preprocess import DetectionPreprocess
+from resnest.runtime.preprocess import DetectionPreprocess, SegmentationPreprocess
 
 PIP = {"onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx", "openvino": "openvino", "executorch": "executorch"}
 
@@ -55,6 +55,8 @@ class Format:
         """What a file of a model takes and gives."""
         if isinstance(card.preprocess, DetectionPreprocess):
             return Interface(card.in_chans, 1, card.preprocess.canvas, detection_outputs(card))
+        if isinstance(card.preprocess, SegmentationPreprocess):
+            return Interface(card.in_chans, self.batch, card.preprocess.canvas)
         side = card.classifier_input.size
         return Interface(card.in_chans, self.batch, None if self.any_size else (side, side))
 

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from resnest.export.layers import Arrays, Runner, difference
 from resnest.runtime.card import ModelCard
-from resnest.runtime.preprocess import DetectionPreprocess
+from resnest.runtime.preprocess import DetectionPreprocess, SegmentationPreprocess
 
 TOLERANCE = 1e-4  # of the largest logit: promise P15
-BATCHES = (1, 2, 5)
-SIZES = ((64, 64), (97, 131), (160, 160))
+BATCHES: tuple[int, ...] = (1, 2, 5)
+FEW: tuple[int, ...] = (1, 2)  # of a segmenter, whose maps are as large as its images
+SIZES: Sequence[tuple[int, int]] = ((64, 64), (97, 131), (160, 160))
 
 Shape = tuple[int, int, int, int]  # N, C, H, W
 Agree = Callable[[Arrays, Arrays], NDArray[np.bool_]]  # of two outputs for N images, which of them mean the same
@@ -103,9 +104,12 @@ def shapes_for(card: ModelCard, *, batch: int | None = None, any_size: bool = Tr
     if isinstance(card.preprocess, DetectionPreprocess):
         high, wide = card.preprocess.canvas or (card.preprocess.short, card.preprocess.short)
         return [(1, card.in_chans, high, wide)]
-    own = card.classifier_input.size
-    sizes = dict.fromkeys([*(SIZES if any_size else ()), (own, own)])
-    return [(count, card.in_chans, high, wide) for high, wide in sizes for count in ([batch] if batch else BATCHES)]
+    if isinstance(card.preprocess, SegmentationPreprocess):
+        counts, sizes = FEW, [card.preprocess.canvas] if card.preprocess.canvas else SIZES
+    else:
+        own = (card.classifier_input.size, card.classifier_input.size)
+        counts, sizes = BATCHES, list(dict.fromkeys([*(SIZES if any_size else ()), own]))
+    return [(count, card.in_chans, high, wide) for high, wide in sizes for count in ([batch] if batch else counts)]
 
 
 def compare(
@@ -165,11 +169,13 @@ def by(shape: Sequence[int]) -> str:
 
 
 def same_label(expected: Arrays, got: Arrays) -> NDArray[np.bool_]:
-    """Whether the best class is the same, or one that was as good within the tolerance."""
-    ours, theirs = expected["logits"], got["logits"]  # (N, K)
-    chosen = np.take_along_axis(ours, theirs.argmax(-1)[:, None], -1)[:, 0]  # what we give to their best class
-    allowed: NDArray[np.bool_] = ours.max(-1) - chosen <= 2 * TOLERANCE * np.abs(ours).max(-1)
-    return allowed & np.isfinite(theirs).all(-1)
+    """Whether the best class, of a segmenter at every pixel, is the same or one as good within the tolerance."""
+    ours, theirs = expected["logits"], got["logits"]  # (N, K), or (N, K, H, W)
+    chosen = np.take_along_axis(ours, theirs.argmax(1, keepdims=True), 1)[:, 0]  # what we give to their best class
+    largest = np.abs(ours).reshape(len(ours), -1).max(1)  # (N,)
+    short = (ours.max(1) - chosen).reshape(len(ours), -1).max(1)
+    allowed: NDArray[np.bool_] = short <= 2 * TOLERANCE * largest
+    return allowed & np.isfinite(theirs).reshape(len(ours), -1).all(1)
 
 
 def same_labels(expected: Arrays, got: Arrays) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from resnest.network.resnest import Bottleneck
+from resnest.network.resnest import Bottleneck, ResNeSt
 from resnest.network.split_attention import SplitAttention
 
 Arrays = dict[str, NDArray[Any]]  # by the name of an output or of a module
@@ -90,5 +90,6 @@ def named(outputs: Tensor | Sequence[Tensor]) -> Arrays:
 
 
 def blocks(net: nn.Module) -> list[str]:
-    """The modules whose output preparing keeps, the classifier last: smaller ones lose their norms."""
-    return [name for name, module in net.named_modules() if isinstance(module, Bottleneck | SplitAttention)] + ["fc"]
+    """The modules whose output preparing keeps, the classifier or head last: smaller ones lose their norms."""
+    found = [name for name, module in net.named_modules() if isinstance(module, Bottleneck | SplitAttention)]
+    return [*found, "fc" if isinstance(net, ResNeSt) else "head"]

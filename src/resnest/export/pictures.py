@@ -21,10 +21,12 @@ from resnest.data.sources import open_part
 from resnest.errors import ResnestError
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import SUFFIXES, BadImage, decode_image
+from resnest.runtime.preprocess import SegmentationPreprocess
 
 COUNT = 64  # promise P15
 BATCH = 8
-FEW = 16  # pictures that a detector is compared on: one takes as long as a dozen of a classifier
+FEW = 16  # pictures that others are compared on: one takes as long as a dozen of a classifier
+CORNER = 1024  # pixels
 SEED = 0
 
 Read = Callable[[], Image.Image]
@@ -38,12 +40,19 @@ class Pictures:
     told: str
 
     def batches(self, card: ModelCard, size: int = BATCH) -> Iterator[NDArray[np.float32]]:
-        """A detector's file takes one at a time, and is compared on fewer."""
-        if card.detector is not None:
-            yield from (card.preprocess(image)[None] for image in self.images[:FEW])
+        """A detector's file takes one at a time, a segmenter's pictures differ in size: both are compared on fewer."""
+        if card.task != "classification":
+            yield from (_alone(card, image) for image in self.images[:FEW])
             return
         for start in range(0, len(self.images), size):
             yield np.stack([pixels(card, image) for image in self.images[start : start + size]])
+
+
+def _alone(card: ModelCard, image: Image.Image) -> NDArray[np.float32]:
+    """A batch of one; of what would be large to a segmenter of any size, a corner."""
+    whole = card.preprocess(image)[None]  # (1, 3, H, W)
+    free = isinstance(card.preprocess, SegmentationPreprocess) and not card.preprocess.canvas
+    return np.ascontiguousarray(whole[..., :CORNER, :CORNER]) if free else whole
 
 
 def pixels(card: ModelCard, image: Image.Image) -> NDArray[np.float32]:

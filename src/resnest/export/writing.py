@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from resnest.errors import ParityFailure, ResnestError
 from resnest.export import gate
@@ -26,6 +26,7 @@ from resnest.export.pictures import Pictures
 from resnest.export.target import check_room
 from resnest.inference.model import Model
 from resnest.inference.prepare import prepared
+from resnest.inference.prepare_heads import prepared_segmenter, prepared_whole
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY
 
@@ -74,17 +75,30 @@ def written(
     if not parity.ok:
         if parity.refused:
             raise ParityFailure(f"{form.name}: {form.engine} {parity.refused}. {NOTHING}")
-        place = "" if card.detector else where_it_differs(model.classifier, fast, form, path, parity, card)
+        place = "" if card.detector else where_it_differs(model.net, fast, form, path, parity, card)
         raise ParityFailure(f"{form.name}: the file does not compute what the network does: {parity}{place}. {NOTHING}")
     return parity, dict(told)
 
 
 def _prepared(model: Model) -> nn.Module:
-    if model.card.detector is None:
-        return prepared(model.classifier, memory_format=torch.contiguous_format)
-    from resnest.inference.prepare_detector import AsFile, prepared_detector  # torchvision, which takes its time
+    plain = torch.contiguous_format
+    if model.card.task == "detection":
+        return AsFile(prepared_whole(model.detector, memory_format=plain))
+    if model.card.task == "segmentation":
+        return prepared_segmenter(model.segmenter, memory_format=plain)
+    return prepared(model.classifier, memory_format=plain)
 
-    return AsFile(prepared_detector(model.detector, memory_format=torch.contiguous_format))
+
+class AsFile(nn.Module):
+    """A detector as an exported file holds it: one image of one size, plain outputs in their order."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(1, 3, H, W) -> boxes, scores, labels, and masks if it has them."""
+        return tuple(value for value in self.net(images) if value is not None)
 
 
 def _meaning(card: ModelCard) -> dict[str, Any]:

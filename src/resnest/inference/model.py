@@ -12,63 +12,71 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, cast
 
 from resnest.checkpoints import hub
+from resnest.checkpoints.detector_layouts import recognise_detector
 from resnest.checkpoints.identify import identify
 from resnest.checkpoints.loading import load_file, load_weights, translate
 from resnest.checkpoints.manifest import Weights, find_weights
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.checkpoints.references import is_network_name, locate
+from resnest.checkpoints.segmenter_layouts import recognise_segmenter
 from resnest.checkpoints.structure import read_structure, same_tensors
 from resnest.errors import ResnestError
+from resnest.inference.building import network_of
 from resnest.inference.readme import model_card_text
 from resnest.network.resnest import ResNeSt
 from resnest.recipes.reading import build, read_recipe
 from resnest.recipes.schema import Recipe
 from resnest.runtime import imagenet
-from resnest.runtime.card import ModelCard
+from resnest.runtime.card import NOUNS, ModelCard
 from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME, replacing
 from resnest.spec import PUBLISHED
 
 if TYPE_CHECKING:
     from resnest.detection.detector import Detector
     from resnest.panoptic.panoptic import PanopticFPN
+    from resnest.segmentation.segmenter import Segmenter
+
+# What to do with weights of unknown classes
+NAMELESS = (
+    f"put its {CARD_NAME} beside it and call it {WEIGHTS_NAME}, or fine-tune from it with --set model.pretrained="
+)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network in eval mode on the CPU, and what it takes to use it."""
+    """A network in eval mode on the CPU, and what it takes to use it.
 
-    net: ResNeSt | Detector
+    `classifier`, `detector`, `segmenter` and `panoptic` are the network too, for what can use a single task's: they
+    raise ResnestError for another's.
+    """
+
+    net: ResNeSt | Detector | Segmenter
     card: ModelCard
     source: str
     held_back: tuple[float, int] | None = None  # share and seed of what its training held back of data without parts
 
     @property
     def classifier(self) -> ResNeSt:
-        """The network. Raises ResnestError for a detector: what asks for it is for classifiers."""
-        if not isinstance(self.net, ResNeSt):
-            raise ResnestError(f"{self.source} is a detector, and a classifier is needed here")
-        return self.net
+        return cast("ResNeSt", self._net_of("classification"))
 
     @property
     def detector(self) -> Detector:
-        """The network. Raises ResnestError for a classifier: what asks for it is for detectors."""
-        if isinstance(self.net, ResNeSt):
-            raise ResnestError(f"{self.source} is a classifier, and a detector is needed here")
-        return self.net
+        return cast("Detector", self._net_of("detection"))
+
+    @property
+    def segmenter(self) -> Segmenter:
+        return cast("Segmenter", self._net_of("segmentation"))
 
     @property
     def panoptic(self) -> PanopticFPN:
-        """The network. Raises ResnestError for all but panoptic detectors: what asks for it is for them."""
-        from resnest.panoptic.panoptic import PanopticFPN  # torchvision, which classifiers can do without
+        return cast("PanopticFPN", self._net_of("panoptic"))
 
-        if not isinstance(self.net, PanopticFPN):
-            raise ResnestError(f"{self.source} is for {self.card.task}, and a panoptic detector is needed here")
+    def _net_of(self, task: str) -> ResNeSt | Detector | Segmenter:
+        if self.card.task != task:
+            raise ResnestError(f"{self.source} is {NOUNS[self.card.task]}, and {NOUNS[task]} is needed here")
         return self.net
 
     @classmethod
@@ -157,64 +165,31 @@ def _open_directory(folder: Path, reference: str) -> Model:
     card = ModelCard.read(folder)
     recipe = folder / "recipe.yaml"
     held_back = held_back_by(read_recipe(recipe)) if recipe.exists() else None
-    if card.detector is not None:
-        weights = read_checkpoint(folder / WEIGHTS_NAME)
-        return Model(_detector(card, weights.state, str(weights.path)), card, reference, held_back=held_back)
-    state = translate(read_checkpoint(folder / WEIGHTS_NAME)).state
-    seen = read_structure(state, str(folder / WEIGHTS_NAME))
-    if not same_tensors(card.spec, seen.spec):  # before anything of that size is built
+    raw, source = read_checkpoint(folder / WEIGHTS_NAME), str(folder / WEIGHTS_NAME)
+    if card.task != "classification":
+        return Model(network_of(card, raw.state, source=source), card, reference, held_back=held_back)
+    state = translate(raw).state
+    if not same_tensors(card.spec, read_structure(state, source).spec):  # before anything of that size is built
         raise ResnestError(f"{folder / CARD_NAME} describes another network than {WEIGHTS_NAME} holds")
     net = ResNeSt(card.spec, num_classes=len(card.class_names), in_chans=card.in_chans)
-    load_weights(net, state, source=str(folder / WEIGHTS_NAME))
-    return Model(net.eval(), card, reference, held_back=held_back)
-
-
-def _detector(card: ModelCard, state: dict[str, Tensor], source: str) -> Detector:
-    """Built only once the shapes in the file are known to be those of the card."""
-    with torch.device("meta"):
-        wanted = _random_detector(card).state_dict()
-    if {name: tensor.shape for name, tensor in wanted.items()} != {
-        name: tensor.shape for name, tensor in state.items()
-    }:
-        wrong = sorted(name for name in wanted.keys() | state.keys() if _shape(wanted, name) != _shape(state, name))
-        raise ResnestError(
-            f"{source} holds another detector than its {CARD_NAME} or recipe describes: {wrong[0]} differs"
-        )
-    net = _random_detector(card)
     load_weights(net, state, source=source)
-    return net.eval()
-
-
-def _random_detector(card: ModelCard) -> Detector:
-    """What the card describes, perhaps with a semantic branch."""
-    from resnest.detection.detector import build_detector  # torchvision, which classifiers can do without
-    from resnest.panoptic.panoptic import build_panoptic
-
-    assert card.detector is not None
-    classes = len(card.class_names)
-    if card.panoptic is not None:
-        return build_panoptic(card.spec, card.detector, card.panoptic, classes, card.things)
-    return build_detector(card.spec, card.detector, classes)
-
-
-def _shape(state: dict[str, Tensor], name: str) -> tuple[int, ...] | None:
-    return tuple(state[name].shape) if name in state else None
+    return Model(net.eval(), card, reference, held_back=held_back)
 
 
 def _open_file(path: Path, network: str | None) -> Model:
     raw = read_checkpoint(path)
-    if {"recipe", "class_names", "model"} <= raw.content.keys():
+    if {"recipe", "card", "model"} <= raw.content.keys():
         return _open_training_checkpoint(raw)
+    whole = "detector" if recognise_detector(raw.state) else "segmenter" if recognise_segmenter(raw.state) else None
+    if whole:
+        raise ResnestError(f"{path} holds a {whole} but does not name its classes: {NAMELESS}{path}")
     identity = identify(raw, network)
     spec = identity.spec
     if identity.name not in PUBLISHED:
         raise ResnestError(f"{path} is a {identity.name} without its {CARD_NAME}: put that beside it, or name the run")
     if identity.seen.num_classes != imagenet.COUNT:
         heads = f"{identity.seen.num_classes} classes" if identity.seen.num_classes else "no classifier"
-        raise ResnestError(
-            f"{path} holds weights with {heads} but does not name them: put its {CARD_NAME} beside it and call it"
-            f" {WEIGHTS_NAME}, or fine-tune from it with --set model.pretrained={path}"
-        )
+        raise ResnestError(f"{path} holds weights with {heads} but does not name them: {NAMELESS}{path}")
     row = identity.row or find_weights(network if network and is_network_name(network) else identity.name)
     card = ModelCard.of_imagenet(identity.name, row.preprocess())
     net = ResNeSt(spec, in_chans=identity.seen.in_chans)
@@ -223,49 +198,13 @@ def _open_file(path: Path, network: str | None) -> Model:
 
 
 def _open_training_checkpoint(raw: RawCheckpoint) -> Model:
-    """A checkpoint of a run knows its recipe and classes."""
-    told, names = raw.content["recipe"], raw.content["class_names"]
-    if not isinstance(told, dict) or not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
-        raise ResnestError(f"{raw.path} is no checkpoint of a run: its recipe or class names are not what runs write")
-    recipe: Recipe = build(told, where=str(raw.path))
-    if isinstance(text := raw.content.get("card"), str) and recipe.detector is not None:
-        card = ModelCard.from_json(text, where=str(raw.path))
-        return Model(_detector(card, raw.state, str(raw.path)), card, str(raw.path), held_back=held_back_by(recipe))
-    if recipe.task == "detection":  # of a version that kept no card
-        return _open_detector_checkpoint(raw, recipe, tuple(names))
-    spec, name = recipe.model.resolve()
-    card = ModelCard(
-        architecture=name,
-        spec=spec,
-        class_names=tuple(names),
-        preprocess=recipe.data.preprocess,
-        multi_label=raw.content.get("multi_label") is True,
-    )
-    if not same_tensors(spec, read_structure(raw.state, str(raw.path)).spec):
-        raise ResnestError(f"{raw.path} holds another network than its recipe describes")
-    net = ResNeSt(card.spec, num_classes=len(card.class_names))
-    load_weights(net, raw.state, source=str(raw.path))
-    return Model(net.eval(), card, str(raw.path), held_back=held_back_by(recipe))
-
-
-def _open_detector_checkpoint(raw: RawCheckpoint, recipe: Recipe, names: tuple[str, ...]) -> Model:
-    ids = raw.content.get("category_ids")
-    if not isinstance(ids, list | tuple) or not all(type(number) is int for number in ids):
-        raise ResnestError(f"{raw.path} is no checkpoint of a run: its category_ids are not what runs write")
-    assert recipe.detector is not None
-    assert recipe.detection is not None
-    spec, name = recipe.model.resolve()
-    card = ModelCard(
-        architecture=name,
-        spec=spec,
-        class_names=names,
-        preprocess=recipe.detection.preprocess(recipe.data),
-        task="detection",
-        detector=recipe.detector,
-        category_ids=tuple(ids),
-    )
-    net = _detector(card, raw.state, str(raw.path))
-    return Model(net, card, str(raw.path), held_back=held_back_by(recipe))
+    """A checkpoint of a run knows its recipe and its card."""
+    recipe, told = raw.content["recipe"], raw.content["card"]
+    if not isinstance(recipe, dict) or not isinstance(told, str):
+        raise ResnestError(f"{raw.path} is no checkpoint of a run: its recipe or card are not what runs write")
+    held_back = held_back_by(build(recipe, where=str(raw.path)))
+    card = ModelCard.from_json(told, where=str(raw.path))
+    return Model(network_of(card, raw.state, source=str(raw.path)), card, str(raw.path), held_back=held_back)
 
 
 def held_back_by(recipe: Recipe) -> tuple[float, int]:

@@ -6,18 +6,20 @@
 torch's eager convolution brings the weights into oneDNN's own layout in every call, and writes its output before ReLU
 and the sum read it again. The two operators here are those that torch.compile writes into its CPU code when weights
 are frozen (torch/_inductor/fx_passes/mkldnn_fusion.py); they are torch's own but not of its public interface, so that
-`can_pack` tries them out. Sole use: `TorchEngine`.
+`can_pack` tries them out. Sole use: `TorchEngine` and its kind.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from resnest.inference.prepare import FusedConv
-from resnest.network.resnest import ResNeSt
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class PackedConv(nn.Module):
@@ -48,7 +50,7 @@ class PackedConv(nn.Module):
         )
 
 
-def packed(net: ResNeSt) -> ResNeSt:
+def packed(net: Network) -> Network:
     """A prepared network, in place, with packed convolutions.
 
     Those of the attention stay: their maps are one pixel large.

@@ -71,14 +71,10 @@ class Predictor(ImagePredictor):
 
 def _with_torch(reference: str | Path, network: str | None, device: str) -> tuple[AnyEngine, ModelCard]:
     from resnest.inference.model import Model
-    from resnest.inference.torch_engine import TorchDetector, TorchEngine, TorchPanoptic
+    from resnest.inference.torch_engine import engine_of
 
     model = Model.from_pretrained(reference, network=network)
-    if model.card.panoptic is not None:
-        return TorchPanoptic(model.panoptic, device), model.card
-    if model.card.detector is not None:
-        return TorchDetector(model.detector, device), model.card
-    return TorchEngine(model.classifier, device), model.card
+    return engine_of(model, device), model.card
 
 
 def _open_exported(

@@ -2,13 +2,17 @@
 
 engine = TorchEngine(net, "auto")
 engine(images)                       # (N, 3, H, W) numpy float32 -> logits (N, K)
+engine = TorchSegmenter(net, "auto")
+engine(images)                       # logits (N, K, H, W)
 engine = TorchDetector(net, "auto")
 engine(images, sizes)                # with (N, 2) heights and widths without padding -> RawDetections
 engine = TorchPanoptic(net, "auto")  # the same of a panoptic detector -> RawPanoptic
+engine = engine_of(model, "auto")    # the one for its task
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,20 +22,27 @@ from numpy.typing import NDArray
 from resnest.errors import ResnestError
 from resnest.inference.onednn import can_pack, packed
 from resnest.inference.prepare import prepared
+from resnest.inference.prepare_heads import prepared_segmenter, prepared_whole
 from resnest.network.resnest import ResNeSt
 from resnest.runtime.detections import RawDetections, RawPanoptic
 
 if TYPE_CHECKING:
     from resnest.detection.detector import Detected, Detector
+    from resnest.inference.model import Model
     from resnest.panoptic.panoptic import DetectedPanoptic, PanopticFPN
+    from resnest.runtime.engines.kinds import AnyEngine
+    from resnest.segmentation.segmenter import Segmenter
 
 
 class TorchEngine:
-    """Runs a network on a device; the network itself stays as it is."""
+    """Runs a network that gives logits on a device; the network itself stays as it is."""
 
     def __init__(self, net: ResNeSt, device: str = "auto") -> None:
+        self._take(prepared(net), device)
+
+    def _take(self, net: ResNeSt | Segmenter, device: str) -> None:
         self.device = choose_device(device)
-        self.net = prepared(net).to(self.device)
+        self.net = net.to(self.device)
         if self.device.type == "cpu" and can_pack():
             self.net = packed(self.net)
         self.name = _told(self.device)
@@ -43,14 +54,19 @@ class TorchEngine:
         return logits
 
 
+class TorchSegmenter(TorchEngine):
+    """Runs a segmenter, in the same way: (N, 3, H, W) -> logits (N, K, H, W)."""
+
+    def __init__(self, net: Segmenter, device: str = "auto") -> None:
+        self._take(prepared_segmenter(net), device)
+
+
 class TorchDetector:
     """Runs a detector on a device; the detector itself stays as it is."""
 
     def __init__(self, net: Detector, device: str = "auto") -> None:
         self.device = choose_device(device)
-        from resnest.inference.prepare_detector import prepared_detector  # torchvision, not needed by classifiers
-
-        self.net = prepared_detector(net).to(self.device)
+        self.net = prepared_whole(net).to(self.device)
         self.name = _told(self.device)
 
     def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> RawDetections:
@@ -72,6 +88,17 @@ class TorchPanoptic:
 
     def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> RawPanoptic:
         return panoptic_to_numpy(self.inner.run(images, sizes))
+
+
+def engine_of(model: Model, device: str = "auto") -> AnyEngine:
+    """The engine for a model's task."""
+    engines: dict[str, Callable[[Any, str], AnyEngine]] = {
+        "classification": TorchEngine,
+        "detection": TorchDetector,
+        "segmentation": TorchSegmenter,
+        "panoptic": TorchPanoptic,
+    }
+    return engines[model.card.task](model.net, device)
 
 
 def to_numpy(found: Detected) -> RawDetections:

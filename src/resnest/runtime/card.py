@@ -41,6 +41,12 @@ KINDS: dict[str, tuple[tuple[str, ...], type]] = {
     "panoptic": (("detector", "panoptic"), DetectionPreprocess),
     "segmentation": (("segmenter",), SegmentationPreprocess),
 }
+NOUNS = {
+    "classification": "a classifier",
+    "detection": "a detector",
+    "panoptic": "a panoptic detector",
+    "segmentation": "a segmenter",
+}
 LONGEST = 8192  # pixels of a side that a detector's images may get, as in training's settings
 
 

@@ -27,6 +27,24 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, size=list(size), mode="bilinear", align_corners=True)
 
 
+def pool(x: Tensor, cells: int) -> Tensor:
+    """Means over a grid: (N, C, H, W) -> (N, C, cells, cells)."""
+    if cells == 1:
+        return x.mean((2, 3), keepdim=True)
+    if not torch.compiler.is_exporting():
+        return F.adaptive_avg_pool2d(x, cells)
+    high, wide = (_shares(side, cells, x) for side in x.shape[2:])
+    return high @ x @ wide.T  # the same at any size in engines that have no such operator
+
+
+def _shares(side: int, cells: int, like: Tensor) -> Tensor:
+    """How much each pixel counts in each cell's mean, (cells, side); neighbours share one that lies between them."""
+    pixels, cell = torch.arange(side, device=like.device), torch.arange(cells, device=like.device)[:, None]
+    first, last = cell * side // cells, ((cell + 1) * side + cells - 1) // cells
+    inside = (pixels >= first) & (pixels < last)
+    return inside.to(like.dtype) / (last - first)
+
+
 class Predictor(nn.Module):
     """A 3x3 convolution, then the classes of each pixel: the end of every head.
 
@@ -76,7 +94,7 @@ class ASPP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         seen = [F.relu(branch(x)) for branch in self.branches]
-        pooled = x.mean((2, 3), keepdim=True)  # (N, in_chans, 1, 1)
+        pooled = pool(x, 1)  # (N, in_chans, 1, 1)
         _check_batch(self.image, pooled)
         seen.append(F.relu(self.image(pooled)).expand(-1, -1, *x.shape[2:]))
         joined: Tensor = self.drop(F.relu(self.project(torch.cat(seen, dim=1))))
@@ -140,7 +158,7 @@ class PSPHead(nn.Module):
         x = maps[-1]
         seen = [x]
         for cells, conv in zip(self.bins, self.pyramid, strict=True):
-            pooled = F.adaptive_avg_pool2d(x, cells)  # (N, C5, cells, cells)
+            pooled = pool(x, cells)  # (N, C5, cells, cells)
             _check_batch(conv, pooled)
             seen.append(resize(F.relu(conv(pooled)), x.shape[2:]))
         logits: Tensor = self.predict(torch.cat(seen, dim=1))

@@ -278,9 +278,6 @@ class Loop:
         self.world.spread(self.state.buffers())
         content = {
             "recipe": _plain(asdict(self.task.recipe)),
-            "class_names": list(self.task.class_names),
-            "multi_label": self.splits.train.multi_label,
-            "category_ids": list(getattr(self.splits.train, "category_ids", ())),
             "card": self.task.card({}).to_json(),
             "step": self.step,
             "batch": self.schedule.batch,
