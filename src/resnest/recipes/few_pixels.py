@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from resnest.data.settings import DataSettings, SegmentationSettings
 from resnest.recipes.few_images import HALF_WIDTH
-from resnest.recipes.schema import PUBLISHED_WEIGHTS, ModelSettings, OptimSettings, Recipe, TrainSettings
+from resnest.recipes.schema import PUBLISHED_WEIGHTS, Expect, ModelSettings, OptimSettings, Recipe, TrainSettings
 from resnest.segmenter_spec import SegmenterSpec
 
 
@@ -40,6 +40,12 @@ def segment_small() -> Recipe:
             head_factor=2.0,
         ),
         train=TrainSettings(epochs=16, batch_size=8, clip_norm=10.0, eval_batch_size=8),
+        expect=Expect(
+            miou=0.537,
+            pixel_accuracy=0.891,
+            within=0.03,
+            note="CamVid, seed 0, from a classifier of imagenette128, 36 minutes on one core; results/camvid.csv",
+        ),
     )
 
 
