@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -49,6 +51,16 @@ def test_regions_have_the_colours_of_their_classes(colours: tuple[tuple[int, int
     assert near(drawn[5, 795], known[1], module.FILL)
     assert (drawn[:400, 399] == 235).all()  # the border
     assert drawn[5, 398].max() < 100  # and its rim
+
+
+def test_background_is_left_as_the_picture_is() -> None:
+    found = label_map(halves())
+    found = replace(found, classes=found.classes._replace(names=("Background", "sky", "pole")))
+    drawn = np.asarray(draw_segments(Image.new("RGB", (800, 400), GREY), found))
+    assert near(drawn[5, 5], module.RIM, module.FILL / 2)
+    assert near(drawn[5, 795], colour(1), module.FILL)
+    plain = np.asarray(draw_segments(Image.new("RGB", (800, 400), GREY), label_map(halves())))
+    assert drawn[400:].sum() < plain[400:].sum()  # one entry fewer in the legend
 
 
 def test_small_pictures_are_enlarged() -> None:

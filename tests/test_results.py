@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import runpy
 from pathlib import Path
 from statistics import median
@@ -24,6 +25,27 @@ def test_imagenette_curve() -> None:
     percent = [f"{100 * float(row['top1']):.1f}" for row in _rows("imagenette128.csv")]
     assert f"{', '.join(percent[:-1])} and {percent[-1]} percent" in README
     assert f"**{percent[-1]} % top-1**" in README
+
+
+def test_camvid_in_the_docs() -> None:
+    """The best evaluation, the length of the run, and what is said of single classes."""
+    page = (ROOT / "docs" / "segmentation.md").read_text(encoding="utf-8")
+    rows = _rows("camvid.csv")
+    best = max(rows, key=lambda row: float(row["miou"]))
+    cells = [float(rows[-1]["seconds"]) / 60, 100 * float(best["miou"]), 100 * float(best["pixel_accuracy"])]
+    assert "| {:.1f} | {:.1f} % | {:.1f} % |".format(*cells) in page
+    told = json.loads((ROOT / "results" / "camvid.json").read_text(encoding="utf-8"))
+    assert told["miou"] == pytest.approx(float(best["miou"]), abs=1e-4)
+    for name, word in (
+        ("Road", "road"),
+        ("Sky", "sky"),
+        ("Building", "building"),
+        ("Pole", "poles"),
+        ("SignSymbol", "signs"),
+    ):
+        assert f"{word} {100 * told['per_class'][name]:.0f} %" in page.replace("\n", " ")
+    nuclei = max(float(row["miou"]) for row in _rows("nuclei-pixels.csv"))
+    assert f"({100 * nuclei:.1f} % mIoU" in page
 
 
 @pytest.mark.parametrize(

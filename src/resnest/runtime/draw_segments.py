@@ -4,7 +4,7 @@
 
 Made to be read on any photograph: its own colours are toned down, so that those of the regions stand out; a dark line
 with a bright one in it parts regions. A class is named once, in the largest of its regions; of a panoptic picture each
-object is, and has a shade of its class's colour of its own.
+object is, and has a shade of its class's colour of its own. A class called background is left as the picture is.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ FILL = 0.55  # of a region's colour over the picture
 GREY = 0.6  # how far the picture goes to grey under it
 COARSE = 320  # pixels of the longer side of the map in which room for names is looked for
 TEXTS = ((1.0, 0.97), (0.75, 0.97), (0.75, 0.7))  # sizes that a name is tried in, and how much must lie in its region
+
+BACKGROUND = "background"
 
 Areas = NDArray[np.int32]
 Mask = NDArray[np.bool_]
@@ -60,7 +62,8 @@ def _regions(found: LabelMap | PanopticMap) -> tuple[Areas, list[Region]]:
     """Number of its region for each pixel (-1: none), and the regions: classes, or objects and kinds of stuff."""
     colours, names = class_colours(found.classes), found.classes.names
     if isinstance(found, LabelMap):
-        areas = np.where(found.labels < len(names), found.labels, np.int32(-1))
+        shown = np.array([number if _is_shown(name) else -1 for number, name in enumerate(names)], np.int32)
+        areas = np.where(found.labels < len(names), shown[np.minimum(found.labels, len(names) - 1)], np.int32(-1))
         return areas, [Region(name, own) for name, own in zip(names, colours, strict=True)]
     areas = np.full(found.ids.shape, -1, np.int32)
     regions: list[Region] = []
@@ -72,12 +75,17 @@ def _regions(found: LabelMap | PanopticMap) -> tuple[Areas, list[Region]]:
     return areas, regions
 
 
+def _is_shown(name: str) -> bool:
+    return name.lower() != BACKGROUND
+
+
 def _legend(found: LabelMap | PanopticMap) -> list[Entry]:
     """Classes with their shares; things with their number, and stuff with its share."""
     colours, names = class_colours(found.classes), found.classes.names
     of_name = dict(zip(names, colours, strict=True))
     if isinstance(found, LabelMap):
-        return [Entry(f"{name}  {in_percent(share)}", of_name[name]) for name, share in found.shares().items()]
+        shares = {name: share for name, share in found.shares().items() if _is_shown(name)}
+        return [Entry(f"{name}  {in_percent(share)}", of_name[name]) for name, share in shares.items()]
     things = found.classes.things
     stuff = [one for one in sorted(found.segments, key=lambda one: -one.area) if one.label >= things]
     counts = [(name, count) for name, count in found.counts().items() if name in names[:things]]
