@@ -20,8 +20,12 @@ from resnest.data.seeding import seeded
 from resnest.data.settings import DataSettings, SegmentationSettings
 from resnest.data.sources import open_dataset, open_part
 from resnest.errors import ResnestError
+from resnest.inference.aligning import align
+from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage
 from resnest.runtime.preprocess import DetectionPreprocess, SegmentationPreprocess
+from resnest.segmenter_spec import SegmenterSpec
+from resnest.spec import Spec
 
 SMALL = SegmentationSettings(base=48, crop=32)
 VARIED = SegmentationSettings(base=64, crop=48, scale=(0.3, 2.0), flip_vertical=True)
@@ -239,6 +243,26 @@ def test_classes_in_the_order_of_a_model(data: PixelSamples, tmp_path: Path) -> 
     turned = pixels.renumbered(np.array([3, 2, 1, 0]), ("sky", "sea", "dog", "cat"))
     table = np.array([3, 2, 1, 0, *[255] * 252], np.uint8)
     np.testing.assert_array_equal(turned.subset(np.array([2])).mask(0), table[pixels.mask(2)])
+
+
+def test_panoptic_maps_are_for_segmenters_too(tmp_path: Path) -> None:
+    """What was trained on them is evaluated on them."""
+    pixels = open_part(panoptic(tmp_path), task="segmentation").samples
+    assert isinstance(pixels, PanopticPixels)
+    card = ModelCard(
+        architecture="resnest",
+        spec=Spec(),
+        class_names=pixels.class_names[::-1],
+        preprocess=SegmentationPreprocess(),
+        task="segmentation",
+        segmenter=SegmenterSpec(),
+        category_ids=pixels.classes.ids[::-1],
+    )
+    turned = align(pixels, card, "here")
+    assert isinstance(turned, PanopticPixels)
+    assert turned.classes == card.pixel_classes
+    table = np.array([3, 2, 1, 0, *[255] * 252], np.uint8)
+    np.testing.assert_array_equal(turned.mask(0), table[pixels.mask(0)])
 
 
 def test_panoptic_maps_as_masks(tmp_path: Path) -> None:

@@ -313,7 +313,8 @@ BROKEN_LISTS: list[tuple[str, str, str]] = [
     ("classes.json", '[{"index": "x", "name": "a"}]', 'row 0: "x" is no whole number'),
     ("classes.json", '[{"name": "a", "color": [1, 2]}]', r"class 'a': its colour \[1, 2\] is not three numbers"),
     ("classes.json", '[{"name": "a", "color": [1, 2, 256]}]', "is not three numbers of 0 to 255"),
-    ("classes.json", '{"-1": "a"}', "class 'a' has the value -1: those of masks are 0 or more"),
+    ("classes.json", '{"-1": "a"}', "class 'a' has the value -1: those of masks are 0 to 2147483647"),
+    ("classes.json", f'{{"{10**30}": "a"}}', "class 'a' has the value 10{30}: those of masks are 0 to"),
     ("classes.json", '["a", " "]', "the class of value 1 has no name"),
     ("classes.json", '[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]', "'a' and 'b' have the same value: 1"),
     ("classes.txt", "a\na\n", "'a' and 'a' have the same name: a"),
@@ -368,6 +369,27 @@ def test_what_else_lies_there(tmp_path: Path) -> None:
         data.train.pair(4)
     part = open_part(tmp_path, task="segmentation")
     assert part.describe == f"{tmp_path} (masks): 2 validation images, 3 classes, masks"
+
+
+def test_masks_that_lost_their_numbers(tmp_path: Path) -> None:
+    """In JPEG files; not a data set of the two classes images and masks, whatever it is looked at for."""
+    folders(tmp_path)
+    for path in list(tmp_path.glob("masks/*/*.png")):
+        Image.open(path).convert("L").save(path.with_suffix(".jpg"))
+        path.unlink()
+    for task in ("segmentation", None):
+        with pytest.raises(ResnestError, match=r"has masks .* do not keep numbers exactly: make masks anew as PNG"):
+            open_dataset(tmp_path, task=task)
+
+
+def test_one_name_for_two_images(tmp_path: Path) -> None:
+    folders(tmp_path)
+    twin = next((tmp_path / "images" / "train").iterdir())
+    Image.open(twin).save(twin.with_suffix(".bmp"))
+    assert (
+        "training: 1 images are left out that have the name of another"
+        in open_dataset(tmp_path, task="segmentation").describe()
+    )
 
 
 def _everything(root: Path) -> Path:

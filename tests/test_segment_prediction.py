@@ -129,6 +129,31 @@ def sharing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Predictor, "__init__", opened)
 
 
+WRONG_CARDS: dict[str, tuple[dict[str, object], str]] = {
+    "a rate between two": ({"segmenter": {"rates": [1.5, 2, 3]}}, "must be three whole numbers from 1 to"),
+    "a stride of a point": ({"segmenter": {"output_stride": 16.0}}, "output_stride=16.0 must be a whole number"),
+    "cells of half": ({"segmenter": {"bins": [0.5]}}, "must be whole numbers from 1 to 64"),
+    "a window that nets cannot see": ({"window": 1}, "window is 1, not a number from 32 to 8192"),
+    "a canvas of the kind": ({"canvas": [10, 40]}, r"canvas is \(10, 40\): a segmenter sees 32 pixels a side or more"),
+    "a mean of two": ({"mean": [0, 0]}, r"mean=\[0, 0\] of a model card must be three numbers"),
+    "a mean of text": ({"mean": ["a", 0, 0]}, "must be three numbers"),
+    "a mean without value": ({"mean": [float("nan"), 0, 0]}, "must be three numbers"),
+    "no spread": ({"std": [0, 1, 1]}, r"std=\[0, 1, 1\] of a model card must be three numbers above 0"),
+    "a name twice": ({"label_names": ["a", "b", "a"]}, "two classes of one name"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_CARDS)
+def test_a_card_that_cannot_work_is_refused(case: str) -> None:
+    changes, message = WRONG_CARDS[case]
+    told = json.loads(CARD.to_json())
+    for key, value in changes.items():
+        place = told if key in told else told["resnest"] if key in told["resnest"] else told["resnest"]["preprocess"]
+        place[key] = {**place[key], **value} if isinstance(value, dict) else value
+    with pytest.raises(ResnestError, match=f"here cannot be understood as a model card: .*{message}"):
+        ModelCard.from_json(json.dumps(told), where="here")
+
+
 def test_streams_group_pictures_of_one_shape(pictures: Path) -> None:
     engine = Colours()
     paths = [pictures / name for name in ("a.png", "b.png", "bad.png", "sub/a.png", "c.png")]
@@ -207,6 +232,7 @@ def test_pictures_are_never_replaced(cli: Callable[..., Outcome], pictures: Path
     assert outcome.code == 2
     assert "is a picture that is looked at: take another folder" in outcome.err
     assert (pictures / "c.png").read_bytes() == before
+    assert not (pictures / "classes.json").exists()
 
 
 @pytest.mark.parametrize(

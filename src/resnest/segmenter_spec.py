@@ -54,13 +54,17 @@ class SegmenterSpec:
         ):  # fmt: skip
             if getattr(self, name) not in choices:
                 raise unknown(f"segmenter.{name}", str(getattr(self, name)), choices)
+        for name in ("output_stride", "channels", "low_channels"):
+            count = getattr(self, name)
+            _require(count is None or type(count) is int, f"{name}={count!r} must be a whole number")
         _require(self.output_stride in STRIDES, f"output_stride={self.output_stride} must be 8, 16 or 32")
         _require(
-            self.rates is None or (len(self.rates) == 3 and all(1 <= rate <= MOST for rate in self.rates)),
-            f"rates={self.rates} must be three numbers of 1 or more",
+            self.rates is None or (len(self.rates) == 3 and all(_counts(rate, MOST) for rate in self.rates)),
+            f"rates={self.rates} must be three whole numbers from 1 to {MOST}",
         )
         _require(
-            bool(self.bins) and all(1 <= count <= 64 for count in self.bins), f"bins={list(self.bins)} must be 1 to 64"
+            bool(self.bins) and all(_counts(cells, 64) for cells in self.bins),
+            f"bins={list(self.bins)} must be whole numbers from 1 to 64",
         )
         for name in ("channels", "low_channels"):
             count = getattr(self, name)
@@ -113,6 +117,11 @@ class PanopticSpec:
         for name in ("score", "overlap"):
             _require_panoptic(0 <= getattr(self, name) <= 1, f"{name}={getattr(self, name)} must lie in [0, 1]")
         _require_panoptic(self.stuff_area >= 0, f"stuff_area={self.stuff_area} must be 0 or more")
+
+
+def _counts(value: object, most: int) -> bool:
+    """Whether a value, perhaps from a file, is a whole number from 1 to `most`."""
+    return type(value) is int and 1 <= value <= most
 
 
 def _require(met: bool, message: str) -> None:

@@ -53,11 +53,8 @@ class LabelMapFolder:
     """Masks named after their pictures, and the list of classes: with the pictures beside it, a data set."""
 
     def __init__(self, folder: Path, pictures: Sequence[Picture], classes: PixelClasses) -> None:
-        from resnest.runtime.label_files import save_class_list
-
         self.files = OutputFolder(folder, "--masks", pictures)
-        with self.files.writing(Path("classes.json")) as path:
-            save_class_list(classes, path)
+        self.classes = classes
 
     def add(self, picture: Picture, found: LabelMap) -> None:
         from resnest.runtime.label_files import save_labels
@@ -66,8 +63,13 @@ class LabelMapFolder:
             save_labels(found, path)
 
     def close(self) -> str:
-        """Say what was written."""
-        return f"{len(self.files.names) - 1} masks and classes.json in {self.files.folder}"
+        """Write the list, and say so; last, so that a folder of pictures that is refused stays as it is."""
+        from resnest.runtime.label_files import save_class_list
+
+        masks = len(self.files.names)
+        with self.files.writing(Path("classes.json")) as path:
+            save_class_list(self.classes, path)
+        return f"{masks} masks and classes.json in {self.files.folder}"
 
 
 class PanopticMapWriter:

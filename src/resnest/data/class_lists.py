@@ -28,6 +28,7 @@ from resnest.runtime.label_map import Colour, PixelClasses
 from resnest.segmenter_spec import IGNORED
 
 UNCOUNTED = ("void", "ignore", "unlabelled", "unlabeled")
+VALUES = 2**31  # that a mask's pixel can have
 COLOUR = r"(?P<r>\d{1,3})[\s,]+(?P<g>\d{1,3})[\s,]+(?P<b>\d{1,3})"
 COLOUR_LAST = re.compile(rf"(?P<name>.*?\S)\s*[\s,:;]\s*{COLOUR}[\s:]*")
 COLOUR_FIRST = re.compile(rf"{COLOUR}[\s,:;]+(?P<name>\S.*)")
@@ -142,8 +143,8 @@ def _row(value: int, name: Any, colour: Any = None, ignore: bool | None = None) 
     name = str(name).strip()
     if not name:
         raise ResnestError(f"the class of value {value} has no name")
-    if value < 0:
-        raise ResnestError(f"class {name!r} has the value {value}: those of masks are 0 or more")
+    if not 0 <= value < VALUES:
+        raise ResnestError(f"class {name!r} has the value {value}: those of masks are 0 to {VALUES - 1}")
     if colour is not None:
         good = isinstance(colour, (list, tuple)) and len(colour) == 3
         if not good or not all(type(part) is int and 0 <= part <= 255 for part in colour):

@@ -15,12 +15,12 @@ both, but for 4. A mask is called as its image is, perhaps with one of ENDINGS.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from resnest.data.class_lists import ClassList, read_class_list
-from resnest.data.parts import VAL_NAMES
+from resnest.data.parts import PART_NAMES, VAL_NAMES
 from resnest.data.pixels import PixelSamples
 from resnest.data.samples import FolderStore
 from resnest.errors import ResnestError
@@ -54,12 +54,17 @@ class MaskFolders:
 
 
 def find_masks(root: Path) -> MaskFolders | None:
-    """None where no folder of images has masks."""
+    """None where no folder of images has masks. Raises ResnestError where all that there are lost their numbers."""
     val = next((pairs for name in VAL_NAMES if (pairs := _find_part(root, name))), None)
     if val:
         return MaskFolders(root, train=_find_part(root, "train"), val=val)
     whole = _find_part(root, "train") or _first(_candidates(root))
-    return MaskFolders(root, whole=whole) if whole else None
+    if whole:
+        return MaskFolders(root, whole=whole)
+    for images, masks in (*(place for part in PART_NAMES for place in _places(root, part)), *_candidates(root)):
+        if images != masks and images.is_dir() and masks.is_dir():
+            _refuse_inexact(images, masks)
+    return None
 
 
 def read_masks(pairs: Pairs, root: Path, listed: ClassList | None = None) -> PixelSamples:
@@ -69,25 +74,33 @@ def read_masks(pairs: Pairs, root: Path, listed: ClassList | None = None) -> Pix
         ResnestError: no image, no list of classes, or one that is none.
     """
     deep = pairs.images != pairs.masks
-    images, masks = _stems(pairs.images, SUFFIXES, deep=deep), _stems(pairs.masks, MASK_SUFFIXES, deep=deep)
-    if not deep:
-        images = {stem: name for stem, name in images.items() if not stem.endswith(pairs.ending)}
+    every, masks = _stems(pairs.images, SUFFIXES, deep=deep), _stems(pairs.masks, MASK_SUFFIXES, deep=deep)
+    images = every if deep else {stem: name for stem, name in every.items() if not stem.endswith(pairs.ending)}
     if not images:
         raise ResnestError(f"no images in {pairs.images} (looked for {', '.join(SUFFIXES)})")
     places = dict.fromkeys((root, pairs.masks, pairs.masks.parent, pairs.images.parent))
     keys = [images[stem] for stem in sorted(images)]
     mask_keys = [masks.get(stem + pairs.ending, f"{stem}{pairs.ending}.png") for stem in sorted(images)]
     alone = len(masks.keys() - {stem + pairs.ending for stem in images})
-    notes = (f"{alone} masks without an image are left out",) if alone and deep else ()
+    notes = [f"{alone} masks without an image are left out"] if alone and deep else []
+    if twice := sum(1 for _ in _files(pairs.images, SUFFIXES, deep=deep)) - len(every):
+        notes.append(f"{twice} images are left out that have the name of another but for its ending")
     classes = listed or read_class_list(list(places))
-    return PixelSamples.build((FolderStore(pairs.images), keys), (FolderStore(pairs.masks), mask_keys), classes, notes)
+    return PixelSamples.build(
+        (FolderStore(pairs.images), keys), (FolderStore(pairs.masks), mask_keys), classes, tuple(notes)
+    )
 
 
 def _find_part(root: Path, part: str) -> Pairs | None:
+    return _first(_places(root, part))
+
+
+def _places(root: Path, part: str) -> list[tuple[Path, Path]]:
+    """Where images and masks of a part may be."""
     folders = list(_candidates(root / part))
     below = [(root / images / part, root / masks / part) for images in IMAGES for masks in MASKS]
     beside = [(root / part, root / name.format(part)) for name in BESIDE]
-    return _first([*below, *folders[:-1], *beside, folders[-1]])
+    return [*below, *folders[:-1], *beside, folders[-1]]
 
 
 def _candidates(folder: Path) -> Iterator[tuple[Path, Path]]:
@@ -96,7 +109,7 @@ def _candidates(folder: Path) -> Iterator[tuple[Path, Path]]:
     yield folder, folder
 
 
-def _first(candidates: Sequence[tuple[Path, Path]] | Iterator[tuple[Path, Path]]) -> Pairs | None:
+def _first(candidates: Iterable[tuple[Path, Path]]) -> Pairs | None:
     return next((pairs for images, masks in candidates if (pairs := _pairs(images, masks))), None)
 
 
@@ -111,9 +124,23 @@ def _pairs(images: Path, masks: Path) -> Pairs | None:
     return Pairs(images, masks, endings[counts.index(max(counts))]) if max(counts) else None
 
 
+def _refuse_inexact(images: Path, masks: Path) -> None:
+    """Raises ResnestError where files are named as masks are, and of a format that changes numbers."""
+    of_masks = _stems(masks, SUFFIXES, deep=True)
+    of_images = _stems(images, SUFFIXES, deep=True) if of_masks else {}
+    if shared := next((stem for stem in of_images if any(stem + ending in of_masks for ending in ENDINGS)), None):
+        raise ResnestError(
+            f"{masks} has masks for the pictures of {images}, such as that of {of_images[shared]}, in files that do"
+            f" not keep numbers exactly: make masks anew as PNG ({', '.join(MASK_SUFFIXES)} are read)"
+        )
+
+
 def _stems(folder: Path, suffixes: tuple[str, ...], *, deep: bool) -> dict[str, str]:
     """Files of a folder, and of those in it if `deep`: path without suffix -> path, both relative to it."""
-    found = folder.rglob("*") if deep else folder.iterdir()
-    files = [file for file in found if file.suffix.lower() in suffixes and not file.name.startswith(".")]
-    names = sorted(file.relative_to(folder) for file in files)
+    names = sorted(file.relative_to(folder) for file in _files(folder, suffixes, deep=deep))
     return {name.with_suffix("").as_posix(): name.as_posix() for name in names}
+
+
+def _files(folder: Path, suffixes: tuple[str, ...], *, deep: bool) -> Iterator[Path]:
+    found = folder.rglob("*") if deep else folder.iterdir()
+    yield from (file for file in found if file.suffix.lower() in suffixes and not file.name.startswith("."))

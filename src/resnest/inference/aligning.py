@@ -44,7 +44,7 @@ def align(samples: Samples, card: ModelCard, where: str) -> Samples:
     A class may be called by the model's name for it, by its key (ImageNet's synset), or, if all of them are numbers,
     by its index (ImageNet-V2).
     """
-    if type(samples) is not SAMPLES[card.task]:  # panoptic samples are detection samples too, with other classes
+    if _kind(samples) is not SAMPLES[card.task]:
         has = next(told for known, told in HAS if isinstance(samples, known))
         raise ResnestError(f"{where} has {has}, and the model is for {card.task}: give {NEEDS[card.task]}")
     if isinstance(samples, PanopticSamples):
@@ -68,6 +68,11 @@ def align(samples: Samples, card: ModelCard, where: str) -> Samples:
     if samples.multi_label and not card.multi_label:
         raise ResnestError(f"{where} has several labels an image, and the model gives one: train one on such data")
     return samples.renumbered(index, card.class_names, multi_label=card.multi_label)
+
+
+def _kind(samples: Samples) -> type[Samples]:
+    """The first that fits: panoptic samples are detection samples too, with other classes."""
+    return next(known for known, _ in HAS if isinstance(samples, known))
 
 
 def views_for(views: Views | SegmentViews | None, task: str) -> Views | SegmentViews | None:

@@ -26,6 +26,7 @@ from resnest.runtime.panoptic_map import PanopticClasses
 from resnest.runtime.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    LEAST,
     AnyPreprocess,
     DetectionPreprocess,
     Preprocess,
@@ -84,6 +85,10 @@ class ModelCard:
             raise ResnestError(f"things={self.things} of a model card: some classes must be things, and some stuff")
         if self.colours and len(self.colours) != len(self.class_names):
             raise ResnestError(f"a model card has {len(self.colours)} colours for {len(self.class_names)} classes")
+        if self.in_chans == 3:
+            _check_colours(self.preprocess)
+        if parts and len(set(self.class_names)) < len(self.class_names):
+            raise ResnestError("a model card has two classes of one name")
         if parts and len(set(self.category_ids)) != len(self.class_names):
             raise ResnestError(
                 f"category_ids={list(self.category_ids)} of a model card must be {len(self.class_names)} different"
@@ -303,9 +308,11 @@ def _preprocess(task: str, told: dict[str, Any]) -> AnyPreprocess:
         return Preprocess(**told)
     told["canvas"] = _sides(told["canvas"], "canvas") if told["canvas"] else None
     if task == "segmentation":
-        for key in ("long", "window"):
-            if told[key] is not None:
-                _sides([told[key]] * 2, key)
+        for key, least in (("long", 1), ("window", LEAST)):
+            if told[key] is not None and not least <= _whole([told[key]], key)[0] <= LONGEST:
+                raise ValueError(f"{key} is {told[key]}, not a number from {least} to {LONGEST}")
+        if told["canvas"] and min(told["canvas"]) < LEAST:
+            raise ValueError(f"canvas is {told['canvas']}: a segmenter sees {LEAST} pixels a side or more")
         return SegmentationPreprocess(**told)
     _sides([told["short"], told["long"]], "short and long")
     return DetectionPreprocess(**told)
@@ -316,6 +323,16 @@ def _sides(values: Any, name: str) -> tuple[int, ...]:
     if len(sides) != 2 or not all(1 <= side <= LONGEST for side in sides):
         raise ValueError(f"{name} is {values!r}, not two numbers from 1 to {LONGEST}")
     return sides
+
+
+def _check_colours(preprocess: AnyPreprocess) -> None:
+    """Raises ResnestError for what pixels cannot be normalised with."""
+    for name in ("mean", "std"):
+        values = getattr(preprocess, name)
+        numbers = all(type(value) in (int, float) and math.isfinite(value) for value in values)
+        if len(values) != 3 or not numbers or (name == "std" and min(values) <= 0):
+            kind = "numbers above 0" if name == "std" else "numbers"
+            raise ResnestError(f"{name}={list(values)} of a model card must be three {kind}, one a channel")
 
 
 def _colour(value: Any) -> tuple[int, int, int]:
