@@ -159,7 +159,29 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def real_exports(saved_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Its verified exports, a file per format that takes any size."""
-    import resnest
+    return _exports(saved_model, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def saved_segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny DeepLabV3 with random weights, and painted streets beside it."""
+    from exports import save_segmenter
+    from streets import NAMES, write_streets
+
+    folder = tmp_path_factory.mktemp("saved_segmenter")
+    write_streets(folder / "streets", train=1, val=3)
+    return save_segmenter(folder / "pico", names=NAMES)
+
+
+@pytest.fixture(scope="session")
+def segmenter_exports(saved_segmenter: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Its verified exports, a file per format that takes any size."""
+    pictures = saved_segmenter.with_name("streets") / "images"
+    return _exports(saved_segmenter, tmp_path_factory, images=pictures)
+
+
+def _exports(model: Path, tmp_path_factory: pytest.TempPathFactory, images: Path | None = None) -> dict[str, Path]:
+    from resnest.export.exporting import export
     from resnest.export.formats import FORMATS
 
     made = {}
@@ -167,5 +189,5 @@ def real_exports(saved_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
         for package in FORMATS[name].needs:
             pytest.importorskip(package)
         made[name] = tmp_path_factory.mktemp(name) / f"real{FORMATS[name].suffix}"
-        resnest.export(saved_model, format=name, out=made[name])
+        export(model, format=name, out=made[name], images=images)
     return made

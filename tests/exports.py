@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,10 +15,13 @@ from resnest.export.formats import FORMATS, Format
 from resnest.inference.model import Model
 from resnest.network.resnest import ResNeSt
 from resnest.runtime.card import ModelCard
-from resnest.runtime.preprocess import Preprocess
+from resnest.runtime.preprocess import Preprocess, SegmentationPreprocess
+from resnest.segmentation.segmenter import build_segmenter
+from resnest.segmenter_spec import SegmenterSpec
 from resnest.spec import Spec
 
 PICO = Spec(depths=(1, 1, 1, 1), planes=(8, 16, 32, 64), stem="small", stem_width=4)
+Net = TypeVar("Net", bound=torch.nn.Module)
 CLASSES = ("cat", "dog", "h\u00e9ron", "yak")
 
 
@@ -36,7 +39,30 @@ def saved(folder: Path, spec: Spec = PICO, *, multi_label: bool = False, size: i
     return Model(net, card, str(folder)).save_pretrained(folder)
 
 
-def lively(net: ResNeSt) -> ResNeSt:
+def save_segmenter(folder: Path, names: tuple[str, ...] = CLASSES, **changes: Any) -> Path:
+    """A saved segmenter with lively random weights; `changes` are fields of its `SegmenterSpec`."""
+    torch.manual_seed(0)
+    spec, segmenter = replace(PICO, stem="deep", planes=(8, 8, 16, 16)), SegmenterSpec(**changes)
+    net = lively(build_segmenter(spec, segmenter, len(CLASSES), zero_gamma=False))
+    last = net.head.predict.logits
+    with torch.no_grad():  # every class somewhere
+        logits = net(torch.rand(4, 3, 64, 96) * 4 - 2)
+        spread = logits.std((0, 2, 3))
+        last.weight /= spread[:, None, None, None]
+        last.bias.copy_((last.bias - logits.mean((0, 2, 3))) / spread)
+    card = ModelCard(
+        architecture="resnest",
+        spec=spec,
+        class_names=names,
+        category_ids=(0, 1, 2, 3),
+        preprocess=SegmentationPreprocess(),
+        task="segmentation",
+        segmenter=segmenter,
+    )
+    return Model(net, card, str(folder)).save_pretrained(folder)
+
+
+def lively(net: Net) -> Net:
     """In eval mode, with norms that all do something."""
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

@@ -18,7 +18,7 @@ from resnest.layers.convolution import ConvNorm
 from resnest.network import Backbone
 from resnest.network.recompute import recompute_activations
 from resnest.network.stages import hold_statistics, parts
-from resnest.segmentation.segmenter import Segmenter, build_segmenter, cross_entropy
+from resnest.segmentation.segmenter import Segmenter, build_segmenter
 from resnest.segmenter_spec import IGNORED, SegmenterSpec
 from resnest.spec import Spec
 
@@ -104,8 +104,9 @@ def test_pixels_that_do_not_count_do_not_count() -> None:
     targets[:, 2:4] = IGNORED
     counted = targets != IGNORED
     mine = torch.stack([-logits.log_softmax(1)[n, targets[n, y, x].long(), y, x] for n, y, x in counted.nonzero()])
-    assert cross_entropy(logits, targets).item() == pytest.approx(mine.mean().item(), rel=1e-5)
-    nothing = cross_entropy(logits, torch.full_like(targets, IGNORED))
+    net = build()
+    assert net.loss(logits, targets).item() == pytest.approx(mine.mean().item(), rel=1e-5)
+    nothing = net.loss(logits, torch.full_like(targets, IGNORED))
     nothing.backward()
     assert nothing.item() == 0
     assert logits.grad is not None

@@ -92,6 +92,24 @@ def test_any_size(name: str, saved_model: Path, real_exports: dict[str, Path]) -
     _check(name, real_exports[name], Model.from_pretrained(saved_model))
 
 
+@pytest.mark.parametrize("name", ANY_SIZE)
+def test_a_segmenter_of_any_size(name: str, saved_segmenter: Path, segmenter_exports: dict[str, Path]) -> None:
+    """Its logits have the size of the images, and every pixel gets the label that the network gives it."""
+    run, net = _engine(name, segmenter_exports[name]), Model.from_pretrained(saved_segmenter).segmenter
+    for n, h, w in ((1, 64, 64), (2, 97, 131), (5, 160, 64), (1, 33, 40)):
+        images = np.random.default_rng(n * h).standard_normal((n, 3, h, w), np.float32)
+        with torch.inference_mode():
+            expected = net(torch.from_numpy(images)).numpy()
+        got = run(images)
+        assert expected.shape == got.shape == (n, len(CLASSES), h, w)
+        largest = np.abs(expected).max()
+        assert np.abs(got - expected).max() <= LIMIT * largest
+        second, best = np.sort(expected, axis=1)[:, -2:].swapaxes(0, 1)
+        clear = best - second > 2 * LIMIT * largest
+        assert clear.mean() > 0.99
+        assert (got.argmax(1) == expected.argmax(1))[clear].all()
+
+
 @pytest.mark.parametrize("name", ONE_SIZE)
 def test_one_size(name: str, cli: Cli, saved_model: Path, tmp_path: Path) -> None:
     _ready(name)

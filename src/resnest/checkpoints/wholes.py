@@ -80,7 +80,7 @@ def load_into_backbone(net: nn.Module, raw: RawCheckpoint, *, own: re.Pattern[st
     report = load_weights(backbone, {**kept, **translated.state}, replace_head=True, source=str(raw.path))
     report.matched = [f"backbone.{name}" for name in report.matched if name not in kept or name in translated.state]
     report.layout, report.unexpected = translated.layout, report.unexpected + translated.aside
-    report.untrained = [name for name, _ in net.named_children() if name != "backbone"]
+    report.untrained = [name for name, part in net.named_children() if name != "backbone" and part.state_dict()]
     report.new_head = False  # a backbone has none
     return report
 

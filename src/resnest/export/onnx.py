@@ -54,7 +54,8 @@ def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interfa
 def _tidy(model: Any) -> None:
     """Readable names for the free axes; of what the exporter notes, only which module a node belongs to."""
     graph = model.graph
-    names = {str(graph.inputs[0].shape[axis]): name for axis, name in AXES.items()}
+    sides = graph.inputs[0].shape
+    names = {str(sides[axis]): name for axis, name in AXES.items() if not isinstance(sides[axis], int)}
     for value in (*graph.inputs, *graph.outputs):
         value.metadata_props.clear()
         for axis, dim in enumerate(value.shape):

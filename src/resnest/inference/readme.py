@@ -23,32 +23,41 @@ FIGURES = {
     "box_ap50": "box AP50",
     "mask_ap": "mask AP",
     "mask_ap50": "mask AP50",
+    "miou": "mIoU",
+    "pixel_accuracy": "pixel accuracy",
+    "mean_accuracy": "mean accuracy of classes",
+    "pq": "PQ",
+    "sq": "SQ",
+    "rq": "RQ",
+    "pq_things": "PQ of things",
+    "pq_stuff": "PQ of stuff",
 }
+MEASURED = {  # the figure of a task that the hub shows, and what it calls it
+    "classification": ("top1", "accuracy"),
+    "detection": ("box_ap", "mAP"),
+    "panoptic": ("pq", "panoptic-quality"),
+    "segmentation": ("miou", "mean_iou"),
+}
+PAPER = "[ResNeSt](https://arxiv.org/abs/2004.08955)"
 
-USE_DETECTOR = """\
-```python
-import resnest
-
-predict = resnest.Predictor("{where}")
-print(predict("photo.jpg").shown().counts())
-```
-
-```sh
-resnest predict {where} photo.jpg --draw drawn
-```
-"""
 USE = """\
 ```python
 import resnest
 
 predict = resnest.Predictor("{where}")
-print(predict("photo.jpg").top(3))
+print(predict("photo.jpg"){result})
 ```
 
 ```sh
-resnest predict {where} photo.jpg --top 3
+resnest predict {where} photo.jpg {options}
 ```
 """
+SHOWS = {  # what is printed of a result, and how to see it
+    "classification": (".top(3)", "--top 3"),
+    "detection": (".shown().counts()", "--draw drawn"),
+    "panoptic": (".counts()", "--draw drawn"),
+    "segmentation": (".shares()", "--draw drawn"),
+}
 
 
 def model_card_text(
@@ -62,6 +71,7 @@ def model_card_text(
     """
     account = account or {}
     where = repo_id or "path/to/this/folder"
+    result, options = SHOWS[card.task]
     parts = [
         _header(card, title, account),
         f"# {title}\n",
@@ -69,7 +79,7 @@ def model_card_text(
         "## Figures\n",
         _figures(card, account),
         "## Use\n",
-        (USE_DETECTOR if card.detector else USE).format(where=where),
+        USE.format(where=where, result=result, options=options),
         "## Input\n",
         _input(card),
         "## Classes\n",
@@ -80,11 +90,11 @@ def model_card_text(
 
 def _header(card: ModelCard, title: str, account: Mapping[str, object]) -> str:
     library = "timm" if card.fits_timm else "resnest"
-    tag = "image-classification"
-    if card.detector:
-        tag = "image-segmentation" if card.detector.masks else "object-detection"
+    tag = "image-classification" if card.task == "classification" else "image-segmentation"
+    if card.detector and not card.detector.masks:
+        tag = "object-detection"
     lines = ["---", f"library_name: {library}", f"pipeline_tag: {tag}", "tags:", f"- {tag}", "- resnest"]
-    figure, kind = ("box_ap", "mAP") if card.detector else ("top1", "accuracy")
+    figure, kind = MEASURED[card.task]
     if math.isfinite(card.figures.get(figure, math.nan)):
         lines += [
             "model-index:",
@@ -104,6 +114,10 @@ def _header(card: ModelCard, title: str, account: Mapping[str, object]) -> str:
 
 def _does(card: ModelCard) -> str:
     count = len(card.class_names)
+    if card.segmenter:
+        return f"tells which of {count} classes every pixel of a picture is"
+    if card.panoptic:
+        return f"parts a picture into objects of {card.things} classes and regions of {count - card.things}"
     if card.detector:
         what = "boxes and masks" if card.detector.masks else "boxes"
         return (
@@ -115,16 +129,19 @@ def _does(card: ModelCard) -> str:
 
 
 def _network(card: ModelCard) -> str:
+    if card.segmenter:
+        return (
+            f"{card.segmenter.title} on a {PAPER} (`{card.architecture}`, output stride {card.segmenter.output_stride})"
+        )
     if card.detector:
-        link = "[ResNeSt](https://arxiv.org/abs/2004.08955)"
-        return f"{card.detector.title} on a {link} (`{card.architecture}`)"
+        kind = f"Panoptic FPN with {card.detector.title}" if card.panoptic else card.detector.title
+        return f"{kind} on a {PAPER} (`{card.architecture}`)"
     count = parameters(card.spec, num_classes=len(card.class_names), in_chans=card.in_chans) / 1e6
     cost = (
         macs(card.spec, size=card.classifier_input.size, num_classes=len(card.class_names), in_chans=card.in_chans)
         / 1e9
     )
-    link = "[ResNeSt](https://arxiv.org/abs/2004.08955)"
-    return f"{link} (`{card.architecture}`, {count:.2f} million parameters, {cost:.2f} GMACs)"
+    return f"{PAPER} (`{card.architecture}`, {count:.2f} million parameters, {cost:.2f} GMACs)"
 
 
 def _figures(card: ModelCard, account: Mapping[str, object]) -> str:
@@ -133,8 +150,8 @@ def _figures(card: ModelCard, account: Mapping[str, object]) -> str:
     rows = ["| figure | value |", "|---|---|"]
     images = account.get("val_images")
     for name, value in card.figures.items():
-        if math.isnan(value) or (card.detector and name not in FIGURES):
-            continue  # the other figures of COCO are in config.json
+        if math.isnan(value) or (card.task != "classification" and name not in FIGURES):
+            continue  # the others, such as more of COCO's, are in config.json
         shown = f"{value:.4f}" if name == "loss" else f"{value:.2%}"
         if name in ("top1", "top5") and isinstance(images, int):
             low, high = wilson_interval(value * images, images)
@@ -147,6 +164,11 @@ def _figures(card: ModelCard, account: Mapping[str, object]) -> str:
 
 
 def _input(card: ModelCard) -> str:
+    if card.segmenter:
+        pixels = card.segmenter_input
+        size = f"the long side is resized to {pixels.long} pixels" if pixels.long else "any size"
+        window = f", looked at in squares of {pixels.window} pixels" if pixels.window else ""
+        return f"RGB; {size}{window}; mean {pixels.mean}, standard deviation {pixels.std}.\n"
     if card.detector:
         scaled = card.detector_input
         return (

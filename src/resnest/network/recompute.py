@@ -1,6 +1,7 @@
-"""Gradient checkpointing: keep only what goes into a bottleneck, and compute its inside again in the backward pass.
+"""Gradient checkpointing: keep only what goes into a part, and compute its inside again in the backward pass.
 
-Chen et al., arXiv 1604.06174. For ResNeSt-200 and 269: a third more time for a fraction of the memory.
+Chen et al., arXiv 1604.06174. For ResNeSt-200 and 269: a third more time for a fraction of the memory. The parts are
+the bottlenecks, and what else has `recomputed = True`, such as the loss of a segmenter at full resolution.
 
     recompute_activations(net)        # in place; evaluation is as before
 """
@@ -15,23 +16,22 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from resnest.network.resnest import Bottleneck
-
 
 def recompute_activations(net: nn.Module) -> int:
-    """Make every bottleneck of `net` compute its activations twice; returns how many there are."""
-    blocks = [module for module in net.modules() if isinstance(module, Bottleneck)]
-    for block in blocks:
-        block.forward = partial(_recomputing, block)  # type: ignore[method-assign]
-    return len(blocks)
+    """Make every such part of `net` compute its activations twice; returns how many there are."""
+    parts = [module for module in net.modules() if getattr(module, "recomputed", False)]
+    for part in parts:
+        part.forward = partial(_recomputing, part)
+    return len(parts)
 
 
-def _recomputing(block: Bottleneck, x: Tensor) -> Tensor:
-    if not (block.training and x.requires_grad | any(p.requires_grad for p in block.parameters())):
-        return Bottleneck.forward(block, x)
-    result: Tensor = checkpoint(
-        partial(Bottleneck.forward, block), x, use_reentrant=False, context_fn=partial(_contexts, block)
-    )
+def _recomputing(part: nn.Module, x: Tensor, *more: Tensor) -> Tensor:
+    forward = partial(type(part).forward, part)
+    result: Tensor
+    if part.training and x.requires_grad | any(p.requires_grad for p in part.parameters()):
+        result = checkpoint(forward, x, *more, use_reentrant=False, context_fn=partial(_contexts, part))
+    else:
+        result = forward(x, *more)
     return result
 
 

@@ -46,6 +46,8 @@ class Bottleneck(nn.Module):
     Shapes: (N, in_chans, H, W) -> (N, 4 * planes, H/stride, W/stride).
     """
 
+    recomputed = True  # with gradient checkpointing: recompute.py
+
     def __init__(
         self, in_chans: int, planes: int, spec: Spec, place: Place, downsample: nn.Module | None = None
     ) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,6 +37,7 @@ class Segmenter(nn.Module):
         self.auxiliary: nn.Module | None = None
         if spec.aux:
             self.auxiliary = FCNHead(channels[:-1], dataclasses.replace(spec, channels=None), num_classes)
+        self.wrong = CrossEntropy()
 
     def forward(self, images: Tensor, targets: Tensor | None = None) -> Tensor | dict[str, Tensor]:
         """What every pixel is, or how wrong that is.
@@ -45,23 +47,35 @@ class Segmenter(nn.Module):
             targets: (N, H, W) uint8, 255 where a pixel does not count; gives losses, weighted, in place of logits.
         """
         maps = self.backbone(images)  # C2 to C5
-        logits = resize(self.head(maps), images.shape[2:])  # (N, K, H, W)
+        logits = self.head(maps)  # (N, K, h, w)
         if targets is None:
-            return logits
-        losses = {"pixels": cross_entropy(logits, targets)}
+            return resize(logits, images.shape[2:])
+        losses = {"pixels": self.loss(logits, targets)}
         if self.auxiliary is not None:
-            second = resize(self.auxiliary(maps[:-1]), images.shape[2:])
-            losses["auxiliary"] = self.spec.aux * cross_entropy(second, targets)
+            losses["auxiliary"] = self.spec.aux * self.loss(self.auxiliary(maps[:-1]), targets)
         return losses
 
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy, mean over the pixels that count; zero, with its gradient, where none does.
 
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean over the pixels that count; zero, with its gradient, where none does.
+        Shapes: (N, K, h, w), which is enlarged to the size of the targets, (N, H, W) uint8 -> scalar.
+        """
+        sums = [self.wrong(one[None], target[None]) for one, target in zip(logits, targets, strict=True)]
+        return torch.stack(sums).sum() / (targets != IGNORED).sum().clamp(min=1)
 
-    Shapes: (N, K, H, W), (N, H, W) uint8 -> scalar.
+
+class CrossEntropy(nn.Module):
+    """Of an image's logits, enlarged: the sum over its pixels, (1, K, h, w), (1, H, W) -> scalar.
+
+    One image at a time, since logits of full size are the largest maps of a training step: to compute them again
+    (recompute.py) takes the room of one image's.
     """
-    total = F.cross_entropy(logits.float(), targets.long(), ignore_index=IGNORED, reduction="sum")
-    return total / (targets != IGNORED).sum().clamp(min=1)
+
+    recomputed = True
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        large = resize(logits, target.shape[1:]).float()
+        return F.cross_entropy(large, target.long(), ignore_index=IGNORED, reduction="sum")
 
 
 def build_segmenter(spec: Spec, segmenter: SegmenterSpec, num_classes: int, *, zero_gamma: bool = True) -> Segmenter:

@@ -1,0 +1,168 @@
+"""The paper's largest segmenter on a CPU, and what gradient checkpointing saves: peak memory and time.
+
+    python benchmarks/segmentation_memory.py          # writes results/segmentation-memory.csv, prints a table
+    python benchmarks/segmentation_memory.py --threads 1 --smoke    # a small network, into a temporary folder
+
+Prediction: DeepLabV3 on ResNeSt-269 at output stride 8, 19 classes, of a picture of 2048 x 1024 pixels, in squares of
+768 that overlap by a third (Cityscapes), by the engine that `resnest predict` takes. Training step: DeepLabV3 on
+ResNeSt-101 at output stride 8 with its auxiliary head, 150 classes, four images of 480 x 480 (ADE20K): forward,
+backward, and the optimiser's first step with momentum. Random weights, float32. Every case runs once in a process of
+its own, whose peak resident memory (getrusage) is what stands in the table; `before` is what the process had before it,
+network included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from resnest.bench.environment import environment, head
+from resnest.inference.torch_engine import TorchSegmenter
+from resnest.network.recompute import recompute_activations
+from resnest.network.regularize import decay_groups
+from resnest.runtime.label_map import PixelClasses
+from resnest.runtime.preprocess import SegmentationPreprocess
+from resnest.runtime.segmenting import segment
+from resnest.segmentation.segmenter import Segmenter, build_segmenter
+from resnest.segmenter_spec import SegmenterSpec
+from resnest.spec import find_spec
+
+
+class Case(NamedTuple):
+    """What is measured."""
+
+    network: str
+    classes: int
+    images: int
+    size: tuple[int, int]  # height, width
+    checkpointing: bool = False
+    window: int | None = None  # of a prediction
+
+
+CASES = {
+    "prediction": Case("resnest269", 19, 1, (1024, 2048), window=768),
+    "training step": Case("resnest101", 150, 4, (480, 480)),
+    "training step, checkpointing": Case("resnest101", 150, 4, (480, 480), checkpointing=True),
+    "training step, 2 images": Case("resnest101", 150, 2, (480, 480)),
+    "training step, 2 images, checkpointing": Case("resnest101", 150, 2, (480, 480), checkpointing=True),
+}
+HEADER = (
+    "what", "network", "classes", "images", "height", "width", "window", "checkpointing", "seconds", "cpu_seconds",
+    "before_mib", "peak_mib",
+)  # fmt: skip
+
+
+def build(case: Case, *, small: bool) -> Segmenter:
+    spec = find_spec("resnest14" if small else case.network)[0]
+    return build_segmenter(spec, SegmenterSpec(), case.classes)
+
+
+def prediction(case: Case, *, small: bool) -> Callable[[], None]:
+    engine = TorchSegmenter(build(case, small=small), "cpu")
+    height, width = case.size
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+    classes = PixelClasses(tuple(map(str, range(case.classes))), tuple(range(case.classes)))
+
+    def predict() -> None:
+        found = segment(engine, image, SegmentationPreprocess(window=case.window), classes, "picture")
+        assert found.labels.shape == case.size
+
+    return predict
+
+
+def training_step(case: Case, *, small: bool) -> Callable[[], None]:
+    net = build(case, small=small).train()
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as the training loop
+    if case.checkpointing:
+        recompute_activations(net)
+    optimizer = torch.optim.SGD(decay_groups(net, 1e-4), lr=1e-3, momentum=0.9)
+    images = torch.randn(case.images, 3, *case.size)
+    targets = torch.randint(case.classes, (case.images, *case.size)).to(torch.uint8)
+
+    def learn() -> None:
+        losses = net(images, targets)
+        total = torch.stack(list(losses.values())).sum()
+        total.backward()
+        optimizer.step()
+        assert torch.isfinite(total)
+        missing = [name for name, p in net.named_parameters() if p.grad is None]
+        assert not missing, missing
+
+    return learn
+
+
+def peak() -> float:
+    """MiB; Linux counts in KiB, macOS in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def run(name: str, threads: int, *, small: bool) -> None:
+    """In a process of its own: prints its row as JSON."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    case = CASES[name]
+    work = (prediction if case.window else training_step)(case, small=small)
+    before, wall, cpu = peak(), time.perf_counter(), time.process_time()
+    work()
+    seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
+    row = (
+        name, case.network, case.classes, case.images, *case.size, case.window or "", int(case.checkpointing),
+        f"{seconds:.1f}", f"{cpu_seconds:.1f}", round(before), round(peak()),
+    )  # fmt: skip
+    print(json.dumps(dict(zip(HEADER, row, strict=True))))
+
+
+def summary(row: dict[str, object]) -> str:
+    return f"| {row['what']} | {float(str(row['peak_mib'])) / 1024:.1f} GiB | {float(str(row['seconds'])):.0f} s |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES)[:3])
+    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)  # in a process of its own
+    parser.add_argument("--out", type=Path, default=Path("results/segmentation-memory.csv"))
+    parser.add_argument("--smoke", action="store_true", default=os.environ.get("SMOKE") == "1")
+    options = parser.parse_args()
+    if options.case:
+        return run(options.case, options.threads, small=options.smoke)
+    if options.smoke:
+        options.out = Path(tempfile.mkdtemp(prefix="resnest-memory-")) / options.out.name
+    notes = ["random weights, float32"] + ["a small network"] * options.smoke
+    lines = head(environment(threads=options.threads, packages=("torch", "numpy"), notes=notes))
+    rows, unfinished = [], []
+    for case in options.cases:
+        command = [sys.executable, __file__, "--case", case, "--threads", str(options.threads)]
+        done = subprocess.run(command + ["--smoke"] * options.smoke, stdout=subprocess.PIPE, text=True)
+        if done.returncode:  # what was measured stays, should memory not do for this one
+            unfinished.append(f"{case} (ended with {done.returncode})")
+            print(f"not finished: {unfinished[-1]}", flush=True)
+            continue
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        print(summary(rows[-1]), flush=True)
+        with options.out.open("w", newline="") as file:
+            file.write(lines)
+            table = csv.DictWriter(file, HEADER, lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
+    print(options.out)
+    if unfinished:
+        sys.exit(f"not finished: {', '.join(unfinished)}")
+
+
+if __name__ == "__main__":
+    main()
