@@ -304,9 +304,11 @@ def test_data_that_does_not_fit(saved: Path) -> None:
     assert turned.category_ids == (5, 6, 8)
     assert turned.objects[0].labels.tolist() == [2 - label for label in data.objects[0].labels]
     labelled = Samples(FolderStore(saved), ["a"], np.array([0]), NAMES)
-    with pytest.raises(ResnestError, match="no boxes, and the model is a detector"):
+    with pytest.raises(ResnestError, match="data has labels, and the model is for detection: give data with boxes"):
         align(labelled, card, "data")
-    with pytest.raises(ResnestError, match="has boxes, and the model is a classifier"):
+    with pytest.raises(
+        ResnestError, match="data has boxes, and the model is for classification: give images with labels"
+    ):
         align(data, replace(ModelCard.of_imagenet("resnest14", Preprocess()), class_names=NAMES), "data")
 
 
