@@ -52,6 +52,7 @@ REFUSED: dict[str, tuple[Recipe, list[str], str]] = {
     "weight": (PLAIN, ["segmenter.aux=-1"], "aux=-1.0 must be 0"),
     "scale": (PLAIN, ["segmentation.scale=[2, 0.5]"], r"segmentation.scale=\[2.0, 0.5\] must be the smallest"),
     "crop": (PLAIN, ["segmentation.crop=8"], "segmentation.crop=8 must be 32 to"),
+    "window": (PLAIN, ["segmentation.eval_window=8192"], "eval_window=8192 must be 2048 pixels or fewer"),
     "idle": (PLAIN, ["data.size=320"], "data.size=320 plays no role .* settings of `segmentation`"),
     "one image": (PLAIN, ["train.batch_size=1"], "attention_norm='batch': .* or segmentation.backbone_norm"),
     "another's": (PLAIN, ["detector.norm=group"], "has no section 'detector'"),

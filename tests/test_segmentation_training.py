@@ -95,6 +95,12 @@ def test_learns_and_says_so(streets: Path, tmp_path: Path, cli: Callable[..., Ou
         found = np.asarray(Image.open(tmp_path / "found" / path.name))
         by_hand.update(found.astype(np.uint8), np.asarray(Image.open(path)))
     assert by_hand.compute() == pytest.approx(again.figures, abs=1e-3)
+    seen = evaluate(out, data=streets, window=96)  # as large as the pictures are wide: nothing but the padding differs
+    assert seen.figures["miou"] == pytest.approx(again.figures["miou"], abs=0.15)
+    assert cli("evaluate", out, "--data", streets, "--window", "64", "--json").code == 0
+    refused = cli("predict", out, streets / "images" / "val", "--window", "9000")
+    assert refused.code == 2
+    assert "a window of 9000 pixels: expected 32 to 2048" in refused.err
     worst = again.worst(2)
     assert set(worst.tolist()) <= again.kept.keys()
     assert again.image_iou[worst[0]] == again.image_iou.min()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnest.cli.words import DATA_HELP, MODEL_HELP, NETWORK_HELP
+from resnest.cli.words import DATA_HELP, MODEL_HELP, NETWORK_HELP, WINDOW_HELP
 from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help=SPLIT_HELP)] = "auto",
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     labels: Annotated[str | None, typer.Option(metavar="FILE", help="ImageNet-ReaL's real.json.")] = None,
+    window: Annotated[int | None, typer.Option(metavar="PIXELS", help=WINDOW_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON, fractions 0..1.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     batch_size: Annotated[int | None, typer.Option(min=1, help="64, of a detector 4.")] = None,
@@ -59,6 +60,7 @@ def evaluate(
             device=device,
             batch_size=batch_size,
             views=views,
+            window=window,
             on_open=lambda samples, where: bar.start(len(samples), where),
             on_batch=bar.advance,
         )

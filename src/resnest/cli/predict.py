@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from resnest.cli.words import MODEL_HELP, NETWORK_HELP
+from resnest.cli.words import MODEL_HELP, NETWORK_HELP, WINDOW_HELP
 from resnest.errors import ResnestError
 
 ENGINE_HELP = "auto, torch, onnxruntime or openvino; auto takes an exported file where there is one, and says which."
@@ -44,6 +44,7 @@ def predict(
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help=THRESHOLD_HELP)] = None,
     coco: Annotated[Path | None, typer.Option(metavar="FILE", help=COCO_HELP)] = None,
     masks: Annotated[Path | None, typer.Option(metavar="DIR", help=MASKS_HELP)] = None,
+    window: Annotated[int | None, typer.Option(metavar="PIXELS", help=WINDOW_HELP)] = None,
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
     card: Annotated[str | None, typer.Option(metavar="FILE", help=CARD_HELP)] = None,
@@ -67,7 +68,9 @@ def predict(
     from resnest.runtime.results import THRESHOLD
 
     size = max(1, min(batch_size, len(pictures)))
-    predictor = Predictor(model, engine=engine, network=network, device=device, batch_size=size, card=card)
+    predictor = Predictor(
+        model, engine=engine, network=network, device=device, batch_size=size, card=card, window=window
+    )
     typer.echo(f"engine: {predictor.engine.name}{f' ({predictor.note})' if predictor.note else ''}", err=True)
     task = predictor.card.task
     _check_options(task, top=top, threshold=threshold, coco=coco, masks=masks)

@@ -18,7 +18,7 @@ from PIL import Image
 from resnest.data.detection import DetectionSamples
 from resnest.data.detection_checks import class_problems, object_notes, object_problems
 from resnest.data.panoptic import PanopticSamples
-from resnest.data.panoptic_checks import PanopticTally, panoptic_notes
+from resnest.data.panoptic_checks import PanopticTally, panoptic_notes, panoptic_problems
 from resnest.data.pixel_checks import PixelTally, Tally, pixel_notes, pixel_problems
 from resnest.data.pixel_finding import look_for_pixels
 from resnest.data.pixels import PixelSamples
@@ -113,7 +113,7 @@ def _note_masks(tallies: Sequence[Tally], report: DatasetReport) -> None:
     report.pixels = dict(zip(names, shares, strict=True))
     report.problems += pixel_problems(train, val)
     if isinstance(train, PanopticTally) and isinstance(val, PanopticTally):
-        report.problems += [*train.problems, *val.problems]
+        report.problems += [*panoptic_problems(train.samples), *train.problems, *val.problems]
         report.notes += panoptic_notes(train, val)
     else:
         report.notes += pixel_notes(train, val)

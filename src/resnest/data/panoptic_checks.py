@@ -44,6 +44,14 @@ class PanopticTally(Tally):
                 yield f"{name}: the json says bbox ({told_box}), in the map it is {segment.box}"
 
 
+def panoptic_problems(samples: PanopticSamples) -> Iterator[str]:
+    """What makes panoptic segmentation impossible."""
+    things, count = samples.classes.things, len(samples.class_names)
+    if things in (0, count):
+        missing, task = ("stuff", "detection") if things else ("things", "segmentation")
+        yield f"there is no class of {missing}: take a recipe for {task}"
+
+
 def panoptic_notes(train: PanopticTally, val: PanopticTally) -> Iterator[str]:
     """Figures to choose settings by."""
     things = train.samples.classes.things

@@ -13,6 +13,7 @@ from resnest.runtime.preprocess import (
     DIVISOR,
     IMAGENET_MEAN,
     IMAGENET_STD,
+    MOST_WINDOW,
     DetectionPreprocess,
     Interpolation,
     Preprocess,
@@ -161,6 +162,11 @@ class SegmentationSettings:
             value = getattr(self, name)
             if value is not None and not DIVISOR <= value <= LARGEST:
                 raise ResnestError(f"segmentation.{name}={value} must be {DIVISOR} to {LARGEST} pixels")
+        if self.eval_window is not None and self.eval_window > MOST_WINDOW:
+            raise ResnestError(
+                f"segmentation.eval_window={self.eval_window} must be {MOST_WINDOW} pixels or fewer: windows"
+                " are there to spare memory, and null looks at the whole picture at once"
+            )
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 16:
             raise ResnestError(
                 f"segmentation.scale={list(self.scale)} must be the smallest and the largest factor, such as [0.5, 2]"

@@ -145,6 +145,7 @@ def evaluate(
     batch_size: int | None = None,
     workers: int | None = None,
     views: Views | SegmentViews | None = None,
+    window: int | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
     on_open: Callable[[Samples, str], None] = lambda samples, where: None,
 ) -> Evaluation:
@@ -157,6 +158,7 @@ def evaluate(
         labels: ImageNet-ReaL's real.json, several right answers an image.
         batch_size: by default 64 images, of all but classifiers 4.
         views: test-time augmentation, of a detector or a segmenter.
+        window: of a segmenter, side of the squares that a picture is looked at in, pixels.
 
     Raises:
         ResnestError: no such model or data, classes that the model does not know, several labels an image for a model
@@ -167,10 +169,11 @@ def evaluate(
         opened = ExportedModel.open(Path(model), device=device, batch_size=batch_size or BATCH)
     else:
         opened = Model.from_pretrained(model, network=network)
-    views = views_for(views, opened.card.task)
-    real = RealLabels.read(Path(labels), len(opened.card.class_names)) if labels else None
-    part = open_part(data, split, format=format, held_back=opened.held_back, task=opened.card.task)
-    chosen = align(part.samples, opened.card, str(data))
+    card = opened.card.with_window(window) if window else opened.card
+    views = views_for(views, card.task)
+    real = RealLabels.read(Path(labels), len(card.class_names)) if labels else None
+    part = open_part(data, split, format=format, held_back=opened.held_back, task=card.task)
+    chosen = align(part.samples, card, str(data))
     if real is not None:
         if chosen.multi_label:
             raise ResnestError("--labels replaces one label an image: leave it out for a multi-label model")
@@ -183,9 +186,9 @@ def evaluate(
     return evaluate_network(
         net,
         chosen,
-        opened.card.preprocess,
+        card.preprocess,
         device=place,
-        batch_size=batch_size or (BATCH if opened.card.task == "classification" else DETECTOR_BATCH),
+        batch_size=batch_size or (BATCH if card.task == "classification" else DETECTOR_BATCH),
         workers=workers,
         real=real,
         on_batch=on_batch,

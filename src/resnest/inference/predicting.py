@@ -34,6 +34,7 @@ class Predictor(ImagePredictor):
         network: what a checkpoint file is, where it does not say so itself.
         card: of an exported file that does not say what its classes and preprocessing are: config.json, the directory
             with it, or the card itself.
+        window: of a segmenter, side of the squares that a large picture is looked at in, pixels: less memory.
 
     >>> Predictor("no/such/run")
     Traceback (most recent call last):
@@ -51,6 +52,7 @@ class Predictor(ImagePredictor):
         device: str = "auto",
         batch_size: int = 16,
         card: ModelCard | str | Path | None = None,
+        window: int | None = None,
     ) -> None:
         if engine not in ("auto", "torch", *ENGINES):
             raise unknown("engine", engine, ["auto", "torch", *ENGINES])
@@ -66,7 +68,8 @@ class Predictor(ImagePredictor):
             found, self.note = _try_beside(run, batch_size)
         chosen: tuple[AnyEngine, ModelCard]
         chosen = (found, found.card) if found else _with_torch(reference, network, device)
-        super().__init__(*chosen, batch_size=batch_size)
+        runs, its_card = chosen
+        super().__init__(runs, its_card.with_window(window) if window else its_card, batch_size=batch_size)
 
 
 def _with_torch(reference: str | Path, network: str | None, device: str) -> tuple[AnyEngine, ModelCard]:

@@ -27,6 +27,7 @@ from resnest.runtime.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     LEAST,
+    MOST_WINDOW,
     AnyPreprocess,
     DetectionPreprocess,
     Preprocess,
@@ -115,6 +116,19 @@ class ModelCard:
         if not isinstance(self.preprocess, SegmentationPreprocess):
             raise ResnestError(f"this model is for {self.task}, and a segmenter is needed here")
         return self.preprocess
+
+    def with_window(self, window: int) -> ModelCard:
+        """The same, looking at pictures in squares of `window` pixels a side.
+
+        Raises:
+            ResnestError: not a segmenter, or one whose file takes one size; no such window.
+        """
+        preprocess = self.segmenter_input
+        if preprocess.canvas:
+            raise ResnestError("this file takes pictures of one size: export it with a free size to use windows")
+        if not LEAST <= window <= MOST_WINDOW:
+            raise ResnestError(f"a window of {window} pixels: expected {LEAST} to {MOST_WINDOW}")
+        return dataclasses.replace(self, preprocess=dataclasses.replace(preprocess, window=window))
 
     @property
     def pixel_classes(self) -> PixelClasses:
@@ -308,9 +322,9 @@ def _preprocess(task: str, told: dict[str, Any]) -> AnyPreprocess:
         return Preprocess(**told)
     told["canvas"] = _sides(told["canvas"], "canvas") if told["canvas"] else None
     if task == "segmentation":
-        for key, least in (("long", 1), ("window", LEAST)):
-            if told[key] is not None and not least <= _whole([told[key]], key)[0] <= LONGEST:
-                raise ValueError(f"{key} is {told[key]}, not a number from {least} to {LONGEST}")
+        for key, least, most in (("long", 1, LONGEST), ("window", LEAST, MOST_WINDOW)):
+            if told[key] is not None and not least <= _whole([told[key]], key)[0] <= most:
+                raise ValueError(f"{key} is {told[key]}, not a number from {least} to {most}")
         if told["canvas"] and min(told["canvas"]) < LEAST:
             raise ValueError(f"canvas is {told['canvas']}: a segmenter sees {LEAST} pixels a side or more")
         return SegmentationPreprocess(**told)

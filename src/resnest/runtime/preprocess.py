@@ -22,6 +22,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Interpolation = Literal["bilinear", "bicubic"]
 First = Literal["crop", "resize"]
 LEAST = 32  # pixels a side that a segmenter sees at least
+MOST_WINDOW = 2048  # pixels a side of the squares it looks in: windows are there to spare memory
 DIVISOR = 32  # of a detector's input: the coarsest map that its pyramid is built on has this stride
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 

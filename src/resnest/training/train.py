@@ -117,6 +117,11 @@ def resume(
     chosen = override(base, settings)
     refuse_changes(before, chosen, where=str(out))
     splits = _open(data or account["data"], chosen)
+    if strange := [name for name in splits.train.class_names if name not in account["class_names"]]:
+        raise ResnestError(
+            f"{splits.where} is not the data that {out} was trained on: it has the class {strange[0]!r}, which that had"
+            " not"
+        )
     if list(splits.train.class_names) != account["class_names"] or len(splits.train) != account["train_images"]:
         raise ResnestError(
             f"{splits.where} is not the data that {out} was trained on: {len(splits.train)} training images of"
