@@ -146,3 +146,12 @@ def test_detectors_that_memorise() -> None:
         assert not row["mask_ap50"] or float(row["mask_ap50"]) > 0.95
         assert float(row["last_loss"]) < float(row["first_loss"]) / 10
         assert row["without_gradient"] == "0"
+
+
+def test_a_panoptic_detector_that_memorises() -> None:
+    """Trained on eight pictures, its maps written to files and read again: both things and stuff are found."""
+    (row,) = _rows("panoptic-memorised.csv")
+    assert (row["pictures"], row["things"], row["stuff"]) == ("8", "25", "23")
+    assert float(row["pq"]) > 0.6
+    assert min(float(row["pq_things"]), float(row["pq_stuff"])) > 0.5
+    assert float(row["last_loss"]) < float(row["first_loss"]) / 10
