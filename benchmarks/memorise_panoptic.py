@@ -1,7 +1,7 @@
 """Panoptic FPN learns eight pictures by heart, end to end: trained, predicted, written to files, read again, measured.
 
 python benchmarks/memorise_panoptic.py --data ../shared/data/coco200-panoptic --start runs/a
-python benchmarks/memorise_panoptic.py --data DIR --start RUN --steps 20 --out /tmp/look.csv        # a look
+python benchmarks/memorise_panoptic.py --data DIR --start RUN --steps 20 --out look.csv        # a look
 
 The pictures are the first eight of the training part with one to eight things, all of 32 x 32 pixels or more, and
 without crowds. One size, no flips, AdamW; the small recipe's network, a ResNeSt-14 of half the width, whose backbone

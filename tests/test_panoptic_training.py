@@ -30,7 +30,7 @@ from resnest.training import resume, train
 from runs import checkpoint, lines, losses
 from segments import CLASSES
 
-SETTINGS = [*TINY_RUN, *TINY_PANOPTIC]
+SETTINGS = [*TINY_RUN, *TINY_PANOPTIC, "train.epochs=1"]
 
 
 @pytest.fixture(scope="module")
