@@ -5,8 +5,8 @@ python benchmarks/memorise_panoptic.py --data DIR --start RUN --steps 20 --out l
 
 The pictures are the first eight of the training part with one to eight things, all of 32 x 32 pixels or more, and
 without crowds. One size, no flips, AdamW; the small recipe's network, a ResNeSt-14 of half the width, whose backbone
-starts from a classifier (`resnest train imagenette`) and keeps its statistics. The maps that it predicts lie beside the
-table for a look at them, in COCO's form, if `--keep DIR` is given, drawn over the pictures.
+starts from a classifier (`resnest train imagenette`) and keeps its statistics. With `--keep DIR` the maps that it
+predicts stay there, in COCO's form and drawn over the pictures.
 """
 
 from __future__ import annotations
