@@ -27,6 +27,16 @@ def test_imagenette_curve() -> None:
     assert f"**{percent[-1]} % top-1**" in README
 
 
+def test_memory_of_segmenters_in_the_docs() -> None:
+    page = (ROOT / "docs" / "segmentation.md").read_text(encoding="utf-8")
+    rows = _rows("segmentation-memory.csv")
+    for row in rows:
+        assert f"| {int(row['peak_mib']):,} MiB | {float(row['seconds']):.0f} |" in page
+    predicting, plain, again = (int(row["peak_mib"]) for row in rows)
+    assert predicting < 8 * 1024
+    assert again < plain / 2
+
+
 def test_camvid_in_the_docs() -> None:
     """The best evaluation, the length of the run, and what is said of single classes."""
     page = (ROOT / "docs" / "segmentation.md").read_text(encoding="utf-8")
