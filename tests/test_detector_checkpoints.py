@@ -20,6 +20,8 @@ from resnest.detector_spec import DetectorSpec
 from resnest.errors import ResnestError
 from resnest.layers.deform import stage_convs
 from resnest.network import Backbone, ResNeSt
+from resnest.panoptic.panoptic import PanopticFPN
+from resnest.segmenter_spec import PanopticSpec
 from resnest.spec import Spec
 
 TORCHVISION_FILES = [*((kind, False) for kind in TORCHVISION), ("Faster R-CNN", True), ("Mask R-CNN", True)]
@@ -122,6 +124,33 @@ def test_detectron2s_detectors(kind: str, tmp_path: Path) -> None:
     back = from_ours(net.state_dict(), "detectron2")
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], tensor) for name, tensor in state.items())
+
+
+def test_detectron2s_panoptic_detectors(tmp_path: Path) -> None:
+    """Of P4 and P5, convolutions and doublings take turns in a list (semantic_seg.py)."""
+    spec, panoptic = small_spec(masks=True), PanopticSpec(channels=6)
+    places = {2: (0,), 3: (0,), 4: (0, 2), 5: (0, 2, 4)}
+    shapes = {"sem_seg_head.predictor.weight": (4, 6, 1, 1), "sem_seg_head.predictor.bias": (4,)}
+    for level, steps in places.items():
+        for place in steps:
+            shapes |= _conv(f"sem_seg_head.p{level}.{place}", 6, 6 if place else spec.fpn_channels, 3)
+    state = _detectron2(NARROW, spec, classes=3) | _numbers(shapes)
+    torch.save({"model": {**state, **CONSTANTS}}, tmp_path / "d2.pth")
+    net = PanopticFPN(Backbone(NARROW), spec, panoptic, num_classes=6, things=3)
+    report = load_detector_weights(net, tmp_path / "d2.pth")
+    assert (report.untrained, report.unexpected, report.reshaped) == ([], [], [])
+    assert torch.equal(net.semantic.scale[3][2].conv.weight, state["sem_seg_head.p5.4.weight"])
+    assert torch.equal(net.semantic.scale[2][1].norm.bias, state["sem_seg_head.p4.2.norm.bias"])
+    assert torch.equal(net.semantic.logits.bias, state["sem_seg_head.predictor.bias"])
+    back = from_ours(net.state_dict(), "detectron2")
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[name], tensor) for name, tensor in state.items())
+    with pytest.raises(ResnestError, match="torchvision has no Panoptic FPN"):
+        from_ours(net.state_dict(), "torchvision")
+    report = load_detector_weights(_net(spec), tmp_path / "d2.pth")  # its detector alone
+    assert {name.split(".")[0] for name in report.unexpected} == {"semantic"}
+    torch.save(_net(spec).state_dict(), tmp_path / "ours.pth")
+    assert load_detector_weights(net, tmp_path / "ours.pth").untrained == ["semantic"]
 
 
 @pytest.mark.parametrize(

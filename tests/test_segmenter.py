@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+import resnest
 import restated
 from resnest.errors import ResnestError
 from resnest.layers.convolution import ConvNorm
@@ -173,6 +174,20 @@ def test_group_norms_have_32_groups_or_fewer(channels: int, groups: int) -> None
 def test_bins_that_cannot_share_the_channels() -> None:
     with pytest.raises(ResnestError, match=r"65 segmenter\.bins cannot share 64 channels"):
         build(head="psp", bins=(1,) * 65)
+
+
+def test_created_by_name() -> None:
+    small = {"planes": (8, 8, 16, 16), "stem_width": 4, "depths": (1, 1, 1, 1)}
+    net = resnest.create_segmenter("resnest50", SegmenterSpec(head="fcn"), num_classes=3, **small)
+    assert (net.num_classes, net.spec.head, net.backbone.channels) == (3, "fcn", [32, 32, 64, 64])
+    for arguments, message in (
+        ({"num_classes": 0}, "num_classes=0 must lie in 1 to 255"),
+        ({"num_classes": 256}, "num_classes=256 must lie in 1 to 255: the label 255 does not count"),
+        ({"backbone": TINY, "pretrained": True}, "pretrained=True needs a name"),
+        ({"plane": (8, 8, 8, 8)}, "plane"),
+    ):
+        with pytest.raises(ResnestError, match=message):
+            resnest.create_segmenter(**arguments)
 
 
 def test_recomputing_gives_the_same_losses_and_gradients() -> None:

@@ -99,12 +99,12 @@ def encoding(kind: str, spec: Spec, classes: int = CLASSES, *, aux: bool = True)
     return found | (_end("auxlayer.conv5", c4, c4 // 4, classes) if aux else {})
 
 
-def numbers(shapes: Shapes) -> dict[str, Tensor]:
+def numbers(shapes: Shapes, kind: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """Values of the size that trained ones have, so that signals neither vanish nor explode; no two alike."""
     generator = torch.Generator().manual_seed(0)
     state = {}
     for name, shape in shapes.items():
-        values = torch.rand(shape, generator=generator)
+        values = torch.rand(shape, generator=generator).to(kind)
         if name.endswith(COUNTER):
             state[name] = torch.tensor(3)
         elif len(shape) == 4:
@@ -257,7 +257,7 @@ def test_heads_that_are_built_in_another_way_are_named(tmp_path: Path) -> None:
 
 
 def test_whole_segmenters_are_converted(tmp_path: Path) -> None:
-    state = numbers(encoding("deeplabv3", Spec()))
+    state = numbers(encoding("deeplabv3", Spec()), torch.float16)
     torch.save(state, tmp_path / "theirs.pth")
     done = convert(tmp_path / "theirs.pth", to="official", out=tmp_path / "ours.safetensors", network="resnest50")
     assert str(done).startswith("a segmenter on resnest50, encoding to official: ")

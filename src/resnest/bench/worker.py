@@ -116,12 +116,13 @@ def _open_openvino(job: dict[str, Any]) -> tuple[Run, str]:
 
 def _open_predictor(job: dict[str, Any]) -> tuple[Run, str]:
     """The engine that resnest.Predictor chooses for the file, set up as it does."""
+    from resnest.runtime.card import NOUNS
     from resnest.runtime.engines.choosing import open_engine
     from resnest.runtime.engines.exported import ExportedEngine
 
     engine = open_engine(job["file"], threads=job["threads"], batch_size=job["batch"])
-    if not isinstance(engine, ExportedEngine):
-        raise ResnestError(f"{job['file']} is a detector, and bench times classifiers")
+    if not isinstance(engine, ExportedEngine) or engine.task != "classification":
+        raise ResnestError(f"{job['file']} is {NOUNS[engine.task]}, and bench times classifiers")
     x = images(job, engine.card.in_chans)
     return lambda: engine(x), str(engine.origin.get("precision", "float32"))
 

@@ -67,7 +67,7 @@ class FCNHead(nn.Module):
 
     def __init__(self, in_chans: Sequence[int], spec: SegmenterSpec, num_classes: int) -> None:
         super().__init__()
-        self.predict = Predictor(in_chans[-1], spec.channels or in_chans[-1] // 4, num_classes, spec)
+        self.predict = Predictor(in_chans[-1], spec.channels or max(1, in_chans[-1] // 4), num_classes, spec)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         logits: Tensor = self.predict(maps[-1])
@@ -106,7 +106,7 @@ class DeepLabV3Head(nn.Module):
 
     def __init__(self, in_chans: Sequence[int], spec: SegmenterSpec, num_classes: int) -> None:
         super().__init__()
-        channels = spec.channels or in_chans[-1] // 8
+        channels = spec.channels or max(1, in_chans[-1] // 8)
         self.aspp = ASPP(in_chans[-1], channels, spec)
         self.predict = Predictor(channels, channels, num_classes, spec)
 
@@ -123,7 +123,7 @@ class DeepLabV3PlusHead(nn.Module):
 
     def __init__(self, in_chans: Sequence[int], spec: SegmenterSpec, num_classes: int) -> None:
         super().__init__()
-        channels = spec.channels or in_chans[-1] // 8
+        channels = spec.channels or max(1, in_chans[-1] // 8)
         self.aspp = ASPP(in_chans[-1], channels, spec)
         self.low = ConvNorm(in_chans[0], spec.low_channels, 1, spec.norm)
         self.refine = ConvNorm(channels + spec.low_channels, channels, 3, spec.norm)
