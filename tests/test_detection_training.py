@@ -12,7 +12,7 @@ import torch
 
 from conftest import pico
 from painted import TINY_RUN, paint
-from processes import in_processes
+from processes import alone, in_processes
 from resnest.data.detection import DetectionSamples
 from resnest.data.sources import open_dataset
 from resnest.errors import ResnestError
@@ -28,19 +28,12 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return paint(tmp_path_factory.mktemp("scenes") / "data", 3)
 
 
-def _alone(act: Any) -> Any:
-    """In a process of one thread: on another number, sums have other last bits."""
-    [result] = in_processes(1, act, group=False)
-    assert not isinstance(result, BaseException), result
-    return result
-
-
 def test_a_run_and_its_resumption(scenes: Path, tmp_path: Path) -> None:
     """A detector with masks; what stopped before its last step goes on as if nothing had been."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
 
     def run(out: Path) -> dict[str, float]:
-        figures: dict[str, float] = _alone(
+        figures: dict[str, float] = alone(
             lambda rank: train("instances_small", data=scenes, out=out, settings=TINY_RUN).figures
         )
         return figures
@@ -61,7 +54,7 @@ def test_a_run_and_its_resumption(scenes: Path, tmp_path: Path) -> None:
     run(parts)
     max((parts / "checkpoints").glob("step-*.pt")).unlink()
     assert checkpoint(parts)["step"] == checkpoint(whole)["step"] - 1
-    _alone(lambda rank: resume(parts).figures)
+    alone(lambda rank: resume(parts).figures)
     ours, theirs = checkpoint(parts), checkpoint(whole)
     assert ours["step"] == theirs["step"]
     assert all(torch.equal(tensor, theirs["model"][name]) for name, tensor in ours["model"].items())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ import torch
 
 from painted import TINY_RUN
 from painted_segments import TINY_PANOPTIC, paint_segments
-from processes import in_processes
+from processes import alone, in_processes
 from resnest.data.panoptic import PanopticSamples
 from resnest.data.samples import FolderStore, Samples
 from resnest.data.sources import open_dataset
@@ -42,15 +41,8 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    _alone(lambda rank: train("panoptic_small", data=scenes, out=out, settings=SETTINGS).figures)
+    alone(lambda rank: train("panoptic_small", data=scenes, out=out, settings=SETTINGS).figures)
     return out
-
-
-def _alone(act: Any) -> Any:
-    """In a process of one thread: on another number, sums have other last bits."""
-    [result] = in_processes(1, act, group=False)
-    assert not isinstance(result, BaseException), result
-    return result
 
 
 def test_a_run_and_what_it_leaves(whole: Path) -> None:
@@ -74,7 +66,7 @@ def test_its_resumption(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, parts)
     max((parts / "checkpoints").glob("step-*.pt")).unlink()
     assert checkpoint(parts)["step"] == checkpoint(whole)["step"] - 1
-    _alone(lambda rank: resume(parts).figures)
+    alone(lambda rank: resume(parts).figures)
     ours, theirs = checkpoint(parts), checkpoint(whole)
     assert all(torch.equal(tensor, theirs["model"][name]) for name, tensor in ours["model"].items())
     assert losses(parts) == losses(whole)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from painted import PREPROCESS, Finder, paint
 from painted_segments import PREPROCESS as BY_COLOUR
 from painted_segments import SegmentFinder, paint_segments
 from processes import in_processes
+from resnest.data.samples import Samples
 from resnest.data.sources import open_dataset
 from resnest.inference.detection_outcome import DetectionEvaluation
 from resnest.inference.evaluation import Evaluation, evaluate_network
@@ -22,7 +25,7 @@ from resnest.inference.panoptic_outcome import PanopticEvaluation
 from resnest.inference.pixel_outcome import PixelEvaluation
 from resnest.metrics import ClassificationMetrics
 from resnest.network import ResNeSt
-from resnest.runtime.preprocess import Preprocess, SegmentationPreprocess
+from resnest.runtime.preprocess import AnyPreprocess, Preprocess, SegmentationPreprocess
 from resnest.spec import Spec
 from resnest.training.world import World
 from streets import COLOURS, write_streets
@@ -51,31 +54,26 @@ def test_however_the_predictions_are_cut(count: int) -> None:
         assert figures([order[start:end] for start, end in pairwise(cuts)]) == expected  # to the last bit
 
 
+def evaluate_in(net: Any, images: Samples, preprocess: AnyPreprocess, batch: int, count: int) -> list[Evaluation]:
+    """What each of `count` processes comes to."""
+
+    def act(rank: int) -> Evaluation:
+        class Fabric:
+            global_rank, world_size, device = rank, count, torch.device("cpu")
+
+        world = World(Fabric())  # type: ignore[arg-type]
+        share = {"rank": rank, "world_size": count, "gather": world.gather}
+        return evaluate_network(net, images, preprocess, device=world.device, batch_size=batch, workers=0, **share)
+
+    return in_processes(count, act)
+
+
 def test_however_many_processes_and_whatever_the_batch(photos: Path) -> None:
     """Real images, odd numbers of them; the network's own last bits may differ with the batch, figures may not."""
     images = open_dataset(photos, val_share=0.7).val.subset(np.arange(23))
     torch.manual_seed(0)
     net = ResNeSt(TINY, num_classes=4).eval()
-
-    def evaluated(batch: int, count: int) -> list[Evaluation]:
-        def act(rank: int) -> Evaluation:
-            class Fabric:
-                global_rank, world_size, device = rank, count, torch.device("cpu")
-
-            world = World(Fabric())  # type: ignore[arg-type]
-            return evaluate_network(
-                net,
-                images,
-                Preprocess(size=16),
-                device=world.device,
-                batch_size=batch,
-                workers=0,
-                rank=rank,
-                world_size=count,
-                gather=world.gather,
-            )
-
-        return in_processes(count, act)
+    evaluated = partial(evaluate_in, net, images, Preprocess(size=16))
 
     expected = evaluated(32, 1)[0]
     for batch, count in [(1, 1), (7, 1), (32, 2), (7, 3), (1, 3)]:
@@ -90,18 +88,7 @@ def test_however_many_processes_and_whatever_the_batch(photos: Path) -> None:
 def test_detectors_too(tmp_path: Path) -> None:
     """Pictures of three shapes, crowds, ties, nothing on some; 23 of them, in one, two or three processes."""
     images = open_dataset(paint(tmp_path / "data", 23)).val
-    net = Finder()
-
-    def evaluated(batch: int, count: int) -> list[Evaluation]:
-        def act(rank: int) -> Evaluation:
-            class Fabric:
-                global_rank, world_size, device = rank, count, torch.device("cpu")
-
-            world = World(Fabric())  # type: ignore[arg-type]
-            share = {"rank": rank, "world_size": count, "gather": world.gather}
-            return evaluate_network(net, images, PREPROCESS, device=world.device, batch_size=batch, workers=0, **share)
-
-        return in_processes(count, act) if count > 1 else [act(0)]
+    evaluated = partial(evaluate_in, Finder(), images, PREPROCESS)
 
     expected = evaluated(32, 1)[0]
     assert isinstance(expected, DetectionEvaluation)
@@ -130,24 +117,12 @@ def test_segmenters_too(tmp_path: Path) -> None:
 
     whole = SegmentationPreprocess(mean=(0, 0, 0), std=(1, 1, 1), long=80)
 
-    def evaluated(preprocess: SegmentationPreprocess, batch: int, count: int) -> list[Evaluation]:
-        def act(rank: int) -> Evaluation:
-            class Fabric:
-                global_rank, world_size, device = rank, count, torch.device("cpu")
-
-            world = World(Fabric())  # type: ignore[arg-type]
-            share = {"rank": rank, "world_size": count, "gather": world.gather}
-            net = ByColour()
-            return evaluate_network(net, images, preprocess, device=world.device, batch_size=batch, workers=0, **share)
-
-        return in_processes(count, act) if count > 1 else [act(0)]
-
     for preprocess in (whole, replace(whole, window=48)):
-        expected = evaluated(preprocess, 32, 1)[0]
+        expected = evaluate_in(ByColour(), images, preprocess, 32, 1)[0]
         assert isinstance(expected, PixelEvaluation)
         assert 0.5 < expected.figures["miou"] < 0.99
         for batch, count in [(1, 1), (7, 1), (7, 2), (1, 3)]:
-            for found in evaluated(preprocess, batch, count):
+            for found in evaluate_in(ByColour(), images, preprocess, batch, count):
                 assert isinstance(found, PixelEvaluation)
                 assert np.array_equal(found.indices, np.arange(23))  # none twice, none missing
                 assert np.array_equal(found.confusion, expected.confusion)
@@ -159,18 +134,7 @@ def test_segmenters_too(tmp_path: Path) -> None:
 def test_panoptic_detectors_too(tmp_path: Path) -> None:
     """Pictures of three shapes, crowds, void, ties, nothing on some; 23 of them, in one, two or three processes."""
     images = open_dataset(paint_segments(tmp_path / "data", 23), task="panoptic").val
-    net = SegmentFinder()
-
-    def evaluated(batch: int, count: int) -> list[Evaluation]:
-        def act(rank: int) -> Evaluation:
-            class Fabric:
-                global_rank, world_size, device = rank, count, torch.device("cpu")
-
-            world = World(Fabric())  # type: ignore[arg-type]
-            share = {"rank": rank, "world_size": count, "gather": world.gather}
-            return evaluate_network(net, images, BY_COLOUR, device=world.device, batch_size=batch, workers=0, **share)
-
-        return in_processes(count, act) if count > 1 else [act(0)]
+    evaluated = partial(evaluate_in, SegmentFinder(), images, BY_COLOUR)
 
     expected = evaluated(32, 1)[0]
     assert isinstance(expected, PanopticEvaluation)
