@@ -8,9 +8,8 @@ Objects and stuff are joined in each picture's own size, by the function that pr
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,28 +18,24 @@ from resnest.data.batch import Batch
 from resnest.data.loading import evaluation_batches
 from resnest.data.panoptic import PanopticSamples
 from resnest.errors import ResnestError
-from resnest.inference.outcome import check_bad_share
-from resnest.inference.panoptic_outcome import PanopticEvaluation, Seen, collect_panoptic, keep_worst
+from resnest.inference.counting import Look, Network, count_pictures
+from resnest.inference.panoptic_outcome import PanopticEvaluation, collect_panoptic
 from resnest.inference.torch_engine import panoptic_to_numpy
 from resnest.metrics.panoptic import PanopticMetrics
 from resnest.panoptic.panoptic import DetectedPanoptic
 from resnest.runtime.decode import BadImage
 from resnest.runtime.detections import Views
-from resnest.runtime.panoptic_map import PanopticMap
 from resnest.runtime.panoptic_merge import panoptic_map
 from resnest.runtime.preprocess import DetectionPreprocess
 from resnest.segmenter_spec import PanopticSpec
 
 
-class Panoptic(Protocol):
+class Panoptic(Network, Protocol):
     """A panoptic detector, ours or one that an engine runs."""
 
     panoptic: PanopticSpec
-    training: bool
 
     def __call__(self, images: Tensor, sizes: Tensor, /) -> DetectedPanoptic: ...
-
-    def train(self, mode: bool = True) -> object: ...
 
 
 def evaluate_panoptic(
@@ -67,49 +62,42 @@ def evaluate_panoptic(
     """
     if views is not None:
         raise ResnestError("a panoptic detector looks at one view: several scales and mirrored views are for others")
-    started = time.perf_counter()
-    metrics = PanopticMetrics(len(samples.class_names), samples.classes.things)
-    seen: dict[int, Seen] = {}
-    bad: list[tuple[str, str]] = []
-    was_training = net.training
-    net.train(False)
     share = {"rank": rank, "world_size": world_size}
-    for batch in evaluation_batches(samples, preprocess, batch_size=batch_size, workers=workers, **share):
-        for look in _look(net, batch, samples, preprocess, device):
-            if isinstance(look, BadImage):
-                bad.append((look.name, look.reason))
-                if world_size == 1:  # else together, below: the others wait there
-                    check_bad_share(len(bad), len(samples), bad[-1])
-            else:
-                one = PanopticMetrics(len(samples.class_names), samples.classes.things)
-                one.update(look.found, look.truth)
-                metrics.merge(one)
-                seen[look.number] = Seen(one.compute().figures["pq"], look.found)
-                keep_worst(seen)
-            on_batch(1)
-    net.train(was_training)
-    if world_size > 1:
-        metrics, seen, bad = _together(gather((metrics, seen, bad)))
-        check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
-    seconds = time.perf_counter() - started
-    return collect_panoptic(metrics, seen, samples.class_names, bad=bad, seconds=seconds)
+    counted = count_pictures(
+        net,
+        _looks(net, samples, preprocess, device, batch_size=batch_size, workers=workers, **share),
+        PanopticMetrics(len(samples.class_names), samples.classes.things),
+        _count,
+        total=len(samples),
+        on_batch=on_batch,
+        world_size=world_size,
+        gather=gather,
+    )
+    return collect_panoptic(counted, samples.class_names)
 
 
-class _Look(NamedTuple):
-    """What one picture shows, and what it should."""
+def _count(metrics: PanopticMetrics, look: Look) -> float:
+    """PQ of the picture alone; NaN if it shows nothing and nothing was found."""
+    one = PanopticMetrics(len(metrics.ious), metrics.things)
+    one.update(look.found, look.truth)
+    metrics.merge(one)
+    return one.compute().figures["pq"]
 
-    number: int  # among the samples
-    found: PanopticMap
-    truth: PanopticMap
+
+def _looks(
+    net: Panoptic, samples: PanopticSamples, preprocess: DetectionPreprocess, device: torch.device, **how: Any
+) -> Iterator[Look | BadImage]:
+    """At this process's pictures; `how` is that of `evaluation_batches`."""
+    for batch in evaluation_batches(samples, preprocess, **how):
+        yield from (BadImage(key, reason) for _, key, reason in batch.bad)
+        if len(batch.labels):
+            yield from _look(net, batch, samples, preprocess, device)
 
 
 def _look(
     net: Panoptic, batch: Batch, samples: PanopticSamples, preprocess: DetectionPreprocess, device: torch.device
-) -> Iterator[_Look | BadImage]:
+) -> Iterator[Look | BadImage]:
     """At pictures of one shape."""
-    yield from (BadImage(key, reason) for _, key, reason in batch.bad)
-    if not len(batch.labels):
-        return
     assert batch.sizes is not None
     with torch.inference_mode():
         images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
@@ -130,16 +118,4 @@ def _look(
             classes=samples.classes,
             spec=net.panoptic,
         )
-        yield _Look(index, found, truth)
-
-
-def _together(
-    parts: list[tuple[PanopticMetrics, dict[int, Seen], list[tuple[str, str]]]],
-) -> tuple[PanopticMetrics, dict[int, Seen], list[tuple[str, str]]]:
-    """What all processes counted, saw and could not use."""
-    (metrics, *_), *others = parts
-    for other, *_ in others:
-        metrics.merge(other)
-    seen = {index: one for part in parts for index, one in part[1].items()}
-    keep_worst(seen)
-    return metrics, seen, [entry for part in parts for entry in part[2]]
+        yield Look(index, found, truth)

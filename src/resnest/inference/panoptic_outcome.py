@@ -7,27 +7,17 @@ for place in result.worst(12): result.indices[place], result.kept[place].segment
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from resnest.errors import ResnestError
+from resnest.inference.counting import Counted, lowest
 from resnest.inference.detection_outcome import percent
 from resnest.inference.outcome import Evaluation, Indices
 from resnest.metrics.panoptic import KINDS, Counts, Floats, PanopticMetrics
 from resnest.runtime.panoptic_map import PanopticMap
 
-KEPT = 12  # pictures of which the segments are kept, the worst ones: those of all would fill the memory
 ROWS = dict(zip(KINDS, ("all", "things", "stuff"), strict=True))
-
-
-class Seen(NamedTuple):
-    """One picture."""
-
-    pq: float  # of this picture alone; NaN if it shows nothing and nothing was found
-    found: PanopticMap | None  # none: it was not among the worst
 
 
 @dataclass(kw_only=True)
@@ -66,45 +56,27 @@ class PanopticEvaluation(Evaluation):
 
     def worst(self, most: int) -> Indices:
         """Positions of the pictures with the lowest PQ, worst first; none without a mistake."""
-        order = np.argsort(self.image_pq, kind="stable")  # NaN comes last
-        return order[self.image_pq[order] < 1][:most].astype(np.int64)
+        return lowest(self.image_pq, most)
 
 
-def keep_worst(seen: dict[int, Seen]) -> None:
-    """Forget what was found in all pictures but the worst."""
-    holding = [index for index, one in seen.items() if one.found is not None]
-    holding.sort(key=lambda index: (math.isnan(seen[index].pq), seen[index].pq, index))
-    for index in holding[KEPT:]:
-        seen[index] = seen[index]._replace(found=None)
-
-
-def collect_panoptic(
-    metrics: PanopticMetrics,
-    seen: Mapping[int, Seen],
-    class_names: tuple[str, ...],
-    *,
-    bad: list[tuple[str, str]],
-    seconds: float,
-) -> PanopticEvaluation:
+def collect_panoptic(counted: Counted[PanopticMetrics], class_names: tuple[str, ...]) -> PanopticEvaluation:
     """The evaluation of all pictures together.
 
     Raises:
         ResnestError: there is none.
     """
-    if not seen:
-        raise ResnestError("not one image could be used")
-    indices, result = sorted(seen), metrics.compute()
+    metrics, result = counted.metrics, counted.metrics.compute()
     return PanopticEvaluation(
         figures=result.figures,
         class_names=class_names,
-        indices=np.array(indices, np.int64),
-        bad=bad,
-        seconds=seconds,
+        indices=counted.indices,
+        bad=counted.bad,
+        seconds=counted.seconds,
         class_pq=result.class_pq,
         class_sq=result.class_sq,
         class_rq=result.class_rq,
         segments=metrics.matched + metrics.missed,
         things=metrics.things,
-        image_pq=np.array([seen[index].pq for index in indices], np.float64),
-        kept={place: found for place, index in enumerate(indices) if (found := seen[index].found) is not None},
+        image_pq=counted.qualities,
+        kept=counted.kept,
     )

@@ -7,26 +7,15 @@ for place in result.worst(12): result.indices[place], result.kept[place].labels
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from resnest.errors import ResnestError
+from resnest.inference.counting import Counted, lowest
 from resnest.inference.detection_outcome import percent
 from resnest.inference.outcome import Evaluation, Indices
 from resnest.metrics.pixels import Counts, PixelMetrics, Shares, intersection_over_union
 from resnest.runtime.label_map import LabelMap
-
-KEPT = 12  # pictures of which the labels are kept, the worst ones: those of all would fill the memory
-
-
-class Seen(NamedTuple):
-    """One picture."""
-
-    iou: float  # mean over the classes that are there or given; NaN if nothing counts
-    labels: LabelMap | None  # none: it was not among the worst
 
 
 @dataclass(kw_only=True)
@@ -61,42 +50,24 @@ class PixelEvaluation(Evaluation):
 
     def worst(self, most: int) -> Indices:
         """Positions of the pictures with the lowest mean IoU, worst first; none without a mistake."""
-        order = np.argsort(self.image_iou, kind="stable")  # NaN comes last
-        return order[self.image_iou[order] < 1][:most].astype(np.int64)
+        return lowest(self.image_iou, most)
 
 
-def keep_worst(seen: dict[int, Seen]) -> None:
-    """Forget the labels of all pictures but the worst."""
-    holding = [index for index, one in seen.items() if one.labels is not None]
-    holding.sort(key=lambda index: (math.isnan(seen[index].iou), seen[index].iou, index))
-    for index in holding[KEPT:]:
-        seen[index] = seen[index]._replace(labels=None)
-
-
-def collect_pixels(
-    metrics: PixelMetrics,
-    seen: Mapping[int, Seen],
-    class_names: tuple[str, ...],
-    *,
-    bad: list[tuple[str, str]],
-    seconds: float,
-) -> PixelEvaluation:
+def collect_pixels(counted: Counted[PixelMetrics], class_names: tuple[str, ...]) -> PixelEvaluation:
     """The evaluation of all pictures together.
 
     Raises:
         ResnestError: there is none.
     """
-    if not seen:
-        raise ResnestError("not one image could be used")
-    indices = sorted(seen)
+    confusion = counted.metrics.confusion
     return PixelEvaluation(
-        figures=metrics.compute(),
+        figures=counted.metrics.compute(),
         class_names=class_names,
-        indices=np.array(indices, np.int64),
-        bad=bad,
-        seconds=seconds,
-        confusion=metrics.confusion,
-        class_iou=intersection_over_union(metrics.confusion),
-        image_iou=np.array([seen[index].iou for index in indices], np.float64),
-        kept={place: labels for place, index in enumerate(indices) if (labels := seen[index].labels) is not None},
+        indices=counted.indices,
+        bad=counted.bad,
+        seconds=counted.seconds,
+        confusion=confusion,
+        class_iou=intersection_over_union(confusion),
+        image_iou=counted.qualities,
+        kept=counted.kept,
     )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from resnest.errors import ResnestError
 from resnest.inference.onednn import can_pack, packed
@@ -48,10 +49,7 @@ class TorchEngine:
         self.name = _told(self.device)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        inputs = torch.from_numpy(images).to(self.device).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            logits: NDArray[np.float32] = self.net(inputs).float().cpu().numpy()
-        return logits
+        return run_on(self.device, self.net, images)
 
 
 class TorchSegmenter(TorchEngine):
@@ -88,6 +86,14 @@ class TorchPanoptic:
 
     def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> RawPanoptic:
         return panoptic_to_numpy(self.inner.run(images, sizes))
+
+
+def run_on(device: torch.device, net: nn.Module, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The logits that a network on a device gives for images, (N, 3, H, W)."""
+    inputs = torch.from_numpy(images).to(device).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        logits: NDArray[np.float32] = net(inputs).float().cpu().numpy()
+    return logits
 
 
 def engine_of(model: Model, device: str = "auto") -> AnyEngine:

@@ -53,8 +53,7 @@ def parameter_groups(net: nn.Module, settings: OptimSettings) -> list[dict[str, 
 
 
 def lr_at(step: int, settings: OptimSettings, *, total: int, per_epoch: int, batch: int = 0) -> float:
-    """Linear warm-up, then a cosine (facts, section 2.1) or a power of what is left down to zero, or
-    steps down to a tenth each; all by step.
+    """Linear warm-up, then down by a cosine (facts, section 2.1), a power, or tenths at some steps; all by step.
 
     Both follow `total`, of which the warm-up is at most half. `batch` is the number of images in a step, which matters
     to a recipe with `lr_batch`.

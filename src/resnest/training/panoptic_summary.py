@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from resnest.data.panoptic import PanopticSamples
-from resnest.inference.panoptic_outcome import KEPT, PanopticEvaluation
+from resnest.inference.counting import KEPT
+from resnest.inference.panoptic_outcome import PanopticEvaluation
 from resnest.metrics.panoptic import PanopticMetrics
 from resnest.report import Comparison, PanopticClass, PanopticMiss, PanopticReport
 from resnest.runtime.palette import class_colours

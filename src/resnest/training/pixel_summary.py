@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from resnest.data.pixels import PixelSamples
-from resnest.inference.pixel_outcome import KEPT, PixelEvaluation
+from resnest.inference.counting import KEPT
+from resnest.inference.pixel_outcome import PixelEvaluation
 from resnest.report import Comparison, SegmentationReport
 from resnest.runtime.label_map import LabelMap
 
