@@ -16,12 +16,6 @@ COCO_HELP = "Of a detector: write all that it keeps (or --threshold) as COCO jso
 MASKS_HELP = "Of a segmenter: write PNGs of class ids and the classes here; if panoptic, COCO's PNGs and json."
 CARD_HELP = "config.json, or its directory, of an exported file that does not name its classes."
 
-KINDS = {
-    "classification": "classifier",
-    "detection": "detector",
-    "segmentation": "segmenter",
-    "panoptic": "panoptic detector",
-}
 OPTIONS = {
     "top": ("classification",),
     "threshold": ("detection",),
@@ -76,13 +70,11 @@ def predict(
     _check_options(task, top=top, threshold=threshold, coco=coco, masks=masks)
     lowest = THRESHOLD if threshold is None else threshold
     shown = writer(task, "json" if as_json else "csv" if as_csv else "text", top, lowest)
-    files: list[Output] = []
-    if coco:
-        files.append(CocoFile(coco, threshold or 0.0))
-    if masks:
-        files.append(mask_folder(masks, pictures, predictor.card))
-    if draw:
-        files.append(Drawings(draw, pictures, top, lowest))
+    files: list[Output] = [
+        *([CocoFile(coco, threshold or 0.0)] if coco else []),
+        *([mask_folder(masks, pictures, predictor.card)] if masks else []),
+        *([Drawings(draw, pictures, top, lowest)] if draw else []),
+    ]
     bad = 0
     with counting("predicting") as bar:
         bar.start(len(pictures))
@@ -103,7 +95,9 @@ def predict(
 
 def _check_options(task: str, **given: object) -> None:
     """Raises ResnestError for an option that is for another kind of model."""
+    from resnest.runtime.card import NOUNS
+
     for name, value in given.items():
         if value is not None and task not in OPTIONS[name]:
-            others = " and ".join(f"{KINDS[other]}s" for other in OPTIONS[name])
-            raise ResnestError(f"--{name} is for {others}, and this model is a {KINDS[task]}: leave it out")
+            others = " and ".join(f"{NOUNS[other].removeprefix('a ')}s" for other in OPTIONS[name])
+            raise ResnestError(f"--{name} is for {others}, and this model is {NOUNS[task]}: leave it out")

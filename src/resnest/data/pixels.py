@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,11 @@ class PixelSamples(Samples):
             raise self._bad_mask(index, error) from None
 
     def sizes(self) -> NDArray[np.int64]:
-        """Width and height of every mask, (N, 2); of one that cannot be read 1, 1."""
+        """Width and height of every mask, (N, 2); of one that cannot be read 1, 1. Masks are opened for it once."""
+        return self._sizes
+
+    @cached_property
+    def _sizes(self) -> NDArray[np.int64]:
         return np.array([self._size_or_unknown(index) for index in range(len(self))], np.int64).reshape(-1, 2)
 
     def decode(self, index: int) -> Image.Image:

@@ -19,7 +19,7 @@ from PIL import Image
 from resnest.report.confusion import share_cells
 from resnest.report.history import History, number, read_history
 from resnest.report.page import class_notes, clip, count, page, percent, section, write_atomically
-from resnest.report.parts import curves, figure_line, header, keys, mistakes_section, recipe_section
+from resnest.report.parts import curves, figure_line, figures_table, header, keys, mistakes_section, recipe_section
 from resnest.report.pictures import Mark, marked_picture
 from resnest.report.plots import MAX_LINES, precision_plot
 
@@ -138,18 +138,17 @@ def _percent(figures: Mapping[str, Any], key: str) -> str:
 def _figures(report: DetectionReport) -> tuple[str, str]:
     """Note and body of the section of the twelve figures."""
     names = {"box": "Boxes", "mask": "Masks"}
-    heads = "".join(f'<th class="num">{names[kind]}</th>' for kind in report.kinds)
     most = f"{report.max_detections:,}"
     meanings = {key.replace("ar100", f"ar{report.max_detections}"): told for key, told in MEANING.items()}
-    rows = "".join(
-        f'<tr><th scope="row">{name.format(most=most)}</th>'
-        + "".join(f'<td class="num">{_percent(report.figures, f"{kind}_{key}")}</td>' for kind in report.kinds)
-        + f'<td class="meaning">{meaning.format(most=most)}</td></tr>\n'
+    rows = (
+        (
+            name.format(most=most),
+            [_percent(report.figures, f"{kind}_{key}") for kind in report.kinds],
+            meaning.format(most=most),
+        )
         for key, (name, meaning) in meanings.items()
     )
-    body = f"""<table class="list twelve">
-<thead><tr><th>Figure</th>{heads}<th>What it is</th></tr></thead>
-<tbody>{rows}</tbody></table>"""
+    body = figures_table([names[kind] for kind in report.kinds], rows)
     return "COCO's twelve. A dash: there is no such object among the images.", body
 
 

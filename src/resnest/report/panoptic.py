@@ -18,7 +18,7 @@ from resnest.report.comparisons import Comparison, colour_keys, compared_picture
 from resnest.report.confusion import share_cells
 from resnest.report.history import History, number, read_history
 from resnest.report.page import class_notes, clip, count, page, percent, section, write_atomically
-from resnest.report.parts import curves, figure_line, header, mistakes_section, recipe_section
+from resnest.report.parts import curves, figure_line, figures_table, header, mistakes_section, recipe_section
 from resnest.runtime.label_map import Colour
 
 MAX_CLASSES = 160  # all of COCO's
@@ -112,16 +112,11 @@ def _headline(report: PanopticReport, history: History) -> str:
 
 def _figures(report: PanopticReport) -> tuple[str, str]:
     """Note and body of the section of the nine figures."""
-    heads = "".join(f'<th class="num">{kind.capitalize()}</th>' for kind in KINDS.values())
-    rows = "".join(
-        f'<tr><th scope="row">{name}</th>'
-        + "".join(f'<td class="num">{percent(number(report.figures, f"{key}{kind}"))}</td>' for kind in KINDS)
-        + f'<td class="meaning">{meaning}</td></tr>\n'
+    rows = (
+        (name, [percent(number(report.figures, f"{key}{kind}")) for kind in KINDS], meaning)
         for key, (name, meaning) in MEANING.items()
     )
-    body = f"""<table class="list twelve">
-<thead><tr><th>Figure</th>{heads}<th>What it is</th></tr></thead>
-<tbody>{rows}</tbody></table>"""
+    body = figures_table([kind.capitalize() for kind in KINDS.values()], rows)
     return "Of all classes, of things (what can be counted) and of stuff (what cannot).", body
 
 

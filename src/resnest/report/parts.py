@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from PIL import Image
 
@@ -46,6 +46,20 @@ def figure_line(figure: str, lines: Sequence[str]) -> str:
     """One large figure, as `percent` writes it, and lines of HTML below."""
     number, unit = figure.split("&nbsp;")
     return f'<p class="figure">{number}<small>&thinsp;{unit}</small></p>' + "".join(f"<p>{line}</p>" for line in lines)
+
+
+def figures_table(columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str], str]]) -> str:
+    """Figures with what they are: name, values and meaning of each; all but the columns is HTML."""
+    heads = "".join(f'<th class="num">{column}</th>' for column in columns)
+    body = "".join(
+        f'<tr><th scope="row">{name}</th>'
+        + "".join(f'<td class="num">{value}</td>' for value in values)
+        + f'<td class="meaning">{meaning}</td></tr>\n'
+        for name, values, meaning in rows
+    )
+    return f"""<table class="list twelve">
+<thead><tr><th>Figure</th>{heads}<th>What it is</th></tr></thead>
+<tbody>{body}</tbody></table>"""
 
 
 def curves(

@@ -1,5 +1,10 @@
 """One class per task: network, loss, what its weights need to be used. Knows no loop and no device."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 from resnest.data.detection import DetectionSamples
 from resnest.data.panoptic import PanopticSamples
 from resnest.data.pixels import PixelSamples
@@ -24,47 +29,57 @@ __all__ = [
 ]
 
 
+class Kind(NamedTuple):
+    """A task that needs samples of its own."""
+
+    task: str
+    samples: type[Samples]
+    build: Callable[[Recipe, Any], Task]
+    lacking: str  # what is wrong with a recipe for it and other data
+    strange: str  # with another recipe, {task}, and data for it
+
+
+# First wins: panoptic samples are detection samples too
+KINDS = (
+    Kind(
+        "segmentation",
+        PixelSamples,
+        SegmentationTask,
+        "labels every pixel, and the data has no masks to learn that from: give pictures with a mask each"
+        " (docs/segmentation.md), or take another recipe",
+        "is for {task}, and the data has masks of classes: take a recipe for segmentation",
+    ),
+    Kind(
+        "panoptic",
+        PanopticSamples,
+        PanopticTask,
+        "learns things and stuff, and the data has no segments: give COCO's panoptic json and PNGs, or take another"
+        " recipe",
+        "is for {task}, and the data has segments of things and stuff: take a recipe for panoptic segmentation",
+    ),
+    Kind(
+        "detection",
+        DetectionSamples,
+        DetectionTask,
+        "trains a detector, and the data has labels without boxes: give COCO json or Pascal VOC xml, or take a recipe"
+        " for classification",
+        "trains a classifier, and the data has boxes: take a recipe for detection",
+    ),
+)
+
+
 def task_for(recipe: Recipe, samples: Samples) -> Task:
     """The task of the recipe; of a classifier, by the data: several labels an image, or one.
 
     Raises:
         ResnestError: a recipe of one task with the data of another.
     """
-    if recipe.task == "segmentation":
-        if not isinstance(samples, PixelSamples):
-            raise ResnestError(
-                f"recipe {recipe.name!r} labels every pixel, and the data has no masks to learn that from: give"
-                " pictures with a mask each (docs/segmentation.md), or take another recipe (`resnest recipes`)"
-            )
-        return SegmentationTask(recipe, samples)
-    if isinstance(samples, PixelSamples):
-        raise ResnestError(
-            f"recipe {recipe.name!r} is for {recipe.task}, and the data has masks of classes: take a recipe for"
-            " segmentation (`resnest recipes`)"
-        )
-    if recipe.task == "panoptic":
-        if not isinstance(samples, PanopticSamples):
-            raise ResnestError(
-                f"recipe {recipe.name!r} learns things and stuff, and the data has no segments: give COCO's panoptic"
-                " json and PNGs, or take another recipe (`resnest recipes`)"
-            )
-        return PanopticTask(recipe, samples)
-    if isinstance(samples, PanopticSamples):
-        raise ResnestError(
-            f"recipe {recipe.name!r} is for {recipe.task}, and the data has segments of things and stuff: take a recipe"
-            " for panoptic segmentation (`resnest recipes`)"
-        )
-    if recipe.task == "detection":
-        if not isinstance(samples, DetectionSamples):
-            raise ResnestError(
-                f"recipe {recipe.name!r} trains a detector, and the data has labels without boxes: give COCO json or"
-                " Pascal VOC xml, or take a recipe for classification (`resnest recipes`)"
-            )
-        return DetectionTask(recipe, samples)
-    if isinstance(samples, DetectionSamples):
-        raise ResnestError(
-            f"recipe {recipe.name!r} trains a classifier, and the data has boxes: take a recipe for detection"
-            " (`resnest recipes`)"
-        )
-    kind = MultiLabelTask if samples.multi_label else ClassificationTask
-    return kind(recipe, samples.class_names)
+    for kind in KINDS:
+        wanted, given = recipe.task == kind.task, isinstance(samples, kind.samples)
+        if wanted and given:
+            return kind.build(recipe, samples)
+        if wanted or given:
+            told = kind.lacking if wanted else kind.strange.format(task=recipe.task)
+            raise ResnestError(f"recipe {recipe.name!r} {told} (`resnest recipes`)")
+    classifier = MultiLabelTask if samples.multi_label else ClassificationTask
+    return classifier(recipe, samples.class_names)
