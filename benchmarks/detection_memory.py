@@ -15,15 +15,7 @@ device with little memory; `--cases "training step, 2 images"` is the published 
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
-import os
-import resource
-import subprocess
-import sys
-import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +23,7 @@ import torch
 from torch import Tensor
 
 from resnest.bench.environment import environment, head
+from resnest.bench.peaks import arguments, each_in_its_process, measured
 from resnest.data.targets import Target
 from resnest.detection.detector import Detector, build_detector
 from resnest.network.recompute import recompute_activations
@@ -49,7 +42,6 @@ CASES = {  # images, gradient checkpointing
     "training step, 2 images": (2, True),
     "training step, 1 image, all kept": (1, False),
 }
-HEADER = ("what", "images", "height", "width", "checkpointing", "seconds", "cpu_seconds", "before_mib", "peak_mib")
 
 
 def build(images: int, *, small: bool) -> Detector:
@@ -96,11 +88,6 @@ def learn(net: Detector, images: Tensor, sizes: Tensor) -> None:
     assert not missing, missing
 
 
-def peak() -> float:
-    """MiB; Linux counts in KiB, macOS in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
 def run(case: str, threads: int, *, small: bool) -> None:
     """In a process of its own: prints its row as JSON."""
     torch.set_num_threads(threads)
@@ -111,49 +98,20 @@ def run(case: str, threads: int, *, small: bool) -> None:
         recompute_activations(net)
     images = torch.zeros(count, 3, *PADDED)
     images[..., : SIZE[1]].normal_()
-    before, wall, cpu = peak(), time.perf_counter(), time.process_time()
-    (learn if "training" in case else predict)(net, images, torch.tensor([SIZE] * count))
-    seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
-    row = (case, count, *SIZE, int(checkpointing), f"{seconds:.1f}", f"{cpu_seconds:.1f}", round(before), round(peak()))
-    print(json.dumps(dict(zip(HEADER, row, strict=True))))
-
-
-def summary(row: dict[str, object]) -> str:
-    return f"| {row['what']} | {float(str(row['peak_mib'])) / 1024:.1f} GiB | {float(str(row['seconds'])):.0f} s |"
+    work = learn if "training" in case else predict
+    height, width = SIZE
+    told = {"what": case, "images": count, "height": height, "width": width, "checkpointing": int(checkpointing)}
+    print(json.dumps({**told, **measured(lambda: work(net, images, torch.tensor([SIZE] * count)))}))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES)[:2])
-    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)  # in a process of its own
-    parser.add_argument("--out", type=Path, default=Path("results/detection-memory.csv"))
-    parser.add_argument("--smoke", action="store_true", default=os.environ.get("SMOKE") == "1")
-    options = parser.parse_args()
+    title, out = (__doc__ or "").splitlines()[0], Path("results/detection-memory.csv")
+    options = arguments(CASES, default=list(CASES)[:2], out=out, title=title).parse_args()
     if options.case:
         return run(options.case, options.threads, small=options.smoke)
-    if options.smoke:
-        options.out = Path(tempfile.mkdtemp(prefix="resnest-memory-")) / options.out.name
     notes = [f"recipe: {RECIPE}{' with a small network' if options.smoke else ''}", f"objects: {OBJECTS} an image"]
     lines = head(environment(threads=options.threads, packages=("torch", "torchvision"), notes=notes))
-    rows, unfinished = [], []
-    for case in options.cases:
-        command = [sys.executable, __file__, "--case", case, "--threads", str(options.threads)]
-        done = subprocess.run(command + ["--smoke"] * options.smoke, stdout=subprocess.PIPE, text=True)
-        if done.returncode:  # what was measured stays, should memory not do for this one
-            unfinished.append(f"{case} (ended with {done.returncode})")
-            print(f"not finished: {unfinished[-1]}", flush=True)
-            continue
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        print(summary(rows[-1]), flush=True)
-        with options.out.open("w", newline="") as file:
-            file.write(lines)
-            table = csv.DictWriter(file, HEADER, lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
-    print(options.out)
-    if unfinished:
-        sys.exit(f"not finished: {', '.join(unfinished)}")
+    return each_in_its_process(Path(__file__), options, lines)
 
 
 if __name__ == "__main__":

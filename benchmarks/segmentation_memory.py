@@ -13,15 +13,7 @@ network included.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
-import os
-import resource
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +23,7 @@ import torch
 from PIL import Image
 
 from resnest.bench.environment import environment, head
+from resnest.bench.peaks import arguments, each_in_its_process, measured
 from resnest.inference.torch_engine import TorchSegmenter
 from resnest.network.recompute import recompute_activations
 from resnest.network.regularize import decay_groups
@@ -60,10 +53,6 @@ CASES = {
     "training step, 2 images": Case("resnest101", 150, 2, (480, 480)),
     "training step, 2 images, checkpointing": Case("resnest101", 150, 2, (480, 480), checkpointing=True),
 }
-HEADER = (
-    "what", "network", "classes", "images", "height", "width", "window", "checkpointing", "seconds", "cpu_seconds",
-    "before_mib", "peak_mib",
-)  # fmt: skip
 
 
 def build(case: Case) -> Segmenter:
@@ -111,63 +100,28 @@ def training_step(case: Case) -> Callable[[], None]:
     return learn
 
 
-def peak() -> float:
-    """MiB; Linux counts in KiB, macOS in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
 def run(name: str, threads: int, *, smoke: bool) -> None:
     """In a process of its own: prints its row as JSON."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     case = small(CASES[name]) if smoke else CASES[name]
     work = (prediction if case.window else training_step)(case)
-    before, wall, cpu = peak(), time.perf_counter(), time.process_time()
-    work()
-    seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
-    row = (
-        name, case.network, case.classes, case.images, *case.size, case.window or "", int(case.checkpointing),
-        f"{seconds:.1f}", f"{cpu_seconds:.1f}", round(before), round(peak()),
-    )  # fmt: skip
-    print(json.dumps(dict(zip(HEADER, row, strict=True))))
-
-
-def summary(row: dict[str, object]) -> str:
-    return f"| {row['what']} | {float(str(row['peak_mib'])) / 1024:.1f} GiB | {float(str(row['seconds'])):.0f} s |"
+    height, width = case.size
+    told = {
+        "what": name, "network": case.network, "classes": case.classes, "images": case.images, "height": height,
+        "width": width, "window": case.window or "", "checkpointing": int(case.checkpointing),
+    }  # fmt: skip
+    print(json.dumps({**told, **measured(work)}))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES)[:3])
-    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)  # in a process of its own
-    parser.add_argument("--out", type=Path, default=Path("results/segmentation-memory.csv"))
-    parser.add_argument("--smoke", action="store_true", default=os.environ.get("SMOKE") == "1")
-    options = parser.parse_args()
+    title, out = (__doc__ or "").splitlines()[0], Path("results/segmentation-memory.csv")
+    options = arguments(CASES, default=list(CASES)[:3], out=out, title=title).parse_args()
     if options.case:
         return run(options.case, options.threads, smoke=options.smoke)
-    if options.smoke:
-        options.out = Path(tempfile.mkdtemp(prefix="resnest-memory-")) / options.out.name
     notes = ["random weights, float32"] + ["a small network, small pictures"] * options.smoke
     lines = head(environment(threads=options.threads, packages=("torch", "numpy"), notes=notes))
-    rows, unfinished = [], []
-    for case in options.cases:
-        command = [sys.executable, __file__, "--case", case, "--threads", str(options.threads)]
-        done = subprocess.run(command + ["--smoke"] * options.smoke, stdout=subprocess.PIPE, text=True)
-        if done.returncode:  # what was measured stays, should memory not do for this one
-            unfinished.append(f"{case} (ended with {done.returncode})")
-            print(f"not finished: {unfinished[-1]}", flush=True)
-            continue
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        print(summary(rows[-1]), flush=True)
-        with options.out.open("w", newline="") as file:
-            file.write(lines)
-            table = csv.DictWriter(file, HEADER, lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
-    print(options.out)
-    if unfinished:
-        sys.exit(f"not finished: {', '.join(unfinished)}")
+    return each_in_its_process(Path(__file__), options, lines)
 
 
 if __name__ == "__main__":
