@@ -17,6 +17,7 @@ LAYERS = [
     {"segmenter_spec"},
     {"cost", "runtime", "metrics"},
     {"network"},
+    {"kernels"},
     {"checkpoints", "data", "layers"},
     {"detection", "segmentation"},
     {"panoptic"},

@@ -1,0 +1,132 @@
+"""Put the fused operators into a network, in place: parameters, names and results stay.
+
+    fuse(net)                            # before it is compiled; where no kernel runs, it does what it did
+
+A block's 3x3 average pool goes into the operator as well, if nothing stands between the two.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from resnest.kernels.attention import BATCH, FIXED, LAYER, TYPES, Block, Outcome
+from resnest.kernels.backend import chosen
+from resnest.kernels.operators import split_attention
+from resnest.network.norm import BatchNorm2d, FrozenStatsBatchNorm2d
+from resnest.network.resnest import Bottleneck
+from resnest.network.split_attention import SplitAttention
+
+BATCH_NORMS = (BatchNorm2d, nn.BatchNorm2d)
+
+
+class FusedSplitAttention(SplitAttention):
+    """A `SplitAttention`, and the pool after it, in one operator after the 3x3 convolution.
+
+    It computes as the network itself does, on tensors on which no kernel runs, in graphs that are exported, and with
+    norms that are synchronised over processes.
+    """
+
+    pool: nn.AvgPool2d | None
+
+    @classmethod
+    def of(cls, block: SplitAttention, pool: nn.AvgPool2d | None = None) -> FusedSplitAttention:
+        """The same block, with the same parameters, and a pool behind it."""
+        fused = cls.__new__(cls)
+        fused.__dict__.update(block.__dict__)
+        fused._modules = dict(block._modules)
+        fused.pool = pool
+        return fused
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self._runs_on(x):
+            v = super().forward(x)
+            return v if self.pool is None else self.pool(v)
+        y = self.conv(x)  # (N, R*C, H, W)
+        outcome = Outcome(*split_attention(*self._block(y)))
+        for norm, mean, variance, values in (
+            (self.bn0, outcome.mean0, outcome.var0, y[:, 0].numel()),
+            (self.bn1, outcome.mean1, outcome.var1, len(y)),
+        ):
+            if _learns_moments(norm):
+                _remember(norm, mean, variance, values)
+        return outcome.v
+
+    def _runs_on(self, x: Tensor) -> bool:
+        """Whether a kernel is there for these tensors and norms."""
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+            return False
+        if chosen(x.device) == "torch" or x.dtype not in TYPES:
+            return False
+        if _learns_moments(self.bn0) and (x.shape[0] * x.shape[2] * x.shape[3] < 2 or self.bn0.momentum is None):
+            return False
+        if _learns_moments(self.bn1) and x.shape[0] < 2:
+            return False  # the network itself says what to do
+        inner = (*BATCH_NORMS, FrozenStatsBatchNorm2d, nn.GroupNorm)
+        return type(self.bn0) in (*BATCH_NORMS, FrozenStatsBatchNorm2d) and type(self.bn1) in inner
+
+    def _block(self, y: Tensor) -> Block:
+        fc1, fc2 = self.fc1, self.fc2
+        bn0, bn1 = cast(nn.BatchNorm2d, self.bn0), cast(nn.BatchNorm2d, self.bn1)  # or what has the same parameters
+        learns0, learns1, by_layer = _learns_moments(bn0), _learns_moments(bn1), isinstance(bn1, nn.GroupNorm)
+        assert fc1.bias is not None
+        assert fc2.bias is not None
+        return Block(
+            y,
+            bn0.weight,
+            bn0.bias,
+            None if learns0 else bn0.running_mean,
+            None if learns0 else bn0.running_var,
+            fc1.weight,
+            fc1.bias,
+            bn1.weight,
+            bn1.bias,
+            None if learns1 or by_layer else bn1.running_mean,
+            None if learns1 or by_layer else bn1.running_var,
+            fc2.weight,
+            fc2.bias,
+            radix=self.radix,
+            cardinality=self.cardinality,
+            pool=0 if self.pool is None else _stride(self.pool),
+            inner_norm=LAYER if by_layer else BATCH if learns1 else FIXED,
+            eps0=bn0.eps,
+            eps1=bn1.eps,
+        )
+
+
+def fuse(net: nn.Module) -> int:
+    """Fuse every split attention of `net`; returns how many there are."""
+    blocks = [module for module in net.modules() if isinstance(module, Bottleneck)]
+    found = 0
+    for block in blocks:
+        if isinstance(block.conv2, SplitAttention) and not isinstance(block.conv2, FusedSplitAttention):
+            pool = block.pool_after if isinstance(block.pool_after, nn.AvgPool2d) else None
+            if not isinstance(block.drop2, nn.Identity):
+                pool = None  # DropBlock stands before it
+            block.conv2 = FusedSplitAttention.of(block.conv2, pool)
+            block.pool_after = nn.Identity() if pool is not None else block.pool_after
+            found += 1
+    return found
+
+
+def _learns_moments(norm: nn.Module) -> bool:
+    """Whether a norm takes its moments from the batch now."""
+    return isinstance(norm, nn.BatchNorm2d) and (norm.training or norm.running_mean is None)
+
+
+@torch.no_grad()
+def _remember(norm: nn.Module, mean: Tensor, variance: Tensor, values: int) -> None:
+    """The running statistics, as torch's batch-norm moves them: the variance with the count less one."""
+    assert isinstance(norm, nn.BatchNorm2d)
+    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
+        return
+    assert norm.momentum is not None
+    norm.num_batches_tracked.add_(1)
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
+    norm.running_var.lerp_((variance * (values / (values - 1))).to(norm.running_var.dtype), norm.momentum)
+
+
+def _stride(pool: nn.AvgPool2d) -> int:
+    return pool.stride if isinstance(pool.stride, int) else pool.stride[0]

@@ -1,0 +1,160 @@
+"""The fused operators, as torch knows them: `torch.ops.resnest.*`, with shapes for tracing and with gradients.
+
+    Outcome(*split_attention(*Block(...))).v     # the block after its 3x3 convolution (attention.py), with gradients
+    attend(y, shift, ...)                        # the same in evaluation with norms folded: three launches
+
+Differentiable once. Which implementation runs is decided at each call (backend.py). Sums are taken in a fixed order:
+results are the same from run to run, with `torch.use_deterministic_algorithms` and without. Autocast leaves the inputs
+as they are: y comes in the type that the convolution gave it, parameters in theirs, and what is small is computed in
+float32 (float64 for float64).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnest.kernels import attention
+from resnest.kernels.attention import Block, Kept, Outcome, check, empty_v
+from resnest.kernels.backend import implementation
+from resnest.kernels.plain import accumulator, layout
+
+SCHEMA = (
+    "(Tensor y, Tensor gamma0, Tensor beta0, Tensor? mean0, Tensor? var0, Tensor weight1, Tensor bias1, Tensor gamma1,"
+    " Tensor beta1, Tensor? mean1, Tensor? var1, Tensor weight2, Tensor bias2, int radix, int cardinality, int pool,"
+    " int inner_norm, float eps0, float eps1) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+NUMBERS = 6  # of the inputs are no tensors: the last ones
+
+
+@torch.library.custom_op("resnest::split_attention", mutates_args=(), schema=SCHEMA)
+def split_attention(*given: Any) -> tuple[Tensor, ...]:
+    """`Outcome` for the fields of a `Block`.
+
+    Raises:
+        ResnestError: for shapes and types that it does not take.
+    """
+    block = Block(*given)
+    check(block.y, block.radix)
+    with torch.autocast(block.y.device.type, enabled=False), torch.no_grad():
+        return tuple(attention.forward(block, implementation(block.y.device)))
+
+
+@split_attention.register_fake
+def _(*given: Any) -> tuple[Tensor, ...]:
+    block = Block(*given)
+    y, inner = block.y, block.bias1.shape[0]
+    check(y, block.radix)
+    v, small = empty_v(y, block.radix, block.pool), y.new_empty((), dtype=accumulator(y.dtype))
+    moments = y.shape[0] if block.inner_norm == attention.LAYER else inner
+    channels, logits = y.shape[1], (y.shape[0], y.shape[1])
+    shapes = [(channels,), (channels,), (y.shape[0], channels // block.radix), (moments,), (moments,), logits]
+    return v, *(small.new_empty(shape) for shape in shapes)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    block, outcome = Block(*inputs), Outcome(*output)
+    fields = {**block._asdict(), **outcome._asdict()}  # the moments are those that were used
+    ctx.save_for_backward(*(fields[name] for name in Kept._fields))
+    ctx.numbers, ctx.batch_moments = inputs[-NUMBERS:], block.mean0 is None
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, d_v: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    none = (None,) * (len(Block._fields) - NUMBERS)
+    if d_v is None:
+        return none + (None,) * NUMBERS
+    how = Block(*none, *ctx.numbers)  # type: ignore[arg-type]
+    with torch.autocast(d_v.device.type, enabled=False):
+        gradients = attention.backward(
+            d_v,
+            Kept(*ctx.saved_tensors),
+            how,
+            batch_moments=ctx.batch_moments,
+            gradient_sums=gradient_sums,
+            input_gradient=input_gradient,
+        )
+    return gradients + (None,) * NUMBERS
+
+
+split_attention.register_autograd(_backward, setup_context=_setup_context)
+
+
+@torch.library.custom_op("resnest::gradient_sums", mutates_args=())
+def gradient_sums(
+    d_v: Tensor, y: Tensor, mean: Tensor, rstd: Tensor, scale: Tensor, shift: Tensor, radix: int, pool: int
+) -> Tensor:
+    """`plain.gradient_sums`, by the chosen implementation."""
+    return implementation(y.device).gradient_sums(  # type: ignore[no-any-return]
+        d_v, y, mean, rstd, scale, shift, radix, pool
+    )
+
+
+@gradient_sums.register_fake
+def _(d_v: Tensor, y: Tensor, mean: Tensor, *_: Any) -> Tensor:
+    return mean.new_empty((4, y.shape[0], y.shape[1]))
+
+
+@torch.library.custom_op("resnest::input_gradient", mutates_args=())
+def input_gradient(
+    d_v: Tensor,
+    y: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    a: Tensor,
+    d_pooled: Tensor,
+    corrections: Tensor,
+    radix: int,
+    pool: int,
+) -> Tensor:
+    """`plain.input_gradient`, by the chosen implementation."""
+    return implementation(y.device).input_gradient(  # type: ignore[no-any-return]
+        d_v, y, mean, rstd, scale, shift, a, d_pooled, corrections, radix, pool
+    )
+
+
+@input_gradient.register_fake
+def _(d_v: Tensor, y: Tensor, *_: Any) -> Tensor:
+    return torch.empty(y.shape, dtype=y.dtype, device=y.device, memory_format=layout(y))
+
+
+@torch.library.custom_op("resnest::attend", mutates_args=())
+def attend(
+    y: Tensor,
+    shift0: Tensor | None,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    radix: int,
+    cardinality: int,
+    pool: int,
+) -> Tensor:
+    """V in evaluation, with norms folded into convolutions; no gradients.
+
+    Args:
+        y: (N, R*C, H, W), the convolution's output without its bias.
+        shift0: that bias, (R*C,); None: y has it.
+        weight1, bias1, weight2, bias2, radix, cardinality, pool: as in `Block`, the norm folded into fc1.
+
+    Raises:
+        ResnestError: for shapes and types that it does not take.
+    """
+    check(y, radix)
+    parts = implementation(y.device)
+    with torch.autocast(y.device.type, enabled=False):
+        partial = parts.pool_splits(y, None, shift0, radix)
+        logits = parts.attention_logits(partial, attention.pixels(y), weight1, None, bias1, weight2, bias2, cardinality)
+        return parts.weigh_splits(y, None, shift0, logits, radix, cardinality, pool)  # type: ignore[no-any-return]
+
+
+@attend.register_fake
+def _(y: Tensor, shift0: Tensor | None, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor,
+      radix: int, cardinality: int, pool: int) -> Tensor:  # fmt: skip
+    check(y, radix)
+    return empty_v(y, radix, pool)
