@@ -29,19 +29,22 @@ from resnest.network.split_attention import SplitAttention, radix_softmax, weigh
 Norm = nn.BatchNorm2d | FrozenStatsBatchNorm2d
 
 
-def prepared(net: ResNeSt, *, memory_format: torch.memory_format = torch.channels_last) -> ResNeSt:
+def prepared(
+    net: ResNeSt, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False
+) -> ResNeSt:
     """A copy of a network for inference alone; same shapes, other parameters.
 
     Args:
         net: a classifier or a backbone, on any device; its own parameters stay as they are.
         memory_format: of the weights; give inputs the same.
+        kernels: take the fused operators where they run (fused.py).
     """
     fast = copy.deepcopy(net).eval().requires_grad_(False)
     _fold_stem(fast)
     for stage in (fast.layer1, fast.layer2, fast.layer3, fast.layer4):
         for index, block in enumerate(stage):
             assert isinstance(block, Bottleneck)
-            stage[index] = PreparedBottleneck(block)
+            stage[index] = PreparedBottleneck(block, kernels=kernels)
     return fast.to(memory_format=memory_format)
 
 
@@ -130,11 +133,11 @@ class PreparedSplitAttention(nn.Module):
 class PreparedBottleneck(nn.Module):
     """`Bottleneck` in evaluation, with its norms folded."""
 
-    def __init__(self, block: Bottleneck) -> None:
+    def __init__(self, block: Bottleneck, *, kernels: bool = False) -> None:
         super().__init__()
         self.conv1 = FusedConv.of(block.conv1, block.bn1, relu=True)
-        self.pool_before, self.pool_after = block.pool_before, block.pool_after
-        self.conv2 = _prepared_3x3(block)
+        self.pool_before = block.pool_before
+        self.conv2, self.pool_after = _prepared_3x3(block, kernels)
         self.conv3 = FusedConv.of(block.conv3, block.bn3, relu=True)
         self.downsample: nn.Module = nn.Identity()
         if isinstance(block.downsample, nn.Sequential):
@@ -147,14 +150,24 @@ class PreparedBottleneck(nn.Module):
         return out
 
 
-def _prepared_3x3(block: Bottleneck) -> nn.Module:
-    """The part of a bottleneck that has the 3x3 convolution, which is folded if it is a plain one."""
-    if isinstance(block.conv2, SplitAttention):
-        return PreparedSplitAttention(block.conv2) if type(block.conv2.conv) is nn.Conv2d else block.conv2
-    if type(block.conv2) is nn.Conv2d:
-        return FusedConv.of(block.conv2, block.bn2, relu=True)
+def _prepared_3x3(block: Bottleneck, kernels: bool) -> tuple[nn.Module, nn.Module]:
+    """The part of a bottleneck that has the 3x3 convolution, which is folded if it is a plain one, and the pool after.
+
+    With kernels the pool is inside.
+    """
+    conv2, pool = block.conv2, block.pool_after
+    if isinstance(conv2, SplitAttention):
+        if type(conv2.conv) is not nn.Conv2d:
+            return conv2, pool
+        if not kernels:
+            return PreparedSplitAttention(conv2), pool
+        from resnest.inference.fused import KernelAttention  # which builds on this file
+
+        return KernelAttention(conv2, pool if isinstance(pool, nn.AvgPool2d) else None), nn.Identity()
+    if type(conv2) is nn.Conv2d:
+        return FusedConv.of(conv2, block.bn2, relu=True), pool
     assert block.bn2 is not None
-    return nn.Sequential(block.conv2, block.bn2, nn.ReLU(inplace=True))
+    return nn.Sequential(conv2, block.bn2, nn.ReLU(inplace=True)), pool
 
 
 def _fold_stem(net: ResNeSt) -> None:

@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 Whole = TypeVar("Whole", bound=nn.Module)
 
 
-def prepared_whole(net: Whole, *, memory_format: torch.memory_format = torch.channels_last) -> Whole:
+def prepared_whole(
+    net: Whole, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False
+) -> Whole:
     """A copy for inference alone; arguments as for `prepared`."""
     backbone, done = net.get_submodule("backbone"), {}
     if isinstance(backbone, ResNeSt):  # in the copy's place, so that the backbone is not copied twice
-        done = {id(backbone): prepared(backbone, memory_format=memory_format)}
+        done = {id(backbone): prepared(backbone, memory_format=memory_format, kernels=kernels)}
     fast = copy.deepcopy(net, done).eval().requires_grad_(False)
     for module in fast.modules():
         if isinstance(module, ConvNorm) and isinstance(module.norm, Norm):
@@ -37,8 +39,10 @@ def prepared_whole(net: Whole, *, memory_format: torch.memory_format = torch.cha
     return fast.to(memory_format=memory_format)
 
 
-def prepared_segmenter(net: Segmenter, *, memory_format: torch.memory_format = torch.channels_last) -> Segmenter:
+def prepared_segmenter(
+    net: Segmenter, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False
+) -> Segmenter:
     """A copy of a segmenter for inference alone."""
-    fast = prepared_whole(net, memory_format=memory_format)
+    fast = prepared_whole(net, memory_format=memory_format, kernels=kernels)
     fast.auxiliary = None
     return fast

@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from resnest.errors import ResnestError
+from resnest.inference.graphs import Graphed
 from resnest.inference.onednn import can_pack, packed
 from resnest.inference.prepare import prepared
 from resnest.inference.prepare_heads import prepared_segmenter, prepared_whole
+from resnest.kernels.backend import chosen
 from resnest.network.resnest import ResNeSt
 from resnest.runtime.detections import RawDetections, RawPanoptic
 
@@ -32,31 +34,34 @@ if TYPE_CHECKING:
     from resnest.inference.model import Model
     from resnest.panoptic.panoptic import DetectedPanoptic, PanopticFPN
     from resnest.runtime.engines.kinds import AnyEngine
-    from resnest.segmentation.segmenter import Segmenter
 
 
 class TorchEngine:
     """Runs a network that gives logits on a device; the network itself stays as it is."""
 
-    def __init__(self, net: ResNeSt, device: str = "auto") -> None:
-        self._take(prepared(net), device)
+    prepare: Callable[..., Any] = staticmethod(prepared)
+    most_graphed = 16  # images: with more, a GPU has enough to do between two launches
 
-    def _take(self, net: ResNeSt | Segmenter, device: str) -> None:
+    def __init__(self, net: ResNeSt, device: str = "auto") -> None:
         self.device = choose_device(device)
-        self.net = net.to(self.device)
-        if self.device.type == "cpu" and can_pack():
+        kernels = has_kernels(self.device)
+        self.net = self.prepare(net, kernels=kernels).to(self.device)
+        graphs = self.device.type == "cuda" and self.most_graphed > 0
+        self.graphed = Graphed(self.net) if graphs else None
+        if self.device.type == "cpu" and not kernels and can_pack():
             self.net = packed(self.net)
         self.name = _told(self.device)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        return run_on(self.device, self.net, images)
+        small = self.graphed if len(images) <= self.most_graphed else None
+        return run_on(self.device, small or self.net, images)
 
 
 class TorchSegmenter(TorchEngine):
     """Runs a segmenter, in the same way: (N, 3, H, W) -> logits (N, K, H, W)."""
 
-    def __init__(self, net: Segmenter, device: str = "auto") -> None:
-        self._take(prepared_segmenter(net), device)
+    prepare = staticmethod(prepared_segmenter)
+    most_graphed = 0  # pictures of many sizes, and each size would keep its own memory
 
 
 class TorchDetector:
@@ -64,7 +69,7 @@ class TorchDetector:
 
     def __init__(self, net: Detector, device: str = "auto") -> None:
         self.device = choose_device(device)
-        self.net = prepared_whole(net).to(self.device)
+        self.net = prepared_whole(net, kernels=has_kernels(self.device)).to(self.device)
         self.name = _told(self.device)
 
     def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> RawDetections:
@@ -118,6 +123,11 @@ def to_numpy(found: Detected) -> RawDetections:
 def panoptic_to_numpy(found: DetectedPanoptic) -> RawPanoptic:
     """The same of a panoptic detector."""
     return RawPanoptic(to_numpy(found.objects), found.semantic.float().cpu().numpy())
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether the fused operators run there."""
+    return chosen(device) == "triton"
 
 
 def _told(device: torch.device) -> str:

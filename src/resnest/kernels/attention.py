@@ -185,6 +185,11 @@ def pooled_side(side: int, pool: int) -> int:
     return (side - 1) // pool + 1 if pool else side
 
 
+def convolved_side(side: int, stride: int) -> int:
+    """Of a 3x3 convolution padded by its dilation."""
+    return (side - 1) // stride + 1
+
+
 def empty_v(y: Tensor, radix: int, pool: int) -> Tensor:
     """An empty V for y, in its layout."""
     height, width = (pooled_side(side, pool) for side in y.shape[2:])

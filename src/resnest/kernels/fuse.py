@@ -12,14 +12,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from resnest.kernels.attention import BATCH, FIXED, LAYER, TYPES, Block, Outcome
+from resnest.kernels.attention import BATCH, FIXED, LAYER, TYPES, Block, Outcome, convolved_side
 from resnest.kernels.backend import chosen
 from resnest.kernels.operators import split_attention
+from resnest.kernels.ways import Run, Way, convolve
 from resnest.network.norm import BatchNorm2d, FrozenStatsBatchNorm2d
 from resnest.network.resnest import Bottleneck
 from resnest.network.split_attention import SplitAttention
 
-BATCH_NORMS = (BatchNorm2d, nn.BatchNorm2d)
+NORMS = (BatchNorm2d, nn.BatchNorm2d, FrozenStatsBatchNorm2d)  # exactly these: a kind of them may do something else
 
 
 class FusedSplitAttention(SplitAttention):
@@ -30,6 +31,7 @@ class FusedSplitAttention(SplitAttention):
     """
 
     pool: nn.AvgPool2d | None
+    way: Way
 
     @classmethod
     def of(cls, block: SplitAttention, pool: nn.AvgPool2d | None = None) -> FusedSplitAttention:
@@ -37,14 +39,14 @@ class FusedSplitAttention(SplitAttention):
         fused = cls.__new__(cls)
         fused.__dict__.update(block.__dict__)
         fused._modules = dict(block._modules)
-        fused.pool = pool
+        fused.pool, fused.way = pool, "grouped"
         return fused
 
     def forward(self, x: Tensor) -> Tensor:
         if not self._runs_on(x):
             v = super().forward(x)
             return v if self.pool is None else self.pool(v)
-        y = self.conv(x)  # (N, R*C, H, W)
+        y = self._convolve(x)  # (N, R*C, H, W)
         outcome = Outcome(*split_attention(*self._block(y)))
         for norm, mean, variance, values in (
             (self.bn0, outcome.mean0, outcome.var0, y[:, 0].numel()),
@@ -54,18 +56,40 @@ class FusedSplitAttention(SplitAttention):
                 _remember(norm, mean, variance, values)
         return outcome.v
 
+    def _convolve(self, x: Tensor) -> Tensor:
+        return self.conv(x) if self.way == "grouped" else convolve(x, self.conv, None, self.way)
+
+    def runs(self, x: Tensor) -> dict[Way, Run]:
+        """As `Tunable` has it: the convolution forward, and in training backward."""
+        if type(self.conv) is not nn.Conv2d or self.conv.groups == 1:
+            return {}
+
+        def run(way: Way) -> None:
+            given = x.detach().requires_grad_(self.training)
+            with torch.set_grad_enabled(self.training):
+                y = convolve(given, self.conv, None, way)
+            if self.training:
+                torch.autograd.grad(y, (given, self.conv.weight), torch.ones_like(y))
+
+        return {"grouped": lambda: run("grouped"), "dense": lambda: run("dense")}
+
     def _runs_on(self, x: Tensor) -> bool:
         """Whether a kernel is there for these tensors and norms."""
         if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
             return False
         if chosen(x.device) == "torch" or x.dtype not in TYPES:
             return False
-        if _learns_moments(self.bn0) and (x.shape[0] * x.shape[2] * x.shape[3] < 2 or self.bn0.momentum is None):
+        if any(_learns_moments(norm) and norm.momentum is None for norm in (self.bn0, self.bn1)):
             return False
-        if _learns_moments(self.bn1) and x.shape[0] < 2:
+        if (_learns_moments(self.bn1) and len(x) < 2) or (_learns_moments(self.bn0) and self._values(x) < 2):
             return False  # the network itself says what to do
-        inner = (*BATCH_NORMS, FrozenStatsBatchNorm2d, nn.GroupNorm)
-        return type(self.bn0) in (*BATCH_NORMS, FrozenStatsBatchNorm2d) and type(self.bn1) in inner
+        is_layer_norm = isinstance(self.bn1, nn.GroupNorm) and self.bn1.num_groups == 1
+        return type(self.bn0) in NORMS and (type(self.bn1) in NORMS or is_layer_norm)
+
+    def _values(self, x: Tensor) -> int:
+        """That the 3x3 convolution gives for each channel."""
+        stride = int(self.conv.stride[0])
+        return len(x) * convolved_side(x.shape[2], stride) * convolved_side(x.shape[3], stride)
 
     def _block(self, y: Tensor) -> Block:
         fc1, fc2 = self.fc1, self.fc2

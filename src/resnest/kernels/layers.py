@@ -16,10 +16,9 @@ import triton.language as tl
 from torch import Tensor
 
 from resnest.kernels import plain
-from resnest.kernels.tiles import LAUNCH
+from resnest.kernels.tiles import LAUNCH, precision
 
 LEAST = 16  # sides of a matrix product of Triton (tl.dot)
-HALF = (torch.float16, torch.bfloat16)
 
 
 def first_layer(s: Tensor, weight: Tensor, bias: Tensor, cardinality: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -33,7 +32,8 @@ def first_layer(s: Tensor, weight: Tensor, bias: Tensor, cardinality: int) -> tu
     _first_kernel[cardinality * triton.cdiv(per_group, block_o),](
         s.contiguous(), weight.contiguous(), bias, before, mean, variance, rows, weight.shape[1], per_group, inner,
         cardinality * weight.shape[1],
-        BLOCK_N=_block(rows, 64), BLOCK_O=block_o, BLOCK_K=_block(weight.shape[1], 64), **_precision(weight), **LAUNCH,
+        BLOCK_N=_block(rows, 64), BLOCK_O=block_o, BLOCK_K=_block(weight.shape[1], 64),
+        PRECISION=precision(weight), **LAUNCH,
     )  # fmt: skip
     return before, mean, variance
 
@@ -47,7 +47,7 @@ def second_layer(
     out = before.new_empty(len(before), len(bias))
     _logits_kernel[_grid(out, cardinality)](
         before, None, scale, shift, weight.contiguous(), bias, out, *_sizes(before, 1, 1, None, weight, cardinality),
-        **_blocks(out, weight.shape[1], weight.shape[1], cardinality), **_precision(weight), **LAUNCH,
+        **_blocks(out, weight.shape[1], weight.shape[1], cardinality), PRECISION=precision(weight), **LAUNCH,
     )  # fmt: skip
     return out
 
@@ -69,7 +69,7 @@ def attention_logits(
     sizes = _sizes(partial, partial.shape[1], pixels, weight1, weight2, cardinality)
     _logits_kernel[_grid(out, cardinality)](
         partial.contiguous(), weight1.contiguous(), scale, shift, weight2.contiguous(), bias2, out, *sizes,
-        **_blocks(out, weight1.shape[1], weight2.shape[1], cardinality), **_precision(weight1), **LAUNCH,
+        **_blocks(out, weight1.shape[1], weight2.shape[1], cardinality), PRECISION=precision(weight1), **LAUNCH,
     )  # fmt: skip
     return out
 
@@ -99,12 +99,6 @@ def _blocks(out: Tensor, inputs: int, inner: int, cardinality: int) -> dict[str,
         "BLOCK_I": _block(inner, 32),
         "BLOCK_O": _block(out.shape[1] // cardinality, 64),
     }
-
-
-def _precision(weight: Tensor) -> dict[str, str]:
-    """How matrix units round float32: as torch was told to, or to ten bits where weights have ten or fewer anyway."""
-    short = weight.dtype in HALF or torch.backends.cuda.matmul.allow_tf32
-    return {"PRECISION": "tf32" if short else "ieee"}
 
 
 @triton.jit

@@ -2,6 +2,7 @@
 
     Outcome(*split_attention(*Block(...))).v     # the block after its 3x3 convolution (attention.py), with gradients
     attend(y, shift, ...)                        # the same in evaluation with norms folded: three launches
+    convolve_attend(x, ...)                      # and with the convolution
 
 Differentiable once. Which implementation runs is decided at each call (backend.py). Sums are taken in a fixed order:
 results are the same from run to run, with `torch.use_deterministic_algorithms` and without. Autocast leaves the inputs
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from resnest.kernels import attention
-from resnest.kernels.attention import Block, Kept, Outcome, check, empty_v
+from resnest.kernels.attention import Block, Kept, Outcome, check, convolved_side, empty_v, pooled_side
 from resnest.kernels.backend import implementation
 from resnest.kernels.plain import accumulator, layout
 
@@ -146,15 +147,57 @@ def attend(
         ResnestError: for shapes and types that it does not take.
     """
     check(y, radix)
-    parts = implementation(y.device)
+    parts, layers = implementation(y.device), (weight1, None, bias1, weight2, bias2)
     with torch.autocast(y.device.type, enabled=False):
-        partial = parts.pool_splits(y, None, shift0, radix)
-        logits = parts.attention_logits(partial, attention.pixels(y), weight1, None, bias1, weight2, bias2, cardinality)
-        return parts.weigh_splits(y, None, shift0, logits, radix, cardinality, pool)  # type: ignore[no-any-return]
+        sums = parts.pool_splits(y, None, shift0, radix)
+        logits = parts.attention_logits(sums, attention.pixels(y), *layers, cardinality)
+        v: Tensor = parts.weigh_splits(y, None, shift0, logits, radix, cardinality, pool)
+    return v
 
 
 @attend.register_fake
-def _(y: Tensor, shift0: Tensor | None, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor,
-      radix: int, cardinality: int, pool: int) -> Tensor:  # fmt: skip
+def _(y: Tensor, *given: Any) -> Tensor:
+    *_, radix, _, pool = given
     check(y, radix)
     return empty_v(y, radix, pool)
+
+
+@torch.library.custom_op("resnest::convolve_attend", mutates_args=())
+def convolve_attend(
+    x: Tensor,
+    weight0: Tensor,
+    bias0: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    radix: int,
+    cardinality: int,
+    stride: int,
+    dilation: int,
+    pool: int,
+) -> Tensor:
+    """`attend` with the 3x3 convolution before it, whose epilogue gives the sums over pixels: three launches in all.
+
+    Args:
+        x: (N, C, H, W), best in channels_last, in which V is.
+        weight0: of the convolution, norm folded, as `plain.packed` lays it: (R*K*9, C/(R*K), C/K).
+        bias0: (R*C,).
+        stride, dilation: of the convolution; it pads by its dilation.
+    """
+    check(x, 1)
+    parts, layers = implementation(x.device), (weight1, None, bias1, weight2, bias2)
+    with torch.autocast(x.device.type, enabled=False):
+        u, sums = parts.split_convolution(x, weight0, bias0, radix, radix * cardinality, stride, dilation)
+        logits = parts.attention_logits(sums, attention.pixels(u), *layers, cardinality)
+        v: Tensor = parts.weigh_splits(u, None, None, logits, radix, cardinality, pool)
+    return v
+
+
+@convolve_attend.register_fake
+def _(x: Tensor, *given: Any) -> Tensor:
+    *_, stride, _, pool = given
+    check(x, 1)
+    height, width = (pooled_side(convolved_side(side, stride), pool) for side in x.shape[2:])
+    shape = x.shape[0], x.shape[1], height, width
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)

@@ -35,6 +35,24 @@ def pool_splits(y: Tensor, scale: Tensor | None, shift: Tensor | None, radix: in
     return sums
 
 
+def split_convolution(
+    x: Tensor, weight: Tensor, bias: Tensor, radix: int, groups: int, stride: int, dilation: int
+) -> tuple[Tensor, Tensor]:
+    """The 3x3 convolution with its norm folded, ReLU, and what `pool_splits` gives: U and sums (N, T, C).
+
+    weight: (G * 9, inputs of a group, outputs of a group), as `packed` lays it.
+    """
+    unpacked = weight.unflatten(0, (groups, 9)).permute(0, 3, 2, 1).flatten(0, 1).unflatten(2, (3, 3))  # (O, I/G, 3, 3)
+    u = F.conv2d(x, unpacked, bias.to(x.dtype), stride, dilation, dilation, groups).relu_()
+    return u.contiguous(memory_format=torch.channels_last), pool_splits(u, None, None, radix)
+
+
+def packed(weight: Tensor, groups: int) -> Tensor:
+    """A 3x3 convolution's weight, (O, I/G, 3, 3), as `split_convolution` takes it: (G * 9, I/G, O/G), row by row."""
+    laid: Tensor = weight.unflatten(0, (groups, -1)).flatten(3).permute(0, 3, 2, 1).flatten(0, 1)
+    return laid.contiguous()
+
+
 def first_layer(s: Tensor, weight: Tensor, bias: Tensor, cardinality: int) -> tuple[Tensor, Tensor, Tensor]:
     """fc1 and the moments of its outputs over the batch: (N, C) -> (N, I), (I,), (I,)."""
     before = grouped(s, weight, bias, cardinality)
@@ -111,7 +129,7 @@ def input_gradient(
     """
     spread = _unpooled(d_v, y, pool).repeat(1, radix, 1, 1) * a[:, :, None, None]
     d_z = (spread + d_pooled.repeat(1, radix)[:, :, None, None]) * _active(y, scale, shift)
-    c0, c1 = corrections[:, :, None, None]
+    c0, c1 = corrections[:, :, None, None].unbind()
     d_y = scale[:, None, None] * (d_z - c0 - _normalised(y, mean, rstd) * c1)
     return d_y.to(y.dtype).contiguous(memory_format=layout(y))
 
@@ -124,9 +142,9 @@ def attention(logits: Tensor, radix: int, cardinality: int) -> Tensor:
 def grouped(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
     """A 1x1 convolution of maps of one pixel: (N, G*I), (G*O, I, 1, 1) -> (N, G*O)."""
     weight = weight.flatten(1).unflatten(0, (groups, -1)).to(x.dtype)  # (G, O, I)
-    out: Tensor = torch.bmm(x.unflatten(1, (groups, -1)).transpose(0, 1), weight.mT)  # (G, N, O)
-    out = out.transpose(0, 1).flatten(1)
-    return out if bias is None else out + bias.to(x.dtype)
+    by_group = torch.bmm(x.unflatten(1, (groups, -1)).transpose(0, 1), weight.mT)  # (G, N, O)
+    out = by_group.transpose(0, 1).flatten(1)
+    return out if bias is None else out.add(bias.to(x.dtype))
 
 
 def layout(y: Tensor) -> torch.memory_format:

@@ -72,6 +72,12 @@ def parts_of(x: Map, tile: Tile, programs: int) -> int:
     return int(max(1, min(triton.cdiv(x.pixels, tile.pixels), triton.cdiv(PROGRAMS, programs))))
 
 
+def precision(weight: Tensor) -> str:
+    """How matrix units round float32: as torch was told to, or to ten bits where weights have ten or fewer anyway."""
+    short = weight.dtype in (torch.float16, torch.bfloat16) or torch.backends.cuda.matmul.allow_tf32
+    return "tf32" if short else "ieee"
+
+
 def sum_type(dtype: torch.dtype) -> tl.dtype:
     return tl.float64 if dtype == torch.float64 else tl.float32
 

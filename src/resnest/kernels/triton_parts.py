@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from resnest.kernels.convolution import split_convolution
 from resnest.kernels.gradients import gradient_sums, input_gradient
 from resnest.kernels.layers import attention_logits, first_layer, second_layer
 from resnest.kernels.moments import moments
@@ -16,5 +17,6 @@ __all__ = [
     "moments",
     "pool_splits",
     "second_layer",
+    "split_convolution",
     "weigh_splits",
 ]

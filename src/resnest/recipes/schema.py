@@ -114,6 +114,7 @@ class TrainSettings:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     sync_norm: bool = False  # batch-norm statistics over all processes
     compile: bool = False  # torch.compile
+    kernels: bool = True  # fused operators for the split attention, on GPUs where they run; elsewhere it says nothing
     checkpoint_activations: bool = False  # compute activations again in the backward pass: less memory, a third slower
     seed: int = 0
     log_every: int = 10  # steps between lines of metrics.jsonl

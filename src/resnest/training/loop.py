@@ -22,6 +22,8 @@ from resnest.data.order import epoch_steps
 from resnest.data.sources import Splits
 from resnest.errors import NoValidCheckpoint, NumericalStop, Preempted, ResnestError
 from resnest.inference.evaluation import Evaluation, evaluate_network
+from resnest.kernels.backend import chosen
+from resnest.kernels.fuse import fuse
 from resnest.network.recompute import recompute_activations
 from resnest.network.synchronise import synchronise_norms
 from resnest.recipes.comparing import refuse_changes
@@ -92,6 +94,8 @@ class Loop:
         """Network and optimisers, set up for device and processes."""
         if self.settings.sync_norm:
             synchronise_norms(net)
+        if self.settings.kernels and chosen(self.fabric.device) == "triton":
+            fuse(net)
         if self.settings.checkpoint_activations:
             recompute_activations(net)
         optim, shards = self.task.recipe.optim, self.task.recipe.trainer.strategy == "fsdp"

@@ -1,0 +1,105 @@
+"""How the radix-grouped 3x3 convolution is computed, chosen by measurement.
+
+    tune(net, images)                    # after fuse(net) or prepared(net, kernels=True), on a GPU
+
+| way | is |
+|---|---|
+| grouped | one grouped convolution of cuDNN's |
+| dense | a dense one for each group, and their outputs side by side |
+| triton | convolution.py, with the attention's sums in its epilogue; in evaluation |
+
+Which is fastest depends on shape, layout, type and cuDNN. Until it is measured, and where results must be the same from
+run to run (`torch.use_deterministic_algorithms`), it is the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Way = Literal["grouped", "dense", "triton"]
+Run = Callable[[], object]
+Timer = Callable[[Run], float]
+
+
+class Tunable(Protocol):
+    """A block that can compute its convolution in several ways."""
+
+    way: Way
+
+    def runs(self, x: Tensor) -> dict[Way, Run]:
+        """The same work in each way, for an input like x; empty where there is no choice."""
+
+
+def convolve(x: Tensor, conv: nn.Conv2d, bias: Tensor | None, way: Way) -> Tensor:
+    """The convolution without its own bias, grouped or dense: (N, C, H, W) -> (N, R*C, H', W')."""
+    stride, padding, dilation = conv.stride, conv.padding, conv.dilation
+    if way != "dense":
+        return F.conv2d(x, conv.weight, bias, stride, padding, dilation, conv.groups)
+    inputs, weights = x.chunk(conv.groups, 1), conv.weight.chunk(conv.groups)
+    outputs = [F.conv2d(one, w, None, stride, padding, dilation) for one, w in zip(inputs, weights, strict=True)]
+    y = torch.cat(outputs, 1)
+    return y if bias is None else y + bias[:, None, None]
+
+
+def tune(net: nn.Module, images: Tensor, *, timer: Timer | None = None) -> dict[str, Way]:
+    """Set the fastest way of every block for inputs of this shape, by running the network once and then each block.
+
+    Args:
+        net: after `fuse` (in training: forward and backward are measured) or prepared with kernels.
+        images: a batch as it will come, on the GPU.
+        timer: seconds of a call; by default the median by CUDA events, and on a CPU nothing is measured.
+
+    Returns:
+        The way of every block that has a choice, by the block's name.
+    """
+    if timer is None:
+        if images.device.type != "cuda":
+            return {}
+        timer = _on_gpu
+    if torch.are_deterministic_algorithms_enabled():
+        return {}
+    chosen: dict[str, Way] = {}
+    known: dict[tuple[object, ...], Way] = {}  # blocks of one shape take one measurement
+    for name, block, x in _inputs(net, images):
+        runs = block.runs(x)
+        if len(runs) > 1:
+            key = type(block), x.shape, x.stride(), x.dtype, tuple(runs), str(block)
+            if key not in known:
+                seconds = {way: timer(run) for way, run in runs.items()}
+                known[key] = min(seconds, key=lambda way: seconds[way])
+            block.way = chosen[name] = known[key]
+    return chosen
+
+
+def _inputs(net: nn.Module, images: Tensor) -> list[tuple[str, Tunable, Tensor]]:
+    """Every block that can be tuned, with what it is given."""
+    found: list[tuple[str, Tunable, Tensor]] = []
+
+    def watch(name: str, block: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        seen = lambda module, inputs: found.append((name, cast(Tunable, module), inputs[0].detach().clone()))  # noqa: E731
+        return block.register_forward_pre_hook(seen)
+
+    handles = [watch(name, block) for name, block in net.named_modules() if hasattr(block, "runs")]
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    try:
+        with torch.no_grad():
+            net(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+        with torch.no_grad():  # a look must not move running statistics
+            for name, buffer in net.named_buffers():
+                buffer.copy_(buffers[name])
+    return found
+
+
+def _on_gpu(run: Run) -> float:
+    """Median seconds of a call."""
+    from triton.testing import do_bench
+
+    return float(do_bench(run, warmup=20, rep=60, return_mode="median")) / 1000
