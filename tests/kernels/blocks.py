@@ -31,7 +31,11 @@ def attention_block(
 
 def maps(*shape: int, layout: str = "channels_last", **to: Any) -> Tensor:
     """A convolution's output, away from zero as real ones are."""
-    return (torch.randn(shape, dtype=torch.float64) * 1.5 + 0.3).to(**{"dtype": torch.float32, **to}).contiguous(memory_format=LAYOUTS[layout])
+    return (
+        (torch.randn(shape, dtype=torch.float64) * 1.5 + 0.3)
+        .to(**{"dtype": torch.float32, **to})
+        .contiguous(memory_format=LAYOUTS[layout])
+    )
 
 
 def as_the_network_does(block: SplitAttention, y: Tensor, pool: int) -> tuple[Tensor, SplitAttention]:

@@ -6,7 +6,9 @@ tests/conftest.py turns that on, before triton is imported.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,6 +30,25 @@ def _kernels() -> Iterator[None]:
     torch.manual_seed(0)
     with using("triton"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter (triton 3.9) cuts float32 down to bfloat16; a GPU rounds to nearest, and so does this."""
+    if DEVICE.type == "cuda" or why_not(DEVICE):
+        return
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    convert = interpreter._convert_float
+
+    def rounding(values: Any, source: Any, target: Any, mode: Any) -> Any:
+        if (source, target) != (tl.float32, tl.bfloat16):
+            return convert(values, source, target, mode)
+        bits = np.ascontiguousarray(values).view(np.uint32).astype(np.uint64)
+        return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)  # ties to even
+
+    monkeypatch.setattr(interpreter, "_convert_float", rounding)
 
 
 @pytest.fixture

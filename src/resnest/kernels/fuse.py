@@ -2,7 +2,7 @@
 
     fuse(net)                            # before it is compiled; where no kernel runs, it does what it did
 
-A block's 3x3 average pool goes into the operator as well, if nothing stands between the two.
+A block's 3x3 average pool goes into the operator as well, except while DropBlock works between the two.
 """
 
 from __future__ import annotations
@@ -24,37 +24,38 @@ NORMS = (BatchNorm2d, nn.BatchNorm2d, FrozenStatsBatchNorm2d)  # exactly these: 
 
 
 class FusedSplitAttention(SplitAttention):
-    """A `SplitAttention`, and the pool after it, in one operator after the 3x3 convolution.
+    """A `SplitAttention`, and the DropBlock and the pool after it; one operator after the 3x3 convolution.
 
     It computes as the network itself does, on tensors on which no kernel runs, in graphs that are exported, and with
     norms that are synchronised over processes.
     """
 
-    pool: nn.AvgPool2d | None
+    drop: nn.Module
+    pool: nn.Module
     way: Way
 
     @classmethod
-    def of(cls, block: SplitAttention, pool: nn.AvgPool2d | None = None) -> FusedSplitAttention:
-        """The same block, with the same parameters, and a pool behind it."""
+    def of(cls, block: SplitAttention, drop: nn.Module, pool: nn.Module) -> FusedSplitAttention:
+        """The same block, with the same parameters, and what follows it."""
         fused = cls.__new__(cls)
         fused.__dict__.update(block.__dict__)
         fused._modules = dict(block._modules)
-        fused.pool, fused.way = pool, "grouped"
+        fused.drop, fused.pool, fused.way = drop, pool, "grouped"
         return fused
 
     def forward(self, x: Tensor) -> Tensor:
         if not self._runs_on(x):
-            v = super().forward(x)
-            return v if self.pool is None else self.pool(v)
+            return self.pool(self.drop(super().forward(x)))  # type: ignore[no-any-return]
         y = self._convolve(x)  # (N, R*C, H, W)
-        outcome = Outcome(*split_attention(*self._block(y)))
+        drops = self.training and getattr(self.drop, "rate", 0) > 0
+        outcome = Outcome(*split_attention(*self._block(y, pools=not drops)))
         for norm, mean, variance, values in (
             (self.bn0, outcome.mean0, outcome.var0, y[:, 0].numel()),
             (self.bn1, outcome.mean1, outcome.var1, len(y)),
         ):
             if _learns_moments(norm):
                 _remember(norm, mean, variance, values)
-        return outcome.v
+        return self.pool(self.drop(outcome.v)) if drops else outcome.v
 
     def _convolve(self, x: Tensor) -> Tensor:
         return self.conv(x) if self.way == "grouped" else convolve(x, self.conv, None, self.way)
@@ -91,7 +92,7 @@ class FusedSplitAttention(SplitAttention):
         stride = int(self.conv.stride[0])
         return len(x) * convolved_side(x.shape[2], stride) * convolved_side(x.shape[3], stride)
 
-    def _block(self, y: Tensor) -> Block:
+    def _block(self, y: Tensor, *, pools: bool) -> Block:
         fc1, fc2 = self.fc1, self.fc2
         bn0, bn1 = cast(nn.BatchNorm2d, self.bn0), cast(nn.BatchNorm2d, self.bn1)  # or what has the same parameters
         learns0, learns1, by_layer = _learns_moments(bn0), _learns_moments(bn1), isinstance(bn1, nn.GroupNorm)
@@ -113,7 +114,7 @@ class FusedSplitAttention(SplitAttention):
             fc2.bias,
             radix=self.radix,
             cardinality=self.cardinality,
-            pool=0 if self.pool is None else _stride(self.pool),
+            pool=_stride(self.pool) if pools else 0,
             inner_norm=LAYER if by_layer else BATCH if learns1 else FIXED,
             eps0=bn0.eps,
             eps1=bn1.eps,
@@ -126,11 +127,8 @@ def fuse(net: nn.Module) -> int:
     found = 0
     for block in blocks:
         if isinstance(block.conv2, SplitAttention) and not isinstance(block.conv2, FusedSplitAttention):
-            pool = block.pool_after if isinstance(block.pool_after, nn.AvgPool2d) else None
-            if not isinstance(block.drop2, nn.Identity):
-                pool = None  # DropBlock stands before it
-            block.conv2 = FusedSplitAttention.of(block.conv2, pool)
-            block.pool_after = nn.Identity() if pool is not None else block.pool_after
+            block.conv2 = FusedSplitAttention.of(block.conv2, block.drop2, block.pool_after)
+            block.drop2 = block.pool_after = nn.Identity()
             found += 1
     return found
 
@@ -152,5 +150,6 @@ def _remember(norm: nn.Module, mean: Tensor, variance: Tensor, values: int) -> N
     norm.running_var.lerp_((variance * (values / (values - 1))).to(norm.running_var.dtype), norm.momentum)
 
 
-def _stride(pool: nn.AvgPool2d) -> int:
-    return pool.stride if isinstance(pool.stride, int) else pool.stride[0]
+def _stride(pool: nn.Module) -> int:
+    """Of a block's 3x3 average pool; 0 where it has none."""
+    return int(pool.stride) if isinstance(pool, nn.AvgPool2d) else 0  # type: ignore[arg-type]
