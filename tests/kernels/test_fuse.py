@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from blocks import apart
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kernels.blocks import apart
 from resnest.errors import ResnestError
 from resnest.kernels.backend import using
 from resnest.network import ResNeSt, SplitAttention, set_drop_block

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from blocks import apart, as_the_network_does, attention_block, maps, operands, parameters
 from torch import Tensor
 
+from kernels.blocks import apart, as_the_network_does, attention_block, maps, operands, parameters
 from resnest.errors import ResnestError
 from resnest.kernels.attention import Outcome
 from resnest.kernels.backend import using

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from blocks import apart, maps
 from torch import Tensor
 from torch.nn import functional as F
 
+from kernels.blocks import apart, maps
 from resnest.kernels import plain
 
 triton_parts = pytest.importorskip("resnest.kernels.triton_parts", reason="triton is not installed")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from blocks import apart
 from torch import Tensor
 
+from kernels.blocks import apart
 from resnest.inference.prepare import prepared
 from resnest.kernels import ways
 from resnest.kernels.backend import using

@@ -44,7 +44,8 @@ def _open_torch(job: dict[str, Any]) -> tuple[Run, str]:
 
     from resnest.bench.networks import build, check_output
     from resnest.inference.prepare import prepared
-    from resnest.inference.torch_engine import TorchEngine
+    from resnest.inference.torch_engine import TorchEngine, has_kernels
+    from resnest.kernels.ways import tune
 
     torch.set_num_threads(job["threads"])
     if job["engine"] in ("eager-kept", "torch"):
@@ -58,12 +59,13 @@ def _open_torch(job: dict[str, Any]) -> tuple[Run, str]:
         engine, batch = TorchEngine(net, job["device"]), images(job, channels)
         return lambda: engine(batch), "float32"
     if ours and job["engine"] in ("prepared", "compiled"):
-        net = prepared(net, memory_format=layout)
+        net = prepared(net, memory_format=layout, kernels=has_kernels(torch.device(device)))
     net = net.to(device=device, dtype=dtype, memory_format=layout).requires_grad_(False)
-    if job["engine"] == "compiled":
-        net = torch.compile(net)
     x = torch.from_numpy(images(job, channels))
     x = x.to(device=device, dtype=dtype).contiguous(memory_format=layout)
+    tune(net, x)  # where there are kernels
+    if job["engine"] == "compiled":
+        net = torch.compile(net)
 
     @torch.inference_mode()
     def run() -> Any:

@@ -6,11 +6,14 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resnest.errors import ResnestError
+
+if TYPE_CHECKING:
+    import torch
 
 PARTS = (
     ("torch", "networks"),
@@ -87,5 +90,16 @@ def _devices() -> Iterator[tuple[str, str]]:
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             yield f"gpu {index}", torch.cuda.get_device_name(index)
+            yield f"fused kernels {index}", _kernels(torch.device("cuda", index))
     else:
         yield "gpu", "none that torch can use"
+
+
+def _kernels(device: torch.device) -> str:
+    """Whether the fused operators run on a GPU."""
+    from resnest.kernels.backend import VARIABLE, choice, why_not
+
+    if choice() == "torch":
+        return f"not used: {VARIABLE}=torch"
+    obstacle = why_not(device)
+    return "used" if obstacle is None else f"not used: {obstacle}"

@@ -38,9 +38,10 @@ def split_convolution(
         dtype=x.dtype, device=x.device, memory_format=torch.channels_last,
     )  # fmt: skip
     pixels = out_height * out_width
-    block_p = int(max(LEAST, min(triton.next_power_of_2(pixels), 128 if pixels > 256 else 64)))
-    block_o = int(max(LEAST, min(triton.next_power_of_2(outputs), 128)))
-    block_k = int(max(LEAST, min(triton.next_power_of_2(inputs), 64 if x.element_size() == 2 else 32)))
+    is_short = x.element_size() == 2  # else sums fill the registers
+    block_p = int(max(LEAST, min(triton.next_power_of_2(pixels), 128 if pixels > 256 and is_short else 64)))
+    block_o = int(max(LEAST, min(triton.next_power_of_2(outputs), 128 if is_short else 64)))
+    block_k = int(max(LEAST, min(triton.next_power_of_2(inputs), 64 if is_short else 32)))
     tiles = triton.cdiv(pixels, block_p)
     sums = torch.empty((images, tiles, groups * outputs), dtype=torch.float32, device=x.device)
     _convolution_kernel[images * tiles, groups * triton.cdiv(outputs, block_o)](

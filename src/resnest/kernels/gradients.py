@@ -17,7 +17,7 @@ def gradient_sums(
     """`plain.gradient_sums`: (4, N, R*C)."""
     x, grad = as_map(y), as_map(d_v)
     images, channels = len(y), y.shape[1] // radix
-    tile = tile_of(x, channels)
+    tile = tile_of(x, channels, heavy=True)
     blocks = radix * triton.cdiv(channels, tile.channels)
     parts = parts_of(x, tile, images * blocks)
     out = torch.empty((4, images, parts, radix * channels), dtype=mean.dtype, device=y.device)
@@ -46,7 +46,7 @@ def input_gradient(
     d_y = torch.empty(y.shape, dtype=y.dtype, device=y.device, memory_format=layout(y))
     x, grad, out = as_map(y), as_map(d_v), as_map(d_y)
     channels = y.shape[1] // radix
-    tile = tile_of(out, channels)
+    tile = tile_of(out, channels, heavy=pool > 0)
     tiles = triton.cdiv(x.pixels, tile.pixels)
     small = (each.contiguous() for each in (a, d_pooled, corrections))
     _gradient_kernel[len(y) * tiles, radix * triton.cdiv(channels, tile.channels)](

@@ -32,7 +32,7 @@ def first_layer(s: Tensor, weight: Tensor, bias: Tensor, cardinality: int) -> tu
     _first_kernel[cardinality * triton.cdiv(per_group, block_o),](
         s.contiguous(), weight.contiguous(), bias, before, mean, variance, rows, weight.shape[1], per_group, inner,
         cardinality * weight.shape[1],
-        BLOCK_N=_block(rows, 64), BLOCK_O=block_o, BLOCK_K=_block(weight.shape[1], 64),
+        BLOCK_N=_block(rows, 32), BLOCK_O=block_o, BLOCK_K=_block(weight.shape[1], 32),
         PRECISION=precision(weight), **LAUNCH,
     )  # fmt: skip
     return before, mean, variance
@@ -95,7 +95,7 @@ def _sizes(x: Tensor, parts: int, pixels: int, weight1: Tensor | None, weight2: 
 def _blocks(out: Tensor, inputs: int, inner: int, cardinality: int) -> dict[str, int]:
     return {
         "BLOCK_N": LEAST,
-        "BLOCK_K": _block(inputs, 64),
+        "BLOCK_K": _block(inputs, 32),
         "BLOCK_I": _block(inner, 32),
         "BLOCK_O": _block(out.shape[1] // cardinality, 64),
     }

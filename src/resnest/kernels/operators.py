@@ -12,6 +12,8 @@ float32 (float64 for float64).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -39,7 +41,7 @@ def split_attention(*given: Any) -> tuple[Tensor, ...]:
     """
     block = Block(*given)
     check(block.y, block.radix)
-    with torch.autocast(block.y.device.type, enabled=False), torch.no_grad():
+    with _on(block.y.device):
         return tuple(attention.forward(block, implementation(block.y.device)))
 
 
@@ -89,9 +91,9 @@ def gradient_sums(
     d_v: Tensor, y: Tensor, mean: Tensor, rstd: Tensor, scale: Tensor, shift: Tensor, radix: int, pool: int
 ) -> Tensor:
     """`plain.gradient_sums`, by the chosen implementation."""
-    return implementation(y.device).gradient_sums(  # type: ignore[no-any-return]
-        d_v, y, mean, rstd, scale, shift, radix, pool
-    )
+    with _on(y.device):
+        sums: Tensor = implementation(y.device).gradient_sums(d_v, y, mean, rstd, scale, shift, radix, pool)
+    return sums
 
 
 @gradient_sums.register_fake
@@ -114,9 +116,10 @@ def input_gradient(
     pool: int,
 ) -> Tensor:
     """`plain.input_gradient`, by the chosen implementation."""
-    return implementation(y.device).input_gradient(  # type: ignore[no-any-return]
-        d_v, y, mean, rstd, scale, shift, a, d_pooled, corrections, radix, pool
-    )
+    given = d_v, y, mean, rstd, scale, shift, a, d_pooled, corrections
+    with _on(y.device):
+        d_y: Tensor = implementation(y.device).input_gradient(*given, radix, pool)
+    return d_y
 
 
 @input_gradient.register_fake
@@ -148,7 +151,7 @@ def attend(
     """
     check(y, radix)
     parts, layers = implementation(y.device), (weight1, None, bias1, weight2, bias2)
-    with torch.autocast(y.device.type, enabled=False):
+    with _on(y.device):
         sums = parts.pool_splits(y, None, shift0, radix)
         logits = parts.attention_logits(sums, attention.pixels(y), *layers, cardinality)
         v: Tensor = parts.weigh_splits(y, None, shift0, logits, radix, cardinality, pool)
@@ -187,7 +190,7 @@ def convolve_attend(
     """
     check(x, 1)
     parts, layers = implementation(x.device), (weight1, None, bias1, weight2, bias2)
-    with torch.autocast(x.device.type, enabled=False):
+    with _on(x.device):
         u, sums = parts.split_convolution(x, weight0, bias0, radix, radix * cardinality, stride, dilation)
         logits = parts.attention_logits(sums, attention.pixels(u), *layers, cardinality)
         v: Tensor = parts.weigh_splits(u, None, None, logits, radix, cardinality, pool)
@@ -201,3 +204,14 @@ def _(x: Tensor, *given: Any) -> Tensor:
     height, width = (pooled_side(convolved_side(side, stride), pool) for side in x.shape[2:])
     shape = x.shape[0], x.shape[1], height, width
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+@contextmanager
+def _on(device: torch.device) -> Iterator[None]:
+    """Launches go to this GPU, which need not be the current one, and what is small stays exact."""
+    with torch.autocast(device.type, enabled=False):
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                yield
+        else:
+            yield

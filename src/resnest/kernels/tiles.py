@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = 2048  # values a program holds at once: 16 for each of 128 threads
+HEAVY = 2  # by which the tile is smaller in kernels that hold more: several sums, the nine taps of a pool
 PROGRAMS = 1024  # that keep a large GPU busy: about eight for each of 132 multiprocessors (H100)
 LAUNCH = {"enable_fp_fusion": True}  # multiply and add in one rounding; Triton 3.9 warns where nobody says so
 
@@ -57,9 +58,9 @@ def as_map(x: Tensor) -> Map:
     return Map(x, stride_n, stride_c, stride_w)
 
 
-def tile_of(x: Map, channels: int) -> Tile:
+def tile_of(x: Map, channels: int, *, heavy: bool = False) -> Tile:
     """The tile for `channels` neighbouring channels of x: long where memory runs, no longer than the map."""
-    values = TILE // 2 if x.tensor.dtype == torch.float64 else TILE
+    values = TILE // (HEAVY if heavy else 1) // (2 if x.tensor.dtype == torch.float64 else 1)
     if x.channels_last:
         block_c = min(triton.next_power_of_2(channels), 64)
         return Tile(min(triton.next_power_of_2(x.pixels), values // block_c), block_c)

@@ -85,6 +85,8 @@ def _inputs(net: nn.Module, images: Tensor) -> list[tuple[str, Tunable, Tensor]]
         return block.register_forward_pre_hook(seen)
 
     handles = [watch(name, block) for name, block in net.named_modules() if hasattr(block, "runs")]
+    if not handles:
+        return []
     buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
     try:
         with torch.no_grad():

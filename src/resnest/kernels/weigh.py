@@ -17,7 +17,7 @@ def weigh_splits(
     v = empty_v(y, radix, pool)
     x, out = as_map(y), as_map(v)
     channels, (height, width) = v.shape[1], y.shape[2:]
-    tile = tile_of(out, channels)
+    tile = tile_of(out, channels, heavy=pool > 0)
     tiles = triton.cdiv(out.pixels, tile.pixels)
     _weigh_kernel[len(y) * tiles, triton.cdiv(channels, tile.channels)](
         x.tensor, scale, shift, logits, v, channels, height, width, v.shape[3], out.pixels, tiles,
