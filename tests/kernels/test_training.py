@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,19 @@ pytest.importorskip("resnest.kernels.triton_parts", reason="triton is not instal
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="runs on a CPU, so that both runs have the same images")
 def test_a_run(digit_images: list[tuple[str, Image.Image]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resnest.training.train.write_run_report", lambda *given: None)  # pictures 16 times as large
+    module = sys.modules["resnest.training.train"]  # under its name stands the function
+    monkeypatch.setattr(module, "write_run_report", lambda *given: None)  # pictures 16 times as large
     photos = write_photos(tmp_path / "photos", digit_images, most=4)
     calls: list[int] = []
     operator = fuse.split_attention
     monkeypatch.setattr(fuse, "split_attention", lambda *given: (calls.append(1), operator(*given))[1])
     settings = pico(
-        "optim.name=sgd", "optim.lr=0.05", "train.batch_size=4", "train.max_steps=2", "trainer.accelerator=cpu"
+        "optim.name=sgd",
+        "optim.lr=0.05",
+        "data.eval_size=16",
+        "train.batch_size=4",
+        "train.max_steps=2",
+        "trainer.accelerator=cpu",
     )
     with using("torch"):
         train("imagenette", data=photos, out=tmp_path / "plain", settings=settings)
