@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+# One thread for each process of the tests: on two, small networks wait for their threads up to ten times longer than
+# they compute, and the last bits of sums hang on the number. It is read when torch is imported, here and in children.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 from PIL import Image
