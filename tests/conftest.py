@@ -144,7 +144,7 @@ def small_file_system(place: Path, size: str) -> Iterator[Path]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that fork this process come first: exporters start threads in it, with which a forked one cannot train."""
-    items.sort(key=lambda item: not _forks(getattr(item, "module", None)))
+    items.sort(key=lambda item: not (_forks(getattr(item, "module", None)) or item.get_closest_marker("forks")))
 
 
 def _forks(module: object) -> bool:

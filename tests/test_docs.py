@@ -15,18 +15,19 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+import processes
 import resnest
 from cells import write_cells
 from conftest import FULL, Outcome, write_photos
 from forms import write_parquet
 from painted_segments import paint_segments
-from processes import Elastic
 from resnest.checkpoints.digest import sha256_of
 from resnest.checkpoints.manifest import find_weights
 from resnest.recipes import RECIPES
@@ -139,11 +140,16 @@ def _forked(words: list[str]) -> None:
     """`torchrun --nproc-per-node COUNT -m resnest ...`, by torchrun's own agent."""
     option, count, *program = words[1:]
     assert (option, program[:2]) == ("--nproc-per-node", ["-m", "resnest"])
-    job = Elastic(program[1:], count=int(count), restarts=0, told=Path("torchrun.log"))
+    job = processes.Elastic(program[1:], count=int(count), restarts=0, told=Path("torchrun.log"))
     assert job.wait(100) == 0, job.told.read_text()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def _with_marks(page: Path) -> Any:
+    forks = any(command.startswith("torchrun ") for _, text in _blocks(page) for command in text.splitlines())
+    return pytest.param(page, marks=[pytest.mark.forks] if forks else [])
+
+
+@pytest.mark.parametrize("page", [*map(_with_marks, PAGES)], ids=lambda page: page.name)
 def test_what_the_page_shows_works(page: Path, workplace: Path, cli: Callable[..., Outcome]) -> None:
     namespace: dict[str, object] = {}
     for language, text in _blocks(page):
