@@ -10,11 +10,15 @@ PHOTOS := $(DATA)/imagenet-sample-320/images
 demo: .venv/ready  ## the whole way on handwritten digits: train, evaluate, predict, report
 	$(BIN)/resnest demo
 
-test: .venv/ready  ## every test
+test: .venv/ready  ## every test, long ones scaled down
 	$(BIN)/python -m pytest
 
-promises: .venv/ready  ## P1..P15 at their full figures
-	RESNEST_PROMISES=full $(BIN)/python -m pytest tests/promises
+# Files that look at FULL of tests/conftest.py; those of tests/promises are the promises' own.
+SCALED := tests/test_docs.py tests/test_hub.py tests/test_int8.py tests/test_layouts.py \
+	tests/test_published_evaluation.py tests/test_two_hosts.py
+
+promises: .venv/ready  ## P1..P15 and whatever `make test` scales down, at full figures
+	RESNEST_PROMISES=full $(BIN)/python -m pytest tests/promises $(SCALED)
 
 lint: .venv/ready  ## style and types
 	$(BIN)/ruff check .
@@ -43,7 +47,7 @@ setup: .venv/ready  ## the virtual environment with what requirements.txt pins
 		|| { echo "resnest needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv==0.13.9
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+# One thread for each process of the tests: on two, small networks wait for their threads up to ten times longer than
+# they compute, and the last bits of sums hang on the number. It is read when torch is imported, here and in children.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 from PIL import Image
@@ -140,7 +144,7 @@ def small_file_system(place: Path, size: str) -> Iterator[Path]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that fork this process come first: exporters start threads in it, with which a forked one cannot train."""
-    items.sort(key=lambda item: not _forks(getattr(item, "module", None)))
+    items.sort(key=lambda item: not (_forks(getattr(item, "module", None)) or item.get_closest_marker("forks")))
 
 
 def _forks(module: object) -> bool:

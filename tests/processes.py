@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 SECONDS = 100
+ONE_NODE = {"min_nodes": 1, "max_nodes": 1, "rdzv_backend": "c10d", "rdzv_endpoint": "127.0.0.1:0"}
 
 
 def in_processes(count: int, act: Callable[[int], Any], *, group: bool = True) -> list[Any]:
@@ -90,11 +91,22 @@ class Elastic:
     job.ranks()                                              # process numbers by rank
     """
 
-    def __init__(self, words: list[str], *, count: int, restarts: int, told: Path) -> None:
+    def __init__(
+        self,
+        words: list[str],
+        *,
+        count: int,
+        restarts: int,
+        told: Path,
+        nodes: Mapping[str, Any] | None = None,
+        enter: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`nodes`: what the launcher is told of several hosts; `enter`: done first, in the agent's own process."""
         import resnest.training  # noqa: F401  # seconds, once and here
 
         self.told = told
-        self.process = multiprocessing.get_context("fork").Process(target=_agent, args=(words, count, restarts, told))
+        arguments = (words, count, restarts, told, nodes or ONE_NODE, enter)
+        self.process = multiprocessing.get_context("fork").Process(target=_agent, args=arguments)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # as above
             self.process.start()
@@ -116,7 +128,9 @@ class Elastic:
         return self.process.exitcode
 
 
-def _agent(words: list[str], count: int, restarts: int, told: Path) -> None:
+def _agent(
+    words: list[str], count: int, restarts: int, told: Path, nodes: Mapping[str, Any], enter: Callable[[], None]
+) -> None:
     """As torch.distributed.run, but that its processes are forked too."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -124,16 +138,8 @@ def _agent(words: list[str], count: int, restarts: int, told: Path) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count,
-        run_id="test",
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        max_restarts=restarts,
-        start_method="fork",
-    )
+    enter()
+    config = LaunchConfig(nproc_per_node=count, run_id="test", max_restarts=restarts, start_method="fork", **nodes)
     code = 0
     try:
         with warnings.catch_warnings():

@@ -1,4 +1,8 @@
-"""Every command and every Python block of the README and of docs/ is run, in order, page by page."""
+"""Every command and every Python block of the README and of docs/ is run, in order, page by page.
+
+At full figures as they stand. Else the same words, but small recipes train networks of a quarter of their width on
+smaller images, and torchrun's processes are forked from this warm one.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +13,35 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+import processes
 import resnest
 from cells import write_cells
-from conftest import Outcome, write_photos
+from conftest import FULL, Outcome, write_photos
 from forms import write_parquet
 from painted_segments import paint_segments
 from resnest.checkpoints.digest import sha256_of
 from resnest.checkpoints.manifest import find_weights
+from resnest.recipes import RECIPES
+from resnest.recipes.schema import Recipe
 from streets import write_streets
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 MADE_ELSEWHERE = ("make ", "git ", "cd ", "pip ")  # `make demo` and `make test` are what runs this test
-PHOTOS = 5  # of a class: enough to split, and quick to train on
+PHOTOS = 5 if FULL else 3  # of a class: enough to split, and quick to train on
 BY_SHELL = ("mkdir ", "(cd ", "for ", "torchrun ")
+NARROW = {"planes": [8, 16, 32, 64], "stem_width": 4}
+SIDE = 64  # pixels, of classifiers' images
 
 
 def _blocks(page: Path) -> list[tuple[str, str]]:
@@ -86,6 +97,20 @@ def workplace(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return tmp_path
 
 
+@pytest.fixture(autouse=not FULL)
+def _scaled_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, recipe in RECIPES.items():
+        monkeypatch.setitem(RECIPES, name, lambda recipe=recipe: _small(recipe()))
+
+
+def _small(recipe: Recipe) -> Recipe:
+    if "planes" in recipe.model.spec:
+        recipe = replace(recipe, model=replace(recipe.model, spec={**recipe.model.spec, **NARROW}))
+    if recipe.task == "classification" and recipe.data.size > SIDE:
+        recipe = replace(recipe, data=replace(recipe.data, size=SIDE, eval_size=SIDE))
+    return recipe
+
+
 def _link_large(source: str, target: str) -> None:
     if os.path.getsize(source) > 2**20:
         os.link(source, target)
@@ -96,20 +121,35 @@ def _link_large(source: str, target: str) -> None:
 def _run(command: str, cli: Callable[..., Outcome]) -> None:
     if command.startswith(MADE_ELSEWHERE):
         return
-    if command.startswith(BY_SHELL):
+    if command.startswith("torchrun ") and not FULL:
+        _forked(shlex.split(command))
+    elif command.startswith(BY_SHELL):
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         subprocess.run(command, shell=True, check=True, env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"})
-        return
-    command, _, target = command.partition(" > ")
-    words = shlex.split(command, comments=True)
-    assert words[0] == "resnest", f"what is {command}?"
-    outcome = cli(*words[1:])
-    assert outcome.code == 0, f"{command}: {outcome.err}"
-    if target:
-        Path(target.strip()).write_text(outcome.out, encoding="utf-8")
+    else:
+        command, _, target = command.partition(" > ")
+        words = shlex.split(command, comments=True)
+        assert words[0] == "resnest", f"what is {command}?"
+        outcome = cli(*words[1:])
+        assert outcome.code == 0, f"{command}: {outcome.err}"
+        if target:
+            Path(target.strip()).write_text(outcome.out, encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def _forked(words: list[str]) -> None:
+    """`torchrun --nproc-per-node COUNT -m resnest ...`, by torchrun's own agent."""
+    option, count, *program = words[1:]
+    assert (option, program[:2]) == ("--nproc-per-node", ["-m", "resnest"])
+    job = processes.Elastic(program[1:], count=int(count), restarts=0, told=Path("torchrun.log"))
+    assert job.wait(100) == 0, job.told.read_text()
+
+
+def _with_marks(page: Path) -> Any:
+    forks = any(command.startswith("torchrun ") for _, text in _blocks(page) for command in text.splitlines())
+    return pytest.param(page, marks=[pytest.mark.forks] if forks else [])
+
+
+@pytest.mark.parametrize("page", [*map(_with_marks, PAGES)], ids=lambda page: page.name)
 def test_what_the_page_shows_works(page: Path, workplace: Path, cli: Callable[..., Outcome]) -> None:
     namespace: dict[str, object] = {}
     for language, text in _blocks(page):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import resnest
-from conftest import Outcome
+from conftest import FULL, Outcome
 from resnest.data.sources import open_dataset
 from resnest.export import speed
 from resnest.export.accuracy import Cost, compare
@@ -35,7 +35,8 @@ MEAN = (124, 116, 104)  # of ImageNet: nothing is left of it after preprocessing
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that has learnt the handwritten digits well enough to lose something."""
     out = tmp_path_factory.mktemp("int8") / "run"
-    resnest.train("digits", data="digits", out=out, settings=["train.epochs=4"])
+    half = ["train.epochs=3", "model.spec.planes=[8, 16, 32, 64]", "model.spec.stem_width=4"]
+    resnest.train("digits", data="digits", out=out, settings=["train.epochs=4"] if FULL else half)
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor
 
 import resnest
+from conftest import FULL
 from resnest.checkpoints.convert import convert
 from resnest.checkpoints.layouts import COUNTER, LAYOUTS, from_official, recognise, refusal, to_official
 from resnest.checkpoints.loading import load_file, load_weights, read_weights
@@ -71,7 +73,15 @@ def _random(spec: Spec, num_classes: int = 10) -> resnest.network.resnest.ResNeS
     return net.eval()
 
 
-@pytest.fixture(scope="module", params=list(SPECS))
+# With values: every kind of network in every layout, of the large ones one. `make promises`: all. The others by name.
+VALUES = (
+    list(SPECS)
+    if FULL
+    else ["resnest14", "resnest26", "resnest50", "resnest101", "resnest50_fast_4s2x40d", "resnet50d"]
+)
+
+
+@pytest.fixture(scope="module", params=VALUES)
 def network(request: pytest.FixtureRequest) -> tuple[str, dict[str, Tensor], Tensor]:
     """Name, state and logits of one image, made once for all layouts."""
     net = _random(SPECS[request.param])
@@ -107,6 +117,30 @@ def test_there_and_back(layout: str, network: tuple[str, dict[str, Tensor], Tens
     load_weights(net, {**back, **({key: state[key] for key in ("fc.weight", "fc.bias")} if headless else {})})
     with torch.inference_mode():
         assert torch.equal(net.eval()(_image()), logits)
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_tensor_keeps_its_name_and_shape(layout: str, name: str) -> None:
+    """Of every network, without values: each tensor comes back under its own name as the one that it was."""
+    state = _without_values(name)
+    reason = HOLDS[layout].get(name)
+    if reason:
+        told = refusal(LAYOUTS[layout], SPECS[name])
+        assert told
+        assert reason in told
+        return
+    back = _through_memory(state, layout)
+    dropped = {key for key in state if key.endswith(COUNTER) and not LAYOUTS[layout].counters}
+    assert set(state) - set(back) - dropped == ({"fc.weight", "fc.bias"} if layout in HEADLESS else set())
+    for key in set(state) & set(back) - dropped:
+        assert back[key] is state[key], key
+
+
+@cache
+def _without_values(name: str) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        return resnest.create_model(SPECS[name], num_classes=10).state_dict()
 
 
 def _through_memory(state: dict[str, Tensor], layout: str) -> dict[str, Tensor]:

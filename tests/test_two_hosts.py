@@ -1,7 +1,11 @@
-"""Two hosts, as network namespaces joined by a virtual cable: one run, and a host that is cut off ends it."""
+"""Two hosts, as network namespaces joined by a virtual cable: one run, and a host that is cut off ends it.
+
+Interpreters of their own at full figures; else torchrun's agents and their processes are forked from this warm one.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -10,14 +14,17 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from conftest import pico
+from conftest import FULL, pico
+from processes import Elastic
 
 ADDRESSES = ("10.213.77.1", "10.213.77.2")
 PORT = 29517
+CLONE_NEWNET = 0x40000000  # sched.h
 
 
 @dataclass(frozen=True)
@@ -26,20 +33,38 @@ class Hosts:
 
     names: tuple[str, str]
 
-    def start(self, rank: int, told: Path, command: list[str]) -> subprocess.Popen[bytes]:
+    def start(self, rank: int, told: Path, words: list[str]) -> subprocess.Popen[bytes] | Elastic:
+        return self._torchrun(rank, told, words) if FULL else self._forked(rank, told, words)
+
+    def _torchrun(self, rank: int, told: Path, words: list[str]) -> subprocess.Popen[bytes]:
         launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
         launch += [f"--node-rank={rank}", f"--master-addr={ADDRESSES[0]}", f"--master-port={PORT}"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": f"{self.names[rank]}-v"}
         with told.open("wb") as file:
             return subprocess.Popen(
-                ["ip", "netns", "exec", self.names[rank], *launch, *command],
+                ["ip", "netns", "exec", self.names[rank], *launch, "-m", "resnest", *words],
                 stdout=subprocess.DEVNULL,
                 stderr=file,
-                env=environment,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": f"{self.names[rank]}-v"},
             )
+
+    def _forked(self, rank: int, told: Path, words: list[str]) -> Elastic:
+        """What the options above come to in torch.distributed.run."""
+        nodes = {"min_nodes": 2, "max_nodes": 2, "rdzv_backend": "static", "rdzv_configs": {"rank": rank}}
+        nodes["rdzv_endpoint"] = f"{ADDRESSES[0]}:{PORT}"
+        enter = partial(_enter, self.names[rank])
+        return Elastic(["resnest", *words], count=1, restarts=0, told=told, nodes=nodes, enter=enter)
 
     def cut(self) -> None:
         _ip("-n", self.names[1], "link", "set", f"{self.names[1]}-v", "down")
+
+
+def _enter(name: str) -> None:
+    """This process moves into the namespace, and those that it starts are born there."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/run/netns", name).open() as namespace:
+        if libc.setns(namespace.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+    os.environ["GLOO_SOCKET_IFNAME"] = f"{name}-v"
 
 
 def _ip(*words: str) -> None:
@@ -69,7 +94,7 @@ def hosts() -> Iterator[Hosts]:
 
 def _command(photos: Path, out: Path, *settings: str) -> list[str]:
     words = [word for setting in pico("train.batch_size=4", *settings) for word in ("--set", setting)]
-    return ["-m", "resnest", "train", "imagenette", "--data", str(photos), "--out", str(out), *words]
+    return ["train", "imagenette", "--data", str(photos), "--out", str(out), *words]
 
 
 @pytest.mark.timeout(240)
