@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from resnest.bench.environment import environment, head
-from resnest.bench.gpu_cases import Case, Network, published
+from resnest.bench.gpu_cases import LAYOUTS, Case, Network, published
 from resnest.bench.gpu_measure import Device, Measured, Result, measure, measured_device
 from resnest.bench.gpu_plot import draw
 from resnest.errors import ResnestError
@@ -47,9 +47,9 @@ def cases(options: argparse.Namespace) -> list[Case]:
     found = []
     for network in networks:
         if "inference" in options.what:
-            found += [Case(network, "inference", batch) for batch in options.batches]
+            found += [Case(network, "inference", batch, tuple(options.layouts)) for batch in options.batches]
         if "training" in options.what:
-            found.append(Case(network, "training", max(options.batches)))
+            found.append(Case(network, "training", max(options.batches), tuple(options.layouts)))
     return found
 
 
@@ -116,7 +116,7 @@ def write_floors(options: argparse.Namespace) -> None:
     """What the counts alone say, at a published bandwidth and rate."""
     notes = [
         "computed, not measured: bytes and operations by resnest.bench.floor, bfloat16",
-        f"times: at {H100_BANDWIDTH / 1e12} TB/s and {H100_RATE / 1e12:.0f} TFLOP/s, of an H100 SXM by NVIDIA's datasheet",
+        f"times: at {H100_BANDWIDTH / 1e12} TB/s and {H100_RATE / 1e12:.0f} TFLOP/s, an H100 SXM by NVIDIA's datasheet",
     ]
     path: Path = options.out
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,6 +140,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--what", nargs="+", choices=("inference", "training"), default=["inference", "training"])
     parser.add_argument("--batches", type=int, nargs="+", default=[128, 1])
+    parser.add_argument("--layouts", nargs="+", choices=tuple(LAYOUTS), default=list(LAYOUTS))
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--calls", type=int, default=5, help="timed calls of a turn")
     parser.add_argument("--mode", default="max-autotune", help="of torch.compile, for inference")
@@ -154,6 +155,7 @@ def main() -> None:
         folder = Path(tempfile.mkdtemp(prefix="resnest-smoke-"))
         options.out, options.plot = folder / options.out.name, folder / options.plot.name
         options.rounds, options.calls, options.batches = 1, 1, [4]
+        options.layouts = ["channels_last"]
     if options.floors:
         options.batches = [max(options.batches)]
         return write_floors(options)

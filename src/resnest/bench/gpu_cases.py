@@ -55,6 +55,7 @@ class Case:
     network: Network
     what: What
     batch: int
+    layouts: tuple[str, ...] = tuple(LAYOUTS)
 
     @property
     def floor(self) -> Floor:
@@ -113,7 +114,7 @@ def contenders(case: Case, device: torch.device, compiled: Compile) -> list[Cont
     """All that run on this device; the base's eager ones, which tell how exact bfloat16 is, first."""
     base, found = case.network.base, []
     if case.what == "inference":
-        for layout in LAYOUTS:
+        for layout in case.layouts:
             found.append(Contender(f"{base} eager", layout, partial(_base_inference, layout, eager)))
             found.append(Contender(f"{base} compiled", layout, partial(_base_inference, layout, compiled)))
         ways: dict[str, tuple[bool, Compile]] = {
@@ -127,7 +128,7 @@ def contenders(case: Case, device: torch.device, compiled: Compile) -> list[Cont
         for name, (kernels, wrap) in ways.items():
             found.append(Contender(f"resnest {name}", "channels_last", partial(_our_inference, kernels, wrap)))
         return sorted(found, key=lambda contender: contender.name != f"{base} eager")
-    for layout in LAYOUTS:
+    for layout in case.layouts:
         for owner, fused in ((base, False), ("resnest fused", True)):
             found.append(Contender(f"{owner} eager", layout, partial(_training, layout, eager, fused)))
             found.append(Contender(f"{owner} compiled", layout, partial(_training, layout, compiled, fused)))
@@ -158,7 +159,7 @@ def _base_inference(layout: str, wrap: Compile, network: Network, state: dict[st
 
 def _our_inference(kernels: bool, wrap: Compile, network: Network, state: dict[str, Tensor], images: Tensor) -> Run:
     net = _loaded(ours(network), state)
-    fast = prepared(net, kernels=kernels).to(images.device, torch.bfloat16)  # type: ignore[arg-type]
+    fast = prepared(net, kernels=kernels).to(images.device, torch.bfloat16)
     return _inference(wrap, fast, images, "channels_last")
 
 
