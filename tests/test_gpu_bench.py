@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from resnest.bench import gpu_measure
 from resnest.bench.floor import Floor, inference_floor, traffic_of, training_floor
+from resnest.bench.gpu_cases import Case, Compile, Contender, Network, Run, contenders, eager
 from resnest.cost import macs, parameters
 from resnest.spec import PUBLISHED, Spec
 
@@ -137,6 +140,31 @@ def test_the_whole_path_on_a_cpu() -> None:
     }
     assert all(float(row["seconds"]) > 0 and float(row["floor_seconds"]) > 0 for row in rows)
     assert "<svg" in picture.read_text()
+
+
+def test_half_the_batch_and_wrong_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of memory in one contender halves the batch of all; one whose logits are off is named and not timed."""
+    network = Network("tiny", HAND, size=16)
+
+    def build(network: Network, state: dict[str, Tensor], images: Tensor) -> Run:
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return lambda: torch.zeros(len(images), 1000)
+
+    def some(case: Case, device: torch.device, compiled: Compile) -> list[Contender]:
+        return [*contenders(case, device, compiled)[:1], Contender("resnest wrong", "nchw", build)]
+
+    monkeypatch.setattr(gpu_measure, "contenders", some)
+    told: list[str] = []
+    device = gpu_measure.Device(torch.device("cpu"), 1e9, 1e9)
+    measured = gpu_measure.measure(
+        Case(network, "inference", 4, ("nchw",)), device, rounds=2, calls=3, compiled=eager, tell=told.append
+    )
+    assert measured.case.batch == 2
+    assert "tiny, inference: out of memory at batch 4; all at 2" in told
+    [base] = measured.results
+    assert (base.contender.name, len(base.seconds)) == ("plain eager", 6)
+    assert measured.refused[0].startswith("resnest wrong, nchw: not timed, relative error 1, allowed 0.0")
 
 
 @pytest.fixture(scope="module")

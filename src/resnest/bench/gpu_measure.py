@@ -140,7 +140,7 @@ def _built(
     if is_gpu:
         torch.cuda.reset_peak_memory_stats()
     for _ in range(3):  # the second call may record a graph
-        _step()
+        _step(images.device)
         run()
     if is_gpu:
         torch.cuda.synchronize()
@@ -150,7 +150,7 @@ def _built(
 
 def _seconds(run: Callable[[], object], device: torch.device, calls: int) -> Iterator[float]:
     """Of single calls: by CUDA events, elsewhere by the clock."""
-    _step()
+    _step(device)
     run()
     if device.type != "cuda":
         for _ in range(calls):
@@ -161,7 +161,7 @@ def _seconds(run: Callable[[], object], device: torch.device, calls: int) -> Ite
     torch.cuda.synchronize()
     for _ in range(calls):
         start_event, end_event = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        _step()
+        _step(device)
         start_event.record()
         run()
         end_event.record()
@@ -169,9 +169,10 @@ def _seconds(run: Callable[[], object], device: torch.device, calls: int) -> Ite
         yield start_event.elapsed_time(end_event) / 1e3
 
 
-def _step() -> None:
+def _step(device: torch.device) -> None:
     """Outputs of graphs that torch.compile recorded may be written over from here on."""
-    torch.compiler.cudagraph_mark_step_begin()
+    if device.type == "cuda":
+        torch.compiler.cudagraph_mark_step_begin()
 
 
 def _clear(device: torch.device) -> None:
@@ -181,7 +182,7 @@ def _clear(device: torch.device) -> None:
 
 
 def _collect(device: torch.device) -> None:
-    gc.collect()
     if device.type == "cuda":
+        gc.collect()
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
