@@ -37,6 +37,32 @@ def test_memory_of_segmenters_in_the_docs() -> None:
     assert again < plain / 2
 
 
+def test_counts_of_the_kernels_in_the_docs() -> None:
+    """Passes, what is kept, floors; and that nobody calls them measured."""
+    page = (ROOT / "docs" / "kernels.md").read_text(encoding="utf-8")
+    names = {"timm eager": "timm 1.0.31", "resnest plain": "here, plain", "resnest fused": "here, fused"}
+    passes = {row["contender"]: row for row in _rows("passes.csv")}
+    for contender, row in passes.items():
+        cells = (f"{float(row[part]):.1f}" for part in ("forward", "backward", "both"))
+        assert f"| {names[contender]} | {' | '.join(cells)} |" in page
+    assert (
+        f"{float(passes['resnest fused']['both']):.1f} times instead of {float(passes['timm eager']['both']):.1f}"
+        in README
+    )
+    kept = {(row["model"], row["contender"]): float(row["mib_per_image"]) for row in _rows("kept.csv")}
+    timm, fused = kept["resnest50", "timm eager"], kept["resnest50", "resnest fused"]
+    assert f"ResNeSt-50 {timm:.1f} MiB with timm, {fused:.1f} MiB fused ({fused / timm:.2f}x)" in page
+    assert f"keeps {fused:.1f} MiB an image" in README.replace("\n", " ")
+    timm, fused = kept["resnest101", "timm eager"], kept["resnest101", "resnest fused"]
+    assert f"ResNeSt-101 {timm:.1f} and {fused:.1f} MiB ({fused / timm:.2f}x)" in page
+    floors = {(row["model"], row["what"]): float(row["floor_ms"]) for row in _rows("gpu-floors.csv")}
+    for model, crop in (("50", 224), ("101", 256), ("200", 320), ("269", 416)):
+        cells = (f"{floors[f'resnest{model}', what]:.3g} ms" for what in ("inference", "training"))
+        assert f"| ResNeSt-{model} | {crop} | {' | '.join(cells)} |" in page
+    if not (ROOT / "results" / "gpu.csv").exists():
+        assert "**Speed on a GPU: not measured.**" in page
+
+
 def test_camvid_in_the_docs() -> None:
     """The best evaluation, the length of the run, and what is said of single classes."""
     page = (ROOT / "docs" / "segmentation.md").read_text(encoding="utf-8")
