@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from kernels.blocks import apart
 from resnest.errors import ResnestError
+from resnest.kernels import backend
 from resnest.kernels.backend import using
 from resnest.network import ResNeSt, SplitAttention, set_drop_block
 from resnest.network.recompute import recompute_activations
@@ -184,6 +186,19 @@ def test_compiled_without_a_break(device: torch.device) -> None:
     F.cross_entropy(net(x), torch.arange(2, device=device)).backward()
     for mine, wanted in zip(other.parameters(), net.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, wanted.grad, rtol=1e-7, atol=1e-9)
+    torch._dynamo.reset()
+
+
+def test_compiled_where_the_choice_asks_the_device(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tells a GPU's capability cannot be traced, and need not be."""
+    asked = functools.cache(lambda: backend.interpreted())
+    monkeypatch.setattr(backend, "why_not", lambda device: None if asked() or device.type == "cuda" else "no")
+    net = fused_copy(network(TINY, device).eval())
+    torch._dynamo.reset()
+    compiled = torch.compile(net, fullgraph=True, backend="eager")
+    x = images(device)
+    with torch.no_grad():
+        assert apart(compiled(x), net(x)) < 1e-9
     torch._dynamo.reset()
 
 

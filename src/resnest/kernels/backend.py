@@ -48,7 +48,7 @@ def using(wanted: str) -> Iterator[None]:
 
 
 def chosen(device: torch.device) -> Backend:
-    """What runs on tensors of a device.
+    """What runs on tensors of a device. A compiled graph keeps what it was when it was traced.
 
     Raises:
         ResnestError: Triton was asked for by name, and cannot run there.
@@ -62,6 +62,9 @@ def chosen(device: torch.device) -> Backend:
     if wanted == "triton":
         raise ResnestError(f"the Triton kernels cannot run on {device}: {obstacle}. Choose kernels 'auto' or 'torch'")
     return "torch"
+
+
+torch.compiler.assume_constant_result(chosen)  # marks it, in place: a trace cannot ask a GPU for its capability
 
 
 def why_not(device: torch.device) -> str | None:
