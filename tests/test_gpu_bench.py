@@ -143,7 +143,7 @@ def test_the_whole_path_on_a_cpu() -> None:
 
 
 def test_half_the_batch_and_wrong_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Out of memory in one contender halves the batch of all; one whose logits are off is named and not timed."""
+    """Out of memory in one contender halves the batch of all; one that is off, or breaks, is named and not timed."""
     network = Network("tiny", HAND, size=16)
 
     def build(network: Network, state: dict[str, Tensor], images: Tensor) -> Run:
@@ -151,8 +151,12 @@ def test_half_the_batch_and_wrong_logits(monkeypatch: pytest.MonkeyPatch) -> Non
             raise torch.OutOfMemoryError("CUDA out of memory")
         return lambda: torch.zeros(len(images), 1000)
 
+    def broken(network: Network, state: dict[str, Tensor], images: Tensor) -> Run:
+        raise RuntimeError("no such instruction")
+
     def some(case: Case, device: torch.device, compiled: Compile) -> list[Contender]:
-        return [*contenders(case, device, compiled)[:1], Contender("resnest wrong", "nchw", build)]
+        others = Contender("resnest wrong", "nchw", build), Contender("resnest broken", "nchw", broken)
+        return [*contenders(case, device, compiled)[:1], *others]
 
     monkeypatch.setattr(gpu_measure, "contenders", some)
     told: list[str] = []
@@ -165,6 +169,7 @@ def test_half_the_batch_and_wrong_logits(monkeypatch: pytest.MonkeyPatch) -> Non
     [base] = measured.results
     assert (base.contender.name, len(base.seconds)) == ("plain eager", 6)
     assert measured.refused[0].startswith("resnest wrong, nchw: not timed, relative error 1, allowed 0.0")
+    assert measured.refused[1] == "resnest broken, nchw: did not run: RuntimeError: 'no such instruction'"
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def network(spec: Spec, device: torch.device, dtype: torch.dtype = torch.float64
     return net.to(device=device, dtype=dtype, memory_format=torch.channels_last)
 
 
-def images(device: torch.device, batch: int = 2, side: int = 16, dtype: torch.dtype = torch.float64) -> Tensor:
+def images(device: torch.device, batch: int = 2, side: int = 8, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(batch, 3, side, side, dtype=dtype, device=device).contiguous(memory_format=torch.channels_last)
 
 

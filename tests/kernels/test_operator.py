@@ -30,8 +30,9 @@ def gradients(v: Tensor, d_v: Tensor, of: list[Tensor]) -> list[Tensor]:
 def check_block(norm: str, training: bool, radix: int, cardinality: int, pool: int, layout: str, device: Any) -> None:
     """V, statistics and every gradient, in float64."""
     to = {"dtype": torch.float64, "device": device}
-    block = attention_block(48, radix=radix, cardinality=cardinality, norm=norm, training=training, **to)
-    y = maps(3, 48 * radix, 5, 7, layout=layout, **to).requires_grad_()
+    channels = 2 * radix * cardinality
+    block = attention_block(channels, radix=radix, cardinality=cardinality, norm=norm, training=training, **to)
+    y = maps(2, channels * radix, 5, 3, layout=layout, **to).requires_grad_()
     expected, own = as_the_network_does(block, y, pool)
     got = outcome(*operands(block, y, pool))
     torch.testing.assert_close(got.v, expected, rtol=1e-9, atol=1e-12)

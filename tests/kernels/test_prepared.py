@@ -42,7 +42,7 @@ def network(spec: Spec, device: torch.device, **arguments: Any) -> ResNeSt:
     return net.to(device)
 
 
-def images(device: torch.device, side: int = 16) -> Tensor:
+def images(device: torch.device, side: int = 8) -> Tensor:
     return torch.randn(2, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
 
 

@@ -91,8 +91,10 @@ def measure(
     while True:
         try:
             return _measure(case, device, rounds, calls, compiled, tell)
-        except torch.OutOfMemoryError:
-            pass  # outside, when the error and all that it holds is gone
+        except Exception as error:
+            if not _is_memory(error):
+                raise
+        # outside, when the error and all that it holds is gone
         _clear(device.device)
         if case.batch // 2 < least:
             raise ResnestError(f"{case.network.name}, {case.what}: memory does not do for a batch of {case.batch}")
@@ -113,7 +115,14 @@ def _measure(
     allowed = 0.0
     for contender in contenders(case, place, compiled):
         tell(f"  building {contender.label}")
-        result, run = _built(contender, case, state, images, expected)
+        try:
+            result, run = _built(contender, case, state, images, expected)
+        except Exception as error:  # a compiler's, say: the others go on without it
+            if _is_memory(error) or contender.name == f"{case.network.base} eager":
+                raise
+            refused.append(f"{contender.label}: did not run: {type(error).__name__}: {str(error).strip()[:200]!r}")
+            tell(f"  {refused[-1]}")
+            continue
         if contender.name == f"{case.network.base} eager":
             allowed = max(allowed, SLACK * result.error)
         elif not result.error <= allowed:
@@ -125,6 +134,11 @@ def _measure(
         for result, run in turns[first:] + turns[:first]:
             result.seconds += list(_seconds(run, place, calls))
     return Measured(case, [result for result, _ in turns], refused)
+
+
+def _is_memory(error: Exception) -> bool:
+    """Compilers wrap the error in their own."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
 
 
 def _built(
