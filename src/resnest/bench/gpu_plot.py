@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnest.bench.gpu_measure import Device, Measured
-from resnest.bench.plot import COLOURS, INK, _constant_names
-from resnest.errors import ResnestError
+from resnest.bench.plot import COLOURS, INK, _constant_names, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,12 +44,7 @@ def draw(path: Path, done: list[Measured], device: Device) -> None:
         for axes, kind in zip(panels, kinds, strict=True):
             _panel(axes, kind, [measured for measured in done if _kind(measured) == kind], device)
         panels[0].legend(fontsize=8, frameon=False, labelcolor=INK)
-        told = {"Date": None} if path.suffix == ".svg" else {}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            canvas.savefig(path, transparent=path.suffix == ".svg", dpi=150, metadata=told)
-        except (OSError, ValueError) as error:
-            raise ResnestError(f"{path} cannot be written: {error}") from None
+        save(canvas, path)
 
 
 def _kind(measured: Measured) -> str:

@@ -78,12 +78,17 @@ def draw(path: Path, table: Table) -> None:
             own = sorted((point for point in found if point.figure.family == family), key=lambda point: point.ms)
             _draw_family(axes, family, own)
         _dress(axes, table, found)
-        told = {"Date": None} if path.suffix == ".svg" else {}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            canvas.savefig(path, transparent=path.suffix == ".svg", dpi=150, metadata=told)
-        except (OSError, ValueError) as error:
-            raise ResnestError(f"{path} cannot be written: {error}") from None
+        save(canvas, path)
+
+
+def save(canvas: Any, path: Path) -> None:
+    """Raises ResnestError where the file cannot be written, or is of no kind that matplotlib knows."""
+    told = {"Date": None} if path.suffix == ".svg" else {}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        canvas.savefig(path, transparent=path.suffix == ".svg", dpi=150, metadata=told)
+    except (OSError, ValueError) as error:
+        raise ResnestError(f"{path} cannot be written: {error}") from None
 
 
 def _constant_names() -> Any:

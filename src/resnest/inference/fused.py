@@ -6,13 +6,11 @@ tune(fast, images)                   # resnest.kernels.ways: which way the 3x3 c
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from resnest.inference.prepare import FusedConv, PreparedSplitAttention
-from resnest.kernels.attention import TYPES
-from resnest.kernels.backend import chosen
-from resnest.kernels.operators import attend, convolve_attend
+from resnest.kernels.fuse import pool_stride
+from resnest.kernels.operators import attend, convolve_attend, takes
 from resnest.kernels.plain import packed
 from resnest.kernels.ways import Run, Way, convolve
 from resnest.network.split_attention import SplitAttention
@@ -23,17 +21,16 @@ class KernelAttention(PreparedSplitAttention):
 
     packed: Tensor
 
-    def __init__(self, block: SplitAttention, pool: nn.AvgPool2d | None) -> None:
+    def __init__(self, block: SplitAttention, pool: nn.Module) -> None:
         super().__init__(block)
-        self.pool, self.stride = pool, 0 if pool is None else int(pool.stride)  # type: ignore[arg-type]
+        self.pool = pool
         self.logits = FusedConv.of(block.fc2, relu=False)  # of both splits: the softmax is the operator's
         self.register_buffer("packed", packed(self.conv.weight, self.conv.groups), persistent=False)
         self.way: Way = "grouped"
 
     def forward(self, x: Tensor) -> Tensor:
         if not self._runs_on(x):
-            v = super().forward(x)
-            return v if self.pool is None else self.pool(v)
+            return self.pool(super().forward(x))  # type: ignore[no-any-return]
         return self._run(x, self.way)
 
     def runs(self, x: Tensor) -> dict[Way, Run]:
@@ -46,16 +43,14 @@ class KernelAttention(PreparedSplitAttention):
     def _run(self, x: Tensor, way: Way) -> Tensor:
         assert self.conv.bias is not None
         layers = self.fc1.weight, self.fc1.bias, self.logits.weight, self.logits.bias
-        numbers = self.radix, self.cardinality
+        numbers, stride = (self.radix, self.cardinality), pool_stride(self.pool)
         if way == "triton":
-            geometry = int(self.conv.stride[0]), int(self.conv.dilation[0]), self.stride
+            geometry = int(self.conv.stride[0]), int(self.conv.dilation[0]), stride
             v: Tensor = convolve_attend(x, self.packed, self.conv.bias, *layers, *numbers, *geometry)
         else:
-            v = attend(convolve(x, self.conv, None, way), self.conv.bias, *layers, *numbers, self.stride)
+            v = attend(convolve(x, self.conv, way), self.conv.bias, *layers, *numbers, stride)
         return v
 
     def _runs_on(self, x: Tensor) -> bool:
-        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
-            return False
         is_folded = isinstance(self.bn1, nn.Identity)  # a layer norm is not
-        return is_folded and x.dtype in TYPES and chosen(x.device) == "triton"
+        return is_folded and takes(x)

@@ -163,7 +163,7 @@ def _prepared_3x3(block: Bottleneck, kernels: bool) -> tuple[nn.Module, nn.Modul
             return PreparedSplitAttention(conv2), pool
         from resnest.inference.fused import KernelAttention  # which builds on this file
 
-        return KernelAttention(conv2, pool if isinstance(pool, nn.AvgPool2d) else None), nn.Identity()
+        return KernelAttention(conv2, pool), nn.Identity()
     if type(conv2) is nn.Conv2d:
         return FusedConv.of(conv2, block.bn2, relu=True), pool
     assert block.bn2 is not None

@@ -12,9 +12,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from resnest.kernels.attention import BATCH, FIXED, LAYER, TYPES, Block, Outcome, convolved_side
-from resnest.kernels.backend import chosen
-from resnest.kernels.operators import split_attention
+from resnest.kernels.attention import BATCH, FIXED, LAYER, Block, Outcome, convolved_side
+from resnest.kernels.operators import split_attention, takes
 from resnest.kernels.ways import Run, Way, convolve
 from resnest.network.norm import BatchNorm2d, FrozenStatsBatchNorm2d
 from resnest.network.resnest import Bottleneck
@@ -58,7 +57,7 @@ class FusedSplitAttention(SplitAttention):
         return self.pool(self.drop(outcome.v)) if drops else outcome.v
 
     def _convolve(self, x: Tensor) -> Tensor:
-        return self.conv(x) if self.way == "grouped" else convolve(x, self.conv, None, self.way)
+        return self.conv(x) if self.way == "grouped" else convolve(x, self.conv, self.way)
 
     def runs(self, x: Tensor) -> dict[Way, Run]:
         """As `Tunable` has it: the convolution forward, and in training backward."""
@@ -68,7 +67,7 @@ class FusedSplitAttention(SplitAttention):
         def run(way: Way) -> None:
             given = x.detach().requires_grad_(self.training)
             with torch.set_grad_enabled(self.training):
-                y = convolve(given, self.conv, None, way)
+                y = convolve(given, self.conv, way)
             if self.training:
                 torch.autograd.grad(y, (given, self.conv.weight), torch.ones_like(y))
 
@@ -76,9 +75,7 @@ class FusedSplitAttention(SplitAttention):
 
     def _runs_on(self, x: Tensor) -> bool:
         """Whether a kernel is there for these tensors and norms."""
-        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
-            return False
-        if chosen(x.device) == "torch" or x.dtype not in TYPES:
+        if not takes(x):
             return False
         if any(_learns_moments(norm) and norm.momentum is None for norm in (self.bn0, self.bn1)):
             return False
@@ -114,7 +111,7 @@ class FusedSplitAttention(SplitAttention):
             fc2.bias,
             radix=self.radix,
             cardinality=self.cardinality,
-            pool=_stride(self.pool) if pools else 0,
+            pool=pool_stride(self.pool) if pools else 0,
             inner_norm=LAYER if by_layer else BATCH if learns1 else FIXED,
             eps0=bn0.eps,
             eps1=bn1.eps,
@@ -150,6 +147,6 @@ def _remember(norm: nn.Module, mean: Tensor, variance: Tensor, values: int) -> N
     norm.running_var.lerp_((variance * (values / (values - 1))).to(norm.running_var.dtype), norm.momentum)
 
 
-def _stride(pool: nn.Module) -> int:
+def pool_stride(pool: nn.Module) -> int:
     """Of a block's 3x3 average pool; 0 where it has none."""
     return int(pool.stride) if isinstance(pool, nn.AvgPool2d) else 0  # type: ignore[arg-type]

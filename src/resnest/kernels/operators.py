@@ -21,7 +21,7 @@ from torch import Tensor
 
 from resnest.kernels import attention
 from resnest.kernels.attention import Block, Kept, Outcome, check, convolved_side, empty_v, pooled_side
-from resnest.kernels.backend import implementation
+from resnest.kernels.backend import chosen, implementation
 from resnest.kernels.plain import accumulator, layout
 
 SCHEMA = (
@@ -150,12 +150,10 @@ def attend(
         ResnestError: for shapes and types that it does not take.
     """
     check(y, radix)
-    parts, layers = implementation(y.device), (weight1, None, bias1, weight2, bias2)
+    parts, layers = implementation(y.device), (weight1, bias1, weight2, bias2)
     with _on(y.device):
         sums = parts.pool_splits(y, None, shift0, radix)
-        logits = parts.attention_logits(sums, attention.pixels(y), *layers, cardinality)
-        v: Tensor = parts.weigh_splits(y, None, shift0, logits, radix, cardinality, pool)
-    return v
+        return _weighed(parts, y, shift0, sums, layers, radix, cardinality, pool)
 
 
 @attend.register_fake
@@ -189,12 +187,10 @@ def convolve_attend(
         stride, dilation: of the convolution; it pads by its dilation.
     """
     check(x, 1)
-    parts, layers = implementation(x.device), (weight1, None, bias1, weight2, bias2)
+    parts, layers = implementation(x.device), (weight1, bias1, weight2, bias2)
     with _on(x.device):
         u, sums = parts.split_convolution(x, weight0, bias0, radix, radix * cardinality, stride, dilation)
-        logits = parts.attention_logits(sums, attention.pixels(u), *layers, cardinality)
-        v: Tensor = parts.weigh_splits(u, None, None, logits, radix, cardinality, pool)
-    return v
+        return _weighed(parts, u, None, sums, layers, radix, cardinality, pool)
 
 
 @convolve_attend.register_fake
@@ -204,6 +200,30 @@ def _(x: Tensor, *given: Any) -> Tensor:
     height, width = (pooled_side(convolved_side(side, stride), pool) for side in x.shape[2:])
     shape = x.shape[0], x.shape[1], height, width
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def _weighed(
+    parts: Any,
+    y: Tensor,
+    shift0: Tensor | None,
+    sums: Tensor,
+    layers: tuple[Tensor, Tensor, Tensor, Tensor],
+    radix: int,
+    cardinality: int,
+    pool: int,
+) -> Tensor:
+    """V from y and its sums over pixels, with the layers of the attention: weight and bias of each."""
+    weight1, bias1, weight2, bias2 = layers
+    logits = parts.attention_logits(sums, attention.pixels(y), weight1, None, bias1, weight2, bias2, cardinality)
+    v: Tensor = parts.weigh_splits(y, None, shift0, logits, radix, cardinality, pool)
+    return v
+
+
+def takes(x: Tensor) -> bool:
+    """Whether kernels run on a tensor: not on other types, and not in a graph that is exported, to run anywhere."""
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+        return False
+    return x.dtype in attention.TYPES and chosen(x.device) == "triton"
 
 
 @contextmanager

@@ -35,15 +35,14 @@ class Tunable(Protocol):
         """The same work in each way, for an input like x; empty where there is no choice."""
 
 
-def convolve(x: Tensor, conv: nn.Conv2d, bias: Tensor | None, way: Way) -> Tensor:
+def convolve(x: Tensor, conv: nn.Conv2d, way: Way) -> Tensor:
     """The convolution without its own bias, grouped or dense: (N, C, H, W) -> (N, R*C, H', W')."""
     stride, padding, dilation = conv.stride, conv.padding, conv.dilation
     if way != "dense":
-        return F.conv2d(x, conv.weight, bias, stride, padding, dilation, conv.groups)
+        return F.conv2d(x, conv.weight, None, stride, padding, dilation, conv.groups)
     inputs, weights = x.chunk(conv.groups, 1), conv.weight.chunk(conv.groups)
     outputs = [F.conv2d(one, w, None, stride, padding, dilation) for one, w in zip(inputs, weights, strict=True)]
-    y = torch.cat(outputs, 1)
-    return y if bias is None else y + bias[:, None, None]
+    return torch.cat(outputs, 1)
 
 
 def tune(net: nn.Module, images: Tensor, *, timer: Timer | None = None) -> dict[str, Way]:
