@@ -24,8 +24,8 @@ from torch import Tensor
 
 from resnest.bench.environment import environment, head
 from resnest.bench.peaks import arguments, each_in_its_process, measured
-from resnest.data.targets import Target
 from resnest.detection.detector import Detector, build_detector
+from resnest.detection.targets import Target
 from resnest.network.recompute import recompute_activations
 from resnest.network.regularize import decay_groups
 from resnest.network.stages import freeze, hold_statistics

@@ -24,10 +24,10 @@ import onnx
 from resnest.bench import Case, Plan, Table, bench, plan, text, write_table
 from resnest.bench.contenders import Entrant, find_entrant
 from resnest.bench.networks import build, export, write_onnx
-from resnest.export.formats import find_format
-from resnest.export.int8 import choices_here, place
-from resnest.export.pictures import find_pictures, synthetic
-from resnest.export.quantize import quantize
+from resnest.exporters.formats import find_format
+from resnest.exporters.int8 import choices_here, place
+from resnest.exporters.pictures import find_pictures, synthetic
+from resnest.exporters.quantize import quantize
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY
 

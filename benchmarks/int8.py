@@ -24,15 +24,15 @@ from numpy.typing import NDArray
 
 from resnest.bench.environment import environment, head
 from resnest.bench.networks import build, export, write_onnx
-from resnest.export.accuracy import compare
-from resnest.export.calibration import find_photos
-from resnest.export.int8 import runners
-from resnest.export.onnx import write
-from resnest.export.pictures import synthetic
-from resnest.export.quantize import Choices, quantize
+from resnest.classification.card import ClassificationCard
+from resnest.exporters.accuracy import compare
+from resnest.exporters.calibration import find_photos
+from resnest.exporters.int8 import runners
+from resnest.exporters.onnx import write
+from resnest.exporters.pictures import synthetic
+from resnest.exporters.quantize import Choices, quantize
 from resnest.inference.model import Model
 from resnest.inference.prepare import prepared
-from resnest.runtime.card import ModelCard
 from resnest.runtime.preprocess import Preprocess
 
 ROUNDS = {1: 25, 16: 7}  # of a batch
@@ -79,7 +79,7 @@ def accuracy(model: Model, data: str, folder: Path) -> list[Row]:
 
 
 def speed(folder: Path) -> list[Row]:
-    card = ModelCard.of_imagenet("resnest50", Preprocess(size=224))
+    card = ClassificationCard.of_imagenet("resnest50", Preprocess(size=224))
     export("resnest50", "ours", folder / "float32.onnx", 224)
     write_onnx(build("timm:resnest50d", "timm"), folder / "timm.onnx", 224)
     files = quantized(folder, synthetic().batches(card))

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from resnest.data.detection import DetectionSamples, Objects
-from resnest.data.segmentations import columns_of_runs, mask_of_polygons
 from resnest.data.sources import open_dataset
+from resnest.detection.data import DetectionSamples, Objects
+from resnest.detection.segmentations import columns_of_runs, mask_of_polygons
 
 
 def mask_of(objects: Objects) -> Image.Image:

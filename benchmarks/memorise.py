@@ -21,14 +21,16 @@ import numpy as np
 import torch
 
 from resnest.bench.environment import environment, head
-from resnest.data.detection import DetectionSamples
 from resnest.data.loading import seeded, training_batches
-from resnest.data.settings import DataSettings, DetectionSettings
+from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset
-from resnest.detector_spec import DetectorSpec
+from resnest.detection.data import DetectionSamples
+from resnest.detection.settings import DetectionSettings
+from resnest.detection.spec import DetectorSpec
+from resnest.detection.task import DetectionTask
 from resnest.inference.evaluation import evaluate_network
-from resnest.recipes.schema import ModelSettings, Recipe, TrainSettings
-from resnest.tasks import DetectionTask
+from resnest.recipes.schema import Recipe
+from resnest.recipes.settings import ModelSettings, TrainSettings
 
 DETECTORS: dict[str, dict[str, Any]] = {
     "faster_rcnn": {},

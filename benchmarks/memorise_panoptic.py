@@ -24,19 +24,21 @@ import torch
 
 from resnest.bench.environment import environment, head
 from resnest.data.loading import seeded, training_batches
-from resnest.data.panoptic import PanopticSamples
-from resnest.data.settings import DataSettings, DetectionSettings
+from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset
-from resnest.inference.torch_engine import TorchPanoptic
+from resnest.detection.settings import DetectionSettings
+from resnest.inference.torch_engine import TorchEngine
 from resnest.metrics.panoptic import PanopticMetrics
-from resnest.panoptic.panoptic import PanopticFPN
-from resnest.recipes.panoptic import panoptic_small
-from resnest.recipes.schema import Recipe, TrainSettings
+from resnest.panoptic.data import PanopticSamples
+from resnest.panoptic.model import PanopticFPN
+from resnest.panoptic.recipes import panoptic_small
+from resnest.panoptic.task import PanopticTask
+from resnest.recipes.schema import Recipe
+from resnest.recipes.settings import TrainSettings
 from resnest.runtime.draw_segments import draw_segments
 from resnest.runtime.panoptic_files import PanopticFiles, write_panoptic
 from resnest.runtime.panoptic_map import PanopticMap
 from resnest.runtime.predictor import ImagePredictor
-from resnest.tasks import PanopticTask
 
 PICTURES, PER_STEP, LEAST_SIDE, LR, WARMUP = 8, 4, 32, 1e-3, 20
 
@@ -94,7 +96,7 @@ def memorise(task: PanopticTask, samples: PanopticSamples, steps: int) -> tuple[
 
 def predicted(net: PanopticFPN, task: PanopticTask, samples: PanopticSamples) -> Iterator[tuple[int, PanopticMap]]:
     """What prediction says of the pictures, with their numbers."""
-    predict = ImagePredictor(TorchPanoptic(net, "cpu"), task.card({}))
+    predict = ImagePredictor(TorchEngine(net, "cpu", task=PanopticTask), task.card({}))
     for index, objects in enumerate(samples.objects):
         found = predict(samples.decode(index))
         assert isinstance(found, PanopticMap)

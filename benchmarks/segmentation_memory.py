@@ -24,14 +24,15 @@ from PIL import Image
 
 from resnest.bench.environment import environment, head
 from resnest.bench.peaks import arguments, each_in_its_process, measured
-from resnest.inference.torch_engine import TorchSegmenter
+from resnest.inference.torch_engine import TorchEngine
 from resnest.network.recompute import recompute_activations
 from resnest.network.regularize import decay_groups
 from resnest.runtime.label_map import PixelClasses
-from resnest.runtime.preprocess import SegmentationPreprocess
 from resnest.runtime.segmenting import segment
+from resnest.segmentation.preprocess import SegmentationPreprocess
 from resnest.segmentation.segmenter import Segmenter, build_segmenter
-from resnest.segmenter_spec import SegmenterSpec
+from resnest.segmentation.spec import SegmenterSpec
+from resnest.segmentation.task import SegmentationTask
 from resnest.spec import find_spec
 
 
@@ -67,7 +68,7 @@ def small(case: Case) -> Case:
 
 
 def prediction(case: Case) -> Callable[[], None]:
-    engine = TorchSegmenter(build(case), "cpu")
+    engine = TorchEngine(build(case), "cpu", task=SegmentationTask)
     height, width = case.size
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
     classes = PixelClasses(tuple(map(str, range(case.classes))), tuple(range(case.classes)))

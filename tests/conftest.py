@@ -189,8 +189,8 @@ def segmenter_exports(saved_segmenter: Path, tmp_path_factory: pytest.TempPathFa
 
 
 def _exports(model: Path, tmp_path_factory: pytest.TempPathFactory, images: Path | None = None) -> dict[str, Path]:
-    from resnest.export.exporting import export
-    from resnest.export.formats import FORMATS
+    from resnest.exporters.exporting import export
+    from resnest.exporters.formats import FORMATS
 
     made = {}
     for name in ("onnx", "openvino", "torch"):

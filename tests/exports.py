@@ -11,13 +11,15 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from resnest.export.formats import FORMATS, Format
+from resnest.classification.card import ClassificationCard
+from resnest.exporters.formats import FORMATS, Format
 from resnest.inference.model import Model
 from resnest.network.resnest import ResNeSt
-from resnest.runtime.card import ModelCard
-from resnest.runtime.preprocess import Preprocess, SegmentationPreprocess
+from resnest.runtime.preprocess import Preprocess
+from resnest.segmentation.card import SegmentationCard
+from resnest.segmentation.preprocess import SegmentationPreprocess
 from resnest.segmentation.segmenter import build_segmenter
-from resnest.segmenter_spec import SegmenterSpec
+from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import Spec
 
 PICO = Spec(depths=(1, 1, 1, 1), planes=(8, 16, 32, 64), stem="small", stem_width=4)
@@ -29,7 +31,7 @@ def saved(folder: Path, spec: Spec = PICO, *, multi_label: bool = False, size: i
     """A saved model with lively random weights."""
     torch.manual_seed(0)
     net = lively(ResNeSt(spec, num_classes=len(CLASSES), zero_gamma=False))
-    card = ModelCard(
+    card = ClassificationCard(
         architecture="resnest",
         spec=spec,
         class_names=CLASSES,
@@ -50,13 +52,12 @@ def save_segmenter(folder: Path, names: tuple[str, ...] = CLASSES, **changes: An
         spread = logits.std((0, 2, 3))
         last.weight /= spread[:, None, None, None]
         last.bias.copy_((last.bias - logits.mean((0, 2, 3))) / spread)
-    card = ModelCard(
+    card = SegmentationCard(
         architecture="resnest",
         spec=spec,
         class_names=names,
         category_ids=(0, 1, 2, 3),
         preprocess=SegmentationPreprocess(),
-        task="segmentation",
         segmenter=segmenter,
     )
     return Model(net, card, str(folder)).save_pretrained(folder)

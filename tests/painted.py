@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from resnest.detection.card import DetectionCard
 from resnest.detection.detector import Detected, build_detector
-from resnest.detector_spec import DetectorSpec
+from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.spec import DetectorSpec
 from resnest.inference.model import Model
-from resnest.runtime.card import ModelCard
-from resnest.runtime.preprocess import DetectionPreprocess
 from resnest.runtime.rle import encode
 from resnest.spec import Spec
 
@@ -118,12 +118,11 @@ class Finder(nn.Module):
 def real_model(figures: dict[str, float] | None = None) -> Model:
     """A tiny Mask R-CNN with random weights."""
     torch.manual_seed(0)
-    card = ModelCard(
+    card = DetectionCard(
         architecture="resnest",
         spec=TINY,
         class_names=NAMES,
         preprocess=PREPROCESS,
-        task="detection",
         detector=SMALL,
         category_ids=IDS,
         figures=figures or {},

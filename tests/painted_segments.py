@@ -15,12 +15,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from painted import SMALL, TINY
 from resnest.detection.detector import Detected
-from resnest.panoptic.panoptic import DetectedPanoptic
+from resnest.detection.preprocess import DetectionPreprocess
+from resnest.panoptic.card import PanopticCard
+from resnest.panoptic.model import DetectedPanoptic
+from resnest.panoptic.spec import PanopticSpec
 from resnest.runtime.panoptic_files import write_panoptic
 from resnest.runtime.panoptic_map import PanopticMap
-from resnest.runtime.preprocess import DetectionPreprocess
-from resnest.segmenter_spec import PanopticSpec
 from segments import CLASSES, THINGS, described, random_truth
 
 SIZES = ((96, 64), (64, 96), (72, 60))  # width, height
@@ -83,3 +85,18 @@ class SegmentFinder(nn.Module):
         semantic = 5 * nn.functional.one_hot(stuff, 1 + len(CLASSES.names) - THINGS).permute(0, 3, 1, 2).float()
         labels = torch.arange(THINGS).expand(len(images), THINGS)
         return DetectedPanoptic(Detected(boxes, scores, labels, masks), semantic)
+
+
+def panoptic_card() -> PanopticCard:
+    """What belongs to a `SegmentFinder`."""
+    return PanopticCard(
+        architecture="resnest",
+        spec=TINY,
+        class_names=CLASSES.names,
+        category_ids=CLASSES.ids,
+        colours=CLASSES.colours,
+        things=THINGS,
+        preprocess=PREPROCESS,
+        detector=SMALL,
+        panoptic=SegmentFinder.panoptic,
+    )

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
-from resnest.data.detection_transforms import Placing
+from resnest.detection.transforms import Placing
 
 WIDTH, HEIGHT = 40, 30
 SQUARE = [[4, 4, 14, 4, 14, 14, 4, 14]]

@@ -13,7 +13,7 @@ from PIL import Image
 
 import resnest
 from conftest import pico
-from resnest.export.exporting import export
+from resnest.exporters.exporting import export
 from resnest.runtime.engines.openvino import core
 
 

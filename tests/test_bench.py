@@ -21,9 +21,9 @@ from resnest.bench.networks import check_output, enliven, write_onnx, write_ours
 from resnest.bench.plot import draw, points
 from resnest.bench.published import FIGURES, figure_of
 from resnest.bench.spread import paired, sign_interval
+from resnest.classification.card import ClassificationCard
 from resnest.errors import ResnestError
 from resnest.inference.model import Model
-from resnest.runtime.card import ModelCard
 from resnest.runtime.preprocess import Preprocess
 from resnest.spec import PUBLISHED, Spec
 
@@ -38,7 +38,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved model, as a run directory holds it, and its exported file beside it."""
     folder = tmp_path_factory.mktemp("bench") / "tiny"
     net = enliven(resnest.create_model(TINY, num_classes=3), 32)
-    card = ModelCard(architecture="resnest", spec=TINY, class_names=("a", "b", "c"), preprocess=Preprocess(size=32))
+    card = ClassificationCard(
+        architecture="resnest", spec=TINY, class_names=("a", "b", "c"), preprocess=Preprocess(size=32)
+    )
     Model(net, card, "tiny").save_pretrained(folder)
     write_ours(net, folder / "model.onnx", card)
     return folder

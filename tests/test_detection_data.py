@@ -13,15 +13,20 @@ from pycocotools import mask as coco
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from resnest.data.detection import DetectionSamples, Objects
-from resnest.data.detection_transforms import Placing, SceneTransform, boxes_of, draw, place_objects
+from resnest.data.labelled import LabelledSamples
 from resnest.data.loading import Batch, evaluation_batches, training_batches
-from resnest.data.samples import FolderStore, Samples
-from resnest.data.settings import DataSettings, DetectionSettings
+from resnest.data.settings import DataSettings
 from resnest.data.sources import open_part
+from resnest.data.stores import FolderStore
+from resnest.detection.data import DetectionSamples, Objects
+from resnest.detection.dataset import DetectionDataset
+from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.settings import DetectionSettings
+from resnest.detection.transforms import Placing, SceneTransform, boxes_of, draw, place_objects
 from resnest.errors import ResnestError
+from resnest.recipes import find_recipe
 from resnest.runtime.decode import BadImage, decode_image
-from resnest.runtime.preprocess import DetectionPreprocess
+from resnest.tasks import open_task
 from scenes import HEIGHT, WIDTH, as_is, coco_json, picture, pictures, write
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
@@ -143,28 +148,23 @@ def test_training_batches(data: DetectionSamples) -> None:
         [
             _digest(batch)
             for batch in training_batches(
-                images,
+                DetectionDataset(images, DataSettings(jitter=0.3), VARIED, masks=True, seed=seed),
                 DataSettings(workers=workers, jitter=0.3),
                 batch_size=2,
                 seed=seed,
                 epoch=0,
-                epochs=1,
-                detection=VARIED,
-                masks=True,
             )
         ]
         for workers, seed in ((0, 0), (1, 0), (0, 1))
     ]
     assert runs[0] == runs[1] != runs[2]
+    settings = DataSettings(workers=0, flip=False)
     (batch,) = training_batches(
-        data.trainable(keep_empty=True),
-        DataSettings(workers=0, flip=False),
+        DetectionDataset(data.trainable(keep_empty=True), settings, SMALL, masks=True, seed=0),
+        settings,
         batch_size=4,
         seed=0,
         epoch=0,
-        epochs=1,
-        detection=SMALL,
-        masks=True,
     )
     assert batch.images.shape == (4, 3, 64, 96)  # 85 x 64 pixels, padded
     assert batch.images.dtype == torch.uint8
@@ -182,7 +182,7 @@ def test_unusable_images_are_named_and_left_out(data: DetectionSamples, tmp_path
     def batch() -> Batch:
         settings = DataSettings(workers=0)
         order = {"batch_size": 2, "seed": 0, "epoch": 0, "epochs": 1}
-        return next(training_batches(data.trainable(), settings, detection=SMALL, **order))
+        return next(training_batches(DetectionDataset(data.trainable(), settings, SMALL, seed=0), settings, **order))
 
     (tmp_path / "images" / "7.png").unlink()
     assert batch().bad == [(1, "7.png", "cannot be read (No such file or directory)")]
@@ -190,7 +190,7 @@ def test_unusable_images_are_named_and_left_out(data: DetectionSamples, tmp_path
     picture(tmp_path / "images" / "40.png", size=(41, 30))
     assert (len(batch().labels), len(batch().bad)) == (0, 2)
     with pytest.raises(BadImage, match=r"cannot be read \(embedded null byte\)"):
-        Samples(FolderStore(tmp_path), ["a\0.png"], data.labels, data.class_names).read(0)
+        LabelledSamples(FolderStore(tmp_path), ["a\0.png"], data.class_names, data.labels).read(0)
 
 
 def test_objects_without_outlines_cannot_train_masks(tmp_path: Path) -> None:
@@ -205,12 +205,11 @@ def test_objects_without_outlines_cannot_train_masks(tmp_path: Path) -> None:
 
 
 def test_classes_and_objects_are_not_mixed_up(data: DetectionSamples) -> None:
-    with pytest.raises(ResnestError, match="a recipe for a detector is needed"):
-        training_batches(data, DataSettings(workers=0), batch_size=2, seed=0, epoch=0, epochs=1)
-    with pytest.raises(ResnestError, match="this data has classes only"):
-        evaluation_batches(
-            Samples(data.store, data.keys, np.arange(4), tuple("abcd")), DetectionPreprocess(), batch_size=2
-        )
+    with pytest.raises(ResnestError, match=r"it has boxes, and recipe 'imagenette' is for classification: give images"):
+        open_task(find_recipe("imagenette"), data, "it")
+    labelled = LabelledSamples(data.store, data.keys, tuple("abcd"), np.arange(4))
+    with pytest.raises(ResnestError, match="it has labels, and recipe 'detect_small' is for detection: give data with"):
+        open_task(find_recipe("detect_small"), labelled, "it")
 
 
 def test_evaluation_comes_one_shape_at_a_time_and_every_image_once(tmp_path: Path) -> None:
@@ -227,9 +226,9 @@ def test_evaluation_comes_one_shape_at_a_time_and_every_image_once(tmp_path: Pat
         seen: list[int] = []
         for rank in range(world):
             for batch in evaluation_batches(samples, preprocess, batch_size=2, workers=0, rank=rank, world_size=world):
-                seen += [*batch.indices.tolist(), *(index for index, _, _ in batch.bad)]
-                for place, index in enumerate(batch.indices.tolist()):
+                seen += batch.indices
+                for place, index in enumerate(batch.indices):
                     image = samples.decode(index)
-                    np.testing.assert_array_equal(batch.images[place], preprocess(image))
-                    assert tuple(batch.sizes[place]) == preprocess.scaled_size(*image.size)[::-1]
+                    np.testing.assert_array_equal(batch.pixels[place], preprocess(image))
+                    assert batch.sizes[place] == image.size
         assert sorted(seen) == [0, 1, 2, 3]

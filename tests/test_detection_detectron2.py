@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from peers import NARROW, small_spec
-from resnest.data.targets import Target
 from resnest.detection import detector as detector_module
 from resnest.detection.anchors import level_anchors
 from resnest.detection.box_head import BoxHead
@@ -22,7 +21,8 @@ from resnest.detection.detector import Detector, build_detector
 from resnest.detection.mask_head import mask_aims
 from resnest.detection.pooling import box_levels, cut_out
 from resnest.detection.proposals import ProposalNetwork
-from resnest.detector_spec import DetectorSpec
+from resnest.detection.spec import DetectorSpec
+from resnest.detection.targets import Target
 
 SIZE = (128, 192)
 CLASSES = 3

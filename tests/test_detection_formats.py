@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from resnest.data.detection import DetectionSamples
-from resnest.data.detection_transforms import place_objects
 from resnest.data.sources import open_dataset, open_part
+from resnest.detection.data import DetectionSamples
+from resnest.detection.transforms import place_objects
 from resnest.errors import ResnestError
 from scenes import HEIGHT, SQUARE, WIDTH, as_is, coco_json, instances, many, picture, pictures, voc, voc_object, write
 

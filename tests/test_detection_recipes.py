@@ -10,16 +10,17 @@ import pytest
 import torch
 
 from conftest import Outcome
-from resnest.data.settings import DetectionSettings
-from resnest.detector_spec import DetectorSpec
+from resnest.detection.recipe import DetectionRecipe
+from resnest.detection.recipes import ROWS
+from resnest.detection.settings import DetectionSettings
+from resnest.detection.spec import DetectorSpec
 from resnest.errors import ResnestError
-from resnest.recipes import RECIPES, find_recipe, override, read_recipe, to_yaml
-from resnest.recipes.comparing import differences, refuse_changes
-from resnest.recipes.detection import DETECTION
-from resnest.recipes.schema import ModelSettings, OptimSettings, Recipe
+from resnest.recipes import all_recipes, find_recipe, override, read_recipe, to_yaml
+from resnest.recipes.comparing import check_resumable, differences
+from resnest.recipes.settings import ModelSettings, OptimSettings
 from resnest.training.optim import build_optimizers, lr_at
 
-PLAIN = Recipe(name="cells", task="detection", model=ModelSettings(name="resnest14"))
+PLAIN = DetectionRecipe(name="cells", model=ModelSettings(name="resnest14"))
 
 
 def test_sections_are_filled_in_and_left_out(tmp_path: Path) -> None:
@@ -43,9 +44,9 @@ def test_settings_of_the_sections() -> None:
     assert changed.detection == DetectionSettings(short=(320, 480), crop=0.9)
     assert [name for name, *_ in differences(PLAIN, changed)] == ["detector.norm", "detection.short", "detection.crop"]
     with pytest.raises(ResnestError, match=r"detector\.norm is 'batch' there and 'group' here"):
-        refuse_changes(PLAIN, changed, where="runs/a")
+        check_resumable(PLAIN, changed, where="runs/a")
     free = override(PLAIN, ["train.eval_batch_size=2", "data.workers=1"])
-    refuse_changes(PLAIN, free, where="runs/a")
+    check_resumable(PLAIN, free, where="runs/a")
 
 
 REFUSED: dict[str, tuple[list[str], str]] = {
@@ -175,9 +176,9 @@ def test_rows_of_the_paper(name: str) -> None:
 
 
 def test_baselines_do_not_claim_the_figure_of_another_network() -> None:
-    baselines = [name for name in DETECTION if "resnet" in name]
+    baselines = [name for name in ROWS if "resnet" in name]
     assert len(baselines) == 8
-    assert set(DETECTION) == {*TABLE, *baselines}
+    assert set(ROWS) == {*TABLE, *baselines}
     for name in baselines:
         expect, twin = find_recipe(name).expect, find_recipe(name.replace("resnet", "resnest").removesuffix("d"))
         assert expect
@@ -196,4 +197,4 @@ def test_the_list_goes_by_task_and_marks_what_others_measured(cli: Callable[...,
     assert re.search(r"^  faster_rcnn_resnet50d +Faster .* paper's ResNet-50: 39.25\)$", boxes, re.MULTILINE)
     assert "* published by the authors, not repeated here" in note
     listed = [line.split()[0] for block in blocks for line in block.splitlines()[1:]]
-    assert sorted(listed) == sorted(RECIPES)
+    assert sorted(listed) == sorted(all_recipes())

@@ -13,12 +13,12 @@ import torch
 from conftest import pico
 from painted import TINY_RUN, paint
 from processes import alone, in_processes
-from resnest.data.detection import DetectionSamples
 from resnest.data.sources import open_dataset
+from resnest.detection.data import DetectionSamples
 from resnest.errors import ResnestError
 from resnest.inference.model import Model
 from resnest.recipes import find_recipe, override
-from resnest.tasks import task_for
+from resnest.tasks import open_task
 from resnest.training import resume, train
 from runs import checkpoint, lines, losses
 
@@ -46,7 +46,7 @@ def test_a_run_and_its_resumption(scenes: Path, tmp_path: Path) -> None:
     assert {"box_ap", "box_ap50", "mask_ap", "mask_arl"} <= lines(whole, "eval")[0].keys()
     opened = Model.from_pretrained(whole)
     assert opened.card.category_ids == (3, 7, 20)
-    assert opened.detector.num_classes == 3
+    assert opened.net.num_classes == 3
     stopped = Model.from_pretrained(max((whole / "checkpoints").glob("step-*.pt")))
     assert stopped.card.category_ids == (3, 7, 20)
     assert stopped.card.detector == opened.card.detector
@@ -77,7 +77,7 @@ def test_two_processes(scenes: Path, tmp_path: Path) -> None:
 def test_starts_from_another_detector(scenes: Path, tmp_path: Path) -> None:
     train("detect_small", data=scenes, out=tmp_path / "a", settings=[*TINY_RUN, "train.max_steps=1"])
     recipe = override(find_recipe("instances_small"), [*TINY_RUN, f"model.pretrained={tmp_path / 'a'}"])
-    task = task_for(recipe, open_dataset(scenes).train)
+    task = open_task(recipe, open_dataset(scenes).train)
     net = task.build()
     told = str(task.load_pretrained(net))
     before = Model.from_pretrained(tmp_path / "a").net.state_dict()

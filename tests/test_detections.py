@@ -21,29 +21,33 @@ from PIL import Image
 import resnest
 from conftest import Outcome
 from painted import IDS, NAMES, PREPROCESS, paint, real_model
-from resnest.data.samples import FolderStore, Samples
-from resnest.detector_spec import DetectorSpec
+from resnest.classification.card import ClassificationCard
+from resnest.data.labelled import LabelledSamples
+from resnest.data.stores import FolderStore
+from resnest.detection.card import DetectionCard
+from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.spec import DetectorSpec
 from resnest.errors import ResnestError
-from resnest.inference.aligning import align
 from resnest.inference.detection_outcome import find_mistakes
 from resnest.inference.model import Model
 from resnest.runtime import rle
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage
-from resnest.runtime.detections import Classes, Detections, RawDetections, Views
+from resnest.runtime.detections import Classes, Detections, RawDetections
 from resnest.runtime.draw_detections import _spot, draw_detections
 from resnest.runtime.drawing import overlap
+from resnest.runtime.engines.engine import Views
 from resnest.runtime.palette import colour
 from resnest.runtime.predictor import ImagePredictor
-from resnest.runtime.preprocess import DetectionPreprocess, Preprocess
+from resnest.runtime.preprocess import Preprocess
 from resnest.spec import Spec
+from resnest.tasks import check_task
 
-CARD = ModelCard(
+CARD = DetectionCard(
     architecture="resnest14",
     spec=Spec(depths=(1, 1, 1, 1)),
     class_names=("RBC", "WBC", "Platelets"),
     preprocess=DetectionPreprocess(short=480, long=640, canvas=(480, 640)),
-    task="detection",
     detector=DetectorSpec(cascade=True, masks=True, max_detections=300),
     category_ids=(1, 2, 90),
     figures={"box_ap": 0.5},
@@ -55,7 +59,7 @@ def test_a_detectors_card_comes_back() -> None:
         assert ModelCard.from_json(card.to_json(), where="") == card
     assert set(json.loads(CARD.to_json())) == {"label_names", "resnest"}  # nothing that timm would build
     assert not CARD.fits_timm
-    told = json.loads(ModelCard.of_imagenet("resnest14", Preprocess()).to_json())["resnest"]
+    told = json.loads(ClassificationCard.of_imagenet("resnest14", Preprocess()).to_json())["resnest"]
     assert not {"detector", "category_ids"} & told.keys()
 
 
@@ -92,10 +96,10 @@ def test_a_card_that_makes_no_sense(change: dict[str, Any], message: str) -> Non
 
 
 def test_what_is_for_the_other_task_says_so() -> None:
-    with pytest.raises(ResnestError, match="is for detection, and a classifier is needed"):
-        _ = CARD.classifier_input
-    with pytest.raises(ResnestError, match="is for classification, and a detector is needed"):
-        _ = ModelCard.of_imagenet("resnest14", Preprocess()).detector_input
+    with pytest.raises(ResnestError, match="a model card of the task detection has another task's preprocessing"):
+        replace(CARD, preprocess=Preprocess())
+    with pytest.raises(ResnestError, match="a window of 64 pixels is for segmenters, and this model is a detector"):
+        CARD.with_window(64)
 
 
 def _found(boxes: list[list[float]], labels: list[int], scores: list[float], **changes: Any) -> Detections:
@@ -209,10 +213,10 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_saved_detector_is_the_same(saved: Path) -> None:
     model, before = Model.from_pretrained(saved / "model"), real_model()
     assert model.card.figures == {"box_ap": 0.25, "mask_ap50": 0.5}
-    state = model.detector.state_dict()
+    state = model.net.state_dict()
     assert all((state[name] == tensor).all() for name, tensor in before.detector.state_dict().items())
     with pytest.raises(ResnestError, match="is a detector, and a classifier is needed here"):
-        _ = model.classifier
+        _ = model.net
     text = (saved / "model" / "README.md").read_text()
     assert "pipeline_tag: image-segmentation" in text
     assert "| box AP | 25.00% |" in text
@@ -299,17 +303,17 @@ def test_data_that_does_not_fit(saved: Path) -> None:
     card = real_model().card
     other = replace(card, class_names=("red", "green", "violet"))
     with pytest.raises(ResnestError, match="1 classes that the model does not know: blue"):
-        align(data, other, "data")
-    turned = align(data, replace(card, class_names=NAMES[::-1], category_ids=(5, 6, 8)), "data")
+        data.aligned(other, "data")
+    turned = data.aligned(replace(card, class_names=NAMES[::-1], category_ids=(5, 6, 8)), "data")
     assert turned.category_ids == (5, 6, 8)
     assert turned.objects[0].labels.tolist() == [2 - label for label in data.objects[0].labels]
-    labelled = Samples(FolderStore(saved), ["a"], np.array([0]), NAMES)
+    labelled = LabelledSamples(FolderStore(saved), ["a"], NAMES, np.array([0]))
     with pytest.raises(ResnestError, match="data has labels, and the model is for detection: give data with boxes"):
-        align(labelled, card, "data")
+        check_task(labelled, card.task, "data", "the model")
     with pytest.raises(
         ResnestError, match="data has boxes, and the model is for classification: give images with labels"
     ):
-        align(data, replace(ModelCard.of_imagenet("resnest14", Preprocess()), class_names=NAMES), "data")
+        check_task(data, "classification", "data", "the model")
 
 
 def resnest_data(saved: Path) -> Any:
@@ -392,7 +396,7 @@ def test_exported_detectors(engine: str, saved: Path, tmp_path: Path) -> None:
         ),
         "its card prepares \\(1, 3, any, any\\)": (replace(card, preprocess=PREPROCESS), ""),
         "lacks masks": (card, "masks"),
-        "its card is that of a classifier": (ModelCard.of_imagenet("resnest14", Preprocess()), ""),
+        "its card is that of a classifier": (ClassificationCard.of_imagenet("resnest14", Preprocess()), ""),
     }  # fmt: skip
     for message, (told, leave_out) in wrong.items():
         bad = _exported(tmp_path / "bad.onnx", card=told, canvas=(64, 128), leave_out=leave_out)

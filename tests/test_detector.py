@@ -18,13 +18,13 @@ import resnest
 from conftest import Outcome
 from painted import NAMES, SMALL, TINY, paint, real_model
 from processes import in_processes
-from resnest.data.targets import Target
+from resnest.detection import export as compared
 from resnest.detection.boxes import best, decode, encode, survivors
 from resnest.detection.detector import Detected, Detector, build_detector
 from resnest.detection.matching import FOREGROUND, IGNORED, match, sample
-from resnest.detector_spec import DetectorSpec
-from resnest.export import detections as compared
-from resnest.export.formats import FORMATS
+from resnest.detection.spec import DetectorSpec
+from resnest.detection.targets import Target
+from resnest.exporters.formats import FORMATS
 from resnest.inference.prepare_heads import prepared_whole
 from resnest.network.stages import hold_statistics
 from resnest.network.synchronise import synchronise_norms
@@ -185,7 +185,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     paint(folder / "data", 16)
     model = real_model()
     torch.manual_seed(1)
-    nn.init.normal_(model.detector.box_heads[0].score.weight, std=0.5)
+    nn.init.normal_(model.net.box_heads[0].score.weight, std=0.5)
     return model.save_pretrained(folder / "model")
 
 

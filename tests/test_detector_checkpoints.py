@@ -16,12 +16,12 @@ from resnest.checkpoints.detector_layouts import from_ours, recognise_detector
 from resnest.checkpoints.detectors import load_detector_weights
 from resnest.checkpoints.layouts import COUNTER
 from resnest.detection.detector import Detector
-from resnest.detector_spec import DetectorSpec
+from resnest.detection.spec import DetectorSpec
 from resnest.errors import ResnestError
 from resnest.layers.deform import stage_convs
 from resnest.network import Backbone, ResNeSt
-from resnest.panoptic.panoptic import PanopticFPN
-from resnest.segmenter_spec import PanopticSpec
+from resnest.panoptic.model import PanopticFPN
+from resnest.panoptic.spec import PanopticSpec
 from resnest.spec import Spec
 
 TORCHVISION_FILES = [*((kind, False) for kind in TORCHVISION), ("Faster R-CNN", True), ("Mask R-CNN", True)]

@@ -30,7 +30,7 @@ from forms import write_parquet
 from painted_segments import paint_segments
 from resnest.checkpoints.digest import sha256_of
 from resnest.checkpoints.manifest import find_weights
-from resnest.recipes import RECIPES
+from resnest.recipes import all_recipes
 from resnest.recipes.schema import Recipe
 from streets import write_streets
 
@@ -99,8 +99,8 @@ def workplace(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture(autouse=not FULL)
 def _scaled_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, recipe in RECIPES.items():
-        monkeypatch.setitem(RECIPES, name, lambda recipe=recipe: _small(recipe()))
+    for name, recipe in all_recipes().items():
+        monkeypatch.setitem(all_recipes(), name, lambda recipe=recipe: _small(recipe()))
 
 
 def _small(recipe: Recipe) -> Recipe:

@@ -58,7 +58,7 @@ def test_engines_compute_what_the_network_does(file: str, name: str, shipped: Pa
         images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
         with torch.inference_mode():
             expected = model.net(torch.from_numpy(images)).numpy()
-        assert np.abs(engine(images) - expected).max() <= 1e-5 * np.abs(expected).max()
+        assert np.abs(engine(images)["logits"] - expected).max() <= 1e-5 * np.abs(expected).max()
     assert engine.name == f"{name}, 1 thread"
     assert engine.card == model.card
     assert engine.origin["precision"] == "float32"
@@ -69,7 +69,7 @@ def test_results_of_an_engine_stay(shipped: Path) -> None:
     images = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
     for file, name in FORMS:
         engine = open_engine(shipped / file, name, threads=1)
-        first = engine(images[:1])
+        first = engine(images[:1])["logits"]
         kept = first.copy()
         engine(images[1:])
         assert np.array_equal(first, kept)
@@ -81,7 +81,7 @@ def test_torch_engine_keeps_to_the_network(shipped: Path) -> None:
     with torch.inference_mode():
         expected = net(torch.from_numpy(images)).numpy()
     engine = TorchEngine(net, "cpu")
-    assert np.abs(engine(images) - expected).max() <= 1e-5 * np.abs(expected).max()
+    assert np.abs(engine(images)["logits"] - expected).max() <= 1e-5 * np.abs(expected).max()
     assert engine.name.startswith("torch, ")
     with torch.inference_mode():
         assert np.array_equal(net(torch.from_numpy(images)).numpy(), expected)  # the network itself is as before
@@ -408,6 +408,6 @@ def test_open_engine_from_python(shipped: Path) -> None:
     with pytest.raises(ResnestError, match=r"not an exported file that engines read \(those are .onnx, .xml\)"):
         open_engine(shipped / "model.safetensors")
     engine = open_engine(shipped / "model.onnx", threads=1)
-    assert engine(np.zeros((0, 3, 32, 32), np.float32)).shape == (0, 4)
+    assert engine(np.zeros((0, 3, 32, 32), np.float32))["logits"].shape == (0, 4)
     with pytest.raises(ResnestError, match=r"cannot take images \(1, 4, 32, 32\)"):
         engine(np.zeros((1, 4, 32, 32), np.float32))

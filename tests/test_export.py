@@ -21,11 +21,11 @@ from conftest import Outcome, small_file_system
 from exports import CLASSES, PICO, broken, saved, use
 from resnest.checkpoints.digest import sha256_of
 from resnest.errors import ParityFailure, ResnestError
-from resnest.export import exporting, gate, onnx, writing
-from resnest.export.capture import Interface
-from resnest.export.diagnosis import where_it_differs
-from resnest.export.formats import FORMATS, find_format
-from resnest.export.layers import first_difference, module_outputs
+from resnest.exporters import exporting, gate, onnx, writing
+from resnest.exporters.capture import Interface
+from resnest.exporters.diagnosis import where_it_differs
+from resnest.exporters.formats import FORMATS, find_format
+from resnest.exporters.layers import first_difference, module_outputs
 from resnest.inference.model import Model
 from resnest.inference.prepare import prepared
 from resnest.runtime.card import ModelCard
@@ -352,7 +352,7 @@ def test_references_without_a_classifier(cli: Cli, tmp_path: Path, monkeypatch: 
 def test_missing_packages(
     name: str, command: str, cli: Cli, saved_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resnest.export.formats.importlib.util.find_spec", lambda package: None)
+    monkeypatch.setattr("resnest.exporters.formats.importlib.util.find_spec", lambda package: None)
     done = cli("export", saved_model, "--format", name)
     assert done.code == 2
     assert command in done.err

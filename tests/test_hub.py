@@ -23,8 +23,8 @@ from timm.models import save_for_hf
 import resnest
 from conftest import FULL, Outcome, pico, serving
 from resnest.checkpoints.manifest import MANIFEST
+from resnest.classification.card import ClassificationCard
 from resnest.inference.model import Model
-from resnest.runtime.card import ModelCard
 from resnest.runtime.preprocess import Preprocess
 from resnest.spec import Spec
 
@@ -196,12 +196,12 @@ def test_there_are_eight() -> None:
 
 
 CARDS = {
-    "a published name": ModelCard.of_imagenet("resnest14", Preprocess(size=64)),
-    "a name that timm lacks": ModelCard.of_imagenet("resnest50_fast_1s2x40d", Preprocess(size=64)),
-    "a baseline": ModelCard(
+    "a published name": ClassificationCard.of_imagenet("resnest14", Preprocess(size=64)),
+    "a name that timm lacks": ClassificationCard.of_imagenet("resnest50_fast_1s2x40d", Preprocess(size=64)),
+    "a baseline": ClassificationCard(
         architecture="resnet50d", spec=Spec(radix=0, avd=False), class_names=("a", "b"), preprocess=Preprocess(size=64)
     ),
-    "a free structure": ModelCard(
+    "a free structure": ClassificationCard(
         architecture="resnest",
         spec=Spec(depths=(1, 1, 1, 2), radix=4, cardinality=2, width=40, stem_width=16, avd_first=True),
         class_names=("a", "b", "c"),

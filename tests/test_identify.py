@@ -23,8 +23,8 @@ from resnest.checkpoints.layouts import LAYOUTS, from_official
 from resnest.checkpoints.manifest import Weights
 from resnest.checkpoints.reading import read_checkpoint
 from resnest.checkpoints.structure import published_as, read_structure
+from resnest.classification.card import ClassificationCard
 from resnest.errors import ResnestError
-from resnest.runtime.card import ModelCard
 from resnest.runtime.preprocess import Preprocess
 from resnest.spec import BASELINES, PUBLISHED, Spec
 
@@ -215,7 +215,7 @@ def test_metadata_are_believed_as_far_as_the_tensors_agree(case: str, twin: Path
 
 
 def test_a_card_of_another_network_is_refused_before_it_is_built(tmp_path: Path) -> None:
-    card = ModelCard(
+    card = ClassificationCard(
         architecture="resnest", spec=Spec(depths=(100_000, 1, 1, 1)), class_names=("a", "b"), preprocess=Preprocess()
     )
     (tmp_path / "config.json").write_text(card.to_json())

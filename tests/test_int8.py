@@ -15,11 +15,11 @@ from PIL import Image
 import resnest
 from conftest import FULL, Outcome
 from resnest.data.sources import open_dataset
-from resnest.export import speed
-from resnest.export.accuracy import Cost, compare
-from resnest.export.calibration import find_photos
-from resnest.export.pooling import pool_before_relu
-from resnest.export.quantize import Choices, quantize
+from resnest.exporters import speed
+from resnest.exporters.accuracy import Cost, compare
+from resnest.exporters.calibration import find_photos
+from resnest.exporters.pooling import pool_before_relu
+from resnest.exporters.quantize import Choices, quantize
 from resnest.inference.model import Model
 from resnest.runtime.engines.choosing import open_engine
 from resnest.runtime.engines.cores import instruction_sets
@@ -43,8 +43,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def files(run: Path) -> tuple[Path, Path, dict[str, Any]]:
     """The float file, the int8 file, and what the export told."""
-    from resnest.export.exporting import export
-    from resnest.export.int8 import Int8
+    from resnest.exporters.exporting import export
+    from resnest.exporters.int8 import Int8
 
     float_file = export(run).path
     with pytest.MonkeyPatch.context() as patch:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from resnest.classification.dataset import ClassificationDataset
 from resnest.data.loading import evaluation_batches, seeded, training_batches
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset
@@ -18,10 +20,21 @@ from resnest.runtime.preprocess import Preprocess
 VARIED = DataSettings(size=16, augment="trivial", jitter=0.3, shift=0.1)
 
 
+def _dataset(samples: Any, settings: DataSettings) -> ClassificationDataset:
+    return ClassificationDataset(samples, settings, seed=0, epochs=1)
+
+
 def _hashes(photos: Path, *, workers: int, epoch: int = 0, seed: int = 0, skip: int = 0) -> list[str]:
     samples = open_dataset(photos).train
     settings = DataSettings(size=16, augment="trivial", jitter=0.3, shift=0.1, workers=workers)
-    batches = training_batches(samples, settings, batch_size=8, seed=seed, epoch=epoch, epochs=2, skip=skip)
+    batches = training_batches(
+        ClassificationDataset(samples, settings, seed=seed, epochs=2),
+        settings,
+        batch_size=8,
+        seed=seed,
+        epoch=epoch,
+        skip=skip,
+    )
     return [
         hashlib.sha256(batch.images.numpy().tobytes() + batch.labels.numpy().tobytes()).hexdigest() for batch in batches
     ]
@@ -44,9 +57,11 @@ def test_skipping_gives_the_rest(photos: Path) -> None:
 
 def test_ranks_share_a_batch(photos: Path) -> None:
     samples = open_dataset(photos).train
-    together = next(training_batches(samples, VARIED, batch_size=8, seed=0, epoch=0, epochs=1))
+    together = next(training_batches(_dataset(samples, VARIED), VARIED, batch_size=8, seed=0, epoch=0))
     parts = [
-        next(training_batches(samples, VARIED, batch_size=4, seed=0, epoch=0, epochs=1, rank=rank, world_size=2))
+        next(
+            training_batches(_dataset(samples, VARIED), VARIED, batch_size=4, seed=0, epoch=0, rank=rank, world_size=2)
+        )
         for rank in (0, 1)
     ]
     assert sorted(torch.cat([part.indices for part in parts]).tolist()) == sorted(together.indices.tolist())
@@ -54,8 +69,10 @@ def test_ranks_share_a_batch(photos: Path) -> None:
 
 def test_accumulated_batches_are_a_step_of_one(photos: Path) -> None:
     samples = open_dataset(photos).train
-    whole = list(training_batches(samples, VARIED, batch_size=8, seed=0, epoch=0, epochs=1, skip=1))
-    parts = list(training_batches(samples, VARIED, batch_size=2, accumulate=4, seed=0, epoch=0, epochs=1, skip=1))
+    whole = list(training_batches(_dataset(samples, VARIED), VARIED, batch_size=8, seed=0, epoch=0, skip=1))
+    parts = list(
+        training_batches(_dataset(samples, VARIED), VARIED, batch_size=2, accumulate=4, seed=0, epoch=0, skip=1)
+    )
     assert [len(part.labels) for part in parts] == [2] * 4 * len(whole)
     for number, batch in enumerate(whole):
         assert torch.equal(torch.cat([part.images for part in parts[4 * number : 4 * number + 4]]), batch.images)
@@ -67,7 +84,7 @@ def test_repeats_are_augmented_anew_and_the_first_as_before(photos: Path) -> Non
     once, often = (
         {
             (int(index), number): image
-            for batch in training_batches(samples, settings, batch_size=8, seed=0, epoch=0, epochs=1)
+            for batch in training_batches(_dataset(samples, settings), settings, batch_size=8, seed=0, epoch=0)
             for number, (index, image) in enumerate(zip(batch.indices, batch.images, strict=True))
         }
         for settings in (VARIED, data)
@@ -82,9 +99,9 @@ def test_repeats_are_augmented_anew_and_the_first_as_before(photos: Path) -> Non
 def test_evaluation_sees_every_sample_once_in_order(photos: Path) -> None:
     samples = open_dataset(photos).train
     batches = list(evaluation_batches(samples, Preprocess(size=16), batch_size=7, workers=0))
-    assert torch.cat([batch.indices for batch in batches]).tolist() == list(range(len(samples)))
+    assert [index for batch in batches for index in batch.indices] == list(range(len(samples)))
     expected = Preprocess(size=16)(samples.decode(0))
-    assert np.array_equal(batches[0].images[0].numpy(), expected)
+    assert np.array_equal(batches[0].pixels[0].numpy(), expected)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -92,16 +109,16 @@ def test_a_bad_file_shortens_its_batch(photos: Path, workers: int) -> None:
     samples = open_dataset(photos).train
     (photos / samples.keys[3]).write_bytes(b"")
     batches = list(evaluation_batches(samples, Preprocess(size=16), batch_size=8, workers=workers))
-    assert batches[0].bad == [(3, samples.keys[3], "empty file")]
-    assert 3 not in batches[0].indices.tolist()
-    assert len(batches[0].labels) == 7
+    assert batches[0].bad == [(samples.keys[3], "empty file")]
+    assert 3 not in batches[0].indices
+    assert len(batches[0].truths) == 7
 
 
 def test_a_bad_file_shortens_a_training_batch_too(photos: Path) -> None:
     samples = open_dataset(photos).train
     path = photos / samples.keys[3]
     path.write_bytes(path.read_bytes()[:200])
-    batches = list(training_batches(samples, VARIED, batch_size=len(samples), seed=0, epoch=0, epochs=1))
+    batches = list(training_batches(_dataset(samples, VARIED), VARIED, batch_size=len(samples), seed=0, epoch=0))
     assert [(index, key) for index, key, _ in batches[0].bad] == [(3, samples.keys[3])]
     assert sorted(batches[0].indices.tolist()) == [index for index in range(len(samples)) if index != 3]
 
@@ -110,7 +127,7 @@ def test_a_batch_without_any_usable_file(photos: Path) -> None:
     samples = open_dataset(photos).train
     (photos / samples.keys[0]).write_bytes(b"x")
     first = next(evaluation_batches(samples, Preprocess(size=16), batch_size=1, workers=0))
-    assert len(first.labels) == 0
+    assert len(first.truths) == 0
     assert len(first.bad) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +11,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from resnest.data.transforms import normalise
+from resnest.classification.losses import binary_cross_entropy, cross_entropy
+from resnest.classification.mixing import NO_MIX, Mix, cut_box, mix_images, sample_mixup
+from resnest.classification.task import ClassificationTask
+from resnest.data.batch import normalise
 from resnest.recipes import find_recipe, override
-from resnest.tasks import ClassificationTask
-from resnest.tasks.losses import binary_cross_entropy, cross_entropy
-from resnest.tasks.mixing import WHOLE, Mix, cut_box, draw_mix, mix_images
 
 LABELS = torch.tensor([0, 2, 1, 2, 0])
 
@@ -56,7 +57,7 @@ def test_cross_entropy_of_smoothed_and_mixed_labels(share: float, smoothing: flo
 @pytest.mark.parametrize(("height", "width"), [(20, 33), (8, 8)])
 def test_cutmix_pastes_a_box_and_counts_it(seed: int, height: int, width: int) -> None:
     images = torch.randn(4, 3, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    mix = draw_mix((seed, 2, 3), mixup=0.0, cutmix=1.0)
+    mix = sample_mixup((seed, 2, 3), mixup=0.0, cutmix=1.0)
     mixed, share = mix_images(images, mix)
     top, bottom, left, right = cut_box(mix.share, mix.centre or (0, 0), height, width)
     assert 0 <= top <= bottom <= height
@@ -95,19 +96,19 @@ def test_mixup_blends_with_the_mirror_place() -> None:
     assert share == 0.3
     for place in range(3):
         assert torch.equal(mixed[place], 0.3 * images[place] + 0.7 * images[2 - place])
-    assert mix_images(images, WHOLE) == (images, 1.0)
+    assert mix_images(images, NO_MIX) == (images, 1.0)
 
 
 def test_a_coin_decides_between_the_two() -> None:
-    mixes = [draw_mix((0, 2, step), mixup=0.1, cutmix=1.0) for step in range(400)]
+    mixes = [sample_mixup((0, 2, step), mixup=0.1, cutmix=1.0) for step in range(400)]
     cuts = [mix for mix in mixes if mix.centre is not None]
     assert 160 < len(cuts) < 240  # 200, standard deviation 10
     assert 0.45 < np.mean([mix.share for mix in cuts]) < 0.55  # even, with alpha 1
     blends = np.array([mix.share for mix in mixes if mix.centre is None])
     assert np.mean((blends < 0.1) | (blends > 0.9)) > 0.6  # at the ends, with alpha 0.1
-    assert mixes[:5] == [draw_mix((0, 2, step), mixup=0.1, cutmix=1.0) for step in range(5)]
-    assert draw_mix((0, 2, 0, 1), mixup=0.1, cutmix=1.0) != mixes[0]  # another process
-    assert draw_mix((0, 2, 0), mixup=0.0, cutmix=0.0) == WHOLE
+    assert mixes[:5] == [sample_mixup((0, 2, step), mixup=0.1, cutmix=1.0) for step in range(5)]
+    assert sample_mixup((0, 2, 0, 1), mixup=0.1, cutmix=1.0) != mixes[0]  # another process
+    assert sample_mixup((0, 2, 0), mixup=0.0, cutmix=0.0) == NO_MIX
 
 
 class _Line(nn.Module):
@@ -124,13 +125,13 @@ class _Line(nn.Module):
 
 def test_the_papers_mixup_has_not_moved() -> None:
     """Bit for bit what it was before CutMix: the drawn share, and the loss of uint8 images."""
-    task = ClassificationTask(find_recipe("imagenet_resnest50"), ["a", "b", "c"])
+    task = ClassificationTask(find_recipe("imagenet_resnest50"), SimpleNamespace(class_names=["a", "b", "c"]))
     torch.manual_seed(0)
     net, images = _Line(3), torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
     for step, stored in ((3, 0.8820293873066036), (7, 0.38855518672137385)):
         share = float(np.random.default_rng([0, 2, step]).beta(0.2, 0.2))
         assert share == pytest.approx(stored, rel=1e-12)
-        mix = task.draw_mix((0, 2, step))
+        mix = task.sample_mixup((0, 2, step))
         assert mix == Mix(share)
         inputs = normalise(images, task.recipe.data.mean, task.recipe.data.std)
         logits = net(share * inputs + (1 - share) * inputs.flip(0))
@@ -141,10 +142,12 @@ def test_the_papers_mixup_has_not_moved() -> None:
 
 def test_a_recipe_chooses_its_loss() -> None:
     settings = ["train.loss=bce", "train.label_smoothing=0", "train.cutmix=1", "train.bce_threshold=0.3"]
-    task = ClassificationTask(override(find_recipe("imagenette"), settings), ["a", "b", "c"])
+    task = ClassificationTask(
+        override(find_recipe("imagenette"), settings), SimpleNamespace(class_names=["a", "b", "c"])
+    )
     torch.manual_seed(0)
     net, images = _Line(3), torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
-    mix = task.draw_mix((0, 2, 1))
+    mix = task.sample_mixup((0, 2, 1))
     inputs, share = mix_images(normalise(images, task.recipe.data.mean, task.recipe.data.std), mix)
     expected = binary_cross_entropy(net(inputs), LABELS, share=share, threshold=0.3)
     assert mix.centre is not None

@@ -15,19 +15,22 @@ from PIL import Image
 
 from conftest import Outcome, pico
 from resnest import Predictor, evaluate
+from resnest.classification.dataset import ClassificationDataset
+from resnest.classification.mixing import Mix
+from resnest.classification.task import MultiLabelTask
+from resnest.data.batch import normalise
 from resnest.data.checks import check_dataset
+from resnest.data.labelled import LabelledSamples
 from resnest.data.loading import training_batches
-from resnest.data.samples import BytesStore, Samples, split_samples
+from resnest.data.samples import holdout
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset
-from resnest.data.transforms import normalise
+from resnest.data.stores import BytesStore
 from resnest.errors import ResnestError
 from resnest.inference.evaluation import Evaluation, evaluate_network
 from resnest.recipes import find_recipe, override
 from resnest.runtime.card import ModelCard
-from resnest.runtime.preprocess import Preprocess
-from resnest.tasks import MultiLabelTask, task_for
-from resnest.tasks.mixing import Mix
+from resnest.tasks import open_task
 from resnest.training import train
 from runs import lines
 
@@ -137,16 +140,16 @@ def test_parts_agree_on_what_a_label_is(pairs: Path, tmp_path: Path) -> None:
         open_dataset(tmp_path / "lists")
 
 
-def _samples(labels: np.ndarray) -> Samples:
+def _samples(labels: np.ndarray) -> LabelledSamples:
     keys = [f"{number:04d}" for number in range(len(labels))]
     store = BytesStore(np.zeros(0, np.uint8), np.zeros(1, np.int64))
-    return Samples(store, keys, labels, tuple("abcdef"[: labels.shape[1]]))
+    return LabelledSamples(store, keys, tuple("abcdef"[: labels.shape[1]]), labels)
 
 
 def test_a_split_keeps_the_rarest_labels_in_proportion() -> None:
     labels = np.random.default_rng(0).random((1000, 4)) < [0.6, 0.3, 0.1, 0.02]
     samples = _samples(labels)
-    train_part, val = split_samples(samples, 0.2, seed=0)
+    train_part, val = holdout(samples, 0.2, seed=0)
     rare = samples.counts()[3]
     assert val.counts()[3] == round(rare * 0.2)
     assert np.abs(val.counts() / samples.counts() - 0.2).max() < 0.05
@@ -160,7 +163,7 @@ def test_a_split_keeps_the_rarest_labels_in_proportion() -> None:
 def test_a_split_never_holds_back_all_of_a_class(seed: int) -> None:
     labels = np.random.default_rng(seed).random((12, 6)) < 0.25
     labels[np.arange(6), np.arange(6)] = True
-    train_part, _ = split_samples(_samples(labels), 0.6, seed=seed)
+    train_part, _ = holdout(_samples(labels), 0.6, seed=seed)
     assert (train_part.counts() > 0).all()
 
 
@@ -169,7 +172,8 @@ def test_batches_and_balance(pairs: Path) -> None:
     drawn = {}
     for balance in (0.0, 1.0):
         settings = DataSettings(size=16, workers=0, balance=balance)
-        batches = list(training_batches(samples, settings, batch_size=8, seed=0, epoch=0, epochs=1))
+        dataset = ClassificationDataset(samples, settings, seed=0, epochs=1)
+        batches = list(training_batches(dataset, settings, batch_size=8, seed=0, epoch=0))
         assert all(batch.labels.dtype == torch.float32 for batch in batches)
         assert all(np.array_equal(batch.labels.numpy(), samples.labels[batch.indices]) for batch in batches)
         groups = samples.groups()[torch.cat([batch.indices for batch in batches])]
@@ -180,7 +184,7 @@ def test_batches_and_balance(pairs: Path) -> None:
 
 def _task(*settings: str) -> MultiLabelTask:
     samples = _samples(np.eye(3, dtype=bool))
-    task = task_for(override(find_recipe("imagenette"), pico(*settings)), samples)
+    task = open_task(override(find_recipe("imagenette"), pico(*settings)), samples)
     assert isinstance(task, MultiLabelTask)
     return task
 
@@ -202,8 +206,8 @@ def test_the_loss_is_written_out() -> None:
 @pytest.mark.parametrize("data", ["pairs", "photos"])
 def test_processes_that_share_an_evaluation_agree(data: str, request: pytest.FixtureRequest) -> None:
     samples = open_dataset(request.getfixturevalue(data)).train
-    task = task_for(override(find_recipe("imagenette"), pico()), samples)
-    net, found = task.build(), []
+    task = open_task(override(find_recipe("imagenette"), pico()), samples)
+    net, card, found = task.build(), task.card({}), []
 
     def run(rank: int, world_size: int) -> Evaluation:
         def gather(mine: Any) -> list[Any]:
@@ -211,7 +215,7 @@ def test_processes_that_share_an_evaluation_agree(data: str, request: pytest.Fix
             return found
 
         ways = {"rank": rank, "world_size": world_size, "gather": gather, "batch_size": 1, "workers": 0}
-        return evaluate_network(net, samples, Preprocess(size=16), device=torch.device("cpu"), **ways)
+        return evaluate_network(net, samples, card, device=torch.device("cpu"), **ways)
 
     run(1, 2)  # what the other process found
     shared, alone = run(0, 2), run(0, 1)

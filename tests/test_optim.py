@@ -14,7 +14,7 @@ from resnest.network.initial import initialise_as_gluon
 from resnest.network.norm import FrozenStatsBatchNorm2d
 from resnest.network.resnest import ResNeSt
 from resnest.network.stages import freeze, parts
-from resnest.recipes.schema import OptimSettings
+from resnest.recipes.settings import OptimSettings
 from resnest.spec import Spec
 from resnest.training.optim import build_optimizers, set_lr
 

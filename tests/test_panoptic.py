@@ -14,16 +14,17 @@ from torch.nn import functional as F
 
 from painted import SMALL, TINY
 from processes import in_processes
-from resnest.data.targets import Target
 from resnest.detection.detector import build_detector
-from resnest.detector_spec import DetectorSpec
+from resnest.detection.spec import DetectorSpec
+from resnest.detection.targets import Target
 from resnest.errors import ResnestError
-from resnest.inference.torch_engine import TorchPanoptic
+from resnest.inference.torch_engine import TorchEngine
 from resnest.network.stages import hold_statistics
 from resnest.network.synchronise import synchronise_norms
-from resnest.panoptic.panoptic import DetectedPanoptic, PanopticFPN, build_panoptic
+from resnest.panoptic.model import DetectedPanoptic, PanopticFPN, build_panoptic
 from resnest.panoptic.semantic import SemanticBranch
-from resnest.segmenter_spec import PanopticSpec
+from resnest.panoptic.spec import PanopticSpec
+from resnest.panoptic.task import PanopticTask
 
 SPEC = replace(TINY, attention_norm="layer")
 NARROW = PanopticSpec(channels=8)
@@ -194,11 +195,10 @@ def test_the_engine_gives_the_same() -> None:
     images = torch.randn(2, 3, 64, 96)
     with torch.inference_mode():
         expected = net(images, SIZES)
-    found = TorchPanoptic(net, "cpu")(images.numpy(), SIZES.numpy())
-    np.testing.assert_allclose(found.semantic, expected.semantic, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(found.objects.scores, expected.objects.scores, rtol=1e-4, atol=1e-5)
-    assert found.objects.masks is not None
-    assert found.objects.masks.shape == expected.objects.masks.shape
+    found = TorchEngine(net, "cpu", task=PanopticTask)(images.numpy(), SIZES.numpy())
+    np.testing.assert_allclose(found["semantic"], expected.semantic, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found["scores"], expected.objects.scores, rtol=1e-4, atol=1e-5)
+    assert found["masks"].shape == expected.objects.masks.shape
 
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {

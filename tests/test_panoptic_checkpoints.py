@@ -16,8 +16,8 @@ from resnest.checkpoints.layouts import COUNTER
 from resnest.detection.detector import build_detector
 from resnest.errors import ResnestError
 from resnest.network import ResNeSt
-from resnest.panoptic.panoptic import PanopticFPN, build_panoptic
-from resnest.segmenter_spec import PanopticSpec
+from resnest.panoptic.model import PanopticFPN, build_panoptic
+from resnest.panoptic.spec import PanopticSpec
 
 SPEC = small_spec(masks=True, cascade=True)
 THINGS, STUFF = 3, 2

@@ -14,16 +14,18 @@ from PIL import Image
 
 from conftest import shared_data
 from masked import HEIGHT, SEGMENTS, WIDTH, ids, panoptic, panoptic_json
-from resnest.data.detection import DetectionSamples
-from resnest.data.detection_transforms import SceneTransform, place_objects
 from resnest.data.loading import evaluation_batches, training_batches
-from resnest.data.panoptic import PanopticSamples
-from resnest.data.settings import DataSettings, DetectionSettings
+from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset, open_part
+from resnest.detection.data import DetectionSamples
+from resnest.detection.dataset import DetectionDataset
+from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.settings import DetectionSettings
+from resnest.detection.transforms import SceneTransform, place_objects
 from resnest.errors import ResnestError
+from resnest.panoptic.data import PanopticSamples
 from resnest.runtime.decode import BadImage
 from resnest.runtime.panoptic_map import PanopticClasses, encode_ids
-from resnest.runtime.preprocess import DetectionPreprocess
 from resnest.runtime.rle import decode
 from scenes import as_is
 
@@ -61,7 +63,7 @@ def test_a_json_is_read_as_annotated(tmp_path: Path) -> None:
 def test_what_is_learned(tmp_path: Path) -> None:
     """Crowds are no objects, and any thing to the semantic branch; void does not count (detectron2)."""
     samples = opened(panoptic(tmp_path))
-    scene = samples.scene(0)
+    scene = samples.annotations(0)
     assert scene.labels.tolist() == [0, 0, 1]
     assert scene.crowd.tolist() == [False, True, False]
     assert scene.usable().tolist() == [True, False, True]
@@ -75,7 +77,7 @@ def test_what_is_learned(tmp_path: Path) -> None:
     assert target.labels.tolist() == [0, 1]
     assert target.semantic is not None
     np.testing.assert_array_equal(target.semantic, wanted)
-    stuff = samples.scene(1)
+    stuff = samples.annotations(1)
     assert (len(stuff.boxes), len(stuff.segmentations)) == (0, 0)
     assert set(np.unique(stuff.semantic)) == {1, 2, 255}
 
@@ -87,7 +89,7 @@ def test_images_without_things_are_trained_on(tmp_path: Path) -> None:
     samples = opened(tmp_path)
     assert samples.trainable(masks=True).keys == ["0.png", "1.png", "2.png"]
     assert samples.trainable(keep_empty=True).keys == ["0.png", "1.png", "2.png", "3.png"]
-    assert (samples.scene(3).semantic == 255).all()
+    assert (samples.annotations(3).semantic == 255).all()
     with pytest.raises(ResnestError, match="none of the 1 training images has a thing that is no crowd"):
         samples.subset(np.array([1])).trainable()
 
@@ -98,7 +100,7 @@ def test_semantic_maps_stay_on_their_pixels(tmp_path: Path, seed: int) -> None:
     samples = opened(panoptic(tmp_path))
     varied = DetectionSettings(short=(48, 90), long=120, crop=0.5, flip_vertical=True, rotate=True)
     torch.manual_seed(seed)
-    image, target = SceneTransform(DataSettings(), varied, masks=True)(samples.read(0), samples.scene(0), "0.png")
+    image, target = SceneTransform(DataSettings(), varied, masks=True)(samples.read(0), samples.annotations(0), "0.png")
     assert target.semantic is not None
     assert target.masks is not None
     assert tuple(target.semantic.shape) == target.size == tuple(image.shape[1:])
@@ -112,16 +114,15 @@ def test_semantic_maps_stay_on_their_pixels(tmp_path: Path, seed: int) -> None:
 def test_batches(tmp_path: Path) -> None:
     samples = opened(panoptic(tmp_path))
     settings = DetectionSettings(short=(40, 60), long=90)
-    (batch,) = training_batches(
-        samples, DataSettings(workers=0), batch_size=3, seed=0, epoch=0, epochs=1, detection=settings, masks=True
-    )
+    dataset = DetectionDataset(samples, DataSettings(), settings, masks=True, seed=0)
+    (batch,) = training_batches(dataset, DataSettings(workers=0), batch_size=3, seed=0, epoch=0)
     assert not batch.bad
     for target in batch.labels:
         assert target.semantic.shape == target.size
         assert target.semantic.dtype == torch.uint8
     (batch,) = evaluation_batches(samples, DetectionPreprocess(short=30, long=60), batch_size=4, workers=0)
-    assert batch.indices.tolist() == [0, 1, 2]
-    assert batch.images.shape == (3, 3, 32, 64)
+    assert batch.indices == [0, 1, 2]
+    assert batch.pixels.shape == (3, 3, 32, 64)
 
 
 def _change(place: Callable[[dict[str, Any]], Any], **values: Any) -> Callable[[dict[str, Any]], None]:
@@ -216,9 +217,8 @@ def test_unusable_maps_are_named(tmp_path: Path, spoil: Callable[[Path], Any], r
     for look in (samples.truth, samples.scene):
         with pytest.raises(BadImage, match=f"^2.png: its map 2.png: {reason}"):
             look(2)
-    (batch,) = training_batches(
-        samples, DataSettings(workers=0), batch_size=3, seed=0, epoch=0, epochs=1, detection=DetectionSettings()
-    )
+    dataset = DetectionDataset(samples, DataSettings(), DetectionSettings(), seed=0)
+    (batch,) = training_batches(dataset, DataSettings(workers=0), batch_size=3, seed=0, epoch=0)
     assert [key for _, key, _ in batch.bad] == ["2.png"]
     assert len(batch.labels) == len(batch.images) == 2
 
@@ -268,8 +268,8 @@ def test_classes_of_a_model(tmp_path: Path) -> None:
     assert [(one.label, known.names[one.label]) for one in moved.truth(0).segments] == [
         (4, "sky"), (5, "sea"), (2, "cat"), (2, "cat"), (1, "dog"),
     ]  # fmt: skip
-    assert moved.scene(0).labels.tolist() == [2, 2, 1]
-    assert set(np.unique(moved.scene(0).semantic)) == {0, 2, 3, 255}
+    assert moved.annotations(0).labels.tolist() == [2, 2, 1]
+    assert set(np.unique(moved.annotations(0).semantic)) == {0, 2, 3, 255}
     assert moved.labels[1].tolist() == [False] * 4 + [True] * 2
     assert moved.objects[0].labels.tolist() == [2, 2, 1]
     assert samples.named_as(CLASSES, "x") is samples
@@ -289,7 +289,7 @@ def test_coco_sample() -> None:
     assert isinstance(boxes, DetectionSamples)
     places = {key: place for place, key in enumerate(boxes.keys)}
     for index in range(0, 100, 12):
-        scene, wanted = samples.scene(index), boxes.objects[places[samples.keys[index]]]
+        scene, wanted = samples.annotations(index), boxes.objects[places[samples.keys[index]]]
         np.testing.assert_array_equal(scene.boxes, wanted.boxes)
         np.testing.assert_array_equal(scene.crowd, wanted.crowd)
         np.testing.assert_array_equal(scene.areas, wanted.areas)

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import shared_data
+from resnest.detection.preprocess import DetectionPreprocess
 from resnest.errors import ResnestError
 from resnest.metrics.panoptic import PanopticMetrics
+from resnest.panoptic.spec import PanopticSpec
 from resnest.runtime.detections import Classes, Detections, RawDetections, RawPanoptic
 from resnest.runtime.panoptic_files import PanopticFiles, write_panoptic
 from resnest.runtime.panoptic_map import PanopticMap, decode_ids, encode_ids
 from resnest.runtime.panoptic_merge import Semantic, merge, panoptic_map, semantic_of
-from resnest.runtime.preprocess import DetectionPreprocess
 from resnest.runtime.rle import decode, encode
-from resnest.segmenter_spec import PanopticSpec
 from segments import CLASSES, THINGS, as_predicted, described, random_truth
 
 EXACT = PanopticSpec(stuff_area=0)

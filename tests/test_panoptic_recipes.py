@@ -9,10 +9,10 @@ import pytest
 
 from conftest import Outcome
 from resnest.errors import ResnestError
+from resnest.panoptic.recipes import RECIPES
+from resnest.panoptic.spec import PanopticSpec
 from resnest.recipes import find_recipe, override
 from resnest.recipes.comparing import differences
-from resnest.recipes.panoptic import PANOPTIC
-from resnest.segmenter_spec import PanopticSpec
 
 
 def test_the_row_of_the_paper() -> None:
@@ -48,7 +48,7 @@ def test_what_it_has_other_than_its_sister() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PANOPTIC)
+@pytest.mark.parametrize("name", RECIPES)
 def test_all_learn_stuff_from_pictures_without_things(name: str) -> None:
     recipe = find_recipe(name)
     assert recipe.name == name

@@ -13,18 +13,20 @@ import torch
 from painted import TINY_RUN
 from painted_segments import TINY_PANOPTIC, paint_segments
 from processes import alone, in_processes
-from resnest.data.panoptic import PanopticSamples
-from resnest.data.samples import FolderStore, Samples
+from resnest.data.labelled import LabelledSamples
 from resnest.data.sources import open_dataset
+from resnest.data.stores import FolderStore
 from resnest.errors import ResnestError
 from resnest.inference.evaluation import evaluate
 from resnest.inference.model import Model
 from resnest.inference.panoptic_outcome import PanopticEvaluation
 from resnest.inference.predicting import Predictor
+from resnest.panoptic.data import PanopticSamples
+from resnest.panoptic.task import PanopticTask
 from resnest.recipes import find_recipe, override
-from resnest.runtime.detections import Views
+from resnest.runtime.engines.engine import Views
 from resnest.runtime.panoptic_map import PanopticMap
-from resnest.tasks import PanopticTask, task_for
+from resnest.tasks import open_task
 from resnest.training import resume, train
 from runs import checkpoint, lines, losses
 from segments import CLASSES
@@ -53,10 +55,10 @@ def test_a_run_and_what_it_leaves(whole: Path) -> None:
     assert {f"{name}{kind}" for name in ("pq", "sq", "rq") for kind in ("", "_things", "_stuff")} <= told.keys()
     opened = Model.from_pretrained(whole)
     assert opened.card.task == "panoptic"
-    assert opened.card.panoptic_classes == CLASSES
-    assert opened.panoptic.num_classes == CLASSES.things
+    assert opened.card.classes == CLASSES
+    assert opened.net.num_classes == CLASSES.things
     stopped = Model.from_pretrained(max((whole / "checkpoints").glob("step-*.pt")))
-    assert stopped.card.panoptic_classes == CLASSES
+    assert stopped.card.classes == CLASSES
     assert (stopped.card.detector, stopped.card.panoptic) == (opened.card.detector, opened.card.panoptic)
 
 
@@ -106,12 +108,14 @@ def test_two_processes(scenes: Path, tmp_path: Path) -> None:
 def test_recipes_and_data_that_do_not_go_together(scenes: Path) -> None:
     samples = open_dataset(scenes, task="panoptic").train
     assert isinstance(samples, PanopticSamples)
-    task = task_for(find_recipe("panoptic_small"), samples)
+    task = open_task(find_recipe("panoptic_small"), samples)
     assert isinstance(task, PanopticTask)
-    assert (task.monitor, task.monitor_title, task.least_images) == ("pq", "PQ", 1)
+    assert (task.monitor, task.monitor_title, task.min_batch_size) == ("pq", "PQ", 1)
     held = override(find_recipe("panoptic_small"), ["detection.backbone_norm=batch"])
-    assert task_for(held, samples).least_images == 2
+    assert open_task(held, samples).min_batch_size == 2
     with pytest.raises(ResnestError, match="'imagenette' is for classification, and the data has segments of things"):
-        task_for(find_recipe("imagenette"), samples)
+        open_task(find_recipe("imagenette"), samples)
     with pytest.raises(ResnestError, match="'panoptic_small' learns things and stuff, and the data has no segments"):
-        task_for(find_recipe("panoptic_small"), Samples(FolderStore(scenes), ["a.jpg"], np.zeros(1), ("a",)))
+        open_task(
+            find_recipe("panoptic_small"), LabelledSamples(FolderStore(scenes), ["a.jpg"], ("a",), np.zeros(1, int))
+        )

@@ -11,21 +11,24 @@ import torch
 from PIL import Image
 
 from masked import HEIGHT, WIDTH, folders, labels, mask, panoptic, picture, scene
+from resnest.data.labelled import LabelledSamples
 from resnest.data.loading import Batch, evaluation_batches, training_batches
-from resnest.data.panoptic_pixels import PanopticPixels
-from resnest.data.pixel_transforms import Cut, PixelTransform
-from resnest.data.pixels import PixelSamples
-from resnest.data.samples import Samples
 from resnest.data.seeding import seeded
-from resnest.data.settings import DataSettings, SegmentationSettings
+from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset, open_part
 from resnest.errors import ResnestError
-from resnest.inference.aligning import align
-from resnest.runtime.card import ModelCard
+from resnest.panoptic.as_masks import PanopticPixels
+from resnest.recipes import find_recipe
 from resnest.runtime.decode import BadImage
-from resnest.runtime.preprocess import DetectionPreprocess, SegmentationPreprocess
-from resnest.segmenter_spec import SegmenterSpec
+from resnest.segmentation.card import SegmentationCard
+from resnest.segmentation.data import PixelSamples
+from resnest.segmentation.dataset import SegmentationDataset
+from resnest.segmentation.preprocess import SegmentationPreprocess
+from resnest.segmentation.settings import SegmentationSettings
+from resnest.segmentation.spec import SegmenterSpec
+from resnest.segmentation.transforms import Cut, PixelTransform
 from resnest.spec import Spec
+from resnest.tasks import check_task, open_task
 
 SMALL = SegmentationSettings(base=48, crop=32)
 VARIED = SegmentationSettings(base=64, crop=48, scale=(0.3, 2.0), flip_vertical=True)
@@ -129,7 +132,8 @@ def _digest(batch: Batch) -> list[Any]:
 def test_training_batches(data: PixelSamples) -> None:
     def run(workers: int, seed: int = 0, epoch: int = 0, repeats: int = 1) -> list[list[Any]]:
         settings = DataSettings(workers=workers, jitter=0.3, repeats=repeats)
-        batches = training_batches(data, settings, batch_size=2, seed=seed, epoch=epoch, epochs=3, segmentation=SMALL)
+        dataset = SegmentationDataset(data, settings, SMALL, seed=seed)
+        batches = training_batches(dataset, settings, batch_size=2, seed=seed, epoch=epoch)
         return [_digest(batch) for batch in batches]
 
     first = run(0)
@@ -138,7 +142,11 @@ def test_training_batches(data: PixelSamples) -> None:
     twice = next(
         iter(
             training_batches(
-                data, DataSettings(workers=0, repeats=2), batch_size=2, seed=0, epoch=0, epochs=1, segmentation=SMALL
+                SegmentationDataset(data, DataSettings(), SMALL, seed=0),
+                DataSettings(workers=0, repeats=2),
+                batch_size=2,
+                seed=0,
+                epoch=0,
             )
         )
     )
@@ -154,17 +162,25 @@ def test_a_batch_of_unusable_images(data: PixelSamples, tmp_path: Path) -> None:
     for number in range(6):
         (tmp_path / "masks" / "train" / f"{number}.png").write_bytes(b"x")
     (batch, *_) = training_batches(
-        data, DataSettings(workers=0), batch_size=2, seed=0, epoch=0, epochs=1, segmentation=SMALL
+        SegmentationDataset(data, DataSettings(), SMALL, seed=0),
+        DataSettings(workers=0),
+        batch_size=2,
+        seed=0,
+        epoch=0,
     )
     assert (len(batch.labels), len(batch.images), len(batch.bad)) == (0, 0, 2)
     (batch,) = evaluation_batches(data, SegmentationPreprocess(), batch_size=8, workers=0)
-    assert (len(batch.labels), len(batch.images), len(batch.bad)) == (0, 0, 6)
+    assert (len(batch.truths), len(batch.pixels), len(batch.bad)) == (0, 0, 6)
 
 
 def test_masks_without_a_pixel_that_counts_are_data(data: PixelSamples, tmp_path: Path) -> None:
     Image.fromarray(np.full((HEIGHT, WIDTH), 255, np.uint8)).save(tmp_path / "masks" / "train" / "0.png")
     batches = training_batches(
-        data, DataSettings(workers=0), batch_size=6, seed=0, epoch=0, epochs=1, segmentation=SMALL
+        SegmentationDataset(data, DataSettings(), SMALL, seed=0),
+        DataSettings(workers=0),
+        batch_size=6,
+        seed=0,
+        epoch=0,
     )
     (batch,) = batches
     assert not batch.bad
@@ -172,15 +188,19 @@ def test_masks_without_a_pixel_that_counts_are_data(data: PixelSamples, tmp_path
 
 
 def test_wrong_settings_for_masks(data: PixelSamples) -> None:
-    with pytest.raises(ResnestError, match="this data has masks: a recipe for a segmenter is needed"):
-        training_batches(data, DataSettings(), batch_size=2, seed=0, epoch=0, epochs=1)
+    with pytest.raises(ResnestError, match=r"it has masks of classes, and recipe 'imagenette' is for classification"):
+        open_task(find_recipe("imagenette"), data, "it")
     with pytest.raises(ResnestError, match=r"data.balance=0.5: what a mask shows is not known before it is read"):
-        training_batches(data, DataSettings(balance=0.5), batch_size=2, seed=0, epoch=0, epochs=1, segmentation=SMALL)
-    with pytest.raises(ResnestError, match="a detector is evaluated on images with boxes"):
-        evaluation_batches(data, DetectionPreprocess(), batch_size=2)
-    labelled = Samples(data.store, data.keys, data.labels, ("a", "b"))
-    with pytest.raises(ResnestError, match="a segmenter is evaluated on images with masks: this data has none"):
-        evaluation_batches(labelled, SegmentationPreprocess(), batch_size=2)
+        SegmentationDataset(data, DataSettings(balance=0.5), SMALL, seed=0)
+    with pytest.raises(
+        ResnestError, match="it has masks of classes, and the model is for detection: give data with boxes"
+    ):
+        check_task(data, "detection", "it", "the model")
+    labelled = LabelledSamples(data.store, data.keys, ("a", "b"), np.zeros(len(data), int))
+    with pytest.raises(
+        ResnestError, match="it has labels, and the model is for segmentation: give pictures with a mask"
+    ):
+        check_task(labelled, "segmentation", "it", "the model")
 
 
 SIZES = ((40, 30), (52, 30), (40, 30), (60, 41), (52, 30), (40, 30), (30, 40))
@@ -208,14 +228,13 @@ def test_evaluation_batches(
     seen: dict[tuple[int, int], list[int]] = {}
     for rank in range(world_size):
         for batch in evaluation_batches(samples, preprocess, batch_size=2, workers=0, rank=rank, world_size=world_size):
-            assert batch.sizes is not None
-            assert len(batch.labels) == len(batch.images) <= 2
-            for place, index in enumerate(batch.indices.tolist()):
-                seen.setdefault(tuple(batch.images.shape[2:]), []).append(index)
+            assert len(batch.truths) == len(batch.pixels) <= 2
+            for place, index in enumerate(batch.indices):
+                seen.setdefault(tuple(batch.pixels.shape[2:]), []).append(index)
                 truth, image = labels(index, SIZES[index]), scene(labels(index, SIZES[index]), index)
-                np.testing.assert_array_equal(batch.labels[place], truth)
-                np.testing.assert_array_equal(batch.images[place].numpy(), preprocess(image))
-                assert tuple(batch.sizes[place].tolist()[::-1]) == preprocess.scaled_size(*image.size)
+                np.testing.assert_array_equal(batch.truths[place], truth)
+                np.testing.assert_array_equal(batch.pixels[place].numpy(), preprocess(image))
+                assert batch.sizes[place] == image.size
     assert {shape: tuple(sorted(indices)) for shape, indices in seen.items()} == shapes
 
 
@@ -228,7 +247,7 @@ def test_the_split_is_by_name(tmp_path: Path) -> None:
     for index, key in enumerate(data.val.keys):
         assert data.val.mask_keys[index] == key
         np.testing.assert_array_equal(data.val.mask(index), labels(int(Path(key).stem)))
-    assert open_part(tmp_path, task="segmentation", held_back=(0.25, 0)).samples.keys == data.val.keys
+    assert open_part(tmp_path, task="segmentation", holdout=(0.25, 0)).samples.keys == data.val.keys
 
 
 def test_classes_in_the_order_of_a_model(data: PixelSamples, tmp_path: Path) -> None:
@@ -249,18 +268,17 @@ def test_panoptic_maps_are_for_segmenters_too(tmp_path: Path) -> None:
     """What was trained on them is evaluated on them."""
     pixels = open_part(panoptic(tmp_path), task="segmentation").samples
     assert isinstance(pixels, PanopticPixels)
-    card = ModelCard(
+    card = SegmentationCard(
         architecture="resnest",
         spec=Spec(),
         class_names=pixels.class_names[::-1],
         preprocess=SegmentationPreprocess(),
-        task="segmentation",
         segmenter=SegmenterSpec(),
         category_ids=pixels.classes.ids[::-1],
     )
-    turned = align(pixels, card, "here")
+    turned = pixels.aligned(card, "here")
     assert isinstance(turned, PanopticPixels)
-    assert turned.classes == card.pixel_classes
+    assert turned.classes == card.classes
     table = np.array([3, 2, 1, 0, *[255] * 252], np.uint8)
     np.testing.assert_array_equal(turned.mask(0), table[pixels.mask(0)])
 

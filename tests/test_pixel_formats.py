@@ -17,14 +17,14 @@ from PIL import Image
 
 from conftest import shared_data
 from masked import CLASSES, COLOURED, COLOURS, HEIGHT, WIDTH, folders, labels, mask, pairs, panoptic, picture, text
-from resnest.data.ade20k import NAMES
-from resnest.data.cityscapes import CLASSES as CITY
-from resnest.data.class_lists import read_class_list
-from resnest.data.panoptic import PanopticSamples
-from resnest.data.pixels import PixelSamples
 from resnest.data.sources import open_dataset, open_part
 from resnest.errors import ResnestError
+from resnest.panoptic.data import PanopticSamples
 from resnest.runtime.decode import BadImage
+from resnest.segmentation.ade20k import NAMES
+from resnest.segmentation.cityscapes import CLASSES as CITY
+from resnest.segmentation.class_lists import read_class_list
+from resnest.segmentation.data import PixelSamples
 from scenes import coco_json, instances, voc, voc_object
 
 

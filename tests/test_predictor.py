@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,15 +20,15 @@ from PIL import Image
 from rich import progress
 from rich.console import Console
 
+from resnest.classification.card import ClassificationCard
 from resnest.cli.bars import counting
 from resnest.runtime.ahead import ahead
-from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage, decode_image
 from resnest.runtime.predictor import BATCHES_AHEAD, ImagePredictor
 from resnest.runtime.preprocess import Preprocess
 from resnest.spec import Spec
 
-CARD = ModelCard(architecture="resnest", spec=Spec(), class_names=tuple("abc"), preprocess=Preprocess(size=24))
+CARD = ClassificationCard(architecture="resnest", spec=Spec(), class_names=tuple("abc"), preprocess=Preprocess(size=24))
 
 
 class Means:
@@ -38,9 +39,9 @@ class Means:
     def __init__(self) -> None:
         self.batches: list[NDArray[np.float32]] = []
 
-    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, images: NDArray[np.float32], sizes: Any = None) -> dict[str, NDArray[np.float32]]:
         self.batches.append(images.copy())
-        return images.mean((2, 3)) + images.mean()
+        return {"logits": images.mean((2, 3)) + images.mean()}
 
 
 def _decoders() -> list[threading.Thread]:
@@ -88,7 +89,7 @@ def test_the_engine_runs_while_images_are_decoded(photos: Path) -> None:
     seen: list[int] = []
 
     class Waiting(Means):
-        def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        def __call__(self, images: NDArray[np.float32], sizes: Any = None) -> dict[str, NDArray[np.float32]]:
             deadline = time.monotonic() + 10
             while len(decoded) < min(12, len(seen) + 8) and time.monotonic() < deadline:
                 time.sleep(0.001)
@@ -98,8 +99,8 @@ def test_the_engine_runs_while_images_are_decoded(photos: Path) -> None:
     decoded: list[object] = []
 
     class Noting(ImagePredictor):
-        def _prepare(self, image: object) -> NDArray[np.float32]:
-            pixels = super()._prepare(image)  # type: ignore[arg-type]
+        def _prepare(self, image: object, name: str) -> Any:
+            pixels = super()._prepare(image, name)  # type: ignore[arg-type]
             decoded.append(image)
             return pixels
 
@@ -112,7 +113,7 @@ def test_an_error_ends_the_stream_and_its_threads(where: str, photos: Path, monk
     files = sorted(photos.rglob("*.jpg"))
 
     class Failing(Means):
-        def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        def __call__(self, images: NDArray[np.float32], sizes: Any = None) -> dict[str, NDArray[np.float32]]:
             raise RuntimeError("engine")
 
     def failing() -> Iterator[Path]:

@@ -19,7 +19,7 @@ from timm.data import create_transform, resolve_data_config
 import resnest
 from conftest import FULL, Outcome, pico, shared_data, write_photos
 from resnest.checkpoints.manifest import MANIFEST, find_weights
-from resnest.data.real import RealLabels
+from resnest.classification.imagenet_real import RealLabels
 from resnest.data.sources import open_part
 from resnest.errors import ResnestError
 from resnest.runtime import imagenet

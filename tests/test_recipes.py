@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from resnest.data.transforms import training_transform
+from resnest.classification.task import ClassificationTask
+from resnest.classification.transforms import training_transform
 from resnest.errors import ResnestError
-from resnest.recipes import RECIPES, find_recipe, override, read_recipe, to_yaml
-from resnest.tasks import ClassificationTask
+from resnest.recipes import all_recipes, find_recipe, override, read_recipe, to_yaml
 from resnest.training.optim import build_optimizers
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", all_recipes())
 def test_round_trip(name: str, tmp_path: Path) -> None:
     recipe = find_recipe(name)
     assert recipe.name == name
@@ -24,11 +25,11 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
     assert read_recipe(path) == recipe
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if find_recipe(name).task == "classification"])
+@pytest.mark.parametrize("name", [name for name in all_recipes() if find_recipe(name).task == "classification"])
 def test_every_recipe_can_be_built(name: str) -> None:
     """On the meta device: structure, optimiser groups, schedule."""
     recipe = find_recipe(name)
-    task = ClassificationTask(recipe, [f"class {index}" for index in range(1000)])
+    task = ClassificationTask(recipe, SimpleNamespace(class_names=[f"class {index}" for index in range(1000)]))
     with torch.device("meta"):
         net = task.build()
     for optimizer in build_optimizers(net, recipe.optim):

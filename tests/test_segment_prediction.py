@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,32 +18,34 @@ from PIL import Image
 
 from conftest import Outcome
 from resnest.cli.evaluate import _views
-from resnest.data.panoptic import PanopticSamples
-from resnest.data.pixels import PixelSamples
 from resnest.data.sources import open_part
-from resnest.detector_spec import DetectorSpec
+from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.spec import DetectorSpec
 from resnest.errors import ResnestError
-from resnest.inference.aligning import views_for
 from resnest.inference.predicting import Predictor
+from resnest.panoptic.card import PanopticCard
+from resnest.panoptic.data import PanopticSamples
+from resnest.panoptic.spec import PanopticSpec
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage
-from resnest.runtime.detections import RawDetections, RawPanoptic, Views
+from resnest.runtime.engines.engine import Views
 from resnest.runtime.label_files import save_class_list, save_labels
 from resnest.runtime.label_map import LabelMap, PixelClasses
 from resnest.runtime.palette import colour
 from resnest.runtime.panoptic_files import PanopticFiles
 from resnest.runtime.predictor import ImagePredictor
-from resnest.runtime.preprocess import DetectionPreprocess, SegmentationPreprocess
-from resnest.runtime.segmenting import SegmentViews
-from resnest.segmenter_spec import PanopticSpec, SegmenterSpec
+from resnest.segmentation.card import SegmentationCard
+from resnest.segmentation.data import PixelSamples
+from resnest.segmentation.preprocess import SegmentationPreprocess
+from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import Spec
+from resnest.tasks import task_info
 
-CARD = ModelCard(
+CARD = SegmentationCard(
     architecture="resnest14",
     spec=Spec(depths=(1, 1, 1, 1)),
     class_names=("red", "green", "blue"),
     preprocess=SegmentationPreprocess(mean=(0, 0, 0), std=(1, 1, 1)),
-    task="segmentation",
     segmenter=SegmenterSpec(),
     category_ids=(7, 0, 4),
     colours=((200, 0, 0), (0, 200, 0), (0, 0, 200)),
@@ -57,17 +60,16 @@ class Colours:
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []
 
-    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
         self.shapes.append(images.shape)
-        return images * 10
+        return {"logits": images * 10}
 
 
-PANOPTIC = ModelCard(
+PANOPTIC = PanopticCard(
     architecture="resnest14",
     spec=Spec(depths=(1, 1, 1, 1)),
     class_names=("cat", "sky", "sea"),
     preprocess=DetectionPreprocess(short=64, long=128, mean=(0, 0, 0), std=(1, 1, 1)),
-    task="panoptic",
     detector=DetectorSpec(masks=True),
     panoptic=PanopticSpec(stuff_area=100),
     things=1,
@@ -80,12 +82,13 @@ class Sharing:
 
     name = "sharing"
 
-    def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> RawPanoptic:
+    def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         boxes = np.zeros((len(images), 1, 4), np.float32)
         boxes[:, 0, 2:] = sizes[:, ::-1] * [0.25, 1]
         ones = np.ones((len(images), 1), np.float32)
         masks = np.ones((len(images), 1, 28, 28), np.float32)
-        return RawPanoptic(RawDetections(boxes, ones, np.zeros((len(images), 1), np.int64), masks), images * 10)
+        labels = np.zeros((len(images), 1), np.int64)
+        return {"boxes": boxes, "scores": ones, "labels": labels, "masks": masks, "semantic": images * 10}
 
 
 def halves(path: Path, size: tuple[int, int], *, suffix: str = ".png") -> Path:
@@ -168,7 +171,7 @@ def test_streams_group_pictures_of_one_shape(pictures: Path) -> None:
 
 def test_windows_are_looked_at_one_by_one(pictures: Path) -> None:
     engine = Colours()
-    card = replace(CARD, preprocess=replace(CARD.segmenter_input, window=48))
+    card = replace(CARD, preprocess=replace(CARD.preprocess, window=48))
     paths = [pictures / "a.png", pictures / "b.png"]
     for result in ImagePredictor(engine, card).stream(paths):
         assert isinstance(result, LabelMap)
@@ -218,7 +221,7 @@ def test_masks_beside_their_pictures_are_a_data_set(
     assert cli("predict", "model", pictures, "--masks", pictures.parent / "masks").code == 0
     samples = open_part(pictures.parent, "all", task="segmentation").samples
     assert isinstance(samples, PixelSamples)
-    assert samples.classes == CARD.pixel_classes
+    assert samples.classes == CARD.classes
     assert sorted(samples.keys) == ["a.png", "b.png", "c.png", "sub/a.png"]
     for index, key in enumerate(samples.keys):
         found = ImagePredictor(engine, CARD)(pictures / key)
@@ -276,7 +279,7 @@ def test_panoptic_detectors_write_cocos_files(cli: Callable[..., Outcome], pictu
     assert outcome.code == 0, outcome.err
     assert outcome.out.splitlines()[0] == f"{pictures / 'a.png'}: 1 cat, sea"
     files = PanopticFiles.read(tmp_path / "masks" / "panoptic.json")
-    assert files.classes == PANOPTIC.panoptic_classes._replace(colours=(colour(0), colour(1), colour(2)))
+    assert files.classes == PANOPTIC.classes._replace(colours=(colour(0), colour(1), colour(2)))
     assert sorted(file.name for file in files.folder.iterdir()) == ["a-2.png", "a.png", "b.png"]
     for number, (name, size) in enumerate((("a.png", (40, 64)), ("b.png", (40, 64)), ("sub/a.png", (64, 40))), 1):
         found = files.load(number)
@@ -297,16 +300,16 @@ def test_panoptic_detectors_write_cocos_files(cli: Callable[..., Outcome], pictu
     assert "--coco is for detectors, and this model is a panoptic detector: leave it out" in outcome.err
 
 
-VIEWS: dict[str, tuple[str | None, bool, Views | SegmentViews | None]] = {
+VIEWS: dict[str, tuple[str | None, bool, Views | Views | None]] = {
     "one look": (None, False, None),
     "mirrored": (None, True, Views(flip=True)),
     "pixels": ("640, 800", False, Views((640, 800))),
-    "factors": ("0.5,1,1.75", True, SegmentViews((0.5, 1.0, 1.75), flip=True)),
+    "factors": ("0.5,1,1.75", True, Views((0.5, 1.0, 1.75), flip=True)),
 }
 
 
 @pytest.mark.parametrize(("scales", "flip", "expected"), VIEWS.values(), ids=VIEWS)
-def test_scales_are_pixels_or_factors(scales: str | None, flip: bool, expected: Views | SegmentViews | None) -> None:
+def test_scales_are_pixels_or_factors(scales: str | None, flip: bool, expected: Views | Views | None) -> None:
     assert _views(scales, flip) == expected
 
 
@@ -319,22 +322,19 @@ def test_other_scales_are_refused(scales: str) -> None:
 @pytest.mark.parametrize(
     ("views", "task", "expected"),
     [
-        (None, "classification", None),
-        (Views(flip=True), "segmentation", SegmentViews(flip=True)),
-        (SegmentViews((0.5, 1)), "segmentation", SegmentViews((0.5, 1))),
-        (SegmentViews(flip=True), "detection", Views(flip=True)),
-        (Views((640,)), "detection", Views((640,))),
+        (Views(flip=True), "segmentation", ""),
+        (Views((0.5, 1)), "segmentation", ""),
+        (Views(flip=True), "detection", ""),
+        (Views((640,)), "detection", ""),
         (Views((640,)), "segmentation", "factors of its own size, such as"),
-        (SegmentViews((0.5, 1)), "detection", "pixels of the short side, such as"),
-        (Views(flip=True), "classification", "are for detectors and segmenters, and this is for classification"),
+        (Views((0.5, 1)), "detection", "pixels of the short side, such as"),
+        (Views(flip=True), "classification", "are for detectors and segmenters, and this is a classifier"),
+        (Views(flip=True), "panoptic", "a panoptic detector looks at one view"),
     ],
 )
-def test_views_are_for_their_task(
-    views: Views | SegmentViews | None, task: str, expected: Views | SegmentViews | str | None
-) -> None:
-    if isinstance(expected, str):
+def test_views_are_for_their_task(views: Views, task: str, expected: str) -> None:
+    if expected:
         with pytest.raises(ResnestError, match=expected):
-            views_for(views, task)
+            task_info(task).check_views(views)
     else:
-        told = views_for(views, task)
-        assert (type(told), told) == (type(expected), expected)
+        task_info(task).check_views(views)

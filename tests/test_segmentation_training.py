@@ -20,7 +20,7 @@ from resnest.inference.model import Model
 from resnest.inference.pixel_outcome import PixelEvaluation
 from resnest.metrics.pixels import PixelMetrics
 from resnest.recipes import find_recipe, override
-from resnest.tasks import task_for
+from resnest.tasks import open_task
 from resnest.training import resume, train
 from runs import checkpoint, lines, losses
 from streets import NAMES, write_streets
@@ -56,10 +56,10 @@ def test_a_run_and_its_resumption(streets: Path, tmp_path: Path) -> None:
     assert {"miou", "pixel_accuracy", "mean_accuracy"} <= lines(whole, "eval")[0].keys()
     opened = Model.from_pretrained(whole)
     stopped = Model.from_pretrained(max((whole / "checkpoints").glob("step-*.pt")))
-    assert opened.card.pixel_classes == stopped.card.pixel_classes
+    assert opened.card.classes == stopped.card.classes
     assert opened.card.class_names == NAMES
     assert opened.card.segmenter == stopped.card.segmenter
-    assert opened.segmenter.num_classes == len(NAMES)
+    assert opened.net.num_classes == len(NAMES)
 
     run(parts)
     max((parts / "checkpoints").glob("step-*.pt")).unlink()
@@ -117,12 +117,12 @@ def test_starts_from_another_segmenter(streets: Path, tmp_path: Path) -> None:
     before = Model.from_pretrained(tmp_path / "a").net.state_dict()
     recipe = override(find_recipe("segment_small"), [*TINY_RUN, f"model.pretrained={tmp_path / 'a'}"])
     data = open_dataset(streets, task="segmentation").train
-    task = task_for(recipe, data)
+    task = open_task(recipe, data)
     net = task.build()
     assert "untrained" not in str(task.load_pretrained(net))
     after = net.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    other = task_for(override(recipe, ["segmenter.head=fcn"]), data)
+    other = open_task(override(recipe, ["segmenter.head=fcn"]), data)
     with pytest.raises(ResnestError, match="does not fit this segmenter"):
         other.load_pretrained(other.build())
 

@@ -20,7 +20,7 @@ from resnest.network import Backbone
 from resnest.network.recompute import recompute_activations
 from resnest.network.stages import hold_statistics, parts
 from resnest.segmentation.segmenter import Segmenter, build_segmenter
-from resnest.segmenter_spec import IGNORED, SegmenterSpec
+from resnest.segmentation.spec import IGNORED, SegmenterSpec
 from resnest.spec import Spec
 
 TINY = Spec(depths=(1, 1, 2, 2), planes=(8, 8, 16, 16), stem_width=4)
@@ -121,7 +121,7 @@ def test_one_image_trains_where_the_norms_can(head: str, size: tuple[int, int]) 
     spec = replace(TINY, attention_norm="layer")
     images, targets = torch.randn(1, 3, *size), torch.zeros(1, *size, dtype=torch.uint8)
     net = build(spec, **HEADS[head]).train()
-    if net.spec.least_images == 1:
+    if net.spec.min_batch_size == 1:
         assert net(images, targets)["pixels"].isfinite()
         return
     with pytest.raises(ResnestError, match=r"one image per device.*batch of 2 or more.*norm='group'"):
@@ -141,8 +141,8 @@ def test_one_image_trains_where_the_norms_can(head: str, size: tuple[int, int]) 
         ({"head": "psp", "bins": (2, 3)}, 1),
     ],
 )
-def test_least_images(changes: dict[str, Any], least: int) -> None:
-    assert SegmenterSpec(**changes).least_images == least
+def test_min_batch_size(changes: dict[str, Any], least: int) -> None:
+    assert SegmenterSpec(**changes).min_batch_size == least
 
 
 def test_the_head_is_the_last_part() -> None:

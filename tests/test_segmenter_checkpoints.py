@@ -22,7 +22,7 @@ from resnest.inference.model import Model
 from resnest.network import ResNeSt
 from resnest.segmentation.create import create_segmenter
 from resnest.segmentation.segmenter import Segmenter, build_segmenter
-from resnest.segmenter_spec import SegmenterSpec
+from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import Spec
 
 NARROW = Spec(depths=(1, 1, 2, 2), planes=(8, 8, 16, 16), stem_width=4)

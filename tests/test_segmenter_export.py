@@ -16,19 +16,20 @@ import resnest
 from conftest import Outcome
 from exports import CLASSES, broken, save_segmenter, use
 from painted import real_model
+from resnest.classification.card import ClassificationCard
 from resnest.errors import ResnestError
-from resnest.export.exporting import export
-from resnest.export.formats import FORMATS
-from resnest.export.gate import same_label
+from resnest.exporters.exporting import export
+from resnest.exporters.formats import FORMATS
+from resnest.exporters.same_labels import same_label
 from resnest.inference.model import Model
 from resnest.inference.prepare_heads import prepared_segmenter
 from resnest.inference.readme import model_card_text
-from resnest.inference.torch_engine import TorchSegmenter, engine_of
+from resnest.inference.torch_engine import TorchEngine, open_torch_engine
 from resnest.network.stages import hold_statistics
-from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import open_engine
 from resnest.runtime.label_map import LabelMap
 from resnest.runtime.preprocess import Preprocess
+from resnest.segmentation.task import SegmentationTask
 
 Cli = Callable[..., Outcome]
 HEADS: dict[str, dict[str, Any]] = {
@@ -55,7 +56,7 @@ def test_prepared_is_the_same(head: str, tmp_path: Path) -> None:
     hold_statistics(net.head)
     images = torch.randn(2, 3, 49, 71)
     fast = prepared_segmenter(net)
-    engine = TorchSegmenter(net, "cpu")
+    engine = TorchEngine(net, "cpu", task=SegmentationTask)
     with torch.inference_mode():
         expected = net(images)
         for got in (fast(images), torch.from_numpy(engine(images.numpy()))):
@@ -68,9 +69,9 @@ def test_prepared_is_the_same(head: str, tmp_path: Path) -> None:
 
 def test_a_saved_segmenter_opens_as_one(saved_segmenter: Path, streets: Path) -> None:
     model = Model.from_pretrained(saved_segmenter)
-    assert engine_of(model, "cpu").name.startswith("torch")
+    assert open_torch_engine(model, "cpu").name.startswith("torch")
     with pytest.raises(ResnestError, match="is a segmenter, and a detector is needed here"):
-        _ = model.detector
+        _ = model.net
     with pytest.raises(ResnestError, match="is a detector, and a segmenter is needed here"):
         _ = real_model().segmenter
     pictures = sorted((streets / "images" / "val").iterdir())
@@ -86,7 +87,7 @@ def test_its_readme(saved_segmenter: Path) -> None:
     assert 'predict("photo.jpg").shares()' in text
     assert "pipeline_tag: image-segmentation" in text
     card = replace(Model.from_pretrained(saved_segmenter).card, figures={"miou": 0.5, "pixel_accuracy": 0.75})
-    text = model_card_text(replace(card, preprocess=replace(card.segmenter_input, long=520, window=480)), "streets")
+    text = model_card_text(replace(card, preprocess=replace(card.preprocess, long=520, window=480)), "streets")
     assert "| mIoU | 50.00% |" in text
     assert "- type: mean_iou\n      value: 0.5000" in text
     assert "the long side is resized to 520 pixels, looked at in squares of 480 pixels" in text
@@ -141,17 +142,17 @@ def test_one_size(saved_segmenter: Path, streets: Path, tmp_path: Path, cli: Cli
     assert "batches of 1, 2 at 48x80" in done.out
     assert "labels     the same for 3 of 3 pictures" in done.out
     engine = open_engine(out)
-    assert engine.card.segmenter_input.canvas == (48, 80)
+    assert engine.card.preprocess.canvas == (48, 80)
     assert engine(np.zeros((3, 3, 48, 80), np.float32)).shape == (3, len(CLASSES), 48, 80)  # type: ignore[call-arg]
     told = json.loads(cli("predict", out, next(pictures.iterdir()), "--json").out)
     assert (told["width"], told["height"]) == (96, 64)
-    free = replace(engine.card, preprocess=replace(engine.card.segmenter_input, canvas=None))
+    free = replace(engine.card, preprocess=replace(engine.card.preprocess, canvas=None))
     wrong = {
         r"takes images \(any, 3, 48, 80\), and its card prepares \(any, 3, any, any\)": free,
         r"gives \(any, 4, 48, 80\), and its card names 2 classes": replace(
             engine.card, class_names=("a", "b"), category_ids=(1, 2)
         ),
-        "its card is that of a classifier": ModelCard.of_imagenet("resnest14", Preprocess()),
+        "its card is that of a classifier": ClassificationCard.of_imagenet("resnest14", Preprocess()),
         "its card is that of a detector": real_model().card,
     }
     for message, card in wrong.items():

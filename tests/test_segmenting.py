@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.errors import ResnestError
+from resnest.runtime.engines.engine import Views
 from resnest.runtime.label_map import PixelClasses
-from resnest.runtime.preprocess import SegmentationPreprocess
-from resnest.runtime.segmenting import SegmentViews, look, pixel_labels, segment, window_starts
+from resnest.runtime.segmenting import look, pixel_labels, segment, window_starts
+from resnest.segmentation.preprocess import SegmentationPreprocess
 
 CLASSES = PixelClasses(("red", "green", "blue"), (7, 1, 4))
 
@@ -97,7 +98,7 @@ def test_windows_average_what_overlaps() -> None:
 def test_views_are_the_mean_over_sizes_and_mirrored_images() -> None:
     image = noise(60, 40)
     preprocess = SegmentationPreprocess(long=48)
-    views = SegmentViews(scales=(0.5, 1.0, 1.75), flip=True)
+    views = Views(scales=(0.5, 1.0, 1.75), flip=True)
     total = np.zeros((3, 32, 48))
     for scale, (high, wide) in zip(views.scales, ((16, 24), (32, 48), (56, 84)), strict=True):
         pixels = preprocess(image, scale)
@@ -110,7 +111,7 @@ def test_views_are_the_mean_over_sizes_and_mirrored_images() -> None:
 def test_one_view_as_it_is_equals_no_views() -> None:
     image = noise(60, 40)
     for preprocess in (SegmentationPreprocess(), SegmentationPreprocess(window=32)):
-        plain, viewed = (look(Leaning(), image, preprocess, views) for views in (None, SegmentViews()))
+        plain, viewed = (look(Leaning(), image, preprocess, views) for views in (None, Views()))
         assert np.allclose(softmax(plain), softmax(viewed), atol=1e-6)
 
 
@@ -118,7 +119,7 @@ def test_a_certain_view_has_a_finite_logarithm() -> None:
     def certain(images: NDArray[np.float32]) -> NDArray[np.float32]:
         return images * 0 + np.array([900, -900, 0], np.float32)[:, None, None]
 
-    logits = look(certain, noise(40, 40), SegmentationPreprocess(), SegmentViews(flip=True))
+    logits = look(certain, noise(40, 40), SegmentationPreprocess(), Views(flip=True))
     assert np.isfinite(logits).all()
     labels, best = pixel_labels(logits, (40, 40), (80, 20))
     assert not labels.any()
@@ -129,7 +130,7 @@ def test_a_fixed_file_has_one_view() -> None:
     preprocess = SegmentationPreprocess(canvas=(64, 64))
     assert look(Eye(), noise(60, 120), preprocess).shape == (3, 64, 32)
     with pytest.raises(ResnestError, match="several views of a picture need the model itself"):
-        look(Eye(), noise(60, 120), preprocess, SegmentViews(flip=True))
+        look(Eye(), noise(60, 120), preprocess, Views(flip=True))
 
 
 def test_a_picture_becomes_a_label_map() -> None:

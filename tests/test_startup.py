@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import resnest
-from resnest.runtime.card import ModelCard
+from resnest.classification.card import ClassificationCard
 from resnest.runtime.preprocess import Preprocess
 from resnest.spec import Spec
 from shipped import foreign
@@ -42,7 +42,7 @@ def test_help_is_quick() -> None:
 @pytest.fixture
 def picture_and_model(tmp_path: Path) -> list[str]:
     """Arguments for predict: a file for onnxruntime and a photograph's worth of pixels."""
-    card = ModelCard(architecture="resnest", spec=Spec(), class_names=tuple("abcd"), preprocess=Preprocess())
+    card = ClassificationCard(architecture="resnest", spec=Spec(), class_names=tuple("abcd"), preprocess=Preprocess())
     model = foreign(tmp_path / "model.onnx", metadata={"resnest": card.to_json()})
     Image.effect_mandelbrot((427, 320), (-2, -1.5, 1, 1.5), 40).convert("RGB").save(tmp_path / "one.jpg")
     return [str(model), str(tmp_path / "one.jpg")]

@@ -16,7 +16,7 @@ import resnest
 from conftest import pico
 from resnest import Predictor, evaluate
 from resnest.errors import NumericalStop, ResnestError
-from resnest.recipes.schema import OptimSettings
+from resnest.recipes.settings import OptimSettings
 from resnest.training import resume, train
 from resnest.training.loop import Loop
 from resnest.training.muon import Muon

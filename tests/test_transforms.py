@@ -12,9 +12,10 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from conftest import encoded, shared_data
+from resnest.classification.transforms import EIGENVALUES, EIGENVECTORS, HeightCrop, Lighting, training_transform
+from resnest.data.batch import normalise
 from resnest.data.loading import seeded
 from resnest.data.settings import DataSettings
-from resnest.data.transforms import EIGENVALUES, EIGENVECTORS, HeightCrop, Lighting, normalise, training_transform
 from resnest.runtime.decode import decode_image
 from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD
 

@@ -17,30 +17,30 @@ __version__ = "1.0.0.dev0"
 if TYPE_CHECKING:
     from resnest.checkpoints.create import create_backbone, create_model
     from resnest.detection.create import create_detector
-    from resnest.detector_spec import DetectorSpec
+    from resnest.detection.spec import DetectorSpec
     from resnest.errors import ResnestError
-    from resnest.export.exporting import export
+    from resnest.exporters.exporting import export
     from resnest.inference.evaluation import evaluate
     from resnest.inference.model import Model
     from resnest.inference.predicting import Predictor
     from resnest.segmentation.create import create_segmenter
-    from resnest.segmenter_spec import SegmenterSpec
+    from resnest.segmentation.spec import SegmenterSpec
     from resnest.spec import Spec, list_models
     from resnest.training.train import train
 
 _HOME = {
-    "DetectorSpec": "resnest.detector_spec",
+    "DetectorSpec": "resnest.detection.spec",
     "Model": "resnest.inference.model",
     "Predictor": "resnest.inference.predicting",
     "ResnestError": "resnest.errors",
-    "SegmenterSpec": "resnest.segmenter_spec",
+    "SegmenterSpec": "resnest.segmentation.spec",
     "Spec": "resnest.spec",
     "create_backbone": "resnest.checkpoints.create",
     "create_detector": "resnest.detection.create",
     "create_model": "resnest.checkpoints.create",
     "create_segmenter": "resnest.segmentation.create",
     "evaluate": "resnest.inference.evaluation",
-    "export": "resnest.export.exporting",
+    "export": "resnest.exporters.exporting",
     "list_models": "resnest.spec",
     "train": "resnest.training",
 }

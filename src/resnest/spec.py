@@ -14,10 +14,13 @@ from typing import Any, Literal
 
 from resnest.errors import ResnestError, unknown
 
+GROUPS = 32  # of a group norm in heads (arXiv 1803.08494, section 4)
+MOST = 16384  # channels, objects: more fill any memory
 EXPANSION = 4  # a bottleneck puts out 4 x planes channels (He et al., arXiv 1512.03385, table 1)
 
 Stem = Literal["deep", "conv7", "small"]
 AttentionNorm = Literal["batch", "frozen", "layer"]
+HeadNorm = Literal["batch", "group", "none"]  # of what tasks put on a network
 
 
 @dataclass(frozen=True, kw_only=True)

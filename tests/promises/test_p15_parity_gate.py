@@ -22,11 +22,11 @@ from safetensors.torch import save_file
 import resnest
 from conftest import FULL, Outcome
 from exports import CLASSES, lively, use
-from resnest.export import aotinductor
-from resnest.export.capture import Interface
-from resnest.export.formats import FORMATS
-from resnest.export.layers import Tapped
-from resnest.export.pictures import synthetic
+from resnest.exporters import aotinductor
+from resnest.exporters.capture import Interface
+from resnest.exporters.formats import FORMATS
+from resnest.exporters.layers import Tapped
+from resnest.exporters.pictures import synthetic
 from resnest.inference.model import Model
 from resnest.runtime.card import ModelCard
 
@@ -95,7 +95,7 @@ def test_any_size(name: str, saved_model: Path, real_exports: dict[str, Path]) -
 @pytest.mark.parametrize("name", ANY_SIZE)
 def test_a_segmenter_of_any_size(name: str, saved_segmenter: Path, segmenter_exports: dict[str, Path]) -> None:
     """Its logits have the size of the images, and every pixel gets the label that the network gives it."""
-    run, net = _engine(name, segmenter_exports[name]), Model.from_pretrained(saved_segmenter).segmenter
+    run, net = _engine(name, segmenter_exports[name]), Model.from_pretrained(saved_segmenter).net
     for n, h, w in ((1, 64, 64), (2, 97, 131), (5, 160, 64), (1, 33, 40)):
         images = np.random.default_rng(n * h).standard_normal((n, 3, h, w), np.float32)
         with torch.inference_mode():

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import Outcome, pico
+from resnest.classification.task import ClassificationTask
 from resnest.errors import NumericalStop
-from resnest.tasks import ClassificationTask
 from resnest.training import train
 from resnest.training.loop import Loop
 from runs import lines

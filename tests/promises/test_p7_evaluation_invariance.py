@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from painted import PREPROCESS, Finder, paint
-from painted_segments import PREPROCESS as BY_COLOUR
-from painted_segments import SegmentFinder, paint_segments
+from painted import Finder, paint, real_model
+from painted_segments import SegmentFinder, paint_segments, panoptic_card
 from processes import in_processes
+from resnest.classification.card import ClassificationCard
 from resnest.data.samples import Samples
 from resnest.data.sources import open_dataset
 from resnest.inference.detection_outcome import DetectionEvaluation
@@ -25,7 +25,11 @@ from resnest.inference.panoptic_outcome import PanopticEvaluation
 from resnest.inference.pixel_outcome import PixelEvaluation
 from resnest.metrics import ClassificationMetrics
 from resnest.network import ResNeSt
-from resnest.runtime.preprocess import AnyPreprocess, Preprocess, SegmentationPreprocess
+from resnest.runtime.card import ModelCard
+from resnest.runtime.preprocess import Preprocess
+from resnest.segmentation.card import SegmentationCard
+from resnest.segmentation.preprocess import SegmentationPreprocess
+from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import Spec
 from resnest.training.world import World
 from streets import COLOURS, write_streets
@@ -54,7 +58,7 @@ def test_however_the_predictions_are_cut(count: int) -> None:
         assert figures([order[start:end] for start, end in pairwise(cuts)]) == expected  # to the last bit
 
 
-def evaluate_in(net: Any, images: Samples, preprocess: AnyPreprocess, batch: int, count: int) -> list[Evaluation]:
+def evaluate_in(net: Any, images: Samples, card: ModelCard, batch: int, count: int) -> list[Evaluation]:
     """What each of `count` processes comes to."""
 
     def act(rank: int) -> Evaluation:
@@ -63,7 +67,7 @@ def evaluate_in(net: Any, images: Samples, preprocess: AnyPreprocess, batch: int
 
         world = World(Fabric())  # type: ignore[arg-type]
         share = {"rank": rank, "world_size": count, "gather": world.gather}
-        return evaluate_network(net, images, preprocess, device=world.device, batch_size=batch, workers=0, **share)
+        return evaluate_network(net, images, card, device=world.device, batch_size=batch, workers=0, **share)
 
     return in_processes(count, act)
 
@@ -73,7 +77,10 @@ def test_however_many_processes_and_whatever_the_batch(photos: Path) -> None:
     images = open_dataset(photos, val_share=0.7).val.subset(np.arange(23))
     torch.manual_seed(0)
     net = ResNeSt(TINY, num_classes=4).eval()
-    evaluated = partial(evaluate_in, net, images, Preprocess(size=16))
+    card = ClassificationCard(
+        architecture="resnest", spec=TINY, class_names=images.class_names, preprocess=Preprocess(size=16)
+    )
+    evaluated = partial(evaluate_in, net, images, card)
 
     expected = evaluated(32, 1)[0]
     for batch, count in [(1, 1), (7, 1), (32, 2), (7, 3), (1, 3)]:
@@ -88,7 +95,7 @@ def test_however_many_processes_and_whatever_the_batch(photos: Path) -> None:
 def test_detectors_too(tmp_path: Path) -> None:
     """Pictures of three shapes, crowds, ties, nothing on some; 23 of them, in one, two or three processes."""
     images = open_dataset(paint(tmp_path / "data", 23)).val
-    evaluated = partial(evaluate_in, Finder(), images, PREPROCESS)
+    evaluated = partial(evaluate_in, Finder(), images, real_model().card)
 
     expected = evaluated(32, 1)[0]
     assert isinstance(expected, DetectionEvaluation)
@@ -118,11 +125,19 @@ def test_segmenters_too(tmp_path: Path) -> None:
     whole = SegmentationPreprocess(mean=(0, 0, 0), std=(1, 1, 1), long=80)
 
     for preprocess in (whole, replace(whole, window=48)):
-        expected = evaluate_in(ByColour(), images, preprocess, 32, 1)[0]
+        card = SegmentationCard(
+            architecture="resnest",
+            spec=TINY,
+            class_names=images.class_names,
+            category_ids=images.classes.ids,
+            segmenter=SegmenterSpec(),
+            preprocess=preprocess,
+        )
+        expected = evaluate_in(ByColour(), images, card, 32, 1)[0]
         assert isinstance(expected, PixelEvaluation)
         assert 0.5 < expected.figures["miou"] < 0.99
         for batch, count in [(1, 1), (7, 1), (7, 2), (1, 3)]:
-            for found in evaluate_in(ByColour(), images, preprocess, batch, count):
+            for found in evaluate_in(ByColour(), images, card, batch, count):
                 assert isinstance(found, PixelEvaluation)
                 assert np.array_equal(found.indices, np.arange(23))  # none twice, none missing
                 assert np.array_equal(found.confusion, expected.confusion)
@@ -134,7 +149,7 @@ def test_segmenters_too(tmp_path: Path) -> None:
 def test_panoptic_detectors_too(tmp_path: Path) -> None:
     """Pictures of three shapes, crowds, void, ties, nothing on some; 23 of them, in one, two or three processes."""
     images = open_dataset(paint_segments(tmp_path / "data", 23), task="panoptic").val
-    evaluated = partial(evaluate_in, SegmentFinder(), images, BY_COLOUR)
+    evaluated = partial(evaluate_in, SegmentFinder(), images, panoptic_card())
 
     expected = evaluated(32, 1)[0]
     assert isinstance(expected, PanopticEvaluation)

@@ -162,9 +162,10 @@ def _own_size(name: str) -> int:
 
 
 def _saved_size(reference: str) -> int:
+    from resnest.bench.networks import classifier_size
     from resnest.inference.model import Model
 
-    return Model.from_pretrained(reference).card.classifier_input.size
+    return classifier_size(Model.from_pretrained(reference).card, reference)
 
 
 def _file_size(path: Path) -> int:
@@ -173,6 +174,8 @@ def _file_size(path: Path) -> int:
     Raises:
         ResnestError: the file cannot be read.
     """
+    from resnest.bench.networks import classifier_size
+
     for reader in READERS.values():
         if path.suffix not in reader.SUFFIXES:
             continue
@@ -183,7 +186,8 @@ def _file_size(path: Path) -> int:
         if len(loaded.images) == 4 and loaded.images[2]:
             return loaded.images[2]
         if CARD_KEY in loaded.metadata:
-            return ModelCard.from_json(loaded.metadata[CARD_KEY], where=f"the metadata of {path}").classifier_input.size
+            card = ModelCard.from_json(loaded.metadata[CARD_KEY], where=f"the metadata of {path}")
+            return classifier_size(card, path)
     return 224
 
 

@@ -23,6 +23,7 @@ from resnest.network import ResNeSt
 from resnest.runtime.card import ModelCard
 from resnest.runtime.preprocess import Preprocess
 from resnest.spec import PUBLISHED, find_spec
+from resnest.tasks import DEFAULT_TASK
 
 
 def build(reference: str, kind: Kind, size: int = 224) -> nn.Module:
@@ -31,7 +32,8 @@ def build(reference: str, kind: Kind, size: int = 224) -> nn.Module:
     if kind == "saved":
         from resnest.inference.model import Model
 
-        return Model.from_pretrained(reference).net.eval()
+        net: nn.Module = Model.from_pretrained(reference).net
+        return net.eval()
     torch.manual_seed(0)
     if kind == "timm":
         import timm
@@ -84,9 +86,9 @@ def export(reference: str, kind: Kind, path: Path, size: int, *, traced: bool = 
 
 def write_ours(net: ResNeSt, path: Path, card: ModelCard) -> None:
     """As `resnest export` writes it, without its comparison: of random weights there is nothing to prove."""
-    from resnest.export import onnx
-    from resnest.export.capture import Interface
-    from resnest.export.origin import origin
+    from resnest.exporters import onnx
+    from resnest.exporters.capture import Interface
+    from resnest.exporters.origin import origin
     from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY
 
     fast = prepared(net, memory_format=torch.contiguous_format)
@@ -114,13 +116,21 @@ def write_onnx(net: nn.Module, path: Path, size: int, *, dynamo: bool = False) -
 
 
 def _card(reference: str, kind: Kind) -> ModelCard:
-    from resnest.inference.model import Model
+    from resnest.inference.model import Model, published_card
 
     if kind == "saved":
         return Model.from_pretrained(reference).card
     _, network = find_spec(reference)
     crop = PUBLISHED[network].crop if network in PUBLISHED else 224
-    return ModelCard.of_imagenet(network, Preprocess(size=crop))
+    card: ModelCard = published_card(network, Preprocess(size=crop))
+    return card
+
+
+def classifier_size(card: ModelCard, where: object) -> int:
+    """Pixels a side that a classifier sees. Raises ResnestError for another task's model."""
+    if card.task != DEFAULT_TASK:
+        raise ResnestError(f"{where} is {card.info.noun}, and bench times classifiers")
+    return card.preprocess.padded_size(1, 1)[0]
 
 
 def check_output(values: object, name: str) -> None:

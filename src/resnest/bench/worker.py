@@ -118,13 +118,12 @@ def _open_openvino(job: dict[str, Any]) -> tuple[Run, str]:
 
 def _open_predictor(job: dict[str, Any]) -> tuple[Run, str]:
     """The engine that resnest.Predictor chooses for the file, set up as it does."""
-    from resnest.runtime.card import NOUNS
     from resnest.runtime.engines.choosing import open_engine
-    from resnest.runtime.engines.exported import ExportedEngine
+    from resnest.tasks import DEFAULT_TASK
 
     engine = open_engine(job["file"], threads=job["threads"], batch_size=job["batch"])
-    if not isinstance(engine, ExportedEngine) or engine.task != "classification":
-        raise ResnestError(f"{job['file']} is {NOUNS[engine.task]}, and bench times classifiers")
+    if engine.card.task != DEFAULT_TASK:
+        raise ResnestError(f"{job['file']} is {engine.card.info.noun}, and bench times classifiers")
     x = images(job, engine.card.in_chans)
     return lambda: engine(x), str(engine.origin.get("precision", "float32"))
 

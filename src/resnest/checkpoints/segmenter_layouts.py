@@ -18,7 +18,7 @@ from torch import Tensor
 from resnest.checkpoints.layouts import IGNORED, LAYOUTS, Translated
 from resnest.checkpoints.renaming import Rules, Translator, conv_norm
 from resnest.errors import ResnestError
-from resnest.segmenter_spec import Head
+from resnest.segmentation.spec import Head
 
 SEGMENTER_LAYOUTS = {name: LAYOUTS[name] for name in ("official", "encoding")}
 BACKBONES = {"official": "backbone.", "encoding": "pretrained."}

@@ -14,16 +14,13 @@ from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
     from resnest.inference.outcome import Evaluation
-    from resnest.runtime.detections import Views
-    from resnest.runtime.segmenting import SegmentViews
+    from resnest.runtime.engines.engine import Views
 
 SCALES_HELP = (
     "Look at each image several times and merge what is found. A detector: with a short side of A and of B pixels; a"
     " segmenter: at A and at B times its own size."
 )
 FLIP_HELP = "A detector or a segmenter: look at each image mirrored, too."
-PIXELS = (32, 4000)  # that a detector's short side may have
-FACTORS = (0.1, 8.0)  # below what is a number of pixels
 SPLIT_HELP = "val, train, all; auto: val, or what training held back, or all for published weights."
 
 
@@ -72,25 +69,34 @@ def evaluate(
         _print(result)
 
 
-def _views(scales: str | None, flip: bool) -> Views | SegmentViews | None:
-    """Large numbers are pixels, small ones factors; whether the model takes them is found out once it is open."""
-    from resnest.runtime.detections import Views
-    from resnest.runtime.segmenting import SegmentViews
+def _views(scales: str | None, flip: bool) -> Views | None:
+    """Whether the model takes them is found out once it is open."""
+    from resnest.runtime.engines.engine import Views
+    from resnest.tasks import TASKS
 
     if scales is None:
         return Views(flip=True) if flip else None
     try:
-        sizes = [float(size) for size in scales.split(",")]
+        sizes = tuple(float(size) for size in scales.split(","))
     except ValueError:
-        sizes = []
-    if sizes and all(PIXELS[0] <= size <= PIXELS[1] and size.is_integer() for size in sizes):
-        return Views(tuple(int(size) for size in sizes), flip)
-    if sizes and all(FACTORS[0] <= size <= FACTORS[1] for size in sizes):
-        return SegmentViews(tuple(sizes), flip)
-    raise ResnestError(
-        f"--scales {scales}: expected pixels of the short side, such as 640,800, or of a segmenter factors, such as"
-        " 0.75,1,1.25"
-    )
+        sizes = ()
+    views = Views(sizes, flip)
+    if not sizes or not any(_are_for(task, views) for task in TASKS):
+        raise ResnestError(
+            f"--scales {scales}: expected pixels of the short side, such as 640,800, or of a segmenter factors, such as"
+            " 0.75,1,1.25"
+        )
+    return views
+
+
+def _are_for(task: str, views: Views) -> bool:
+    from resnest.tasks import task_info
+
+    try:
+        task_info(task).check_views(views)
+    except ResnestError:
+        return False
+    return True
 
 
 def _to_dict(model: str, data: str, split: str, result: Evaluation) -> dict[str, object]:

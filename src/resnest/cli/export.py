@@ -12,7 +12,7 @@ from resnest.cli.words import MODEL_HELP, NETWORK_HELP
 from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
-    from resnest.export.exporting import Exported
+    from resnest.exporters.exporting import Exported
 
 FORMAT_HELP = "onnx, openvino, torch, aotinductor or executorch; by default what --out ends in, else onnx."
 OUT_HELP = (
@@ -46,8 +46,8 @@ def export(
     """
     if int8 != (calibrate is not None) or (max_drop is not None and not int8):
         raise ResnestError("--int8 goes with --calibrate PHOTOS, pictures of the kind that the model will see")
-    from resnest.export.exporting import export as run
-    from resnest.export.int8 import Int8
+    from resnest.exporters.exporting import export as run
+    from resnest.exporters.int8 import Int8
 
     done = run(
         model,
@@ -88,7 +88,7 @@ def _to_text(done: Exported) -> str:
             f"XNNPACK    runs {done.told['xnnpack']} of {done.told['steps']} steps; not {left or 'anything else'}"
         )
     if "int8" in done.told:
-        from resnest.export.int8 import in_text
+        from resnest.exporters.int8 import in_text
 
         lines += in_text(done.told["int8"])
     lines.append(f"compared   in {parity.seconds:.1f} s")

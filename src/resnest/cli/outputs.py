@@ -19,9 +19,6 @@ from resnest.cli.segments import LabelMapFolder, LabelMapWriter, PanopticFolder,
 if TYPE_CHECKING:
     from PIL import Image
 
-    from resnest.runtime.answers import Result
-    from resnest.runtime.card import ModelCard
-
 
 class Writer(Protocol):
     """Results on standard output."""
@@ -48,11 +45,11 @@ def writer(task: str, form: str, top: int | None, threshold: float) -> Writer:
     return LabelWriter(form, top)
 
 
-def mask_folder(folder: Path, pictures: list[Picture], card: ModelCard) -> Output:
+def mask_folder(folder: Path, pictures: list[Picture], card: Any) -> Output:
     """Raises ResnestError: it cannot be made."""
     if card.task == "panoptic":
-        return PanopticFolder(folder, pictures, card.panoptic_classes)
-    return LabelMapFolder(folder, pictures, card.pixel_classes)
+        return PanopticFolder(folder, pictures, card.classes)
+    return LabelMapFolder(folder, pictures, card.classes)
 
 
 class Drawings:
@@ -62,7 +59,7 @@ class Drawings:
         self.files = OutputFolder(folder, "--draw", pictures)
         self.top, self.threshold = top, threshold
 
-    def add(self, picture: Picture, result: Result) -> None:
+    def add(self, picture: Picture, result: Any) -> None:
         from resnest.runtime.decode import decode_image
 
         with self.files.writing(Path(f"{picture.path.stem}.jpg")) as path:
@@ -71,7 +68,7 @@ class Drawings:
     def close(self) -> str:
         return f"{len(self.files.names)} pictures in {self.files.folder}"
 
-    def _drawn(self, image: Image.Image, result: Result) -> Image.Image:
+    def _drawn(self, image: Image.Image, result: Any) -> Image.Image:
         from resnest.runtime.detections import Detections
         from resnest.runtime.draw import draw_labels
         from resnest.runtime.draw_detections import draw_detections

@@ -16,13 +16,6 @@ COCO_HELP = "Of a detector: write all that it keeps (or --threshold) as COCO jso
 MASKS_HELP = "Of a segmenter: write PNGs of class ids and the classes here; if panoptic, COCO's PNGs and json."
 CARD_HELP = "config.json, or its directory, of an exported file that does not name its classes."
 
-OPTIONS = {
-    "top": ("classification",),
-    "threshold": ("detection",),
-    "coco": ("detection",),
-    "masks": ("segmentation", "panoptic"),
-}
-
 
 def predict(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
@@ -95,9 +88,10 @@ def predict(
 
 def _check_options(task: str, **given: object) -> None:
     """Raises ResnestError for an option that is for another kind of model."""
-    from resnest.runtime.card import NOUNS
+    from resnest.tasks import TASKS, task_info
 
     for name, value in given.items():
-        if value is not None and task not in OPTIONS[name]:
-            others = " and ".join(f"{NOUNS[other].removeprefix('a ')}s" for other in OPTIONS[name])
-            raise ResnestError(f"--{name} is for {others}, and this model is {NOUNS[task]}: leave it out")
+        if value is not None and name not in task_info(task).options:
+            owners = [task_info(other).noun.removeprefix("a ") for other in TASKS if name in task_info(other).options]
+            others = " and ".join(f"{noun}s" for noun in owners)
+            raise ResnestError(f"--{name} is for {others}, and this model is {task_info(task).noun}: leave it out")

@@ -21,29 +21,26 @@ def recipes(
 
     `resnest recipes show NAME > mine.yaml` gives a file to edit and to train with.
     """
-    from resnest.recipes import RECIPES, find_recipe, to_yaml
+    from resnest.recipes import all_recipes, find_recipe, to_yaml
 
     if action is None:
-        _list([recipe() for recipe in RECIPES.values()])
+        _list([recipe() for recipe in all_recipes().values()])
     elif action != "show":
         raise unknown("action", action, ["show"])
     elif name is None:
-        raise ResnestError("resnest recipes show: which one? " + ", ".join(RECIPES))
+        raise ResnestError("resnest recipes show: which one? " + ", ".join(all_recipes()))
     else:
         typer.echo(to_yaml(find_recipe(name)), nl=False)
 
 
 def _list(known: Sequence[Recipe]) -> None:
     """A block for each task; figures in percent, those of the authors marked."""
-    by_task: dict[str, list[Recipe]] = {}
+    blocks: dict[str, tuple[dict[str, str], list[Recipe]]] = {}
     for recipe in known:
-        masks = recipe.task == "detection" and recipe.detector is not None and recipe.detector.masks
-        by_task.setdefault("instances" if masks else recipe.task, []).append(recipe)
-    _block("Image classification", {"top-1": "top1"}, by_task["classification"])
-    _block("Object detection", {"box AP": "box_ap"}, by_task["detection"])
-    _block("Instance segmentation", {"box AP": "box_ap", "mask AP": "mask_ap"}, by_task["instances"])
-    _block("Semantic segmentation", {"mIoU": "miou", "pixels": "pixel_accuracy"}, by_task["segmentation"])
-    _block("Panoptic segmentation", {"PQ": "pq", "box AP": "box_ap", "mask AP": "mask_ap"}, by_task["panoptic"])
+        title, figures = recipe.listing()
+        blocks.setdefault(title, (figures, []))[1].append(recipe)
+    for title, (figures, recipes) in blocks.items():
+        _block(title, figures, recipes)
     typer.echo("Figures are percent. * published by the authors, not repeated here")
     typer.echo("\nresnest recipes show NAME prints all settings; train takes such a file, or --set a.b=c.")
 

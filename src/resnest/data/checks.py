@@ -15,18 +15,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resnest.data.detection import DetectionSamples
-from resnest.data.detection_checks import class_problems, object_notes, object_problems
-from resnest.data.panoptic import PanopticSamples
-from resnest.data.panoptic_checks import PanopticTally, panoptic_notes, panoptic_problems
-from resnest.data.pixel_checks import PixelTally, Tally, pixel_notes, pixel_problems
-from resnest.data.pixel_finding import look_for_pixels
-from resnest.data.pixels import PixelSamples
+from resnest.data.formats import finders
+from resnest.data.labelled import LabelledSamples
 from resnest.data.samples import Samples
-from resnest.data.sources import Splits, open_dataset
+from resnest.data.sources import open_dataset
 from resnest.runtime.decode import BadImage
+from resnest.tasks import load_object, task_info
 
-FEW = 10  # training images below which a class hardly learns
+MIN_IMAGES = 10  # training images below which a class hardly learns
 MOST_SHOWN = 20
 
 
@@ -62,6 +58,30 @@ class DatasetReport:
         return "\n".join([*lines, f"{len(self.problems)} problems" if self.problems else "no problems found"])
 
 
+class Inspection:
+    """The doctor's look at one part of a data set; each task has one of its own, which this is the base of."""
+
+    def __init__(self, part: str, samples: Any) -> None:
+        self.part, self.samples = part, samples
+
+    def look(self, index: int) -> Image.Image:
+        """The image `index`; what it shows is counted. Raises BadImage."""
+        image: Image.Image = self.samples.decode(index)
+        return image
+
+    def add_to(self, report: DatasetReport, val: Any) -> None:
+        """Of a training part that was looked through, and the inspection of the validation part: what was found."""
+
+
+class LabelInspection(Inspection):
+    """Of images with labels."""
+
+    samples: LabelledSamples
+
+    def add_to(self, report: DatasetReport, val: LabelInspection) -> None:
+        report.notes += _class_notes(self.samples, val.samples, report.counts)
+
+
 def check_dataset(
     where: str | Path,
     *,
@@ -78,56 +98,27 @@ def check_dataset(
     report = DatasetReport(splits.describe(), {name: (int(train[k]), int(val[k])) for k, name in enumerate(names)})
     sizes: list[tuple[int, int]] = []
     seen: dict[str, tuple[str, str, str]] = {}
-    parts = {"train": splits.train, "val": splits.val}
-    tallies = [tally for part, samples in parts.items() if (tally := _tally(part, samples))]
-    looks = [tally.look for tally in tallies] or [samples.decode for samples in parts.values()]
-    for (part, samples), look in zip(parts.items(), looks, strict=True):
-        _read_part(part, samples, look, report, sizes, seen, on_image)
-    report.sizes = _told_sizes(sizes)
-    if tallies:
-        _note_masks(tallies, report)
-    elif isinstance(splits.train, DetectionSamples) and isinstance(splits.val, DetectionSamples):
-        report.problems += class_problems(splits.train, splits.val)
-        report.problems += object_problems("train", splits.train)
-        report.problems += object_problems("val", splits.val)
-        report.notes += object_notes(splits.train, splits.val)
-    else:
-        report.notes += _class_notes(splits, report.counts)
-    if task is None and format == "auto" and not tallies:
-        report.notes += _other_kinds(Path(where))
+    info = task_info(splits.train.task)
+    inspect = load_object(info.inspection)
+    inspections = [inspect(part, samples) for part, samples in (("train", splits.train), ("val", splits.val))]
+    for inspection in inspections:
+        _read_part(inspection.part, inspection.samples, inspection.look, report, sizes, seen, on_image)
+    report.sizes = _describe_sizes(sizes)
+    inspections[0].add_to(report, inspections[1])
+    if task is None and format == "auto" and info.reads_labels:
+        report.notes += _other_annotations(Path(where))
     return report
 
 
-def _tally(part: str, samples: Samples) -> PixelTally | PanopticTally | None:
-    if isinstance(samples, PanopticSamples):
-        return PanopticTally(part, samples)
-    return PixelTally(samples) if isinstance(samples, PixelSamples) else None
+def _other_annotations(where: Path) -> Iterator[str]:
+    """Annotations beside those that were looked at."""
+    for finder in finders() if where.is_dir() else ():
+        if not task_info(finder.tasks[0]).reads_labels and (handle := finder.find(where, None)):
+            yield f"there are masks too ({handle.format}): --task {finder.tasks[0]} looks at them"
+            return
 
 
-def _note_masks(tallies: Sequence[Tally], report: DatasetReport) -> None:
-    """What the masks of both parts show."""
-    train, val = tallies
-    names = train.class_names
-    report.counts = {name: (int(train.images[k]), int(val.images[k])) for k, name in enumerate(names)}
-    shares = zip(train.shares().tolist(), val.shares().tolist(), strict=True)
-    report.pixels = dict(zip(names, shares, strict=True))
-    report.problems += pixel_problems(train, val)
-    if isinstance(train, PanopticTally) and isinstance(val, PanopticTally):
-        report.problems += [*panoptic_problems(train.samples), *train.problems, *val.problems]
-        report.notes += panoptic_notes(train, val)
-    else:
-        report.notes += pixel_notes(train, val)
-
-
-def _other_kinds(where: Path) -> Iterator[str]:
-    """Masks beside what was looked at."""
-    found = look_for_pixels(where) if where.is_dir() else None
-    if found:
-        task = "panoptic" if found.format == "panoptic" else "segmentation"
-        yield f"there are masks too ({found.format}): --task {task} looks at them"
-
-
-def _told_sizes(sizes: Sequence[tuple[int, int]]) -> str:
+def _describe_sizes(sizes: Sequence[tuple[int, int]]) -> str:
     if not sizes:
         return ""
     sides = np.array(sizes)
@@ -135,18 +126,18 @@ def _told_sizes(sizes: Sequence[tuple[int, int]]) -> str:
     return f"{low[0]} x {low[1]} to {high[0]} x {high[1]} pixels, median {int(np.median(sides.min(1)))} short side"
 
 
-def _class_notes(splits: Splits, counts: dict[str, tuple[int, int]]) -> Iterator[str]:
+def _class_notes(train: LabelledSamples, val: LabelledSamples, counts: dict[str, tuple[int, int]]) -> Iterator[str]:
     """What is known without looking into images."""
     for name, (count, held) in counts.items():
-        if count < FEW:
+        if count < MIN_IMAGES:
             yield f"class {name!r} has {count} training images only"
         if held == 0:
             yield f"class {name!r} has no validation image"
-    train = splits.train.counts()
-    if train.max() > 10 * train.min():
-        yield f"classes are uneven: {train.min()} to {train.max()} training images (see data.balance)"
-    if splits.train.multi_label:
-        marks = np.concatenate([splits.train.labels, splits.val.labels]).sum(1)  # (N,) labels of each image
+    images = train.counts()
+    if images.max() > 10 * images.min():
+        yield f"classes are uneven: {images.min()} to {images.max()} training images (see data.balance)"
+    if train.multi_label:
+        marks = np.concatenate([train.labels, val.labels]).sum(1)  # (N,) labels of each image
         yield (
             f"several labels an image: {marks.mean():.1f} on average, {marks.max()} at most, none for"
             f" {(marks == 0).sum()} images"

@@ -1,7 +1,9 @@
 """From samples to batches, in an order and with randomness that depend on the seed alone.
 
-    for batch in training_batches(samples, settings, batch_size=64, seed=0, epoch=3, epochs=5):
-        batch.images, batch.labels         # (N, 3, H, W) uint8, (N,)
+    for batch in training_batches(dataset, settings, batch_size=64, seed=0, epoch=3):
+        batch.images, batch.labels         # (N, 3, H, W) uint8, and what the task's dataset makes of targets
+    for batch in evaluation_batches(samples, preprocess, batch_size=64):
+        batch.prepared(samples), batch.truths
 
 The order of an epoch is f(seed, epoch) and a sample's augmentation f(seed, epoch, index, repeat), whatever the
 number of worker processes. A file that cannot be used leaves its batch one shorter and is named in `batch.bad`.
@@ -11,91 +13,80 @@ from __future__ import annotations
 
 import os
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from resnest.data.batch import Batch as Batch
-from resnest.data.batch import stack_images
-from resnest.data.detection import DetectionSamples
-from resnest.data.detection_batches import EvaluationScenes, TrainingScenes, collate_scenes, evaluation_places
+from resnest.data.batch import EvaluationBatch, stack_images
 from resnest.data.order import step_batches
-from resnest.data.pixel_batches import EvaluationPixels, TrainingPixels, collate_pixels, collate_truth
-from resnest.data.pixels import PixelSamples
 from resnest.data.samples import Samples
 from resnest.data.seeding import seeded as seeded
-from resnest.data.settings import DataSettings, DetectionSettings, SegmentationSettings
-from resnest.errors import ResnestError
+from resnest.data.settings import DataSettings
 from resnest.runtime.decode import BadImage
-from resnest.runtime.preprocess import AnyPreprocess, DetectionPreprocess, Preprocess, SegmentationPreprocess
-
-Item = tuple[int, Tensor | BadImage, Any]  # index, image, label or labels
+from resnest.runtime.preprocess import ImageTransform
 
 
-class TrainingImages(Dataset[Any]):
-    """Augmented images of one epoch, by (index, repeat)."""
+class TrainingDataset(Dataset[Any], ABC):
+    """Augmented images of a task, by (epoch, index, repeat)."""
 
-    def __init__(self, samples: Samples, settings: DataSettings, seed: int, epoch: int, epochs: int) -> None:
-        from resnest.data.transforms import training_transform  # torchvision, which evaluation can do without
-
+    def __init__(self, samples: Samples, *, seed: int) -> None:
         self.samples = samples
-        self.seed = (seed, epoch)
-        self.transform = training_transform(settings, settings.size_at(epoch, epochs))
+        self.seed = seed
 
-    def __getitem__(self, place: Sequence[int]) -> Item:
-        index, repeat = map(int, place)
+    @abstractmethod
+    def augment(self, index: int, epoch: int) -> tuple[Tensor, Any]:
+        """Image `index`, (3, H, W) uint8, and its target; by torch's default generator. Raises BadImage."""
+
+    def stack_images(self, images: list[Tensor]) -> Tensor:
+        """(N, 3, H, W)."""
+        return stack_images(images)
+
+    @abstractmethod
+    def stack_targets(self, targets: list[Any]) -> Any:
+        """The labels of a batch."""
+
+    def __getitem__(self, key: Sequence[int]) -> tuple[int, Tensor | BadImage, Any]:
+        epoch, index, repeat = map(int, key)
         try:
-            with seeded(*self.seed, index, *([repeat] if repeat else [])):
-                image = self.transform(self.samples.read(index), self.samples.keys[index])
+            with seeded(self.seed, epoch, index, *([repeat] if repeat else [])):
+                return index, *self.augment(index, epoch)
         except BadImage as error:
-            return index, error, 0
-        return index, image, self.samples.labels[index]
+            return index, error, None
 
-
-class EvaluationImages(Dataset[Any]):
-    """Images as prediction sees them."""
-
-    def __init__(self, samples: Samples, preprocess: Preprocess) -> None:
-        self.samples = samples
-        self.preprocess = preprocess
-
-    def __getitem__(self, index: int) -> Item:
-        try:
-            image = self.samples.decode(index)
-        except BadImage as error:
-            return index, error, 0
-        return index, torch.from_numpy(self.preprocess(image)), self.samples.labels[index]
+    def collate(self, items: list[tuple[int, Tensor | BadImage, Any]]) -> Batch:
+        good = [(index, image, target) for index, image, target in items if isinstance(image, Tensor)]
+        bad = [(index, error.name, error.reason) for index, error, _ in items if isinstance(error, BadImage)]
+        return Batch(
+            images=self.stack_images([image for _, image, _ in good]),
+            labels=self.stack_targets([target for *_, target in good]),
+            indices=torch.tensor([index for index, *_ in good], dtype=torch.int64),
+            bad=bad,
+        )
 
 
 def training_batches(
-    samples: Samples,
+    dataset: TrainingDataset,
     settings: DataSettings,
     *,
     batch_size: int,
     seed: int,
     epoch: int,
-    epochs: int,
     skip: int = 0,
     accumulate: int = 1,
     rank: int = 0,
     world_size: int = 1,
-    detection: DetectionSettings | None = None,
-    masks: bool = False,
-    segmentation: SegmentationSettings | None = None,
 ) -> Iterator[Batch]:
-    """This process's batches of one epoch from step `skip` on, `accumulate` of them a step (see `step_batches`).
-
-    Args:
-        detection: with `DetectionSamples`, as their `trainable()` gives them: labels are then a list of `Target`s.
-        masks: targets have masks.
-        segmentation: with `PixelSamples`: labels are then (N, H, W) uint8, 255 for pixels that do not count.
-    """
+    """This process's batches of one epoch from step `skip` on, `accumulate` of them a step (see `step_batches`)."""
     order = step_batches(
-        len(samples),
+        len(dataset.samples),
         batch_size=batch_size,
         accumulate=accumulate,
         world_size=world_size,
@@ -103,71 +94,108 @@ def training_batches(
         seed=seed,
         epoch=epoch,
         balance=settings.balance,
-        groups=samples.groups() if settings.balance else None,
+        groups=dataset.samples.groups() if settings.balance else None,
         repeats=settings.repeats,
     )
-    batches = list(order[skip:].reshape(-1, *order.shape[2:]))  # each (images, 2)
-    if isinstance(samples, DetectionSamples):
-        if detection is None:
-            raise ResnestError("this data has objects to detect: a recipe for a detector is needed")
-        scenes = TrainingScenes(samples, settings, detection, masks=masks, seed=seed, epoch=epoch)
-        return _load(scenes, batches, settings.workers, collate_scenes)
-    if isinstance(samples, PixelSamples):
-        if segmentation is None:
-            raise ResnestError("this data has masks: a recipe for a segmenter is needed")
-        if settings.balance:
-            raise ResnestError(
-                f"data.balance={settings.balance}: what a mask shows is not known before it is read. Set data.balance=0"
-            )
-        pixels = TrainingPixels(samples, settings, segmentation, seed=seed, epoch=epoch)
-        return _load(pixels, batches, settings.workers, collate_pixels)
-    return _load(TrainingImages(samples, settings, seed, epoch, epochs), batches, settings.workers)
+    pairs = order[skip:].reshape(-1, *order.shape[2:])  # (batches, images, 2): index, repeat
+    keys = np.concatenate([np.full_like(pairs[..., :1], epoch), pairs], axis=-1)
+    batches: Iterator[Batch] = _load(dataset, list(keys), settings.workers, dataset.collate)
+    return batches
+
+
+class Example(NamedTuple):
+    """An image as prediction sees it, and what it shows."""
+
+    number: int  # among the samples
+    pixels: Tensor  # (3, H, W)
+    size: tuple[int, int]  # width, height of the picture
+    truth: Any
+    image: Image.Image | None
+
+
+class EvaluationDataset(Dataset[Any]):
+    """Images as prediction sees them, with what they show, by index."""
+
+    def __init__(self, samples: Samples, preprocess: ImageTransform, *, keep_images: bool = False) -> None:
+        self.samples, self.preprocess, self.keep_images = samples, preprocess, keep_images
+
+    def __getitem__(self, index: int) -> Example | tuple[int, BadImage]:
+        try:
+            image, truth = self.samples.example(index)
+        except BadImage as error:
+            return index, error
+        pixels = torch.from_numpy(self.preprocess(image))
+        return Example(index, pixels, image.size, truth, image if self.keep_images else None)
 
 
 def evaluation_batches(
     samples: Samples,
-    preprocess: AnyPreprocess,
+    preprocess: ImageTransform,
     *,
     batch_size: int,
     workers: int | None = None,
     rank: int = 0,
     world_size: int = 1,
-) -> Iterator[Batch]:
-    """Every sample once, in order, prepared as for prediction; of several processes each takes its turn, none twice.
+    keep_images: bool = False,
+) -> Iterator[EvaluationBatch]:
+    """Every sample once, prepared as for prediction, images of one padded shape at a time.
 
-    With a `DetectionPreprocess` or a `SegmentationPreprocess`, images of one padded shape at a time; the labels of the
-    latter are a list of (H, W) uint8 masks, each in its picture's own size.
+    Of several processes each takes its turn, and no sample comes twice.
+
+    Args:
+        keep_images: batches have the pictures themselves, too.
     """
-    share = {"rank": rank, "world_size": world_size}
-    if isinstance(preprocess, DetectionPreprocess):
-        if not isinstance(samples, DetectionSamples):
-            raise ResnestError("a detector is evaluated on images with boxes: this data has classes only")
-        places = evaluation_places(samples.objects.sizes, preprocess, batch_size=batch_size, **share)
-        return _load(EvaluationScenes(samples, preprocess), places, workers, collate_scenes)
-    if isinstance(preprocess, SegmentationPreprocess):
-        if not isinstance(samples, PixelSamples):
-            raise ResnestError("a segmenter is evaluated on images with masks: this data has none")
-        places = evaluation_places(samples.sizes(), preprocess, batch_size=batch_size, **share)
-        return _load(EvaluationPixels(samples, preprocess), places, workers, collate_truth)
-    mine = list(range(rank, len(samples), world_size))
-    batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
-    return _load(EvaluationImages(samples, preprocess), batches, workers)
+    indices = shape_batches(samples, preprocess, batch_size=batch_size, rank=rank, world_size=world_size)
+    dataset = EvaluationDataset(samples, preprocess, keep_images=keep_images)
+    batches: Iterator[EvaluationBatch] = _load(dataset, indices, workers, _collate_examples)
+    return batches
 
 
-def _load(
-    dataset: Dataset[Any],
-    batches: Sequence[Any],
-    workers: int | None,
-    collate: Callable[[list[Any]], Batch] | None = None,
-) -> Iterator[Batch]:
-    count = min(default_workers() if workers is None else workers, len(batches))
+def shape_batches(
+    samples: Samples, preprocess: ImageTransform, *, batch_size: int, rank: int = 0, world_size: int = 1
+) -> list[list[int]]:
+    """Batches of one process, each of one padded shape; every image comes once in one of the processes."""
+    sizes = samples.sizes()
+    by_shape: dict[tuple[int, int], list[int]] = {}
+    if sizes is None:
+        by_shape[0, 0] = list(range(len(samples)))
+    else:
+        for index, (width, height) in enumerate(sizes.tolist()):
+            by_shape.setdefault(preprocess.padded_size(width, height), []).append(index)
+    order = [(shape, index) for shape in sorted(by_shape) for index in by_shape[shape]]
+    batches: list[list[int]] = []
+    last = None
+    for shape, index in order[rank::world_size]:
+        if shape != last or len(batches[-1]) == batch_size:
+            batches.append([])
+        batches[-1].append(index)
+        last = shape
+    return batches
+
+
+def _collate_examples(items: list[Example | tuple[int, BadImage]]) -> EvaluationBatch:
+    good = [item for item in items if isinstance(item, Example)]
+    bad = [(item[1].name, item[1].reason) for item in items if not isinstance(item, Example)]
+    return EvaluationBatch(
+        pixels=stack_images([item.pixels for item in good]),
+        indices=[item.number for item in good],
+        sizes=[item.size for item in good],
+        truths=[item.truth for item in good],
+        images=[item.image for item in good],
+        bad=bad,
+    )
+
+
+def _load(dataset: Dataset[Any], keys: Sequence[Any], workers: int | None, collate: Callable[[list[Any]], Any]) -> Any:
+    """An iterator over batches, by the keys of each."""
+    count = min(default_workers() if workers is None else workers, len(keys))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than cores: as was asked for
         loader: DataLoader[Any] = DataLoader(
             dataset,
-            batch_sampler=batches,
+            batch_sampler=keys,
             num_workers=count,
-            collate_fn=collate or _collate,
+            collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_quiet_worker if count else None,
         )
@@ -189,10 +217,8 @@ def _quiet_worker(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def _collate(items: list[Item]) -> Batch:
-    good = [(index, image, label) for index, image, label in items if isinstance(image, Tensor)]
-    bad = [(index, error.name, error.reason) for index, error, _ in items if isinstance(error, BadImage)]
-    images = stack_images([image for _, image, _ in good]) if good else torch.empty(0, 3, 1, 1)
-    labels = torch.from_numpy(np.array([label for _, _, label in good]))  # (N,), or (N, K) bool
-    labels = labels.float() if labels.ndim == 2 else labels.long()
-    return Batch(images, labels, torch.tensor([index for index, _, _ in good], dtype=torch.int64), bad)
+def labels_to_tensor(labels: list[Any]) -> Tensor:
+    """Numbers of classes (N,) int64, or marks of several (N, K) float32."""
+    stacked: NDArray[Any] = np.array(labels)
+    tensor = torch.from_numpy(stacked)
+    return tensor.float() if tensor.ndim == 2 else tensor.long()

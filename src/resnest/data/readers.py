@@ -1,4 +1,4 @@
-"""One reader per format of labelled images: a file or folder in, `Samples` out.
+"""One reader per format of labelled images: a file or folder in, `LabelledSamples` out.
 
 samples = read_folder(Path("photos"))       # class folders
 """
@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from resnest.data.samples import BytesStore, FolderStore, Samples, Store, ZipStore
+from resnest.data.labelled import LabelledSamples
+from resnest.data.stores import BytesStore, FolderStore, Store, ZipStore
 from resnest.errors import ResnestError
 from resnest.runtime.decode import SUFFIXES
 
@@ -36,7 +37,7 @@ def scan_folder(folder: Path) -> Labelled:
     return found
 
 
-def read_folder(folder: Path, *, names_in: Path | None = None) -> Samples:
+def read_folder(folder: Path, *, names_in: Path | None = None) -> LabelledSamples:
     """Class folders; `names_in` may hold a classes.json, by default the folder above."""
     return number_classes(FolderStore(folder), scan_folder(folder), names_in or folder.parent)
 
@@ -54,11 +55,11 @@ def scan_zip(path: Path) -> Labelled:
     return sorted(found)
 
 
-def read_zip(path: Path) -> Samples:
+def read_zip(path: Path) -> LabelledSamples:
     return number_classes(ZipStore(path), scan_zip(path), path.parent)
 
 
-def read_npz(path: Path) -> Samples:
+def read_npz(path: Path) -> LabelledSamples:
     try:
         with np.load(path, allow_pickle=False) as content:
             record = {key: content[key] for key in ("jpeg", "offsets", "labels", "classes")}
@@ -73,7 +74,7 @@ def read_npz(path: Path) -> Samples:
     if labels.size and not 0 <= labels.min() <= labels.max() < len(class_names):
         raise ResnestError(f"{path}: labels reach {labels.max()}, but there are {len(class_names)} classes")
     keys = [f"{index:06d}" for index in range(len(labels))]
-    return Samples(BytesStore(record["jpeg"], offsets), keys, labels, class_names)
+    return LabelledSamples(BytesStore(record["jpeg"], offsets), keys, class_names, labels)
 
 
 @dataclass(frozen=True)
@@ -129,16 +130,16 @@ def _label_set(told: str, where: str) -> tuple[str, ...]:
     return labels
 
 
-def read_csv(path: Path) -> Samples:
+def read_csv(path: Path) -> LabelledSamples:
     return number_csv(path, read_csv_rows(path))
 
 
-def number_csv(path: Path, rows: Sequence[CsvRow]) -> Samples:
+def number_csv(path: Path, rows: Sequence[CsvRow]) -> LabelledSamples:
     """Some of the lines; their paths are relative to the file."""
     return number_classes(FolderStore(path.parent), [(row.path, row.label) for row in rows], path.parent)
 
 
-def read_digits() -> Samples:
+def read_digits() -> LabelledSamples:
     """scikit-learn's handwritten digits: 1,797 real scans of 8 x 8 pixels (UCI, Alpaydin and Kaynak 1998)."""
     import io
 
@@ -154,10 +155,10 @@ def read_digits() -> Samples:
     offsets = np.cumsum([0, *map(len, records)])
     keys = [f"{index:04d}" for index in range(len(records))]
     content = np.frombuffer(b"".join(records), np.uint8)
-    return Samples(BytesStore(content, offsets), keys, digits.target.astype(np.int64), tuple("0123456789"))
+    return LabelledSamples(BytesStore(content, offsets), keys, tuple("0123456789"), digits.target.astype(np.int64))
 
 
-def number_classes(store: Store, labelled: Labelled, names: Mapping[str, str] | Path) -> Samples:
+def number_classes(store: Store, labelled: Labelled, names: Mapping[str, str] | Path) -> LabelledSamples:
     """Number the classes in sorted order, whole numbers by value, and give them their names.
 
     Args:
@@ -176,7 +177,7 @@ def number_classes(store: Store, labelled: Labelled, names: Mapping[str, str] | 
             row[[index[label] for label in labels]] = True
     else:
         numbers = np.array([index[label] for (label,) in sets], np.int64)
-    return Samples(store, [key for key, _ in labelled], numbers, _display_names(ordered, known))
+    return LabelledSamples(store, [key for key, _ in labelled], _display_names(ordered, known), numbers)
 
 
 def read_class_names(folder: Path) -> dict[str, str]:

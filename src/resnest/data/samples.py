@@ -1,166 +1,34 @@
-"""Labelled images that are read one by one: where their bytes lie is the business of a store.
+"""Images that are read one by one; each task's data adds what is annotated on them.
 
 samples = open_dataset("flowers").train
-samples.decode(0), samples.class_names[samples.labels[0]]
+image, truth = samples.example(0)
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import zipfile
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.errors import ResnestError
-from resnest.runtime.decode import MAX_BYTES, BadImage, decode_image, read_capped
-
-
-class Store(Protocol):
-    """Reads the bytes of an image by its key; it must survive pickling and forking into worker processes."""
-
-    def read(self, key: str) -> bytes: ...
-
-
-def read_from(store: Store, key: str) -> bytes:
-    """The bytes of an image. Raises BadImage."""
-    try:
-        return store.read(key)
-    except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BadImage(key, f"cannot be read ({reason})") from None
+from resnest.data.stores import Store, read_from
+from resnest.runtime.decode import decode_image
 
 
 @dataclass(frozen=True)
-class FolderStore:
-    """Keys are paths below a folder."""
+class Samples(ABC):
+    """Images of one part of a data set; `keys[i]` names image i in the store."""
 
-    root: Path
-
-    def read(self, key: str) -> bytes:
-        try:
-            return read_capped(self.root / key)
-        except ValueError as error:  # a zero byte in the name
-            raise OSError(str(error)) from None
-
-
-@dataclass
-class ZipStore:
-    """Keys are members of a zip file, which is read in place and never unpacked."""
-
-    path: Path
-    _handle: tuple[int, zipfile.ZipFile] | None = field(default=None, repr=False, compare=False)
-
-    def read(self, key: str) -> bytes:
-        if self._handle is None or self._handle[0] != os.getpid():
-            self._handle = (os.getpid(), zipfile.ZipFile(self.path))  # a handle must not be shared across a fork
-        with self._handle[1].open(key) as member:
-            return member.read(MAX_BYTES + 1)
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "_handle": None}
-
-
-@dataclass(frozen=True)
-class BytesStore:
-    """Keys are numbers of records that lie one behind the other in one array."""
-
-    content: NDArray[np.uint8]
-    offsets: NDArray[np.int64]  # (N + 1,)
-
-    def read(self, key: str) -> bytes:
-        start, end = self.offsets[int(key)], self.offsets[int(key) + 1]
-        return self.content[start:end].tobytes()
-
-
-Ranges = tuple[Sequence[int], Sequence[int]]  # first bytes and lengths, in one file
-MOST_OPEN = 64  # files that a RangeStore keeps open; a process may have 1,024 by default
-
-
-class RangeStore:
-    """Keys are byte ranges of files, such as members of tar shards.
-
-    The table is three arrays, not a dictionary: worker processes share them with their parent and copy nothing.
-    Reading by position has no state, so that open files may be shared across a fork and between threads.
-
-        store = RangeStore.build([Path("train-000000.tar")], ["train-000000.tar/rose.jpg"], [([512], [4103])])
-    """
-
-    def __init__(self, files: tuple[Path, ...], marks: NDArray[np.uint64], places: NDArray[np.int64]) -> None:
-        self.files = files
-        self.marks = marks  # (N,) hashes of the keys, ascending
-        self.places = places  # (N, 3): number of the file, first byte, length
-        self._open: OrderedDict[int, _OpenFile] = OrderedDict()
-
-    @classmethod
-    def build(cls, files: Sequence[Path], keys: Sequence[str], ranges: Iterable[Ranges]) -> RangeStore:
-        """From first bytes and lengths, file by file; `keys` names them all. Raises ResnestError for two of a name."""
-        parts = [
-            np.column_stack([np.full(len(starts), number, np.int64), np.array(starts, np.int64), sizes])
-            for number, (starts, sizes) in enumerate(ranges)
-        ]
-        places = np.concatenate(parts).astype(np.int64)
-        marks = np.fromiter(map(_mark, keys), np.uint64, len(keys))
-        order = np.argsort(marks, kind="stable")
-        if len(twice := np.flatnonzero(np.diff(marks[order]) == 0)):
-            raise ResnestError(f"two images are called {keys[order[twice[0]]]}: rename one of their files")
-        return cls(tuple(files), marks[order], places[order])
-
-    def read(self, key: str) -> bytes:
-        mark = np.uint64(_mark(key))
-        row = int(np.searchsorted(self.marks, mark))
-        if row == len(self.marks) or self.marks[row] != mark:
-            raise KeyError(key)
-        number, start, size = map(int, self.places[row])
-        content = self._file(number).read(start, min(size, MAX_BYTES + 1))
-        if len(content) < min(size, MAX_BYTES + 1):
-            raise OSError(f"{self.files[number]} is shorter than when it was opened")
-        return content
-
-    def _file(self, number: int) -> _OpenFile:
-        file = self._open.pop(number, None) or _OpenFile(self.files[number])
-        self._open[number] = file  # the last of them is the one used last
-        if len(self._open) > MOST_OPEN:
-            self._open.popitem(last=False)
-        return file
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_open": OrderedDict()}
-
-
-class _OpenFile:
-    """Closes when nobody uses it any more, which may be later than it is dropped from a store's list."""
-
-    def __init__(self, path: Path) -> None:
-        self.descriptor = -1
-        self.descriptor = os.open(path, os.O_RDONLY)
-
-    def read(self, start: int, size: int) -> bytes:
-        return os.pread(self.descriptor, size, start)
-
-    def __del__(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-
-
-def _mark(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Images with labels: `labels[i]` indexes `class_names`, or marks several; `keys[i]` names image i in the store."""
+    task: ClassVar[str]
+    has: ClassVar[str]  # what is annotated, in a message: "boxes"
 
     store: Store
     keys: Sequence[str]
-    labels: NDArray[Any]  # (N,) int64; multi-label: (N, K) bool
     class_names: tuple[str, ...]  # (K,)
 
     def __len__(self) -> int:
@@ -174,68 +42,103 @@ class Samples:
         """Image `index`, RGB and upright. Raises BadImage, whatever is wrong with the file."""
         return decode_image(self.read(index), name=self.keys[index])
 
-    def subset(self, indices: NDArray[np.int64]) -> Samples:
-        chosen = [self.keys[index] for index in indices]
-        return Samples(self.store, chosen, self.labels[indices], self.class_names)
+    # --- what a task says ---
 
-    @property
-    def multi_label(self) -> bool:
-        """Whether an image may have several labels, or none."""
-        return self.labels.ndim == 2
+    @abstractmethod
+    def example(self, index: int) -> tuple[Image.Image, Any]:
+        """Image `index` and what it shows, as a scorer compares it. Raises BadImage."""
 
+    @abstractmethod
+    def subset(self, indices: NDArray[np.int64]) -> Self:
+        """Some of the images, in the order given."""
+
+    @abstractmethod
+    def check(self, where: str) -> None:
+        """Raises ResnestError where there is nothing to learn."""
+
+    @abstractmethod
+    def matched(self, val: Self, where: str) -> tuple[Self, Self]:
+        """This training part and a validation part with the same classes. Raises ResnestError where that cannot be."""
+
+    @abstractmethod
+    def aligned(self, card: Any, where: str) -> Self:
+        """With classes as the model of a card numbers them. Raises ResnestError for classes that it does not know."""
+
+    @abstractmethod
     def counts(self) -> NDArray[np.int64]:
         """Images per class, (K,)."""
-        if self.multi_label:
-            counts: NDArray[np.int64] = self.labels.sum(0, dtype=np.int64)
-            return counts
-        return np.bincount(self.labels, minlength=len(self.class_names))
+
+    def sizes(self) -> NDArray[np.int64] | None:
+        """Width and height of every image, (N, 2), where that is known without decoding or matters."""
+        return None
 
     def groups(self) -> NDArray[np.int64]:
-        """What `data.balance` evens out and a split keeps in proportion: the class of each image, (N,).
+        """What `data.balance` evens out and a split keeps in proportion, (N,)."""
+        return np.zeros(len(self), np.int64)
 
-        Of several labels the rarest one counts, of equally rare ones the first; an image without any gets K.
-        """
-        if not self.multi_label:
-            return self.labels
-        rarity = np.where(self.labels, self.counts(), len(self) + 1)  # (N, K)
-        groups: NDArray[np.int64] = np.where(self.labels.any(1), rarity.argmin(1), len(self.class_names))
-        return groups
+    def presence(self) -> NDArray[np.bool_] | None:
+        """(N, K) which classes each image shows; None where every image shows one, or it is not known."""
+        return None
 
     def names_of(self, index: int) -> tuple[str, ...]:
-        """The classes of image `index`: one, or of a multi-label set any number."""
-        if self.multi_label:
-            return tuple(self.class_names[label] for label in np.flatnonzero(self.labels[index]))
-        return (self.class_names[self.labels[index]],)
+        """The classes of image `index`, where they are known without decoding."""
+        return ()
 
-    def renumbered(self, index: NDArray[np.int64], class_names: tuple[str, ...], *, multi_label: bool) -> Samples:
-        """The same images with class k called `class_names[index[k]]`; one label an image may become one of several."""
-        labels = index[self.labels] if not self.multi_label else self.labels
-        if multi_label:
-            marks = self.labels if self.multi_label else np.eye(len(index), dtype=bool)[self.labels]
-            labels = np.zeros((len(self), len(class_names)), bool)
-            labels[:, index] = marks
-        return Samples(self.store, self.keys, labels, class_names)
+    def for_training(self, recipe: Any) -> Self:
+        """The images that a recipe learns from. Raises ResnestError if there is none."""
+        return self
+
+    def check_validation(self, where: str) -> None:
+        """Raises ResnestError where there is nothing to measure by."""
+        return
+
+    def describe(self, val: Self | None = None) -> str:
+        """Classes and annotations of this part, or of this training part and its validation part."""
+        return f"{describe_classes(len(self.class_names))}{describe_notes(self, val)}"
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What was left out when this part was read, and why."""
+        return ()
 
 
-def split_samples(samples: Samples, share: float, seed: int) -> tuple[Samples, Samples]:
-    """Train and validation part of one collection, class by class; of several labels, by the rarest one.
+S = TypeVar("S", bound=Samples)
 
-    Each image's place follows from a hash of its key and the seed: the split is the same on every machine and in
-    every order of files, and an added image hardly moves the others. A class of one image goes to training, and no
-    class of a multi-label set is held back as a whole.
+
+def describe_classes(count: int) -> str:
+    return f"{count} class{'es' if count != 1 else ''}"
+
+
+def describe_notes(train: Samples, val: Samples | None = None) -> str:
+    """What was left out when parts were read; once, where both come from one file."""
+    if val is None or train.left_out == val.left_out:
+        notes = list(train.left_out)
+    else:
+        parts = (("training", train), ("validation", val))
+        notes = [f"{name}: {note}" for name, part in parts for note in part.left_out]
+    return f" ({'; '.join(dict.fromkeys(notes))})" if notes else ""
+
+
+def holdout(samples: S, fraction: float, seed: int) -> tuple[S, S]:
+    """Training and validation part of one collection, group by group (`Samples.groups`).
+
+    Whether an image is held out follows from a hash of its key and the seed: the split is the same on every machine and
+    in every order of files, and an added image hardly moves the others. A group of one image goes to training, and no
+    class of images with several is held out as a whole.
     """
-    held_back = np.zeros(len(samples), bool)
+    held_out = np.zeros(len(samples), bool)
     ranks = np.array([_hash(key, seed) for key in samples.keys], np.uint64)
     groups = samples.groups()
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
-        count = max(1, round(len(members) * share)) if len(members) > 1 else 0
-        held_back[members[np.argsort(ranks[members], kind="stable")[:count]]] = True
-    if samples.multi_label:
-        for label in np.flatnonzero(samples.labels.any(0) & ~samples.labels[~held_back].any(0)):
-            members = np.flatnonzero(samples.labels[:, label])
-            held_back[members[np.argmax(ranks[members])]] = False
-    return samples.subset(np.flatnonzero(~held_back)), samples.subset(np.flatnonzero(held_back))
+        count = max(1, round(len(members) * fraction)) if len(members) > 1 else 0
+        held_out[members[np.argsort(ranks[members], kind="stable")[:count]]] = True
+    presence = samples.presence()
+    if presence is not None:
+        for label in np.flatnonzero(presence.any(0) & ~presence[~held_out].any(0)):
+            members = np.flatnonzero(presence[:, label])
+            held_out[members[np.argmax(ranks[members])]] = False
+    return samples.subset(np.flatnonzero(~held_out)), samples.subset(np.flatnonzero(held_out))
 
 
 def _hash(key: str, seed: int) -> int:

@@ -9,16 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from resnest.errors import ResnestError
-from resnest.runtime.preprocess import (
-    DIVISOR,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    MOST_WINDOW,
-    DetectionPreprocess,
-    Interpolation,
-    Preprocess,
-    SegmentationPreprocess,
-)
+from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocess
 
 LARGEST = 8192  # pixels; a batch of one such crop fills gigabytes in the network
 
@@ -107,71 +98,3 @@ class DataSettings:
             mean=self.mean,
             std=self.std,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectionSettings:
-    """What happens to the images of a detector; beside `data`, of which size, crop and augment play no role then."""
-
-    short: tuple[int, ...] = (640, 800)  # pixels of the short side in training (detectron2's INPUT.MIN_SIZE_TRAIN)
-    pick: Literal["range", "choice"] = "range"  # any between two of them, or one of those named
-    long: int = 1333  # the long side is not longer, in training
-    eval_short: int = 800
-    eval_long: int = 1333
-    crop: float | None = None  # smallest share of both sides that a random crop keeps (relative_range); none: no crop
-    flip_vertical: bool = False  # for pictures without an up and a down: microscopes, satellites
-    rotate: bool = False  # by quarter turns; the same
-    keep_empty: bool = False  # train on images without objects too; detectron2 leaves them out
-    backbone_norm: Literal["batch", "frozen"] = "batch"  # frozen: statistics stay as loaded, for few images a step
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "short", tuple(self.short))
-        if not self.short or min(self.short) < DIVISOR or max(self.short) > LARGEST:
-            raise ResnestError(f"detection.short={list(self.short)} must be {DIVISOR} to {LARGEST} pixels each")
-        if self.pick == "range" and (len(self.short) > 2 or list(self.short) != sorted(self.short)):
-            raise ResnestError(
-                f"detection.short={list(self.short)} with detection.pick=range: give the smallest and the largest. For"
-                " one of several, set detection.pick=choice"
-            )
-        for name in ("long", "eval_short", "eval_long"):
-            if not DIVISOR <= getattr(self, name) <= LARGEST:
-                raise ResnestError(f"detection.{name}={getattr(self, name)} must be {DIVISOR} to {LARGEST} pixels")
-        if self.crop is not None and not 0 < self.crop <= 1:
-            raise ResnestError(f"detection.crop={self.crop} must lie in (0, 1], or be null for no crop")
-
-    def preprocess(self, data: DataSettings) -> DetectionPreprocess:
-        """The evaluation transform that goes with weights trained so."""
-        return DetectionPreprocess(short=self.eval_short, long=self.eval_long, mean=data.mean, std=data.std)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentationSettings:
-    """What happens to the images of a segmenter; beside `data`, of which size, crop and augment play no role then."""
-
-    base: int = 520  # pixels of the long side, before `scale` (PyTorch-Encoding's base_size)
-    scale: tuple[float, float] = (0.5, 2.0)  # the long side of a training image is drawn between these times `base`
-    crop: int = 480  # pixels a side of what is cut out of it; what is missing is black and does not count
-    flip_vertical: bool = False  # for pictures without an up and a down: microscopes, satellites
-    eval_long: int | None = None  # pixels of the long side in evaluation; none: every picture in its own size
-    eval_window: int | None = None  # side of the squares that a picture is looked at in; none: the whole at once
-    backbone_norm: Literal["batch", "frozen"] = "batch"  # frozen: statistics stay as loaded, for few images a step
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", tuple(self.scale))
-        for name in ("base", "crop", "eval_long", "eval_window"):
-            value = getattr(self, name)
-            if value is not None and not DIVISOR <= value <= LARGEST:
-                raise ResnestError(f"segmentation.{name}={value} must be {DIVISOR} to {LARGEST} pixels")
-        if self.eval_window is not None and self.eval_window > MOST_WINDOW:
-            raise ResnestError(
-                f"segmentation.eval_window={self.eval_window} must be {MOST_WINDOW} pixels or fewer: windows"
-                " are there to spare memory, and null looks at the whole picture at once"
-            )
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 16:
-            raise ResnestError(
-                f"segmentation.scale={list(self.scale)} must be the smallest and the largest factor, such as [0.5, 2]"
-            )
-
-    def preprocess(self, data: DataSettings) -> SegmentationPreprocess:
-        """The evaluation transform that goes with weights trained so."""
-        return SegmentationPreprocess(long=self.eval_long, window=self.eval_window, mean=data.mean, std=data.std)

@@ -4,7 +4,7 @@
 
 A WebDataset sample is the files of one key, which is the path up to the first dot of the base name (webdataset's
 rule): `KEY.jpg` with `KEY.cls` (a whole number) or `KEY.json` (with `label` or `cls`, a number or a class name). Tar
-files without .cls and .json are class folders, `CLASS/image.jpg`. Samples keep their order.
+files without .cls and .json are class folders, `CLASS/image.jpg`. LabelledSamples keep their order.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from resnest.data.kept import Patience, from_columns, keep_json, kept_json
+from resnest.data.labelled import LabelledSamples
 from resnest.data.parts import PART_NAMES
 from resnest.data.readers import Labelled, number_classes, read_class_names
-from resnest.data.samples import Ranges, RangeStore, Samples
+from resnest.data.stores import Ranges, RangeStore
 from resnest.data.tar import CutOff, Member, read_members
 from resnest.errors import ResnestError
 from resnest.runtime.decode import SUFFIXES
@@ -46,17 +47,17 @@ class Index:
 
 @dataclass(frozen=True)
 class Shards:
-    """Samples of several shards before their classes are numbered."""
+    """LabelledSamples of several shards before their classes are numbered."""
 
     store: RangeStore
     labelled: Labelled
     names: Mapping[str, str]  # what a list of classes beside the shards calls them
 
-    def number(self, labelled: Labelled | None = None) -> Samples:
+    def number(self, labelled: Labelled | None = None) -> LabelledSamples:
         return number_classes(self.store, self.labelled if labelled is None else labelled, self.names)
 
 
-def read_shards(paths: Sequence[Path]) -> Samples:
+def read_shards(paths: Sequence[Path]) -> LabelledSamples:
     return scan_shards(paths).number()
 
 

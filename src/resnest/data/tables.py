@@ -25,8 +25,9 @@ from filelock import FileLock
 from resnest.checkpoints.fetch import cache_folder
 from resnest.data.columns import Columns, choose_columns
 from resnest.data.kept import Patience, from_columns, keep_json, kept_json, path_mark
+from resnest.data.labelled import LabelledSamples
 from resnest.data.readers import Labelled, number_classes
-from resnest.data.samples import RangeStore, Samples
+from resnest.data.stores import RangeStore
 from resnest.errors import ResnestError
 from resnest.runtime.files import replacing
 
@@ -47,12 +48,12 @@ class Rows:
     class_names: list[str]
 
 
-def read_parquet(paths: Sequence[Path]) -> Samples:
+def read_parquet(paths: Sequence[Path]) -> LabelledSamples:
     """Raises ResnestError: no image or label column, an empty cell, an unknown label, a file cut off, no space."""
     return _join(paths, [_kept_parquet(path) for path in paths])
 
 
-def read_arrow(folders: Sequence[Path]) -> Samples:
+def read_arrow(folders: Sequence[Path]) -> LabelledSamples:
     """Folders that `Dataset.save_to_disk` wrote, one after the other. Raises as `read_parquet`."""
     paths = [path for folder in folders for path in _data_files(folder)]
     return _join(paths, [_kept_arrow(path) for path in paths])
@@ -69,7 +70,7 @@ def _data_files(folder: Path) -> list[Path]:
     return paths
 
 
-def _join(paths: Sequence[Path], tables: list[Rows]) -> Samples:
+def _join(paths: Sequence[Path], tables: list[Rows]) -> LabelledSamples:
     """One data set of several files. Keys are FILE/ROW, with the image's own name behind it if it has one."""
     labelled: Labelled = []
     for path, table in zip(paths, tables, strict=True):

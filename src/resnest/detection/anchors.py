@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from resnest.detector_spec import DetectorSpec
+from resnest.detection.spec import DetectorSpec
 
 
 def level_anchors(

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from resnest.detection import boxes as box_ops
 from resnest.detection.detector import Detector
+from resnest.detection.preprocess import DetectionPreprocess
 from resnest.errors import ResnestError
 from resnest.runtime.detections import RawDetections
-from resnest.runtime.preprocess import DetectionPreprocess
 
 LONG = 4000  # pixels of the long side of a view at most (detectron2's TEST.AUG.MAX_SIZE)
 LEAST_SCORE = 1e-8  # when views are merged; each has applied the detector's own threshold before (detectron2)

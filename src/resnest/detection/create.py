@@ -12,7 +12,7 @@ from typing import Any
 from resnest.checkpoints.create import find_pretrained, find_structure
 from resnest.checkpoints.detectors import load_detector_weights
 from resnest.detection.detector import Detector, build_detector
-from resnest.detector_spec import DetectorSpec
+from resnest.detection.spec import DetectorSpec
 from resnest.errors import ResnestError
 from resnest.spec import Spec
 

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from resnest.data.targets import Target
 from resnest.detection import boxes as box_ops
 from resnest.detection.box_head import POOLED, BoxHead
 from resnest.detection.mask_head import POOLED as MASK_POOLED
@@ -24,7 +23,8 @@ from resnest.detection.mask_head import MaskHead, mask_aims
 from resnest.detection.matching import FOREGROUND, match, sample
 from resnest.detection.pooling import cut_out
 from resnest.detection.proposals import ProposalNetwork
-from resnest.detector_spec import CASCADE_IOUS, CASCADE_WEIGHTS, DetectorSpec
+from resnest.detection.spec import CASCADE_IOUS, CASCADE_WEIGHTS, DetectorSpec
+from resnest.detection.targets import Target
 from resnest.layers.deform import stage_convs
 from resnest.layers.fpn import FeaturePyramid
 from resnest.network.resnest import Backbone

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
-from resnest.detector_spec import DetectorSpec, Preset
+from resnest.detection.spec import DetectorSpec, Preset
 from resnest.layers.convolution import ConvNorm
 
 POOLED, SIDE = 14, 28  # pixels: what it sees, and of its masks

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from resnest.detector_spec import Preset
+from resnest.detection.spec import Preset
 from resnest.layers.fpn import STRIDES
 
 CUT_FROM = 4  # levels, P2 to P5

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnest.data.targets import Target
 from resnest.detection import boxes as box_ops
 from resnest.detection.anchors import level_anchors
 from resnest.detection.matching import match, sample
-from resnest.detector_spec import DetectorSpec
+from resnest.detection.spec import DetectorSpec
+from resnest.detection.targets import Target
 from resnest.layers.fpn import STRIDES
 
 TORCHVISION_BETA = 1 / 9  # of its smooth L1 losses, here and in the heads; detectron2's are plain L1

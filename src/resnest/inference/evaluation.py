@@ -1,4 +1,4 @@
-"""Evaluating a model: a classifier on labelled images, a detector on objects, a segmenter on masks.
+"""Evaluating = predicting + scoring: one loop for every task, for networks and exported files, in one process or many.
 
 result = evaluate("runs/a", data="flowers")
 result.figures["top1"], result.headline         # of others: figures["map"], ["box_ap"], ["miou"], ["pq"]
@@ -7,130 +7,108 @@ result.figures["top1"], result.headline         # of others: figures["map"], ["b
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from resnest.data.batch import Batch
 from resnest.data.loading import evaluation_batches
-from resnest.data.panoptic import PanopticSamples
-from resnest.data.real import RealLabels
 from resnest.data.samples import Samples
 from resnest.data.sources import open_part
 from resnest.errors import ResnestError
-from resnest.inference.aligning import align, views_for
-from resnest.inference.exported import ExportedModel
-from resnest.inference.model import Model
+from resnest.inference.model import Model, holdout_of_run
 from resnest.inference.outcome import Evaluation as Evaluation
-from resnest.inference.outcome import check_bad_share as check_bad_share
-from resnest.inference.outcome import collect
-from resnest.inference.torch_engine import choose_device
-from resnest.runtime.detections import Views
-from resnest.runtime.engines.choosing import is_exported
-from resnest.runtime.predictor import DETECTOR_BATCH
-from resnest.runtime.preprocess import AnyPreprocess, Preprocess, SegmentationPreprocess
-from resnest.runtime.segmenting import SegmentViews
+from resnest.inference.outcome import check_bad_share
+from resnest.inference.torch_engine import TorchEngine, choose_device
+from resnest.runtime.card import ModelCard
+from resnest.runtime.engines.choosing import is_exported, open_engine
+from resnest.runtime.engines.engine import Engine, Views
+from resnest.runtime.engines.exported import ExportedEngine
+from resnest.tasks import check_task, load_object, task_type
 
-BATCH = 64  # images
-
-Row = tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float32]]  # indices, labels, logits of a batch
+USUAL_BATCH = 64  # images, by which an engine is chosen before it is known what a file holds
 
 
-def evaluate_network(
-    net: nn.Module,
+class Scorer(Protocol):
+    """Compares results with what pictures show; the outcome depends on neither order nor partition."""
+
+    def update(self, index: int, result: Any, truth: Any, /) -> None:
+        """Add picture `index` of the samples."""
+
+    def merge(self, other: Self, /) -> None:
+        """Add what the scorer of another process has."""
+
+    def result(self) -> Evaluation:
+        """Of all pictures together. Raises ResnestError: there is none."""
+
+
+def evaluate_samples(
+    engine: Engine,
     samples: Samples,
-    preprocess: AnyPreprocess,
+    card: ModelCard,
     *,
-    device: torch.device,
-    batch_size: int = 64,
+    batch_size: int,
     workers: int | None = None,
-    real: RealLabels | None = None,
+    views: Views | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
     rank: int = 0,
     world_size: int = 1,
     gather: Callable[[Any], list[Any]] = lambda mine: [mine],
-    views: Views | SegmentViews | None = None,
 ) -> Evaluation:
-    """Run `net` over all samples, each once; `on_batch` hears how many were seen.
+    """Predict all samples, each once, and score the results; `on_batch` hears how many were seen.
 
     Args:
+        card: of the model that the engine runs; the samples have its classes.
+        views: test-time augmentation.
         rank, world_size: of the process; each takes every `world_size`-th sample, and all come to the same result.
-        gather: the processes' way to a list of what each of them found.
-        real: several right answers an image, in place of the samples' labels.
-        views: what to look at beside the image as it is, of a detector or a segmenter.
+        gather: all_gather of objects: the processes' way to a list of what each of them has.
 
     Raises:
         ResnestError: more than 5 % of the images are unusable.
     """
-    share = {"rank": rank, "world_size": world_size}
-    if not isinstance(preprocess, Preprocess):
-        common = {"device": device, "batch_size": batch_size, "workers": workers, "on_batch": on_batch, **share}
-        run = _evaluation_of_places(samples, preprocess)
-        return run(net, samples, preprocess, gather=gather, views=views, **common)
     started = time.perf_counter()
-    batches = evaluation_batches(samples, preprocess, batch_size=batch_size, workers=workers, **share)
-    rows, bad = _look(net, batches, samples, device, real, on_batch, alone=world_size == 1)
-    if world_size > 1:
-        parts = gather((rows, bad))
-        rows, bad = ([row for part in parts for row in part[0]], [row for part in parts for row in part[1]])
-        check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
-    seconds = time.perf_counter() - started
-    result = collect(rows, samples.class_names, multi_label=samples.multi_label, bad=bad, seconds=seconds)
-    if real is not None:
-        del result.figures["loss"]  # which of several right answers should have been likely is not defined
-    return result
-
-
-def _evaluation_of_places(samples: Samples, preprocess: AnyPreprocess) -> Callable[..., Evaluation]:
-    """Of what says where things are in a picture; imports torchvision, which classifiers can do without."""
-    if isinstance(preprocess, SegmentationPreprocess):
-        from resnest.inference.pixels import evaluate_pixels
-
-        return evaluate_pixels
-    if isinstance(samples, PanopticSamples):
-        from resnest.inference.panoptic import evaluate_panoptic
-
-        return evaluate_panoptic
-    from resnest.inference.detecting import evaluate_detector
-
-    return evaluate_detector
-
-
-def _look(
-    net: nn.Module,
-    batches: Iterator[Batch],
-    samples: Samples,
-    device: torch.device,
-    real: RealLabels | None,
-    on_batch: Callable[[int], None],
-    *,
-    alone: bool,
-) -> tuple[list[Row], list[tuple[str, str]]]:
-    """What the network says of batches, and the images that cannot be used: too many of them end it, if `alone`."""
-    rows: list[Row] = []
+    scorer: Scorer = load_object(card.info.scorer)(samples, card)
     bad: list[tuple[str, str]] = []
+    batches = evaluation_batches(
+        samples,
+        card.preprocess,
+        batch_size=1 if views else batch_size,
+        workers=workers,
+        rank=rank,
+        world_size=world_size,
+        keep_images=views is not None,
+    )
+    for batch in batches:
+        bad += batch.bad
+        if world_size == 1:  # else together, below: the others wait there
+            check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
+        if batch.indices:
+            results = card.info.predict(engine, card, batch.prepared(samples), views)
+            for index, result, truth in zip(batch.indices, results, batch.truths, strict=True):
+                scorer.update(index, result, truth)
+        on_batch(len(batch.indices) + len(batch.bad))
+    if world_size > 1:
+        (scorer, bad), *others = gather((scorer, bad))
+        for theirs, worse in others:
+            scorer.merge(theirs)
+            bad = bad + worse
+        check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
+    evaluation = scorer.result()
+    evaluation.bad, evaluation.seconds = bad, time.perf_counter() - started
+    return evaluation
+
+
+def evaluate_network(net: nn.Module, samples: Samples, card: ModelCard, *, device: Any, **how: Any) -> Evaluation:
+    """Of a network as it is, unprepared, which is back in its mode afterwards; `how` as for `evaluate_samples`."""
     was_training = net.training
     net.eval()
-    for batch in batches:
-        bad += [(key, reason) for _, key, reason in batch.bad]
-        if alone:  # else together, afterwards: the other processes wait there
-            check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
-        if len(batch.labels):
-            with torch.inference_mode():
-                images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
-                logits = net(images).float().cpu().numpy()
-            labels = batch.labels.numpy()
-            if real is not None:
-                labels = real.best([samples.keys[index] for index in batch.indices], logits)
-            rows.append((batch.indices.numpy(), labels, logits))
-        on_batch(len(batch.labels) + len(batch.bad))
-    net.train(was_training)
-    return rows, bad
+    try:
+        return evaluate_samples(
+            TorchEngine(net, device, task=task_type(card.task), prepare=False), samples, card, **how
+        )
+    finally:
+        net.train(was_training)
 
 
 def evaluate(
@@ -144,7 +122,7 @@ def evaluate(
     device: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
-    views: Views | SegmentViews | None = None,
+    views: Views | None = None,
     window: int | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
     on_open: Callable[[Samples, str], None] = lambda samples, where: None,
@@ -152,7 +130,7 @@ def evaluate(
     """Evaluate any model reference on a data set, with the preprocessing that belongs to its weights.
 
     Args:
-        split: "auto", the validation part; of data without parts what training held back, or everything if the model
+        split: "auto", the validation part; of data without parts what training held out, or everything if the model
             was not trained here. Or "val", "train", "all".
         network: what a checkpoint file is, where it does not say so itself.
         labels: ImageNet-ReaL's real.json, several right answers an image.
@@ -164,33 +142,34 @@ def evaluate(
         ResnestError: no such model or data, classes that the model does not know, several labels an image for a model
             that gives one, too many unusable images.
     """
-    opened: Model | ExportedModel
+    engine: Engine
     if is_exported(model):
-        opened = ExportedModel.open(Path(model), device=device, batch_size=batch_size or BATCH)
+        exported = open_engine(Path(model), device=device, batch_size=batch_size or USUAL_BATCH)
+        engine, card, holdout = exported, exported.card, _holdout_of_export(exported)
     else:
         opened = Model.from_pretrained(model, network=network)
-    card = opened.card.with_window(window) if window else opened.card
-    views = views_for(views, card.task)
-    real = RealLabels.read(Path(labels), len(card.class_names)) if labels else None
-    part = open_part(data, split, format=format, held_back=opened.held_back, task=card.task)
-    chosen = align(part.samples, card, str(data))
-    if real is not None:
-        if chosen.multi_label:
-            raise ResnestError("--labels replaces one label an image: leave it out for a multi-label model")
-        chosen = real.choose(chosen)
+        task = task_type(opened.card.task)
+        engine = TorchEngine(opened.net, choose_device(device), task=task, prepare=False)
+        card, holdout = opened.card, opened.holdout
+    card = card.with_window(window) if window else card
+    if views is not None:
+        card.info.check_views(views)
+    part = open_part(data, split, format=format, holdout=holdout, task=card.task)
+    check_task(part.samples, card.task, str(data), "the model")
+    chosen = part.samples.aligned(card, str(data))
+    if labels:
+        if not card.info.relabel:
+            raise ResnestError(f"--labels replaces one label an image: leave it out for {card.info.noun}")
+        chosen = load_object(card.info.relabel)(chosen, Path(labels), card)
     on_open(
         chosen, part.describe if len(chosen) == len(part.samples) else f"{part.describe}; {len(chosen)} with labels"
     )
-    place = choose_device("cpu" if isinstance(opened, ExportedModel) else device)
-    net = opened.net.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return evaluate_network(
-        net,
-        chosen,
-        card.preprocess,
-        device=place,
-        batch_size=batch_size or (BATCH if card.task == "classification" else DETECTOR_BATCH),
-        workers=workers,
-        real=real,
-        on_batch=on_batch,
-        views=views,
-    )
+    size = batch_size or card.info.batch_size
+    return evaluate_samples(engine, chosen, card, batch_size=size, workers=workers, views=views, on_batch=on_batch)
+
+
+def _holdout_of_export(engine: ExportedEngine) -> tuple[float, int] | None:
+    """Of the run that has the same weights: where the file lies, or where it was exported from."""
+    weights = str(engine.origin.get("weights_sha256", ""))
+    folders = (engine.path.parent, Path(str(engine.origin.get("source", ""))))
+    return next((holdout for run in folders if (holdout := holdout_of_run(run, weights))), None)

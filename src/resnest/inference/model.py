@@ -9,35 +9,32 @@ model.push_to_hub("me/flowers")
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, cast
+from typing import Any
 
 from resnest.checkpoints import hub
-from resnest.checkpoints.detector_layouts import recognise_detector
+from resnest.checkpoints.digest import sha256_of
 from resnest.checkpoints.identify import identify
 from resnest.checkpoints.loading import load_file, load_weights, translate
 from resnest.checkpoints.manifest import Weights, find_weights
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.checkpoints.references import is_network_name, locate
-from resnest.checkpoints.segmenter_layouts import recognise_segmenter
 from resnest.checkpoints.structure import read_structure, same_tensors
 from resnest.errors import ResnestError
-from resnest.inference.building import network_of
+from resnest.inference.building import build_from_card
 from resnest.inference.readme import model_card_text
-from resnest.network.resnest import ResNeSt
 from resnest.recipes.reading import build, read_recipe
 from resnest.recipes.schema import Recipe
 from resnest.runtime import imagenet
-from resnest.runtime.card import NOUNS, ModelCard
+from resnest.runtime.card import ModelCard
 from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME, replacing
+from resnest.runtime.preprocess import Preprocess
 from resnest.spec import PUBLISHED
+from resnest.tasks import DEFAULT_TASK, TASKS, task_info, task_type
 
-if TYPE_CHECKING:
-    from resnest.detection.detector import Detector
-    from resnest.panoptic.panoptic import PanopticFPN
-    from resnest.segmentation.segmenter import Segmenter
+RECIPE_NAME = "recipe.yaml"
 
 # What to do with weights of unknown classes
 NAMELESS = (
@@ -47,37 +44,12 @@ NAMELESS = (
 
 @dataclass(frozen=True)
 class Model:
-    """A network in eval mode on the CPU, and what it takes to use it.
+    """A network of any task in eval mode on the CPU, and what it takes to use it."""
 
-    `classifier`, `detector`, `segmenter` and `panoptic` are the network too, for what can use a single task's: they
-    raise ResnestError for another's.
-    """
-
-    net: ResNeSt | Detector | Segmenter
+    net: Any  # ResNeSt, Detector, Segmenter, ...
     card: ModelCard
     source: str
-    held_back: tuple[float, int] | None = None  # share and seed of what its training held back of data without parts
-
-    @property
-    def classifier(self) -> ResNeSt:
-        return cast("ResNeSt", self._net_of("classification"))
-
-    @property
-    def detector(self) -> Detector:
-        return cast("Detector", self._net_of("detection"))
-
-    @property
-    def segmenter(self) -> Segmenter:
-        return cast("Segmenter", self._net_of("segmentation"))
-
-    @property
-    def panoptic(self) -> PanopticFPN:
-        return cast("PanopticFPN", self._net_of("panoptic"))
-
-    def _net_of(self, task: str) -> ResNeSt | Detector | Segmenter:
-        if self.card.task != task:
-            raise ResnestError(f"{self.source} is {NOUNS[self.card.task]}, and {NOUNS[task]} is needed here")
-        return self.net
+    holdout: tuple[float, int] | None = None  # fraction and seed of what its training held out of data without parts
 
     @classmethod
     def from_pretrained(cls, reference: str | Path, *, network: str | None = None) -> Model:
@@ -153,60 +125,73 @@ def account_of(run: Path) -> dict[str, object]:
 def _open_published(path: Path, row: Weights, reference: str) -> Model:
     if not row.head:
         raise ResnestError(f"{row.name} is a backbone without classifier: use it with create_backbone(pretrained=...)")
-    card = ModelCard.of_imagenet(row.network, row.preprocess())
-    net = ResNeSt(card.spec)
+    card = published_card(row.network, row.preprocess())
+    net = task_type(card.task).build_network(card)
     load_file(net, path)
     return Model(net.eval(), card, reference)
 
 
 def _open_directory(folder: Path, reference: str) -> Model:
-    if not (folder / CARD_NAME).exists() and (folder / "recipe.yaml").exists():
+    recipe = folder / RECIPE_NAME
+    if not (folder / CARD_NAME).exists() and recipe.exists():
         raise ResnestError(f"{folder} has no weights yet: finish it with `resnest train --resume {folder}`")
     card = ModelCard.read(folder)
-    recipe = folder / "recipe.yaml"
-    held_back = held_back_by(read_recipe(recipe)) if recipe.exists() else None
+    holdout = holdout_of(read_recipe(recipe)) if recipe.exists() else None
     raw, source = read_checkpoint(folder / WEIGHTS_NAME), str(folder / WEIGHTS_NAME)
-    if card.task != "classification":
-        return Model(network_of(card, raw.state, source=source), card, reference, held_back=held_back)
+    if not card.fits_backbone_layouts:
+        return Model(build_from_card(card, raw.state, source=source), card, reference, holdout=holdout)
     state = translate(raw).state
     if not same_tensors(card.spec, read_structure(state, source).spec):  # before anything of that size is built
         raise ResnestError(f"{folder / CARD_NAME} describes another network than {WEIGHTS_NAME} holds")
-    net = ResNeSt(card.spec, num_classes=len(card.class_names), in_chans=card.in_chans)
+    net = task_type(card.task).build_network(card)
     load_weights(net, state, source=source)
-    return Model(net.eval(), card, reference, held_back=held_back)
+    return Model(net.eval(), card, reference, holdout=holdout)
 
 
 def _open_file(path: Path, network: str | None) -> Model:
     raw = read_checkpoint(path)
     if {"recipe", "card", "model"} <= raw.content.keys():
         return _open_training_checkpoint(raw)
-    whole = "detector" if recognise_detector(raw.state) else "segmenter" if recognise_segmenter(raw.state) else None
-    if whole:
-        raise ResnestError(f"{path} holds a {whole} but does not name its classes: {NAMELESS}{path}")
+    for task in TASKS:
+        if task != DEFAULT_TASK and task_type(task).recognises(raw.state):
+            raise ResnestError(f"{path} holds {task_info(task).noun} but does not name its classes: {NAMELESS}{path}")
     identity = identify(raw, network)
-    spec = identity.spec
     if identity.name not in PUBLISHED:
         raise ResnestError(f"{path} is a {identity.name} without its {CARD_NAME}: put that beside it, or name the run")
     if identity.seen.num_classes != imagenet.COUNT:
         heads = f"{identity.seen.num_classes} classes" if identity.seen.num_classes else "no classifier"
         raise ResnestError(f"{path} holds weights with {heads} but does not name them: {NAMELESS}{path}")
     row = identity.row or find_weights(network if network and is_network_name(network) else identity.name)
-    card = ModelCard.of_imagenet(identity.name, row.preprocess())
-    net = ResNeSt(spec, in_chans=identity.seen.in_chans)
+    card = published_card(identity.name, row.preprocess())
+    net = task_type(card.task).build_network(replace(card, spec=identity.spec, in_chans=identity.seen.in_chans))
     load_weights(net, identity.state, source=str(path))
     return Model(net.eval(), card, str(path))
 
 
 def _open_training_checkpoint(raw: RawCheckpoint) -> Model:
     """A checkpoint of a run knows its recipe and its card."""
-    recipe, told = raw.content["recipe"], raw.content["card"]
-    if not isinstance(recipe, dict) or not isinstance(told, str):
+    recipe, card = raw.content["recipe"], raw.content["card"]
+    if not isinstance(recipe, dict) or not isinstance(card, str):
         raise ResnestError(f"{raw.path} is no checkpoint of a run: its recipe or card are not what runs write")
-    held_back = held_back_by(build(recipe, where=str(raw.path)))
-    card = ModelCard.from_json(told, where=str(raw.path))
-    return Model(network_of(card, raw.state, source=str(raw.path)), card, str(raw.path), held_back=held_back)
+    holdout = holdout_of(build(recipe, where=str(raw.path)))
+    parsed = ModelCard.from_json(card, where=str(raw.path))
+    return Model(build_from_card(parsed, raw.state, source=str(raw.path)), parsed, str(raw.path), holdout=holdout)
 
 
-def held_back_by(recipe: Recipe) -> tuple[float, int]:
-    """Share and seed of what training held back of data without parts."""
+def published_card(architecture: str, preprocess: Preprocess) -> Any:
+    """The card of published weights: classifiers of ImageNet."""
+    card: Any = task_info(DEFAULT_TASK).card
+    return card.of_imagenet(architecture, preprocess)
+
+
+def holdout_of(recipe: Recipe) -> tuple[float, int]:
+    """Fraction and seed of what training held out of data without parts."""
     return recipe.data.val_share, recipe.train.seed
+
+
+def holdout_of_run(run: Path, weights_sha256: str) -> tuple[float, int] | None:
+    """The same of a run's directory, if its weights have this hash."""
+    weights, recipe = run / WEIGHTS_NAME, run / RECIPE_NAME
+    if weights.is_file() and recipe.is_file() and sha256_of(weights) == weights_sha256:
+        return holdout_of(read_recipe(recipe))
+    return None

@@ -166,9 +166,7 @@ def check_bad_share(bad: int, total: int, last: tuple[str, str] | None) -> None:
         )
 
 
-def collect(
-    rows: Rows, class_names: tuple[str, ...], *, multi_label: bool, bad: list[tuple[str, str]], seconds: float
-) -> Evaluation:
+def collect(rows: Rows, class_names: tuple[str, ...], *, multi_label: bool) -> Evaluation:
     """The evaluation of all batches together, in the order of the samples: processes take turns.
 
     Raises:
@@ -184,8 +182,6 @@ def collect(
         labels[order],
         indices=indices[order],
         class_names=class_names,
-        bad=bad,
-        seconds=seconds,
     )
 
 

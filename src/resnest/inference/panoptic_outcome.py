@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resnest.inference.counting import Counted, lowest
 from resnest.inference.detection_outcome import percent
 from resnest.inference.outcome import Evaluation, Indices
+from resnest.inference.worst import WorstPictures, lowest
 from resnest.metrics.panoptic import KINDS, Counts, Floats, PanopticMetrics
 from resnest.runtime.panoptic_map import PanopticMap
 
@@ -59,24 +59,24 @@ class PanopticEvaluation(Evaluation):
         return lowest(self.image_pq, most)
 
 
-def collect_panoptic(counted: Counted[PanopticMetrics], class_names: tuple[str, ...]) -> PanopticEvaluation:
+def collect_panoptic(
+    metrics: PanopticMetrics, worst: WorstPictures, class_names: tuple[str, ...]
+) -> PanopticEvaluation:
     """The evaluation of all pictures together.
 
     Raises:
         ResnestError: there is none.
     """
-    metrics, result = counted.metrics, counted.metrics.compute()
+    result = metrics.compute()
     return PanopticEvaluation(
         figures=result.figures,
         class_names=class_names,
-        indices=counted.indices,
-        bad=counted.bad,
-        seconds=counted.seconds,
+        indices=worst.indices,
         class_pq=result.class_pq,
         class_sq=result.class_sq,
         class_rq=result.class_rq,
         segments=metrics.matched + metrics.missed,
         things=metrics.things,
-        image_pq=counted.qualities,
-        kept=counted.kept,
+        image_pq=worst.qualities,
+        kept=worst.results,
     )

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resnest.inference.counting import Counted, lowest
 from resnest.inference.detection_outcome import percent
 from resnest.inference.outcome import Evaluation, Indices
+from resnest.inference.worst import WorstPictures, lowest
 from resnest.metrics.pixels import Counts, PixelMetrics, Shares, intersection_over_union
 from resnest.runtime.label_map import LabelMap
 
@@ -53,21 +53,19 @@ class PixelEvaluation(Evaluation):
         return lowest(self.image_iou, most)
 
 
-def collect_pixels(counted: Counted[PixelMetrics], class_names: tuple[str, ...]) -> PixelEvaluation:
+def collect_pixels(metrics: PixelMetrics, worst: WorstPictures, class_names: tuple[str, ...]) -> PixelEvaluation:
     """The evaluation of all pictures together.
 
     Raises:
         ResnestError: there is none.
     """
-    confusion = counted.metrics.confusion
+    confusion = metrics.confusion
     return PixelEvaluation(
-        figures=counted.metrics.compute(),
+        figures=metrics.compute(),
         class_names=class_names,
-        indices=counted.indices,
-        bad=counted.bad,
-        seconds=counted.seconds,
+        indices=worst.indices,
         confusion=confusion,
         class_iou=intersection_over_union(confusion),
-        image_iou=counted.qualities,
-        kept=counted.kept,
+        image_iou=worst.qualities,
+        kept=worst.results,
     )

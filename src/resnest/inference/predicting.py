@@ -15,8 +15,8 @@ from resnest.checkpoints.digest import sha256_of
 from resnest.errors import ResnestError, unknown
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import ENGINES, is_exported, open_engine
-from resnest.runtime.engines.exported import AnyExported
-from resnest.runtime.engines.kinds import AnyEngine
+from resnest.runtime.engines.engine import Engine
+from resnest.runtime.engines.exported import ExportedEngine
 from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME
 from resnest.runtime.predictor import ImagePredictor
 
@@ -59,30 +59,30 @@ class Predictor(ImagePredictor):
         exported, run = is_exported(reference), Path(reference)
         if card is not None and not exported:
             raise ResnestError(f"{reference} has its own card: --card is for exported files that have none")
-        found: AnyExported | None = None
+        found: ExportedEngine | None = None
         if exported:
             found = _open_exported(run, engine, device, batch_size, card)
         elif engine in ENGINES:
             found = _open_beside(run, engine, device, batch_size)
         elif engine == "auto" and network is None and run.is_dir() and _means_cpu(device):
             found, self.note = _try_beside(run, batch_size)
-        chosen: tuple[AnyEngine, ModelCard]
+        chosen: tuple[Engine, ModelCard]
         chosen = (found, found.card) if found else _with_torch(reference, network, device)
         runs, its_card = chosen
         super().__init__(runs, its_card.with_window(window) if window else its_card, batch_size=batch_size)
 
 
-def _with_torch(reference: str | Path, network: str | None, device: str) -> tuple[AnyEngine, ModelCard]:
+def _with_torch(reference: str | Path, network: str | None, device: str) -> tuple[Engine, ModelCard]:
     from resnest.inference.model import Model
-    from resnest.inference.torch_engine import engine_of
+    from resnest.inference.torch_engine import open_torch_engine
 
     model = Model.from_pretrained(reference, network=network)
-    return engine_of(model, device), model.card
+    return open_torch_engine(model, device), model.card
 
 
 def _open_exported(
     path: Path, engine: str, device: str, batch_size: int, card: ModelCard | str | Path | None
-) -> AnyExported:
+) -> ExportedEngine:
     if engine == "torch":
         raise ResnestError(f"torch does not run exported files such as {path}: use auto, {' or '.join(ENGINES)}")
     told = read_card(card) if isinstance(card, str | Path) else card
@@ -105,7 +105,7 @@ def read_card(where: str | Path) -> ModelCard:
         raise ResnestError(f"the card {path} cannot be read: {reason}. Expected a {CARD_NAME}") from None
 
 
-def _open_beside(run: Path, engine: str, device: str, batch_size: int) -> AnyExported:
+def _open_beside(run: Path, engine: str, device: str, batch_size: int) -> ExportedEngine:
     """The file exported into a run's directory, with an engine that was asked for."""
     suffixes = [suffix for suffix in ENGINES[engine].SUFFIXES[::-1] if suffix in FORMATS]  # its own form before others
     path = next((run / f"model{suffix}" for suffix in suffixes if (run / f"model{suffix}").is_file()), None)
@@ -119,7 +119,7 @@ def _open_beside(run: Path, engine: str, device: str, batch_size: int) -> AnyExp
     return found
 
 
-def _try_beside(run: Path, batch_size: int) -> tuple[AnyExported | None, str]:
+def _try_beside(run: Path, batch_size: int) -> tuple[ExportedEngine | None, str]:
     """The file exported into a run's directory if it computes what the run does, or why not."""
     notes = []
     for path in (run / f"model{suffix}" for suffix in FORMATS):
@@ -139,7 +139,7 @@ def _try_beside(run: Path, batch_size: int) -> tuple[AnyExported | None, str]:
     return None, "; ".join(notes)
 
 
-def _holds_weights_of(run: Path, engine: AnyExported) -> bool:
+def _holds_weights_of(run: Path, engine: ExportedEngine) -> bool:
     weights = run / WEIGHTS_NAME
     return weights.is_file() and engine.origin.get("weights_sha256") == sha256_of(weights)
 

@@ -1,128 +1,98 @@
-"""The torch engines: they run a network, prepared for inference, on a device.
+"""The torch engine: runs a network of any task, prepared for inference or as it is, on a device.
 
-engine = TorchEngine(net, "auto")
-engine(images)                       # (N, 3, H, W) numpy float32 -> logits (N, K)
-engine = TorchSegmenter(net, "auto")
-engine(images)                       # logits (N, K, H, W)
-engine = TorchDetector(net, "auto")
-engine(images, sizes)                # with (N, 2) heights and widths without padding -> RawDetections
-engine = TorchPanoptic(net, "auto")  # the same of a panoptic detector -> RawPanoptic
-engine = engine_of(model, "auto")    # the one for its task
+engine = open_torch_engine(Model.from_pretrained("runs/a"), "auto")
+engine(images, sizes)                # (N, 3, H, W) float32, (N, 2) heights and widths -> outputs by name
+engine = TorchEngine(net, "cpu", task=task_type("detection"), prepare=False)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from resnest.errors import ResnestError
 from resnest.inference.graphs import Graphed
 from resnest.inference.onednn import can_pack, packed
-from resnest.inference.prepare import prepared
-from resnest.inference.prepare_heads import prepared_segmenter, prepared_whole
 from resnest.kernels.backend import chosen
-from resnest.network.resnest import ResNeSt
-from resnest.runtime.detections import RawDetections, RawPanoptic
+from resnest.runtime.engines.engine import Arrays
+from resnest.tasks import DEFAULT_TASK, Task, task_type
 
 if TYPE_CHECKING:
-    from resnest.detection.detector import Detected, Detector
     from resnest.inference.model import Model
-    from resnest.panoptic.panoptic import DetectedPanoptic, PanopticFPN
-    from resnest.runtime.engines.kinds import AnyEngine
 
 
 class TorchEngine:
-    """Runs a network that gives logits on a device; the network itself stays as it is."""
+    """Runs a network on a device; the network itself stays as it is.
 
-    prepare: Callable[..., Any] = staticmethod(prepared)
-    most_graphed = 16  # images: with more, a GPU has enough to do between two launches
+    Args:
+        net: of the task, in evaluation mode.
+        task: by default classification.
+        prepare: run a copy that computes less, exact up to rounding; else the network itself, moved to the device.
+    """
 
-    def __init__(self, net: ResNeSt, device: str = "auto") -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        device: str | torch.device = "auto",
+        *,
+        task: type[Task] | None = None,
+        prepare: bool = True,
+    ) -> None:
+        task = task or task_type(DEFAULT_TASK)
         self.device = choose_device(device)
+        self.takes_sizes = task.takes_sizes
+        self.max_graphed = task.graphed_images if prepare and self.device.type == "cuda" else 0
+        self.name = _describe(self.device)
+        if not prepare:
+            self.net: Any = net.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.graphed = None
+            return
         kernels = has_kernels(self.device)
-        self.net = self.prepare(net, kernels=kernels).to(self.device)
-        graphs = self.device.type == "cuda" and self.most_graphed > 0
-        self.graphed = Graphed(self.net) if graphs else None
-        if self.device.type == "cpu" and not kernels and can_pack():
+        self.net = task.prepared(net, memory_format=torch.channels_last, kernels=kernels).to(self.device)
+        self.graphed = Graphed(self.net) if self.max_graphed else None
+        if self.device.type == "cpu" and not kernels and not self.takes_sizes and can_pack():
             self.net = packed(self.net)
-        self.name = _told(self.device)
 
-    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        small = self.graphed if len(images) <= self.most_graphed else None
-        return run_on(self.device, small or self.net, images)
-
-
-class TorchSegmenter(TorchEngine):
-    """Runs a segmenter, in the same way: (N, 3, H, W) -> logits (N, K, H, W)."""
-
-    prepare = staticmethod(prepared_segmenter)
-    most_graphed = 0  # pictures of many sizes, and each size would keep its own memory
-
-
-class TorchDetector:
-    """Runs a detector on a device; the detector itself stays as it is."""
-
-    def __init__(self, net: Detector, device: str = "auto") -> None:
-        self.device = choose_device(device)
-        self.net = prepared_whole(net, kernels=has_kernels(self.device)).to(self.device)
-        self.name = _told(self.device)
-
-    def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> RawDetections:
-        return to_numpy(self.run(images, sizes))
-
-    def run(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> Any:
-        """What the detector itself gives."""
+    def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64] | None = None) -> Arrays:
+        """Outputs by name. `sizes` are heights and widths without padding, (N, 2); none: there is no padding."""
         inputs = torch.from_numpy(images).to(self.device).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            return self.net(inputs, torch.from_numpy(sizes).to(self.device))
+            if self.takes_sizes:
+                if sizes is None:
+                    sizes = np.array([images.shape[2:]] * len(images))
+                outputs = self.net(inputs, torch.from_numpy(np.ascontiguousarray(sizes)).to(self.device))
+            else:
+                small = self.graphed if len(images) <= self.max_graphed else None
+                outputs = (small or self.net)(inputs)
+            return to_arrays(outputs)
 
 
-class TorchPanoptic:
-    """Runs a panoptic detector on a device; the detector itself stays as it is."""
-
-    def __init__(self, net: PanopticFPN, device: str = "auto") -> None:
-        self.inner = TorchDetector(net, device)
-        self.name = self.inner.name
-
-    def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> RawPanoptic:
-        return panoptic_to_numpy(self.inner.run(images, sizes))
-
-
-def run_on(device: torch.device, net: nn.Module, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The logits that a network on a device gives for images, (N, 3, H, W)."""
-    inputs = torch.from_numpy(images).to(device).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        logits: NDArray[np.float32] = net(inputs).float().cpu().numpy()
-    return logits
-
-
-def engine_of(model: Model, device: str = "auto") -> AnyEngine:
-    """The engine for a model's task."""
-    engines: dict[str, Callable[[Any, str], AnyEngine]] = {
-        "classification": TorchEngine,
-        "detection": TorchDetector,
-        "segmentation": TorchSegmenter,
-        "panoptic": TorchPanoptic,
+def to_arrays(outputs: Any) -> dict[str, NDArray[Any]]:
+    """A network's outputs on the CPU, by name: logits (one tensor), or the fields of a named tuple."""
+    if isinstance(outputs, Tensor):
+        return {"logits": outputs.float().cpu().numpy()}
+    return {
+        name: (value.float() if value.is_floating_point() else value).cpu().numpy() for name, value in _fields(outputs)
     }
-    return engines[model.card.task](model.net, device)
 
 
-def to_numpy(found: Detected) -> RawDetections:
-    """The same on the CPU."""
-    masks = None if found.masks is None else found.masks.float().cpu().numpy()
-    return RawDetections(
-        found.boxes.float().cpu().numpy(), found.scores.float().cpu().numpy(), found.labels.cpu().numpy(), masks
-    )
+def _fields(outputs: Any) -> Iterator[tuple[str, Tensor]]:
+    """Those of named tuples inside, too; not those that are None."""
+    for name, value in outputs._asdict().items():
+        if isinstance(value, Tensor):
+            yield name, value
+        elif value is not None:
+            yield from _fields(value)
 
 
-def panoptic_to_numpy(found: DetectedPanoptic) -> RawPanoptic:
-    """The same of a panoptic detector."""
-    return RawPanoptic(to_numpy(found.objects), found.semantic.float().cpu().numpy())
+def open_torch_engine(model: Model, device: str | torch.device = "auto") -> TorchEngine:
+    """A model's network, prepared."""
+    return TorchEngine(model.net, device, task=task_type(model.card.task))
 
 
 def has_kernels(device: torch.device) -> bool:
@@ -130,15 +100,17 @@ def has_kernels(device: torch.device) -> bool:
     return chosen(device) == "triton"
 
 
-def _told(device: torch.device) -> str:
+def _describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"torch on {device}, {torch.cuda.get_device_name(device)}"
     threads = torch.get_num_threads()
     return f"torch, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str | torch.device) -> torch.device:
     """ "auto" takes a GPU where there is one."""
+    if isinstance(name, torch.device):
+        return name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():

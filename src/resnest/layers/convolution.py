@@ -10,8 +10,8 @@ from math import gcd
 
 from torch import Tensor, nn
 
-from resnest.detector_spec import GROUPS, HeadNorm
 from resnest.network.norm import BatchNorm2d
+from resnest.spec import GROUPS, HeadNorm
 
 
 class ConvNorm(nn.Module):

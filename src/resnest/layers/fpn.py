@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnest.detector_spec import HeadNorm
 from resnest.layers.convolution import ConvNorm
+from resnest.spec import HeadNorm
 
 STRIDES = (4, 8, 16, 32, 64)  # of P2 to P6
 

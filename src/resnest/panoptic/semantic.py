@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnest.data.targets import Target
-from resnest.detector_spec import HeadNorm
+from resnest.detection.targets import Target
 from resnest.layers.convolution import ConvNorm
 from resnest.layers.fpn import STRIDES
-from resnest.segmenter_spec import IGNORED
+from resnest.segmentation.spec import IGNORED
+from resnest.spec import HeadNorm
 
 LEVELS = 4  # P2 to P5: P6 is for the proposals of large objects alone
 

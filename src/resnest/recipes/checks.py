@@ -1,6 +1,6 @@
 """Settings that are right by themselves and contradict each other: one line with both of them and the way out.
 
-check(recipe)        # raises ResnestError
+for problem in contradictions(recipe): ...
 """
 
 from __future__ import annotations
@@ -8,60 +8,56 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from resnest.errors import ResnestError
-from resnest.recipes.idle import SECTIONS, SECTIONS_OF, set_in_vain
+from resnest.data.settings import DataSettings
+from resnest.recipes.settings import ModelSettings, OptimSettings, TrainerSettings, TrainSettings
 from resnest.spec import Spec
 
-if TYPE_CHECKING:
-    from resnest.recipes.schema import Recipe
+
+class Sections(Protocol):
+    """A recipe, as far as it is checked here."""
+
+    @property
+    def own_sections(self) -> tuple[str, ...]: ...
+    @property
+    def image_section(self) -> str: ...
+    @property
+    def model(self) -> ModelSettings: ...
+    @property
+    def data(self) -> DataSettings: ...
+    @property
+    def optim(self) -> OptimSettings: ...
+    @property
+    def train(self) -> TrainSettings: ...
+    @property
+    def trainer(self) -> TrainerSettings: ...
+    @property
+    def attention_needs_batch(self) -> bool: ...
 
 
-def check(recipe: Recipe) -> None:
-    """Refuse a network that cannot be built, and the first pair of settings that do not go together."""
+def contradictions(recipe: Sections) -> Iterator[str]:
+    """Of the common sections. Raises ResnestError for a network that cannot be built."""
     spec, _ = recipe.model.resolve()
-    for problems in (
-        _task(recipe),
-        _finite(recipe),
-        _network(recipe, spec),
-        _loss(recipe),
-        _schedule(recipe),
-        _images(recipe),
-        _machine(recipe),
-    ):
-        for problem in problems:
-            raise ResnestError(problem)
+    yield from _finite(recipe)
+    yield from _network(recipe, spec)
+    yield from _loss(recipe)
+    yield from _schedule(recipe)
+    yield from _machine(recipe)
 
 
-def _task(recipe: Recipe) -> Iterator[str]:
-    own = SECTIONS_OF.get(recipe.task, ())
-    for name in SECTIONS:
-        if name not in own and getattr(recipe, name) is not None:
-            tasks = " or ".join(task for task, names in SECTIONS_OF.items() if name in names)
-            yield f"{name} belongs to recipes with task={tasks}, this one has task={recipe.task}: leave it out"
-    for name, value in set_in_vain(recipe):
-        yield (
-            f"{name}={value} plays no role with task={recipe.task}: leave it out. Sizes, crops and turns of its images"
-            f" are settings of `{own[1]}`"
-        )
-    if recipe.panoptic and recipe.detector and not recipe.detector.masks:
-        yield "detector.masks=false with task=panoptic: things need masks. Set detector.masks=true"
-
-
-def _finite(recipe: Recipe) -> Iterator[str]:
-    for section in ("data", "optim", "train", "trainer", *SECTIONS_OF.get(recipe.task, ())):
+def _finite(recipe: Sections) -> Iterator[str]:
+    for section in ("data", "optim", "train", "trainer", *recipe.own_sections):
         for name, value in dataclasses.asdict(getattr(recipe, section)).items():
             for number in value if isinstance(value, list | tuple) else (value,):
                 if isinstance(number, float) and not math.isfinite(number):
                     yield f"{section}.{name}={value} must be finite"
 
 
-def _network(recipe: Recipe, spec: Spec) -> Iterator[str]:
+def _network(recipe: Sections, spec: Spec) -> Iterator[str]:
     model, train = recipe.model, recipe.train
     if train.batch_size == 1 and recipe.attention_needs_batch:
-        images = "detection" if recipe.detection else "segmentation" if recipe.segmentation else ""
-        also = f", or {images}.backbone_norm to frozen" if images else ""
+        also = f", or {recipe.image_section}.backbone_norm to frozen" if recipe.image_section else ""
         yield (
             "train.batch_size=1 with model.spec.attention_norm='batch': the norm inside the split attention sees"
             " one value per sample. Set train.batch_size to 2 or more, or model.spec.attention_norm to"
@@ -84,7 +80,7 @@ def _network(recipe: Recipe, spec: Spec) -> Iterator[str]:
         )
 
 
-def _loss(recipe: Recipe) -> Iterator[str]:
+def _loss(recipe: Sections) -> Iterator[str]:
     train = recipe.train
     if train.loss == "bce" and train.label_smoothing:
         yield (
@@ -99,7 +95,7 @@ def _loss(recipe: Recipe) -> Iterator[str]:
             )
 
 
-def _schedule(recipe: Recipe) -> Iterator[str]:
+def _schedule(recipe: Sections) -> Iterator[str]:
     repeats, batch = recipe.data.repeats, recipe.train.batch_size
     if repeats > batch:
         yield (
@@ -128,21 +124,7 @@ def _schedule(recipe: Recipe) -> Iterator[str]:
         )
 
 
-def _images(recipe: Recipe) -> Iterator[str]:
-    """Of a detector."""
-    settings = recipe.detection
-    if settings is None:
-        return
-    for prefix, short in (("", max(settings.short)), ("eval_", settings.eval_short)):
-        if short > (long := getattr(settings, f"{prefix}long")):
-            shown = list(settings.short) if not prefix else short
-            yield (
-                f"detection.{prefix}short={shown} with detection.{prefix}long={long}: the long side would be shorter"
-                f" than the short one. Set detection.{prefix}long to {short} or more"
-            )
-
-
-def _machine(recipe: Recipe) -> Iterator[str]:
+def _machine(recipe: Sections) -> Iterator[str]:
     if recipe.train.precision == "16-mixed" and recipe.trainer.accelerator == "cpu":
         yield (
             "train.precision=16-mixed with trainer.accelerator=cpu: float16 needs a GPU. Set"

@@ -1,6 +1,6 @@
 """What differs between two recipes, and what of it a run may change on its way.
 
-refuse_changes(before, now, where="runs/a")       # raises ResnestError unless only FREE settings differ
+check_resumable(before, now, where="runs/a")       # raises ResnestError unless only FREE settings differ
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FREE_SECTIONS = ("expect", "name", "summary", "trainer.")
 MOST_SHOWN = 6
 
 
-def refuse_changes(before: Recipe, now: Recipe, *, where: str) -> None:
+def check_resumable(before: Recipe, now: Recipe, *, where: str) -> None:
     """Raises ResnestError, naming what differs, if a run of one recipe would go on as another."""
     found = [
         f"{key} is {old!r} there and {new!r} here"

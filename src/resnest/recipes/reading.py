@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from resnest.errors import ResnestError, unknown
-from resnest.recipes.idle import SECTIONS, idle_settings
-from resnest.recipes.schema import ModelSettings, Recipe
+from resnest.recipes.schema import Recipe
+from resnest.recipes.settings import ModelSettings
 from resnest.spec import Spec
+from resnest.tasks import DEFAULT_TASK, TASKS, task_info
+
+OWN_BEFORE = "optim"  # where a task's own sections stand in a file
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -50,10 +53,10 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         except yaml.YAMLError:
             value = text
         keys = key.strip().split(".")
-        if keys[0] in SECTIONS and content[keys[0]] is None:
+        if keys[0] not in content and (owners := _owners(keys[0])):
             raise ResnestError(
                 f"--set {setting}: recipe {recipe.name!r} trains a network for {recipe.task} and has no section"
-                f" {keys[0]!r}; recipes for detection have one (`resnest recipes` lists them)"
+                f" {keys[0]!r}; recipes for {' and '.join(owners)} have one (`resnest recipes` lists them)"
             )
         _place(content, keys, value, recipe.name)
     changed = bool(settings) and content != dataclasses.asdict(recipe)
@@ -66,12 +69,41 @@ def build(content: dict[str, Any], *, where: str) -> Recipe:
     """A checked recipe from nested dictionaries; every problem in one message."""
     from pydantic import TypeAdapter, ValidationError
 
-    _check_names(content, Recipe, where)
-    adapter = TypeAdapter(Recipe)
+    content = upgraded(content)
+    task = content["task"]
+    if not isinstance(task, str) or task not in TASKS:
+        raise ResnestError(f"{where}: {unknown('task', str(task), TASKS)}")
+    kind = task_info(task).recipe
+    for name in content:
+        if name not in typing.get_type_hints(kind) and (owners := _owners(name)):
+            raise ResnestError(
+                f"{where}: {name} belongs to recipes with task={' or '.join(owners)}, this one has task={task}:"
+                " leave it out"
+            )
+    _check_names(content, kind, where)
+    adapter = TypeAdapter(kind)
     try:
         return adapter.validate_python(content)
     except ValidationError as error:
         raise ResnestError(f"{where}: {'; '.join(_problem(item) for item in error.errors())}") from None
+
+
+def upgraded(content: dict[str, Any]) -> dict[str, Any]:
+    """The same as this version writes it: those before had every task's sections in each recipe, empty, too."""
+    content = {"task": DEFAULT_TASK, **content}
+    for name, value in list(content.items()):
+        if value is None and _owners(name):
+            del content[name]
+    expect = content.get("expect")
+    if isinstance(expect, dict):
+        renamed = {{"within": "tolerance"}.get(name, name): value for name, value in expect.items()}
+        content["expect"] = {name: value for name, value in renamed.items() if value is not None}
+    return content
+
+
+def _owners(section: str) -> list[str]:
+    """The tasks whose recipes have this section of their own."""
+    return [task for task in TASKS if section in task_info(task).recipe.own_sections]
 
 
 def to_yaml(recipe: Recipe) -> str:
@@ -79,11 +111,13 @@ def to_yaml(recipe: Recipe) -> str:
     import yaml
 
     content = dataclasses.asdict(recipe)
-    for section, names in idle_settings(recipe.task).items():
+    for section, names in recipe.info.unused_settings.items():
         content[section] = {name: value for name, value in content[section].items() if name not in names}
-    for name in SECTIONS:
-        if content[name] is None:
-            del content[name]
+    order = list(content)
+    own = [name for name in order if name in recipe.own_sections]
+    rest = [name for name in order if name not in own]
+    rest[rest.index(OWN_BEFORE) : rest.index(OWN_BEFORE)] = own
+    content = {name: content[name] for name in rest}
     return yaml.safe_dump(_plain_values(content), sort_keys=False, allow_unicode=True, width=100)
 
 

@@ -1,218 +1,98 @@
-"""What a recipe is made of. Every field is a setting that `--set section.field=value` reaches.
+"""What a recipe is made of: the common sections, and in the recipe of each task its own.
 
-Recipe(name="flowers", model=ModelSettings(name="resnest50"), train=TrainSettings(epochs=10))
+recipe = DetectionRecipe(name="cells", model=ModelSettings(name="resnest50"), train=TrainSettings(epochs=10))
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Literal
+from typing import ClassVar
 
-from resnest.data.settings import DataSettings, DetectionSettings, SegmentationSettings
-from resnest.detector_spec import DetectorSpec
+from resnest.data.settings import DataSettings
 from resnest.errors import ResnestError
-from resnest.recipes.checks import check
-from resnest.recipes.idle import SECTIONS_OF
-from resnest.segmenter_spec import PanopticSpec, SegmenterSpec
-from resnest.spec import Spec, find_spec, override_spec
-
-TaskName = Literal["classification", "detection", "segmentation", "panoptic"]
-PARTS = 6  # of a network: stem, layer1 to layer4, classifier
-PUBLISHED_WEIGHTS = "published"  # model.pretrained: the published weights of model.name
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSettings:
-    """The network to train and what it starts from."""
-
-    name: str = "resnest50"  # see `resnest models`
-    spec: dict[str, Any] = field(default_factory=dict)  # fields of Spec that differ from the named network
-    pretrained: str | None = None  # "published", or a name, file, run or hub id; another head is replaced
-    zero_gamma: bool = True  # start residual branches at zero (paper, section 4.1)
-    init: Literal["torch", "gluon"] = "torch"  # He normal by fan-out, as the official code; by fan-in, biases 0
-    freeze: int = 0  # parts that stay as they are: 1 the stem, 2 layer1 too, ... 5 all but the classifier
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.freeze <= PARTS - 1:
-            raise ResnestError(
-                f"model.freeze={self.freeze} must lie in 0 to {PARTS - 1}: a network is a stem, four stages and a"
-                f" classifier, and the classifier always learns"
-            )
-
-    def resolve(self) -> tuple[Spec, str]:
-        """The structure, and the network's official name ("resnest" if fields differ from the named one)."""
-        spec, name = find_spec(self.name)
-        changed = override_spec(spec, self.spec)
-        return changed, name if changed == spec else "resnest"
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimSettings:
-    """Optimiser and learning rate: linear warm-up, then down by a cosine, a power or in steps; step by step."""
-
-    name: Literal["sgd", "adamw", "muon"] = "sgd"  # muon: convolutions by Muon, the rest by AdamW
-    lr: float = 0.1  # at the top of the schedule, for the recipe's own batch size or `lr_batch`
-    lr_batch: int | None = None  # lr is for this many images a step, and scaled to those there are (arXiv 1706.02677)
-    momentum: float = 0.9  # sgd and muon: Nesterov; adamw: beta1
-    nesterov: bool = True  # sgd; false: plain momentum, as detectron2's
-    weight_decay: float = 1e-4  # convolution and linear weights only
-    schedule: Literal["cosine", "steps", "poly"] = "cosine"  # after the warm-up
-    power: float = 0.9  # poly: of the share of the run that is left (arXiv 1706.05587, section 4)
-    decay_at: tuple[float, ...] = ()  # steps: shares of the run at which lr is divided by 10, such as 2/3 and 8/9
-    warmup_epochs: float = 5.0
-    warmup_steps: int | None = None  # the length of the warm-up in steps, in place of epochs
-    warmup_factor: float | None = None  # share of the top that the warm-up begins with; none: an even part of it
-    layer_decay: float = 1.0  # from the classifier towards the stem, each part's lr is this times the next one's
-    head_factor: float = 1.0  # the classifier's lr, times this: an untrained one may go faster than what is before it
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "decay_at", tuple(self.decay_at))
-        for name in ("lr", "weight_decay", "power", "warmup_epochs", "warmup_steps"):
-            if getattr(self, name) is not None and not getattr(self, name) >= 0:
-                raise ResnestError(f"optim.{name}={getattr(self, name)} must be 0 or more")
-        if self.warmup_factor is not None and not 0 < self.warmup_factor <= 1:
-            raise ResnestError(f"optim.warmup_factor={self.warmup_factor} must lie in (0, 1], or be null")
-        if any(not 0 < share < 1 for share in self.decay_at) or list(self.decay_at) != sorted(set(self.decay_at)):
-            raise ResnestError(
-                f"optim.decay_at={list(self.decay_at)} must be shares of the run between 0 and 1, the smallest first,"
-                " such as [0.6667, 0.8889]"
-            )
-        if not 0 <= self.momentum < 1:
-            raise ResnestError(f"optim.momentum={self.momentum} must lie in [0, 1)")
-        if self.lr_batch is not None and self.lr_batch < 1:
-            raise ResnestError(
-                f"optim.lr_batch={self.lr_batch} must be 1 or more, or null for an lr that is not scaled"
-            )
-        if not 0 < self.layer_decay <= 1:
-            raise ResnestError(f"optim.layer_decay={self.layer_decay} must lie in (0, 1]; 1: one lr for all parts")
-        if not self.head_factor > 0:
-            raise ResnestError(f"optim.head_factor={self.head_factor} must be more than 0")
-
-    def lr_for(self, batch: int) -> float:
-        """The learning rate for steps of `batch` images."""
-        return self.lr * batch / self.lr_batch if self.lr_batch else self.lr
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainSettings:
-    """The loop."""
-
-    epochs: int = 10
-    max_steps: int | None = None  # end there, wherever the epoch stands; the schedule is that of all epochs
-    batch_size: int = 64  # per device
-    accumulate: int = 1  # batches per step: gradients add up to those of one batch that would not fit
-    label_smoothing: float = 0.1
-    loss: Literal["cross_entropy", "bce"] = "cross_entropy"  # bce: a yes or no for every class (arXiv 2110.00476)
-    bce_threshold: float = 0.2  # bce: a class with no more of a mixed image than this is a no
-    mixup: float = 0.0  # alpha of the beta distribution; 0: off (arXiv 1710.09412)
-    cutmix: float = 0.0  # the same for CutMix; with mixup, a coin decides for every batch (arXiv 1905.04899)
-    drop_block: float = 0.0  # DropBlock rate of the last step; rises linearly from 0 (spec.drop_block_rate > 0 needed)
-    clip_norm: float | None = None  # largest gradient norm
-    ema: float | None = None  # decay per step of the averaged weights that are evaluated and kept; none: off
-    patience: int | None = None  # evaluations in a row without improvement before the run ends; none: all epochs
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    sync_norm: bool = False  # batch-norm statistics over all processes
-    compile: bool = False  # torch.compile
-    kernels: bool = True  # fused operators for the split attention, on GPUs where they run; elsewhere it says nothing
-    checkpoint_activations: bool = False  # compute activations again in the backward pass: less memory, a third slower
-    seed: int = 0
-    log_every: int = 10  # steps between lines of metrics.jsonl
-    save_every: int = 200  # steps between checkpoints; one more at each epoch's end
-    eval_batch_size: int = 64
-    tensorboard: bool = False  # event files in the run directory besides metrics.jsonl
-    wandb: str | None = None  # Weights & Biases: the project to log to
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "max_steps", "batch_size", "accumulate", "patience", "log_every", "save_every",
-                     "eval_batch_size"):  # fmt: skip
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ResnestError(f"train.{name}={getattr(self, name)} must be 1 or more")
-        for name in ("mixup", "cutmix"):
-            if not getattr(self, name) >= 0:
-                raise ResnestError(f"train.{name}={getattr(self, name)} must be 0 (off) or more")
-        if self.seed < 0:
-            raise ResnestError(f"train.seed={self.seed} must be 0 or more")
-        for name in ("label_smoothing", "drop_block", "bce_threshold"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ResnestError(f"train.{name}={getattr(self, name)} must lie in [0, 1)")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ResnestError(f"train.ema={self.ema} must lie between 0 and 1, or be null for no average")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ResnestError(f"train.clip_norm={self.clip_norm} must be more than 0, or null for no limit")
-        if self.wandb == "":
-            raise ResnestError("train.wandb is empty: name the project, or set it to null")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainerSettings:
-    """What a run runs on: processes, devices, how they work together."""
-
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: int | None = None  # per machine; none: as many as torchrun started, or one
-    num_nodes: int = 1  # machines
-    strategy: Literal["auto", "ddp", "fsdp"] = "auto"  # auto: ddp where there is more than one process
-    timeout_seconds: float = 30.0  # without a sign of another process, then the run ends
-
-    def __post_init__(self) -> None:
-        for name in ("devices", "num_nodes"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ResnestError(f"trainer.{name}={getattr(self, name)} must be 1 or more")
-        if not self.timeout_seconds > 0:
-            raise ResnestError(f"trainer.timeout_seconds={self.timeout_seconds} must be more than 0")
+from resnest.recipes.checks import contradictions
+from resnest.recipes.settings import ModelSettings, OptimSettings, TrainerSettings, TrainSettings
+from resnest.tasks import TaskInfo, task_info
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expect:
-    """What the recipe reaches: measured here, with evidence in results/, or published. Figures are fractions."""
+    """What the recipe reaches: measured here, with evidence in results/, or published. A task adds its figures."""
 
-    top1: float | None = None
-    box_ap: float | None = None
-    mask_ap: float | None = None
-    miou: float | None = None
-    pixel_accuracy: float | None = None
-    pq: float | None = None
-    within: float = 0.003  # of a repetition on another machine
+    tolerance: float = 0.003  # of a repetition on another machine
     published: bool = False  # by the authors; not repeated here
     note: str  # data, hardware, time; and what a baseline without a figure of its own stands beside
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that a training run depends on, except the data."""
+    """Everything that a training run depends on, except the data. Each task has a recipe of its own."""
+
+    own_sections: ClassVar[tuple[str, ...]] = ()  # that other tasks do not have
+    image_section: ClassVar[str] = ""  # of them, the one that says what happens to images; none: `data`
 
     name: str
     summary: str = ""
-    task: TaskName = "classification"
+    task: str
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
-    detector: DetectorSpec | None = None  # of tasks detection and panoptic, which always have one
-    detection: DetectionSettings | None = None  # of the same: what happens to their images
-    panoptic: PanopticSpec | None = None  # of task panoptic: what it has beside the detector
-    segmenter: SegmenterSpec | None = None  # of task segmentation: what stands on the network
-    segmentation: SegmentationSettings | None = None  # of the same: what happens to its images
     optim: OptimSettings = field(default_factory=OptimSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     expect: Expect | None = None
 
     def __post_init__(self) -> None:
-        masks = self.task == "panoptic"
-        kinds: dict[str, Any] = {
-            "detector": partial(DetectorSpec, masks=masks),
-            "detection": partial(DetectionSettings, keep_empty=masks),  # stuff is learned from them
-            "panoptic": PanopticSpec,
-            "segmenter": SegmenterSpec,
-            "segmentation": SegmentationSettings,
-        }
-        for name in SECTIONS_OF.get(self.task, ()):
-            object.__setattr__(self, name, getattr(self, name) or kinds[name]())
-        check(self)
+        """Raises ResnestError for the first pair of settings that do not go together."""
+        if not isinstance(self, self.info.recipe):
+            raise ResnestError(
+                f"a recipe for {self.task} is a {self.info.recipe.__name__}, not a {type(self).__name__}"
+            )
+        for problem in (*self._unused(), *contradictions(self), *self.contradictions()):
+            raise ResnestError(problem)
+
+    @property
+    def info(self) -> TaskInfo:
+        """What the house knows of its task."""
+        return task_info(self.task)
+
+    @property
+    def frozen_backbone_norm(self) -> bool:
+        """Whether all norms of the backbone keep their statistics."""
+        return False
 
     @property
     def attention_needs_batch(self) -> bool:
         """Whether the norm inside the split attention, which sees one value an image, takes its statistics from it."""
         spec, _ = self.model.resolve()
-        images = self.detection or self.segmentation
-        held = images is not None and images.backbone_norm == "frozen"
-        return spec.radix > 0 and spec.attention_norm == "batch" and not held
+        return spec.radix > 0 and spec.attention_norm == "batch" and not self.frozen_backbone_norm
+
+    def listing(self) -> tuple[str, dict[str, str]]:
+        """The heading under which `resnest recipes` lists it, and its columns: title, field of `expect`."""
+        raise NotImplementedError
+
+    def heads(self) -> dict[str, str]:
+        """What stands on the network: kind and title, for the report."""
+        return {}
+
+    def contradictions(self) -> Iterator[str]:
+        """Settings of the task's own sections that do not go together."""
+        yield from ()
+
+    def _unused(self) -> Iterator[str]:
+        for name, value in unused_settings(self):
+            yield (
+                f"{name}={value} plays no role with task={self.task}: leave it out. Sizes, crops and turns of its"
+                f" images are settings of `{self.image_section}`"
+            )
+
+
+def unused_settings(recipe: Recipe) -> Iterator[tuple[str, object]]:
+    """Settings that the task does not look at and that are not at their defaults: (section.field, value)."""
+    for section, names in recipe.info.unused_settings.items():
+        settings = getattr(recipe, section)
+        defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+        for name in names:
+            if getattr(settings, name) != defaults[name]:
+                yield f"{section}.{name}", getattr(settings, name)

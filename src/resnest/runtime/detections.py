@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from resnest.detection.preprocess import DetectionPreprocess
 from resnest.runtime.masks import paste
-from resnest.runtime.preprocess import DetectionPreprocess
 from resnest.runtime.results import THRESHOLD
 from resnest.runtime.rle import RLE
 
@@ -34,13 +34,6 @@ class RawPanoptic(NamedTuple):
 
     objects: RawDetections
     semantic: NDArray[np.float32]  # (N, 1 + S, H, W) logits in pixels of the input: any thing, then S kinds of stuff
-
-
-class Views(NamedTuple):
-    """Test-time augmentation: what sizes of an image are looked at, and whether mirrored too."""
-
-    scales: tuple[int, ...] = ()  # pixels of the short side; none: the model's own
-    flip: bool = False
 
 
 class Classes(NamedTuple):

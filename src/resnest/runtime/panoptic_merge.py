@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from resnest.detection.preprocess import DetectionPreprocess
+from resnest.panoptic.spec import PanopticSpec
 from resnest.runtime.detections import Classes, Detections, RawDetections, RawPanoptic
 from resnest.runtime.panoptic_map import PanopticClasses, PanopticMap, Segment
-from resnest.runtime.preprocess import DetectionPreprocess
 from resnest.runtime.rle import decode
-from resnest.segmenter_spec import PanopticSpec
 
 THING = 0  # the label of pixels of any object; kinds of stuff come behind it
 

@@ -1,4 +1,4 @@
-"""Images in, results out, with any engine (`engines/kinds.py`) and for any task (`answers.py`).
+"""Images in, results out, with any engine (`engines/engine.py`) and for any task (its `predict`).
 
 predictor = ImagePredictor(engine, card)
 predictor("rose.jpg").label
@@ -16,23 +16,22 @@ from pathlib import Path
 from PIL import Image
 
 from resnest.runtime.ahead import ahead
-from resnest.runtime.answers import ANSWERS, Prepared, Result
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage, decode_image
 from resnest.runtime.engines.cores import usable_cores
-from resnest.runtime.engines.kinds import AnyEngine
+from resnest.runtime.engines.engine import Engine, Prepared
+from resnest.runtime.results import Result
 
-DETECTOR_BATCH = 4  # of all but classifiers: images of 800 x 1333 pixels have maps of a gigabyte each
 BATCHES_AHEAD = 2  # decoded while another one is in the engine: one would do if all took equally long
 
 
 class ImagePredictor:
     """Decodes, preprocesses, runs the engine in batches, and names the classes."""
 
-    def __init__(self, engine: AnyEngine, card: ModelCard, *, batch_size: int = 16) -> None:
+    def __init__(self, engine: Engine, card: ModelCard, *, batch_size: int = 16) -> None:
         self.engine = engine
         self.card = card
-        self.batch_size = batch_size if card.task == "classification" else min(batch_size, DETECTOR_BATCH)
+        self.batch_size = min(batch_size, card.info.max_batch_size or batch_size)
 
     def __call__(self, image: str | Path | bytes | Image.Image) -> Result:
         """What one image shows: a path, encoded bytes, or a Pillow image. Of a detector, all that it keeps.
@@ -41,7 +40,7 @@ class ImagePredictor:
             BadImage: a ResnestError that says what is wrong with the file.
         """
         name = str(image) if isinstance(image, str | Path) else "image"
-        return self._run([name], [self._prepare(image)])[0]
+        return self._run([self._prepare(image, name)])[0]
 
     def stream(self, paths: Iterable[str | Path]) -> Iterator[Result | BadImage]:
         """One item a path, in order; an unusable file gives its BadImage and the others go on."""
@@ -49,28 +48,26 @@ class ImagePredictor:
             while batch := list(islice(images, self.batch_size)):
                 yield from self._finish(batch)
 
-    def _try(self, path: str | Path) -> tuple[str, Prepared | BadImage]:
+    def _try(self, path: str | Path) -> Prepared | BadImage:
         try:
-            return str(path), self._prepare(path)
+            return self._prepare(path, str(path))
         except BadImage as error:
-            return str(path), error
+            return error
 
-    def _prepare(self, image: str | Path | bytes | Image.Image) -> Prepared:
+    def _prepare(self, image: str | Path | bytes | Image.Image, name: str) -> Prepared:
         if not isinstance(image, Image.Image):
             image = decode_image(Path(image) if isinstance(image, str) else image)
-        return Prepared(self.card.preprocess(image if image.mode == "RGB" else image.convert("RGB")), image.size)
+        pixels = self.card.preprocess(image if image.mode == "RGB" else image.convert("RGB"))
+        return Prepared(name, pixels, image.size)
 
-    def _finish(self, batch: list[tuple[str, Prepared | BadImage]]) -> Iterator[Result | BadImage]:
-        good = [(name, image) for name, image in batch if not isinstance(image, BadImage)]
-        results = iter(self._run([name for name, _ in good], [image for _, image in good]))
-        for _, image in batch:
+    def _finish(self, batch: list[Prepared | BadImage]) -> Iterator[Result | BadImage]:
+        results = iter(self._run([image for image in batch if not isinstance(image, BadImage)]))
+        for image in batch:
             yield image if isinstance(image, BadImage) else next(results)
 
-    def _run(self, names: list[str], inputs: list[Prepared]) -> list[Result]:
-        """Neighbours of one shape together; all images of a classifier have it."""
-        answer = ANSWERS[self.card.task]
+    def _run(self, images: list[Prepared]) -> list[Result]:
+        """Neighbours of one shape together."""
         results: list[Result] = []
-        for _, group in groupby(inputs, lambda one: one.pixels.shape):
-            images = list(group)
-            results += answer(self.engine, self.card, names[len(results) : len(results) + len(images)], images)
+        for _, group in groupby(images, lambda image: image.pixels.shape):
+            results += self.card.info.predict(self.engine, self.card, list(group), None)
         return results

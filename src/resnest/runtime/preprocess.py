@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,22 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Interpolation = Literal["bilinear", "bicubic"]
 First = Literal["crop", "resize"]
-LEAST = 32  # pixels a side that a segmenter sees at least
-MOST_WINDOW = 2048  # pixels a side of the squares it looks in: windows are there to spare memory
-DIVISOR = 32  # of a detector's input: the coarsest map that its pyramid is built on has this stride
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+class ImageTransform(Protocol):
+    """The evaluation transform of a task: a frozen dataclass that travels with the weights in `config.json`."""
+
+    @property
+    def mean(self) -> tuple[float, float, float]: ...
+    @property
+    def std(self) -> tuple[float, float, float]: ...
+
+    def __call__(self, image: Image.Image, /) -> NDArray[np.float32]: ...  # RGB -> (3, H, W), normalised
+    def pixels(self, image: Image.Image, /) -> Image.Image: ...  # in the size that the network sees
+    def scaled_size(self, width: int, height: int, /) -> tuple[int, int]: ...  # width, height of that
+    def padded_size(self, width: int, height: int, /) -> tuple[int, int]: ...  # height, width of the network's input
+    def describe(self) -> str: ...  # the size, for people
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +57,15 @@ class Preprocess:
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
         """RGB image -> (3, size, size)."""
         return self.normalise(np.asarray(self.pixels(image)))
+
+    def describe(self) -> str:
+        return f"{self.size} pixels"
+
+    def scaled_size(self, width: int, height: int) -> tuple[int, int]:
+        return self.size, self.size
+
+    def padded_size(self, width: int, height: int) -> tuple[int, int]:
+        return self.size, self.size
 
     def pixels(self, image: Image.Image) -> Image.Image:
         """The square that the network sees, before normalising."""
@@ -78,98 +99,3 @@ def normalise(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[fl
     scaled = np.empty(planes.shape, np.float32)  # once, and in its final order: half the time
     np.multiply(planes, scale.astype(np.float32)[:, None, None], out=scaled, dtype=np.float32)
     return np.subtract(scaled, shift.astype(np.float32)[:, None, None], out=scaled)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectionPreprocess:
-    """The evaluation transform of a detector: the short side to `short`, unless the long one would pass `long`.
-
-    DetectionPreprocess(short=800, long=1333)(image).shape      # (3, 800, 1088) of a 640 x 480 photograph
-
-    What a network gets is padded with zeros at the right and bottom, to a multiple of 32 pixels or to `canvas`.
-    """
-
-    short: int = 800  # pixels (detectron2's INPUT.MIN_SIZE_TEST)
-    long: int = 1333
-    canvas: tuple[int, int] | None = None  # height, width of what an exported file takes; the image fits into it
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-
-    def scaled_size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height that an image of this size gets, in detectron2's rounding."""
-        short, long = min(width, height), max(width, height)
-        scale = min(self.short / short, self.long / long)
-        if self.canvas:
-            scale = min(scale, self.canvas[0] / height, self.canvas[1] / width)
-        wide, high = int(width * scale + 0.5), int(height * scale + 0.5)
-        if self.canvas:
-            high, wide = min(high, self.canvas[0]), min(wide, self.canvas[1])
-        return max(wide, 1), max(high, 1)
-
-    def padded_size(self, width: int, height: int) -> tuple[int, int]:
-        """Height and width of the network's input for an image of this size."""
-        if self.canvas:
-            return self.canvas
-        wide, high = self.scaled_size(width, height)
-        return -(-high // DIVISOR) * DIVISOR, -(-wide // DIVISOR) * DIVISOR
-
-    def pixels(self, image: Image.Image) -> Image.Image:
-        """The image in the size that the network sees."""
-        return image.resize(self.scaled_size(*image.size), Image.Resampling.BILINEAR)
-
-    def __call__(self, image: Image.Image) -> NDArray[np.float32]:
-        """RGB image -> (3, H, W), normalised, zeros where there is no image."""
-        inner = normalise(np.asarray(self.pixels(image)), self.mean, self.std)
-        padded = np.zeros((3, *self.padded_size(*image.size)), np.float32)
-        padded[:, : inner.shape[1], : inner.shape[2]] = inner
-        return padded
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentationPreprocess:
-    """The evaluation transform of a segmenter: the long side to `long`, or the picture as it is.
-
-        SegmentationPreprocess(long=520)(image).shape      # (3, 390, 520) of a 640 x 480 photograph
-
-    What is missing at the right and bottom, up to the window's side (or 32 pixels) or to `canvas`, is black before
-    normalising, as the authors pad.
-    """
-
-    long: int | None = None  # pixels; None: the picture's own size
-    window: int | None = None  # side of the squares that a picture is looked at in; None: the whole at once
-    canvas: tuple[int, int] | None = None  # height, width of what an exported file takes; the image fits into it
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-
-    def scaled_size(self, width: int, height: int, scale: float = 1.0) -> tuple[int, int]:
-        """Width and height that an image of this size gets; of a view, `scale` times that."""
-        factor = scale * (self.long / max(width, height) if self.long else 1.0)
-        if self.canvas:
-            factor = min(factor, self.canvas[0] / height, self.canvas[1] / width)
-        wide, high = int(width * factor + 0.5), int(height * factor + 0.5)
-        if self.canvas:
-            high, wide = min(high, self.canvas[0]), min(wide, self.canvas[1])
-        return max(wide, 1), max(high, 1)
-
-    def padded_size(self, width: int, height: int, scale: float = 1.0) -> tuple[int, int]:
-        """Height and width of the network's input for an image of this size, before it is cut into windows."""
-        if self.canvas:
-            return self.canvas
-        wide, high = self.scaled_size(width, height, scale)
-        least = self.window or LEAST
-        return max(high, least), max(wide, least)
-
-    def pixels(self, image: Image.Image, scale: float = 1.0) -> Image.Image:
-        """The image in the size that the network sees."""
-        size = self.scaled_size(*image.size, scale)
-        return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
-
-    def __call__(self, image: Image.Image, scale: float = 1.0) -> NDArray[np.float32]:
-        """RGB image -> (3, H, W), normalised."""
-        inner = np.asarray(self.pixels(image, scale))
-        padded = np.zeros((*self.padded_size(*image.size, scale), 3), np.uint8)
-        padded[: inner.shape[0], : inner.shape[1]] = inner
-        return normalise(padded, self.mean, self.std)
-
-
-AnyPreprocess = Preprocess | DetectionPreprocess | SegmentationPreprocess

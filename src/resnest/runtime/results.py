@@ -7,11 +7,18 @@ prediction.to_dict(3)     # ready for json.dumps; scores are fractions 0..1
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Result(Protocol):
+    """What a picture shows, of any task."""
+
+    @property
+    def name(self) -> str: ...  # the picture's path as it was given
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,7 @@ class Classification:
     name: str  # the image's path as it was given
     class_names: Sequence[str]
     scores: NDArray[np.float32]  # (K,), they add up to 1
+    logits: NDArray[np.float32] | None = field(default=None, repr=False)  # (K,) what the scores were made from
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The k most likely classes with their scores, best first; ties go to the lower index."""

@@ -1,7 +1,7 @@
 """From a segmenter's logits to the class of every pixel of the picture; numpy and Pillow alone.
 
 found = segment(engine, image, card.segmenter_input, card.pixel_classes, "x.jpg")        # LabelMap
-found = segment(..., views=SegmentViews(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), flip=True))
+found = segment(..., views=Views(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), flip=True))
 
 A picture is looked at as a whole or, with `preprocess.window`, in squares that overlap by a third (PyTorch-Encoding),
 so that memory does not grow with the picture but for the scores themselves. Classes are enlarged to the picture one by
@@ -11,28 +11,22 @@ one, so that there are never as many full-size maps as classes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.errors import ResnestError
+from resnest.runtime.engines.engine import Views
 from resnest.runtime.label_map import LabelMap, PixelClasses
-from resnest.runtime.preprocess import SegmentationPreprocess
+from resnest.segmentation.preprocess import SegmentationPreprocess
 
 Map = NDArray[np.float32]
 Labels = NDArray[np.uint8]
 
 ROUNDING = 0.01  # of probabilities that are resized, at most
 LEAST_PROBABILITY = np.finfo(np.float32).tiny  # whose logarithm is finite
-
-
-class SegmentViews(NamedTuple):
-    """Test-time augmentation: at what sizes a picture is looked at, and whether mirrored too."""
-
-    scales: tuple[float, ...] = (1.0,)  # times the model's own size
-    flip: bool = False
 
 
 class LooksAtImages(Protocol):
@@ -47,7 +41,7 @@ def segment(
     preprocess: SegmentationPreprocess,
     classes: PixelClasses,
     name: str,
-    views: SegmentViews | None = None,
+    views: Views | None = None,
 ) -> LabelMap:
     """The classes of an RGB picture's pixels."""
     logits = look(engine, image, preprocess, views)
@@ -93,7 +87,7 @@ def _likely(logits: Map, top: Map, total: Map) -> Iterator[tuple[int, Map]]:
 
 
 def look(
-    engine: LooksAtImages, image: Image.Image, preprocess: SegmentationPreprocess, views: SegmentViews | None = None
+    engine: LooksAtImages, image: Image.Image, preprocess: SegmentationPreprocess, views: Views | None = None
 ) -> Map:
     """Logits (K, h, w) of an RGB picture in the size that the network sees, without padding.
 
@@ -108,7 +102,7 @@ def look(
         return next(logits_of(engine, preprocess(image)[None], preprocess))[:, :high, :wide]
     if preprocess.canvas:
         raise ResnestError("several views of a picture need the model itself: an exported file takes one size")
-    scales, flip = views
+    scales, flip = views.scales or (1.0,), views.flip
     mean = _look_at_scale(engine, image, preprocess, scales[0], flip)
     for scale in scales[1:]:
         mean += _look_at_scale(engine, image, preprocess, scale, flip)

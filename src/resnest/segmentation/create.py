@@ -13,7 +13,7 @@ from resnest.checkpoints.create import find_pretrained, find_structure
 from resnest.checkpoints.segmenters import load_segmenter_weights
 from resnest.errors import ResnestError
 from resnest.segmentation.segmenter import Segmenter, build_segmenter
-from resnest.segmenter_spec import IGNORED, SegmenterSpec
+from resnest.segmentation.spec import IGNORED, SegmenterSpec
 from resnest.spec import Spec
 
 

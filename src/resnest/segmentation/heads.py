@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnest.detector_spec import HeadNorm
 from resnest.errors import ResnestError
 from resnest.layers.convolution import ConvNorm
 from resnest.network.norm import BatchNorm2d
-from resnest.segmenter_spec import SegmenterSpec
+from resnest.segmentation.spec import SegmenterSpec
+from resnest.spec import HeadNorm
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:

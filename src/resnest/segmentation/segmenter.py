@@ -4,7 +4,7 @@
     net.eval()(images)                                 # logits (N, 150, H, W)
     net.train()(images, targets)                       # losses by name
 
-Settings and their sources: `resnest.segmenter_spec`. What goes in is normalised; any height and width will do.
+Settings and their sources: `resnest.segmentation.spec`. What goes in is normalised; any height and width will do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from resnest.network.resnest import Backbone
 from resnest.segmentation.heads import HEADS, FCNHead, resize
-from resnest.segmenter_spec import IGNORED, SegmenterSpec
+from resnest.segmentation.spec import IGNORED, SegmenterSpec
 from resnest.spec import Spec
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.data.detection import DetectionSamples
+from resnest.detection.data import DetectionSamples
 from resnest.inference.detection_outcome import DetectionEvaluation
 from resnest.report import DetectionClass, DetectionReport, Miss
 from resnest.report.pictures import Mark

@@ -26,7 +26,7 @@ from resnest.kernels.backend import chosen
 from resnest.kernels.fuse import fuse
 from resnest.network.recompute import recompute_activations
 from resnest.network.synchronise import synchronise_norms
-from resnest.recipes.comparing import refuse_changes
+from resnest.recipes.comparing import check_resumable
 from resnest.recipes.reading import build
 from resnest.runtime.files import WEIGHTS_NAME
 from resnest.runtime.memory import give_back_freed_memory
@@ -82,7 +82,7 @@ class Loop:
         per_epoch, share = epoch_steps(
             count, batch_size=settings.batch_size, accumulate=settings.accumulate, world_size=self.world.size
         )
-        if share < self.task.least_images:
+        if share < self.task.min_batch_size:
             raise ResnestError(
                 f"a batch of {share} image: a batch-norm at the end of the network would see one value per channel."
                 " Use train.batch_size=2 or more, or larger images"
@@ -142,8 +142,8 @@ class Loop:
             self.seconds = time.monotonic() - began
             at = self.step / self.schedule.per_epoch
             show.step(step=self.step, epoch=at, loss=done.loss, speed=meter.images_per_second)
-            if self.task.recipe.detection and self.step % GIVE_BACK_EVERY == 0:
-                give_back_freed_memory()  # images of a detector have many sizes
+            if self.task.varying_sizes and self.step % GIVE_BACK_EVERY == 0:
+                give_back_freed_memory()
             if self.step % self.settings.log_every == 0:
                 self._log(
                     "train",
@@ -165,7 +165,7 @@ class Loop:
         """This process's micro-batches of every step that is left of the epoch."""
         epoch, skip = divmod(self.step, self.schedule.per_epoch)
         batches = training_batches(
-            self.splits.train,
+            self.task.dataset(self.splits.train),
             self.task.recipe.data,
             batch_size=self.settings.batch_size,
             accumulate=self.settings.accumulate,
@@ -173,11 +173,7 @@ class Loop:
             world_size=self.world.size,
             seed=self.settings.seed,
             epoch=epoch,
-            epochs=self.settings.epochs,
             skip=skip,
-            detection=self.task.recipe.detection,
-            segmentation=self.task.recipe.segmentation,
-            masks=self.task.recipe.detector is not None and self.task.recipe.detector.masks,
         )
         try:
             yield from _in_groups(batches, self.settings.accumulate)
@@ -256,7 +252,7 @@ class Loop:
         return evaluate_network(
             net,
             self.splits.val,
-            self.task.preprocess,
+            self.task.card({}),
             device=self.fabric.device,
             batch_size=self.settings.eval_batch_size,
             workers=self.task.recipe.data.workers,
@@ -308,7 +304,7 @@ class Loop:
             self.say(f"warning: {warning}")
         if missing := [name for name in NEEDED if name not in content]:
             raise self._misfit(content, f"it has no {missing[0]}")
-        refuse_changes(build(content["recipe"], where=str(self.run.path)), self.task.recipe, where=str(self.run.path))
+        check_resumable(build(content["recipe"], where=str(self.run.path)), self.task.recipe, where=str(self.run.path))
         self._check_batch(content.get("batch", self.schedule.batch))
         try:
             self.state.load(content)

@@ -16,7 +16,7 @@ from torch import nn
 from resnest.network.regularize import decay_groups
 from resnest.network.resnest import ResNeSt
 from resnest.network.stages import parts
-from resnest.recipes.schema import OptimSettings
+from resnest.recipes.settings import OptimSettings
 from resnest.training.muon import Muon
 
 DECAY = 0.1  # a step's factor (detectron2's SOLVER.GAMMA)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from resnest.data.panoptic import PanopticSamples
-from resnest.inference.counting import KEPT
 from resnest.inference.panoptic_outcome import PanopticEvaluation
+from resnest.inference.worst import COUNT as KEPT
 from resnest.metrics.panoptic import PanopticMetrics
+from resnest.panoptic.data import PanopticSamples
 from resnest.report import Comparison, PanopticClass, PanopticMiss, PanopticReport
 from resnest.runtime.palette import class_colours
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from resnest.data.pixels import PixelSamples
-from resnest.inference.counting import KEPT
 from resnest.inference.pixel_outcome import PixelEvaluation
+from resnest.inference.worst import COUNT as KEPT
 from resnest.report import Comparison, SegmentationReport
 from resnest.runtime.label_map import LabelMap
+from resnest.segmentation.data import PixelSamples
 
 
 def segmentation_report(evaluation: PixelEvaluation, val: PixelSamples, told: dict[str, Any]) -> SegmentationReport:

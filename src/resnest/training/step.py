@@ -104,7 +104,7 @@ class Stepper:
 
     def _usable(self, batches: Sequence[Batch]) -> list[Batch]:
         """Without batches of which nearly every file was unusable; `bad_images.jsonl` has them."""
-        least = self.task.least_images
+        least = self.task.min_batch_size
         usable = [batch for batch in batches if len(batch.labels) >= least]
         if self.world.size > 1 and len(usable) < len(batches):
             raise ResnestError(
@@ -120,8 +120,8 @@ class Stepper:
             if self.fabric.device.type == "cuda":
                 torch.cuda.manual_seed(seed)
             images, labels = self.fabric.to_device((batch.images, batch.labels))
-            mix = self.task.draw_mix((self.settings.seed, MIX, step, self._place(number)))
-            loss = self.task.loss(self.net, images, labels, mix=mix) * share
+            mix = (self.settings.seed, MIX, step, self._place(number))
+            loss = self.task.loss(self.net, images, labels, seed=mix) * share
             self.fabric.backward(loss)
         return loss.detach()
 

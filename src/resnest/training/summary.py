@@ -11,16 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from resnest.cost import parameters
-from resnest.data.detection import DetectionSamples
-from resnest.data.panoptic import PanopticSamples
-from resnest.data.pixels import PixelSamples
 from resnest.data.samples import Samples
 from resnest.data.sources import Splits
+from resnest.detection.data import DetectionSamples
 from resnest.inference.detection_outcome import DetectionEvaluation
 from resnest.inference.outcome import ClassEvaluation, Evaluation, MultiLabelEvaluation
 from resnest.inference.panoptic_outcome import PanopticEvaluation
 from resnest.inference.pixel_outcome import PixelEvaluation
+from resnest.panoptic.data import PanopticSamples
 from resnest.recipes import to_yaml
 from resnest.report import (
     ClassificationReport,
@@ -34,7 +32,7 @@ from resnest.report import (
     write_report,
     write_segmentation_report,
 )
-from resnest.runtime.preprocess import DetectionPreprocess, SegmentationPreprocess
+from resnest.segmentation.data import PixelSamples
 from resnest.tasks import Task
 from resnest.training.detection_summary import detection_report
 from resnest.training.panoptic_summary import panoptic_report
@@ -128,35 +126,20 @@ def _label_mistake(evaluation: MultiLabelEvaluation, val: Samples, place: int) -
 
 def _facts(task: Task, splits: Splits, evaluation: Evaluation, seconds: float) -> dict[str, str]:
     recipe = task.recipe
-    heads = {"Segmenter": recipe.segmenter, "Detector": recipe.detector}
-    branch = {"Stuff": "semantic branch of Panoptic FPN"} if recipe.panoptic else {}
     changed = ", ".join(f"{key}={value}" for key, value in recipe.model.spec.items())
     return {
         "Recipe": recipe.name,
-        **{name: head.title for name, head in heads.items() if head},
-        **branch,
+        **recipe.heads(),
         "Network": f"{recipe.model.name} ({changed})" if changed else recipe.model.name,
         "Parameters": f"{_parameters(task) / 1e6:.2f} million",
         "Images": f"{len(splits.train):,} to train on, {evaluation.count:,} to validate on",
-        "Size": _size(task),
+        "Size": task.preprocess.describe(),
         "Epochs": str(recipe.train.epochs),
         "Time": clock(seconds),
     }
 
 
 def _parameters(task: Task) -> int:
-    """Of a classifier they are known by its structure; of others they are counted, without making them."""
-    if task.recipe.task == "classification":
-        return parameters(task.spec, num_classes=len(task.class_names))
+    """Counted without making them."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in task.build().parameters())
-
-
-def _size(task: Task) -> str:
-    preprocess = task.preprocess
-    if isinstance(preprocess, DetectionPreprocess):
-        return f"{preprocess.short} pixels, the long side {preprocess.long} at most"
-    if isinstance(preprocess, SegmentationPreprocess):
-        size = f"{preprocess.long} pixels the long side" if preprocess.long else "as the pictures are"
-        return f"{size}, in squares of {preprocess.window}" if preprocess.window else size
-    return f"{preprocess.size} pixels"

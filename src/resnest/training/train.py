@@ -18,13 +18,12 @@ import torch
 from lightning_fabric import Fabric
 
 import resnest
-from resnest.data.detection import DetectionSamples
 from resnest.data.sources import Splits, open_dataset
 from resnest.errors import ResnestError
 from resnest.inference.evaluation import Evaluation
 from resnest.recipes import Recipe, find_recipe, override, read_recipe, to_yaml
-from resnest.recipes.comparing import refuse_changes
-from resnest.tasks import task_for
+from resnest.recipes.comparing import check_resumable
+from resnest.tasks import check_task, open_task
 from resnest.training.loop import Loop
 from resnest.training.run import RunDirectory
 from resnest.training.summary import write_run_report
@@ -72,7 +71,7 @@ def train(
             return resume(out, recipe=chosen, data=data, device=device, quiet=quiet)
         overwrite = True  # it failed before there was anything to go on from
     splits = _open(data, chosen)
-    task = task_for(chosen, splits.train)
+    task = open_task(chosen, splits.train, splits.where)
     fabric = open_fabric(chosen, device)
     loop = Loop(task, splits, run, fabric, quiet=quiet)  # what cannot be built fails before a file is written
 
@@ -115,7 +114,7 @@ def resume(
     before = read_recipe(run.path / "recipe.yaml")
     base = before if recipe is None else recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
     chosen = override(base, settings)
-    refuse_changes(before, chosen, where=str(out))
+    check_resumable(before, chosen, where=str(out))
     splits = _open(data or account["data"], chosen)
     if strange := [name for name in splits.train.class_names if name not in account["class_names"]]:
         raise ResnestError(
@@ -127,7 +126,7 @@ def resume(
             f"{splits.where} is not the data that {out} was trained on: {len(splits.train)} training images of"
             f" {len(splits.train.class_names)} classes, then {account['train_images']} of {len(account['class_names'])}"
         )
-    task = task_for(chosen, splits.train)
+    task = open_task(chosen, splits.train, splits.where)
     loop = Loop(task, splits, run, open_fabric(chosen, device), quiet=quiet)
     try:
         loop.world.by_leader(run.hold)
@@ -139,15 +138,13 @@ def resume(
 
 
 def _open(data: str | Path, recipe: Recipe) -> Splits:
-    """The data; of a detector's training part, the images that it learns from."""
+    """The data, and of its training part the images that the recipe learns from."""
     settings = recipe.data
     splits = open_dataset(
         data, format=settings.format, val_share=settings.val_share, seed=recipe.train.seed, task=recipe.task
     )
-    if recipe.detection is None or recipe.detector is None or not isinstance(splits.train, DetectionSamples):
-        return splits
-    masks, keep_empty = recipe.detector.masks, recipe.detection.keep_empty
-    return replace(splits, train=splits.train.trainable(keep_empty=keep_empty, masks=masks))
+    check_task(splits.train, recipe.task, splits.where, f"recipe {recipe.name!r}")
+    return replace(splits, train=splits.train.for_training(recipe))
 
 
 def _finish(loop: Loop) -> Result:

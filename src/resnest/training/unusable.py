@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from resnest.inference.evaluation import check_bad_share
+from resnest.inference.outcome import check_bad_share
 from resnest.training.run import RunDirectory
 from resnest.training.world import World
 

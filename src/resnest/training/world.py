@@ -29,7 +29,8 @@ from torch.nn.parallel import DistributedDataParallel
 from resnest.errors import ResnestError
 from resnest.inference.torch_engine import choose_device
 from resnest.network.resnest import Bottleneck
-from resnest.recipes.schema import Recipe, TrainerSettings
+from resnest.recipes.schema import Recipe
+from resnest.recipes.settings import TrainerSettings
 
 T = TypeVar("T")
 

@@ -14,7 +14,8 @@ from resnest.errors import ResnestError, unknown
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines import onnxruntime, openvino
 from resnest.runtime.engines.cores import instruction_sets, usable_cores
-from resnest.runtime.engines.exported import AnyExported, Loaded, open_loaded
+from resnest.runtime.engines.engine import Loaded
+from resnest.runtime.engines.exported import ExportedEngine, open_loaded
 
 
 class Reader(Protocol):
@@ -43,7 +44,7 @@ def open_engine(
     threads: int | None = None,
     batch_size: int = 1,
     card: ModelCard | None = None,
-) -> AnyExported:
+) -> ExportedEngine:
     """An engine with a file in it.
 
     Args:

@@ -10,6 +10,7 @@ asleep and 31 ms spinning on an idle machine; 70 and 222 ms with other work on i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
-from resnest.runtime.engines.exported import Loaded, Shape, chosen_outputs, is_detector
+from resnest.runtime.engines.engine import Loaded, Output, Shape
 
 SUFFIXES = (".onnx",)
 _FATAL = 4  # of onnxruntime's levels of logging: what goes wrong is raised, too
@@ -44,32 +45,35 @@ def load(path: Path, *, threads: int) -> Loaded:
         raise ResnestError(
             f"{path} cannot be read as an ONNX file: it was cut off, is damaged, or something else ({_said(error)})"
         ) from None
-    images = _only(session.get_inputs(), path, "inputs", "images (N, 3, H, W)")
-    every = session.get_outputs()
-    outputs = [every[place] for place in chosen_outputs([output.name for output in every])]
-    if not is_detector([output.name for output in outputs]):
-        _only(outputs, path, "outputs", "logits (N, K)")
+    images = _only_input(session.get_inputs(), path)
 
-    def compute(batch: NDArray[np.float32]) -> list[NDArray[Any]]:
+    def compute(batch: NDArray[np.float32], names: Sequence[str]) -> list[NDArray[Any]]:
         try:
-            result: list[NDArray[Any]] = session.run([output.name for output in outputs], {images.name: batch})
+            result: list[NDArray[Any]] = session.run(list(names), {images.name: batch})
         except Exception as error:
             raise ResnestError(f"{path} cannot take images {batch.shape} ({_said(error)})") from None
         return result
 
     plural = "s" if threads > 1 else ""
     metadata = session.get_modelmeta().custom_metadata_map
-    shapes = {output.name: _shape(output) for output in outputs}
-    return Loaded(f"onnxruntime, {threads} thread{plural}", compute, _shape(images), shapes, metadata)
+    outputs = {output.name: Output(_shape(output), _dtype(output)) for output in session.get_outputs()}
+    return Loaded(f"onnxruntime, {threads} thread{plural}", compute, _shape(images), outputs, metadata)
 
 
-def _only(values: list[Any], path: Path, what: str, expected: str) -> Any:
-    """The one value there must be, of 32-bit floats."""
+def _only_input(values: list[Any], path: Path) -> Any:
+    """The one input there must be, of 32-bit floats."""
+    expected = "images (N, 3, H, W)"
     if len(values) != 1:
-        raise ResnestError(f"{path} has {len(values)} {what}: expected one, {expected}")
+        raise ResnestError(f"{path} has {len(values)} inputs: expected one, {expected}")
     if values[0].type != "tensor(float)":
-        raise ResnestError(f"{path} has {what} of {values[0].type}: expected {expected} of tensor(float)")
+        raise ResnestError(f"{path} has inputs of {values[0].type}: expected {expected} of tensor(float)")
     return values[0]
+
+
+def _dtype(value: Any) -> str:
+    """ "tensor(float)" -> "float32"."""
+    kind = str(value.type).removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(kind, kind)
 
 
 def _shape(value: Any) -> Shape:

@@ -8,6 +8,7 @@ Computed in 32 bits: by itself OpenVINO takes bfloat16 where the processor has i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
-from resnest.runtime.engines.exported import (
-    CARD_KEY,
-    DETECTED,
-    MASKS,
-    ORIGIN_KEY,
-    Loaded,
-    Shape,
-    chosen_outputs,
-    is_detector,
-)
+from resnest.runtime.engines.engine import Loaded, Output, Shape
+from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY
 
 SUFFIXES = (".onnx", ".xml")
 
@@ -59,11 +52,9 @@ def load(path: Path, *, threads: int) -> Loaded:
         model = _read(path)
         if not model.inputs:  # what its readers make of an empty file, or of another kind of XML
             raise RuntimeError("there is no network in it")
-        images = _only(model.inputs, path, "inputs", "images (N, 3, H, W)")
-        names = [_name(output, place) for place, output in enumerate(model.outputs)]
-        places = chosen_outputs(names)
-        if not is_detector(names):
-            _only([model.outputs[place] for place in places], path, "outputs", "logits (N, K)")
+        images = _only_input(model.inputs, path)
+        names = [_names(output, place) for place, output in enumerate(model.outputs)]
+        places = {name: place for place, all_names in enumerate(names) for name in all_names}
         request = core().compile_model(model, "CPU", settings).create_infer_request()
     except ResnestError:
         raise
@@ -73,16 +64,19 @@ def load(path: Path, *, threads: int) -> Loaded:
             f"{path} cannot be read as {kind} file: it was cut off, is damaged, or something else ({_said(error)})"
         ) from None
 
-    def compute(batch: NDArray[np.float32]) -> list[NDArray[Any]]:
+    def compute(batch: NDArray[np.float32], names: Sequence[str]) -> list[NDArray[Any]]:
         try:
             request.infer([batch], share_inputs=True)
         except RuntimeError as error:
             raise ResnestError(f"{path} cannot take images {batch.shape} ({_said(error)})") from None
-        return [np.array(request.get_output_tensor(place).data) for place in places]  # the next run overwrites them
+        return [
+            np.array(request.get_output_tensor(places[name]).data) for name in names
+        ]  # the next run overwrites them
 
     plural = "s" if threads > 1 else ""
-    shapes = {names[place]: _shape(model.outputs[place]) for place in places}
-    return Loaded(f"openvino, {threads} thread{plural}", compute, _shape(images), shapes, _metadata(model))
+    outputs = {first: Output(_shape(model.outputs[k]), _dtype(model.outputs[k])) for k, (first, *_) in enumerate(names)}
+    aliases = {other: first for first, *others in names for other in others}
+    return Loaded(f"openvino, {threads} thread{plural}", compute, _shape(images), outputs, _metadata(model), aliases)
 
 
 def _read(path: Path) -> Any:
@@ -96,20 +90,26 @@ def _read(path: Path) -> Any:
     return reader.convert(reader.load(str(path)))
 
 
-def _only(values: list[Any], path: Path, what: str, expected: str) -> Any:
-    """The one value there must be, of 32-bit floats."""
+def _only_input(values: list[Any], path: Path) -> Any:
+    """The one input there must be, of 32-bit floats."""
+    expected = "images (N, 3, H, W)"
     if len(values) != 1:
-        raise ResnestError(f"{path} has {len(values)} {what}: expected one, {expected}")
+        raise ResnestError(f"{path} has {len(values)} inputs: expected one, {expected}")
     kind = values[0].get_element_type().get_type_name()
     if kind != "f32":
-        raise ResnestError(f"{path} has {what} of {kind}: expected {expected} of f32")
+        raise ResnestError(f"{path} has inputs of {kind}: expected {expected} of f32")
     return values[0]
 
 
-def _name(output: Any, place: int) -> str:
-    """One of those that an output has; the one that means something here, if there is such."""
-    known = sorted(output.names & {"logits", *DETECTED, *MASKS})
-    return str((known or sorted(output.names) or [place])[0])
+def _names(output: Any, place: int) -> list[str]:
+    """All that an output has; its number, where it has none."""
+    return sorted(output.names) or [str(place)]
+
+
+def _dtype(value: Any) -> str:
+    """ "f32" -> "float32"."""
+    kind = str(value.get_element_type().get_type_name())
+    return {"f64": "float64", "f32": "float32", "f16": "float16", "i64": "int64", "i32": "int32"}.get(kind, kind)
 
 
 def _shape(value: Any) -> Shape:

@@ -1,0 +1,61 @@
+"""Exporting a classifier: squares of one size or of any, logits, the same labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnest.classification.card import ClassificationCard
+from resnest.errors import ResnestError
+from resnest.exporters.capture import Interface
+from resnest.exporters.exporter import MAX_PIXELS, Exporter, Size
+from resnest.exporters.formats import Format
+from resnest.exporters.gate import SIZES, Agree, Shape
+from resnest.exporters.pictures import pixels
+from resnest.exporters.same_labels import same_label, same_labels
+from resnest.inference.model import Model
+
+BATCHES = (1, 2, 5)
+
+
+class ClassificationExporter(Exporter):
+    """Of a classifier."""
+
+    int8 = True
+
+    def sized(self, model: Model, size: Size, form: Format) -> Model:
+        """The shortcut of the last stage pools 2 x 2 pixels, and engines want them to be there; torch does not."""
+        side = size if size is not None else model.card.preprocess.size  # type: ignore[attr-defined]
+        if isinstance(side, tuple):
+            raise ResnestError(f"--size {side[0]}x{side[1]}: a classifier takes squares, give one number")
+        least = model.net.feature_info[-2]["reduction"] + 1
+        if not least <= side <= MAX_PIXELS:
+            given = f"--size {side}" if size is not None else f"{model.source} takes images of {side} x {side} pixels"
+            raise ResnestError(
+                f"{given}: to export this network, images must have {least} to {MAX_PIXELS} pixels a side"
+            )
+        preprocess = replace(model.card.preprocess, size=side)  # type: ignore[type-var]
+        return replace(model, card=replace(model.card, preprocess=preprocess))
+
+    def interface(self, card: ClassificationCard, form: Format) -> Interface:
+        side = card.preprocess.size
+        return Interface(card.in_chans, form.batch, None if form.any_size else (side, side))
+
+    def shapes(self, card: ClassificationCard, form: Format) -> list[Shape]:
+        """Every batch at every size and at the card's; or what a file takes that takes less."""
+        own = (card.preprocess.size, card.preprocess.size)
+        sizes = dict.fromkeys([*(SIZES if form.any_size else ()), own])
+        counts = [form.batch] if form.batch else BATCHES
+        return [(count, card.in_chans, high, wide) for high, wide in sizes for count in counts]
+
+    def agree(self, card: ClassificationCard) -> Agree:
+        return same_labels if card.multi_label else same_label
+
+    def batches(self, card: Any, images: Sequence[Image.Image], size: int) -> Iterator[NDArray[np.float32]]:
+        for start in range(0, len(images), size):
+            yield np.stack([pixels(card, image) for image in images[start : start + size]])

@@ -1,0 +1,29 @@
+"""What the house knows of classification without torch."""
+
+from __future__ import annotations
+
+from resnest.classification.card import ClassificationCard
+from resnest.classification.predict import check_views, gives, predict, takes
+from resnest.classification.recipe import ClassificationRecipe
+from resnest.runtime.engines.engine import ExportedForm
+from resnest.tasks import TaskInfo
+
+INFO = TaskInfo(
+    name="classification",
+    noun="a classifier",
+    card=ClassificationCard,
+    recipe=ClassificationRecipe,
+    recipes="resnest.classification.recipes:RECIPES",
+    task="resnest.classification.task:ClassificationTask",
+    exporter="resnest.classification.export:ClassificationExporter",
+    inspection="resnest.data.checks:LabelInspection",
+    scorer="resnest.classification.scorer:ClassificationScorer",
+    predict=predict,
+    check_views=check_views,
+    batch_size=64,
+    exported=ExportedForm(takes, gives),
+    relabel="resnest.classification.imagenet_real:relabel",
+    reads_labels=True,
+    needs="images with labels",
+    options=frozenset({"top"}),
+)

@@ -1,0 +1,44 @@
+"""From a classifier's logits to labels. No torch.
+
+predict(engine, card, [Prepared("x.jpg", card.preprocess(image), image.size)])         # [Classification(...)]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from resnest.classification.card import ClassificationCard
+from resnest.errors import ResnestError
+from resnest.runtime.engines.engine import Engine, Prepared, Shape, Views, stack_pixels
+from resnest.runtime.results import Classification, MultiLabel, sigmoid, softmax
+
+CHANNELS = 3  # of images of files
+
+
+def predict(
+    engine: Engine, card: ClassificationCard, images: Sequence[Prepared], views: Views | None = None
+) -> list[Classification]:
+    """Scores of every class, of images of one shape."""
+    logits = engine(stack_pixels(images), np.array([image.pixels.shape[1:] for image in images]))["logits"]
+    kind, scores = (MultiLabel, sigmoid(logits)) if card.multi_label else (Classification, softmax(logits))
+    return [
+        kind(image.name, card.class_names, row, logits=raw)
+        for image, row, raw in zip(images, scores, logits, strict=True)
+    ]
+
+
+def check_views(views: Views) -> None:
+    """Raises ResnestError: a classifier takes none."""
+    raise ResnestError("several scales and mirrored views are for detectors and segmenters, and this is a classifier")
+
+
+def takes(card: ClassificationCard) -> Shape:
+    """Images of exported files."""
+    return None, CHANNELS, card.preprocess.size, card.preprocess.size
+
+
+def gives(card: ClassificationCard) -> dict[str, Shape]:
+    """Outputs of exported files."""
+    return {"logits": (None, len(card.class_names))}

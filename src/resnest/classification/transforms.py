@@ -1,0 +1,194 @@
+"""What happens to a training image: random crop, flip, colour; torchvision's v2 transforms on Pillow images.
+
+training_transform(DataSettings(), size=128)(content).shape      # bytes of a file -> (3, 128, 128), uint8
+
+The crop is drawn first, from the size in the file's header, and a JPEG is then decoded at the smallest fraction that
+leaves the crop as many pixels as it is resized to (`data.reduced_decode`). What varies the whole image comes before
+cropping all the same, on that smaller image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+from resnest.classification.augment import GluonAutoAugment, rand_augment, random_erasing
+from resnest.data.settings import DataSettings
+from resnest.runtime.decode import Box, decode_for_crop
+from resnest.runtime.preprocess import RESAMPLING
+
+INTERPOLATION = {"bilinear": v2.InterpolationMode.BILINEAR, "bicubic": v2.InterpolationMode.BICUBIC}
+
+ASPECTS = (3 / 4, 4 / 3)  # of the random crop, width to height
+TRIES = 10
+# Principal components of ImageNet's colours, in shares of 1: official transforms.py, from AlexNet's fb.resnet.torch
+EIGENVALUES = (0.2175, 0.0188, 0.0045)
+EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+
+
+def training_transform(settings: DataSettings, size: int) -> TrainingTransform:
+    """Bytes of an image -> (3, size, size) uint8, to be normalised in batches on the device.
+
+    Randomness comes from torch's default generator, which the data set seeds for every sample.
+    """
+    # TrivialAugment shifts by up to 32 pixels, of whatever size the image has: in full, or they would become more
+    reduced = settings.reduced_decode and settings.augment != "trivial"
+    return TrainingTransform(
+        size=size,
+        crop=_crop(settings, size),
+        at_least=size if reduced else None,
+        resampling=RESAMPLING[settings.interpolation],
+        before=_before(settings),
+        pixels=_pixels(settings),
+        after=_after(settings),
+    )
+
+
+def _before(settings: DataSettings) -> list[Any]:
+    """On the whole image, Pillow."""
+    interpolation = INTERPOLATION[settings.interpolation]
+    steps: list[Any] = []
+    if settings.shift:
+        steps.append(v2.RandomAffine(degrees=0, translate=(settings.shift, settings.shift)))
+    if settings.augment == "trivial":
+        steps.append(v2.TrivialAugmentWide(interpolation=interpolation))
+    if settings.augment == "auto_gluon":  # before the crop, as the released weights had it (facts, section 2.1)
+        steps.append(GluonAutoAugment())
+    if settings.augment == "auto":
+        steps.append(v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET, interpolation=INTERPOLATION["bicubic"]))
+    return steps
+
+
+def _pixels(settings: DataSettings) -> list[Any]:
+    """On the crop, Pillow."""
+    steps: list[Any] = []
+    if settings.flip:
+        steps.append(mirror)
+    if settings.augment == "rand":  # after the crop, as timm
+        steps.append(rand_augment(settings, INTERPOLATION[settings.interpolation]))
+    if settings.jitter:
+        steps.append(v2.ColorJitter(settings.jitter, settings.jitter, settings.jitter))
+    return steps
+
+
+def _after(settings: DataSettings) -> list[Any]:
+    """On the crop, a tensor."""
+    steps: list[Any] = []
+    if settings.lighting:
+        steps.append(Lighting(settings.lighting))
+    if settings.erase:
+        steps.append(random_erasing(settings))
+    return steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingTransform:
+    """Draw a crop, decode, vary the whole image, crop and resize, vary the crop."""
+
+    size: int
+    crop: Callable[[int, int], Box]  # from the width and height of the upright image
+    at_least: int | None  # pixels a side that the crop keeps when decoded at a fraction of its size; none: in full
+    resampling: Image.Resampling
+    before: Sequence[Callable[[Image.Image], Image.Image]]
+    pixels: Sequence[Callable[[Image.Image], Image.Image]]
+    after: Sequence[Callable[[Tensor], Tensor]]
+
+    def __call__(self, content: bytes, name: str = "image") -> Tensor:
+        """Raises BadImage."""
+        image, box = decode_for_crop(content, self.crop, at_least=self.at_least, name=name)
+        for step in self.before:
+            image = step(image)
+        image = resized_crop(image, box, self.size, self.resampling)
+        for step in self.pixels:
+            image = step(image)
+        tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, size, size)
+        for change in self.after:
+            tensor = change(tensor)
+        return tensor
+
+
+def _crop(settings: DataSettings, size: int) -> Callable[[int, int], Box]:
+    if settings.crop == "height":
+        return HeightCrop(size, settings.min_area)
+    return AreaCrop(settings.min_area) if settings.min_area < 1 else whole
+
+
+def whole(width: int, height: int) -> Box:
+    """No crop."""
+    return 0, 0, width, height
+
+
+class AreaCrop:
+    """torchvision's RandomResizedCrop, drawn by it: area, then shape at random, ten tries, else the centre."""
+
+    def __init__(self, min_area: float) -> None:
+        self.rule = v2.RandomResizedCrop(1, scale=(min_area, 1.0), ratio=ASPECTS)
+
+    def __call__(self, width: int, height: int) -> Box:
+        drawn = self.rule.make_params([torch.empty(3, height, width, device="meta")])
+        return drawn["left"], drawn["top"], drawn["left"] + drawn["width"], drawn["top"] + drawn["height"]
+
+
+class HeightCrop:
+    """EfficientNet's random crop, used for crops of 320 pixels and more (facts, section 2.1).
+
+    Draws the shape first and then the height evenly between those of the smallest and the largest area that fit;
+    drawing the area evenly, as RandomResizedCrop does, gives larger crops. After ten tries without one that fits,
+    the centre as in evaluation.
+    """
+
+    def __init__(self, size: int, min_area: float) -> None:
+        self.size = size
+        self.min_area = min_area
+
+    def __call__(self, width: int, height: int) -> Box:
+        for _ in range(TRIES):
+            aspect = _between(*ASPECTS)  # width / height
+            lowest = math.sqrt(self.min_area * width * height / aspect)
+            highest = min(math.sqrt(width * height / aspect), width / aspect, height)
+            high = round(_between(min(lowest, highest), highest))
+            wide = round(high * aspect)
+            if self.min_area * width * height <= wide * high and wide <= width and high <= height:
+                top, left = round(_between(0, height - high)), round(_between(0, width - wide))
+                return left, top, left + wide, top + high
+        side = round(min(width, height) * self.size / (self.size + 32))
+        left, top = (width - side) // 2, (height - side) // 2
+        return left, top, left + side, top + side
+
+
+def resized_crop(image: Image.Image, box: Box, size: int, resampling: Image.Resampling) -> Image.Image:
+    """`box` of the image as a square; with a box of whole pixels the same as cropping and resizing, bit for bit."""
+    left, top = math.floor(box[0]), math.floor(box[1])
+    around = image.crop((left, top, math.ceil(box[2]), math.ceil(box[3])))
+    return around.resize((size, size), resampling, (box[0] - left, box[1] - top, box[2] - left, box[3] - top))
+
+
+def mirror(image: Image.Image) -> Image.Image:
+    """Left and right, half of the time."""
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if torch.rand(1) < 0.5 else image
+
+
+class Lighting(v2.Transform):  # type: ignore[misc]
+    """Adds the principal colours of ImageNet in random amounts: (3, H, W) uint8 -> uint8."""
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.std = std
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        amounts = torch.randn(3) * self.std * torch.tensor(EIGENVALUES)
+        shift = torch.tensor(EIGENVECTORS) @ amounts * 255  # (3,): red, green, blue
+        return (inpt + shift[:, None, None]).round().clamp(0, 255).to(torch.uint8)
+
+
+def _between(low: float, high: float) -> float:
+    """From torch's generator, which is seeded for every sample."""
+    return low + (high - low) * float(torch.rand(()))

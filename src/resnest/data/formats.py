@@ -1,0 +1,250 @@
+"""The one rule that says which format a data set has.
+
+First match wins:
+1. the word `digits`; `hf:owner/name`, a data set of the Hugging Face hub;
+2. a .zip, .npz, .csv, .tar, .parquet or .json file;
+3. a folder that `datasets.save_to_disk` wrote;
+4. a format of a task's own: COCO json, Pascal VOC xml, then panoptic json, then masks (each task's `formats.py`);
+5. a folder with `train` and `val` as folders of classes, zips, npz or csv files, or with `val` alone;
+6. a folder with `labels.csv`;
+7. a folder of .tar or .parquet files, here, in `data`, or in folders named by part; without a training and a
+   validation part only if it has no folders of classes;
+8. a folder of classes.
+
+Where a task reads no labelled images (`TaskInfo.reads_labels`), its own formats alone count, so that a folder with
+annotations of several kinds serves each task. A format that is named is the only one that is looked for.
+
+`valid`, `validation` and `test` do for `val` where there is no `val`. What has no parts is split reproducibly.
+
+    handle = detect_format("flowers", "auto")
+    handle.format, handle.train, handle.val, handle.whole      # functions that read, or None
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path, PurePosixPath
+
+from resnest.data import remote
+from resnest.data.handle import DatasetHandle, Finder, Read
+from resnest.data.labelled import LabelledSamples
+from resnest.data.parts import (
+    VAL_NAMES,
+    Parts,
+    choose_parts,
+    has_class_folders,
+    holds_files,
+    is_of,
+    list_files,
+)
+from resnest.data.readers import (
+    Labelled,
+    number_classes,
+    number_csv,
+    read_csv,
+    read_csv_rows,
+    read_digits,
+    read_folder,
+    read_npz,
+    read_zip,
+    scan_zip,
+)
+from resnest.data.shards import read_shards, scan_shards
+from resnest.data.stores import ZipStore
+from resnest.data.tables import read_arrow, read_parquet
+from resnest.errors import ResnestError, unknown
+from resnest.tasks import TASKS, load_object, task_info
+
+LABELLED = ("folder", "zip", "npz", "csv", "tar", "parquet", "arrow", "digits")  # formats of images with labels
+LABELS_FILE = "labels.csv"
+EXPECTED = "give a folder, a .zip, .npz, .csv, .tar, .parquet or COCO .json file"
+
+# Formats with one file or folder a part, and those with one file or several
+ONE: tuple[tuple[str, str, Callable[[Path], LabelledSamples]], ...] = (
+    ("folder", "", read_folder),
+    ("zip", ".zip", read_zip),
+    ("npz", ".npz", read_npz),
+    ("csv", ".csv", read_csv),
+)
+NONE: tuple[Finder, ...] = ()
+SEVERAL: dict[str, Callable[[Sequence[Path]], LabelledSamples]] = {"parquet": read_parquet, "tar": read_shards}
+
+
+@cache
+def finders() -> tuple[Finder, ...]:
+    """Of all tasks' own formats, in the order in which they are looked for."""
+    every = [finder for task in TASKS for finder in load_object(task_info(task).finders or f"{__name__}:NONE")]
+    return tuple(sorted(every, key=lambda finder: (not _with_labels(finder), not finder.first)))
+
+
+def all_formats() -> tuple[str, ...]:
+    """Names that `format` can have."""
+    return tuple(dict.fromkeys([*LABELLED, *(finder.format for finder in finders())]))
+
+
+def detect_format(where: str | Path, format: str, task: str | None = None) -> DatasetHandle:
+    """Raises ResnestError: nothing there, no such format, not of that format, or nothing for that task."""
+    if format not in ("auto", *all_formats()):
+        raise unknown("data format", format, all_formats())
+    info = task_info(task) if task else None
+    path = Path(where)
+    if not path.exists():
+        if str(where) == "digits":
+            return DatasetHandle("digits", "digits", whole=read_digits)
+        if str(where).startswith(remote.PREFIX):
+            return _find_on_hub(str(where), format)
+        raise ResnestError(f"there is no data at {path}: {EXPECTED}, {remote.PREFIX}OWNER/NAME of the hub, or 'digits'")
+    if info and not info.reads_labels:
+        own = [finder for finder in finders() if info.name in finder.tasks]
+        return _find_annotated(path, format, task, own, info.layout)
+    named = [finder for finder in finders() if finder.format == format]
+    if named and not any(map(_with_labels, named)):
+        return _find_annotated(path, format, task, named, task_info(named[0].tasks[-1]).layout)
+    return _find_in_file(path, format) if path.is_file() else _find_in_folder(path, format)
+
+
+def _with_labels(finder: Finder) -> bool:
+    """Whether it belongs to a task for which folders of labelled images are looked through, too."""
+    return task_info(finder.tasks[0]).reads_labels
+
+
+def _find_annotated(path: Path, format: str, task: str | None, own: list[Finder], expected: str) -> DatasetHandle:
+    for finder in own:
+        if format in ("auto", finder.format) and (handle := finder.find(path, task)):
+            return handle
+    kind = f"of format {format!r}" if format != "auto" else "with masks"
+    raise ResnestError(f"{path} holds no images {kind}: expected {expected}")
+
+
+def _find_in_file(path: Path, format: str) -> DatasetHandle:
+    kind = path.suffix.lower().lstrip(".") if format == "auto" else format
+    if kind == "zip":
+        labelled, store = scan_zip(path), ZipStore(path)
+        return _by_folders(kind, str(path), labelled, lambda part: number_classes(store, part, path.parent))
+    if kind == "npz":
+        return DatasetHandle(kind, str(path), whole=lambda: read_npz(path))
+    if kind == "csv":
+        return _find_in_csv(path, str(path))
+    for finder in finders():
+        if finder.suffix and kind in (finder.format, finder.suffix.lstrip(".")) and (found := finder.find(path, None)):
+            return found
+    for several in SEVERAL:
+        if kind == several or (format == "auto" and is_of(several, path.name)):
+            return _by_part(several, str(path), Parts([], [], [path.name]), path.parent)
+    raise ResnestError(f"{path} is not a data set: {EXPECTED}")
+
+
+def _find_in_folder(path: Path, format: str) -> DatasetHandle:
+    if format in ("auto", "arrow") and (saved := _find_saved(path)):
+        return saved
+    for finder in finders():
+        if format in ("auto", finder.format) and (annotated := finder.find(path, None)):
+            return annotated
+    for kind, suffix, read in ONE:
+        if format in ("auto", kind) and (pair := _find_pair(path, suffix)):
+            train, val = pair
+            return DatasetHandle(kind, str(path), train=partial(read, train) if train else None, val=partial(read, val))
+    if format in ("auto", "csv") and (path / LABELS_FILE).is_file():
+        return _find_in_csv(path / LABELS_FILE, str(path))
+    for kind in SEVERAL:
+        names = list_files(path, kind) if format in ("auto", kind) else []
+        parts = choose_parts(names)
+        if names and (format == kind or (parts.train and parts.val) or not has_class_folders(path)):
+            return _by_part(kind, str(path), parts, path)
+    if format in ("auto", "folder"):
+        return DatasetHandle("folder", str(path), whole=lambda: read_folder(path, names_in=path))
+    raise ResnestError(f"{path} holds no data set of format {format!r} (looked for train and val in it)")
+
+
+def _find_on_hub(reference: str, format: str) -> DatasetHandle:
+    data = remote.look_up(reference, [format] if format in SEVERAL else list(SEVERAL))
+    return _by_part(data.kind, data.where, choose_parts(data.names), data.fetch)
+
+
+def _by_part(kind: str, where: str, parts: Parts, place: Path | Callable[[str], Path]) -> DatasetHandle:
+    """Files of a format that may have several a part; `place` is their folder, or fetches one of them."""
+
+    def read(names: list[str]) -> Read:
+        return lambda: SEVERAL[kind]([place / name if isinstance(place, Path) else place(name) for name in names])
+
+    if parts.val:
+        return DatasetHandle(kind, where, train=read(parts.train) if parts.train else None, val=read(parts.val))
+    if kind == "tar" and isinstance(place, Path):  # folders inside may be named by part
+        shards = scan_shards([place / name for name in parts.whole])
+        return _by_folders(kind, where, shards.labelled, shards.number)
+    return DatasetHandle(kind, where, whole=read(parts.whole))
+
+
+def _find_saved(path: Path) -> DatasetHandle | None:
+    """What `datasets.save_to_disk` wrote: one data set, or several with a list of their names."""
+    if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
+        return DatasetHandle("arrow", str(path), whole=lambda: read_arrow([path]))
+    try:
+        names = json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        parts = choose_parts(PurePosixPath(name).name for name in names)
+    except OSError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise ResnestError(f"{path / 'dataset_dict.json'} does not list the splits of a saved data set") from None
+
+    def read(names: list[str]) -> Read:
+        return lambda: read_arrow([path / name for name in names])
+
+    if not parts.val:
+        if len(parts.whole) != 1:
+            raise ResnestError(
+                f"{path} has the parts {', '.join(parts.whole) or '(none)'}: none of them is train or val"
+            )
+        return DatasetHandle("arrow", str(path), whole=read(parts.whole))
+    return DatasetHandle("arrow", str(path), train=read(parts.train) if parts.train else None, val=read(parts.val))
+
+
+def _find_pair(folder: Path, suffix: str) -> tuple[Path | None, Path] | None:
+    """Training and validation part; the former may be missing where nothing else could be meant."""
+
+    def exists(path: Path) -> bool:
+        return path.is_file() if suffix else path.is_dir() and not holds_files(path)
+
+    train = folder / f"train{suffix}"
+    val = next((folder / f"{name}{suffix}" for name in VAL_NAMES if exists(folder / f"{name}{suffix}")), None)
+    if val is None:
+        return None
+    if exists(train):
+        return train, val
+    others = [child for child in folder.iterdir() if child.is_dir() and child.name not in VAL_NAMES]
+    alone = not others and (bool(suffix) or any(child.is_dir() for child in val.iterdir()))
+    return (None, val) if alone else None
+
+
+def _find_in_csv(path: Path, where: str) -> DatasetHandle:
+    rows = read_csv_rows(path)
+    if rows[0].split is None:
+        return DatasetHandle("csv", where, whole=lambda: number_csv(path, rows))
+    train = [row for row in rows if row.split == "train"]
+    val = [row for row in rows if row.split in VAL_NAMES]
+    if not train or not val:
+        raise ResnestError(f"{path}: the column split must hold both train and val")
+    return DatasetHandle("csv", where, train=lambda: number_csv(path, train), val=lambda: number_csv(path, val))
+
+
+def _by_folders(
+    kind: str, where: str, labelled: Labelled, read: Callable[[Labelled], LabelledSamples]
+) -> DatasetHandle:
+    """One archive, whose folders above the classes may be named by part."""
+
+    def inside(names: Sequence[str]) -> Labelled:
+        return [(key, label) for key, label in labelled if _folders(key, label) & set(names)]
+
+    train = inside(["train"])
+    val = next((part for name in VAL_NAMES if (part := inside([name]))), [])
+    if train and val:
+        return DatasetHandle(kind, where, train=lambda: read(train), val=lambda: read(val))
+    return DatasetHandle(kind, where, whole=lambda: read(labelled))
+
+
+def _folders(key: str, label: str | tuple[str, ...]) -> set[str]:
+    """Folders that an image lies in, without the one that is its class."""
+    folders = PurePosixPath(key).parts[:-1]
+    return set(folders[:-1] if folders and folders[-1] == label else folders)

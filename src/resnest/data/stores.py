@@ -1,0 +1,153 @@
+"""Where the bytes of images lie: a store reads them one by one, by their keys.
+
+FolderStore(Path("flowers")).read("roses/1.jpg")
+RangeStore.build([Path("train-000000.tar")], ["train-000000.tar/rose.jpg"], [([512], [4103])])
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.errors import ResnestError
+from resnest.runtime.decode import MAX_BYTES, BadImage, read_capped
+
+
+class Store(Protocol):
+    """Reads the bytes of an image by its key; it must survive pickling and forking into worker processes."""
+
+    def read(self, key: str) -> bytes: ...
+
+
+def read_from(store: Store, key: str) -> bytes:
+    """The bytes of an image. Raises BadImage."""
+    try:
+        return store.read(key)
+    except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadImage(key, f"cannot be read ({reason})") from None
+
+
+@dataclass(frozen=True)
+class FolderStore:
+    """Keys are paths below a folder."""
+
+    root: Path
+
+    def read(self, key: str) -> bytes:
+        try:
+            return read_capped(self.root / key)
+        except ValueError as error:  # a zero byte in the name
+            raise OSError(str(error)) from None
+
+
+@dataclass
+class ZipStore:
+    """Keys are members of a zip file, which is read in place and never unpacked."""
+
+    path: Path
+    _handle: tuple[int, zipfile.ZipFile] | None = field(default=None, repr=False, compare=False)
+
+    def read(self, key: str) -> bytes:
+        if self._handle is None or self._handle[0] != os.getpid():
+            self._handle = (os.getpid(), zipfile.ZipFile(self.path))  # a handle must not be shared across a fork
+        with self._handle[1].open(key) as member:
+            return member.read(MAX_BYTES + 1)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "_handle": None}
+
+
+@dataclass(frozen=True)
+class BytesStore:
+    """Keys are numbers of records that lie one behind the other in one array."""
+
+    content: NDArray[np.uint8]
+    offsets: NDArray[np.int64]  # (N + 1,)
+
+    def read(self, key: str) -> bytes:
+        start, end = self.offsets[int(key)], self.offsets[int(key) + 1]
+        return self.content[start:end].tobytes()
+
+
+Ranges = tuple[Sequence[int], Sequence[int]]  # first bytes and lengths, in one file
+MOST_OPEN = 64  # files that a RangeStore keeps open; a process may have 1,024 by default
+
+
+class RangeStore:
+    """Keys are byte ranges of files, such as members of tar shards.
+
+    The table is three arrays, not a dictionary: worker processes share them with their parent and copy nothing.
+    Reading by position has no state, so that open files may be shared across a fork and between threads.
+
+        store = RangeStore.build([Path("train-000000.tar")], ["train-000000.tar/rose.jpg"], [([512], [4103])])
+    """
+
+    def __init__(self, files: tuple[Path, ...], marks: NDArray[np.uint64], places: NDArray[np.int64]) -> None:
+        self.files = files
+        self.marks = marks  # (N,) hashes of the keys, ascending
+        self.places = places  # (N, 3): number of the file, first byte, length
+        self._open: OrderedDict[int, _OpenFile] = OrderedDict()
+
+    @classmethod
+    def build(cls, files: Sequence[Path], keys: Sequence[str], ranges: Iterable[Ranges]) -> RangeStore:
+        """From first bytes and lengths, file by file; `keys` names them all. Raises ResnestError for two of a name."""
+        parts = [
+            np.column_stack([np.full(len(starts), number, np.int64), np.array(starts, np.int64), sizes])
+            for number, (starts, sizes) in enumerate(ranges)
+        ]
+        places = np.concatenate(parts).astype(np.int64)
+        marks = np.fromiter(map(_mark, keys), np.uint64, len(keys))
+        order = np.argsort(marks, kind="stable")
+        if len(twice := np.flatnonzero(np.diff(marks[order]) == 0)):
+            raise ResnestError(f"two images are called {keys[order[twice[0]]]}: rename one of their files")
+        return cls(tuple(files), marks[order], places[order])
+
+    def read(self, key: str) -> bytes:
+        mark = np.uint64(_mark(key))
+        row = int(np.searchsorted(self.marks, mark))
+        if row == len(self.marks) or self.marks[row] != mark:
+            raise KeyError(key)
+        number, start, size = map(int, self.places[row])
+        content = self._file(number).read(start, min(size, MAX_BYTES + 1))
+        if len(content) < min(size, MAX_BYTES + 1):
+            raise OSError(f"{self.files[number]} is shorter than when it was opened")
+        return content
+
+    def _file(self, number: int) -> _OpenFile:
+        file = self._open.pop(number, None) or _OpenFile(self.files[number])
+        self._open[number] = file  # the last of them is the one used last
+        if len(self._open) > MOST_OPEN:
+            self._open.popitem(last=False)
+        return file
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_open": OrderedDict()}
+
+
+class _OpenFile:
+    """Closes when nobody uses it any more, which may be later than it is dropped from a store's list."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = -1
+        self.descriptor = os.open(path, os.O_RDONLY)
+
+    def read(self, start: int, size: int) -> bytes:
+        return os.pread(self.descriptor, size, start)
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+
+def _mark(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,171 @@
+"""The doctor's look at objects: boxes, masks and ids that do not add up, and figures to choose settings by.
+
+for line in object_problems("train", samples): print(line)
+for line in object_notes(train, val): print(line)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.data.checks import DatasetReport, Inspection
+from resnest.detection.data import DetectionSamples, ObjectTable, clip, has_area
+from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.segmentations import NONE, Segmentation
+from resnest.runtime import rle
+
+BEYOND = 1.0  # pixels that a box may stand out of its image: some count from 1
+MISSED = 2.0  # pixels between a box and the outermost of its mask: some count from 1, some round
+SMALL, LARGE = 32**2, 96**2  # COCO's sizes of objects, square pixels
+USUAL_LIMIT = 100  # detections an image (DetectorSpec.max_detections)
+FEW = 10  # training images below which a class hardly learns
+MOST_NAMED = 8
+
+
+class DetectionInspection(Inspection):
+    """Of images with objects."""
+
+    samples: DetectionSamples
+
+    def add_to(self, report: DatasetReport, val: DetectionInspection) -> None:
+        train, other = self.samples, val.samples
+        report.problems += class_problems(train, other)
+        report.problems += [*object_problems("train", train), *object_problems("val", other)]
+        report.notes += object_notes(train, other)
+
+
+def object_problems(part: str, samples: DetectionSamples) -> Iterator[str]:
+    """What is wrong with one part; images are not looked into."""
+    table = samples.objects
+    rows, owners = table.rows(), table.owners()
+    boxes, sizes = table.boxes[rows], table.sizes[owners]
+    inside = clip(boxes, sizes[:, 0], sizes[:, 1])
+    flat, kept = ~has_area(boxes), has_area(inside)
+    beyond = np.abs(boxes - inside).max(1, initial=0) > BEYOND
+
+    def name(place: int) -> str:
+        return f"{part}: {samples.keys[owners[place]]}: annotation {table.ids[rows[place]]}"
+
+    for place in np.flatnonzero(flat | ~kept | beyond).tolist():
+        width, height = sizes[place].tolist()
+        what = (
+            "has no area"
+            if flat[place]
+            else f"lies outside the image of {width} x {height}"
+            if not kept[place]
+            else f"stands out of the image of {width} x {height}"
+        )
+        yield f"{name(place)}: box {_told(boxes[place])} {what}{'' if kept[place] else ': left out of training'}"
+    for place in np.flatnonzero(table.segmentations.kinds[rows] != NONE).tolist():
+        width, height = map(int, sizes[place])
+        around = outline_box(table.segmentations.get(int(rows[place]), height, width))
+        if around is None:
+            yield f"{name(place)}: its mask has no pixel"
+        elif not flat[place] and (gap := float(np.abs(around - inside[place]).max())) > MISSED:
+            yield (
+                f"{name(place)}: its mask lies within {_told(around)}, its box is {_told(boxes[place])}:"
+                f" {gap:.3g} pixels apart"
+            )
+    yield from (
+        f"{part}: annotation id {number} stands there {count} times" for number, count in _twice(table.ids[rows])
+    )
+    names, times = np.unique(np.array(samples.keys), return_counts=True)
+    for place in np.flatnonzero(times > 1).tolist():
+        yield f"{part}: {names[place]} is listed {times[place]} times"
+
+
+def outline_box(outline: Segmentation) -> NDArray[np.float64] | None:
+    """x1, y1, x2, y2 around a mask; none if it has no pixel."""
+    if isinstance(outline, dict):
+        x, y, width, height = rle.box(outline)
+        return np.array([x, y, x + width, y + height], np.float64) if width else None
+    points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in outline or []])
+    return np.concatenate([points.min(0), points.max(0)])
+
+
+def class_problems(train: DetectionSamples, val: DetectionSamples) -> Iterator[str]:
+    """Classes that only one part has: what has no training object is never found."""
+    learned, measured = train.object_counts() > 0, val.object_counts() > 0
+    if names := named(train.class_names, measured & ~learned):
+        yield f"only the validation part has objects of {names}: they cannot be learned"
+
+
+def object_notes(train: DetectionSamples, val: DetectionSamples) -> Iterator[str]:
+    """Figures to choose settings by."""
+    learned, measured = train.object_counts(), val.object_counts()
+    if names := named(train.class_names, (learned > 0) & (measured == 0)):
+        yield f"only the training part has objects of {names}: they are not measured"
+    if names := named(train.class_names, (learned == 0) & (measured == 0)):
+        yield f"no part has an object of {names}"
+    images = train.counts()
+    if names := named(train.class_names, (learned > 0) & (images < FEW)):
+        yield f"fewer than {FEW} training images show {names}"
+    for part, samples in (("training", train), ("validation", val)):
+        empty = int((~samples.labels.any(1)).sum())
+        if empty:
+            learn = ", and are left out of training unless detection.keep_empty is set" if part == "training" else ""
+            yield f"{empty} {part} images have no objects{learn}"
+    both = [(samples, table) for samples in (train, val) if (table := samples.objects)]
+    crowds = sum(int(table.crowd[table.rows()].sum()) for _, table in both)
+    if crowds:
+        yield f"{crowds} crowds or difficult objects, which are not learned"
+    outlined = sum(int((table.segmentations.kinds[table.rows()] != NONE).sum()) for _, table in both)
+    total = sum(int(table.counts.sum()) for _, table in both)
+    yield f"{outlined} of {total} objects have masks"
+    yield from size_notes([table for _, table in both])
+
+
+def size_notes(tables: Sequence[ObjectTable]) -> Iterator[str]:
+    """How many objects there are in an image, and how large they are."""
+    counts = np.concatenate([table.counts for table in tables])
+    told = f"objects an image: median {np.median(counts):g}, {counts.max()} at most"
+    yield told + (f": raise detector.max_detections above {USUAL_LIMIT}" if counts.max() > USUAL_LIMIT else "")
+    usable = [table.usable() for table in tables]
+    areas = np.concatenate([table.areas[table.rows()][chosen] for table, chosen in zip(tables, usable, strict=True)])
+    small, large = float((areas < SMALL).mean()), float((areas > LARGE).mean())
+    yield f"objects by area as COCO has it: {small:.0%} small, {1 - small - large:.0%} medium, {large:.0%} large"
+    sides = np.concatenate([_sides(table)[chosen] for table, chosen in zip(tables, usable, strict=True)])
+    rule = DetectionPreprocess()
+    scaled = sides * np.concatenate(
+        [_scales(table, rule)[table.owners()][chosen] for table, chosen in zip(tables, usable, strict=True)]
+    )
+    yield (
+        f"side of an object, the root of its box's area: {_spread(sides)} pixels; {_spread(scaled)} with the short side"
+        f" of images at {rule.short} (see detector.anchor_sizes, and detection.short for objects that are too small)"
+    )
+
+
+def _sides(table: ObjectTable) -> NDArray[np.float64]:
+    """Of each box as it lies in its image, one a row of `rows()`."""
+    sizes = table.sizes[table.owners()]
+    inside = clip(table.boxes[table.rows()], sizes[:, 0], sizes[:, 1]).astype(np.float64)
+    return np.sqrt((inside[:, 2] - inside[:, 0]) * (inside[:, 3] - inside[:, 1]))
+
+
+def _scales(table: ObjectTable, rule: DetectionPreprocess) -> NDArray[np.float64]:
+    """By how much each image is enlarged."""
+    return np.array([rule.scaled_size(width, height)[0] / width for width, height in table.sizes.tolist()])
+
+
+def _spread(values: NDArray[np.float64]) -> str:
+    return f"{values.min():.0f} to {values.max():.0f}, median {np.median(values):.0f}"
+
+
+def _twice(numbers: NDArray[np.int64]) -> list[tuple[int, int]]:
+    values, counts = np.unique(numbers, return_counts=True)
+    return [(int(value), int(count)) for value, count in zip(values, counts, strict=True) if count > 1]
+
+
+def named(names: Sequence[str], chosen: NDArray[np.bool_]) -> str:
+    """Some of them, and how many more."""
+    some = [names[place] for place in np.flatnonzero(chosen).tolist()]
+    left = len(some) - MOST_NAMED
+    more = f" and {left} more class{'es' * (left > 1)}" if left > 0 else ""
+    return ", ".join(some[:MOST_NAMED]) + more
+
+
+def _told(box: NDArray[np.floating]) -> str:
+    return "(" + ", ".join(f"{float(value):g}" for value in box) + ")"

@@ -1,0 +1,160 @@
+"""COCO json: boxes, polygons, run lengths and crowds (cocodataset.org, format-data).
+
+    samples = read_coco(Path("bccd/annotations/instances_train.json"))
+
+Classes are numbered by their category id, in ascending order, as pycocotools and detectron2 do. Images with
+`"suspect_incomplete": true`, whose annotations are known to lack objects, are left out.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.data.locating import locate_images
+from resnest.data.stores import FolderStore
+from resnest.data.streaming import read_items
+from resnest.detection.coco_lists import (
+    INCOMPLETE,
+    MOST_CATEGORIES,
+    CocoLists,
+    Numbers,
+    missing,
+    places_of,
+    short,
+    told,
+)
+from resnest.detection.data import DetectionSamples, ObjectTable
+from resnest.detection.segmentations import RUNS, BadSegmentation, SegmentationBuilder, Segmentations
+from resnest.errors import ResnestError
+
+
+def read_coco(path: Path) -> DetectionSamples:
+    """Raises ResnestError, with the file and the annotation, for whatever does not add up."""
+    reader = _Reader(path)
+    read_items(path, {"images": reader.image, "annotations": reader.annotation, "categories": reader.category})
+    return reader.done()
+
+
+class _Reader(CocoLists):
+    """Collects annotations too."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.ids, self.owners, self.kinds = array("q"), array("q"), array("q")
+        self.boxes, self.areas, self.crowd = array("d"), array("d"), bytearray()
+        self.outlines = SegmentationBuilder()
+
+    def annotation(self, item: Any) -> None:
+        try:
+            self.ids.append(item.get("id", len(self.ids) + 1))
+            self.owners.append(item["image_id"])
+            self.kinds.append(item["category_id"])
+            box = item["bbox"]
+            if not isinstance(box, list) or len(box) != 4:
+                raise self._bad(item, f"bbox {short(box)} is not four numbers x, y, width, height")
+            self.boxes.extend(box)
+            area = item.get("area")
+            self.areas.append(box[2] * box[3] if area is None else area)
+            self.crowd.append(bool(item.get("iscrowd")))
+            self.outlines.add(item.get("segmentation"))
+        except BadSegmentation as error:
+            raise self._bad(item, str(error)) from None
+        except (KeyError, TypeError, OverflowError, AttributeError) as error:
+            raise self._bad(
+                item, f"{missing(error)}; needed are whole numbers image_id and category_id, and bbox of four numbers"
+            ) from None
+
+    def _bad(self, item: Any, what: str) -> ResnestError:
+        image = f" (image id {item.get('image_id')})" if isinstance(item, dict) else ""
+        return ResnestError(f"{self.path}: annotation {told(item)}{image}: {what}")
+
+    def done(self) -> DetectionSamples:
+        """Join what was read."""
+        image_ids, sizes = self.images()
+        category_ids, names = self._classes()
+        owners = self._places(np.array(self.owners, np.int64), image_ids, "image")
+        labels = self._places(np.array(self.kinds, np.int64), category_ids, "category")
+        boxes = self._boxes()
+        outlines = self.outlines.done()
+        self._check_outlines(outlines, sizes[owners])
+        order = np.argsort(owners, kind="stable")
+        counts = np.bincount(owners, minlength=len(image_ids))
+        table = ObjectTable(
+            image_ids=image_ids,
+            sizes=sizes,
+            firsts=np.cumsum(counts) - counts,
+            counts=counts,
+            boxes=boxes[order],
+            labels=labels[order],
+            crowd=np.frombuffer(bytes(self.crowd), np.uint8).astype(bool)[order],
+            areas=np.array(self.areas, np.float64)[order],
+            ids=np.array(self.ids, np.int64)[order],
+            segmentations=outlines.take(order),
+        )
+        store = FolderStore(locate_images(self.path, self.names))
+        samples = DetectionSamples.build(store, self.names, names, tuple(category_ids.tolist()), table)
+        return _without_incomplete(samples, np.frombuffer(bytes(self.incomplete), np.uint8).astype(bool))
+
+    def _classes(self) -> tuple[Numbers, tuple[str, ...]]:
+        """Ids in ascending order, and names. A name that stands there twice is that of the category in use."""
+        used = set(self.kinds)
+        names: dict[str, int] = {}
+        for number, name in sorted(self.categories.items()):
+            before = names.get(name)
+            if before is not None and number in used and before in used:
+                raise ResnestError(f"{self.path}: two categories are called {name!r}: {before} and {number}")
+            if before is None or number in used:
+                names[name] = number
+        if not names:
+            raise ResnestError(f"{self.path} lists no category")
+        if len(names) > MOST_CATEGORIES:
+            raise ResnestError(f"{self.path} lists {len(names):,} categories: {MOST_CATEGORIES:,} at most")
+        ids = np.array(sorted(names.values()), np.int64)
+        return ids, tuple(self.categories[number] for number in ids.tolist())
+
+    def _places(self, numbers: Numbers, known: Numbers, what: str) -> Numbers:
+        """Where each of them is among the known ones."""
+        places, strange = places_of(numbers, known)
+        if len(strange):
+            more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
+            raise ResnestError(
+                f"{self.path}: annotation {self.ids[strange[0]]}: {what}_id {numbers[strange[0]]} is not among the"
+                f" {'images' if what == 'image' else 'categories'}{more}"
+            )
+        return places
+
+    def _boxes(self) -> NDArray[np.float32]:
+        """x, y, width, height -> corners."""
+        boxes = np.array(self.boxes, np.float64).reshape(-1, 4)
+        ends = np.abs(boxes).max(1, initial=0) * 2  # float32 has to hold them
+        broken = np.flatnonzero(~(ends < np.finfo(np.float32).max))
+        if len(broken):
+            raise ResnestError(
+                f"{self.path}: annotation {self.ids[broken[0]]}: bbox {boxes[broken[0]].tolist()} is not four finite"
+                " numbers of 32 bits: x, y, width, height"
+            )
+        boxes[:, 2:] += boxes[:, :2]
+        return boxes.astype(np.float32)
+
+    def _check_outlines(self, outlines: Segmentations, sizes: NDArray[np.int32]) -> None:
+        for row in np.flatnonzero(outlines.kinds == RUNS).tolist():
+            try:
+                outlines.check(row, height=int(sizes[row, 1]), width=int(sizes[row, 0]))
+            except BadSegmentation as error:
+                raise ResnestError(f"{self.path}: annotation {self.ids[row]}: {error}") from None
+
+
+def _without_incomplete(samples: DetectionSamples, incomplete: NDArray[np.bool_]) -> DetectionSamples:
+    if not incomplete.any():
+        return samples
+    if incomplete.all():
+        raise ResnestError(f"all {len(samples)} images are marked {INCOMPLETE}: nothing is left")
+    note = f"{incomplete.sum()} images marked {INCOMPLETE} are left out"
+    kept = samples.subset(np.flatnonzero(~incomplete))
+    return replace(kept, notes=(*kept.notes, note))

@@ -1,0 +1,295 @@
+"""Images with objects: boxes, classes, outlines. What a detector is trained and measured on.
+
+    samples = open_dataset("bccd").train            # DetectionSamples
+    samples.objects[0].boxes, samples.class_names, samples.category_ids
+
+`labels` says which classes an image shows, so that splitting and counting work as for several labels an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnest.data.labelled import class_indices, rarest
+from resnest.data.samples import Samples, describe_classes, describe_notes
+from resnest.data.stores import Store
+from resnest.detection.segmentations import NONE, Segmentation, Segmentations
+from resnest.errors import ResnestError
+from resnest.runtime.decode import decode_image
+
+if TYPE_CHECKING:
+    from resnest.detection.recipe import DetectionRecipe
+
+SMALLEST = 1e-5  # pixels a side: a box of less has no area (detectron2's filter_empty_instances)
+
+
+class Objects(NamedTuple):
+    """What is annotated on one image."""
+
+    image_id: int
+    width: int
+    height: int
+    boxes: NDArray[np.float32]  # (M, 4) x1, y1, x2, y2, as annotated: perhaps outside the image
+    labels: NDArray[np.int64]  # (M,) from 0
+    crowd: NDArray[np.bool_]  # (M,) a region of many objects, or one that does not count: never learned
+    areas: NDArray[np.float64]  # (M,) as annotated: of the mask where there is one
+    segmentations: list[Segmentation]  # (M,) polygons, {"size", "counts"} or None
+    ids: NDArray[np.int64]  # (M,) of the annotations
+    semantic: NDArray[np.uint8] | None = None  # (height, width): 0 any thing, 1.. kinds of stuff, 255 does not count
+
+    def inside(self) -> NDArray[np.float32]:
+        """The boxes, clipped to the image, (M, 4)."""
+        return clip(self.boxes, self.width, self.height)
+
+    def usable(self) -> NDArray[np.bool_]:
+        """Which of them a detector learns, (M,): no crowd, and an area within the image."""
+        return ~self.crowd & has_area(self.inside())
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectTable(Sequence[Objects]):
+    """The objects of all images, in arrays that worker processes share; image i has `counts[i]` from row `firsts[i]`.
+
+    Part of the images (`take`) shares the rows with the whole.
+    """
+
+    image_ids: NDArray[np.int64]  # (N,)
+    sizes: NDArray[np.int32]  # (N, 2) width, height
+    firsts: NDArray[np.int64]  # (N,)
+    counts: NDArray[np.int64]  # (N,)
+    boxes: NDArray[np.float32]  # (A, 4)
+    labels: NDArray[np.int64]  # (A,)
+    crowd: NDArray[np.bool_]  # (A,)
+    areas: NDArray[np.float64]  # (A,)
+    ids: NDArray[np.int64]  # (A,)
+    segmentations: Segmentations
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.take(np.arange(len(self))[index])
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        rows = slice(int(self.firsts[index]), int(self.firsts[index] + self.counts[index]))
+        width, height = map(int, self.sizes[index])
+        return Objects(
+            image_id=int(self.image_ids[index]),
+            width=width,
+            height=height,
+            boxes=self.boxes[rows],
+            labels=self.labels[rows],
+            crowd=self.crowd[rows],
+            areas=self.areas[rows],
+            segmentations=[self.segmentations.get(row, height, width) for row in range(rows.start, rows.stop)],
+            ids=self.ids[rows],
+        )
+
+    def __iter__(self) -> Iterator[Objects]:
+        return (self[index] for index in range(len(self)))
+
+    def take(self, indices: NDArray[np.int64]) -> ObjectTable:
+        """Of some images, in the order given."""
+        return replace(
+            self,
+            image_ids=self.image_ids[indices],
+            sizes=self.sizes[indices],
+            firsts=self.firsts[indices],
+            counts=self.counts[indices],
+        )
+
+    def rows(self) -> NDArray[np.int64]:
+        """The rows of these images, one image after the other."""
+        before = np.cumsum(self.counts) - self.counts
+        rows: NDArray[np.int64] = np.arange(self.counts.sum()) + np.repeat(self.firsts - before, self.counts)
+        return rows
+
+    def owners(self) -> NDArray[np.int64]:
+        """To which image each of `rows()` belongs."""
+        return np.repeat(np.arange(len(self)), self.counts)
+
+    def usable(self) -> NDArray[np.bool_]:
+        """Which of `rows()` a detector learns."""
+        rows, sizes = self.rows(), self.sizes[self.owners()]
+        return ~self.crowd[rows] & has_area(clip(self.boxes[rows], sizes[:, 0], sizes[:, 1]))
+
+    def presence(self, num_classes: int) -> NDArray[np.bool_]:
+        """(N, K): which classes each image has objects of, that a detector learns."""
+        present = np.zeros((len(self), num_classes), bool)
+        chosen = self.usable()
+        present[self.owners()[chosen], self.labels[self.rows()[chosen]]] = True
+        return present
+
+
+@dataclass(frozen=True)
+class DetectionSamples(Samples):
+    """Images with objects."""
+
+    task = "detection"
+    has = "boxes"
+
+    labels: NDArray[np.bool_]  # (N, K) which classes each image shows
+    category_ids: tuple[int, ...]  # (K,) of the original annotations
+    objects: ObjectTable
+    notes: tuple[str, ...] = ()  # what is left out, and why
+
+    @classmethod
+    def build(
+        cls,
+        store: Store,
+        keys: Sequence[str],
+        class_names: tuple[str, ...],
+        category_ids: tuple[int, ...],
+        objects: ObjectTable,
+        notes: tuple[str, ...] = (),
+    ) -> DetectionSamples:
+        """With `labels` as the objects say."""
+        return cls(store, keys, class_names, objects.presence(len(class_names)), category_ids, objects, notes)
+
+    def decode(self, index: int) -> Image.Image:
+        """Image `index`, RGB, turned as its annotations are. Raises BadImage."""
+        width, height = map(int, self.objects.sizes[index])
+        return decode_image(self.read(index), name=self.keys[index], annotated=(width, height))
+
+    def example(self, index: int) -> tuple[Image.Image, Objects]:
+        return self.decode(index), self.objects[index]
+
+    def sizes(self) -> NDArray[np.int64]:
+        return self.objects.sizes.astype(np.int64)
+
+    def presence(self) -> NDArray[np.bool_]:
+        return self.labels
+
+    def groups(self) -> NDArray[np.int64]:
+        """The rarest class of each image's objects; without any, K."""
+        return rarest(self.labels)
+
+    def counts(self) -> NDArray[np.int64]:
+        counts: NDArray[np.int64] = self.labels.sum(0, dtype=np.int64)
+        return counts
+
+    def names_of(self, index: int) -> tuple[str, ...]:
+        return tuple(self.class_names[label] for label in np.flatnonzero(self.labels[index]))
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        return self.notes
+
+    def describe(self, val: DetectionSamples | None = None) -> str:
+        objects = f"{self.object_counts().sum():,}" + (f" and {val.object_counts().sum():,}" if val is not None else "")
+        return f"{self.describe_classes()}, {objects} objects{describe_notes(self, val)}"
+
+    def describe_classes(self) -> str:
+        return describe_classes(len(self.class_names))
+
+    def check(self, where: str) -> None:
+        if not self.labels.any():
+            crowds = " (crowds do not count)" if self.objects.crowd.any() else ""
+            raise ResnestError(f"{where}: no training image has an object with an area{crowds}")
+
+    def check_validation(self, where: str) -> None:
+        if not self.labels.any():
+            raise ResnestError(f"{where} has no label on any validation image: nothing to measure by")
+
+    def annotations(self, index: int) -> Objects:
+        """What is annotated on image `index`, for training."""
+        objects: Objects = self.objects[index]
+        return objects
+
+    def subset(self, indices: NDArray[np.int64]) -> DetectionSamples:
+        chosen = [self.keys[index] for index in indices]
+        return replace(self, keys=chosen, labels=self.labels[indices], objects=self.objects.take(indices))
+
+    def with_objects(self) -> DetectionSamples:
+        """Without the images that a detector learns no object from."""
+        return self.subset(np.flatnonzero(self.labels.any(1)))
+
+    def for_training(self, recipe: DetectionRecipe) -> DetectionSamples:
+        return self.trainable(keep_empty=recipe.detection.keep_empty, masks=recipe.detector.masks)
+
+    def trainable(self, *, keep_empty: bool = False, masks: bool = False) -> DetectionSamples:
+        """The images to train on.
+
+        Args:
+            keep_empty: those without objects too.
+            masks: of every object an outline is needed.
+
+        Raises:
+            ResnestError: no object at all; one without an outline.
+        """
+        if not self.labels.any():
+            raise ResnestError(
+                f"none of the {len(self)} training images has an object that is no crowd and has an area"
+            )
+        if masks:
+            self.check_outlines()
+        return self if keep_empty else self.with_objects()
+
+    def check_outlines(self) -> None:
+        """Raises ResnestError if some object that a detector would learn has a box and no outline."""
+        rows, usable = self.objects.rows(), self.objects.usable()
+        missing = usable & (self.objects.segmentations.kinds[rows] == NONE)
+        if missing.any():
+            place = int(np.argmax(missing))
+            raise ResnestError(
+                f"{missing.sum()} of {usable.sum()} objects have no segmentation, as annotation"
+                f" {self.objects.ids[rows[place]]} of {self.keys[self.objects.owners()[place]]}: choose a detector"
+                " without masks"
+            )
+
+    def object_counts(self) -> NDArray[np.int64]:
+        """Objects of each class, (K,): those that a detector learns."""
+        chosen = self.objects.rows()[self.objects.usable()]
+        return np.bincount(self.objects.labels[chosen], minlength=len(self.class_names))
+
+    def matched(self, val: DetectionSamples, where: str) -> tuple[DetectionSamples, DetectionSamples]:
+        """With the same classes and ids, in the order of the training part's, then what only the other has."""
+        names = list(dict.fromkeys((*self.class_names, *val.class_names)))
+        places = {name: place for place, name in enumerate(names)}
+        ids = list(self.category_ids)
+        theirs, taken, last = dict(zip(val.class_names, val.category_ids, strict=True)), set(ids), max(ids)
+        for name in names[len(ids) :]:
+            wanted = theirs[name] if theirs[name] not in taken else last + 1
+            ids.append(wanted)
+            taken.add(wanted)
+            last = max(last, wanted)
+
+        def renumber(part: DetectionSamples) -> DetectionSamples:
+            index = np.array([places[name] for name in part.class_names], np.int64)
+            return replace(part.renumbered(index, tuple(names)), category_ids=tuple(ids))
+
+        return renumber(self), renumber(val)
+
+    def aligned(self, card: Any, where: str) -> DetectionSamples:
+        index = class_indices(self.class_names, card, where)
+        return replace(self.renumbered(index, card.class_names), category_ids=card.category_ids)
+
+    def renumbered(self, index: NDArray[np.int64], class_names: tuple[str, ...]) -> Self:
+        """The same images with class k called `class_names[index[k]]`; a category that is not among ours gets -1."""
+        labels = np.zeros((len(self), len(class_names)), bool)
+        labels[:, index] = self.labels
+        ids = np.full(len(class_names), -1, np.int64)
+        ids[index] = self.category_ids
+        objects = replace(self.objects, labels=index[self.objects.labels])
+        return replace(self, labels=labels, class_names=class_names, category_ids=tuple(ids.tolist()), objects=objects)
+
+
+def clip(boxes: NDArray[np.float32], width: Any, height: Any) -> NDArray[np.float32]:
+    """(M, 4) to images of this size, one for all or one each."""
+    inside = np.empty_like(boxes)
+    inside[:, 0::2] = np.clip(boxes[:, 0::2], 0, np.asarray(width, np.float32).reshape(-1, 1))
+    inside[:, 1::2] = np.clip(boxes[:, 1::2], 0, np.asarray(height, np.float32).reshape(-1, 1))
+    return inside
+
+
+def has_area(boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(M,)."""
+    wide, high = boxes[:, 2] - boxes[:, 0] > SMALLEST, boxes[:, 3] - boxes[:, 1] > SMALLEST
+    return np.logical_and(wide, high)

@@ -1,0 +1,144 @@
+"""Exporting a detector: one image of one size, plain outputs, the same objects (promise P15).
+
+Objects that score about as much may change places, and one at the border of what is kept may come or go: neither is
+a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from resnest.detection.card import DetectionCard
+from resnest.detection.predict import gives
+from resnest.detection.preprocess import DIVISOR
+from resnest.errors import ResnestError
+from resnest.exporters.capture import Interface
+from resnest.exporters.exporter import MAX_PIXELS, Exporter, Size, check_sides
+from resnest.exporters.formats import FORMATS, Format
+from resnest.exporters.gate import Agree, Measure, Shape
+from resnest.exporters.layers import Arrays
+from resnest.inference.detection_outcome import overlap
+from resnest.inference.model import Model
+
+DETECTION_TOLERANCES = {"boxes": 0.01, "scores": 1e-3, "masks": 1e-2}  # 1 - IoU, score, probability of a pixel (P15)
+BORDER = 1e-3  # a score this near the lowest that can be kept
+PICTURES = 16  # that are compared: one takes as long as a dozen of a classifier
+
+
+class DetectionExporter(Exporter):
+    """Of a detector."""
+
+    by_layers = False
+    most_pictures = PICTURES
+    unlike = "other objects"
+
+    def sized(self, model: Model, size: Size, form: Format) -> Model:
+        """Images are fitted into one size, since the file takes no other.
+
+        By default a square into which a 4:3 picture goes as large as the detector is used to, upright or not.
+        """
+        if not form.many_outputs:
+            able = ", ".join(name for name, other in FORMATS.items() if other.many_outputs)
+            raise ResnestError(f"--format {form.name} cannot hold a detector: choose one of {able}")
+        assert isinstance(model.card, DetectionCard)
+        preprocess = model.card.preprocess
+        square = -(-preprocess.short * 4 // 3 // DIVISOR) * DIVISOR
+        canvas = (square, square) if size is None else (size, size) if isinstance(size, int) else size
+        check_sides(canvas, least=DIVISOR, most=MAX_PIXELS, what="a detector's image", multiple=DIVISOR)
+        return replace(model, card=replace(model.card, preprocess=replace(preprocess, canvas=canvas)))
+
+    def interface(self, card: DetectionCard, form: Format) -> Interface:
+        return Interface(card.in_chans, 1, card.preprocess.canvas, tuple(gives(card)))
+
+    def shapes(self, card: DetectionCard, form: Format) -> list[Shape]:
+        high, wide = card.preprocess.canvas or (card.preprocess.short, card.preprocess.short)
+        return [(1, card.in_chans, high, wide)]
+
+    def module(self, model: Model) -> nn.Module:
+        return PlainOutputs(super().module(model))
+
+    def agree(self, card: DetectionCard) -> Agree:
+        return partial(same_objects, threshold=card.detector.score_threshold)
+
+    def measure(self, card: DetectionCard) -> Measure:
+        return detection_differences
+
+    def tolerances(self, card: DetectionCard) -> Mapping[str, float]:
+        return {name: DETECTION_TOLERANCES[name] for name in gives(card) if name in DETECTION_TOLERANCES}
+
+
+class PlainOutputs(nn.Module):
+    """A detector as an exported file holds it: one image of one size, outputs in their order."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(1, 3, H, W) -> boxes, scores, labels, and masks if it has them."""
+        return tuple(value for value in self.net(images) if value is not None)
+
+
+def detection_differences(expected: Arrays, got: Arrays) -> dict[str, float]:
+    """The largest difference between matched objects: 1 - IoU of boxes, of scores, of mask probabilities."""
+    apart = dict.fromkeys((name for name in DETECTION_TOLERANCES if name in expected), 0.0)
+    if not all(np.isfinite(got[name]).all() for name in apart):
+        return dict.fromkeys(apart, float("inf"))
+    for image in range(len(expected["scores"])):
+        for ours, theirs, shared in _pairs(expected, got, image):
+            apart["boxes"] = max(apart["boxes"], 1 - shared)
+            for name in apart.keys() - {"boxes"}:
+                distance = np.abs(expected[name][image, ours] - got[name][image, theirs]).max()
+                apart[name] = max(apart[name], float(distance))
+    return apart
+
+
+def same_objects(expected: Arrays, got: Arrays, *, threshold: float) -> NDArray[np.bool_]:
+    """Of each image, whether every object has its counterpart on the other side, those at the border aside: (N,).
+
+    Args:
+        threshold: the score above which the detector keeps objects.
+    """
+    same = []
+    for image, (ours, theirs) in enumerate(zip(expected["scores"], got["scores"], strict=True)):
+        pairs = _pairs(expected, got, image)
+        found = [{pair[side] for pair in pairs} for side in (0, 1)]
+        same.append(
+            all(
+                place in found[side] or scores[place] <= _lowest(ours, theirs, threshold) + BORDER
+                for side, scores in ((0, ours), (1, theirs))
+                for place in np.flatnonzero(scores > 0)
+            )
+        )
+    return np.array(same, bool)
+
+
+def _lowest(ours: NDArray[np.float32], theirs: NDArray[np.float32], threshold: float) -> float:
+    """The lowest score that both can keep: where a list is full, that of its last object."""
+    return max(threshold, *(float(scores.min()) for scores in (ours, theirs)))
+
+
+def _pairs(expected: Arrays, got: Arrays, image: int) -> list[tuple[int, int, float]]:
+    """Objects of one image that belong together, and how far they overlap (IoU).
+
+    They are of one class, and have the nearest score among those with the same box.
+    """
+    ours, theirs = (np.flatnonzero(side["scores"][image] > 0) for side in (expected, got))
+    no_crowd = np.zeros(len(theirs), bool)
+    overlaps = overlap(expected["boxes"][image, ours], got["boxes"][image, theirs], no_crowd)  # (ours, theirs)
+    alike = overlaps >= 1 - DETECTION_TOLERANCES["boxes"]
+    alike &= expected["labels"][image, ours][:, None] == got["labels"][image, theirs]
+    apart = np.abs(expected["scores"][image, ours][:, None] - got["scores"][image, theirs])
+    pairs = []
+    for row, one in enumerate(ours):
+        if alike[row].any():
+            column = int(np.where(alike[row], apart[row], np.inf).argmin())
+            alike[:, column] = False  # it is taken
+            pairs.append((int(one), int(theirs[column]), float(overlaps[row, column])))
+    return pairs

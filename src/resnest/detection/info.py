@@ -1,0 +1,41 @@
+"""What the house knows of detection and instance segmentation without torch."""
+
+from __future__ import annotations
+
+from resnest.detection.card import DetectionCard
+from resnest.detection.predict import check_views, gives, predict, takes
+from resnest.detection.recipe import DetectionRecipe
+from resnest.runtime.engines.engine import ExportedForm
+from resnest.tasks import TaskInfo
+
+# Images have sizes and crops in the section `detection`, and detectors learn by losses of their own.
+UNUSED_SETTINGS = {
+    "data": (
+        "size", "start_size", "eval_size", "eval_crop", "interpolation", "eval_interpolation", "min_area", "crop",
+        "shift", "lighting", "augment", "rand_ops", "rand_magnitude", "erase", "reduced_decode",
+    ),
+    "train": ("label_smoothing", "loss", "bce_threshold", "mixup", "cutmix"),
+}  # fmt: skip
+BATCH = 4  # images of 800 x 1333 pixels have maps of a gigabyte each
+
+INFO = TaskInfo(
+    name="detection",
+    noun="a detector",
+    card=DetectionCard,
+    recipe=DetectionRecipe,
+    recipes="resnest.detection.recipes:RECIPES",
+    unused_settings=UNUSED_SETTINGS,
+    task="resnest.detection.task:DetectionTask",
+    exporter="resnest.detection.export:DetectionExporter",
+    inspection="resnest.detection.checks:DetectionInspection",
+    scorer="resnest.detection.scorer:DetectionScorer",
+    predict=predict,
+    check_views=check_views,
+    batch_size=BATCH,
+    max_batch_size=BATCH,
+    exported=ExportedForm(takes, gives),
+    finders="resnest.detection.formats:FINDERS",
+    reads_labels=True,
+    needs="data with boxes",
+    options=frozenset({"threshold", "coco"}),
+)

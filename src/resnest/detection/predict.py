@@ -1,0 +1,80 @@
+"""From a detector's outputs to objects in pixels of the picture. No torch, but for several views.
+
+predict(engine, card, [Prepared("x.jpg", card.preprocess(image), image.size)])         # [Detections(...)]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.detection.card import DetectionCard
+from resnest.detection.preprocess import DetectionPreprocess
+from resnest.errors import ResnestError
+from resnest.runtime.detections import Detections, RawDetections
+from resnest.runtime.engines.engine import Engine, Prepared, Shape, Views, stack_pixels
+
+PIXELS = (32, 4000)  # that the short side of a view may have
+
+
+def predict(
+    engine: Engine, card: DetectionCard, images: Sequence[Prepared], views: Views | None = None
+) -> list[Detections]:
+    """All that the detector keeps, of images of one padded shape.
+
+    Args:
+        views: look at each image by itself, several times; the engine must hold the network itself.
+
+    Raises:
+        ResnestError: views, and an engine that runs an exported file.
+    """
+    if views is None:
+        found = raw_detections(engine(stack_pixels(images), unpadded_sizes(card.preprocess, images)))
+        return [_result(found, index, card, image) for index, image in enumerate(images)]
+    return [_result(_augmented(engine, card, image, views), 0, card, image) for image in images]
+
+
+def raw_detections(outputs: Mapping[str, NDArray[Any]]) -> RawDetections:
+    """An engine's outputs under their names."""
+    return RawDetections(outputs["boxes"], outputs["scores"], outputs["labels"].astype(np.int64), outputs.get("masks"))
+
+
+def unpadded_sizes(preprocess: DetectionPreprocess, images: Sequence[Prepared]) -> NDArray[np.int64]:
+    """Height and width without padding, (N, 2)."""
+    return np.array([preprocess.scaled_size(*image.size)[::-1] for image in images])
+
+
+def _result(found: RawDetections, index: int, card: DetectionCard, image: Prepared) -> Detections:
+    return Detections.of(
+        found, index, name=image.name, size=image.size, preprocess=card.preprocess, classes=card.classes
+    )
+
+
+def _augmented(engine: Engine, card: DetectionCard, image: Prepared, views: Views) -> RawDetections:
+    net = getattr(engine, "net", None)
+    if net is None or image.image is None:
+        raise ResnestError("several views of an image need the model itself: an exported file takes one size")
+    from resnest.detection.augmented import predict_augmented
+
+    scales = [int(scale) for scale in views.scales] or [card.preprocess.short]
+    return predict_augmented(net, image.image, card.preprocess, scales=scales, flip=views.flip)
+
+
+def check_views(views: Views) -> None:
+    """Raises ResnestError for scales that are no pixels of the short side."""
+    if not all(PIXELS[0] <= scale <= PIXELS[1] and float(scale).is_integer() for scale in views.scales):
+        raise ResnestError("the scales of a detector are pixels of the short side, such as 640,800")
+
+
+def takes(card: DetectionCard) -> Shape:
+    """Images of exported files: one, of the card's size."""
+    return 1, 3, *(card.preprocess.canvas or (None, None))
+
+
+def gives(card: DetectionCard) -> dict[str, Shape]:
+    """Outputs of exported files."""
+    masks: dict[str, Shape] = {"masks": (1, None, None, None)} if card.detector.masks else {}
+    return {"boxes": (1, None, 4), "scores": (1, None), "labels": (1, None), **masks}

@@ -1,0 +1,88 @@
+"""Object detection and instance segmentation: boxes, and perhaps masks, of any number of objects an image.
+
+task = DetectionTask(recipe, samples)
+net = task.build()
+loss = task.loss(net, batch.images, batch.labels)            # labels: a Target for each image
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resnest.checkpoints.detector_layouts import recognise_detector
+from resnest.checkpoints.detectors import load_detector_weights
+from resnest.data.batch import normalise
+from resnest.detection.card import DetectionCard
+from resnest.detection.data import DetectionSamples
+from resnest.detection.dataset import DetectionDataset
+from resnest.detection.detector import Detector, build_detector
+from resnest.detection.info import INFO
+from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.targets import Target
+from resnest.training.backbone_task import BackboneTask
+
+
+class DetectionTask(BackboneTask):
+    """Of a detector, with masks or without."""
+
+    info = INFO
+    takes_sizes = True
+    varying_sizes = True
+    load_weights = staticmethod(load_detector_weights)
+
+    def __init__(self, recipe: Any, samples: DetectionSamples) -> None:
+        super().__init__(recipe, samples)
+        self.category_ids = samples.category_ids
+        masks = recipe.detector.masks
+        self.monitor, self.monitor_title = ("mask_ap", "mask AP") if masks else ("box_ap", "box AP")
+
+    @classmethod
+    def build_network(cls, card: Any) -> Detector:
+        return build_detector(card.spec, card.detector, len(card.class_names))
+
+    @classmethod
+    def recognises(cls, state: Mapping[str, Tensor]) -> bool:
+        return recognise_detector(state) is not None
+
+    @property
+    def preprocess(self) -> DetectionPreprocess:
+        preprocess: DetectionPreprocess = self.recipe.detection.preprocess(self.recipe.data)
+        return preprocess
+
+    def network(self) -> Detector:
+        zero_gamma = self.recipe.model.zero_gamma
+        return build_detector(self.spec, self.recipe.detector, len(self.class_names), zero_gamma=zero_gamma)
+
+    def dataset(self, samples: DetectionSamples) -> DetectionDataset:
+        recipe = self.recipe
+        masks = recipe.detector.masks
+        return DetectionDataset(samples, recipe.data, recipe.detection, masks=masks, seed=recipe.train.seed)
+
+    def loss(self, net: nn.Module, images: Tensor, labels: Sequence[Target], *, seed: Sequence[int] = ()) -> Tensor:
+        """The sum of all losses: (N, 3, H, W) uint8, a target for each image -> scalar."""
+        data = self.recipe.data
+        inputs = normalise(images, data.mean, data.std)
+        sizes = torch.tensor([target.size for target in labels])
+        for image, (height, width) in zip(inputs, sizes.tolist(), strict=True):
+            image[:, height:] = 0  # what was padded with black is not black after normalising
+            image[:, :, width:] = 0
+        losses: dict[str, Tensor] = net(inputs, sizes.to(images.device), labels)
+        return torch.stack(list(losses.values())).sum()
+
+    def card(self, figures: dict[str, float]) -> DetectionCard:
+        return DetectionCard(**self._card_fields(figures))
+
+    def _card_fields(self, figures: dict[str, float]) -> dict[str, Any]:
+        return {
+            "architecture": self.architecture,
+            "spec": self.spec,
+            "class_names": self.class_names,
+            "category_ids": self.category_ids,
+            "preprocess": self.preprocess,
+            "detector": self.recipe.detector,
+            "figures": figures,
+        }

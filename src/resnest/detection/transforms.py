@@ -1,0 +1,221 @@
+"""What happens to a training image with objects: crop, size, mirror, turn, colour (detectron2's augmentations).
+
+    image, target = SceneTransform(DataSettings(), DetectionSettings())(content, objects, "1.jpg")
+
+One `Placing` moves pixels, boxes and outlines alike, so that they cannot part. Masks are made in the size of the
+result, one by one, from polygons or run lengths: torchvision's transforms v2 would take all of them in the size of
+the photograph, which are half a gigabyte for 375 objects on 1388 x 1040 pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+from resnest.data.settings import DataSettings
+from resnest.detection.data import Objects, clip, has_area
+from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.segmentations import Segmentation, columns_of_runs, mask_of_polygons
+from resnest.detection.settings import DetectionSettings
+from resnest.detection.targets import Target
+from resnest.errors import ResnestError
+from resnest.runtime.decode import decode_image
+
+Transpose = Image.Transpose
+Points = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placing:
+    """How an image becomes a training image: cut, resized, mirrored, turned, in this order."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    width: int  # of the cut after resizing, before turning
+    height: int
+    mirror: bool = False  # left and right
+    upend: bool = False  # top and bottom
+    turns: int = 0  # quarter turns against the clock
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the result."""
+        return (self.width, self.height) if self.turns % 2 else (self.height, self.width)
+
+    def picture(self, image: Image.Image) -> Image.Image:
+        """Pillow's bilinear resizing, as evaluation has it."""
+        box = (self.left, self.top, self.right, self.bottom)
+        cut = image if box == (0, 0, *image.size) else image.crop(box)
+        cut = cut.resize((self.width, self.height), Image.Resampling.BILINEAR)
+        for move in self._moves():
+            cut = cut.transpose(move)
+        return cut
+
+    def _moves(self) -> list[Transpose]:
+        moves = [Transpose.FLIP_LEFT_RIGHT] * self.mirror + [Transpose.FLIP_TOP_BOTTOM] * self.upend
+        turn = (None, Transpose.ROTATE_90, Transpose.ROTATE_180, Transpose.ROTATE_270)[self.turns % 4]
+        return moves + ([turn] if turn else [])
+
+    def points(self, points: Points) -> Points:
+        """(P, 2) x and y in pixels of the image -> of the result; not clipped."""
+        scale = np.array([self.width / (self.right - self.left), self.height / (self.bottom - self.top)])
+        x, y = ((points - (self.left, self.top)) * scale).T
+        x = self.width - x if self.mirror else x
+        y = self.height - y if self.upend else y
+        width, height = self.width, self.height
+        for _ in range(self.turns % 4):
+            x, y = y, width - x
+            width, height = height, width
+        return np.stack([x, y], axis=1)
+
+    def boxes(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(M, 4), clipped to the result."""
+        ends = self.points(boxes.astype(np.float64).reshape(-1, 2)).reshape(-1, 2, 2)  # (M, corner, xy)
+        moved = np.concatenate([ends.min(1), ends.max(1)], axis=1).astype(np.float32)
+        return clip(moved, self.size[1], self.size[0])
+
+    def labels(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What every pixel is, (H, W) of the image -> of the result: that of the nearest one."""
+        moved = np.empty(self.size, labels.dtype)
+        self.unmoved(moved)[:] = labels[self.rows[:, None], self.columns]
+        return moved
+
+    def unmoved(self, mask: NDArray[Any]) -> NDArray[Any]:
+        """A view of a mask of the result, before turning and mirroring: (height, width)."""
+        view = np.rot90(mask, -self.turns)
+        view = view[::-1] if self.upend else view
+        return view[:, ::-1] if self.mirror else view
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Rows of the image under those of the resized cut, nearest pixels, (height,)."""
+        return _nearest(self.top, self.bottom, self.height)
+
+    @property
+    def columns(self) -> NDArray[np.int64]:
+        return _nearest(self.left, self.right, self.width)
+
+
+def _nearest(start: int, end: int, count: int) -> NDArray[np.int64]:
+    """Pixels between start and end under the centres of `count` new ones."""
+    return start + ((np.arange(count) + 0.5) * ((end - start) / count)).astype(np.int64)
+
+
+class SceneTransform:
+    """Bytes and objects of an image -> uint8 (3, H, W) and its target; randomness is torch's default generator's."""
+
+    def __init__(self, data: DataSettings, detection: DetectionSettings, *, masks: bool = False) -> None:
+        self.data = data
+        self.detection = detection
+        self.masks = masks
+        self.colour = v2.ColorJitter(data.jitter, data.jitter, data.jitter) if data.jitter else None
+
+    def __call__(self, content: bytes, objects: Objects, name: str = "image") -> tuple[Tensor, Target]:
+        """Raises BadImage."""
+        image = decode_image(content, name=name, annotated=(objects.width, objects.height))
+        placing = self.draw(objects.width, objects.height)
+        image = placing.picture(image)
+        if self.colour is not None:
+            image = self.colour(image)
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, H, W)
+        return pixels, place_objects(objects, placing, masks=self.masks, tighten=self.detection.crop is not None)
+
+    def draw(self, width: int, height: int) -> Placing:
+        """Chance decides where things lie."""
+        left, top, right, bottom = self._crop(width, height)
+        rule = DetectionPreprocess(short=self._short(), long=self.detection.long)
+        wide, high = rule.scaled_size(right - left, bottom - top)
+        return Placing(
+            left=left,
+            top=top,
+            right=right,
+            bottom=bottom,
+            width=wide,
+            height=high,
+            mirror=self.data.flip and _chance(2) == 1,
+            upend=self.detection.flip_vertical and _chance(2) == 1,
+            turns=_chance(4) if self.detection.rotate else 0,
+        )
+
+    def _short(self) -> int:
+        short = self.detection.short
+        if self.detection.pick == "choice":
+            return short[_chance(len(short))]
+        return short[0] + _chance(short[-1] - short[0] + 1)
+
+    def _crop(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Both sides at random, then the place (detectron2's RandomCrop, relative_range)."""
+        least = self.detection.crop
+        if least is None:
+            return 0, 0, width, height
+        share = least + torch.rand(2) * (1 - least)
+        high, wide = (
+            max(1, int(side * part + 0.5)) for side, part in zip((height, width), share.tolist(), strict=True)
+        )
+        top, left = _chance(height - high + 1), _chance(width - wide + 1)
+        return left, top, left + wide, top + high
+
+
+def place_objects(objects: Objects, placing: Placing, *, masks: bool = False, tighten: bool = False) -> Target:
+    """The objects that a detector learns, in pixels of the result: without crowds and without what lies outside.
+
+    Args:
+        masks: with outlines.
+        tighten: boxes around what is left of the masks, as a cut may leave less than the box (detectron2 too).
+    """
+    boxes = placing.boxes(objects.inside())
+    chosen = np.flatnonzero(objects.usable() & has_area(boxes))
+    outlines = None
+    if masks:
+        drawn = np.zeros((len(chosen), *placing.size), bool)
+        seen = np.array(
+            [draw(objects.segmentations[i], placing, mask) for i, mask in zip(chosen, drawn, strict=True)], bool
+        )
+        chosen = chosen[seen]
+        drawn = drawn if seen.all() else drawn[seen]
+        if tighten:
+            boxes[chosen] = boxes_of(drawn)
+        outlines = torch.from_numpy(drawn)
+    labels = torch.from_numpy(objects.labels[chosen].astype(np.int64))
+    semantic = torch.from_numpy(placing.labels(objects.semantic)) if objects.semantic is not None else None
+    return Target(torch.from_numpy(boxes[chosen]), labels, placing.size, outlines, semantic)
+
+
+def draw(outline: Segmentation, placing: Placing, mask: NDArray[np.bool_]) -> bool:
+    """Draw one object into an empty mask of the result, (H, W); false if nothing of it is seen."""
+    if outline is None:
+        raise ResnestError("an object has no segmentation: choose a detector without masks")
+    if isinstance(outline, dict):
+        columns, part = columns_of_runs(outline)
+        first, last = np.searchsorted(placing.columns, (columns.start, columns.stop))
+        small = part[placing.rows[:, None], placing.columns[first:last] - columns.start]
+        placing.unmoved(mask)[:, first:last] = small
+        return bool(small.any())
+    moved = [placing.points(np.reshape(polygon, (-1, 2))) for polygon in outline]
+    rows, columns, small = mask_of_polygons(moved, *mask.shape)
+    mask[rows, columns] = small
+    return bool(small.any())
+
+
+def boxes_of(masks: NDArray[Any]) -> NDArray[np.float32]:
+    """(M, H, W) bool, each with a pixel -> (M, 4), around whole pixels."""
+    boxes = np.zeros((len(masks), 4), np.float32)
+    for axis in (0, 1):
+        line = np.any(masks, axis=1 + axis)  # over rows: which columns
+        boxes[:, axis] = line.argmax(1)
+        boxes[:, axis + 2] = line.shape[1] - line[:, ::-1].argmax(1)
+    return boxes
+
+
+def _chance(count: int) -> int:
+    """One of 0 to count - 1."""
+    return int(torch.randint(count, ()))

@@ -1,0 +1,138 @@
+"""Pascal VOC: one xml file of boxes for each image (host.robots.ox.ac.uk/pascal/VOC, devkit, section 5).
+
+    samples = read_voc(Path("VOC2012/Annotations"), stems=["2008_000008"])
+
+VOC counts pixels from 1 and includes the last one, so a box starts at xmin - 1. `difficult` objects are kept as
+crowds are: never learned, and neither right nor wrong when found. Classes are in the order of their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from resnest.data.locating import locate_by_stem
+from resnest.data.stores import FolderStore
+from resnest.detection.data import DetectionSamples, ObjectTable
+from resnest.detection.segmentations import Segmentations
+from resnest.errors import ResnestError
+from resnest.runtime.decode import decode_image
+
+MAX_BYTES = 16 * 2**20  # of one xml file; those of VOC have some kilobytes
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass
+class _Scene:
+    """What one xml file says."""
+
+    size: tuple[int, int] | None  # width, height
+    names: list[str] = field(default_factory=list)
+    boxes: list[tuple[float, ...]] = field(default_factory=list)
+    difficult: list[bool] = field(default_factory=list)
+
+
+def read_voc(folder: Path, stems: Sequence[str] | None = None) -> DetectionSamples:
+    """The xml files of a folder, all or those named. Raises ResnestError, with the file and the object."""
+    chosen = list(stems) if stems is not None else sorted(file.stem for file in folder.glob("*.xml"))
+    if not chosen:
+        raise ResnestError(f"{folder}: no image is listed")
+    scenes = [_read(folder / f"{stem}.xml") for stem in chosen]
+    root, files = locate_by_stem(folder, chosen)
+    keys = [files.get(stem, f"{stem}.jpg") for stem in chosen]
+    sizes = [scene.size or decode_image(root / key).size for scene, key in zip(scenes, keys, strict=True)]
+    names = tuple(sorted({name for scene in scenes for name in scene.names}))
+    alone = len(files.keys() - set(chosen)) if stems is None else 0
+    notes = (f"{alone} images without an xml file are left out",) if alone else ()
+    return DetectionSamples.build(
+        FolderStore(root), keys, names, tuple(range(1, len(names) + 1)), _table(scenes, sizes, names), notes
+    )
+
+
+def _table(scenes: list[_Scene], sizes: list[tuple[int, int]], names: tuple[str, ...]) -> ObjectTable:
+    counts = np.array([len(scene.names) for scene in scenes], np.int64)
+    boxes = np.array([box for scene in scenes for box in scene.boxes], np.float32).reshape(-1, 4)
+    boxes[:, :2] -= 1
+    number = {name: place for place, name in enumerate(names)}
+    labels = [number[name] for scene in scenes for name in scene.names]
+    return ObjectTable(
+        image_ids=np.arange(1, len(scenes) + 1),
+        sizes=np.array(sizes, np.int32),
+        firsts=np.cumsum(counts) - counts,
+        counts=counts,
+        boxes=boxes,
+        labels=np.array(labels, np.int64),
+        crowd=np.array([mark for scene in scenes for mark in scene.difficult], bool),
+        areas=np.prod(boxes[:, 2:] - boxes[:, :2], axis=1, dtype=np.float64),
+        ids=np.arange(1, len(boxes) + 1),
+        segmentations=Segmentations.build(None for _ in labels),
+    )
+
+
+def _read(path: Path) -> _Scene:
+    root = _parse(path)
+    scene = _Scene(_size(root))
+    for place, item in enumerate(root.findall("object"), 1):
+        name, box = (item.findtext("name") or "").strip(), item.find("bndbox")
+        where = f"{path}: object {place} ({name or 'without a name'})"
+        if not name or box is None:
+            raise ResnestError(f"{where}: needed are name, and bndbox with {', '.join(CORNERS)}")
+        told = [box.findtext(corner) for corner in CORNERS]
+        corners = tuple(_number(text) for text in told)
+        if not np.isfinite(corners).all():
+            raise ResnestError(f"{where}: bndbox {told} is not four finite numbers {', '.join(CORNERS)}")
+        scene.names.append(name)
+        scene.boxes.append(corners)
+        scene.difficult.append((item.findtext("difficult") or "0").strip() not in ("0", "false", ""))
+    return scene
+
+
+def _size(root: ElementTree.Element) -> tuple[int, int] | None:
+    width, height = (_number(root.findtext(f"size/{side}")) for side in ("width", "height"))
+    return (int(width), int(height)) if width >= 1 and height >= 1 else None  # some tools write 0
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
+
+
+class _Builder(ElementTree.TreeBuilder):
+    """Refuses a document type: entities, which grow without limit, are declared in it."""
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        raise ResnestError("it has a DOCTYPE, which annotations do not need")
+
+
+def _parse(path: Path) -> ElementTree.Element:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ResnestError(f"{path} cannot be read ({error.strerror or error})") from None
+    if len(content) > MAX_BYTES:
+        raise ResnestError(f"{path} is larger than {MAX_BYTES / 2**20:g} MiB: it is no annotation")
+    try:
+        root = ElementTree.fromstring(content, ElementTree.XMLParser(target=_Builder()))
+    except ElementTree.ParseError as error:
+        raise ResnestError(f"{path} is cut off or not xml ({error})") from None
+    except ResnestError as error:
+        raise ResnestError(f"{path} is refused: {error}") from None
+    if root.tag != "annotation":
+        raise ResnestError(f"{path} is not Pascal VOC's: it starts with <{root.tag}>, not <annotation>")
+    return root
+
+
+def read_list(path: Path) -> list[str]:
+    """The images of ImageSets/Main/val.txt: the first word of each line."""
+    try:
+        lines: Iterable[str] = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResnestError(f"{path} cannot be read ({error})") from None
+    return [words[0] for line in lines if (words := line.split())]

@@ -1,0 +1,126 @@
+"""Photographs for int8: some to calibrate on, and others, held back, to see what it costs.
+
+    calibration, held_back = find_photos("photos", model)
+    for images, labels in held_back.batches(model.card): ...
+
+Labelled ones, in any form of data set, give accuracy. Others give how often int8 finds the label that float finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.data.samples import Samples
+from resnest.data.sources import open_dataset
+from resnest.errors import ResnestError
+from resnest.exporters.pictures import Read, image_files, pixels
+from resnest.inference.model import Model, account_of
+from resnest.runtime.card import ModelCard
+from resnest.runtime.decode import BadImage, decode_image
+from resnest.tasks import check_task
+
+# Ranges settle within a few hundred images (docs/int8.md). Of 100 held back, one is a point of accuracy.
+LEAST_CALIBRATION, MOST_CALIBRATION = 32, 256
+LEAST_HELD_BACK, MOST_HELD_BACK = 100, 2000
+SEED = 0
+
+
+@dataclass
+class Photos:
+    """Pictures to read, in a seeded order, with their labels if they have any."""
+
+    reads: Sequence[Read]
+    labels: NDArray[np.int64] | None = None  # (N,), as the model numbers its classes
+    bad: list[str] = field(default_factory=list)  # why some were passed over, once they were read
+
+    def batches(self, card: ModelCard, size: int = 8) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """Images as the network gets them, and their labels (-1 without); unusable ones are passed over."""
+        images, labels = [], []
+        self.bad = []
+        for index, read in enumerate(self.reads):
+            try:
+                images.append(pixels(card, read()))
+            except BadImage as error:
+                self.bad.append(str(error))
+                continue
+            labels.append(-1 if self.labels is None else int(self.labels[index]))
+            if len(images) == size:
+                yield np.stack(images), np.array(labels)
+                images, labels = [], []
+        if images:
+            yield np.stack(images), np.array(labels)
+
+
+def find_photos(where: str | Path, model: Model) -> tuple[Photos, Photos]:
+    """For calibration and held back, no picture in both.
+
+    Of data with parts, training and validation images; of what a run was trained on, its own; else two halves.
+
+    Raises:
+        ResnestError: nothing there, or too few of them.
+    """
+    found = _labelled(where, model) or _unlabelled(Path(where))
+    calibration, held_back = (_some(*pair) for pair in zip(found, (MOST_CALIBRATION, MOST_HELD_BACK), strict=True))
+    check_enough(where, len(calibration.reads), len(held_back.reads))
+    return calibration, held_back
+
+
+def check_enough(where: str | Path, calibration: int, held_back: int) -> None:
+    """Raises ResnestError if ranges or accuracy would be chance."""
+    if calibration < LEAST_CALIBRATION or held_back < LEAST_HELD_BACK:
+        raise ResnestError(
+            f"--calibrate {where}: {calibration} usable images to calibrate on and {held_back} held back are too few;"
+            f" it takes {LEAST_CALIBRATION} and {LEAST_HELD_BACK}, to tell a loss of one point from none"
+        )
+
+
+def _labelled(where: str | Path, model: Model) -> tuple[Photos, Photos] | None:
+    """Of a data set; without labels, if its classes are not the model's."""
+    if _has_no_classes(Path(where)):
+        return None
+    share, seed = _split(where, model)
+    splits = open_dataset(where, val_share=share, seed=seed)
+    try:
+        for samples in (splits.train, splits.val):
+            check_task(samples, model.card.task, str(where), "the model")
+        train, val = (samples.aligned(model.card, str(where)) for samples in (splits.train, splits.val))
+    except ResnestError:
+        return _photos(splits.train, labelled=False), _photos(splits.val, labelled=False)
+    labelled = not model.card.multi_label  # type: ignore[attr-defined]
+    return _photos(train, labelled=labelled), _photos(val, labelled=labelled)
+
+
+def _split(where: str | Path, model: Model) -> tuple[float, int]:
+    """Share held back, and its seed: as in training, if it may have been this data; else halves."""
+    data = account_of(Path(model.source)).get("data")
+    may_be = data in (None, str(where), str(Path(where).resolve()))
+    return model.holdout if model.holdout and may_be else (0.5, SEED)
+
+
+def _has_no_classes(folder: Path) -> bool:
+    """A folder with pictures in it, and none in folders of classes."""
+    return folder.is_dir() and bool(image_files(folder.iterdir())) and not image_files(folder.glob("*/*"))
+
+
+def _unlabelled(folder: Path) -> tuple[Photos, Photos]:
+    files = np.random.default_rng(SEED).permutation(np.array(image_files(folder.iterdir()), object))
+    halves = files[: len(files) // 2], files[len(files) // 2 :]
+    first, second = (Photos([partial(decode_image, path) for path in half]) for half in halves)
+    return first, second
+
+
+def _photos(samples: Samples, *, labelled: bool) -> Photos:
+    reads = [partial(samples.decode, index) for index in range(len(samples))]
+    return Photos(reads, np.asarray(samples.labels, np.int64) if labelled else None)  # type: ignore[attr-defined]
+
+
+def _some(photos: Photos, most: int) -> Photos:
+    order = np.random.default_rng(SEED).permutation(len(photos.reads))[:most]
+    labels = None if photos.labels is None else photos.labels[order]
+    return Photos([photos.reads[index] for index in order], labels)

@@ -1,0 +1,120 @@
+"""`export`: from a model reference to a file that has been verified.
+
+    exported = export("runs/a", format="onnx", out="model.onnx")
+    exported.path, exported.parity.worst.value, exported.origin
+
+Steps: open, prepare, write beside the target, run and compare (`gate`), put in place. int8 steps in between the last
+two: it begins with a verified float file, and what it makes of that is delivered if its accuracy is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resnest.errors import ResnestError
+from resnest.exporters import gate
+from resnest.exporters.exporter import Size, find_exporter
+from resnest.exporters.formats import Format, find_format
+from resnest.exporters.int8 import INT8, Int8
+from resnest.exporters.origin import weights_hash
+from resnest.exporters.pictures import find_pictures, synthetic
+from resnest.exporters.target import check_target, delivering
+from resnest.exporters.writing import metadata, written
+from resnest.inference.model import Model
+from resnest.runtime.engines.exported import ORIGIN_KEY
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A delivered file, and what was checked."""
+
+    path: Path
+    format: str
+    engine: str
+    parity: gate.Parity
+    pictures: str  # which ones were compared
+    bytes: int  # of all of its files
+    origin: dict[str, Any]
+    told: dict[str, Any]  # by the format: what runs where
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "out": str(self.path),
+            "format": self.format,
+            "engine": self.engine,
+            "bytes": self.bytes,
+            **self.parity.to_dict(),
+            "compared": self.pictures,
+            "origin": self.origin,
+            **self.told,
+        }
+
+
+def export(
+    model: str | Path | Model,
+    *,
+    format: str | None = None,
+    out: str | Path | None = None,
+    network: str | None = None,
+    size: Size = None,
+    images: str | Path | None = None,
+    int8: Int8 | None = None,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> Exported:
+    """Write a model in another engine's format, run it there, and deliver it if it computes the same.
+
+    Args:
+        model: any reference, or an opened model.
+        format: "onnx", "openvino", "torch", "aotinductor" or "executorch"; None: what `out` ends in, else "onnx".
+        out: the file; by default model.SUFFIX in a run's directory, else NAME.SUFFIX here.
+        network: what a checkpoint file is, where it does not say so itself.
+        size: pixels of a side, instead of the model card's; or height and width of what a detector's or a segmenter's
+            file takes. A segmenter's takes any without it.
+        images: a folder of pictures, or a data set, to compare on instead of synthetic ones.
+        int8: photographs to calibrate on, for 8-bit integers (formats onnx and openvino); None keeps float.
+        on_step: hears what is being done.
+
+    Raises:
+        ParityFailure: it does not compute the same, or int8 loses too much; nothing is delivered then, and an older
+            file stays.
+        ResnestError: no such model or format, a missing package, a place that cannot be written.
+    """
+    form = find_format(format, Path(out) if out else None)
+    target = Path(out) if out else default_target(model, form, INT8 if int8 else "")
+    check_target(target, form.suffix, form.name)
+    form.check_installed()
+    if int8:
+        int8.check(form)
+    pictures = find_pictures(images) if images else synthetic()
+    opened = model if isinstance(model, Model) else Model.from_pretrained(model, network=network)
+    sha = None if isinstance(model, Model) else weights_hash(model)  # an opened network may have been changed since
+    exporter = find_exporter(opened)
+    if int8 and not exporter.int8:
+        raise ResnestError(f"--int8 is for classifiers, and {opened.source} is {opened.card.info.noun}")
+    opened = exporter.sized(opened, size, form)
+    with delivering(target) as temporary:
+        if int8:
+            parity, told, strings = int8.write(opened, form, temporary, pictures, weights_sha256=sha, on_step=on_step)
+        else:
+            on_step(f"writing {target} ({form.name})")
+            strings = metadata(opened, form, weights_sha256=sha)
+            parity, told = written(opened, form, temporary, strings, pictures, on_step=on_step)
+        size_on_disk = sum(file.stat().st_size for file in temporary.parent.iterdir())
+    return Exported(
+        target, form.name, form.engine, parity, pictures.told, size_on_disk, json.loads(strings[ORIGIN_KEY]), told
+    )
+
+
+def default_target(model: str | Path | Model, form: Format, kind: str = "") -> Path:
+    """model.SUFFIX in a run's or a saved model's directory, else NAME.SUFFIX in the current one."""
+    source = model.source if isinstance(model, Model) else str(model)
+    suffix = ".aoti.pt2" if form.name == "aotinductor" else f".{kind}{form.suffix}" if kind else form.suffix
+    folder = Path(source)
+    if folder.is_dir():
+        return folder / f"model{suffix}"
+    name = folder.stem if folder.is_file() else source.rpartition("/")[2]
+    return Path(f"{name or 'model'}{suffix}")

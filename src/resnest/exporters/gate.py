@@ -1,0 +1,155 @@
+"""The parity gate: an exported file, run in its own engine, against the network that it was made from (promise P15).
+
+    parity = compare(reference, run, shapes=exporter.shapes(card, form), pictures=batches, agree=exporter.agree(card))
+    parity.ok, parity.worst, str(parity)
+
+Both sides are functions from images (N, C, H, W) to named outputs. A classifier's output is `logits`; other tasks name
+theirs, with a tolerance each, and say with `agree` when two outputs mean the same.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.exporters.layers import Arrays, Runner, difference
+
+TOLERANCE = 1e-4  # of the largest logit: promise P15
+SIZES: Sequence[tuple[int, int]] = ((64, 64), (97, 131), (160, 160))
+
+Shape = tuple[int, int, int, int]  # N, C, H, W
+Agree = Callable[[Arrays, Arrays], NDArray[np.bool_]]  # of two outputs for N images, which of them mean the same
+Measure = Callable[[Arrays, Arrays], Mapping[str, float]]  # how far apart two outputs are, by name
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest one at a shape; of logits relative to the largest value there."""
+
+    shape: Shape
+    output: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What was compared, and how far apart the two were."""
+
+    differences: tuple[Difference, ...]  # one for each shape and output, pictures too
+    shapes: tuple[Shape, ...]
+    tolerances: Mapping[str, float]
+    agreeing: int
+    pictures: int
+    seconds: float
+    unlike: str = "another label"  # what pictures get that do not agree
+    refused: str = ""  # what the engine said where it could not run at all
+
+    @property
+    def worst(self) -> Difference:
+        return max(self.differences, key=lambda one: one.value / self.tolerances[one.output])
+
+    @property
+    def ok(self) -> bool:
+        apart = self.worst
+        return not self.refused and apart.value <= self.tolerances[apart.output] and self.agreeing == self.pictures
+
+    def __str__(self) -> str:
+        """Why it is not good, or how good it is, in a few words."""
+        if self.refused:
+            return self.refused
+        apart = self.worst
+        if apart.value > self.tolerances[apart.output]:
+            return (
+                f"{apart.output} differ by {apart.value:.1e}{self.unit} at {by(apart.shape)}"
+                f" (allowed: {self.tolerances[apart.output]:.0e})"
+            )
+        if self.agreeing < self.pictures:
+            return f"{self.pictures - self.agreeing} of {self.pictures} pictures get {self.unlike}"
+        return f"largest difference {apart.value:.1e}{self.unit}"
+
+    @property
+    def unit(self) -> str:
+        return " of the largest" if "logits" in self.tolerances else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "differences": [
+                {"shape": list(one.shape), "output": one.output, "difference": one.value} for one in self.differences
+            ],
+            "largest_difference": self.worst.value,
+            "tolerances": dict(self.tolerances),
+            "agreeing": self.agreeing,
+            "pictures": self.pictures,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def compare(
+    reference: Runner,
+    run: Runner,
+    *,
+    shapes: Sequence[Shape],
+    pictures: Iterable[NDArray[np.float32]],
+    agree: Agree,
+    unlike: str = "another label",
+    measure: Measure | None = None,
+    tolerances: Mapping[str, float] | None = None,
+) -> Parity:
+    """Run both on seeded noise of every shape, and on pictures; stops at the first shape that the engine refuses."""
+    started = time.perf_counter()
+    tolerances = tolerances or {"logits": TOLERANCE}
+    rng = np.random.default_rng(0)
+    noise = (rng.standard_normal(shape, np.float32) for shape in shapes)
+    apart: dict[tuple[Shape, str], float] = {}
+    refused, agreeing, count = "", 0, 0
+    try:
+        for images, is_picture in chain(((one, False) for one in noise), ((one, True) for one in pictures)):
+            expected, got = reference(images), _run(run, images)
+            found = measure(expected, got) if measure else _differences(expected, got, tolerances)
+            for output, value in found.items():
+                place = (_shape(images), output)
+                apart[place] = max(value, apart.get(place, 0.0))
+            if is_picture:
+                agreeing, count = agreeing + int(agree(expected, got).sum()), count + len(images)
+    except _Refusal as error:
+        refused = str(error)
+    differences = tuple(Difference(shape, output, value) for (shape, output), value in apart.items())
+    return Parity(
+        differences, tuple(shapes), tolerances, agreeing, count, time.perf_counter() - started, unlike, refused
+    )
+
+
+def _differences(expected: Arrays, got: Arrays, names: Iterable[str]) -> dict[str, float]:
+    return {name: difference(expected[name], got[name]) if name in got else math.inf for name in names}
+
+
+def _shape(images: NDArray[np.float32]) -> Shape:
+    n, c, h, w = images.shape
+    return n, c, h, w
+
+
+class _Refusal(Exception):
+    """An engine does not run its file."""
+
+
+def _run(run: Runner, images: NDArray[np.float32]) -> Arrays:
+    try:
+        return run(images)
+    except Exception as error:  # engines have errors of their own, which have nothing else in common
+        raise _Refusal(f"cannot run {by(images.shape)}: {first_line(error)}") from None
+
+
+def by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def first_line(error: Exception) -> str:
+    """Of what an engine says, which may be pages."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

@@ -1,0 +1,114 @@
+"""ONNX: for onnxruntime, OpenVINO, TensorRT, browsers and more; any batch and size, one file.
+
+    write(network, Path("model.onnx"), {"resnest": card.to_json()})
+    run = load(Path("model.onnx"))
+    run(images)["logits"]                       # by onnxruntime, on the CPU
+
+The exporter is torch's own, on top of `torch.export` (https://pytorch.org/docs/stable/onnx_export.html).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from resnest.errors import ResnestError
+from resnest.exporters.capture import Interface, capture, quiet
+from resnest.exporters.layers import Arrays, Runner
+
+OPSET = 20  # onnxruntime >= 1.17, OpenVINO >= 2024.0, TensorRT >= 10
+MOST_BYTES = 2**31 - 1  # a protobuf message is no larger; beyond that weights would go into a second file
+INPUT = "images"
+SCOPES = "pkg.torch.onnx.name_scopes"  # of a node: the modules around it, outermost first, and its own name
+AXES = {0: "N", 2: "H", 3: "W"}
+
+
+def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interface) -> None:
+    """Write a prepared network; `strings` go into the file's metadata."""
+    weight = sum(tensor.numel() * tensor.element_size() for tensor in net.state_dict().values())
+    if weight > MOST_BYTES:
+        raise ResnestError(f"the network has {weight / 2**30:.1f} GiB of weights, and an ONNX file holds 2 at most")
+    program = capture(net, takes)
+    with quiet(), torch.no_grad():
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=list(takes.outputs),
+            opset_version=OPSET,
+            verbose=False,
+        )
+        assert exported is not None
+        _tidy(exported.model)
+        exported.model.metadata_props.update(strings)
+        exported.save(path, external_data=False)
+
+
+def _tidy(model: Any) -> None:
+    """Readable names for the free axes; of what the exporter notes, only which module a node belongs to."""
+    graph = model.graph
+    sides = graph.inputs[0].shape
+    names = {str(sides[axis]): name for axis, name in AXES.items() if not isinstance(sides[axis], int)}
+    for value in (*graph.inputs, *graph.outputs):
+        value.metadata_props.clear()
+        for axis, dim in enumerate(value.shape):
+            if str(dim) in names:
+                value.shape[axis] = names[str(dim)]
+    for node in graph:
+        scopes = node.metadata_props.get(SCOPES)
+        node.metadata_props.clear()  # stack traces with paths of this machine among it
+        if scopes:
+            node.metadata_props[SCOPES] = scopes
+        for output in node.outputs:
+            output.metadata_props.clear()
+            if output not in graph.outputs:
+                output.shape = None  # in terms of the axes' old names; whoever runs the graph works it out
+
+
+def load(path: Path) -> Runner:
+    """The file in onnxruntime, on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(images: NDArray[np.float32]) -> Arrays:
+        return dict(zip(names, session.run(None, {INPUT: images}), strict=True))
+
+    return run
+
+
+def layers(path: Path, images: NDArray[np.float32]) -> Arrays:
+    """What every module of the network puts out inside the file, by its name, in the order of computing."""
+    import onnx
+    import onnxruntime
+
+    model = onnx.load(path)
+    values = module_values(model)
+    present = {output.name for output in model.graph.output}
+    for value in dict.fromkeys(values.values()):
+        if value not in present:
+            model.graph.output.append(onnx.ValueInfoProto(name=value))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    wanted = list(dict.fromkeys(values.values()))
+    found = dict(zip(wanted, session.run(wanted, {INPUT: images}), strict=True))
+    return {module: found[value] for module, value in values.items()}
+
+
+def module_values(model: Any) -> dict[str, str]:
+    """Of every module, the value that its last node puts out; modules in the order in which they end."""
+    last: dict[str, str] = {}
+    for node in model.graph.node:
+        noted = {entry.key: entry.value for entry in node.metadata_props}.get(SCOPES, "[]")
+        for module in reversed(ast.literal_eval(noted)[:-1]):
+            last.pop(module, None)
+            if module:
+                last[module] = node.output[0]
+    return last

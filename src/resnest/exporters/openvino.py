@@ -1,0 +1,82 @@
+"""OpenVINO: an .xml with the graph and a .bin with the weights, in float32; any batch and size.
+
+    run = load(Path("model.xml"))
+    run(images)["logits"]
+
+Made from the ONNX file, so that both engines run one graph. Steps that end a module of the network bear its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from resnest.exporters import onnx as onnx_format
+from resnest.exporters.capture import Interface
+from resnest.exporters.layers import Arrays, Runner
+from resnest.runtime.engines.openvino import core
+
+FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}  # where a CPU has bfloat16, OpenVINO would take it unasked
+DATA_FREE = ("Parameter", "Constant", "Result")
+
+
+def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interface) -> None:
+    """Write a prepared network, `strings` as rt_info; the weights go beside `path`, into a .bin."""
+    import onnx
+    import openvino
+
+    with TemporaryDirectory(dir=path.parent) as folder:
+        middle = Path(folder, "model.onnx")
+        onnx_format.write(net, middle, {}, takes)
+        model = openvino.convert_model(middle)
+        modules = onnx_format.module_values(onnx.load(middle, load_external_data=False))
+    _name_steps(model, modules)
+    for name, text in strings.items():
+        model.set_rt_info(text, name)
+    openvino.save_model(model, path, compress_to_fp16=False)  # the default halves the weights' precision
+
+
+def load(path: Path) -> Runner:
+    """The file in OpenVINO, on the CPU, computing in float32."""
+    return _runner(core().compile_model(core().read_model(path), "CPU", FLOAT32))
+
+
+def layers(path: Path, images: NDArray[np.float32]) -> Arrays:
+    """What every step puts out, by its name: among them the modules of the network."""
+    model = core().read_model(path)
+    steps = [step for step in model.get_ordered_ops() if step.get_type_name() not in DATA_FREE]
+    steps = [step for step in steps if step.get_output_size() == 1 and not step.get_friendly_name().isdigit()]
+    model.add_outputs([step.output(0) for step in steps])
+    request = core().compile_model(model, "CPU", FLOAT32).create_infer_request()
+    request.infer({onnx_format.INPUT: images})
+    values = [request.get_output_tensor(index).data.copy() for index in range(len(model.outputs))]
+    by_step = {
+        output.get_node().input_value(0).get_node().get_friendly_name(): value
+        for output, value in zip(model.outputs, values, strict=True)
+    }
+    return {step.get_friendly_name(): by_step[step.get_friendly_name()] for step in steps}
+
+
+def _name_steps(model: Any, modules: Mapping[str, str]) -> None:
+    """Give the step that ends a module the module's name; the innermost, where several modules end together."""
+    innermost: dict[str, str] = {}
+    for module, value in modules.items():
+        innermost.setdefault(value, module)
+    for step in model.get_ordered_ops():
+        for output in step.outputs():
+            for value in output.get_names() & innermost.keys():
+                step.set_friendly_name(innermost[value])
+
+
+def _runner(compiled: Any) -> Runner:
+    def run(images: NDArray[np.float32]) -> Arrays:
+        results = compiled({onnx_format.INPUT: images})
+        return {output.get_any_name(): np.array(value) for output, value in results.items()}
+
+    return run

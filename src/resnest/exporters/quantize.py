@@ -1,0 +1,128 @@
+"""int8 in an ONNX file: convolutions on 8-bit integers, the parts that suffer from it in float.
+
+    quantize(Path("float.onnx"), Path("int8.onnx"), batches)
+
+Post-training static quantization by onnxruntime (https://onnxruntime.ai/docs/performance/model-optimizations/): weights
+symmetric per output channel, activations asymmetric per tensor, with the ranges that the calibration images span. The
+file keeps float operators between pairs of QuantizeLinear and DequantizeLinear, which onnxruntime and OpenVINO fuse.
+
+In float stay the stem (its input is the picture, three channels with the largest range), the attention's two layers
+(on one pixel they cost nothing, and their sigmoid makes small differences large), and the weighing of the splits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.exporters.onnx import INPUT
+from resnest.exporters.pooling import pool_before_relu
+
+PRODUCTS = ("Conv", "Gemm")  # what has weights
+STEM, ATTENTION = "conv1.", (".fc1.", ".fc2.")  # of names of weights: the network's own names
+MAPS = (*PRODUCTS, "Relu", "MaxPool")  # a sum of two such maps is the one with the shortcut
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is in int8, and how. The defaults are what exports take; docs/int8.md has what each of them gives."""
+
+    stem: bool = False
+    attention: bool = False  # its two layers
+    sums: bool = True  # with the shortcut
+    pool_first: bool = True  # the stem's max-pool before its ReLU
+    per_channel: bool = True
+    percentile: bool = False  # ranges without the outermost 0.1 % of values, in place of all of them
+    narrow: bool = False
+    """Weights of 7 bits, for processors that add two products of 8 bits in 16 (AVX2 and AVX-512 without VNNI): there
+    u8 x s8 saturates."""
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What became of the layers with weights."""
+
+    int8: int
+    float32: int
+
+
+def quantize(
+    source: Path, target: Path, batches: Iterable[NDArray[np.float32]], choices: Choices | None = None
+) -> Quantized:
+    """Write `source`, an exported float network, with int8 weights and activations.
+
+    Args:
+        batches: of calibration images (N, C, H, W), preprocessed.
+    """
+    import onnx
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches = iter(batches)
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else {INPUT: batch}
+
+    choices = choices or Choices()
+    model = onnx.load(source)
+    if choices.pool_first:
+        pool_before_relu(model.graph)
+    with _quiet():
+        quantize_static(
+            model,
+            target,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=choices.per_channel,
+            reduce_range=choices.narrow,
+            weight_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8,
+            nodes_to_quantize=list(chosen(model, choices)),
+            calibrate_method=CalibrationMethod.Percentile if choices.percentile else CalibrationMethod.MinMax,
+            extra_options={"CalibPercentile": 99.9} if choices.percentile else {},
+        )
+    products = [node for node in model.graph.node if node.op_type in PRODUCTS]
+    suited = sum(_suits(node, choices) for node in products)
+    return Quantized(int8=suited, float32=len(products) - suited)
+
+
+def chosen(model: Any, choices: Choices) -> Iterator[str]:
+    """The names of the nodes that compute on int8."""
+    maker = {value: node.op_type for node in model.graph.node for value in node.output}
+    for node in model.graph.node:
+        adds_shortcut = node.op_type == "Add" and all(maker.get(value) in MAPS for value in node.input)
+        has_weights = node.op_type in PRODUCTS
+        if (adds_shortcut and choices.sums) or node.op_type == "Relu" or (has_weights and _suits(node, choices)):
+            yield node.name
+
+
+def _suits(node: Any, choices: Choices) -> bool:
+    weight = node.input[1]
+    in_stem, in_attention = weight.startswith(STEM), any(part in weight for part in ATTENTION)
+    return (choices.stem or not in_stem) and (choices.attention or not in_attention)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without onnxruntime's advice to simplify the graph first, which the exporter has done."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,53 @@
+"""The card of a panoptic detector: a detector's, with the semantic branch, and which classes are things.
+
+card = PanopticCard(..., detector=DetectorSpec(masks=True), panoptic=PanopticSpec(), things=80)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from resnest.detection.card import DetectionCard
+from resnest.errors import ResnestError
+from resnest.panoptic.spec import PanopticSpec
+from resnest.runtime.card import whole_numbers
+from resnest.runtime.panoptic_map import PanopticClasses
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanopticCard(DetectionCard):
+    """Of a panoptic detector."""
+
+    task = "panoptic"
+    hub_metric = ("pq", "panoptic-quality")
+    usage = (".counts()", "--draw drawn")
+
+    panoptic: PanopticSpec  # what it has beside the detector
+    things: int  # the first so many classes are things, the others stuff
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.things < len(self.class_names):
+            raise ResnestError(f"things={self.things} of a model card: some classes must be things, and some stuff")
+
+    @property
+    def classes(self) -> PanopticClasses:
+        return PanopticClasses(self.class_names, self.category_ids, self.things, self.colours)
+
+    def describe_network(self, paper: str) -> str:
+        return f"Panoptic FPN with {super().describe_network(paper)}"
+
+    def describe_purpose(self) -> str:
+        stuff = len(self.class_names) - self.things
+        return f"parts a picture into objects of {self.things} classes and regions of {stuff}"
+
+    def own_keys(self) -> dict[str, Any]:
+        return {"panoptic": dataclasses.asdict(self.panoptic), "things": self.things, **super().own_keys()}
+
+    @classmethod
+    def parse_own(cls, ours: Mapping[str, Any]) -> dict[str, Any]:
+        things = whole_numbers([ours.get("things", 0)], "things")[0]
+        return {"panoptic": PanopticSpec(**ours["panoptic"]), "things": things, **super().parse_own(ours)}

@@ -1,0 +1,75 @@
+"""The doctor's look at panoptic maps: what the json says of segments against the pixels.
+
+inspection = PanopticInspection("train", samples)
+inspection.look(0)                                # the image; its map is counted. Raises BadImage
+inspection.problems                               # areas and boxes that are not those of the map
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from resnest.data.checks import DatasetReport
+from resnest.detection.checks import FEW, named, size_notes
+from resnest.panoptic.data import PanopticSamples
+from resnest.runtime.panoptic_map import PanopticMap
+from resnest.segmentation.checks import MaskInspection, pixel_notes
+
+
+class PanopticInspection(MaskInspection):
+    """Pixels of each class, and what does not add up."""
+
+    samples: PanopticSamples
+
+    def __init__(self, part: str, samples: PanopticSamples) -> None:
+        super().__init__(part, samples)
+        self.problems: list[str] = []
+
+    def look(self, index: int) -> Image.Image:
+        truth = self.samples.truth(index)
+        image = self.samples.decode(index)
+        self.tally.add(self.samples.keys[index], self.samples.labels_of(truth))
+        self.problems += self._differences(index, truth)
+        return image
+
+    def add_to(self, report: DatasetReport, val: PanopticInspection) -> None:
+        self.add_counts(report, val)
+        report.problems += [*panoptic_problems(self.samples), *self.problems, *val.problems]
+        report.notes += panoptic_notes(self, val)
+
+    def _differences(self, index: int, truth: PanopticMap) -> Iterator[str]:
+        for told, segment in zip(self.samples.segments[index], truth.segments, strict=True):
+            name = f"{self.part}: {self.samples.keys[index]}: segment {segment.id}"
+            if told["area"] != segment.area:
+                yield f"{name}: the json says {told['area']:g} pixels, the map has {segment.area}"
+            if tuple(told["bbox"]) != segment.box:
+                told_box = ", ".join(f"{side:g}" for side in told["bbox"])
+                yield f"{name}: the json says bbox ({told_box}), in the map it is {segment.box}"
+
+
+def panoptic_problems(samples: PanopticSamples) -> Iterator[str]:
+    """What makes panoptic segmentation impossible."""
+    things, count = samples.classes.things, len(samples.class_names)
+    if things in (0, count):
+        missing, task = ("stuff", "detection") if things else ("things", "segmentation")
+        yield f"there is no class of {missing}: take a recipe for {task}"
+
+
+def panoptic_notes(train: PanopticInspection, val: PanopticInspection) -> Iterator[str]:
+    """Figures to choose settings by."""
+    things = train.samples.classes.things
+    yield f"{things} classes of things, {len(train.tally.class_names) - things} of stuff"
+    if names := named(train.tally.class_names, (train.tally.images > 0) & (train.tally.images < FEW)):
+        yield f"fewer than {FEW} training images show {names}"
+    parts = (train.samples, val.samples)
+    without = [int(np.count_nonzero(samples.objects.counts == 0)) for samples in parts]
+    if any(without):
+        yield f"{without[0]} training and {without[1]} validation images have no things: their stuff is learned"
+    crowds = sum(int(samples.objects.crowd[samples.objects.rows()].sum()) for samples in parts)
+    if crowds:
+        yield f"{crowds} crowds, which are not learned as objects"
+    yield from pixel_notes(train.tally, val.tally)
+    yield from size_notes([samples.objects for samples in parts])

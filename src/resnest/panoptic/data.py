@@ -1,0 +1,178 @@
+"""Images with segments: objects and stuff that share out the pixels. What panoptic segmentation learns from.
+
+    samples = open_dataset("coco", task="panoptic").train                 # PanopticSamples
+    samples.truth(0)                                                      # PanopticMap: ids and segments
+    samples.annotations(0)                                                      # Objects, with masks and a semantic map
+
+It is `DetectionSamples` too: `objects` holds the things, with masks made from the maps when they are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnest.data.stores import Store, read_from
+from resnest.detection.data import DetectionSamples, Objects
+from resnest.errors import ResnestError
+from resnest.panoptic.segments import SegmentTable
+from resnest.runtime import rle
+from resnest.runtime.decode import BadImage, decode_stored
+from resnest.runtime.panoptic_files import described
+from resnest.runtime.panoptic_map import PanopticClasses, PanopticMap, Segment, decode_ids
+from resnest.segmentation.spec import IGNORED
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanopticSamples(DetectionSamples):
+    """`class_names` and `category_ids` are those of all classes, things first, as in `classes`."""
+
+    task = "panoptic"
+    has = "segments"
+
+    classes: PanopticClasses
+    maps: Store
+    map_keys: Sequence[str]  # (N,) names of the PNG files
+    segments: SegmentTable  # (N,) lists of what COCO's json says of each: id, category_id, iscrowd, area, bbox
+
+    def example(self, index: int) -> tuple[Image.Image, Any]:
+        """Image `index` and its map. Raises BadImage."""
+        return self.decode(index), self.truth(index)
+
+    def truth(self, index: int) -> PanopticMap:
+        """What image `index` shows.
+
+        Raises:
+            BadImage: names the map: it cannot be read, has another size than the json says, an id that the json lacks,
+                or none of an id that the json has.
+        """
+        key = self.map_keys[index]
+        try:
+            content = read_from(self.maps, key)
+            ids = _ids(content, tuple(map(int, self.objects.sizes[index])), key)
+            return described(ids, self.segments[index], self.classes, self.keys[index])
+        except ResnestError as error:
+            reason = error.reason if isinstance(error, BadImage) else str(error)
+            raise BadImage(self.keys[index], f"its map {key}: {reason}") from None
+
+    def labels_of(self, truth: PanopticMap) -> NDArray[np.uint8]:
+        """The class of every pixel of a map, (H, W), 255 for void."""
+        return _painted(truth, [one.label for one in truth.segments])
+
+    def semantic(self, truth: PanopticMap) -> NDArray[np.uint8]:
+        """What the semantic branch learns, (H, W): 0 for any thing, crowds too, then kinds of stuff, 255 for void.
+
+        As detectron2 has it (datasets/prepare_panoptic_fpn.py).
+        """
+        things = self.classes.things
+        return _painted(truth, [max(0, one.label - things + 1) for one in truth.segments])
+
+    def annotations(self, index: int) -> Objects:
+        """The things of image `index`, masks and boxes as its map has them, and the semantic map. Raises BadImage."""
+        truth = self.truth(index)
+        things = [one for one in truth.segments if one.label < self.classes.things]
+        height, width = truth.ids.shape
+        return Objects(
+            image_id=int(self.objects.image_ids[index]),
+            width=width,
+            height=height,
+            boxes=np.array([_corners(one) for one in things], np.float32).reshape(-1, 4),
+            labels=np.array([one.label for one in things], np.int64),
+            crowd=np.array([one.crowd for one in things], bool),
+            areas=np.array([one.area for one in things], np.float64),
+            segmentations=[_outline(truth.ids, one) for one in things],
+            ids=np.array([one.id for one in things], np.int64),
+            semantic=self.semantic(truth),
+        )
+
+    def subset(self, indices: NDArray[np.int64]) -> PanopticSamples:
+        base = super().subset(indices)
+        assert isinstance(base, PanopticSamples)
+        map_keys = [self.map_keys[index] for index in indices]
+        return replace(base, map_keys=map_keys, segments=self.segments.take(indices))
+
+    def trainable(self, *, keep_empty: bool = False, masks: bool = False) -> PanopticSamples:
+        """The images to train on: those without things too, whose stuff is learned.
+
+        Args:
+            keep_empty: those without any segment too.
+            masks: things have them always.
+
+        Raises:
+            ResnestError: no thing at all.
+        """
+        if not self.object_counts().any():
+            raise ResnestError(f"none of the {len(self)} training images has a thing that is no crowd")
+        return self if keep_empty else self.subset(np.flatnonzero(self.segments.counts))
+
+    def check_outlines(self) -> None:
+        """Nothing: masks come from the maps."""
+
+    def describe_classes(self) -> str:
+        return f"{super().describe_classes()}, {self.classes.things} of them things"
+
+    def matched(self, val: DetectionSamples, where: str) -> tuple[PanopticSamples, PanopticSamples]:
+        """With the training part's classes. Raises ResnestError where the validation part has others."""
+        assert isinstance(val, PanopticSamples)
+        return self, val.named_as(self.classes, f"{where}: the validation part")
+
+    def aligned(self, card: Any, where: str) -> PanopticSamples:
+        return self.named_as(card.classes, where)
+
+    def named_as(self, classes: PanopticClasses, where: str) -> PanopticSamples:
+        """The same images with the classes of a model, or of another part of the data: numbered as there.
+
+        Raises:
+            ResnestError: a class that is not among those, or is a thing here and stuff there.
+        """
+        if classes == self.classes:
+            return self
+        places = {name: place for place, name in enumerate(classes.names)}
+        if strange := [name for name in self.class_names if name not in places]:
+            more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
+            raise ResnestError(f"{where} has classes that are not known: {', '.join(strange[:5])}{more}")
+        index = np.array([places[name] for name in self.class_names], np.int64)
+        for place, there in enumerate(index.tolist()):
+            if (place < self.classes.things) != (there < classes.things):
+                here = "a thing" if place < self.classes.things else "stuff"
+                raise ResnestError(f"{where}: {self.class_names[place]} is {here} there, and not in what it goes with")
+        return replace(
+            self.renumbered(index, classes.names),
+            classes=classes,
+            category_ids=classes.ids,
+            segments=self.segments.named_as(index, classes.ids),
+        )
+
+
+def _ids(content: bytes, size: tuple[int, ...], name: str) -> NDArray[np.int32]:
+    """(H, W) numbers of segments. Raises BadImage."""
+    image = decode_stored(content, name=name)
+    if image.mode not in ("RGB", "RGBA"):
+        raise BadImage(name, f"is a {image.mode} image: a map has colours, R + 256 G + 65536 B is the segment's id")
+    if image.size != size:
+        raise BadImage(name, f"has {image.width} x {image.height} pixels, and its image {size[0]} x {size[1]}")
+    return decode_ids(np.asarray(image.convert("RGB")))
+
+
+def _painted(truth: PanopticMap, values: Sequence[int]) -> NDArray[np.uint8]:
+    """(H, W): each segment in its value, void 255."""
+    ids = np.array([0, *(one.id for one in truth.segments)], np.int32)
+    order = np.argsort(ids)
+    painted: NDArray[np.uint8] = np.array([IGNORED, *values], np.uint8)[order][np.searchsorted(ids[order], truth.ids)]
+    return painted
+
+
+def _corners(segment: Segment) -> tuple[int, int, int, int]:
+    x, y, width, height = segment.box
+    return x, y, x + width, y + height
+
+
+def _outline(ids: NDArray[np.int32], segment: Segment) -> rle.RLE:
+    x, y, width, height = segment.box
+    mask = ids[y : y + height, x : x + width] == segment.id
+    return rle.encode(mask, left=x, top=y, size=(ids.shape[0], ids.shape[1]))

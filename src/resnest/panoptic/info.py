@@ -1,0 +1,30 @@
+"""What the house knows of panoptic segmentation without torch."""
+
+from __future__ import annotations
+
+from resnest.detection.info import BATCH, UNUSED_SETTINGS
+from resnest.panoptic.card import PanopticCard
+from resnest.panoptic.predict import check_views, predict
+from resnest.panoptic.recipe import PanopticRecipe
+from resnest.tasks import TaskInfo
+
+INFO = TaskInfo(
+    name="panoptic",
+    noun="a panoptic detector",
+    card=PanopticCard,
+    recipe=PanopticRecipe,
+    recipes="resnest.panoptic.recipes:RECIPES",
+    unused_settings=UNUSED_SETTINGS,
+    task="resnest.panoptic.task:PanopticTask",
+    inspection="resnest.panoptic.checks:PanopticInspection",
+    scorer="resnest.panoptic.scorer:PanopticScorer",
+    predict=predict,
+    check_views=check_views,
+    batch_size=BATCH,
+    max_batch_size=BATCH,
+    exported=None,
+    finders="resnest.panoptic.formats:FINDERS",
+    needs="COCO panoptic data",
+    layout="annotations/panoptic_train.json and panoptic_val.json with their PNG files, as COCO has them",
+    options=frozenset({"masks"}),
+)

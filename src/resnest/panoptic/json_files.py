@@ -1,0 +1,182 @@
+"""COCO's panoptic json and its maps (cocodataset.org, format-data, section 4).
+
+    samples = read_panoptic(Path("coco/annotations/panoptic_val2017.json"))       # PanopticSamples
+
+Classes are the things in the order of the file, then the stuff in its order. Images without annotation are left out.
+"""
+
+from __future__ import annotations
+
+from array import array
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.data.locating import locate_images, locate_maps
+from resnest.data.stores import FolderStore
+from resnest.data.streaming import read_items
+from resnest.detection.coco_lists import MOST_CATEGORIES, CocoLists, Numbers, missing, places_of, short, told
+from resnest.detection.data import ObjectTable
+from resnest.detection.segmentations import Segmentations
+from resnest.errors import ResnestError
+from resnest.panoptic.data import PanopticSamples
+from resnest.panoptic.segments import SegmentTable
+from resnest.runtime.label_map import Colour
+from resnest.runtime.panoptic_map import VOID, PanopticClasses
+
+
+def read_panoptic(path: Path) -> PanopticSamples:
+    """Raises ResnestError, with the file and the image, for whatever does not add up; maps are not looked into."""
+    reader = _Reader(path)
+    read_items(path, {"images": reader.image, "annotations": reader.annotation, "categories": reader.category})
+    return reader.done()
+
+
+class _Reader(CocoLists):
+    """Collects segments too."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.things: list[int] = []
+        self.stuff: list[int] = []
+        self.colours: dict[int, Colour] = {}
+        self.owners, self.counts = array("q"), array("q")
+        self.maps: list[str] = []
+        self.ids, self.kinds, self.crowd = array("q"), array("q"), bytearray()
+        self.areas, self.boxes = array("d"), array("d")
+
+    def category(self, item: Any) -> None:
+        super().category(item)
+        number = item["id"]
+        if item.get("isthing") not in (0, 1):
+            raise ResnestError(
+                f"{self.path}: category {told(item)}: isthing is {short(item.get('isthing'))}: 1 is for things, 0 for"
+                " stuff"
+            )
+        (self.things if item["isthing"] else self.stuff).append(number)
+        colour = item.get("color")
+        if isinstance(colour, list) and len(colour) == 3 and all(isinstance(part, int) for part in colour):
+            self.colours[number] = (colour[0], colour[1], colour[2])
+
+    def annotation(self, item: Any) -> None:
+        try:
+            self.owners.append(item["image_id"])
+            self.maps.append(str(item["file_name"]))
+            segments = item["segments_info"]
+            self.counts.append(len(segments))
+            for segment in segments:
+                self._segment(segment)
+            numbers = self.ids[len(self.ids) - len(segments) :]
+        except (KeyError, TypeError, OverflowError, AttributeError) as error:
+            raise ResnestError(
+                f"{self.path}: the annotation of image {_owner(item)}: {missing(error)}; needed are image_id, file_name"
+                " and segments_info, each with whole numbers id and category_id, area, and bbox of four numbers"
+            ) from None
+        if VOID in numbers or len(set(numbers)) < len(numbers):
+            wrong = f"a segment has the id {VOID}, which is void" if VOID in numbers else "two segments have one id"
+            raise ResnestError(f"{self.path}: the annotation of image {_owner(item)}: {wrong}")
+
+    def _segment(self, segment: Any) -> None:
+        self.ids.append(segment["id"])
+        self.kinds.append(segment["category_id"])
+        box = segment["bbox"]
+        if not isinstance(box, list) or len(box) != 4:
+            raise TypeError(f"bbox {short(box)}")
+        self.boxes.extend(box)
+        self.areas.append(segment["area"])
+        self.crowd.append(bool(segment.get("iscrowd")))
+
+    def done(self) -> PanopticSamples:
+        """Join what was read."""
+        image_ids, sizes = self.images()
+        classes = self._classes()
+        images = self._images(image_ids)
+        category_ids = np.array(classes.ids, np.int64)
+        labels, strange = places_of(np.array(self.kinds, np.int64), category_ids)
+        counts = np.array(self.counts, np.int64)
+        if len(strange):
+            owner = self.owners[int(np.searchsorted(np.cumsum(counts), strange[0], side="right"))]
+            raise ResnestError(
+                f"{self.path}: the annotation of image {owner}: segment {self.ids[strange[0]]} has the category_id"
+                f" {self.kinds[strange[0]]}, which is not among the categories"
+            )
+        table = SegmentTable(
+            firsts=np.cumsum(counts) - counts,
+            counts=counts,
+            ids=np.array(self.ids, np.int64),
+            labels=labels,
+            category_ids=category_ids,
+            crowd=np.frombuffer(bytes(self.crowd), np.uint8).astype(bool),
+            areas=np.array(self.areas, np.float64),
+            boxes=np.array(self.boxes, np.float64).reshape(-1, 4),
+        )
+        names = [self.names[place] for place in images]
+        presence = np.zeros((len(images), len(classes.names)), bool)
+        presence[table.owners(), labels] = True
+        left_out = len(image_ids) - len(images)
+        return PanopticSamples(
+            store=FolderStore(locate_images(self.path, names)),
+            keys=names,
+            labels=presence,
+            class_names=classes.names,
+            category_ids=classes.ids,
+            objects=_things(table, classes.things, image_ids[images], sizes[images]),
+            notes=(f"{left_out} images without annotation are left out",) if left_out else (),
+            classes=classes,
+            maps=FolderStore(locate_maps(self.path, self.maps)),
+            map_keys=self.maps,
+            segments=table,
+        )
+
+    def _classes(self) -> PanopticClasses:
+        ids = [*self.things, *self.stuff]
+        names = tuple(self.categories[number] for number in ids)
+        if not self.things:
+            raise ResnestError(f"{self.path} lists no category that is a thing")
+        if len(names) > MOST_CATEGORIES:
+            raise ResnestError(f"{self.path} lists {len(names):,} categories: {MOST_CATEGORIES:,} at most")
+        if len(set(names)) < len(names):
+            twice = next(name for place, name in enumerate(names) if name in names[:place])
+            raise ResnestError(f"{self.path}: two categories are called {twice!r}")
+        coloured = len(self.colours) == len(ids)
+        colours = tuple(self.colours[number] for number in ids) if coloured else ()
+        return PanopticClasses(names, tuple(ids), len(self.things), colours)
+
+    def _images(self, image_ids: Numbers) -> Numbers:
+        """Which image each annotation is of."""
+        owners = np.array(self.owners, np.int64)
+        if not len(owners):
+            raise ResnestError(f"{self.path} has no annotation")
+        places, strange = places_of(owners, image_ids)
+        if len(strange):
+            raise ResnestError(f"{self.path}: image_id {owners[strange[0]]} of an annotation is not among the images")
+        values, counts = np.unique(owners, return_counts=True)
+        if counts.max() > 1:
+            raise ResnestError(f"{self.path}: image {values[counts.argmax()]} has {counts.max()} annotations")
+        return places
+
+
+def _things(table: SegmentTable, things: int, image_ids: Numbers, sizes: NDArray[np.int32]) -> ObjectTable:
+    """Of the segments, those that are objects."""
+    rows = np.flatnonzero(table.labels < things)
+    counts = np.bincount(table.owners()[rows], minlength=len(table))
+    boxes = table.boxes[rows].copy()
+    boxes[:, 2:] += boxes[:, :2]
+    return ObjectTable(
+        image_ids=image_ids,
+        sizes=sizes,
+        firsts=np.cumsum(counts) - counts,
+        counts=counts,
+        boxes=boxes.astype(np.float32),
+        labels=table.labels[rows],
+        crowd=table.crowd[rows],
+        areas=table.areas[rows],
+        ids=table.ids[rows],
+        segmentations=Segmentations.build(None for _ in rows),
+    )
+
+
+def _owner(item: Any) -> str:
+    return short(item.get("image_id")) if isinstance(item, dict) else short(item)

@@ -1,0 +1,41 @@
+"""From a panoptic detector's outputs to segments that share out the picture. No torch.
+
+predict(engine, card, [Prepared("x.jpg", card.preprocess(image), image.size)])         # [PanopticMap(...)]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from resnest.detection.predict import raw_detections, unpadded_sizes
+from resnest.errors import ResnestError
+from resnest.panoptic.card import PanopticCard
+from resnest.runtime.detections import RawPanoptic
+from resnest.runtime.engines.engine import Engine, Prepared, Views, stack_pixels
+from resnest.runtime.panoptic_map import PanopticMap
+from resnest.runtime.panoptic_merge import panoptic_map
+
+
+def predict(
+    engine: Engine, card: PanopticCard, images: Sequence[Prepared], views: Views | None = None
+) -> list[PanopticMap]:
+    """A segment for every pixel: an object, or a region of stuff; of images of one padded shape."""
+    outputs = engine(stack_pixels(images), unpadded_sizes(card.preprocess, images))
+    found = RawPanoptic(raw_detections(outputs), outputs["semantic"])
+    return [
+        panoptic_map(
+            found,
+            index,
+            name=image.name,
+            size=image.size,
+            preprocess=card.preprocess,
+            classes=card.classes,
+            spec=card.panoptic,
+        )
+        for index, image in enumerate(images)
+    ]
+
+
+def check_views(views: Views) -> None:
+    """Raises ResnestError: there is one view."""
+    raise ResnestError("a panoptic detector looks at one view: several scales and mirrored views are for others")

@@ -1,0 +1,45 @@
+"""Panoptic segmentation: objects and stuff that share out the pixels of a picture.
+
+task = PanopticTask(recipe, samples)
+net = task.build()
+loss = task.loss(net, batch.images, batch.labels)            # labels: a Target for each image, with its semantic map
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resnest.detection.task import DetectionTask
+from resnest.panoptic.card import PanopticCard
+from resnest.panoptic.data import PanopticSamples
+from resnest.panoptic.info import INFO
+from resnest.panoptic.model import PanopticFPN, build_panoptic
+
+
+class PanopticTask(DetectionTask):
+    """A detector's task with a semantic branch beside the detector."""
+
+    info = INFO
+
+    def __init__(self, recipe: Any, samples: PanopticSamples) -> None:
+        super().__init__(recipe, samples)
+        self.classes = samples.classes
+        self.monitor, self.monitor_title = "pq", "PQ"
+
+    @classmethod
+    def build_network(cls, card: PanopticCard) -> PanopticFPN:
+        return build_panoptic(card.spec, card.detector, card.panoptic, len(card.class_names), card.things)
+
+    def network(self) -> PanopticFPN:
+        return build_panoptic(
+            self.spec,
+            self.recipe.detector,
+            self.recipe.panoptic,
+            len(self.class_names),
+            self.classes.things,
+            zero_gamma=self.recipe.model.zero_gamma,
+        )
+
+    def card(self, figures: dict[str, float]) -> PanopticCard:
+        things, colours = self.classes.things, self.classes.colours
+        return PanopticCard(**self._card_fields(figures), panoptic=self.recipe.panoptic, things=things, colours=colours)

@@ -1,0 +1,120 @@
+"""The doctor's look at masks: what they show, what is missing, how even classes are.
+
+inspection = SegmentationInspection("train", samples)
+inspection.look(0)                                # the image; its mask is counted. Raises BadImage
+for line in pixel_notes(train, val): print(line)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnest.data.checks import DatasetReport, Inspection
+from resnest.detection.checks import MOST_NAMED, named
+from resnest.segmentation.data import PixelSamples
+from resnest.segmentation.spec import IGNORED
+
+RARE = 0.005  # share of pixels below which a class hardly learns without more weight
+
+
+class Tally:
+    """Pixels and images of each class, in the masks of one part."""
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.class_names = class_names
+        self.pixels = np.zeros(IGNORED + 1, np.int64)  # the last: what does not count
+        self.images = np.zeros(len(class_names), np.int64)
+        self.empty: list[str] = []  # images whose masks have no pixel that counts
+
+    def add(self, key: str, mask: NDArray[np.uint8]) -> None:
+        """A mask, (H, W)."""
+        counts = np.bincount(mask.reshape(-1), minlength=IGNORED + 1)
+        self.pixels += counts
+        self.images += counts[: len(self.images)] > 0
+        if counts[IGNORED] == mask.size:
+            self.empty.append(key)
+
+    def shares(self) -> NDArray[np.float64]:
+        """Of the pixels that count, those of each class, (K,)."""
+        counts = self.pixels[: len(self.class_names)]
+        shares: NDArray[np.float64] = counts / max(1, counts.sum())
+        return shares
+
+    @property
+    def ignored(self) -> float:
+        """Share of the pixels that do not count."""
+        return float(self.pixels[IGNORED] / max(1, self.pixels.sum()))
+
+
+class MaskInspection(Inspection):
+    """Of images whose every pixel is annotated."""
+
+    def __init__(self, part: str, samples: Any) -> None:
+        super().__init__(part, samples)
+        self.tally = Tally(samples.class_names)
+
+    def add_counts(self, report: DatasetReport, val: MaskInspection) -> None:
+        """What the masks of both parts show."""
+        train, other = self.tally, val.tally
+        names = train.class_names
+        report.counts = {name: (int(train.images[k]), int(other.images[k])) for k, name in enumerate(names)}
+        shares = zip(train.shares().tolist(), other.shares().tolist(), strict=True)
+        report.pixels = dict(zip(names, shares, strict=True))
+        report.problems += pixel_problems(train, other)
+
+
+class SegmentationInspection(MaskInspection):
+    """Of images with masks, which are counted one by one."""
+
+    samples: PixelSamples
+
+    def look(self, index: int) -> Image.Image:
+        image, mask = self.samples.pair(index)
+        self.tally.add(self.samples.keys[index], mask)
+        return image
+
+    def add_to(self, report: DatasetReport, val: SegmentationInspection) -> None:
+        self.add_counts(report, val)
+        report.notes += pixel_notes(self.tally, val.tally)
+
+
+def pixel_problems(train: Tally, val: Tally) -> Iterator[str]:
+    """Classes that cannot be learned."""
+    learned, measured = train.images > 0, val.images > 0
+    if names := named(train.class_names, measured & ~learned):
+        yield f"only the validation part has pixels of {names}: they cannot be learned"
+    if learned.sum() == 1:
+        yield (
+            f"all training pixels that count show {named(train.class_names, learned)}: nothing can be learned. Where"
+            f" others have the value {IGNORED}, list it with its class"
+        )
+
+
+def pixel_notes(train: Tally, val: Tally) -> Iterator[str]:
+    """Figures to choose settings by."""
+    learned, measured = train.images > 0, val.images > 0
+    if names := named(train.class_names, learned & ~measured):
+        yield f"only the training part has pixels of {names}: they are not measured"
+    if names := named(train.class_names, ~learned & ~measured):
+        yield f"no mask has a pixel of {names}"
+    for part, tally in (("training", train), ("validation", val)):
+        if tally.empty:
+            some = ", ".join(tally.empty[:MOST_NAMED]) + (", ..." if len(tally.empty) > MOST_NAMED else "")
+            yield f"{len(tally.empty)} {part} masks have no pixel that counts: {some}"
+    shares = train.shares()
+    order = np.argsort(-shares, kind="stable")
+    told = ", ".join(f"{train.class_names[k]} {percent(float(shares[k]))}" for k in order[:MOST_NAMED])
+    yield f"share of the training pixels that count: {told}{', ...' if len(order) > MOST_NAMED else ''}"
+    if names := named(train.class_names, learned & (shares < RARE)):
+        yield f"less than {percent(RARE)} of the training pixels show {names}"
+    yield f"{percent(train.ignored)} of the training and {percent(val.ignored)} of the validation pixels do not count"
+
+
+def percent(share: float) -> str:
+    """With the digits that matter."""
+    return f"{share:.1%}" if share >= 0.001 or share == 0 else f"{100 * share:.1g}%"

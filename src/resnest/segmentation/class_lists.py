@@ -1,0 +1,194 @@
+"""Lists of what the values of masks mean, in the forms that data sets have them.
+
+    found = read_class_list([Path("camvid")])
+    found.classes, found.meaning             # names, values and colours; what a mask's value stands for
+
+`classes.json` holds rows {"index", "name", "color", "ignore"} (or "id" or "value"; a colour and "ignore" may be
+missing), a list of names, or {value: name}. Text files have a class a line, in the order of their values or with the
+value before each (`4 Sky`), perhaps with a colour before or behind it (`Sky 128 128 128`, CVAT's `sky:128,128,128::`).
+CSV files have a first line with `name`, `r`, `g`, `b`, or Roboflow's `Pixel Value`, `Class`.
+
+What a list marks to be ignored does not count; where it marks nothing, neither do classes called void, ignore,
+unlabelled or unlabeled.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resnest.errors import ResnestError
+from resnest.runtime.label_map import Colour, PixelClasses
+from resnest.segmentation.mask_values import MaskMeaning, Value
+from resnest.segmentation.spec import IGNORED
+
+UNCOUNTED = ("void", "ignore", "unlabelled", "unlabeled")
+VALUES = 2**31  # that a mask's pixel can have
+COLOUR = r"(?P<r>\d{1,3})[\s,]+(?P<g>\d{1,3})[\s,]+(?P<b>\d{1,3})"
+COLOUR_LAST = re.compile(rf"(?P<name>.*?\S)\s*[\s,:;]\s*{COLOUR}[\s:]*")
+COLOUR_FIRST = re.compile(rf"{COLOUR}[\s,:;]+(?P<name>\S.*)")
+NUMBERED = re.compile(r"(\d+)[\s,:;.]+(\S.*)")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a list."""
+
+    value: int
+    name: str
+    colour: Colour | None = None
+    ignore: bool = False
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """What counts, in its order, and what does not."""
+
+    rows: tuple[Row, ...]
+    ignored: tuple[Row, ...] = ()
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], where: str | Path) -> ClassList:
+        """Raises ResnestError for what cannot be told apart, or is too much."""
+        counted = tuple(row for row in rows if not row.ignore)
+        for what in ("value", "name", "colour"):
+            seen: dict[Any, Row] = {}
+            for row in rows:
+                key = getattr(row, what)
+                before = seen.setdefault(key, row) if key is not None else row
+                if before is not row and not (row.ignore and before.ignore):
+                    raise ResnestError(f"{where}: {before.name!r} and {row.name!r} have the same {what}: {key}")
+        if not counted:
+            raise ResnestError(f"{where} lists no class that counts")
+        if len(counted) > IGNORED:
+            raise ResnestError(f"{where} lists {len(counted)} classes: {IGNORED} at most")
+        return cls(counted, tuple(row for row in rows if row.ignore))
+
+    @property
+    def classes(self) -> PixelClasses:
+        """What counts."""
+        names = tuple(row.name for row in self.rows)
+        colours = tuple(row.colour for row in self.rows if row.colour is not None)
+        complete = len(colours) == len(self.rows)
+        return PixelClasses(names, tuple(row.value for row in self.rows), colours if complete else ())
+
+    @property
+    def meaning(self) -> MaskMeaning:
+        """What a mask's value or colour stands for."""
+        found: dict[Value, int] = {}
+        for rows, classes in ((self.ignored, [IGNORED] * len(self.ignored)), (self.rows, range(len(self.rows)))):
+            for row, number in zip(rows, classes, strict=True):
+                found[row.value] = number
+                if row.colour is not None:
+                    found[row.colour] = number
+        return MaskMeaning(found)
+
+
+def read_class_list(folders: Sequence[Path]) -> ClassList:
+    """The first list that lies in one of some folders. Raises ResnestError: none, or a broken one."""
+    if (found := find_class_list(folders)) is None:
+        raise ResnestError(
+            f"{folders[0]} has masks and no list of their classes: write classes.txt there, with a name a line in the"
+            " order of the masks' values from 0, or classes.json with rows of index, name, color and ignore"
+        )
+    return found
+
+
+def find_class_list(folders: Sequence[Path]) -> ClassList | None:
+    """The same; none where there is none. Raises ResnestError for a broken one."""
+    paths = ((folder / name, read) for folder in folders for name, read in READERS.items())
+    return next((_read(path, read) for path, read in paths if path.is_file()), None)
+
+
+def _read(path: Path, read: Callable[[str], list[Row]]) -> ClassList:
+    try:
+        rows = read(path.read_text(encoding="utf-8-sig"))
+    except ResnestError as error:
+        raise ResnestError(f"{path}: {error}") from None
+    except OSError as error:
+        raise ResnestError(f"{path} cannot be read ({error.strerror or error})") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ResnestError(f"{path} is no list of classes ({error})") from None
+    return ClassList.of(rows, path)
+
+
+def _from_json(text: str) -> list[Row]:
+    content = json.loads(text)
+    if isinstance(content, dict):
+        return [_row(int(value), name) for value, name in content.items()]
+    if not isinstance(content, list) or not content:
+        raise ResnestError("expected a list of classes")
+    if all(isinstance(item, str) for item in content):
+        return [_row(value, name) for value, name in enumerate(content)]
+    return [_row_of(item, place) for place, item in enumerate(content)]
+
+
+def _row_of(item: Any, place: int) -> Row:
+    if not isinstance(item, dict) or "name" not in item:
+        raise ResnestError(f"row {place} ({json.dumps(item)[:60]}) has no name")
+    value = next((item[key] for key in ("index", "id", "value") if key in item), place)
+    if type(value) is not int:
+        raise ResnestError(f"row {place}: {json.dumps(value)[:60]} is no whole number")
+    colour = next((item[key] for key in ("color", "colour") if item.get(key) is not None), None)
+    return _row(value, item["name"], colour, item.get("ignore"))
+
+
+def _row(value: int, name: Any, colour: Any = None, ignore: bool | None = None) -> Row:
+    """Raises ResnestError for a colour that is none."""
+    name = str(name).strip()
+    if not name:
+        raise ResnestError(f"the class of value {value} has no name")
+    if not 0 <= value < VALUES:
+        raise ResnestError(f"class {name!r} has the value {value}: those of masks are 0 to {VALUES - 1}")
+    if colour is not None:
+        good = isinstance(colour, (list, tuple)) and len(colour) == 3
+        if not good or not all(type(part) is int and 0 <= part <= 255 for part in colour):
+            raise ResnestError(f"class {name!r}: its colour {colour} is not three numbers of 0 to 255")
+        colour = (colour[0], colour[1], colour[2])
+    return Row(value, name, colour, name.lower() in UNCOUNTED if ignore is None else bool(ignore))
+
+
+def _from_text(text: str) -> list[Row]:
+    lines = [line for told in text.splitlines() if (line := told.strip()) and not line.startswith("#")]
+    coloured = [COLOUR_FIRST.fullmatch(line) or COLOUR_LAST.fullmatch(line) for line in lines]
+    names = [match["name"] if match else line.rstrip(":") for match, line in zip(coloured, lines, strict=True)]
+    numbered = [match.groups() for name in names if (match := NUMBERED.fullmatch(name))]
+    if len(numbered) < len(names):
+        numbered = [(str(place), name) for place, name in enumerate(names)]
+    return [
+        _row(int(value), name, [int(match[part]) for part in "rgb"] if match else None)
+        for (value, name), match in zip(numbered, coloured, strict=True)
+    ]
+
+
+def _from_csv(text: str) -> list[Row]:
+    table = csv.DictReader(text.splitlines(), skipinitialspace=True)
+    columns = {name.strip().lower(): name for name in table.fieldnames or () if name}
+    named = next((columns[key] for key in ("name", "class") if key in columns), None)
+    if named is None:
+        raise ResnestError(f"expected a first line with name, r, g, b; it has {', '.join(columns) or 'none'}")
+    valued = next((columns[key] for key in ("pixel value", "value", "index", "id") if key in columns), None)
+    coloured = [columns[key] for key in "rgb" if key in columns]
+    return [
+        _row(
+            int(row[valued]) if valued else place,
+            row[named],
+            [int(row[key]) for key in coloured] if len(coloured) == 3 else None,
+        )
+        for place, row in enumerate(table)
+    ]
+
+
+READERS: dict[str, Callable[[str], list[Row]]] = {
+    "classes.json": _from_json,
+    "classes.txt": _from_text,
+    "labelmap.txt": _from_text,  # CVAT
+    "label_colors.txt": _from_text,  # CamVid's own
+    "class_dict.csv": _from_csv,
+    "_classes.csv": _from_csv,  # Roboflow
+}

@@ -1,0 +1,158 @@
+"""Images whose every pixel has a class: what a segmenter is trained and measured on.
+
+samples = open_dataset("camvid", task="segmentation").train           # PixelSamples
+samples.mask(0), samples.class_names, samples.classes.colours         # (H, W) uint8, 255 does not count
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnest.data.labelled import class_indices
+from resnest.data.samples import Samples, describe_classes, describe_notes
+from resnest.data.stores import Store, read_from
+from resnest.errors import ResnestError
+from resnest.runtime.decode import BadImage, WrongSize, decode_image, decode_stored
+from resnest.runtime.label_map import PixelClasses
+from resnest.segmentation.class_lists import ClassList
+from resnest.segmentation.mask_values import MaskMeaning
+from resnest.segmentation.spec import IGNORED
+
+UNKNOWN = (1, 1)  # the size of a mask that cannot be read
+NO_COLOUR = (0, 0, 0)  # of a class that the data has no colour for
+
+
+@dataclass(frozen=True)
+class PixelSamples(Samples):
+    """Images with a mask each; masks are read only when they are needed."""
+
+    task = "segmentation"
+    has = "masks of classes"
+
+    classes: PixelClasses
+    masks: Store
+    mask_keys: Sequence[str]  # (N,) names of the masks in their store
+    meaning: MaskMeaning
+    notes: tuple[str, ...] = ()  # what is left out, and why
+
+    @classmethod
+    def build(
+        cls,
+        images: tuple[Store, Sequence[str]],
+        masks: tuple[Store, Sequence[str]],
+        listed: ClassList,
+        notes: tuple[str, ...] = (),
+    ) -> PixelSamples:
+        """From stores with the keys of images and of their masks."""
+        return cls(*images, listed.classes.names, listed.classes, *masks, listed.meaning, notes)
+
+    def mask(self, index: int) -> NDArray[np.uint8]:
+        """The class of every pixel, (H, W), 255 for those that do not count.
+
+        Raises:
+            BadImage: names the mask: it cannot be read, or has a value that stands for no class, or is in colours
+                where numbers are expected.
+        """
+        try:
+            return self._read_mask(index)
+        except BadImage as error:
+            raise self._bad_mask(index, error) from None
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height that mask `index` has, from its header. Raises BadImage."""
+        try:
+            return decode_stored(read_from(self.masks, self.mask_keys[index]), pixels=False).size
+        except BadImage as error:
+            raise self._bad_mask(index, error) from None
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Width and height of every mask, (N, 2); of one that cannot be read 1, 1. Masks are opened for it once."""
+        return self._sizes
+
+    @cached_property
+    def _sizes(self) -> NDArray[np.int64]:
+        return np.array([self._size_or_unknown(index) for index in range(len(self))], np.int64).reshape(-1, 2)
+
+    def decode(self, index: int) -> Image.Image:
+        """Image `index`, RGB, turned as its mask is. Raises BadImage."""
+        return self._decode_as(index, self.size(index))
+
+    def pair(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
+        """An image and its mask, of one size. Raises BadImage."""
+        mask = self.mask(index)
+        return self._decode_as(index, (mask.shape[1], mask.shape[0])), mask
+
+    def subset(self, indices: NDArray[np.int64]) -> PixelSamples:
+        return replace(
+            self,
+            keys=[self.keys[index] for index in indices],
+            mask_keys=[self.mask_keys[index] for index in indices],
+        )
+
+    def example(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
+        return self.pair(index)
+
+    def counts(self) -> NDArray[np.int64]:
+        """All images, as if each showed the first class: which ones they show is in their masks."""
+        return np.bincount(np.zeros(len(self), np.int64), minlength=len(self.class_names))
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        return self.notes
+
+    def describe(self, val: PixelSamples | None = None) -> str:
+        return f"{describe_classes(len(self.class_names))}, masks{describe_notes(self, val)}"
+
+    def check(self, where: str) -> None:
+        if len(self.class_names) < 2:
+            raise ResnestError(f"{where} has one class only ({self.class_names[0]}): a segmenter needs two or more")
+
+    def matched(self, val: PixelSamples, where: str) -> tuple[PixelSamples, PixelSamples]:
+        """With the training part's classes. Raises ResnestError for others in the validation part."""
+        if self.classes == val.classes:
+            return self, val
+        places = {name: place for place, name in enumerate(self.class_names)}
+        if unknown := [name for name in val.class_names if name not in places]:
+            raise ResnestError(f"{where}: validation has classes that training has not: {', '.join(unknown[:5])}")
+        index = np.array([places[name] for name in val.class_names], np.int64)
+        return self, replace(val.renumbered(index, self.class_names), classes=self.classes)
+
+    def aligned(self, card: Any, where: str) -> PixelSamples:
+        index = class_indices(self.class_names, card, where)
+        return replace(self.renumbered(index, card.class_names), classes=card.classes)
+
+    def renumbered(self, index: NDArray[np.int64], class_names: tuple[str, ...]) -> PixelSamples:
+        """The same images with class k called `class_names[index[k]]`; a class that is not among ours has the id -1."""
+        lookup = {value: k if k == IGNORED else int(index[k]) for value, k in self.meaning.lookup.items()}
+        places = {int(place): k for k, place in enumerate(index)}
+        ids = tuple(self.classes.ids[places[k]] if k in places else -1 for k in range(len(class_names)))
+        colours = self.classes.colours and tuple(
+            self.classes.colours[places[k]] if k in places else NO_COLOUR for k in range(len(class_names))
+        )
+        classes = PixelClasses(class_names, ids, colours)
+        return replace(self, class_names=class_names, classes=classes, meaning=MaskMeaning(lookup))
+
+    def _size_or_unknown(self, index: int) -> tuple[int, int]:
+        try:
+            return self.size(index)
+        except BadImage:
+            return UNKNOWN
+
+    def _read_mask(self, index: int) -> NDArray[np.uint8]:
+        return self.meaning.read(read_from(self.masks, self.mask_keys[index]))
+
+    def _decode_as(self, index: int, size: tuple[int, int]) -> Image.Image:
+        try:
+            return decode_image(self.read(index), name=self.keys[index], annotated=size)
+        except WrongSize as error:
+            raise BadImage(self.keys[index], f"{error.reason} by its mask {self.mask_keys[index]}") from None
+
+    def _bad_mask(self, index: int, error: BadImage) -> BadImage:
+        return BadImage(self.keys[index], f"its mask {self.mask_keys[index]}: {error.reason}")

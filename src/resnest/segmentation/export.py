@@ -1,0 +1,57 @@
+"""Exporting a segmenter: pictures of any size or fitted into one, logits of every pixel, the same labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnest.errors import ResnestError
+from resnest.exporters.capture import Interface
+from resnest.exporters.exporter import MAX_PIXELS, Exporter, Size, check_sides
+from resnest.exporters.formats import Format
+from resnest.exporters.gate import SIZES, Agree, Shape
+from resnest.exporters.same_labels import same_label
+from resnest.inference.model import Model
+from resnest.segmentation.card import SegmentationCard
+from resnest.segmentation.preprocess import LEAST
+
+BATCHES = (1, 2)  # maps are as large as images
+PICTURES = 16  # that are compared: one takes as long as a dozen of a classifier
+CORNER = 1024  # pixels of a side that are compared of a large picture
+
+
+class SegmentationExporter(Exporter):
+    """Of a segmenter."""
+
+    most_pictures = PICTURES
+
+    def sized(self, model: Model, size: Size, form: Format) -> Model:
+        if size is None:
+            if not form.any_size:
+                raise ResnestError(f"--format {form.name} is made for one size of image: give it with --size HxW")
+            return model
+        assert isinstance(model.card, SegmentationCard)
+        canvas = (size, size) if isinstance(size, int) else size
+        check_sides(canvas, least=LEAST, most=MAX_PIXELS, what="a segmenter's image")
+        return replace(model, card=replace(model.card, preprocess=replace(model.card.preprocess, canvas=canvas)))
+
+    def interface(self, card: SegmentationCard, form: Format) -> Interface:
+        return Interface(card.in_chans, form.batch, card.preprocess.canvas)
+
+    def shapes(self, card: SegmentationCard, form: Format) -> list[Shape]:
+        sizes = [card.preprocess.canvas] if card.preprocess.canvas else SIZES
+        counts = [form.batch] if form.batch else BATCHES
+        return [(count, card.in_chans, high, wide) for high, wide in sizes for count in counts]
+
+    def agree(self, card: SegmentationCard) -> Agree:
+        return same_label
+
+    def batches(self, card: Any, images: Sequence[Image.Image], size: int) -> Iterator[NDArray[np.float32]]:
+        """Of what would be large to a segmenter of any size, a corner."""
+        for batch in super().batches(card, images, size):
+            yield batch if card.preprocess.canvas else np.ascontiguousarray(batch[..., :CORNER, :CORNER])

@@ -1,0 +1,35 @@
+"""What the house knows of semantic segmentation without torch."""
+
+from __future__ import annotations
+
+from resnest.detection.info import BATCH, UNUSED_SETTINGS
+from resnest.runtime.engines.engine import ExportedForm
+from resnest.segmentation.card import SegmentationCard
+from resnest.segmentation.predict import check_views, gives, predict, takes
+from resnest.segmentation.recipe import SegmentationRecipe
+from resnest.tasks import TaskInfo
+
+INFO = TaskInfo(
+    name="segmentation",
+    noun="a segmenter",
+    card=SegmentationCard,
+    recipe=SegmentationRecipe,
+    recipes="resnest.segmentation.recipes:RECIPES",
+    unused_settings=UNUSED_SETTINGS,
+    task="resnest.segmentation.task:SegmentationTask",
+    exporter="resnest.segmentation.export:SegmentationExporter",
+    inspection="resnest.segmentation.checks:SegmentationInspection",
+    scorer="resnest.segmentation.scorer:SegmentationScorer",
+    predict=predict,
+    check_views=check_views,
+    batch_size=BATCH,
+    max_batch_size=BATCH,
+    exported=ExportedForm(takes, gives),
+    finders="resnest.segmentation.formats:FINDERS",
+    needs="pictures with a mask each",
+    layout=(
+        "folders images and masks, with files of the same names and a list of classes in classes.txt; or ADE20K,"
+        " Cityscapes, Pascal VOC with SegmentationClass, COCO panoptic"
+    ),
+    options=frozenset({"masks"}),
+)

@@ -1,0 +1,71 @@
+"""From a segmenter's logits to the class of every pixel. No torch.
+
+predict(engine, card, [Prepared("x.jpg", card.preprocess(image), image.size)])         # [LabelMap(...)]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.errors import ResnestError
+from resnest.runtime.engines.engine import Engine, Prepared, Shape, Views, stack_pixels
+from resnest.runtime.label_map import LabelMap
+from resnest.runtime.segmenting import Map, label_map, logits_of, segment
+from resnest.segmentation.card import SegmentationCard
+
+FACTORS = (0.1, 8.0)  # of a segmenter's own size, that a view may have
+
+
+def predict(
+    engine: Engine, card: SegmentationCard, images: Sequence[Prepared], views: Views | None = None
+) -> list[LabelMap]:
+    """A class for every pixel of the picture, of images of one padded shape."""
+    if views is not None:
+        return [_augmented(engine, card, image, views) for image in images]
+    logits = logits_of(logits_engine(engine), stack_pixels(images), card.preprocess)
+    return [
+        label_map(
+            one,
+            inner=card.preprocess.scaled_size(*image.size)[::-1],
+            size=image.size,
+            classes=card.classes,
+            name=image.name,
+        )
+        for image, one in zip(images, logits, strict=True)
+    ]
+
+
+class logits_engine:
+    """An engine as a function from images to logits alone."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def __call__(self, images: Map) -> Map:
+        sizes: NDArray[np.int64] = np.array([images.shape[2:]] * len(images))
+        logits: Map = self.engine(images, sizes)["logits"]
+        return logits
+
+
+def _augmented(engine: Engine, card: SegmentationCard, image: Prepared, views: Views) -> LabelMap:
+    assert image.image is not None
+    return segment(logits_engine(engine), image.image, card.preprocess, card.classes, image.name, views)
+
+
+def check_views(views: Views) -> None:
+    """Raises ResnestError for scales that are no factors."""
+    if not all(FACTORS[0] <= scale <= FACTORS[1] for scale in views.scales):
+        raise ResnestError("the scales of a segmenter are factors of its own size, such as 0.75,1,1.25")
+
+
+def takes(card: SegmentationCard) -> Shape:
+    """Images of exported files: of the card's size, or of any."""
+    return None, 3, *(card.preprocess.canvas or (None, None))
+
+
+def gives(card: SegmentationCard) -> dict[str, Shape]:
+    """Outputs of exported files."""
+    return {"logits": (None, len(card.class_names), *(card.preprocess.canvas or (None, None)))}

@@ -1,0 +1,87 @@
+"""Semantic segmentation: a class for every pixel.
+
+task = SegmentationTask(recipe, samples)
+net = task.build()
+loss = task.loss(net, batch.images, batch.labels)            # labels: (N, H, W) uint8, 255 does not count
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resnest.checkpoints.segmenter_layouts import recognise_segmenter
+from resnest.checkpoints.segmenters import load_segmenter_weights
+from resnest.data.batch import normalise
+from resnest.inference.prepare_heads import prepared_segmenter
+from resnest.segmentation.card import SegmentationCard
+from resnest.segmentation.data import PixelSamples
+from resnest.segmentation.dataset import SegmentationDataset
+from resnest.segmentation.info import INFO
+from resnest.segmentation.preprocess import SegmentationPreprocess
+from resnest.segmentation.segmenter import Segmenter, build_segmenter
+from resnest.training.backbone_task import BackboneTask
+
+
+class SegmentationTask(BackboneTask):
+    """Of a segmenter."""
+
+    info = INFO
+    monitor = "miou"
+    monitor_title = "mIoU"
+    load_weights = staticmethod(load_segmenter_weights)
+
+    def __init__(self, recipe: Any, samples: PixelSamples) -> None:
+        super().__init__(recipe, samples)
+        self.classes = samples.classes
+
+    @classmethod
+    def build_network(cls, card: SegmentationCard) -> Segmenter:
+        return build_segmenter(card.spec, card.segmenter, len(card.class_names))
+
+    @classmethod
+    def prepared(cls, net: Segmenter, **options: Any) -> Segmenter:
+        return prepared_segmenter(net, **options)
+
+    @classmethod
+    def recognises(cls, state: Mapping[str, Tensor]) -> bool:
+        return recognise_segmenter(state) is not None
+
+    @property
+    def min_batch_size(self) -> int:
+        """Two where a norm that sees one value an image takes its statistics from the batch."""
+        return max(super().min_batch_size, int(self.recipe.segmenter.min_batch_size))
+
+    @property
+    def preprocess(self) -> SegmentationPreprocess:
+        preprocess: SegmentationPreprocess = self.recipe.segmentation.preprocess(self.recipe.data)
+        return preprocess
+
+    def network(self) -> Segmenter:
+        zero_gamma = self.recipe.model.zero_gamma
+        return build_segmenter(self.spec, self.recipe.segmenter, len(self.class_names), zero_gamma=zero_gamma)
+
+    def dataset(self, samples: PixelSamples) -> SegmentationDataset:
+        recipe = self.recipe
+        return SegmentationDataset(samples, recipe.data, recipe.segmentation, seed=recipe.train.seed)
+
+    def loss(self, net: nn.Module, images: Tensor, labels: Tensor, *, seed: Sequence[int] = ()) -> Tensor:
+        """The sum of all losses: (N, 3, H, W) uint8, (N, H, W) uint8 -> scalar."""
+        data = self.recipe.data
+        losses: dict[str, Tensor] = net(normalise(images, data.mean, data.std), labels)
+        return torch.stack(list(losses.values())).sum()
+
+    def card(self, figures: dict[str, float]) -> SegmentationCard:
+        return SegmentationCard(
+            architecture=self.architecture,
+            spec=self.spec,
+            class_names=self.class_names,
+            category_ids=self.classes.ids,
+            colours=self.classes.colours,
+            preprocess=self.preprocess,
+            segmenter=self.recipe.segmenter,
+            figures=figures,
+        )

@@ -1,0 +1,85 @@
+"""What happens to a training image with a mask: size, mirror, colour, pad, crop (PyTorch-Encoding; facts, section 4.4).
+
+    image, mask = PixelTransform(DataSettings(), SegmentationSettings())(image, mask)     # (3, 480, 480), (480, 480)
+
+The crop is drawn first and only what it shows is resized: the pixels are those of resizing the whole and cropping then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+from resnest.data.settings import DataSettings
+from resnest.segmentation.settings import SegmentationSettings
+from resnest.segmentation.spec import IGNORED
+
+Transpose = Image.Transpose
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A part of an image, how large it becomes, and whether it is mirrored."""
+
+    box: tuple[float, float, float, float]  # left, top, right, bottom
+    width: int
+    height: int
+    mirror: bool = False  # left and right
+    upend: bool = False  # top and bottom
+
+    def __call__(self, image: Image.Image, resampling: Image.Resampling) -> Image.Image:
+        cut = image.resize((self.width, self.height), resampling, self.box)
+        cut = cut.transpose(Transpose.FLIP_LEFT_RIGHT) if self.mirror else cut
+        return cut.transpose(Transpose.FLIP_TOP_BOTTOM) if self.upend else cut
+
+
+class PixelTransform:
+    """An image and its mask -> (3, S, S) uint8 and (S, S) uint8; randomness is torch's default generator's."""
+
+    def __init__(self, data: DataSettings, segmentation: SegmentationSettings) -> None:
+        self.data = data
+        self.segmentation = segmentation
+        self.colour = v2.ColorJitter(data.jitter, data.jitter, data.jitter) if data.jitter else None
+
+    def __call__(self, image: Image.Image, mask: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        cut = self.draw(*image.size)
+        picture = cut(image, Image.Resampling.BILINEAR)
+        if self.colour is not None:
+            picture = self.colour(picture)
+        side = self.segmentation.crop
+        pixels = np.zeros((side, side, 3), np.uint8)
+        pixels[: cut.height, : cut.width] = np.asarray(picture)
+        labels = np.full((side, side), IGNORED, np.uint8)
+        labels[: cut.height, : cut.width] = np.asarray(cut(Image.fromarray(mask), Image.Resampling.NEAREST))
+        return torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(labels)
+
+    def draw(self, width: int, height: int) -> Cut:
+        """Chance decides: the long side's length, then where in the resized image the crop lies."""
+        low, high = (int(self.segmentation.base * factor) for factor in self.segmentation.scale)
+        scale = (low + _chance(high - low + 1)) / max(width, height)
+        wide, tall = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
+        seen_wide, seen_tall = min(wide, self.segmentation.crop), min(tall, self.segmentation.crop)
+        left, top = _chance(wide - seen_wide + 1), _chance(tall - seen_tall + 1)
+        return Cut(
+            box=(
+                left * width / wide,
+                top * height / tall,
+                (left + seen_wide) * width / wide,
+                (top + seen_tall) * height / tall,
+            ),
+            width=seen_wide,
+            height=seen_tall,
+            mirror=self.data.flip and _chance(2) == 1,
+            upend=self.segmentation.flip_vertical and _chance(2) == 1,
+        )
+
+
+def _chance(count: int) -> int:
+    """One of 0 to count - 1."""
+    return int(torch.randint(count, ()))

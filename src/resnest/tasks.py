@@ -1,0 +1,187 @@
+"""The tasks: one table that lists them, and what the generic rooms need of each, in two halves.
+
+    info = task_info("detection")        # TaskInfo: card, recipe, results, figures. Imports no torch
+    task = task_type("detection")        # the Task: networks, losses, batches. Imports torch
+
+A task is a package with `info.py`, whose INFO is its `TaskInfo`, and `task.py` with its `Task`. A new one adds a line
+to `TASKS`, and no other room changes (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from resnest.errors import ResnestError, unknown
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from resnest.checkpoints.loading import LoadReport
+    from resnest.data.loading import TrainingDataset
+    from resnest.data.samples import Samples
+    from resnest.recipes.schema import Recipe
+    from resnest.runtime.card import ModelCard
+    from resnest.runtime.engines.engine import Engine, ExportedForm, Prepared, Views
+    from resnest.runtime.preprocess import ImageTransform
+    from resnest.runtime.results import Result
+    from resnest.spec import Spec
+
+TASKS: dict[str, str] = {  # name -> package
+    "classification": "resnest.classification",
+    "detection": "resnest.detection",
+    "segmentation": "resnest.segmentation",
+    "panoptic": "resnest.panoptic",
+}
+DEFAULT_TASK = next(iter(TASKS))  # of recipes, cards and data that name none
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskInfo:
+    """What a task is to rooms that do without torch. Strings such as "package.module:NAME" are imported when needed."""
+
+    name: str
+    noun: str  # of a model: "a detector"
+    card: type[ModelCard]
+    recipe: type[Recipe]
+    unused_settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by section of a recipe
+    recipes: str = ""  # Mapping[str, Callable[[], Recipe]]: those that come with the package
+    task: str  # the Task
+    predict: Callable[[Engine, Any, Sequence[Prepared], Views | None], Sequence[Result]]
+    check_views: Callable[[Views], None]  # raises ResnestError for those that such a model does not take
+    batch_size: int  # images of a call of an engine, in evaluation
+    max_batch_size: int | None = None  # in prediction, whatever is asked for
+    exported: ExportedForm | None  # None: no format can hold such a model
+    exporter: str = ""  # the Exporter; "": no format can hold such a model
+    scorer: str  # Callable[[Samples, ModelCard], Scorer]: what compares results with what pictures show
+    inspection: str  # the Inspection: the doctor's look at the task's data
+    relabel: str = ""  # (samples, file, card) -> samples with other labels
+    finders: str = ""  # Sequence[Finder]: the task's own formats of data sets
+    reads_labels: bool = False  # whether folders of labelled images are looked through for it, too
+    needs: str  # of data, for a message: "data with boxes"
+    layout: str = ""  # how such a data set lies in its folder, where labelled images do not do
+    options: frozenset[str] = frozenset()  # of `predict`, beside those that every task has
+
+
+class Task(ABC):
+    """A task with a recipe and its data: what training needs. Its class methods are what a model of the task needs."""
+
+    info: ClassVar[TaskInfo]
+    takes_sizes: ClassVar[bool] = False  # whether the network takes the sizes of images without padding, too
+    varying_sizes: ClassVar[bool] = False  # of training images
+    graphed_images: ClassVar[int] = 0  # a GPU's launches are recorded for batches of up to so many (inference/graphs)
+
+    recipe: Any
+    class_names: tuple[str, ...]
+    spec: Spec
+    monitor: str  # key of the figure that decides which weights are best
+    monitor_title: str
+
+    # --- models ---
+
+    @classmethod
+    @abstractmethod
+    def build_network(cls, card: Any) -> nn.Module:
+        """The network that a card describes, with random weights."""
+
+    @classmethod
+    @abstractmethod
+    def prepared(cls, net: Any, *, memory_format: torch.memory_format, kernels: bool) -> nn.Module:
+        """A copy of a network for inference alone; `net` stays as it is."""
+
+    @classmethod
+    def recognises(cls, state: Mapping[str, Tensor]) -> bool:
+        """Whether the tensors of a checkpoint of any layout are a network of this task, heads included."""
+        return False
+
+    # --- training ---
+
+    @classmethod
+    def of(cls, recipe: Any, samples: Any) -> Task:
+        """The task of a recipe for such data."""
+        return cls(recipe, samples)
+
+    def __init__(self, recipe: Any, samples: Samples) -> None:
+        self.recipe = recipe
+        self.class_names = tuple(samples.class_names)
+        self.spec, self.architecture = recipe.model.resolve()
+
+    @property
+    @abstractmethod
+    def min_batch_size(self) -> int:
+        """Images that a training batch of a process needs."""
+
+    @property
+    @abstractmethod
+    def preprocess(self) -> ImageTransform:
+        """For evaluation."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The network with its initial weights, random: `load_pretrained` comes next where the recipe says so."""
+
+    @abstractmethod
+    def load_pretrained(self, net: Any) -> LoadReport | None:
+        """Start from the recipe's weights; None if it names none."""
+
+    @abstractmethod
+    def dataset(self, samples: Any) -> TrainingDataset:
+        """What training batches are made of."""
+
+    @abstractmethod
+    def loss(self, net: nn.Module, images: Tensor, labels: Any, *, seed: Sequence[int] = ()) -> Tensor:
+        """Of a batch, (N, 3, H, W) uint8; what is random in it beside the network is f(seed)."""
+
+    @abstractmethod
+    def card(self, figures: dict[str, float]) -> ModelCard:
+        """What goes with the weights."""
+
+
+def find_task(name: str) -> str:
+    """The package of a task. Raises ResnestError for an unknown one."""
+    if name not in TASKS:
+        raise unknown("task", name, TASKS)
+    return TASKS[name]
+
+
+@cache
+def _info(package: str) -> TaskInfo:
+    info: TaskInfo = importlib.import_module(f"{package}.info").INFO
+    return info
+
+
+def task_info(name: str) -> TaskInfo:
+    """Raises ResnestError for an unknown task."""
+    return _info(find_task(name))
+
+
+def task_type(name: str) -> type[Task]:
+    """The class of a task's `task.py`. Imports torch. Raises ResnestError for an unknown task."""
+    task: type[Task] = load_object(task_info(name).task)
+    return task
+
+
+def open_task(recipe: Recipe, samples: Samples, where: str = "the data") -> Task:
+    """The task of a recipe, with the data of its training part. Raises ResnestError for data of another task."""
+    check_task(samples, recipe.task, where, f"recipe {recipe.name!r}")
+    return task_type(recipe.task).of(recipe, samples)
+
+
+def check_task(samples: Samples, task: str, where: str, what: str) -> None:
+    """Raises ResnestError for data of another task than `what` is for, such as a recipe or a model."""
+    if samples.task != task:
+        raise ResnestError(
+            f"{where} has {samples.has}, and {what} is for {task}: give {task_info(task).needs}, or take a model or a"
+            f" recipe for {samples.task} (`resnest recipes`)"
+        )
+
+
+def load_object(where: str) -> Any:
+    """What "package.module:NAME" names."""
+    module, _, name = where.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,57 @@
+"""A task whose network is a backbone with heads: what its training has in common, whatever the heads are for.
+
+class DetectionTask(BackboneTask): ...
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
+
+from torch import nn
+
+from resnest.checkpoints.loading import LoadReport
+from resnest.inference.prepare_heads import prepared_whole
+from resnest.network.initial import initialise_as_gluon
+from resnest.network.stages import freeze, hold_statistics
+from resnest.recipes.settings import PUBLISHED_WEIGHTS
+from resnest.tasks import Task
+
+
+class BackboneTask(Task):
+    """The network has a submodule `backbone`."""
+
+    load_weights: ClassVar[Callable[..., LoadReport]]  # (net, reference, *, network)
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """The bare network."""
+
+    @property
+    def min_batch_size(self) -> int:
+        """Two where the norm inside the split attention takes its statistics from the batch."""
+        return 2 if self.recipe.attention_needs_batch else 1
+
+    def build(self) -> Any:
+        settings, net = self.recipe.model, self.network()
+        backbone: Any = net.get_submodule("backbone")
+        if settings.init == "gluon":
+            initialise_as_gluon(backbone)
+        freeze(backbone, settings.freeze)
+        if self.recipe.frozen_backbone_norm:
+            hold_statistics(backbone)
+        return net
+
+    def load_pretrained(self, net: Any) -> LoadReport | None:
+        """Weights of the same kind of network go into all parts, a classifier's into the backbone."""
+        settings, load = self.recipe.model, type(self).load_weights
+        if settings.pretrained is None:
+            return None
+        if settings.pretrained == PUBLISHED_WEIGHTS:
+            return load(net, settings.name, network=settings.name)
+        return load(net, settings.pretrained)
+
+    @classmethod
+    def prepared(cls, net: Any, **options: Any) -> nn.Module:
+        return cast(nn.Module, prepared_whole(net, **options))
