@@ -24,7 +24,7 @@ IDS = (3, 7, 20, 41, 42)  # of the categories in COCO files
 COLOURS = ((220, 30, 30), (30, 200, 60), (40, 60, 230), (150, 190, 230), (200, 180, 130))
 SIZES = ((96, 64), (64, 96), (70, 61))  # width, height
 IGNORED = 255  # in masks
-COUNTS = {"train": 6, "val": 3}
+TRAIN, VAL = 6, 3  # pictures of places
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ def scene(seed: int, things: tuple[int, ...] | None = None) -> Scene:
     return Scene(picture, labels, segments, frozenset(crowds))
 
 
-def scenes(part: str) -> list[tuple[str, Scene]]:
-    """File names without ending, and scenes, of "train" or "val"."""
-    first = 0 if part == "train" else 500
-    return [(f"{number:03d}", scene(first + number)) for number in range(COUNTS[part])]
+def scenes(train: int) -> Iterator[tuple[str, list[tuple[str, Scene]]]]:
+    """Of each part, its name, and file names without ending with their scenes."""
+    for part, first, count in (("train", 0, train), ("val", 500, VAL)):
+        yield part, [(f"{number:03d}", scene(first + number)) for number in range(count)]
 
 
 def write_classification(root: Path) -> Path:
@@ -96,18 +96,18 @@ def write_multilabel(root: Path) -> Path:
     return root / "labels.csv"
 
 
-def write_detection(root: Path) -> Path:
+def write_detection(root: Path, train: int = TRAIN) -> Path:
     """COCO instances: polygons, and run lengths of crowds; the last training picture has no object."""
     categories = [{"id": IDS[thing], "name": name} for thing, name in enumerate(THINGS)]
-    for part in COUNTS:
+    for part, shown_here in scenes(train):
         images: list[dict[str, Any]] = []
         objects: list[dict[str, Any]] = []
-        for number, (name, shown) in enumerate(scenes(part), start=1):
+        for number, (name, shown) in enumerate(shown_here, start=1):
             height, width = shown.labels.shape
             images.append({"id": number, "file_name": f"{part}/{name}.png", "width": width, "height": height})
             _save(root / "images" / part / f"{name}.png", shown.picture)
             for segment, category, pixels in shown.regions():
-                if category < len(THINGS) and not (part == "train" and number == COUNTS[part]):
+                if category < len(THINGS) and not (part == "train" and number == train):
                     crowd = segment in shown.crowds
                     outline = _runs(pixels) if crowd else _polygon(pixels)
                     objects.append({**_described(pixels, category, crowd), "image_id": number, "segmentation": outline})
@@ -120,10 +120,10 @@ def write_detection(root: Path) -> Path:
     return root
 
 
-def write_segmentation(root: Path) -> Path:
+def write_segmentation(root: Path, train: int = TRAIN) -> Path:
     """Pictures, masks of class numbers, and classes.json."""
-    for part in COUNTS:
-        for name, shown in scenes(part):
+    for part, shown_here in scenes(train):
+        for name, shown in shown_here:
             _save(root / "images" / part / f"{name}.png", shown.picture)
             _save(root / "masks" / part / f"{name}.png", shown.labels)
     classes = zip((*THINGS, *STUFF), COLOURS, strict=True)
@@ -131,16 +131,16 @@ def write_segmentation(root: Path) -> Path:
     return root
 
 
-def write_panoptic(root: Path) -> Path:
+def write_panoptic(root: Path, train: int = TRAIN) -> Path:
     """COCO panoptic: annotations/panoptic_train.json, its folder of maps, and pictures in train/."""
     categories = [
         {"id": IDS[k], "name": name, "isthing": int(k < len(THINGS)), "color": COLOURS[k]}
         for k, name in enumerate((*THINGS, *STUFF))
     ]
-    for part in COUNTS:
+    for part, shown_here in scenes(train):
         images, annotations = [], []
         path = root / "annotations" / f"panoptic_{part}.json"
-        for number, (name, shown) in enumerate(scenes(part), start=1):
+        for number, (name, shown) in enumerate(shown_here, start=1):
             height, width = shown.labels.shape
             images.append({"id": number, "file_name": f"{part}/{name}.png", "width": width, "height": height})
             _save(root / part / f"{name}.png", shown.picture)
