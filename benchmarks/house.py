@@ -219,10 +219,10 @@ class Reader:
                 yield function.lineno
 
 
-def layers_of(test: Path = ROOT / "tests" / "test_layers.py") -> list[set[str]]:
-    """LAYERS of that file, from the ground up."""
-    assigned = (node for node in ast.parse(test.read_text(encoding="utf-8")).body if isinstance(node, ast.Assign))
-    return next(ast.literal_eval(node.value) for node in assigned if ast.unparse(node.targets[0]) == "LAYERS")
+def layers_of(root: Path) -> list[set[str]]:
+    """LAYERS of the repository's test of layers, from the ground up."""
+    texts = map(ast.unparse, ast.parse((root / "tests" / "test_layers.py").read_text(encoding="utf-8")).body)
+    return next(ast.literal_eval(text.removeprefix("LAYERS = ")) for text in texts if text.startswith("LAYERS = "))
 
 
 def measure(source: Path, layers: list[set[str]]) -> dict[str, list[str]]:
@@ -243,8 +243,8 @@ def measure(source: Path, layers: list[set[str]]) -> dict[str, list[str]]:
             continue
         for kind in (Reader.string, Reader.type, Reader.section):
             found[kind.__name__] += module.lines(kind(reader))
-        if module.stem != "__init__":
-            found["imports"] += module.lines(line for to, _, line in house.arrows(module.name) if to.task)
+        imports = (line for to, _, line in house.arrows(module.name) if to.task and module.stem != "__init__")
+        found["imports"] += module.lines(imports)
     found["knowing"] = sorted({*found["string"], *found["type"], *found["section"]})
     circles = {"circles": ["module"], "circles_nested": ["module", "function"], "circles_typing": []}
     return {**found, **{name: house.circles(*kinds) for name, kinds in circles.items()}, "up": house.climbs(layers)}
@@ -273,14 +273,14 @@ def record(file: Path, label: str, commit: str, values: Mapping[str, float]) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--source", type=Path, default=ROOT / "src" / "resnest")
+    parser.add_argument("--source", type=Path, default=ROOT / "src" / "resnest", help="src/resnest of a repository")
     parser.add_argument("--list", metavar="NAME", choices=LISTED, help="the lines behind a number")
     parser.add_argument("--startup", action="store_true", help="measure seconds too, the least of 20 runs")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the values there, as rows of --label")
     parser.add_argument("--label", default="now")
     options = parser.parse_args()
-    found = measure(source := options.source.resolve(), layers_of())
+    found = measure(source := options.source.resolve(), layers_of(source.parents[1]))
     values: dict[str, float] = {name: len(lines) for name, lines in found.items()}
     values |= startup(source, 20) if options.startup else {}
     if options.csv:

@@ -112,7 +112,7 @@ def _lines(found: list[str], path: str) -> list[int]:
 
 @pytest.fixture(scope="module")
 def ours() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = HOUSE["measure"](ROOT / "src" / "resnest", HOUSE["layers_of"]())
+    found: dict[str, list[str]] = HOUSE["measure"](ROOT / "src" / "resnest", HOUSE["layers_of"](ROOT))
     return found
 
 
@@ -179,7 +179,7 @@ def test_imports_that_run_up(tmp_path: Path) -> None:
 
 
 def test_the_layers_are_those_of_the_test_of_layers() -> None:
-    layers: list[set[str]] = HOUSE["layers_of"]()
+    layers: list[set[str]] = HOUSE["layers_of"](ROOT)
     assert layers == runpy.run_path(str(ROOT / "tests" / "test_layers.py"))["LAYERS"]
 
 
