@@ -10,8 +10,10 @@ PHOTOS := $(DATA)/imagenet-sample-320/images
 demo: .venv/ready  ## the whole way on handwritten digits: train, evaluate, predict, report
 	$(BIN)/resnest demo
 
-test: .venv/ready  ## every test, long ones scaled down
-	$(BIN)/python -m pytest
+WORKERS ?= 2
+
+test: .venv/ready  ## every test, long ones scaled down; WORKERS=8: in so many processes, each takes the next file
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Files that look at FULL of tests/conftest.py; those of tests/promises are the promises' own.
 SCALED := tests/kernels tests/test_docs.py tests/test_hub.py tests/test_int8.py tests/test_layouts.py \

@@ -142,9 +142,28 @@ def small_file_system(place: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", place], check=True)
 
 
+# Files of more than fifteen seconds, longest first: then both processes of `make test` end at about the same time.
+LONG: tuple[str, ...] = ()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that fork this process come first: exporters start threads in it, with which a forked one cannot train."""
-    items.sort(key=lambda item: not (_forks(getattr(item, "module", None)) or item.get_closest_marker("forks")))
+    """Files that fork this process come first: exporters start threads in it, with which a forked one cannot train.
+
+    A process of `make test` takes the next whole file when it is done with one. A file that both forks and exports
+    comes after all that fork; then the others, long ones first.
+    """
+    forks: dict[Path, int] = {}
+    for item in items:
+        early = 0 if _forks(getattr(item, "module", None)) else 1 if item.get_closest_marker("forks") else 2
+        forks[item.path] = min(early, forks.get(item.path, 2))
+    rank = {name: place for place, name in enumerate(LONG)}
+    items.sort(
+        key=lambda item: (
+            forks[item.path],
+            rank.get(item.path.name, len(LONG)),
+            item.get_closest_marker("forks") is None,
+        )
+    )
 
 
 def _forks(module: object) -> bool:
