@@ -256,6 +256,29 @@ def test_a_size_that_the_engine_refuses(
     assert _beside(tmp_path) == set()
 
 
+def test_an_engine_that_refuses_everything(
+    cli: Cli, saved_model: Path, real_exports: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first shape already: there is not a single difference to speak of."""
+
+    def run(images: Any) -> Any:
+        raise RuntimeError("no kernel for Conv")
+
+    use(monkeypatch, replace(_copying("onnx", real_exports), load=lambda path: run))
+    done = cli("export", saved_model, "--out", tmp_path / "m.onnx")
+    assert (done.code, "cannot run 1 x 3 x 64 x 64: no kernel for Conv" in done.err) == (5, True), done.err
+    assert _beside(tmp_path) == set()
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_nothing(
     cli: Cli, saved_model: Path, real_exports: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
