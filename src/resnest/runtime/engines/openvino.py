@@ -8,6 +8,7 @@ Computed in 32 bits: by itself OpenVINO takes bfloat16 where the processor has i
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -73,12 +74,15 @@ def load(path: Path, *, threads: int) -> Loaded:
             f"{path} cannot be read as {kind} file: it was cut off, is damaged, or something else ({_said(error)})"
         ) from None
 
+    turn = threading.Lock()  # with the hint of LATENCY, two requests would wait for each other all the same
+
     def compute(batch: NDArray[np.float32]) -> list[NDArray[Any]]:
-        try:
-            request.infer([batch], share_inputs=True)
-        except RuntimeError as error:
-            raise ResnestError(f"{path} cannot take images {batch.shape} ({_said(error)})") from None
-        return [np.array(request.get_output_tensor(place).data) for place in places]  # the next run overwrites them
+        with turn:
+            try:
+                request.infer([batch], share_inputs=True)
+            except RuntimeError as error:
+                raise ResnestError(f"{path} cannot take images {batch.shape} ({_said(error)})") from None
+            return [np.array(request.get_output_tensor(place).data) for place in places]  # the next run overwrites them
 
     plural = "s" if threads > 1 else ""
     shapes = {names[place]: _shape(model.outputs[place]) for place in places}
