@@ -50,14 +50,22 @@ def core() -> Any:
     return openvino.Core()
 
 
+def settings(threads: int, precision: str = "f32") -> dict[str, Any]:
+    """What a graph is compiled with; a precision is f32 or bf16."""
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": precision,
+    }
+
+
 def load(path: Path, *, threads: int) -> Loaded:
     """Raises ResnestError if the file cannot be read, and ImportError if there is no openvino."""
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     core()  # whether it is installed
     if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():
         raise ResnestError(f"{path} lacks {path.with_suffix('.bin').name} beside it, which holds its weights")
     try:
-        model = _read(path)
+        model = read(path)
         if not model.inputs:  # what its readers make of an empty file, or of another kind of XML
             raise RuntimeError("there is no network in it")
         images = _only(model.inputs, path, "inputs", "images (N, 3, H, W)")
@@ -65,7 +73,7 @@ def load(path: Path, *, threads: int) -> Loaded:
         places = chosen_outputs(names)
         if not is_detector(names):
             _only([model.outputs[place] for place in places], path, "outputs", "logits (N, K)")
-        request = core().compile_model(model, "CPU", settings).create_infer_request()
+        request = core().compile_model(model, "CPU", settings(threads)).create_infer_request()
     except ResnestError:
         raise
     except Exception as error:  # RuntimeError with pages of text, or one of Python's own
@@ -86,10 +94,10 @@ def load(path: Path, *, threads: int) -> Loaded:
 
     plural = "s" if threads > 1 else ""
     shapes = {names[place]: _shape(model.outputs[place]) for place in places}
-    return Loaded(f"openvino, {threads} thread{plural}", compute, _shape(images), shapes, _metadata(model))
+    return Loaded(f"openvino, {threads} thread{plural}", compute, _shape(images), shapes, metadata(model))
 
 
-def _read(path: Path) -> Any:
+def read(path: Path) -> Any:
     """The graph, by the reader that the file's name asks for.
 
     `Core.read_model` offers what that one refuses to all the others; TensorFlow's writes on standard error then.
@@ -124,7 +132,7 @@ def _shape(value: Any) -> Shape:
     return tuple(side.get_length() if side.is_static else None for side in shape)
 
 
-def _metadata(model: Any) -> dict[str, str]:
+def metadata(model: Any) -> dict[str, str]:
     """Of its own files it is the model's information; the metadata of an ONNX file lies below "framework"."""
     found = {}
     for key in (CARD_KEY, ORIGIN_KEY):
