@@ -9,7 +9,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +88,24 @@ def test_torch_engine_keeps_to_the_network(shipped: Path) -> None:
     assert engine.name.startswith("torch, ")
     with torch.inference_mode():
         assert np.array_equal(net(torch.from_numpy(images)).numpy(), expected)  # the network itself is as before
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime", "openvino"])
+def test_threads_predict_with_one_predictor(engine: str, shipped: Path, pictures: list[Path]) -> None:
+    """The same bits as in one thread, whoever comes between."""
+    predictor = resnest.Predictor(shipped, engine=engine, device="cpu")
+    orders = [pictures, pictures[::-1]]
+    expected = [[predictor(path).scores for path in order] for order in orders]
+    together = Barrier(len(orders))
+
+    def predict(order: list[Path]) -> list[np.ndarray[Any, Any]]:
+        together.wait()
+        return [predictor(path).scores for path in order for _ in range(3)][::3]
+
+    with ThreadPoolExecutor(len(orders)) as threads:
+        found = list(threads.map(predict, orders))
+    for mine, alone in zip(found, expected, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(mine, alone, strict=True))
 
 
 @pytest.mark.parametrize(("engine", "used"), [("auto", "onnxruntime"), ("openvino", "openvino"), ("torch", "torch")])

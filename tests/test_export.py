@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,8 @@ from resnest.exporters.layers import first_difference, module_outputs
 from resnest.inference.model import Model
 from resnest.inference.prepare import prepared
 from resnest.runtime.card import ModelCard
+from resnest.runtime.engines import choosing
+from resnest.runtime.engines.exported import Loaded
 
 Cli = Callable[..., Outcome]
 
@@ -102,7 +105,9 @@ def _copying(name: str, real_exports: dict[str, Path]) -> Any:
     """The format with a writer that copies the real_exports file: for tests of what comes after writing."""
 
     def write(net: Any, path: Path, strings: Any, takes: Any) -> None:
-        path.write_bytes(real_exports[name].read_bytes())
+        form, real = FORMATS[name], real_exports[name]
+        for suffix in filter(None, (form.suffix, form.companion)):
+            shutil.copy(real.with_suffix(suffix), path.with_suffix(suffix))
 
     return replace(FORMATS[name], write=write)
 
@@ -256,6 +261,66 @@ def test_a_size_that_the_engine_refuses(
     assert _beside(tmp_path) == set()
 
 
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_what_is_compared_is_what_users_run(
+    name: str, saved_model: Path, real_exports: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader, settings or a choice of outputs that spoils the file in `Predictor` spoils the comparison."""
+    form = FORMATS[name]
+    engine = choosing.ENGINES[form.engine]
+    load = engine.load
+
+    def loading(path: Path, *, threads: int) -> Loaded:
+        loaded = load(path, threads=threads)
+        return replace(loaded, compute=lambda images: [value * 1.01 for value in loaded.compute(images)])
+
+    monkeypatch.setattr(engine, "load", loading)
+    use(monkeypatch, _copying(name, real_exports))
+    with pytest.raises(ParityFailure, match=r"logits differ by 1\.0e-02"):
+        resnest.export(saved_model, out=tmp_path / f"m{form.suffix}")
+    assert _beside(tmp_path) == set()
+
+
+def test_a_file_that_users_could_not_open(
+    saved_model: Path, real_exports: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It computes the same, and says nothing of its classes."""
+    import onnx as package
+
+    def write(net: Any, path: Path, strings: Any, takes: Interface) -> None:
+        model = package.load(real_exports["onnx"])
+        del model.metadata_props[:]
+        package.save(model, path)
+
+    use(monkeypatch, replace(FORMATS["onnx"], write=write))
+    with pytest.raises(ParityFailure, match=r"onnxruntime cannot read the file: .* has no metadata 'resnest'"):
+        resnest.export(saved_model, out=tmp_path / "m.onnx")
+    assert _beside(tmp_path) == set()
+
+
+def test_an_engine_that_refuses_everything(
+    cli: Cli, saved_model: Path, real_exports: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first shape already: there is not a single difference to speak of."""
+
+    def run(images: Any) -> Any:
+        raise RuntimeError("no kernel for Conv")
+
+    use(monkeypatch, replace(_copying("onnx", real_exports), load=lambda path: run))
+    done = cli("export", saved_model, "--out", tmp_path / "m.onnx")
+    assert (done.code, "cannot run 1 x 3 x 64 x 64: no kernel for Conv" in done.err) == (5, True), done.err
+    assert _beside(tmp_path) == set()
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_nothing(
     cli: Cli, saved_model: Path, real_exports: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import yaml
 from timm.models import save_for_hf
 
 import resnest
@@ -25,6 +26,7 @@ from conftest import FULL, Outcome, pico, serving
 from resnest.checkpoints.manifest import MANIFEST
 from resnest.classification.card import ClassificationCard
 from resnest.inference.model import Model
+from resnest.inference.readme import model_card_text
 from resnest.runtime.preprocess import Preprocess
 from resnest.spec import Spec
 
@@ -228,6 +230,34 @@ def test_what_is_saved_here_loads_in_timm_and_here(case: str, tmp_path: Path) ->
     text = (folder / "README.md").read_text()
     assert text.startswith("---\nlibrary_name: timm\n")
     assert ("91.00%" in text) == bool(card.figures)
+
+
+NAMES = [
+    *("flowers", "a: b", "#1", "yes", "- x", "1e3", "null", "2024-01-01", "[x", "{y", "%TAG", "*a", "&a", "!t", "a #b"),
+    *("it's", 'a "b"', "'", '"', "\\", "h\u00e9ron", "\u82b1 \U0001f33c", " a ", "-", "---", "~", "0x1f", "?", "a\tb"),
+    "a long name " * 12,
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_readme_names_the_model_whatever_its_folder_is_called(name: str) -> None:
+    text = model_card_text(CARDS["a free structure"], name, account={"format": name})
+    assert text.startswith("---\n")
+    header = yaml.safe_load(text.split("\n---\n")[0].removeprefix("---\n"))
+    [entry] = header["model-index"]
+    assert entry["name"] == name
+    [result] = entry["results"]
+    assert result["dataset"] == {"name": f"validation images ({name})", "type": "images"}
+    assert result["task"] == {"type": "image-classification"}
+    assert result["metrics"] == [{"type": "accuracy", "value": 0.91}]
+    assert (header["library_name"], header["pipeline_tag"]) == ("timm", "image-classification")
+    assert header["tags"] == ["image-classification", "resnest"]
+
+
+def test_a_readme_without_figures_and_that_of_a_repository() -> None:
+    card = CARDS["a free structure"]
+    assert "model-index" not in model_card_text(replace(card, figures={}), "a: b")
+    assert "- name: yes it is\n" in model_card_text(card, "me/yes it is")
 
 
 SEVERAL = """

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from resnest.network import Backbone, Bottleneck, DropBlock2d, ResNeSt, set_drop_block
 from resnest.network.norm import BatchNorm2d, FrozenStatsBatchNorm2d
@@ -308,3 +309,94 @@ def test_synchronised_norms_leave_the_frozen_ones_frozen() -> None:
     assert isinstance(net.bn1, nn.SyncBatchNorm)
     assert isinstance(net.layer1[0].conv2.bn0, nn.SyncBatchNorm)
     assert isinstance(net.layer1[0].conv2.bn1, FrozenStatsBatchNorm2d)
+
+
+def outputs_of_convolutions(net: nn.Module, *, everywhere: bool, copied: bool) -> dict[str, Tensor]:
+    """What forward hooks keep of every convolution, filled while `net` runs; or a hook on all modules, if `everywhere`.
+
+    A copy, made at once, is what a convolution itself computed.
+    """
+    names = {module: name for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
+    seen: dict[str, Tensor] = {}
+
+    def keep(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        if module in names:
+            seen[names[module]] = output.clone() if copied else output
+
+    if everywhere:
+        handle = nn.modules.module.register_module_forward_hook(keep)
+        net.register_forward_hook(lambda *_: handle.remove())
+    else:
+        for module in names:
+            module.register_forward_hook(keep)
+    return seen
+
+
+HOOKED = SPECS | {f"stem {stem}": dataclasses.replace(TINY, stem=stem) for stem in ("conv7", "small")}
+
+
+@pytest.mark.parametrize("everywhere", [False, True], ids=["hooks on modules", "a hook on all modules"])
+@pytest.mark.parametrize("spec", HOOKED.values(), ids=HOOKED)
+def test_hooks_keep_what_convolutions_compute(spec: Spec, everywhere: bool) -> None:
+    net = network(spec)
+    copies, hooked = copy.deepcopy(net), copy.deepcopy(net)
+    expected = outputs_of_convolutions(copies, everywhere=everywhere, copied=True)
+    with torch.no_grad():
+        logits = net(images())
+        copies(images())
+        actual = outputs_of_convolutions(hooked, everywhere=everywhere, copied=False)
+        assert torch.equal(hooked(images()), logits)
+    assert len(actual) == len([module for module in net.modules() if isinstance(module, nn.Conv2d)])
+    for name, value in actual.items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_hooks_of_a_norm_and_of_a_stem_keep_inputs_and_outputs() -> None:
+    net = network()
+    kept: list[Tensor] = []
+    net.conv1.register_forward_hook(lambda _, args, output: kept.extend((output, output.clone())))
+    net.layer1[0].bn1.register_forward_hook(lambda _, args, output: kept.append(args[0]))
+    net.layer1[0].conv1.register_forward_hook(lambda _, args, output: kept.append(output.clone()))
+    with torch.no_grad():
+        net(images())
+    after, before, conv_output, norm_input = kept
+    assert torch.equal(after, before)
+    assert torch.equal(norm_input, conv_output)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@each_spec
+def test_symbolic_trace(spec: Spec, training: bool) -> None:
+    net = network(spec).train(training)
+    twin = copy.deepcopy(net)
+    traced = torch.fx.symbolic_trace(twin)
+    assert torch.equal(traced(images()), net(images()))
+    assert torch.equal(traced.bn1.running_mean, net.bn1.running_mean)
+
+
+def test_symbolic_trace_of_a_regularised_network() -> None:
+    net = network(REGULARISED).train()
+    traced = torch.fx.symbolic_trace(copy.deepcopy(net))
+    for call in (net, traced):
+        torch.manual_seed(3)
+        logits = call(images(4))
+        assert logits.isfinite().all()
+        if call is net:
+            expected = logits
+    assert torch.equal(logits, expected)
+
+
+@each_spec
+def test_feature_extractor_of_torchvision(spec: Spec) -> None:
+    net = network(spec)
+    names = {f"layer{index}": f"c{index + 1}" for index in (1, 2, 3, 4)}
+    features = create_feature_extractor(net, {**names, "layer1.0.conv1": "conv", "fc": "logits"})
+    maps = net.forward_stages(images())
+    found = features(images())
+    assert list(found) == ["conv", *names.values(), "logits"]
+    for value, expected in zip(list(found.values())[1:-1], maps[1:], strict=True):
+        assert torch.equal(value, expected)
+    assert torch.equal(found["logits"], net(images()))
+    assert torch.equal(found["conv"], net.layer1[0].conv1(net.maxpool(maps[0])))
+    with torch.no_grad():  # where the network itself normalises in place
+        assert_close(features(images())["logits"], net(images()))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from resnest.tasks.classification import ClassificationTask
 from torch import nn
 
 from conftest import pico
@@ -20,6 +22,7 @@ from resnest.network.norm import BatchNorm2d
 from resnest.network.synchronise import SyncBatchNorm2d, synchronise_norms
 from resnest.spec import Spec
 from resnest.training import resume, train
+from resnest.training.step import Stepper
 from runs import checkpoint, lines
 
 SMALL = Spec(depths=(1, 1, 1, 1), planes=(8, 8, 8, 8), stem="small", stem_width=4)
@@ -136,6 +139,54 @@ def test_a_file_that_only_the_other_process_saw_is_listed(photos: Path, tmp_path
     victim.write_bytes(victim.read_bytes()[:40])
     results = _two(photos, tmp_path / "run", "train.epochs=1")
     assert results[0] == results[1]
+    listed = [json.loads(line) for line in (tmp_path / "run" / "bad_images.jsonl").read_text().splitlines()]
+    assert [photos / line["image"] for line in listed] == [victim]
+
+
+# settings -> images in every forward pass of the step that has the file, of process 0 and of 1, where it was
+AROUND_A_BAD_FILE = {
+    "both leave out the micro-batch": ([], [], []),
+    "and go on with the step's other one": (["train.accumulate=2"], [2], [2]),
+    "one image is enough": (["train.sync_norm=true"], [2], [1]),
+}
+
+
+@pytest.mark.parametrize("case", AROUND_A_BAD_FILE)
+def test_a_bad_file_does_not_end_a_run_of_two_processes(case: str, photos: Path, tmp_path: Path) -> None:
+    """It leaves one image in its batch of two, too few for a batch-norm that sees one value an image."""
+    settings, *expected = AROUND_A_BAD_FILE[case]
+    settings = pico("train.batch_size=2", "train.max_steps=3", "trainer.accelerator=cpu", *settings)
+    part, micro_batches = open_dataset(photos).train, 2 if "train.accumulate=2" in settings else 1
+    dealt = step_batches(
+        len(part), batch_size=2, accumulate=micro_batches, world_size=2, rank=1, seed=0, epoch=0
+    )  # (steps, micro-batches, images, 2)
+    victim = photos / part.keys[dealt[1, 0, 0, 0]]
+    victim.write_bytes(victim.read_bytes()[:40])
+
+    def act(rank: int) -> tuple[list[list[int]], dict[str, float]]:
+        seen: list[list[int]] = []
+        step, loss = Stepper.__call__, ClassificationTask.loss
+
+        def stepping(self: Any, *arguments: Any, **options: Any) -> Any:
+            seen.append([])
+            return step(self, *arguments, **options)
+
+        def losing(self: Any, net: Any, images: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+            seen[-1].append(len(images))
+            return loss(self, net, images, *arguments, **options)
+
+        Stepper.__call__, ClassificationTask.loss = stepping, losing  # type: ignore[method-assign]
+        figures = train("imagenette", data=photos, out=tmp_path / "run", settings=settings).figures
+        return seen, figures
+
+    (seen0, figures0), (seen1, figures1) = in_processes(2, act, group=False)
+    whole = [2] * micro_batches
+    assert seen0 == [whole, expected[0], whole]
+    assert seen1 == [whole, expected[1], whole]
+    assert figures0 == figures1
+    assert math.isfinite(figures0["loss"])
+    assert checkpoint(tmp_path / "run")["step"] == 3
+    assert [line["skipped"] for line in lines(tmp_path / "run", "train")] == [0, 0, 0]  # skipped as not finite
     listed = [json.loads(line) for line in (tmp_path / "run" / "bad_images.jsonl").read_text().splitlines()]
     assert [photos / line["image"] for line in listed] == [victim]
 

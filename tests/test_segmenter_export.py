@@ -89,7 +89,7 @@ def test_its_readme(saved_segmenter: Path) -> None:
     card = replace(Model.from_pretrained(saved_segmenter).card, figures={"miou": 0.5, "pixel_accuracy": 0.75})
     text = model_card_text(replace(card, preprocess=replace(card.preprocess, long=520, window=480)), "streets")
     assert "| mIoU | 50.00% |" in text
-    assert "- type: mean_iou\n      value: 0.5000" in text
+    assert "- type: mean_iou\n      value: 0.5\n" in text
     assert "the long side is resized to 520 pixels, looked at in squares of 480 pixels" in text
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
+from contextvars import ContextVar
 
 import pytest
 import torch
@@ -10,6 +12,9 @@ import torch
 from resnest.errors import ResnestError
 from resnest.kernels import backend
 from resnest.kernels.backend import chosen, using, why_not
+from resnest.network import ResNeSt
+from resnest.network.recompute import recompute_activations
+from resnest.spec import Spec
 
 CPU = torch.device("cpu")
 
@@ -54,7 +59,7 @@ def test_other_devices_and_no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "_set", backend._set[:0])  # no `using` around it
+    monkeypatch.setattr(backend, "_set", ContextVar("_set", default=None))  # no `using` around it
     try:
         monkeypatch.setenv("RESNEST_KERNELS", "torch")
         assert backend.choice() == "torch"
@@ -68,3 +73,41 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             pass
     finally:
         monkeypatch.undo()
+
+
+def test_a_choice_is_its_threads_own() -> None:
+    others: list[str] = []
+    with using("torch"):
+        thread = threading.Thread(target=lambda: others.append(backend.choice()))
+        thread.start()
+        thread.join()
+        with using("auto"):
+            assert backend.choice() == "auto"
+        assert backend.choice() == "torch"
+    assert others == ["auto"]
+
+
+@pytest.mark.parametrize("recomputing", [False, True])
+def test_a_backward_pass_in_another_thread_takes_the_same(recomputing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where autograd has threads of its own."""
+    from resnest.kernels import fuse, operators
+
+    taken: list[tuple[int, str]] = []
+
+    def implementation(device: torch.device) -> object:
+        taken.append((threading.get_ident(), chosen(device)))
+        return backend.implementation(device)
+
+    monkeypatch.setattr(operators, "implementation", implementation)
+    net = ResNeSt(Spec(depths=(1, 1, 1, 1), planes=(8, 8, 8, 8), stem_width=4, stem="small"), num_classes=2)
+    fuse.fuse(net)
+    if recomputing:
+        recompute_activations(net)
+    with using("triton"):
+        loss = net(torch.randn(2, 3, 8, 8)).square().sum()
+    thread = threading.Thread(target=loss.backward)
+    thread.start()
+    thread.join()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+    assert {name for _, name in taken} == {"triton"}
+    assert len({number for number, _ in taken}) == 2

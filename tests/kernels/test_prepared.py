@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -172,11 +174,12 @@ def test_graphs() -> None:
     assert len(fast.recorded) == 2
 
 
-def test_graphs_keep_and_drop_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is recorded when, without a GPU: the recording itself is replaced."""
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sides of what is recorded, without a GPU: the recording itself is replaced."""
     from resnest.inference.graphs import Graphed, Recorded
 
-    recorded: list[int] = []
+    sides: list[int] = []
 
     class Graph:
         def __init__(self, net: Callable[[Tensor], Tensor], images: Tensor, outputs: Tensor) -> None:
@@ -186,11 +189,17 @@ def test_graphs_keep_and_drop_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
             self.outputs.copy_(self.net(self.images))
 
     def record(self: Graphed, images: Tensor) -> Recorded:
-        recorded.append(images.shape[2])
+        sides.append(images.shape[2])
         own, outputs = images.clone(), self.net(images)
         return Recorded(Graph(self.net, own, outputs), own, outputs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Graphed, "_record", record)
+    return sides
+
+
+def test_graphs_keep_and_drop_shapes(recorded: list[int]) -> None:
+    from resnest.inference.graphs import Graphed
+
     net = torch.nn.Conv2d(1, 1, 1)
     fast = Graphed(net, most=2)
     first = fast(x := torch.randn(1, 1, 4, 4))
@@ -203,6 +212,35 @@ def test_graphs_keep_and_drop_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(fast.recorded) == 2
     assert first.shape == (1, 1, 4, 4)
     assert not got.requires_grad
+
+
+def test_shapes_that_come_once_are_forgotten(recorded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    from resnest.inference import graphs
+
+    monkeypatch.setattr(graphs, "SEEN", 3)
+    fast = graphs.Graphed(torch.nn.Conv2d(1, 1, 1))
+    for side in (1, 2, 3, 4, 1, 4):
+        fast(torch.randn(1, 1, side, side))
+        assert len(fast.once) <= 3
+    assert recorded == [4]  # the first was too long ago
+
+
+def test_threads_take_turns_with_a_graphs_memory(recorded: list[int]) -> None:
+    from resnest.inference.graphs import Graphed
+
+    net = torch.nn.Conv2d(1, 1, 1)
+    fast, together = Graphed(net), Barrier(2)
+    inputs = [torch.randn(1, 1, 64, 64) for _ in range(2)]
+    for x in inputs:
+        fast(x)
+
+    def run(x: Tensor) -> bool:
+        together.wait()
+        return all(torch.equal(fast(x), net(x)) for _ in range(300))
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(run, inputs)) == [True, True]
+    assert recorded == [64]
 
 
 def test_the_engine_takes_them(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,22 +95,15 @@ def _open_onnxruntime(job: dict[str, Any]) -> tuple[Run, str]:
 
 
 def _open_openvino(job: dict[str, Any]) -> tuple[Run, str]:
-    import openvino
+    from resnest.runtime.engines import openvino
 
     # by itself it computes in bfloat16 where the processor can: another computation than the others'
     kind = {"float32": "f32", "bfloat16": "bf16"}[job["precision"]]
-    settings = {
-        "INFERENCE_NUM_THREADS": job["threads"],
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": kind,
-    }
-    core = openvino.Core()
-    net = core.read_model(job["file"])
-    places = [place for place in ([ORIGIN_KEY], ["framework", ORIGIN_KEY]) if net.has_rt_info(place)]
-    told = str(net.get_rt_info(places[0]).value) if places else ""  # of an ONNX file it lies below "framework"
+    net = openvino.read(Path(job["file"]))
+    told = openvino.metadata(net).get(ORIGIN_KEY, "")
     shape = [size.get_length() if size.is_static else None for size in net.inputs[0].partial_shape]
     channels = _channels(shape, job)
-    compiled = core.compile_model(net, "CPU", settings)
+    compiled = openvino.core().compile_model(net, "CPU", openvino.settings(job["threads"], kind))
     request, x = compiled.create_infer_request(), images(job, channels)
     said = _precision(told)
     return lambda: request.infer([x], share_inputs=True), job["precision"] if said == "float32" else said

@@ -57,8 +57,10 @@ class Parity:
 
     @property
     def ok(self) -> bool:
+        if self.refused:  # perhaps before there was anything to compare
+            return False
         apart = self.worst
-        return not self.refused and apart.value <= self.tolerances[apart.output] and self.agreeing == self.pictures
+        return apart.value <= self.tolerances[apart.output] and self.agreeing == self.pictures
 
     def __str__(self) -> str:
         """Why it is not good, or how good it is, in a few words."""

@@ -21,7 +21,9 @@ from torch import nn
 
 from resnest.errors import ResnestError
 from resnest.exporters.capture import Interface, capture, quiet
-from resnest.exporters.layers import Arrays, Runner
+from resnest.exporters.layers import Arrays, Runner, runner
+from resnest.runtime.engines import onnxruntime as engine
+from resnest.runtime.engines.cores import usable_cores
 
 OPSET = 20  # onnxruntime >= 1.17, OpenVINO >= 2024.0, TensorRT >= 10
 MOST_BYTES = 2**31 - 1  # a protobuf message is no larger; beyond that weights would go into a second file
@@ -74,21 +76,12 @@ def _tidy(model: Any) -> None:
 
 def load(path: Path) -> Runner:
     """The file in onnxruntime, on the CPU."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-
-    def run(images: NDArray[np.float32]) -> Arrays:
-        return dict(zip(names, session.run(None, {INPUT: images}), strict=True))
-
-    return run
+    return runner(engine.load(path, threads=usable_cores()), path)
 
 
 def layers(path: Path, images: NDArray[np.float32]) -> Arrays:
     """What every module of the network puts out inside the file, by its name, in the order of computing."""
     import onnx
-    import onnxruntime
 
     model = onnx.load(path)
     values = module_values(model)
@@ -96,7 +89,7 @@ def layers(path: Path, images: NDArray[np.float32]) -> Arrays:
     for value in dict.fromkeys(values.values()):
         if value not in present:
             model.graph.output.append(onnx.ValueInfoProto(name=value))
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = engine.open_session(model.SerializeToString(), threads=usable_cores())
     wanted = list(dict.fromkeys(values.values()))
     found = dict(zip(wanted, session.run(wanted, {INPUT: images}), strict=True))
     return {module: found[value] for module, value in values.items()}

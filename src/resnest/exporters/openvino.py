@@ -19,10 +19,10 @@ from torch import nn
 
 from resnest.exporters import onnx as onnx_format
 from resnest.exporters.capture import Interface
-from resnest.exporters.layers import Arrays, Runner
-from resnest.runtime.engines.openvino import core
+from resnest.exporters.layers import Arrays, Runner, runner
+from resnest.runtime.engines import openvino as engine
+from resnest.runtime.engines.cores import usable_cores
 
-FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}  # where a CPU has bfloat16, OpenVINO would take it unasked
 DATA_FREE = ("Parameter", "Constant", "Result")
 
 
@@ -44,16 +44,16 @@ def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interfa
 
 def load(path: Path) -> Runner:
     """The file in OpenVINO, on the CPU, computing in float32."""
-    return _runner(core().compile_model(core().read_model(path), "CPU", FLOAT32))
+    return runner(engine.load(path, threads=usable_cores()), path)
 
 
 def layers(path: Path, images: NDArray[np.float32]) -> Arrays:
     """What every step puts out, by its name: among them the modules of the network."""
-    model = core().read_model(path)
+    model = engine.read(path)
     steps = [step for step in model.get_ordered_ops() if step.get_type_name() not in DATA_FREE]
     steps = [step for step in steps if step.get_output_size() == 1 and not step.get_friendly_name().isdigit()]
     model.add_outputs([step.output(0) for step in steps])
-    request = core().compile_model(model, "CPU", FLOAT32).create_infer_request()
+    request = engine.core().compile_model(model, "CPU", engine.settings(usable_cores())).create_infer_request()
     request.infer({onnx_format.INPUT: images})
     values = [request.get_output_tensor(index).data.copy() for index in range(len(model.outputs))]
     by_step = {
@@ -72,11 +72,3 @@ def _name_steps(model: Any, modules: Mapping[str, str]) -> None:
         for output in step.outputs():
             for value in output.get_names() & innermost.keys():
                 step.set_friendly_name(innermost[value])
-
-
-def _runner(compiled: Any) -> Runner:
-    def run(images: NDArray[np.float32]) -> Arrays:
-        results = compiled({onnx_format.INPUT: images})
-        return {output.get_any_name(): np.array(value) for output, value in results.items()}
-
-    return run

@@ -4,11 +4,13 @@
     fast(images)                         # the second time for a shape: measures and records
 
 With few images a GPU is done with a layer before the next one is launched; a graph has no such gaps. A shape that comes
-once is not worth one. Each shape keeps its own memory; beyond `most` the one that was used least recently goes.
+once is not worth one. Each shape keeps its own memory; beyond `most` the one that was used least recently goes. Threads
+take turns, and launch on one stream, as those do that choose none.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -17,7 +19,11 @@ from torch import Tensor, nn
 
 from resnest.kernels.ways import tune
 
+SEEN = 256  # shapes that are remembered for having come once
 WARM_UP = 3  # runs before recording, in which Triton compiles and cuDNN chooses (torch.cuda.graph's documentation)
+
+
+_turn = threading.Lock()  # of all networks: torch.cuda.graph records on one stream of the process
 
 
 @dataclass(frozen=True)
@@ -42,28 +48,37 @@ class Graphed(nn.Module):
         super().__init__()
         self.net, self.most, self.measure = net, most, measure
         self.recorded: OrderedDict[tuple[object, ...], Recorded] = OrderedDict()
-        self.once: set[tuple[object, ...]] = set()  # shapes seen once
+        self.once: OrderedDict[tuple[object, ...], None] = OrderedDict()  # shapes seen once, the latest last
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
         """What the network gives; a copy, which later calls leave alone."""
         key = images.shape, images.stride(), images.dtype, images.device
+        with _turn:
+            if key not in self.recorded and not self._comes_again(key):
+                outputs: Tensor = self.net(images)
+                return outputs
+            recorded = self._recorded(key, images)
+            recorded.images.copy_(images)
+            recorded.graph.replay()
+            return recorded.outputs.clone()
+
+    def _comes_again(self, key: tuple[object, ...]) -> bool:
+        """Whether a shape was seen before; remembers it."""
+        again = key in self.once
+        self.once[key] = None
+        self.once.move_to_end(key)
+        if len(self.once) > SEEN:
+            self.once.popitem(last=False)
+        return again
+
+    def _recorded(self, key: tuple[object, ...], images: Tensor) -> Recorded:
         if key not in self.recorded:
-            if key not in self.once:
-                self.once.add(key)
-                return self._plain(images)
             self.recorded[key] = self._record(images)
             if len(self.recorded) > self.most:
                 self.recorded.popitem(last=False)
         self.recorded.move_to_end(key)
-        recorded = self.recorded[key]
-        recorded.images.copy_(images)
-        recorded.graph.replay()
-        return recorded.outputs.clone()
-
-    def _plain(self, images: Tensor) -> Tensor:
-        outputs: Tensor = self.net(images)
-        return outputs
+        return self.recorded[key]
 
     def _record(self, images: Tensor) -> Recorded:
         if self.measure:
@@ -76,6 +91,6 @@ class Graphed(nn.Module):
                 self.net(own)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may allocate meanwhile
             outputs = self.net(own)
         return Recorded(graph, own, outputs)

@@ -76,25 +76,32 @@ def model_card_text(
 
 
 def _header(card: ModelCard, title: str, account: Mapping[str, object]) -> str:
+    """The YAML that the hub reads; a name may be anything that a folder's may be."""
+    from huggingface_hub import EvalResult, ModelCardData
+
     library = "timm" if card.fits_timm else "resnest"
     tag = card.pipeline_tag
-    lines = ["---", f"library_name: {library}", f"pipeline_tag: {tag}", "tags:", f"- {tag}", "- resnest"]
     figure, kind = card.hub_metric
+    name = title.rsplit("/", 1)[-1] or card.architecture
+    results = []
     if math.isfinite(card.figures.get(figure, math.nan)):
-        lines += [
-            "model-index:",
-            f"- name: {title.rsplit('/', 1)[-1]}",
-            "  results:",
-            "  - task:",
-            f"      type: {tag}",
-            "    dataset:",
-            f"      name: validation images ({account.get('format', 'folder')})",
-            "      type: images",
-            "    metrics:",
-            f"    - type: {kind}",
-            f"      value: {card.figures[figure]:.4f}",
-        ]
-    return "\n".join([*lines, "---\n"])
+        results.append(
+            EvalResult(
+                task_type=tag,
+                dataset_type="images",
+                dataset_name=f"validation images ({account.get('format', 'folder')})",
+                metric_type=kind,
+                metric_value=round(float(card.figures[figure]), 4),
+            )
+        )
+    data = ModelCardData(
+        library_name=library,
+        pipeline_tag=tag,
+        tags=[tag, "resnest"],
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
 
 
 def _figures(card: ModelCard, account: Mapping[str, object]) -> str:

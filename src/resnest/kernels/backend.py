@@ -13,6 +13,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, Literal, get_args
 
@@ -25,26 +26,26 @@ Choice = Literal["auto", "triton", "torch"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 VARIABLE = "RESNEST_KERNELS"
 LEAST_CAPABILITY = (8, 0)
-_set: list[Choice] = []  # by `using`, the innermost last
+_set: ContextVar[Choice | None] = ContextVar("_set", default=None)  # by `using`
 
 
 def choice() -> Choice:
     """What was asked for: by `using`, else by the environment, else "auto"."""
-    return _set[-1] if _set else _check(os.environ.get(VARIABLE) or "auto", where=VARIABLE)
+    return _set.get() or _check(os.environ.get(VARIABLE) or "auto", where=VARIABLE)
 
 
 @contextmanager
 def using(wanted: str) -> Iterator[None]:
-    """Take one implementation inside; in every thread of this process.
+    """Take one implementation inside, in this thread and in backward passes of what is computed here.
 
     Raises:
         ResnestError: for one that does not exist.
     """
-    _set.append(_check(wanted, where="kernels"))
+    token = _set.set(_check(wanted, where="kernels"))
     try:
         yield
     finally:
-        _set.pop()
+        _set.reset(token)
 
 
 def chosen(device: torch.device) -> Backend:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from resnest.kernels import attention
 from resnest.kernels.attention import Block, Kept, Outcome, check, convolved_side, empty_v, pooled_side
-from resnest.kernels.backend import chosen, implementation
+from resnest.kernels.backend import choice, chosen, implementation, using
 from resnest.kernels.plain import accumulator, layout
 
 SCHEMA = (
@@ -62,6 +62,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     fields = {**block._asdict(), **outcome._asdict()}  # the moments are those that were used
     ctx.save_for_backward(*(fields[name] for name in Kept._fields))
     ctx.numbers, ctx.batch_moments = inputs[-NUMBERS:], block.mean0 is None
+    ctx.choice = choice()  # a GPU's backward pass runs in a thread of autograd
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
 
@@ -71,7 +72,7 @@ def _backward(ctx: Any, d_v: Tensor | None, *_: Any) -> tuple[Tensor | None, ...
     if d_v is None:
         return none + (None,) * NUMBERS
     how = Block(*none, *ctx.numbers)  # type: ignore[arg-type]
-    with torch.autocast(d_v.device.type, enabled=False):
+    with torch.autocast(d_v.device.type, enabled=False), using(ctx.choice):
         gradients = attention.backward(
             d_v,
             Kept(*ctx.saved_tensors),

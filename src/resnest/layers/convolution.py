@@ -10,7 +10,7 @@ from math import gcd
 
 from torch import Tensor, nn
 
-from resnest.network.norm import BatchNorm2d
+from resnest.network.norm import BatchNorm2d, conv_norm
 from resnest.spec import GROUPS, HeadNorm
 
 
@@ -31,5 +31,4 @@ class ConvNorm(nn.Module):
             self.norm = nn.GroupNorm(gcd(GROUPS, out_chans), out_chans)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.norm(self.conv(x))
-        return out
+        return conv_norm(self.conv, self.norm, x)

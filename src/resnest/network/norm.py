@@ -1,6 +1,7 @@
 """The norms of the network: batch-norm that is cheap at inference, and the choices for inside the attention.
 
 BatchNorm2d(64)                      # parameters, buffers and results of torch's own
+conv_norm(conv, norm, x)             # norm(conv(x)), safe for forward hooks that keep the convolution's output
 ATTENTION_NORMS["layer"](64)         # trains with one sample per device
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import _has_any_global_hook
 
 from resnest.errors import ResnestError
 
@@ -21,25 +23,65 @@ class BatchNorm2d(nn.BatchNorm2d):
     """`torch.nn.BatchNorm2d` that overwrites its input where no gradient is wanted.
 
     On a CPU most of the time of an eager batch-norm goes into fresh memory for its output (benchmarks/network.py
-    measures the whole network). Every input is a convolution's output that nobody else reads; a forward hook that
-    keeps such an output must copy it. Traced and compiled graphs keep the plain operator, which exporters know how
-    to fold.
+    measures the whole network). Every input must be an output of a convolution that nobody else reads: `conv_norm`
+    sees to it. With a forward hook of its own the norm leaves its input alone. Traced and compiled graphs keep the
+    plain operator, which exporters know how to fold.
     """
 
     def forward(self, input: Tensor) -> Tensor:
+        if not isinstance(input, Tensor):  # a Proxy of torch.fx, whose values and shape are not known
+            return F.batch_norm(
+                input,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                training=self.training,
+                momentum=self.momentum,
+                eps=self.eps,
+            )
         if self.training and input.numel() == input.shape[1]:
             raise ResnestError(
                 "training with one sample per device and one pixel per map: a batch-norm sees one value per channel and"
                 " needs two or more. Use a batch of 2 or more, or larger images."
             )
-        wants_gradient = self.training or input.requires_grad or torch.is_grad_enabled()
-        if wants_gradient or input.dtype not in IN_PLACE or _is_traced():
+        if not self.overwrites(input):
             return super().forward(input)
         assert self.running_mean is not None
         assert self.running_var is not None
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         shift = self.bias - self.running_mean * scale
-        return torch.addcmul(shift[:, None, None], input, scale[:, None, None], out=input)
+        out = None if _has_hooks(self) else input
+        return torch.addcmul(shift[:, None, None], input, scale[:, None, None], out=out)
+
+    def overwrites(self, input: Tensor) -> bool:
+        """Whether the in-place arithmetic is taken: no gradient is wanted, and no graph is being made."""
+        wants_gradient = self.training or input.requires_grad or torch.is_grad_enabled()
+        return not wants_gradient and input.dtype in IN_PLACE and not _is_traced()
+
+
+def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
+    """norm(conv(x)); forward hooks of the convolution see its own values, also after the norm."""
+    out: Tensor = conv(x)
+    in_place = isinstance(out, Tensor) and isinstance(norm, BatchNorm2d) and norm.overwrites(out)
+    if in_place and any(map(_has_hooks, conv.modules())):
+        out = out.clone()
+    normalised: Tensor = norm(out)
+    return normalised
+
+
+class ConvNormSequential(nn.Sequential):
+    """`torch.nn.Sequential` in which a norm follows a convolution as in `conv_norm`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        steps = list(self)
+        while steps:
+            step = steps.pop(0)
+            if isinstance(step, nn.Conv2d) and steps and isinstance(steps[0], nn.BatchNorm2d):
+                input = conv_norm(step, steps.pop(0), input)
+            else:
+                input = step(input)
+        return input
 
 
 class FrozenStatsBatchNorm2d(nn.Module):
@@ -77,6 +119,11 @@ ATTENTION_NORMS: dict[str, Callable[[int], nn.Module]] = {
     "frozen": FrozenStatsBatchNorm2d,
     "layer": _layer_norm,
 }
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether somebody may keep what the module takes or gives; a hook on all modules counts, too."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or _has_any_global_hook())
 
 
 def _is_traced() -> bool:

@@ -49,22 +49,28 @@ class DropBlock2d(nn.Module):
         self.block_size = block_size
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        channels, height, width = x.shape[1:]
-        block = min(self.block_size, height, width)
-        block -= 1 - block % 2  # odd, so that a block has a centre
-        # Share of block centres, arXiv 1810.12890, equation 1. As in the Gluon code they may lie anywhere, the edge
-        # included, so that somewhat more than `rate` is zeroed on small maps: 12 % for 0.1 at 14 x 14.
-        gamma = self.rate * height * width / block**2 / ((height - block + 1) * (width - block + 1))
-        # A comparison, not bernoulli_(gamma): torch.compile would compile anew for every rate of a schedule.
-        centres = (torch.rand(1, channels, height, width, device=x.device) < gamma).to(x.dtype)
-        keep = 1 - F.max_pool2d(centres, block, stride=1, padding=block // 2)  # (1, C, H, W)
-        share = keep.mean(dtype=torch.float32).clamp(min=1 / keep.numel())  # a float16 sum overflows at 65504
-        return x * (keep / share).to(x.dtype)
+        return drop_block(x, self.rate, self.block_size) if self.training and self.rate else x
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:g}, block_size={self.block_size}"
+
+
+def drop_block(x: Tensor, rate: float, block_size: int) -> Tensor:
+    """What `DropBlock2d` does in training; one operator in a graph of torch.fx."""
+    channels, height, width = x.shape[1:]
+    block = min(block_size, height, width)
+    block -= 1 - block % 2  # odd, so that a block has a centre
+    # Share of block centres, arXiv 1810.12890, equation 1. As in the Gluon code they may lie anywhere, the edge
+    # included, so that somewhat more than `rate` is zeroed on small maps: 12 % for 0.1 at 14 x 14.
+    gamma = rate * height * width / block**2 / ((height - block + 1) * (width - block + 1))
+    # A comparison, not bernoulli_(gamma): torch.compile would compile anew for every rate of a schedule.
+    centres = (torch.rand(1, channels, height, width, device=x.device) < gamma).to(x.dtype)
+    keep = 1 - F.max_pool2d(centres, block, stride=1, padding=block // 2)  # (1, C, H, W)
+    share = keep.mean(dtype=torch.float32).clamp(min=1 / keep.numel())  # a float16 sum overflows at 65504
+    return x * (keep / share).to(x.dtype)
+
+
+torch.fx.wrap("drop_block")
 
 
 def set_drop_block(net: nn.Module, rate: float) -> int:

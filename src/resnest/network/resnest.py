@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnest.errors import ResnestError
-from resnest.network.norm import BatchNorm2d
+from resnest.network.norm import BatchNorm2d, ConvNormSequential, conv_norm
 from resnest.network.regularize import DropBlock2d, DropPath
 from resnest.network.split_attention import SplitAttention
 from resnest.spec import EXPANSION, Spec
@@ -95,12 +95,11 @@ class Bottleneck(nn.Module):
         self.drop_path = DropPath(place.drop_path) if place.drop_path else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.drop1(self.bn1(self.conv1(x))), inplace=True)
-        out = self.conv2(self.pool_before(out))
-        if self.bn2 is not None:
-            out = F.relu(self.bn2(out), inplace=True)
+        out = F.relu(self.drop1(conv_norm(self.conv1, self.bn1, x)), inplace=True)
+        out = self.pool_before(out)
+        out = self.conv2(out) if self.bn2 is None else F.relu(conv_norm(self.conv2, self.bn2, out), inplace=True)
         out = self.pool_after(self.drop2(out))
-        out = self.drop_path(self.drop3(self.bn3(self.conv3(out))))
+        out = self.drop_path(self.drop3(conv_norm(self.conv3, self.bn3, out)))
         shortcut = x if self.downsample is None else self.downsample(x)
         return F.relu(out.add_(shortcut), inplace=True)
 
@@ -153,7 +152,7 @@ class ResNeSt(nn.Module):
 
     def forward_stages(self, x: Tensor) -> list[Tensor]:
         """Five maps, (N, C_i, H_i, W_i) as `feature_info` lists them: the stem's and one per stage."""
-        maps = [F.relu(self.bn1(self.conv1(x)), inplace=True)]
+        maps = [F.relu(conv_norm(self.conv1, self.bn1, x), inplace=True)]
         out = self.maxpool(maps[0])
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             out = stage(out)
@@ -214,7 +213,7 @@ def _stem(spec: Spec, in_chans: int) -> nn.Module:
         return nn.Conv2d(in_chans, 2 * width, kernel_size=7, stride=2, padding=3, bias=False)
     if spec.stem == "small":
         return nn.Conv2d(in_chans, 2 * width, kernel_size=3, padding=1, bias=False)
-    return nn.Sequential(
+    return ConvNormSequential(
         nn.Conv2d(in_chans, width, kernel_size=3, stride=2, padding=1, bias=False),
         BatchNorm2d(width),
         nn.ReLU(inplace=True),
@@ -284,7 +283,7 @@ def _shortcut(in_chans: int, out_chans: int, stride: int, dilation: int, semanti
     elif dilation > 1 and semantics == "timm":
         pool = nn.Sequential(PadRight(), nn.AvgPool2d(2, stride=1))
     convolution = nn.Conv2d(in_chans, out_chans, kernel_size=1, bias=False)
-    return nn.Sequential(pool, convolution, BatchNorm2d(out_chans))
+    return ConvNormSequential(pool, convolution, BatchNorm2d(out_chans))
 
 
 def _initialise(net: ResNeSt, zero_gamma: bool) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnest.errors import ResnestError
-from resnest.network.norm import ATTENTION_NORMS, BatchNorm2d
+from resnest.network.norm import ATTENTION_NORMS, BatchNorm2d, conv_norm
 from resnest.spec import AttentionNorm, attention_width
 
 
@@ -63,7 +63,7 @@ class SplitAttention(nn.Module):
         self.fc2 = nn.Conv2d(inner, channels * radix, kernel_size=1, groups=cardinality)
 
     def forward(self, x: Tensor) -> Tensor:
-        splits = F.relu(self.bn0(self.conv(x)), inplace=True)  # U: (N, R*C, H, W)
+        splits = F.relu(conv_norm(self.conv, self.bn0, x), inplace=True)  # U: (N, R*C, H, W)
         return weigh(splits, self.attention(splits), self.radix)  # V: (N, C, H, W)
 
     def attention(self, splits: Tensor) -> Tensor:
@@ -81,7 +81,8 @@ class SplitAttention(nn.Module):
         return radix_softmax(logits, self.radix, self.cardinality).to(splits.dtype)
 
     def _check_batch(self, pooled: Tensor) -> None:
-        if self.bn1.training and type(self.bn1) is nn.BatchNorm2d and pooled.shape[0] == 1:
+        known = isinstance(pooled, Tensor)  # not a Proxy of torch.fx
+        if known and self.bn1.training and type(self.bn1) is nn.BatchNorm2d and pooled.shape[0] == 1:
             raise ResnestError(
                 "training with one sample per device: the batch-norm inside the split attention sees one value per"
                 " sample and needs two or more. Use a batch of 2 or more, or build the network with"
@@ -113,6 +114,6 @@ def weigh(splits: Tensor, attention: Tensor, radix: int) -> Tensor:
     if radix == 2:
         return torch.lerp(parts[1], parts[0], weights[0])
     out = parts[0] * weights[0]
-    for part, weight in zip(parts[1:], weights[1:], strict=True):
-        out = torch.addcmul(out, part, weight)
+    for r in range(1, radix):  # not zip: torch.fx cannot iterate
+        out = torch.addcmul(out, parts[r], weights[r])
     return out

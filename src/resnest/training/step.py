@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from resnest.data.loading import Batch, seeded
-from resnest.errors import ResnestError
 from resnest.network.regularize import set_drop_block
 from resnest.tasks import Task
 from resnest.training.optim import lr_at, set_lr
@@ -103,16 +102,14 @@ class Stepper:
         return lr
 
     def _usable(self, batches: Sequence[Batch]) -> list[Batch]:
-        """Without batches of which nearly every file was unusable; `bad_images.jsonl` has them."""
-        least = self.task.min_batch_size
-        usable = [batch for batch in batches if len(batch.labels) >= least]
-        if self.world.size > 1 and len(usable) < len(batches):
-            raise ResnestError(
-                f"fewer than {least} usable images in a batch of process {self.world.rank}: the other processes cannot"
-                " go on without it. Mend or remove the files (`resnest doctor --data` lists them), or raise"
-                " train.batch_size"
-            )
-        return usable
+        """Without micro-batches of which nearly every file was unusable, on any process; `bad_images.jsonl` has them.
+
+        All processes leave out the same ones: each waits for the others' gradients, and perhaps for their statistics.
+        """
+        # synchronised norms see the images of all processes, so that one on each is two or more values
+        least = 1 if self.world.size > 1 and self.settings.sync_norm else self.task.min_batch_size
+        short = self.world.total(*(float(len(batch.labels) < least) for batch in batches))
+        return [batch for batch, processes in zip(batches, short, strict=True) if not processes]
 
     def _backward(self, step: int, number: int, batch: Batch, *, share: float) -> Tensor:
         """Forward and backward of one micro-batch; its share of the step's loss."""

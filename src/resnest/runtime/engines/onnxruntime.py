@@ -30,8 +30,8 @@ def version() -> str:
     return str(onnxruntime.__version__)
 
 
-def load(path: Path, *, threads: int) -> Loaded:
-    """Raises ResnestError if the file cannot be read, and ImportError if there is no onnxruntime."""
+def open_session(model: str | bytes, *, threads: int) -> Any:
+    """The graph of a file, or of a file's content, ready to run."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -39,8 +39,15 @@ def load(path: Path, *, threads: int) -> Loaded:
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def load(path: Path, *, threads: int) -> Loaded:
+    """Raises ResnestError if the file cannot be read, and ImportError if there is no onnxruntime."""
+    import onnxruntime  # noqa: F401  # whether it is installed
+
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = open_session(str(path), threads=threads)
     except Exception as error:  # its exceptions have no common base of their own
         raise ResnestError(
             f"{path} cannot be read as an ONNX file: it was cut off, is damaged, or something else ({_said(error)})"

@@ -8,6 +8,7 @@ Computed in 32 bits: by itself OpenVINO takes bfloat16 where the processor has i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -42,20 +43,28 @@ def core() -> Any:
     return openvino.Core()
 
 
+def settings(threads: int, precision: str = "f32") -> dict[str, Any]:
+    """What a graph is compiled with; a precision is f32 or bf16."""
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": precision,
+    }
+
+
 def load(path: Path, *, threads: int) -> Loaded:
     """Raises ResnestError if the file cannot be read, and ImportError if there is no openvino."""
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     core()  # whether it is installed
     if path.suffix.lower() == ".xml" and not path.with_suffix(".bin").is_file():
         raise ResnestError(f"{path} lacks {path.with_suffix('.bin').name} beside it, which holds its weights")
     try:
-        model = _read(path)
+        model = read(path)
         if not model.inputs:  # what its readers make of an empty file, or of another kind of XML
             raise RuntimeError("there is no network in it")
         images = _only_input(model.inputs, path)
         names = [_names(output, place) for place, output in enumerate(model.outputs)]
         places = {name: place for place, all_names in enumerate(names) for name in all_names}
-        request = core().compile_model(model, "CPU", settings).create_infer_request()
+        request = core().compile_model(model, "CPU", settings(threads)).create_infer_request()
     except ResnestError:
         raise
     except Exception as error:  # RuntimeError with pages of text, or one of Python's own
@@ -64,22 +73,24 @@ def load(path: Path, *, threads: int) -> Loaded:
             f"{path} cannot be read as {kind} file: it was cut off, is damaged, or something else ({_said(error)})"
         ) from None
 
+    turn = threading.Lock()  # with the hint of LATENCY, two requests would wait for each other all the same
+
     def compute(batch: NDArray[np.float32], names: Sequence[str]) -> list[NDArray[Any]]:
-        try:
-            request.infer([batch], share_inputs=True)
-        except RuntimeError as error:
-            raise ResnestError(f"{path} cannot take images {batch.shape} ({_said(error)})") from None
-        return [
-            np.array(request.get_output_tensor(places[name]).data) for name in names
-        ]  # the next run overwrites them
+        with turn:
+            try:
+                request.infer([batch], share_inputs=True)
+            except RuntimeError as error:
+                raise ResnestError(f"{path} cannot take images {batch.shape} ({_said(error)})") from None
+            # the next run overwrites them
+            return [np.array(request.get_output_tensor(places[name]).data) for name in names]
 
     plural = "s" if threads > 1 else ""
     outputs = {first: Output(_shape(model.outputs[k]), _dtype(model.outputs[k])) for k, (first, *_) in enumerate(names)}
     aliases = {other: first for first, *others in names for other in others}
-    return Loaded(f"openvino, {threads} thread{plural}", compute, _shape(images), outputs, _metadata(model), aliases)
+    return Loaded(f"openvino, {threads} thread{plural}", compute, _shape(images), outputs, metadata(model), aliases)
 
 
-def _read(path: Path) -> Any:
+def read(path: Path) -> Any:
     """The graph, by the reader that the file's name asks for.
 
     `Core.read_model` offers what that one refuses to all the others; TensorFlow's writes on standard error then.
@@ -120,7 +131,7 @@ def _shape(value: Any) -> Shape:
     return tuple(side.get_length() if side.is_static else None for side in shape)
 
 
-def _metadata(model: Any) -> dict[str, str]:
+def metadata(model: Any) -> dict[str, str]:
     """Of its own files it is the model's information; the metadata of an ONNX file lies below "framework"."""
     found = {}
     for key in (CARD_KEY, ORIGIN_KEY):
