@@ -22,8 +22,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from peak_memory import arguments, each_in_its_process, measured
 from resnest.bench.environment import environment, head
-from resnest.bench.peaks import arguments, each_in_its_process, measured
 from resnest.data.targets import Target
 from resnest.detection.detector import Detector, build_detector
 from resnest.network.recompute import recompute_activations

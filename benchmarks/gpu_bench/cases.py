@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnest.bench.floor import Floor, inference_floor, training_floor
+from gpu_bench.floor import Floor, inference_floor, training_floor
 from resnest.inference.graphs import Graphed
 from resnest.inference.prepare import prepared
 from resnest.kernels.fuse import fuse
