@@ -10,7 +10,7 @@ an image, which leaves out what does not grow with the batch. Eager: torch.compi
 Passes: bytes that go into and come out of every operator of the tail, all that follows the 3x3 convolution, forward and
 backward, in units of one pass over the convolution's output y. An operator may read its input twice, as batch-norm
 does, and is counted once: true figures of timm's and the plain one are higher. Those of the fused operator are what its
-kernels do (resnest.kernels.attention), each read counted.
+kernels do (resnest.kernels.block), each read counted.
 """
 
 from __future__ import annotations

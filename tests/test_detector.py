@@ -25,7 +25,7 @@ from resnest.detection.matching import FOREGROUND, IGNORED, match, sample
 from resnest.detector_spec import DetectorSpec
 from resnest.export import detections as compared
 from resnest.export.formats import FORMATS
-from resnest.inference.prepare_heads import prepared_whole
+from resnest.inference.prepare import prepared_whole
 from resnest.network.stages import hold_statistics
 from resnest.network.synchronise import synchronise_norms
 

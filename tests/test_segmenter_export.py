@@ -21,7 +21,7 @@ from resnest.export.exporting import export
 from resnest.export.formats import FORMATS
 from resnest.export.gate import same_label
 from resnest.inference.model import Model
-from resnest.inference.prepare_heads import prepared_segmenter
+from resnest.inference.prepare import prepared_segmenter
 from resnest.inference.readme import model_card_text
 from resnest.inference.torch_engine import TorchSegmenter, engine_of
 from resnest.network.stages import hold_statistics

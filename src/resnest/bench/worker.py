@@ -45,7 +45,7 @@ def _open_torch(job: dict[str, Any]) -> tuple[Run, str]:
     from resnest.bench.networks import build, check_output
     from resnest.inference.prepare import prepared
     from resnest.inference.torch_engine import TorchEngine, has_kernels
-    from resnest.kernels.ways import tune
+    from resnest.kernels.autotune import tune
 
     torch.set_num_threads(job["threads"])
     if job["engine"] in ("eager-kept", "torch"):

@@ -25,8 +25,7 @@ from resnest.export.origin import origin
 from resnest.export.pictures import Pictures
 from resnest.export.target import check_room
 from resnest.inference.model import Model
-from resnest.inference.prepare import prepared
-from resnest.inference.prepare_heads import prepared_segmenter, prepared_whole
+from resnest.inference.prepare import prepared, prepared_segmenter, prepared_whole
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY
 

@@ -23,8 +23,7 @@ from torch import nn
 from resnest.errors import ResnestError
 from resnest.inference.graphs import Graphed
 from resnest.inference.onednn import can_pack, packed
-from resnest.inference.prepare import prepared
-from resnest.inference.prepare_heads import prepared_segmenter, prepared_whole
+from resnest.inference.prepare import prepared, prepared_segmenter, prepared_whole
 from resnest.kernels.backend import chosen
 from resnest.network.resnest import ResNeSt
 from resnest.runtime.detections import RawDetections, RawPanoptic
