@@ -46,8 +46,8 @@ def bench(
     from resnest.bench import bench as run
     from resnest.bench import lines, plan, read_table, to_dict, write_table
     from resnest.bench.published import FIGURES
-    from resnest.cli.bars import counting
     from resnest.errors import ResnestError
+    from resnest.progress import Progress
 
     if fail and compare is None:
         raise ResnestError("--fail needs --compare OLD.csv")
@@ -63,7 +63,7 @@ def bench(
         device=device,
         precision=precision,
     )
-    with counting("measuring") as bar:
+    with Progress("measuring:", lines=False) as bar:
         bar.start(planned.turns)
 
         def keep(table: Table) -> None:

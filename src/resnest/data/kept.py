@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -20,8 +18,6 @@ from resnest.checkpoints.fetch import cache_folder
 from resnest.runtime.files import replacing
 
 T = TypeVar("T")
-SLOW = 3.0  # seconds of work after which it says that it works
-OFTEN = 10.0  # seconds between two lines where standard error is no terminal
 
 
 def kept_json(source: Path, beside: Path, stamp: dict[str, Any]) -> dict[str, Any] | None:
@@ -84,36 +80,3 @@ def path_mark(path: Path) -> str:
 
 def _in_cache(source: Path, name: str) -> Path:
     return cache_folder() / "index" / path_mark(source.parent) / name
-
-
-class Patience:
-    """Says on standard error how far some work is, once it has taken a while.
-
-    with Patience("indexing shards", total=1281) as patience:
-        patience.advance()
-    """
-
-    def __init__(self, what: str, total: int) -> None:
-        self.what = what
-        self.total = total
-        self.done = 0
-        self.said = time.monotonic() - OFTEN + SLOW  # the next line is due OFTEN seconds after it
-        self.open_line = False
-
-    def __enter__(self) -> Patience:
-        return self
-
-    def advance(self, count: int = 1) -> None:
-        self.done += count
-        terminal = sys.stderr.isatty()
-        now = time.monotonic()
-        if now - self.said < OFTEN and not (self.open_line and now - self.said > 0.2):
-            return
-        self.said = now
-        self.open_line = terminal
-        line = f"{self.what}: {self.done:,} of {self.total:,}"
-        print(f"\r{line}   " if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
-
-    def __exit__(self, *_: object) -> None:
-        if self.open_line:
-            print(file=sys.stderr)

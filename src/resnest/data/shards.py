@@ -16,12 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from resnest.data.kept import Patience, from_columns, keep_json, kept_json
+from resnest.data.kept import from_columns, keep_json, kept_json
 from resnest.data.parts import PART_NAMES
 from resnest.data.readers import Labelled, number_classes, read_class_names
 from resnest.data.samples import Ranges, RangeStore, Samples
 from resnest.data.tar import CutOff, Member, read_members
 from resnest.errors import ResnestError
+from resnest.progress import Progress
 from resnest.runtime.decode import SUFFIXES
 
 INDEX_FOLDER = ".resnest-index"  # beside the shards
@@ -74,9 +75,10 @@ def scan_shards(paths: Sequence[Path]) -> Shards:
     by_name = {name: label for label, name in names.items()}
     ranges: list[Ranges] = []
     labelled: Labelled = []
-    with Patience("indexing shards, bytes", sum(path.stat().st_size for path in paths)) as patience:
+    with Progress("indexing shards, bytes:", if_slow=True) as progress:
+        progress.start(sum(path.stat().st_size for path in paths))
         for path in paths:
-            index = open_index(path, patience.advance)
+            index = open_index(path, progress.advance)
             for member, label in zip(index.members, index.labels, strict=True):
                 if index.given and names and label not in names:
                     if label not in by_name:

@@ -24,10 +24,11 @@ from filelock import FileLock
 
 from resnest.checkpoints.fetch import cache_folder
 from resnest.data.columns import Columns, choose_columns
-from resnest.data.kept import Patience, from_columns, keep_json, kept_json, path_mark
+from resnest.data.kept import from_columns, keep_json, kept_json, path_mark
 from resnest.data.readers import Labelled, number_classes
 from resnest.data.samples import RangeStore, Samples
 from resnest.errors import ResnestError
+from resnest.progress import Progress
 from resnest.runtime.files import replacing
 
 VERSION = 1
@@ -129,9 +130,8 @@ def _copy_images(path: Path, file: BinaryIO) -> tuple[list[int], list[int], list
         with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as table:
             columns = choose_columns(str(path), table.schema_arrow)
             _check_space(path, table.metadata, columns.image, Path(file.name).parent)
-            with Patience(
-                f"unpacking {path.name} into {Path(file.name).parent}, rows", table.metadata.num_rows
-            ) as told:
+            with Progress(f"unpacking {path.name} into {Path(file.name).parent}, rows:", if_slow=True) as progress:
+                progress.start(table.metadata.num_rows)
                 for batch in table.iter_batches(BATCH, columns=[columns.image, columns.label], use_threads=False):
                     for content, name, label in _cells(path, batch, columns, len(labels)):
                         starts.append(position)
@@ -139,7 +139,7 @@ def _copy_images(path: Path, file: BinaryIO) -> tuple[list[int], list[int], list
                         position += sizes[-1]
                         names.append(name)
                         labels.append(label)
-                    told.advance(len(batch))
+                    progress.advance(len(batch))
     except pa.ArrowException as error:
         raise _unreadable(path, error) from None
     except OSError as error:

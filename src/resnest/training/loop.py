@@ -26,6 +26,7 @@ from resnest.kernels.backend import chosen
 from resnest.kernels.fuse import fuse
 from resnest.network.recompute import recompute_activations
 from resnest.network.synchronise import synchronise_norms
+from resnest.progress import Progress, clock, say
 from resnest.recipes.comparing import refuse_changes
 from resnest.recipes.reading import build
 from resnest.runtime.files import WEIGHTS_NAME
@@ -35,7 +36,6 @@ from resnest.training.average import Average
 from resnest.training.logbook import Logbook, Meter
 from resnest.training.opening import opening
 from resnest.training.optim import build_optimizers
-from resnest.training.progress import Plain, Progress, clock, progress
 from resnest.training.run import RunDirectory
 from resnest.training.state import State
 from resnest.training.step import INIT, Schedule, Step, Stepper
@@ -115,7 +115,8 @@ class Loop:
         """Train what is left; the evaluation of the best weights."""
         began = time.monotonic() - self.seconds
         self.world.by_leader(self._open_book)
-        with StopRequests() as stop, progress(self.schedule.end, start=self.step, quiet=self.quiet) as show:
+        with StopRequests() as stop, Progress("step", quiet=self.quiet) as show:
+            show.start(self.schedule.end, done=self.step)
             self._say_at_start(show)
             while self.step < self.schedule.end and not self._is_patience_over():
                 self._train_epoch(show, stop, began)
@@ -141,7 +142,7 @@ class Loop:
             self.step += 1
             self.seconds = time.monotonic() - began
             at = self.step / self.schedule.per_epoch
-            show.step(step=self.step, epoch=at, loss=done.loss, speed=meter.images_per_second)
+            show.update(self.step, f"epoch {at:.2f}  loss {done.loss:.3f}  {meter.images_per_second:.0f} images/s")
             if self.task.recipe.detection and self.step % GIVE_BACK_EVERY == 0:
                 give_back_freed_memory()  # images of a detector have many sizes
             if self.step % self.settings.log_every == 0:
@@ -355,7 +356,7 @@ class Loop:
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            Plain(self.schedule.end, self.step).say(text)
+            say(text)
 
     def _log(self, kind: str, **values: float) -> None:
         if self.book:
