@@ -19,13 +19,13 @@ import torch
 import resnest
 from conftest import Outcome, small_file_system
 from exports import CLASSES, PICO, broken, saved, use
-from resnest.checkpoints.digest import sha256_of
 from resnest.errors import ParityFailure, ResnestError
 from resnest.export import exporting, gate, onnx, writing
 from resnest.export.capture import Interface
 from resnest.export.diagnosis import where_it_differs
 from resnest.export.formats import FORMATS, find_format
 from resnest.export.layers import first_difference, module_outputs
+from resnest.files import sha256_of
 from resnest.inference.model import Model
 from resnest.inference.prepare import prepared
 from resnest.runtime.card import ModelCard

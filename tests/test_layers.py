@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "resnest"
 # From the ground up; a room imports its own and lower layers.
 LAYERS = [
     {"errors"},
-    {"progress"},
+    {"files", "progress"},
     {"spec", "detector_spec"},
     {"segmenter_spec"},
     {"cost", "runtime", "metrics"},
@@ -35,6 +35,7 @@ LAYERS = [
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 WITHOUT_TORCH = {
     "errors",
+    "files",
     "progress",
     "spec",
     "detector_spec",

@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from conftest import Outcome, pico
-from resnest.checkpoints.digest import sha256_of
 from resnest.errors import NumericalStop, ResnestError
+from resnest.files import sha256_of
 from resnest.progress import Progress, say
 from resnest.recipes import find_recipe, override
 from resnest.training import train

@@ -38,7 +38,7 @@ from resnest.bench.contenders import (
 )
 from resnest.bench.environment import environment
 from resnest.bench.table import Case, Table
-from resnest.errors import ResnestError, unknown
+from resnest.errors import ResnestError, one_line, unknown
 from resnest.runtime.engines.cores import usable_cores
 
 BY_ITSELF = (
@@ -316,10 +316,8 @@ class Files:
             except ResnestError:
                 raise
             except Exception as error:  # the exporter's have no common base, nor have the networks'
-                said = (str(error).strip() or "no message").splitlines()[0]
-                raise ResnestError(
-                    f"{entrant.name} cannot be exported at {contender.size} pixels: {type(error).__name__}: {said}"
-                ) from error
+                said = f"{type(error).__name__}: {one_line(error)}"
+                raise ResnestError(f"{entrant.name} cannot be exported at {contender.size} pixels: {said}") from error
             self.written[key] = str(path)
         return self.written[key]
 

@@ -15,6 +15,7 @@ ends, the median lies with a probability that the binomial distribution gives.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from typing import Any, NamedTuple
 
 from resnest.bench.environment import head
 from resnest.errors import ResnestError
-from resnest.runtime.files import replacing
+from resnest.files import write_errors, write_whole
 
 KEYS = ("model", "engine", "layout", "precision", "batch", "size")
 COLUMNS = (*KEYS, "round", "calls", "seconds", "peak_mib")
@@ -149,18 +150,16 @@ def ratio_of(cases: Sequence[Case], case: Case) -> tuple[float, Interval]:
 
 def write_table(path: Path, table: Table) -> None:
     """Raises ResnestError if the file cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            file.write(head(table.environment))
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(COLUMNS)
-            for case in table.cases:
-                peak = "" if case.peak_mib is None else f"{case.peak_mib:.0f}"
-                for number, seconds in enumerate(case.seconds):
-                    rows.writerow((*case.key, number, case.calls, f"{seconds:.7f}", peak))
-    except OSError as error:
-        raise ResnestError(f"{path} cannot be written: {error.strerror or error}") from None
+    text = io.StringIO(head(table.environment), newline="")
+    text.seek(0, io.SEEK_END)
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for case in table.cases:
+        peak = "" if case.peak_mib is None else f"{case.peak_mib:.0f}"
+        for number, seconds in enumerate(case.seconds):
+            rows.writerow((*case.key, number, case.calls, f"{seconds:.7f}", peak))
+    with write_errors(path):
+        write_whole(path, text.getvalue().encode())
 
 
 def read_table(path: Path) -> Table:

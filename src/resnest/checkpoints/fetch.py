@@ -26,11 +26,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from resnest.checkpoints.digest import digest_of, sha256_of
 from resnest.checkpoints.manifest import Mirror, Weights
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, one_line
+from resnest.files import WEIGHTS_NAME, cache_folder, digest_of, replacing, sha256_of
 from resnest.progress import Progress
-from resnest.runtime.files import WEIGHTS_NAME, replacing
 
 ATTEMPTS = 3  # at one mirror, going on where the last one broke off
 TIMEOUT = 30  # seconds without a byte
@@ -43,12 +42,6 @@ OnBytes = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in
 
 class Broken(Exception):
     """A mirror did not deliver; the next one may."""
-
-
-def cache_folder() -> Path:
-    """What can be made or fetched again lies below it."""
-    home = os.environ.get("RESNEST_HOME")
-    return Path(home).expanduser() if home else Path.home() / ".cache" / "resnest"
 
 
 def weights_folder() -> Path:
@@ -96,9 +89,8 @@ def fetch(row: Weights, folder: Path | None = None, *, progress: OnBytes | None 
 
 
 def _copy(source: Path, target: Path, row: Weights) -> Path:
-    temporary = target.with_name(f".{target.name}.part")
-    shutil.copyfile(source, temporary)
-    temporary.replace(target)
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
     _pin(target, sha256_of(source))
     return _verified(target, row)
 
@@ -179,10 +171,10 @@ def _from_url(url: str, target: Path, progress: OnBytes) -> Path:
             elif error.code < 500 or attempt == ATTEMPTS:
                 raise Broken(f"HTTP {error.code} {error.reason}") from None
         except urllib.error.URLError as error:
-            raise Broken(f"no connection ({_reason(error.reason)})") from None
+            raise Broken(f"no connection ({one_line(error.reason)})") from None
         except (OSError, http.client.HTTPException) as error:
             if attempt == ATTEMPTS:
-                raise Broken(f"the connection broke ({_reason(error)}), {ATTEMPTS} times") from None
+                raise Broken(f"the connection broke ({one_line(error)}), {ATTEMPTS} times") from None
         time.sleep(0.5 * (attempt - 1))
     raise Broken("gave up")
 
@@ -281,10 +273,6 @@ def _read_note(note: Path) -> dict[str, Any]:
         return content if isinstance(content, dict) else {}
     except (OSError, ValueError):
         return {}
-
-
-def _reason(error: object) -> str:
-    return (str(getattr(error, "strerror", None) or error) or type(error).__name__).splitlines()[0].strip()
 
 
 def _offline_because() -> str:

@@ -20,7 +20,7 @@ import torch
 
 from resnest.checkpoints.stored import Refused, Storage
 from resnest.checkpoints.unpickling import SafeUnpickler
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, one_line
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first object of a file that torch wrote before its zip format (torch 1.6)
 
@@ -36,7 +36,7 @@ def read_pickled(path: Path) -> Any:
     except Refused as error:
         raise ResnestError(f"{path} would run code or fill the memory when loaded, and was refused: {error}") from None
     except READ_ERRORS as error:
-        raise ResnestError(f"{path} is damaged or no checkpoint: {said(error)}") from None
+        raise ResnestError(f"{path} is damaged or no checkpoint: {one_line(error)}") from None
 
 
 # What a damaged pickle, and a stand-in put to a use that it was not made for, can raise.
@@ -59,10 +59,6 @@ READ_ERRORS = (
     NotImplementedError,
     RuntimeError,
 )
-
-
-def said(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _read_zip(path: Path) -> Any:

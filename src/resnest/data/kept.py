@@ -14,8 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from resnest.checkpoints.fetch import cache_folder
-from resnest.runtime.files import replacing
+from resnest.files import cache_folder, write_whole
 
 T = TypeVar("T")
 
@@ -64,13 +63,6 @@ def from_columns(
     except KeyError:
         return None
     return kind(**columns) if good else None
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that nobody ever sees a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
 
 
 def path_mark(path: Path) -> str:

@@ -22,14 +22,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock
 
-from resnest.checkpoints.fetch import cache_folder
 from resnest.data.columns import Columns, choose_columns
 from resnest.data.kept import from_columns, keep_json, kept_json, path_mark
 from resnest.data.readers import Labelled, number_classes
 from resnest.data.samples import RangeStore, Samples
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, one_line
+from resnest.files import cache_folder, replacing
 from resnest.progress import Progress
-from resnest.runtime.files import replacing
 
 VERSION = 1
 BATCH = 64  # rows in memory at a time
@@ -262,8 +261,7 @@ def _rows_from_json(content: dict[str, Any] | None) -> Rows | None:
 
 
 def _unreadable(path: Path, error: Exception) -> ResnestError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return ResnestError(f"{path} is cut off or damaged ({reason}): copy or download it again")
+    return ResnestError(f"{path} is cut off or damaged ({one_line(error)}): copy or download it again")
 
 
 def _pyarrow(path: Path) -> Any:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from resnest.errors import one_line
 from resnest.export.formats import Format
-from resnest.export.gate import TOLERANCE, Parity, first_line
+from resnest.export.gate import TOLERANCE, Parity
 from resnest.export.layers import Arrays, Tapped, blocks, first_difference, module_outputs
 from resnest.runtime.card import ModelCard
 
@@ -30,7 +31,7 @@ def where_it_differs(net: nn.Module, fast: nn.Module, form: Format, path: Path, 
     try:
         theirs = form.layers(path, images) if form.layers else _tapped(fast, names, form, path, images, card)
     except Exception as error:  # of an exporter or engine, about a file that is wrong anyway: the failure comes first
-        return f"; which layer differs could not be found out ({first_line(error)})"
+        return f"; which layer differs could not be found out ({one_line(error)})"
     found = first_difference(ours, theirs, TOLERANCE)
     if found:
         return f"; the first layer that differs is {_told(*found)}"

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnest.errors import one_line
 from resnest.export.layers import Arrays, Runner, difference
 from resnest.runtime.card import ModelCard
 from resnest.runtime.preprocess import DetectionPreprocess, SegmentationPreprocess
@@ -161,7 +162,7 @@ def _run(run: Runner, images: NDArray[np.float32]) -> Arrays:
     try:
         return run(images)
     except Exception as error:  # engines have errors of their own, which have nothing else in common
-        raise _Refusal(f"cannot run {by(images.shape)}: {first_line(error)}") from None
+        raise _Refusal(f"cannot run {by(images.shape)}: {one_line(error)}") from None
 
 
 def by(shape: Sequence[int]) -> str:
@@ -184,8 +185,3 @@ def same_labels(expected: Arrays, got: Arrays) -> NDArray[np.bool_]:
     border = np.abs(ours) <= TOLERANCE * np.abs(ours).max(-1, keepdims=True)
     same: NDArray[np.bool_] = (((ours >= 0) == (theirs >= 0)) | border).all(-1) & np.isfinite(theirs).all(-1)
     return same
-
-
-def first_line(error: Exception) -> str:
-    """Of what an engine says, which may be pages."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

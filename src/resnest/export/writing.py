@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from resnest.errors import ParityFailure, ResnestError
+from resnest.errors import ParityFailure, ResnestError, one_line
 from resnest.export import gate
 from resnest.export.detections import DETECTION_TOLERANCES, detection_differences, same_objects
 from resnest.export.diagnosis import where_it_differs
@@ -121,7 +121,7 @@ def _load(form: Format, path: Path) -> Runner:
         return form.load(path)
     except Exception as error:  # every engine has errors of its own
         check_room(path)
-        said = gate.first_line(error)
+        said = one_line(error)
         raise ParityFailure(f"{form.name}: {form.engine} cannot read the file: {said}. {NOTHING}") from None
 
 

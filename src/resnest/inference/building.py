@@ -13,9 +13,9 @@ from torch import Tensor
 
 from resnest.checkpoints.loading import load_weights
 from resnest.errors import ResnestError
+from resnest.files import CARD_NAME
 from resnest.network.resnest import ResNeSt
 from resnest.runtime.card import NOUNS, ModelCard
-from resnest.runtime.files import CARD_NAME
 
 if TYPE_CHECKING:
     from resnest.detection.detector import Detector

@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnest.checkpoints.digest import sha256_of
+from resnest.files import WEIGHTS_NAME, sha256_of
 from resnest.inference.model import held_back_by
 from resnest.recipes.reading import read_recipe
 from resnest.runtime.card import ModelCard
 from resnest.runtime.detections import RawDetections
 from resnest.runtime.engines.choosing import open_engine
 from resnest.runtime.engines.exported import AnyExported, ExportedDetector
-from resnest.runtime.files import WEIGHTS_NAME
 
 
 class ExportedNetwork(nn.Module):

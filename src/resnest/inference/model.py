@@ -24,6 +24,7 @@ from resnest.checkpoints.references import is_network_name, locate
 from resnest.checkpoints.segmenter_layouts import recognise_segmenter
 from resnest.checkpoints.structure import read_structure, same_tensors
 from resnest.errors import ResnestError
+from resnest.files import CARD_NAME, WEIGHTS_NAME, replacing
 from resnest.inference.building import network_of
 from resnest.inference.readme import model_card_text
 from resnest.network.resnest import ResNeSt
@@ -31,7 +32,6 @@ from resnest.recipes.reading import build, read_recipe
 from resnest.recipes.schema import Recipe
 from resnest.runtime import imagenet
 from resnest.runtime.card import NOUNS, ModelCard
-from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME, replacing
 from resnest.spec import PUBLISHED
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from typing import Any
 
 from resnest.detector_spec import DetectorSpec
 from resnest.errors import ResnestError, unknown
+from resnest.files import CARD_NAME
 from resnest.runtime import imagenet
-from resnest.runtime.files import CARD_NAME
 from resnest.runtime.label_map import PixelClasses
 from resnest.runtime.panoptic_map import PanopticClasses
 from resnest.runtime.preprocess import (

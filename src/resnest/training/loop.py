@@ -21,6 +21,7 @@ from resnest.data.loading import Batch, seeded, training_batches
 from resnest.data.order import epoch_steps
 from resnest.data.sources import Splits
 from resnest.errors import NoValidCheckpoint, NumericalStop, Preempted, ResnestError
+from resnest.files import WEIGHTS_NAME
 from resnest.inference.evaluation import Evaluation, evaluate_network
 from resnest.kernels.backend import chosen
 from resnest.kernels.fuse import fuse
@@ -28,8 +29,7 @@ from resnest.network.recompute import recompute_activations
 from resnest.network.synchronise import synchronise_norms
 from resnest.progress import Progress, clock, say
 from resnest.recipes.comparing import refuse_changes
-from resnest.recipes.reading import build
-from resnest.runtime.files import WEIGHTS_NAME
+from resnest.recipes.reading import build, plain_values
 from resnest.runtime.memory import give_back_freed_memory
 from resnest.tasks import Task
 from resnest.training.average import Average
@@ -282,7 +282,7 @@ class Loop:
     def _save(self) -> None:
         self.world.spread(self.state.buffers())
         content = {
-            "recipe": _plain(asdict(self.task.recipe)),
+            "recipe": plain_values(asdict(self.task.recipe)),
             "card": self.task.card({}).to_json(),
             "step": self.step,
             "batch": self.schedule.batch,
@@ -368,10 +368,3 @@ def _in_groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
     source = iter(batches)
     while group := list(islice(source, size)):
         yield group
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists: what `torch.load(weights_only=True)` and pydantic both take."""
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

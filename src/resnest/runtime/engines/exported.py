@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
+from resnest.files import CARD_NAME
 from resnest.runtime.card import NOUNS, ModelCard
 from resnest.runtime.detections import RawDetections
-from resnest.runtime.files import CARD_NAME
 
 CARD_KEY, ORIGIN_KEY = "resnest", "resnest_origin"
 CHANNELS = 3
