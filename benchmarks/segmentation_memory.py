@@ -25,8 +25,8 @@ from PIL import Image
 from peak_memory import arguments, each_in_its_process, measured
 from resnest.bench.environment import environment, head
 from resnest.inference.torch_engine import TorchSegmenter
-from resnest.network.recompute import recompute_activations
 from resnest.network.regularize import decay_groups
+from resnest.network.tools import recompute_activations
 from resnest.runtime.label_map import PixelClasses
 from resnest.runtime.preprocess import SegmentationPreprocess
 from resnest.runtime.segmenting import segment

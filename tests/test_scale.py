@@ -17,7 +17,7 @@ from resnest.data.sources import open_dataset
 from resnest.errors import ResnestError
 from resnest.network import ResNeSt
 from resnest.network.norm import BatchNorm2d
-from resnest.network.synchronise import SyncBatchNorm2d, synchronise_norms
+from resnest.network.tools import SyncBatchNorm2d, synchronise_norms
 from resnest.spec import Spec
 from resnest.training import resume, train
 from runs import checkpoint, lines

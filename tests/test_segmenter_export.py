@@ -24,7 +24,7 @@ from resnest.inference.model import Model
 from resnest.inference.prepare import prepared_segmenter
 from resnest.inference.readme import model_card_text
 from resnest.inference.torch_engine import TorchSegmenter, engine_of
-from resnest.network.stages import hold_statistics
+from resnest.network.tools import freeze_bn_statistics
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import open_engine
 from resnest.runtime.label_map import LabelMap
@@ -52,7 +52,7 @@ def streets(saved_segmenter: Path) -> Path:
 def test_prepared_is_the_same(head: str, tmp_path: Path) -> None:
     """And without what only training needs; norms with frozen statistics are folded too."""
     net = Model.from_pretrained(segmenter_of(head, tmp_path)).segmenter
-    hold_statistics(net.head)
+    freeze_bn_statistics(net.head)
     images = torch.randn(2, 3, 49, 71)
     fast = prepared_segmenter(net)
     engine = TorchSegmenter(net, "cpu")

@@ -15,9 +15,8 @@ from resnest.checkpoints.create import load_pretrained
 from resnest.checkpoints.loading import LoadReport
 from resnest.cost import smallest_map
 from resnest.data.transforms import normalise
-from resnest.network.initial import initialise_as_gluon
-from resnest.network.resnest import ResNeSt
-from resnest.network.stages import freeze
+from resnest.network.resnest import ResNeSt, initialise_as_gluon
+from resnest.network.tools import freeze
 from resnest.recipes.schema import PUBLISHED_WEIGHTS, Recipe
 from resnest.runtime.card import ModelCard
 from resnest.runtime.preprocess import Preprocess

@@ -18,8 +18,8 @@ from resnest.data.detection import DetectionSamples
 from resnest.data.targets import Target
 from resnest.data.transforms import normalise
 from resnest.detection.detector import Detector, build_detector
-from resnest.network.initial import initialise_as_gluon
-from resnest.network.stages import freeze, hold_statistics
+from resnest.network.resnest import initialise_as_gluon
+from resnest.network.tools import freeze, freeze_bn_statistics
 from resnest.recipes.schema import PUBLISHED_WEIGHTS, Recipe
 from resnest.runtime.card import ModelCard
 from resnest.runtime.preprocess import DetectionPreprocess
@@ -55,7 +55,7 @@ class DetectionTask:
             initialise_as_gluon(net.backbone)
         freeze(net.backbone, settings.freeze)
         if self.settings.backbone_norm == "frozen":
-            hold_statistics(net.backbone)
+            freeze_bn_statistics(net.backbone)
         return net
 
     def network(self) -> Detector:

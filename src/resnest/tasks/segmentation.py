@@ -16,8 +16,8 @@ from resnest.checkpoints.loading import LoadReport
 from resnest.checkpoints.segmenters import load_segmenter_weights
 from resnest.data.pixels import PixelSamples
 from resnest.data.transforms import normalise
-from resnest.network.initial import initialise_as_gluon
-from resnest.network.stages import freeze, hold_statistics
+from resnest.network.resnest import initialise_as_gluon
+from resnest.network.tools import freeze, freeze_bn_statistics
 from resnest.recipes.schema import PUBLISHED_WEIGHTS, Recipe
 from resnest.runtime.card import ModelCard
 from resnest.runtime.preprocess import SegmentationPreprocess
@@ -56,7 +56,7 @@ class SegmentationTask:
             initialise_as_gluon(net.backbone)
         freeze(net.backbone, settings.freeze)
         if self.settings.backbone_norm == "frozen":
-            hold_statistics(net.backbone)
+            freeze_bn_statistics(net.backbone)
         return net
 
     def load_pretrained(self, net: Segmenter) -> LoadReport | None:

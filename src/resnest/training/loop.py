@@ -25,8 +25,7 @@ from resnest.files import WEIGHTS_NAME
 from resnest.inference.evaluation import Evaluation, evaluate_network
 from resnest.kernels.backend import chosen
 from resnest.kernels.fuse import fuse
-from resnest.network.recompute import recompute_activations
-from resnest.network.synchronise import synchronise_norms
+from resnest.network.tools import recompute_activations, synchronise_norms
 from resnest.progress import Progress, clock, say
 from resnest.recipes.comparing import refuse_changes
 from resnest.recipes.reading import build, plain_values

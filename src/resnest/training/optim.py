@@ -15,7 +15,7 @@ from torch import nn
 
 from resnest.network.regularize import decay_groups
 from resnest.network.resnest import ResNeSt
-from resnest.network.stages import parts
+from resnest.network.tools import parameter_stages
 from resnest.recipes.schema import OptimSettings
 from resnest.training.muon import Muon
 
@@ -45,7 +45,7 @@ def parameter_groups(net: nn.Module, settings: OptimSettings) -> list[dict[str, 
     if settings.layer_decay == settings.head_factor == 1:
         return decay_groups(net, settings.weight_decay)
     groups: list[dict[str, Any]] = []
-    *body, head = parts(cast(ResNeSt, net))  # perhaps wrapped, which looks the same
+    *body, head = parameter_stages(cast(ResNeSt, net))  # perhaps wrapped, which looks the same
     for distance, part in enumerate((head, *reversed(body))):
         factor = settings.layer_decay**distance if distance else settings.head_factor
         groups += [{**group, "lr_factor": factor} for group in decay_groups(part, settings.weight_decay)]
