@@ -27,7 +27,7 @@ from resnest.metrics import ClassificationMetrics
 from resnest.network import ResNeSt
 from resnest.runtime.preprocess import AnyPreprocess, Preprocess, SegmentationPreprocess
 from resnest.spec import Spec
-from resnest.training.world import World
+from resnest.training.distributed import ProcessGroup
 from streets import COLOURS, write_streets
 
 TINY = Spec(depths=(1, 1, 1, 1), planes=(8, 8, 8, 8), stem="small", stem_width=4)
@@ -61,7 +61,7 @@ def evaluate_in(net: Any, images: Samples, preprocess: AnyPreprocess, batch: int
         class Fabric:
             global_rank, world_size, device = rank, count, torch.device("cpu")
 
-        world = World(Fabric())  # type: ignore[arg-type]
+        world = ProcessGroup(Fabric())  # type: ignore[arg-type]
         share = {"rank": rank, "world_size": count, "gather": world.gather}
         return evaluate_network(net, images, preprocess, device=world.device, batch_size=batch, workers=0, **share)
 
