@@ -39,7 +39,7 @@ from resnest.bench.contenders import (
 from resnest.bench.environment import environment
 from resnest.bench.table import Case, Table
 from resnest.errors import ResnestError, one_line, unknown
-from resnest.runtime.engines.cores import usable_cores
+from resnest.runtime.hardware import usable_cores
 
 BY_ITSELF = (
     "eager",

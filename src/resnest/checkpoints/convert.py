@@ -25,7 +25,7 @@ from resnest.checkpoints.detectors import read_detector
 from resnest.checkpoints.identify import METADATA_KEY, Identity, identify
 from resnest.checkpoints.layouts import COUNTER, Layout, find_layout, from_official, refusal
 from resnest.checkpoints.loading import listed
-from resnest.checkpoints.params import write_params
+from resnest.checkpoints.mxnet_params import write_params
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.checkpoints.segmenter_layouts import SEGMENTER_LAYOUTS, recognise_segmenter
 from resnest.checkpoints.segmenters import read_segmenter

@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnest.checkpoints.params import LIST_MAGIC, read_params
+from resnest.checkpoints.lazy_tensor import Array, LazyTensor
+from resnest.checkpoints.mxnet_params import LIST_MAGIC, read_params
 from resnest.checkpoints.pickled import READ_ERRORS, read_pickled
-from resnest.checkpoints.stored import Array, Stored
 from resnest.errors import ResnestError, one_line
 from resnest.files import WEIGHTS_NAME, digest_of
 
@@ -131,10 +131,10 @@ def _holds_tensors(value: object, depth: int = MOST_WRAPPERS) -> bool:
 
 
 def _is_tensor(value: object) -> bool:
-    return isinstance(value, Stored) or (isinstance(value, Array) and value.stored is not None)
+    return isinstance(value, LazyTensor) or (isinstance(value, Array) and value.stored is not None)
 
 
-def _check_size(path: Path, stored: Mapping[str, Stored | Array]) -> None:
+def _check_size(path: Path, stored: Mapping[str, LazyTensor | Array]) -> None:
     wanted = 0
     for value in stored.values():
         view = value.stored if isinstance(value, Array) else value

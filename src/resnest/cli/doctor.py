@@ -66,7 +66,7 @@ def doctor(
 
 def _environment() -> Iterator[tuple[str, str]]:
     import resnest
-    from resnest.runtime.engines.cores import instruction_sets, processor, usable_cores
+    from resnest.runtime.hardware import instruction_sets, processor, usable_cores
 
     yield "resnest", resnest.__version__
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from resnest.data.coco_lists import INCOMPLETE, MOST_CATEGORIES, CocoLists, Numbers, missing, places_of, short, told
 from resnest.data.detection import DetectionSamples, ObjectTable
-from resnest.data.locating import locate_images
+from resnest.data.image_roots import locate_images
 from resnest.data.samples import FolderStore, Samples
 from resnest.data.segmentations import RUNS, BadSegmentation, SegmentationBuilder, Segmentations
 from resnest.data.streaming import read_items

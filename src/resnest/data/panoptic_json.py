@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from resnest.data.coco_lists import MOST_CATEGORIES, CocoLists, Numbers, missing, places_of, short, told
 from resnest.data.detection import ObjectTable
-from resnest.data.locating import locate_images, locate_maps
+from resnest.data.image_roots import locate_images, locate_maps
 from resnest.data.panoptic import PanopticSamples
 from resnest.data.samples import FolderStore
 from resnest.data.segmentations import Segmentations

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from resnest.data.kept import from_columns, keep_json, kept_json
+from resnest.data.index_cache import cache_json, cached_json, from_columns
 from resnest.data.parts import PART_NAMES
 from resnest.data.readers import Labelled, number_classes, read_class_names
 from resnest.data.samples import Ranges, RangeStore, Samples
@@ -107,10 +107,10 @@ def open_index(path: Path, on_bytes: OnBytes = lambda count: None) -> Index:
         raise ResnestError(f"{path} cannot be read: {error.strerror}") from None
     stamp = {"version": VERSION, "shard": path.name, "bytes": now.st_size, "mtime_ns": now.st_mtime_ns}
     beside = path.parent / INDEX_FOLDER / f"{path.name}.json"
-    if (index := _from_json(kept_json(path, beside, stamp))) is not None:
+    if (index := _from_json(cached_json(path, beside, stamp))) is not None:
         return index
     index = build_index(path, on_bytes)
-    keep_json(path, beside, {**stamp, **asdict(index)})
+    cache_json(path, beside, {**stamp, **asdict(index)})
     return index
 
 

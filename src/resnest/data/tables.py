@@ -23,7 +23,7 @@ import numpy as np
 from filelock import FileLock
 
 from resnest.data.columns import Columns, choose_columns
-from resnest.data.kept import from_columns, keep_json, kept_json, path_mark
+from resnest.data.index_cache import cache_json, cached_json, from_columns, path_mark
 from resnest.data.readers import Labelled, number_classes
 from resnest.data.samples import RangeStore, Samples
 from resnest.errors import ResnestError, one_line
@@ -97,14 +97,14 @@ def _kept_parquet(path: Path) -> Rows:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{target.name}.lock"):  # several processes may open the same data
-            rows = _rows_from_json(kept_json(path, note, stamp))
+            rows = _rows_from_json(cached_json(path, note, stamp))
             if rows is not None and target.is_file() and target.stat().st_size == sum(rows.sizes):
                 return replace(rows, file=str(target))
             rows = _unpack(path, target)
             for old in folder.glob(f"{path_mark(path)}-*"):  # of the file as it was before
                 if old not in (target, note):
                     old.unlink()
-            keep_json(target, note, {**stamp, **asdict(rows)})
+            cache_json(target, note, {**stamp, **asdict(rows)})
             return rows
     except OSError as error:
         raise ResnestError(
@@ -166,9 +166,9 @@ def _check_space(path: Path, metadata: Any, column: str, folder: Path) -> None:
 def _kept_arrow(path: Path) -> Rows:
     stamp = _stamp(path)
     beside = path.parent / INDEX_FOLDER / f"{path.name}.json"
-    if (rows := _rows_from_json(kept_json(path, beside, stamp))) is None:
+    if (rows := _rows_from_json(cached_json(path, beside, stamp))) is None:
         rows = _place_images(path)
-        keep_json(path, beside, {**stamp, **asdict(rows)})
+        cache_json(path, beside, {**stamp, **asdict(rows)})
     return replace(rows, file=str(path))  # wherever the folder is now
 
 

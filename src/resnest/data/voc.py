@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from resnest.data.detection import DetectionSamples, ObjectTable
-from resnest.data.locating import locate_by_stem
+from resnest.data.image_roots import locate_by_stem
 from resnest.data.samples import FolderStore, Samples
 from resnest.data.segmentations import Segmentations
 from resnest.errors import ResnestError

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from resnest.data.class_lists import ClassList, Row, find_class_list
 from resnest.data.found import Found, Read
-from resnest.data.locating import stems_in
+from resnest.data.image_roots import stems_in
 from resnest.data.parts import VAL_NAMES
 from resnest.data.pixels import PixelSamples
 from resnest.data.samples import FolderStore

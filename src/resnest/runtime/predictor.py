@@ -19,8 +19,8 @@ from resnest.runtime.ahead import ahead
 from resnest.runtime.answers import ANSWERS, Prepared, Result
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage, decode_image
-from resnest.runtime.engines.cores import usable_cores
 from resnest.runtime.engines.kinds import AnyEngine
+from resnest.runtime.hardware import usable_cores
 
 DETECTOR_BATCH = 4  # of all but classifiers: images of 800 x 1333 pixels have maps of a gigabyte each
 BATCHES_AHEAD = 2  # decoded while another one is in the engine: one would do if all took equally long

@@ -29,7 +29,7 @@ from resnest.network.tools import recompute_activations, synchronise_norms
 from resnest.progress import Progress, clock, say
 from resnest.recipes.comparing import refuse_changes
 from resnest.recipes.reading import build, plain_values
-from resnest.runtime.memory import give_back_freed_memory
+from resnest.runtime.hardware import malloc_trim
 from resnest.tasks import Task
 from resnest.training.bad_images import BadImages
 from resnest.training.distributed import ProcessGroup
@@ -143,7 +143,7 @@ class Loop:
             at = self.step / self.schedule.per_epoch
             show.update(self.step, f"epoch {at:.2f}  loss {done.loss:.3f}  {meter.images_per_second:.0f} images/s")
             if self.task.recipe.detection and self.step % GIVE_BACK_EVERY == 0:
-                give_back_freed_memory()  # images of a detector have many sizes
+                malloc_trim()  # images of a detector have many sizes
             if self.step % self.settings.log_every == 0:
                 self._log(
                     "train",

@@ -1,6 +1,6 @@
-"""What is worked out once about a large file and kept: beside it, or in the cache where that cannot be written.
+"""Index cache: what is worked out once about a large file, beside it, or in the cache where that cannot be written.
 
-    content = kept_json(shard, beside, stamp)      # None, or what keep_json kept with the same stamp
+    content = cached_json(shard, beside, stamp)      # None, or what cache_json wrote with the same stamp
 
 The cache is $RESNEST_HOME, ~/.cache/resnest by default.
 """
@@ -19,8 +19,8 @@ from resnest.files import cache_folder, write_whole
 T = TypeVar("T")
 
 
-def kept_json(source: Path, beside: Path, stamp: dict[str, Any]) -> dict[str, Any] | None:
-    """What was kept about `source` and bears this stamp."""
+def cached_json(source: Path, beside: Path, stamp: dict[str, Any]) -> dict[str, Any] | None:
+    """What was written about `source` with this stamp."""
     for path in (beside, _in_cache(source, beside.name)):
         try:
             content = json.loads(path.read_bytes())
@@ -31,8 +31,8 @@ def kept_json(source: Path, beside: Path, stamp: dict[str, Any]) -> dict[str, An
     return None
 
 
-def keep_json(source: Path, beside: Path, content: dict[str, Any]) -> None:
-    """Keep it where that can be done; it can be worked out again. A linked file's folder is another program's."""
+def cache_json(source: Path, beside: Path, content: dict[str, Any]) -> None:
+    """Write it where that can be done; it can be worked out again. A linked file's folder is another program's."""
     for path in (_in_cache(source, beside.name),) if source.is_symlink() else (beside, _in_cache(source, beside.name)):
         try:
             write_whole(path, json.dumps(content).encode())
