@@ -22,13 +22,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from peak_memory import arguments, each_in_its_process, measured
 from resnest.bench.environment import environment, head
-from resnest.bench.peaks import arguments, each_in_its_process, measured
 from resnest.detection.detector import Detector, build_detector
 from resnest.detection.targets import Target
-from resnest.network.recompute import recompute_activations
 from resnest.network.regularize import decay_groups
-from resnest.network.stages import freeze, hold_statistics
+from resnest.network.tools import freeze, freeze_bn_statistics, recompute_activations
 from resnest.recipes.catalogue import find_recipe
 from resnest.spec import find_spec
 
@@ -53,7 +52,7 @@ def build(images: int, *, small: bool) -> Detector:
     net = build_detector(spec, detector, CLASSES)
     freeze(net.backbone, recipe.model.freeze)  # type: ignore[arg-type]
     if images == 1:
-        hold_statistics(net.backbone)
+        freeze_bn_statistics(net.backbone)
     return net
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import onnx
 
-from resnest.bench import Case, Plan, Table, bench, plan, text, write_table
+from resnest.bench import Case, Plan, Table, bench, lines, plan, write_table
 from resnest.bench.contenders import Entrant, find_entrant
 from resnest.bench.networks import build, export, write_onnx
 from resnest.exporters.formats import find_format
@@ -105,7 +105,7 @@ def main() -> None:
                 write_table(options.out, table)
 
             bench(planned, on_step=lambda step: print(step, flush=True), on_round=keep)
-    print("\n".join(text.lines(table)))
+    print("\n".join(lines(table)))
     print(options.out)
 
 

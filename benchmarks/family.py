@@ -14,7 +14,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from resnest.bench import bench, plan, text, write_table
+from resnest.bench import bench, lines, plan, write_table
 from resnest.bench.plot import draw
 from resnest.bench.published import FIGURES
 
@@ -47,7 +47,7 @@ def main() -> None:
         on_round=lambda part: write_table(options.out, part),
     )
     draw(options.plot, table)
-    print("\n".join(text.lines(table)))
+    print("\n".join(lines(table)))
     print(f"{options.out}, {options.plot}")
 
 

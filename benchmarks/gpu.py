@@ -6,7 +6,7 @@
     python benchmarks/gpu.py --smoke                  # the same path on a CPU in seconds, into a temporary folder
 
 Contenders have the same weights and take turns in one process, in an order that moves on from round to round; a ratio
-is timm's median time / ours, so above 1 means faster here. Beside every time stands the floor (resnest.bench.floor) at
+is timm's median time / ours, so above 1 means faster here. Beside every time stands the floor (gpu_bench.floor) at
 the bandwidth and the rate that this device reached in a copy and in a product of matrices just before.
 """
 
@@ -23,10 +23,10 @@ from typing import Any
 
 import torch
 
+from gpu_bench.cases import LAYOUTS, Case, Network, published
+from gpu_bench.measure import Device, Measured, Result, measure, measured_device
+from gpu_bench.plot import draw
 from resnest.bench.environment import environment, head
-from resnest.bench.gpu_cases import LAYOUTS, Case, Network, published
-from resnest.bench.gpu_measure import Device, Measured, Result, measure, measured_device
-from resnest.bench.gpu_plot import draw
 from resnest.errors import ResnestError
 from resnest.spec import Spec
 
@@ -115,7 +115,7 @@ def _memory(result: Result, compiled: Result | None) -> str:
 def write_floors(options: argparse.Namespace) -> None:
     """What the counts alone say, at a published bandwidth and rate."""
     notes = [
-        "computed, not measured: bytes and operations by resnest.bench.floor, bfloat16",
+        "computed, not measured: bytes and operations by gpu_bench.floor, bfloat16",
         f"times: at {H100_BANDWIDTH / 1e12} TB/s and {H100_RATE / 1e12:.0f} TFLOP/s, an H100 SXM by NVIDIA's datasheet",
     ]
     path: Path = options.out

@@ -10,7 +10,7 @@ an image, which leaves out what does not grow with the batch. Eager: torch.compi
 Passes: bytes that go into and come out of every operator of the tail, all that follows the 3x3 convolution, forward and
 backward, in units of one pass over the convolution's output y. An operator may read its input twice, as batch-norm
 does, and is counted once: true figures of timm's and the plain one are higher. Those of the fused operator are what its
-kernels do (resnest.kernels.attention), each read counted.
+kernels do (resnest.kernels.block), each read counted.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gpu_bench.cases import Network, ours, published, theirs
 from resnest.bench.environment import environment, head
-from resnest.bench.gpu_cases import Network, ours, published, theirs
 from resnest.kernels.backend import using
 from resnest.kernels.fuse import fuse
 from resnest.network.split_attention import SplitAttention

@@ -30,7 +30,7 @@ from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
 from resnest.bench.environment import environment, head
-from resnest.kernels import plain, triton_parts
+from resnest.kernels import reference, triton_backend
 
 ARCHITECTURES = {80: "A100", 90: "H100", 100: "B200"}
 TYPES = ("bfloat16", "float32")
@@ -93,7 +93,7 @@ def compiled(architecture: int, launches: Callable[[], None]) -> Iterator[tuple[
 
 def launches(dtype: torch.dtype, layout: torch.memory_format, channels: int, side: int) -> Callable[[], None]:
     """All kernels of a training step and of inference, for one block."""
-    sums = plain.accumulator(dtype)
+    sums = reference.accumulator(dtype)
     y = torch.empty(IMAGES, RADIX * channels, side, side, dtype=dtype, device="meta").to(memory_format=layout)
     y = torch.empty_strided(y.shape, y.stride(), dtype=dtype)  # never read
 
@@ -101,7 +101,7 @@ def launches(dtype: torch.dtype, layout: torch.memory_format, channels: int, sid
         return torch.empty(shape, dtype=sums)
 
     def run() -> None:
-        parts, inner = triton_parts, max(channels * RADIX // 4, 32)
+        parts, inner = triton_backend, max(channels * RADIX // 4, 32)
         scale, shift, logits = small(RADIX * channels), small(RADIX * channels), small(IMAGES, RADIX * channels)
         parts.moments(y)
         pooled = parts.pool_splits(y, scale, shift, RADIX)

@@ -31,7 +31,7 @@ import resnest
 from resnest.bench.environment import environment, head
 from resnest.bench.networks import export
 from resnest.runtime.decode import SUFFIXES, BadImage
-from resnest.runtime.engines.cores import usable_cores
+from resnest.runtime.hardware import usable_cores
 
 Row = tuple[str, str, int, int, int, float, float]  # what, engine, batch, images, round, wall and CPU seconds
 HEADER = ("what", "engine", "batch", "images", "round", "seconds", "cpu_seconds")

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from peak_memory import arguments, each_in_its_process, measured
 from resnest.bench.environment import environment, head
-from resnest.bench.peaks import arguments, each_in_its_process, measured
 from resnest.inference.torch_engine import TorchEngine
-from resnest.network.recompute import recompute_activations
 from resnest.network.regularize import decay_groups
+from resnest.network.tools import recompute_activations
 from resnest.runtime.label_map import PixelClasses
 from resnest.runtime.segmenting import segment
 from resnest.segmentation.preprocess import SegmentationPreprocess

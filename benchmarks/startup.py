@@ -19,7 +19,7 @@ from statistics import median
 
 from resnest.bench.environment import environment, head
 from resnest.bench.networks import export
-from resnest.bench.spread import sign_interval
+from resnest.bench.table import sign_interval
 
 PROGRAM = [sys.executable, "-m", "resnest"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from resnest.bench import Case, Table, read_table
 from resnest.bench.environment import facts
 from resnest.bench.published import figure_of
-from resnest.bench.spread import paired, sign_interval
+from resnest.bench.table import paired, sign_interval
 
 RESULTS = Path(__file__).parents[1] / "results"
 EAGER = "timm:resnest50d"

@@ -15,12 +15,11 @@ import resnest
 from conftest import Outcome
 from resnest.bench import Case, Table, base_of, bench, plan, ratio_of, read_table, write_table
 from resnest.bench.compare import compare, differences
-from resnest.bench.energy import find_meter
 from resnest.bench.environment import environment, facts
 from resnest.bench.networks import check_output, enliven, write_onnx, write_ours
 from resnest.bench.plot import draw, points
 from resnest.bench.published import FIGURES, figure_of
-from resnest.bench.spread import paired, sign_interval
+from resnest.bench.table import paired, sign_interval
 from resnest.classification.card import ClassificationCard
 from resnest.errors import ResnestError
 from resnest.inference.model import Model
@@ -233,21 +232,6 @@ def test_intervals_hold_what_they_promise() -> None:
         assert coverage >= 0.95
         assert hits / 2000 == pytest.approx(coverage, abs=0.015)
     assert paired([2.0, 3.0, 8.0], [1.0, 2.0, 2.0]) == (2.0, (1.5, 4.0, 0.75))
-
-
-def test_energy_counters_start_anew(tmp_path: Path) -> None:
-    assert find_meter("cpu", tmp_path) is None
-    for number in (0, 1):
-        package = tmp_path / f"intel-rapl:{number}"
-        package.mkdir()
-        (package / "max_energy_range_uj").write_text("10000000\n")
-        (package / "energy_uj").write_text("9000000\n")
-        (tmp_path / f"intel-rapl:{number}:0").mkdir()  # a part of the package, which counts it already
-    meter = find_meter("cpu", tmp_path)
-    assert meter is not None
-    before = meter.joules()
-    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("500000\n")
-    assert meter.joules() - before == pytest.approx(1.5)
 
 
 def _figure_table() -> Table:

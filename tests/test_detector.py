@@ -25,9 +25,8 @@ from resnest.detection.matching import FOREGROUND, IGNORED, match, sample
 from resnest.detection.spec import DetectorSpec
 from resnest.detection.targets import Target
 from resnest.exporters.formats import FORMATS
-from resnest.inference.prepare_heads import prepared_whole
-from resnest.network.stages import hold_statistics
-from resnest.network.synchronise import synchronise_norms
+from resnest.inference.prepare import prepared_whole
+from resnest.network.tools import freeze_bn_statistics, synchronise_norms
 
 SPEC = replace(TINY, attention_norm="layer")
 KINDS: dict[str, dict[str, Any]] = {
@@ -135,7 +134,7 @@ def test_processes_without_objects_do_not_leave_the_others_waiting() -> None:
 
 def test_a_picture_smaller_than_any_anchor() -> None:
     net = build()
-    hold_statistics(net.backbone)
+    freeze_bn_statistics(net.backbone)
     losses = net.train()(torch.randn(1, 3, 32, 32), torch.tensor([[9, 11]]), [target((1, 1, 8, 7), size=(9, 11))])
     assert all(loss.isfinite() for loss in losses.values())
     found = net.eval()(torch.randn(1, 3, 32, 32), torch.tensor([[9, 11]]))

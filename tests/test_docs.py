@@ -28,8 +28,8 @@ from cells import write_cells
 from conftest import FULL, Outcome, write_photos
 from forms import write_parquet
 from painted_segments import paint_segments
-from resnest.checkpoints.digest import sha256_of
 from resnest.checkpoints.manifest import find_weights
+from resnest.files import sha256_of
 from resnest.recipes import all_recipes
 from resnest.recipes.schema import Recipe
 from streets import write_streets

@@ -25,8 +25,8 @@ from conftest import Outcome
 from resnest.errors import ResnestError
 from resnest.inference.model import Model
 from resnest.inference.torch_engine import TorchEngine
+from resnest.runtime import hardware
 from resnest.runtime.card import ModelCard
-from resnest.runtime.engines import cores
 from resnest.runtime.engines.choosing import open_engine
 from shipped import as_openvino, changed, foreign, make_run
 
@@ -387,12 +387,12 @@ def test_doctor_lists_engines(cli: Callable[..., Outcome], monkeypatch: pytest.M
 )
 def test_instruction_sets(flags: str, sets: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: A CPU\n{flags}\n")
-    monkeypatch.setattr(cores, "_INFO", tmp_path / "cpuinfo")
-    assert cores.instruction_sets() == sets
-    assert cores.processor() == "A CPU"
-    monkeypatch.setattr(cores, "_INFO", tmp_path / "none")
-    assert cores.instruction_sets() == ()
-    assert cores.processor()
+    monkeypatch.setattr(hardware, "_INFO", tmp_path / "cpuinfo")
+    assert hardware.instruction_sets() == sets
+    assert hardware.processor() == "A CPU"
+    monkeypatch.setattr(hardware, "_INFO", tmp_path / "none")
+    assert hardware.instruction_sets() == ()
+    assert hardware.processor()
 
 
 @pytest.mark.parametrize(
@@ -413,14 +413,14 @@ def test_usable_cores(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", omp)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setattr(cores, "_CPUS", tmp_path)
-    monkeypatch.setattr(cores, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(hardware, "_CPUS", tmp_path)
+    monkeypatch.setattr(hardware, "_QUOTA", tmp_path / "cpu.max")
     if quota:
         (tmp_path / "cpu.max").write_text(f"{quota}\n")
     for cpu, text in siblings.items():
         (tmp_path / f"cpu{cpu}" / "topology").mkdir(parents=True)
         (tmp_path / f"cpu{cpu}" / "topology" / "thread_siblings_list").write_text(f"{text}\n")
-    assert cores.usable_cores() == expected
+    assert hardware.usable_cores() == expected
 
 
 def test_open_engine_from_python(shipped: Path) -> None:

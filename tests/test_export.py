@@ -20,18 +20,18 @@ import torch
 import resnest
 from conftest import Outcome, small_file_system
 from exports import CLASSES, PICO, broken, saved, use
-from resnest.checkpoints.digest import sha256_of
 from resnest.errors import ParityFailure, ResnestError
 from resnest.exporters import exporting, gate, onnx, writing
 from resnest.exporters.capture import Interface
 from resnest.exporters.diagnosis import where_it_differs
 from resnest.exporters.formats import FORMATS, find_format
 from resnest.exporters.layers import first_difference, module_outputs
+from resnest.files import sha256_of
 from resnest.inference.model import Model
 from resnest.inference.prepare import prepared
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines import choosing
-from resnest.runtime.engines.exported import Loaded
+from resnest.runtime.engines.engine import Loaded
 
 Cli = Callable[..., Outcome]
 
@@ -272,7 +272,7 @@ def test_what_is_compared_is_what_users_run(
 
     def loading(path: Path, *, threads: int) -> Loaded:
         loaded = load(path, threads=threads)
-        return replace(loaded, compute=lambda images: [value * 1.01 for value in loaded.compute(images)])
+        return replace(loaded, compute=lambda images, names: [value * 1.01 for value in loaded.compute(images, names)])
 
     monkeypatch.setattr(engine, "load", loading)
     use(monkeypatch, _copying(name, real_exports))

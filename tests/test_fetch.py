@@ -25,7 +25,7 @@ from resnest.checkpoints import manifest
 from resnest.checkpoints.fetch import fetch, read_sums
 from resnest.checkpoints.layouts import LAYOUTS, from_official
 from resnest.checkpoints.manifest import Mirror, Weights, find_weights
-from resnest.checkpoints.params import write_params
+from resnest.checkpoints.mxnet_params import write_params
 from resnest.errors import ResnestError
 
 PAGE = b"<!DOCTYPE html><html><title>Not here any more</title></html>"

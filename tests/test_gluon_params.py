@@ -15,7 +15,7 @@ import resnest
 from conftest import shared_data
 from resnest.checkpoints.convert import convert
 from resnest.checkpoints.layouts import LAYOUTS, from_official
-from resnest.checkpoints.params import read_params, write_params
+from resnest.checkpoints.mxnet_params import read_params, write_params
 from resnest.checkpoints.reading import read_checkpoint
 from resnest.errors import ResnestError
 

@@ -16,9 +16,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from resnest.bench import gpu_measure
-from resnest.bench.floor import Floor, inference_floor, traffic_of, training_floor
-from resnest.bench.gpu_cases import Case, Compile, Contender, Network, Run, contenders, eager
+from gpu_bench import measure as gpu_measure
+from gpu_bench.cases import Case, Compile, Contender, Network, Run, contenders, eager
+from gpu_bench.floor import Floor, inference_floor, traffic_of, training_floor
 from resnest.cost import macs, parameters
 from resnest.spec import PUBLISHED, Spec
 

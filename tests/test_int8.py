@@ -22,7 +22,7 @@ from resnest.exporters.pooling import pool_before_relu
 from resnest.exporters.quantize import Choices, quantize
 from resnest.inference.model import Model
 from resnest.runtime.engines.choosing import open_engine
-from resnest.runtime.engines.cores import instruction_sets
+from resnest.runtime.hardware import instruction_sets
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -14,6 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "resnest"
 # them through the strings of `tasks`, whose annotations alone look up.
 LAYERS = [
     {"errors"},
+    {"files", "progress"},
     {"spec", "tasks"},
     {"cost", "runtime", "metrics"},
     {"network"},
@@ -31,7 +32,19 @@ LAYERS = [
     {"__init__", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-WITHOUT_TORCH = {"errors", "spec", "tasks", "cost", "runtime", "metrics", "recipes", "cli", "__init__"}
+WITHOUT_TORCH = {
+    "errors",
+    "files",
+    "progress",
+    "spec",
+    "tasks",
+    "cost",
+    "runtime",
+    "metrics",
+    "recipes",
+    "cli",
+    "__init__",
+}
 TASK_ROOMS = {"classification", "detection", "segmentation", "panoptic"}
 # Of a task's package, what is imported without torch
 TASK_FILES = {

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from resnest.runtime.memory import keep_freed_memory
+from resnest.runtime.hardware import disable_malloc_trim
 
 FAULTS = """
 import resource, sys
 import numpy as np
-from resnest.runtime.memory import keep_freed_memory
+from resnest.runtime.hardware import disable_malloc_trim
 if sys.argv[1] == "kept":
-    assert keep_freed_memory()
+    assert disable_malloc_trim()
 def fill():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     np.empty(64 << 20, np.uint8).fill(1)
@@ -27,21 +27,21 @@ print(fill())
 GAPS = """
 import os
 import numpy as np
-from resnest.runtime.memory import give_back_freed_memory, keep_freed_memory
+from resnest.runtime.hardware import malloc_trim, disable_malloc_trim
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
-assert keep_freed_memory()
+assert disable_malloc_trim()
 blocks = [np.ones(2**20, np.uint8) for _ in range(200)]
 del blocks[:-1]
 before = resident()
-give_back_freed_memory()
+malloc_trim()
 print(before - resident())
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
 def test_a_second_block_is_there_already() -> None:
-    if not keep_freed_memory():
+    if not disable_malloc_trim():
         pytest.skip("another C library")
     given, kept = (
         int(subprocess.run([sys.executable, "-c", FAULTS, how], check=True, capture_output=True, text=True).stdout)
@@ -53,7 +53,7 @@ def test_a_second_block_is_there_already() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
 def test_gaps_are_given_back() -> None:
     """Below a block that is still in use, where the system gets nothing back otherwise."""
-    if not keep_freed_memory():
+    if not disable_malloc_trim():
         pytest.skip("another C library")
     done = subprocess.run([sys.executable, "-c", GAPS], check=True, capture_output=True, text=True)
     assert int(done.stdout) > 150

@@ -10,10 +10,9 @@ import torch
 from torch import nn
 
 from resnest.errors import ResnestError
-from resnest.network.initial import initialise_as_gluon
 from resnest.network.norm import FrozenStatsBatchNorm2d
-from resnest.network.resnest import ResNeSt
-from resnest.network.stages import freeze, parts
+from resnest.network.resnest import ResNeSt, initialise_as_gluon
+from resnest.network.tools import freeze, parameter_stages
 from resnest.recipes.settings import OptimSettings
 from resnest.spec import Spec
 from resnest.training.optim import build_optimizers, set_lr
@@ -39,7 +38,7 @@ def _place(name: str) -> int:
 def test_parts_hold_every_parameter_once() -> None:
     net = _net()
     names = {id(parameter): name for name, parameter in net.named_parameters()}
-    for place, part in enumerate(parts(net)):
+    for place, part in enumerate(parameter_stages(net)):
         for parameter in part.parameters():
             assert _place(names.pop(id(parameter))) == place
     assert names == {}
@@ -120,7 +119,7 @@ def test_frozen_parts_act_as_in_evaluation_and_keep_their_names() -> None:
     other = _net()
     other.load_state_dict(net.state_dict())
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(net)
-    kinds = [type(module) for module in parts(converted)[1].modules()]
+    kinds = [type(module) for module in parameter_stages(converted)[1].modules()]
     assert FrozenStatsBatchNorm2d in kinds
     assert nn.SyncBatchNorm not in kinds
 

@@ -19,8 +19,7 @@ from resnest.detection.spec import DetectorSpec
 from resnest.detection.targets import Target
 from resnest.errors import ResnestError
 from resnest.inference.torch_engine import TorchEngine
-from resnest.network.stages import hold_statistics
-from resnest.network.synchronise import synchronise_norms
+from resnest.network.tools import freeze_bn_statistics, synchronise_norms
 from resnest.panoptic.model import DetectedPanoptic, PanopticFPN, build_panoptic
 from resnest.panoptic.semantic import SemanticBranch
 from resnest.panoptic.spec import PanopticSpec
@@ -172,7 +171,7 @@ def test_odd_pictures_have_finite_losses(case: str) -> None:
 
 def test_one_picture_smaller_than_any_anchor() -> None:
     net = build()
-    hold_statistics(net.backbone)
+    freeze_bn_statistics(net.backbone)
     truth = [target((1, 1, 8, 7), size=(9, 11))]
     found = net.train()(torch.randn(1, 3, 32, 32), torch.tensor([[9, 11]]), truth)
     assert all(loss.isfinite() for loss in found.values())

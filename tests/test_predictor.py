@@ -21,7 +21,7 @@ from rich import progress
 from rich.console import Console
 
 from resnest.classification.card import ClassificationCard
-from resnest.cli.bars import counting
+from resnest.progress import Progress
 from resnest.runtime.ahead import ahead
 from resnest.runtime.decode import BadImage, decode_image
 from resnest.runtime.predictor import BATCHES_AHEAD, ImagePredictor
@@ -178,11 +178,11 @@ def test_the_bar_shows_the_rate(
 ) -> None:
     clock: Callable[[], float] = iter([0.0, float(seconds)]).__next__
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("resnest.cli.bars.time.perf_counter", clock)
+    monkeypatch.setattr("resnest.progress.time.perf_counter", clock)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(Console, "is_terminal", True)
     monkeypatch.setattr(progress, "get_time", time.monotonic, raising=False)
-    with counting("predicting") as bar:
+    with Progress("predicting:", rate="images", lines=False) as bar:
         bar.start(200)
         bar.advance(100)
         assert bar.rich is not None

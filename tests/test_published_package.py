@@ -106,7 +106,7 @@ def test_torch_hub_with_torch_alone(tmp_path: Path) -> None:
     net = resnest.create_model("resnest50_fast_1s4x24d", zero_gamma=False)
     path = tmp_path / "resnest50_fast_1s4x24d-d4a4f76f.pth"
     torch.save(net.state_dict(), path)
-    digest = resnest.checkpoints.digest.sha256_of(path)
+    digest = resnest.files.sha256_of(path)
     (tmp_path / "SHA256SUMS").write_text(f"{digest}  {path.name}\n")
     names = f"DIR, WEIGHTS, FILE = {str(ROOT)!r}, {str(tmp_path)!r}, {str(path)!r}\n"
     command = [sys.executable, "-W", "error", "-c", TORCH_ALONE + names + USE_HUB]

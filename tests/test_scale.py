@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from resnest.tasks.classification import ClassificationTask
 from torch import nn
 
 from conftest import pico
 from processes import in_processes
+from resnest.classification.task import ClassificationTask
 from resnest.data.order import step_batches
 from resnest.data.sources import open_dataset
 from resnest.errors import ResnestError
 from resnest.network import ResNeSt
 from resnest.network.norm import BatchNorm2d
-from resnest.network.synchronise import SyncBatchNorm2d, synchronise_norms
+from resnest.network.tools import SyncBatchNorm2d, synchronise_norms
 from resnest.spec import Spec
 from resnest.training import resume, train
 from resnest.training.step import Stepper

@@ -17,8 +17,7 @@ import restated
 from resnest.errors import ResnestError
 from resnest.layers.convolution import ConvNorm
 from resnest.network import Backbone
-from resnest.network.recompute import recompute_activations
-from resnest.network.stages import hold_statistics, parts
+from resnest.network.tools import freeze_bn_statistics, parameter_stages, recompute_activations
 from resnest.segmentation.segmenter import Segmenter, build_segmenter
 from resnest.segmentation.spec import IGNORED, SegmenterSpec
 from resnest.spec import Spec
@@ -126,7 +125,7 @@ def test_one_image_trains_where_the_norms_can(head: str, size: tuple[int, int]) 
         return
     with pytest.raises(ResnestError, match=r"one image per device.*batch of 2 or more.*norm='group'"):
         net(images, targets)
-    hold_statistics(net)
+    freeze_bn_statistics(net)
     assert net(images, targets)["pixels"].isfinite()
 
 
@@ -149,7 +148,7 @@ def test_the_head_is_the_last_part() -> None:
     """Which learns ten times as fast, auxiliary head and all."""
     net = build()
     names = {id(parameter): name for name, parameter in net.named_parameters()}
-    assert {names[id(one)].split(".")[0] for one in parts(net)[-1].parameters()} == {"head", "auxiliary"}
+    assert {names[id(one)].split(".")[0] for one in parameter_stages(net)[-1].parameters()} == {"head", "auxiliary"}
 
 
 def test_channels_follow_the_backbone_or_the_setting() -> None:

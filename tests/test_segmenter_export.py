@@ -22,10 +22,10 @@ from resnest.exporters.exporting import export
 from resnest.exporters.formats import FORMATS
 from resnest.exporters.same_labels import same_label
 from resnest.inference.model import Model
-from resnest.inference.prepare_heads import prepared_segmenter
+from resnest.inference.prepare import prepared_segmenter
 from resnest.inference.readme import model_card_text
 from resnest.inference.torch_engine import TorchEngine, open_torch_engine
-from resnest.network.stages import hold_statistics
+from resnest.network.tools import freeze_bn_statistics
 from resnest.runtime.engines.choosing import open_engine
 from resnest.runtime.label_map import LabelMap
 from resnest.runtime.preprocess import Preprocess
@@ -53,7 +53,7 @@ def streets(saved_segmenter: Path) -> Path:
 def test_prepared_is_the_same(head: str, tmp_path: Path) -> None:
     """And without what only training needs; norms with frozen statistics are folded too."""
     net = Model.from_pretrained(segmenter_of(head, tmp_path)).segmenter
-    hold_statistics(net.head)
+    freeze_bn_statistics(net.head)
     images = torch.randn(2, 3, 49, 71)
     fast = prepared_segmenter(net)
     engine = TorchEngine(net, "cpu", task=SegmentationTask)

@@ -21,7 +21,8 @@ import torch
 
 from conftest import pico
 from forms import Labelled, class_folders, webdataset, write_tar
-from resnest.data import kept, samples, shards
+from resnest import progress
+from resnest.data import samples, shards
 from resnest.data.shards import INDEX_FOLDER, open_index, read_shards
 from resnest.data.sources import open_dataset, open_part
 from resnest.data.tar import read_members
@@ -230,8 +231,8 @@ def test_long_work_says_that_it_goes_on(
     read_shards(_all(sharded))
     assert not capsys.readouterr().err
     shutil.rmtree(sharded / INDEX_FOLDER)
-    monkeypatch.setattr(kept, "SLOW", 0.0)
-    monkeypatch.setattr(kept, "OFTEN", 0.0)
+    monkeypatch.setattr(progress, "SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     read_shards(_all(sharded))
     assert "indexing shards, bytes: " in capsys.readouterr().err
 

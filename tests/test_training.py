@@ -19,8 +19,7 @@ from resnest.errors import NumericalStop, ResnestError
 from resnest.recipes.settings import OptimSettings
 from resnest.training import resume, train
 from resnest.training.loop import Loop
-from resnest.training.muon import Muon
-from resnest.training.optim import lr_at
+from resnest.training.optim import Muon, lr_at
 from runs import checkpoint, lines
 
 

@@ -18,15 +18,15 @@ import pytest
 import torch
 
 from conftest import Outcome, pico
-from resnest.checkpoints.digest import sha256_of
 from resnest.errors import NumericalStop, ResnestError
+from resnest.files import sha256_of
+from resnest.progress import Progress, say
 from resnest.recipes import find_recipe, override
 from resnest.training import train
+from resnest.training.distributed import open_fabric
 from resnest.training.lock import Lock
-from resnest.training.progress import Plain
 from resnest.training.run import RunDirectory
 from resnest.training.stopping import StopRequests
-from resnest.training.world import open_fabric
 
 
 def _hold(folder: Path, pipe: Connection) -> None:
@@ -178,4 +178,7 @@ def test_nobody_has_to_read_what_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 
     for stream in (Gone(), None):
         monkeypatch.setattr(sys, "stderr", stream)
-        Plain(1, 0).say("hello")
+        say("hello")
+        with Progress("step") as show:
+            show.start(1)
+            show.say("hello")

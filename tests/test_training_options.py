@@ -17,8 +17,8 @@ from conftest import pico
 from resnest.data import loading
 from resnest.errors import ResnestError
 from resnest.training import resume, train
-from resnest.training.average import Average
-from resnest.training.logbook import Meter
+from resnest.training.ema import EMA
+from resnest.training.run_logger import Meter
 from resnest.training.state import State
 from runs import checkpoint, lines, losses
 
@@ -34,7 +34,7 @@ def test_a_line_of_the_log(photos: Path, tmp_path: Path) -> None:
 
 def test_waiting_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("resnest.training.logbook.time.monotonic", lambda: now)
+    monkeypatch.setattr("resnest.training.run_logger.time.monotonic", lambda: now)
 
     def slow() -> Any:
         nonlocal now
@@ -53,7 +53,7 @@ def test_waiting_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_average_of_weights() -> None:
     net = torch.nn.BatchNorm1d(1)
-    average = Average(net, decay=0.5)
+    average = EMA(net, decay=0.5)
     expected = 1.0
     for step in range(6):
         with torch.no_grad():

@@ -55,6 +55,16 @@ class Preempted(ResnestError):
     exit_code = 75  # EX_TEMPFAIL: "try again later"
 
 
+def one_line(error: object, most: int = 300) -> str:
+    """The first line of what an error says, which may be pages; the name of its kind where it says nothing.
+
+    >>> one_line(ValueError())
+    'ValueError'
+    """
+    said = str(getattr(error, "strerror", None) or error)
+    return next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)[:most]
+
+
 def unknown(kind: str, name: str, known: Iterable[str], *, like: str = "", hint: str = "") -> ResnestError:
     """The error for a name that does not exist, with the one that is nearest to it, or to `like`.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnest.kernels.attention import BATCH, FIXED, LAYER, Block
+from resnest.kernels.block import BATCH, FIXED, LAYER, Block
 from resnest.network.split_attention import SplitAttention, weigh
 
 LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}

@@ -12,8 +12,8 @@ from torch import Tensor
 from conftest import FULL
 from kernels.blocks import apart, as_the_network_does, attention_block, maps, operands, parameters
 from resnest.errors import ResnestError
-from resnest.kernels.attention import Outcome
 from resnest.kernels.backend import using
+from resnest.kernels.block import Outcome
 
 operators = pytest.importorskip("resnest.kernels.operators", reason="triton is not installed")
 

@@ -1,4 +1,4 @@
-"""Inference with the fused operators: prepared networks, the ways of the convolution, CUDA graphs, engines."""
+"""Inference with the fused operators: prepared networks, the convolution's algorithms, CUDA graphs, engines."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from torch import Tensor
 
 from kernels.blocks import apart
 from resnest.inference.prepare import prepared
-from resnest.kernels import ways
+from resnest.kernels import autotune
+from resnest.kernels.autotune import ConvAlgorithm
 from resnest.kernels.backend import using
 from resnest.network import ResNeSt
 from resnest.spec import Spec
 
-pytest.importorskip("resnest.kernels.triton_parts", reason="triton is not installed")
+pytest.importorskip("resnest.kernels.triton_backend", reason="triton is not installed")
 
 TINY = Spec(depths=(1, 1, 1, 1), planes=(8, 16, 16, 16), stem_width=4, stem="small")
 SPECS = {
@@ -29,7 +30,7 @@ SPECS = {
     "stride in the 3x3": dataclasses.replace(TINY, avd=False),
     "layer norms inside": dataclasses.replace(TINY, attention_norm="layer"),
 }
-WAYS: tuple[ways.Way, ...] = ("grouped", "dense", "triton")
+ALGORITHMS: tuple[ConvAlgorithm, ...] = ("grouped", "dense", "triton")
 CLOSE = 1e-5 if not torch.cuda.is_available() else 2e-3  # matrix units may round float32
 
 
@@ -52,25 +53,27 @@ def blocks_of(net: torch.nn.Module) -> list[Any]:
     return [module for module in net.modules() if hasattr(module, "runs")]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_every_way_gives_the_networks_logits(spec: Spec, way: ways.Way, device: torch.device) -> None:
+def test_every_way_gives_the_networks_logits(spec: Spec, algorithm: ConvAlgorithm, device: torch.device) -> None:
     net = network(spec, device)
     x = images(device)
     with torch.inference_mode():
         expected = net.double()(x.double())
         fast = prepared(net.float(), kernels=True)
         for block in blocks_of(fast):
-            block.way = way
+            block.algorithm = algorithm
         assert len(blocks_of(fast)) == 4
         assert apart(fast(x), expected) < CLOSE
         with using("torch"):
             assert apart(fast(x), expected) < CLOSE
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_short_types_are_no_less_exact_than_without(way: ways.Way, dtype: torch.dtype, device: torch.device) -> None:
+def test_short_types_are_no_less_exact_than_without(
+    algorithm: ConvAlgorithm, dtype: torch.dtype, device: torch.device
+) -> None:
     """V of a block, beside float64."""
     net = network(TINY, device)
     x = torch.randn(2, 16, 12, 12, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
@@ -80,9 +83,9 @@ def test_short_types_are_no_less_exact_than_without(way: ways.Way, dtype: torch.
             for kernels, kind in ((False, torch.float64), (False, dtype), (True, dtype))
         )
         expected = exact.pool_after(exact.conv2(x.double()))
-        fast.conv2.way = way
+        fast.conv2.algorithm = algorithm
         mine, other = fast.conv2(x), without.pool_after(without.conv2(x))
-        # parameters are rounded to the type in both, which no way of computing can mend
+        # parameters are rounded to the type in both, which no algorithm can mend
         assert apart(mine, expected) <= 1.05 * apart(other, expected)
 
 
@@ -97,12 +100,12 @@ def test_one_graph(device: torch.device) -> None:
     assert "resnest" not in str(program.graph)
 
 
-def scripted(seconds: dict[ways.Way, float]) -> tuple[ways.Timer, list[str]]:
+def scripted(seconds: dict[ConvAlgorithm, float]) -> tuple[autotune.Timer, list[str]]:
     """A timer that runs what it is given, and says what it was told to."""
     order: list[str] = []
     names = list(seconds)
 
-    def timer(run: ways.Run) -> float:
+    def timer(run: autotune.Run) -> float:
         run()
         order.append(names[len(order) % len(names)])
         return seconds[order[-1]]  # type: ignore[index]
@@ -110,37 +113,37 @@ def scripted(seconds: dict[ways.Way, float]) -> tuple[ways.Timer, list[str]]:
     return timer, order
 
 
-@pytest.mark.parametrize("fastest", WAYS)
-def test_the_fastest_way_is_taken(fastest: ways.Way, device: torch.device) -> None:
+@pytest.mark.parametrize("fastest", ALGORITHMS)
+def test_the_fastest_way_is_taken(fastest: ConvAlgorithm, device: torch.device) -> None:
     fast, x = prepared(network(TINY, device), kernels=True), images(device)
-    timer, order = scripted({way: 1.0 if way == fastest else 2.0 for way in WAYS})
-    chosen = ways.tune(fast, x, timer=timer)
+    timer, order = scripted({algorithm: 1.0 if algorithm == fastest else 2.0 for algorithm in ALGORITHMS})
+    chosen = autotune.tune(fast, x, timer=timer)
     assert list(chosen) == [f"layer{stage}.0.conv2" for stage in (1, 2, 3, 4)]
     assert set(chosen.values()) == {fastest}
-    assert [block.way for block in blocks_of(fast)] == [fastest] * 4
-    assert len(order) == 4 * len(WAYS)
+    assert [block.algorithm for block in blocks_of(fast)] == [fastest] * 4
+    assert len(order) == 4 * len(ALGORITHMS)
 
 
 def test_a_shape_is_measured_once(device: torch.device) -> None:
     spec = dataclasses.replace(TINY, depths=(3, 1, 1, 1))
-    timer, order = scripted(dict.fromkeys(WAYS, 1.0))
-    assert len(ways.tune(prepared(network(spec, device), kernels=True), images(device), timer=timer)) == 6
-    assert len(order) == 4 * len(WAYS)
+    timer, order = scripted(dict.fromkeys(ALGORITHMS, 1.0))
+    assert len(autotune.tune(prepared(network(spec, device), kernels=True), images(device), timer=timer)) == 6
+    assert len(order) == 4 * len(ALGORITHMS)
 
 
 def test_nothing_is_measured_where_results_must_not_change(device: torch.device) -> None:
     fast = prepared(network(TINY, device), kernels=True)
     torch.use_deterministic_algorithms(True)
     try:
-        assert ways.tune(fast, images(device), timer=_never) == {}
+        assert autotune.tune(fast, images(device), timer=_never) == {}
     finally:
         torch.use_deterministic_algorithms(False)
-    assert ways.tune(prepared(network(TINY, device)), images(device), timer=_never) == {}  # no kernels in it
+    assert autotune.tune(prepared(network(TINY, device)), images(device), timer=_never) == {}  # no kernels in it
     with using("torch"):
-        assert ways.tune(fast, images(device), timer=_never) == {}
+        assert autotune.tune(fast, images(device), timer=_never) == {}
 
 
-def _never(run: ways.Run) -> float:
+def _never(run: autotune.Run) -> float:
     raise AssertionError
 
 
@@ -151,7 +154,7 @@ def test_in_training_backward_counts_and_statistics_stay(device: torch.device) -
     fuse(net)
     before = {name: buffer.clone() for name, buffer in net.named_buffers()}
     timer, _ = scripted({"grouped": 2.0, "dense": 1.0})
-    assert set(ways.tune(net, images(device), timer=timer).values()) == {"dense"}
+    assert set(autotune.tune(net, images(device), timer=timer).values()) == {"dense"}
     assert all(torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())
     assert all(parameter.grad is None for parameter in net.parameters())
     dense = net(images(device)).sum()

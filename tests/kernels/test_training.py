@@ -15,7 +15,7 @@ from resnest.kernels.backend import using
 from resnest.training.train import train
 from runs import losses
 
-pytest.importorskip("resnest.kernels.triton_parts", reason="triton is not installed")
+pytest.importorskip("resnest.kernels.triton_backend", reason="triton is not installed")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="runs on a CPU, so that both runs have the same images")

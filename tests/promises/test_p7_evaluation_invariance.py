@@ -31,7 +31,7 @@ from resnest.segmentation.card import SegmentationCard
 from resnest.segmentation.preprocess import SegmentationPreprocess
 from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import Spec
-from resnest.training.world import World
+from resnest.training.distributed import ProcessGroup
 from streets import COLOURS, write_streets
 
 TINY = Spec(depths=(1, 1, 1, 1), planes=(8, 8, 8, 8), stem="small", stem_width=4)
@@ -65,7 +65,7 @@ def evaluate_in(net: Any, images: Samples, card: ModelCard, batch: int, count: i
         class Fabric:
             global_rank, world_size, device = rank, count, torch.device("cpu")
 
-        world = World(Fabric())  # type: ignore[arg-type]
+        world = ProcessGroup(Fabric())  # type: ignore[arg-type]
         share = {"rank": rank, "world_size": count, "gather": world.gather}
         return evaluate_network(net, images, card, device=world.device, batch_size=batch, workers=0, **share)
 

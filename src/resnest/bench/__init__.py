@@ -4,6 +4,8 @@ table = bench(plan(["resnest50", "timm:resnest50d"], engines=["onnxruntime"], ba
 """
 
 from resnest.bench.run import Plan, bench, plan
-from resnest.bench.table import Case, Table, base_of, ratio_of, read_table, write_table
+from resnest.bench.table import Case, Table, base_of, lines, ratio_of, read_table, to_dict, write_table
 
-__all__ = ["Case", "Plan", "Table", "base_of", "bench", "plan", "ratio_of", "read_table", "write_table"]
+__all__ = [
+    "Case", "Plan", "Table", "base_of", "bench", "lines", "plan", "ratio_of", "read_table", "to_dict", "write_table",
+]  # fmt: skip

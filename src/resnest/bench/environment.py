@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import resnest
-from resnest.runtime.engines.cores import instruction_sets, processor, usable_cores
+from resnest.runtime.hardware import instruction_sets, processor, usable_cores
 
 PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "openvino", "numpy", "pillow")
 SHARED = ("cpu", "instruction sets", "cores", "gpu", "threads", "versions")  # of two runs that may be compared

@@ -71,7 +71,7 @@ def draw(path: Path, table: Table) -> None:
     from matplotlib.figure import Figure as Canvas
 
     found = points(table)
-    with _constant_names():
+    with constant_names():
         canvas = Canvas(figsize=(7.2, 4.6), layout="constrained")
         axes = canvas.add_subplot()
         for family in FAMILIES:
@@ -91,7 +91,7 @@ def save(canvas: Any, path: Path) -> None:
         raise ResnestError(f"{path} cannot be written: {error}") from None
 
 
-def _constant_names() -> Any:
+def constant_names() -> Any:
     """Identifiers inside an SVG that do not change from drawing to drawing."""
     import matplotlib
 

@@ -1,29 +1,86 @@
-"""What was measured: cases with every repetition, written as CSV under the environment, and read back.
+"""Table of what was measured: cases with every repetition, as CSV under the environment, as text and as JSON.
 
     write_table(Path("speed.csv"), table)
     table = read_table(Path("speed.csv"))
     base_of(table.cases, case)              # what its ratio is taken to
+    print("\\n".join(lines(table)))
 
 One line a repetition: a repetition is a round's turn, seconds are of one call, the mean of `calls` in that turn.
+
+Nothing is assumed of how times are distributed: they are skewed, with rare long ones. Intervals are the sign test's
+(Conover, Practical Nonparametric Statistics, section 3.2): between two values in order of size, symmetrical from the
+ends, the median lies with a probability that the binomial distribution gives.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
+from typing import Any, NamedTuple
 
 from resnest.bench.environment import head
-from resnest.bench.spread import Interval, paired, quartiles, sign_interval
 from resnest.errors import ResnestError
-from resnest.runtime.files import replacing
+from resnest.files import write_errors, write_whole
 
 KEYS = ("model", "engine", "layout", "precision", "batch", "size")
-COLUMNS = (*KEYS, "round", "calls", "seconds", "peak_mib", "joules")
+COLUMNS = (*KEYS, "round", "calls", "seconds", "peak_mib")
+OLD_COLUMNS = (*COLUMNS, "joules")  # older tables may have the energy of a call
 Key = tuple[str, str, str, str, int, int]
+HEAD = f"{'ms a call':>10}  {'quartiles':>17} {'images/s':>9} {'ratio':>7}  {'95 % interval':<15} {'peak MiB':>8}"
+
+
+class Interval(NamedTuple):
+    """Where the median lies, with the probability `coverage`."""
+
+    low: float
+    high: float
+    coverage: float
+
+    def apart(self, other: Interval) -> bool:
+        return self.low > other.high or self.high < other.low
+
+
+def sign_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """The narrowest interval with at least that coverage; of fewer than six values the whole range, with less.
+
+    >>> sign_interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0])
+    Interval(low=2.0, high=8.0, coverage=0.9609375)
+    """
+    ordered, count = sorted(values), len(values)
+    k, outside = 1, 2 / 2**count  # the ends are the k-th values; the median lies beyond them with this probability
+    while k < count // 2:
+        more = outside + 2 * math.comb(count, k) / 2**count
+        if 1 - more < level:
+            break
+        k, outside = k + 1, more
+    return Interval(ordered[k - 1], ordered[count - k], 1 - outside)
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    """Lower and upper; both are the value where there is one alone.
+
+    >>> quartiles([1.0, 2.0, 3.0, 4.0, 5.0])
+    (2.0, 4.0)
+    """
+    if len(values) < 2:
+        return values[0], values[0]
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    return low, high
+
+
+def paired(base: Sequence[float], own: Sequence[float]) -> tuple[float, Interval]:
+    """How many times faster than the base: median over rounds of base / own, and its interval.
+
+    >>> paired([2.0, 4.0, 6.0], [1.0, 2.0, 2.0])[0]
+    2.0
+    """
+    ratios = [theirs / ours for theirs, ours in zip(base, own, strict=True)]
+    return median(ratios), sign_interval(ratios)
 
 
 @dataclass
@@ -39,7 +96,6 @@ class Case:
     calls: int = 1  # in a turn
     seconds: list[float] = field(default_factory=list)  # of one call, a round each
     peak_mib: float | None = None
-    joules: list[float] = field(default_factory=list)  # of one call; empty: not reported by the machine
     is_peer: bool = False
 
     @property
@@ -94,19 +150,16 @@ def ratio_of(cases: Sequence[Case], case: Case) -> tuple[float, Interval]:
 
 def write_table(path: Path, table: Table) -> None:
     """Raises ResnestError if the file cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            file.write(head(table.environment))
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(COLUMNS)
-            for case in table.cases:
-                peak = "" if case.peak_mib is None else f"{case.peak_mib:.0f}"
-                for number, seconds in enumerate(case.seconds):
-                    joules = f"{case.joules[number]:.4f}" if case.joules else ""
-                    rows.writerow((*case.key, number, case.calls, f"{seconds:.7f}", peak, joules))
-    except OSError as error:
-        raise ResnestError(f"{path} cannot be written: {error.strerror or error}") from None
+    text = io.StringIO(head(table.environment), newline="")
+    text.seek(0, io.SEEK_END)
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for case in table.cases:
+        peak = "" if case.peak_mib is None else f"{case.peak_mib:.0f}"
+        for number, seconds in enumerate(case.seconds):
+            rows.writerow((*case.key, number, case.calls, f"{seconds:.7f}", peak))
+    with write_errors(path):
+        write_whole(path, text.getvalue().encode())
 
 
 def read_table(path: Path) -> Table:
@@ -117,7 +170,7 @@ def read_table(path: Path) -> Table:
         raise ResnestError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     table = Table([line.removeprefix("#").strip() for line in lines if line.startswith("#")])
     rows = csv.DictReader(line for line in lines if not line.startswith("#"))
-    if tuple(rows.fieldnames or ()) != COLUMNS:
+    if tuple(rows.fieldnames or ()) not in (COLUMNS, OLD_COLUMNS):
         raise ResnestError(f"{path} is not a table of `resnest bench`: its columns are not {', '.join(COLUMNS)}")
     found: dict[Key, Case] = {}
     for number, row in enumerate(rows, start=1):
@@ -141,5 +194,58 @@ def _add(found: dict[Key, Case], row: dict[str, str]) -> None:
         raise ValueError(seconds)
     case.seconds.append(seconds)
     case.peak_mib = float(row["peak_mib"]) if row["peak_mib"] else None
-    if row["joules"]:
-        case.joules.append(float(row["joules"]))
+
+
+def lines(table: Table) -> Iterator[str]:
+    """A block for each batch, quickest first."""
+    width = max(len(_name(case)) for case in table.cases)
+    for batch in dict.fromkeys(case.batch for case in table.cases):
+        cases = sorted((case for case in table.cases if case.batch == batch), key=lambda case: case.median)
+        yield f"{f'batch {batch}':<{width}} {HEAD}"
+        for case in cases:
+            yield f"{_name(case):<{width}} {_row(table, case)}"
+        yield ""
+    rounds = len(table.cases[0].seconds)
+    yield f"Medians over {rounds} rounds. ratio: how many times faster than the line with 1.00x, round by round;"
+    coverage = table.cases[0].interval.coverage
+    yield f"its interval holds the median with {coverage:.0%}." + (
+        "" if rounds >= 6 else " Six rounds or more give 95 %."
+    )
+
+
+def to_dict(table: Table) -> dict[str, Any]:
+    """Environment and cases; seconds, not milliseconds."""
+    return {"environment": table.environment, "cases": [_case(table, case) for case in table.cases]}
+
+
+def _name(case: Case) -> str:
+    kind = "" if case.precision == "float32" else f" {case.precision}"
+    return f"{case.model} {case.size} px, {case.engine}{kind} {case.layout}"
+
+
+def _row(table: Table, case: Case) -> str:
+    low, high = (1e3 * value for value in case.quartiles)
+    ratio, interval = ratio_of(table.cases, case)
+    sure = "-" if base_of(table.cases, case) is case else f"{interval.low:.2f} to {interval.high:.2f}"
+    peak = "-" if case.peak_mib is None else f"{case.peak_mib:.0f}"
+    return (
+        f"{1e3 * case.median:>10.2f}  {f'{low:.2f} to {high:.2f}':>17} {case.batch / case.median:>9.1f} {ratio:>6.2f}x"
+        f"  {sure:<15} {peak:>8}"
+    )
+
+
+def _case(table: Table, case: Case) -> dict[str, Any]:
+    ratio, interval = ratio_of(table.cases, case)
+    base = base_of(table.cases, case)
+    names = ("model", "engine", "layout", "precision", "batch", "size")
+    return {
+        **dict(zip(names, case.key, strict=True)),
+        "median_seconds": case.median,
+        "quartiles": list(case.quartiles),
+        "ratio": ratio,
+        "ratio_interval": [interval.low, interval.high],
+        "coverage": interval.coverage,
+        "base": dict(zip(names, base.key, strict=True)),
+        "peak_mib": case.peak_mib,
+        "seconds": case.seconds,
+    }

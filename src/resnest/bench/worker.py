@@ -20,7 +20,7 @@ import numpy as np
 
 from resnest.errors import ResnestError
 from resnest.runtime.engines.exported import ORIGIN_KEY
-from resnest.runtime.memory import keep_freed_memory
+from resnest.runtime.hardware import disable_malloc_trim
 
 WARM_UP = 3  # calls: the first allocates, engines plan at the second
 Run = Callable[[], Any]  # one call, finished when it returns
@@ -45,11 +45,11 @@ def _open_torch(job: dict[str, Any]) -> tuple[Run, str]:
     from resnest.bench.networks import build, check_output
     from resnest.inference.prepare import prepared
     from resnest.inference.torch_engine import TorchEngine, has_kernels
-    from resnest.kernels.ways import tune
+    from resnest.kernels.autotune import tune
 
     torch.set_num_threads(job["threads"])
     if job["engine"] in ("eager-kept", "torch"):
-        keep_freed_memory()
+        disable_malloc_trim()
     net: Any = build(job["model"], job["kind"], job["size"])
     layout = torch.channels_last if job["layout"] == "channels_last" else torch.contiguous_format
     dtype, device = getattr(torch, job["precision"]), job["device"]

@@ -12,8 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,13 +25,13 @@ from resnest.checkpoints.detectors import read_detector
 from resnest.checkpoints.identify import METADATA_KEY, Identity, identify
 from resnest.checkpoints.layouts import COUNTER, Layout, find_layout, from_official, refusal
 from resnest.checkpoints.loading import listed
-from resnest.checkpoints.params import write_params
+from resnest.checkpoints.mxnet_params import write_params
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.checkpoints.segmenter_layouts import SEGMENTER_LAYOUTS, recognise_segmenter
 from resnest.checkpoints.segmenters import read_segmenter
 from resnest.errors import ResnestError
+from resnest.files import replacing, write_errors
 from resnest.network.resnest import ResNeSt
-from resnest.runtime.files import replacing
 from resnest.spec import Spec, find_spec
 
 HEAD = ("fc.weight", "fc.bias")
@@ -100,7 +99,7 @@ def convert(
     _check_structure(identity, layout, head="fc.weight" in identity.state and not left_out)
     state = {name: tensor for name, tensor in _complete(identity).items() if name not in left_out}
     renamed = from_official(state, layout, bare=bare)
-    with _replacing(out) as temporary:
+    with write_errors(out), replacing(out) as temporary:
         write_checkpoint(temporary, renamed, layout, suffix=out.suffix, metadata=_metadata(identity))
     counters = 0 if layout.counters else sum(name.endswith(COUNTER) for name in state)
     what = " or ".join(identity.candidates) or "a free structure"
@@ -145,7 +144,7 @@ def _convert_whole(raw: RawCheckpoint, whole: Whole, layout: Layout, out: Path, 
         if name.endswith(".running_var"):
             state.setdefault(f"{name.removesuffix('running_var')}{COUNTER}", torch.tensor(0))
     renamed = whole.from_ours(state, layout.name)
-    with _replacing(out) as temporary:
+    with write_errors(out), replacing(out) as temporary:
         write_checkpoint(temporary, renamed, layout, suffix=out.suffix, metadata=_metadata(identity))
     counters = 0 if layout.counters else sum(name.endswith(COUNTER) for name in state)
     what = f"a {whole.what} on {' or '.join(identity.candidates) or 'a free structure'}"
@@ -248,13 +247,3 @@ def _metadata(identity: Identity) -> dict[str, str]:
     if identity.sure is None and len(identity.candidates) != 1:
         return {}
     return {METADATA_KEY: json.dumps({"name": identity.name, "spec": dataclasses.asdict(identity.spec)})}
-
-
-@contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """A temporary file beside `out` that takes its place when it is whole."""
-    try:
-        with replacing(out) as temporary:
-            yield temporary
-    except OSError as error:
-        raise ResnestError(f"{out} cannot be written: {error.strerror or error}") from None

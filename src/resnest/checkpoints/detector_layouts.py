@@ -19,8 +19,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from resnest.checkpoints.key_rules import KeyMap, Rules, conv_norm
 from resnest.checkpoints.layouts import COUNTER, LAYOUTS, Layout, Translated, from_official, recognise, to_official
-from resnest.checkpoints.renaming import Rules, Translator, conv_norm
 from resnest.checkpoints.structure import looks_like
 from resnest.errors import ResnestError
 
@@ -53,7 +53,7 @@ def to_ours(state: Mapping[str, Tensor], layout: str) -> Translated:
     body = {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
     rest = {name: tensor for name, tensor in state.items() if name not in body and not CONSTANTS.fullmatch(name)}
     result = Translated({f"backbone.{name}": tensor for name, tensor in _body_to_ours(body, layout).items()}, layout)
-    translator = Translator(_rules(layout, _cascade(state), _box_convs(state)))
+    translator = KeyMap(_rules(layout, _cascade(state), _box_convs(state)))
     for name, tensor in rest.items():
         ours = translator.to_ours(name)
         if ours is not None:
@@ -80,7 +80,7 @@ def from_ours(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
     counters = DETECTOR_LAYOUTS[layout].counters
     body = {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")}
     result = {BACKBONES[layout] + name: tensor for name, tensor in _body_from_ours(body, layout).items()}
-    translator = Translator(_rules(layout, _cascade(state), _box_convs(state)))
+    translator = KeyMap(_rules(layout, _cascade(state), _box_convs(state)))
     for name, tensor in state.items():
         if name.startswith("backbone.") or (name.endswith(COUNTER) and not counters):
             continue

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from resnest.checkpoints.detector_layouts import recognise_detector, to_ours
 from resnest.checkpoints.loading import LoadReport, check_values
+from resnest.checkpoints.multipart import Part, load_into_backbone, load_multipart
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.checkpoints.references import locate_for
-from resnest.checkpoints.wholes import Part, load_into_backbone, load_whole
 from resnest.errors import ResnestError
 
 # have a row, or four, for each class
@@ -75,6 +75,6 @@ def _load_backbone(net: nn.Module, raw: RawCheckpoint) -> LoadReport:
 
 def _load_whole(net: nn.Module, raw: RawCheckpoint, layout: str) -> LoadReport:
     state, aside = read_detector(raw, layout)
-    report = load_whole(net, state, what="detector", source=str(raw.path), by_class=BY_CLASS, optional=OPTIONAL)
+    report = load_multipart(net, state, what="detector", source=str(raw.path), by_class=BY_CLASS, optional=OPTIONAL)
     report.layout, report.unexpected = layout, report.unexpected + aside
     return report

@@ -16,7 +16,6 @@ import http.client
 import json
 import os
 import shutil
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -27,10 +26,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from resnest.checkpoints.digest import digest_of, sha256_of
 from resnest.checkpoints.manifest import Mirror, Weights
-from resnest.errors import ResnestError
-from resnest.runtime.files import WEIGHTS_NAME, replacing
+from resnest.errors import ResnestError, one_line
+from resnest.files import WEIGHTS_NAME, cache_folder, digest_of, replacing, sha256_of
+from resnest.progress import Progress
 
 ATTEMPTS = 3  # at one mirror, going on where the last one broke off
 TIMEOUT = 30  # seconds without a byte
@@ -38,17 +37,11 @@ BLOCK = 1 << 18
 SUMS = "SHA256SUMS"
 HAND_OVER = "download it elsewhere and pass the file (pretrained=FILE, or FILE in place of the name)"
 
-Progress = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in all if known
+OnBytes = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in all if known
 
 
 class Broken(Exception):
     """A mirror did not deliver; the next one may."""
-
-
-def cache_folder() -> Path:
-    """What can be made or fetched again lies below it."""
-    home = os.environ.get("RESNEST_HOME")
-    return Path(home).expanduser() if home else Path.home() / ".cache" / "resnest"
 
 
 def weights_folder() -> Path:
@@ -64,7 +57,7 @@ def is_offline() -> bool:
 OFFLINE = ("RESNEST_OFFLINE", "HF_HUB_OFFLINE")
 
 
-def fetch(row: Weights, folder: Path | None = None, *, progress: Progress | None = None) -> Path:
+def fetch(row: Weights, folder: Path | None = None, *, progress: OnBytes | None = None) -> Path:
     """The file of a row, verified; downloaded if it is not in the folder yet.
 
     Raises:
@@ -88,21 +81,21 @@ def fetch(row: Weights, folder: Path | None = None, *, progress: Progress | None
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{row.file}.lock"):
             if not target.is_file():  # another process may have fetched it meanwhile
-                _download(row, target, progress or _show())
+                with Progress(f"{target.name}:", megabytes=True, lines=False) as bar:
+                    _download(row, target, progress or _shown(bar))
     except OSError as error:
         raise ResnestError(f"{folder} cannot be used for weights: {error.strerror or error}") from None
     return _verified(target, row)
 
 
 def _copy(source: Path, target: Path, row: Weights) -> Path:
-    temporary = target.with_name(f".{target.name}.part")
-    shutil.copyfile(source, temporary)
-    temporary.replace(target)
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
     _pin(target, sha256_of(source))
     return _verified(target, row)
 
 
-def _download(row: Weights, target: Path, progress: Progress) -> None:
+def _download(row: Weights, target: Path, progress: OnBytes) -> None:
     """Fetch from the first mirror that delivers the right bytes, and place them at `target`."""
     said = []
     for mirror in row.mirrors:
@@ -160,7 +153,7 @@ def _verified(path: Path, row: Weights) -> Path:
 # --- one mirror ---
 
 
-def _from_url(url: str, target: Path, progress: Progress) -> Path:
+def _from_url(url: str, target: Path, progress: OnBytes) -> Path:
     """Download to a file beside `target`, going on with what an earlier attempt left there."""
     part = target.with_name(f".{target.name}.part{'.zip' if url.endswith('.zip') else ''}")
     note = part.with_name(f"{part.name}.json")
@@ -178,15 +171,15 @@ def _from_url(url: str, target: Path, progress: Progress) -> Path:
             elif error.code < 500 or attempt == ATTEMPTS:
                 raise Broken(f"HTTP {error.code} {error.reason}") from None
         except urllib.error.URLError as error:
-            raise Broken(f"no connection ({_reason(error.reason)})") from None
+            raise Broken(f"no connection ({one_line(error.reason)})") from None
         except (OSError, http.client.HTTPException) as error:
             if attempt == ATTEMPTS:
-                raise Broken(f"the connection broke ({_reason(error)}), {ATTEMPTS} times") from None
+                raise Broken(f"the connection broke ({one_line(error)}), {ATTEMPTS} times") from None
         time.sleep(0.5 * (attempt - 1))
     raise Broken("gave up")
 
 
-def _receive(url: str, part: Path, note: Path, name: str, progress: Progress) -> None:
+def _receive(url: str, part: Path, note: Path, name: str, progress: OnBytes) -> None:
     """One request; appends to `part` if it is the beginning of the same file at the same address."""
     headers = {"User-Agent": "resnest", "Accept-Encoding": "identity"}
     before = _read_note(note)
@@ -210,7 +203,7 @@ def _receive(url: str, part: Path, note: Path, name: str, progress: Progress) ->
         raise Broken(f"cut off after {have:,} of {total:,} bytes")
 
 
-def _from_hub(mirror: Mirror, target: Path, progress: Progress) -> Path:
+def _from_hub(mirror: Mirror, target: Path, progress: OnBytes) -> Path:
     """Through huggingface_hub, which resumes by itself; the hub's own sha256 of the file is compared."""
     from resnest.checkpoints import hub
 
@@ -282,31 +275,16 @@ def _read_note(note: Path) -> dict[str, Any]:
         return {}
 
 
-def _reason(error: object) -> str:
-    return (str(getattr(error, "strerror", None) or error) or type(error).__name__).splitlines()[0].strip()
-
-
 def _offline_because() -> str:
     return ", ".join(f"{name}={os.environ[name]}" for name in OFFLINE if os.environ.get(name))
 
 
-def _show() -> Progress:
-    """A line on a terminal that counts megabytes, with the time left; nothing elsewhere."""
-    if not sys.stderr.isatty():
-        return lambda name, have, total: None
-    started, last, first = time.monotonic(), 0.0, None
+def _shown(bar: Progress) -> OnBytes:
+    """Bytes on a bar: from where the download starts, which may be in the middle."""
 
     def show(name: str, have: int, total: int | None) -> None:
-        nonlocal last, first
-        now = time.monotonic()
-        first = have if first is None else first
-        if now - last < 0.1 and have != total:
-            return
-        last = now
-        rate = (have - first) / max(now - started, 1e-3)
-        left = f", {(total - have) / rate:.0f} s left" if total and rate else ""
-        of = f" of {total / 1e6:.0f}" if total else ""
-        print(f"\r{name}: {have / 1e6:.0f}{of} MB{left}   ", end="\n" if have == total else "", file=sys.stderr)
-        sys.stderr.flush()
+        if bar.total != total or not bar.started:
+            bar.start(total, done=0 if total == have else have)
+        bar.update(have)
 
     return show

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, one_line
 
 ENDPOINT = "https://huggingface.co"
 
@@ -34,8 +34,7 @@ def told() -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise HubError(lines[0].rstrip(".") if lines else type(error).__name__) from None
+        raise HubError(one_line(str(error) or type(error).__name__).rstrip(".")) from None
 
 
 def _check_connection() -> None:

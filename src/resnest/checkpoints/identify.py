@@ -16,12 +16,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from resnest.checkpoints.digest import digest_of
 from resnest.checkpoints.loading import translate
 from resnest.checkpoints.manifest import Weights, find_by_hash, find_weights
 from resnest.checkpoints.reading import RawCheckpoint
 from resnest.checkpoints.structure import Structure, published_as, read_structure, same_tensors
 from resnest.errors import ResnestError
+from resnest.files import digest_of
 from resnest.spec import PUBLISHED, Spec, find_spec
 
 METADATA_KEY = "resnest"  # of a safetensors file: {"name": ..., "spec": {...}} as JSON

@@ -24,12 +24,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnest.checkpoints.digest import digest_of
-from resnest.checkpoints.params import LIST_MAGIC, read_params
-from resnest.checkpoints.pickled import READ_ERRORS, read_pickled, said
-from resnest.checkpoints.stored import Array, Stored
-from resnest.errors import ResnestError
-from resnest.runtime.files import WEIGHTS_NAME
+from resnest.checkpoints.lazy_tensor import Array, LazyTensor
+from resnest.checkpoints.mxnet_params import LIST_MAGIC, read_params
+from resnest.checkpoints.pickled import READ_ERRORS, read_pickled
+from resnest.errors import ResnestError, one_line
+from resnest.files import WEIGHTS_NAME, digest_of
 
 # Where training checkpoints keep the weights, the averaged ones first (timm, mmengine, official, detectron2, others).
 WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "state_dict", "model", "net", "network", "weights")
@@ -67,7 +66,7 @@ def read_checkpoint(path: Path) -> RawCheckpoint:
     except ResnestError:
         raise
     except READ_ERRORS as error:
-        raise ResnestError(f"{path} is damaged or no checkpoint: {said(error)}") from None
+        raise ResnestError(f"{path} is damaged or no checkpoint: {one_line(error)}") from None
 
 
 def _read(path: Path, *, packed: bool = False) -> RawCheckpoint:
@@ -95,7 +94,7 @@ def read_torch_file(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except (*READ_ERRORS, pickle.UnpicklingError) as error:
-        raise ResnestError(f"{path} is damaged or no checkpoint: {said(error)}") from None
+        raise ResnestError(f"{path} is damaged or no checkpoint: {one_line(error)}") from None
 
 
 def _unwrap(path: Path, content: Any) -> RawCheckpoint:
@@ -132,10 +131,10 @@ def _holds_tensors(value: object, depth: int = MOST_WRAPPERS) -> bool:
 
 
 def _is_tensor(value: object) -> bool:
-    return isinstance(value, Stored) or (isinstance(value, Array) and value.stored is not None)
+    return isinstance(value, LazyTensor) or (isinstance(value, Array) and value.stored is not None)
 
 
-def _check_size(path: Path, stored: Mapping[str, Stored | Array]) -> None:
+def _check_size(path: Path, stored: Mapping[str, LazyTensor | Array]) -> None:
     wanted = 0
     for value in stored.values():
         view = value.stored if isinstance(value, Array) else value
@@ -155,7 +154,7 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
             size, header = path.stat().st_size, int.from_bytes(start.read(8), "little")
         if MAX_HEADER > header > size - 8:
             raise ResnestError(f"{path} is cut short: its header alone has {header} bytes, the file {size}") from None
-        raise ResnestError(f"{path} is damaged or no safetensors file: {said(error)}") from None
+        raise ResnestError(f"{path} is damaged or no safetensors file: {one_line(error)}") from None
 
 
 def _packed(path: Path) -> str | None:
@@ -200,7 +199,7 @@ def unpack_member(path: Path, target: Path) -> Path:
                 while block := source.read(1 << 20):
                     out.write(block)
     except READ_ERRORS as error:
-        raise ResnestError(f"{path} cannot be unpacked: {said(error)}") from None
+        raise ResnestError(f"{path} cannot be unpacked: {one_line(error)}") from None
     return target
 
 

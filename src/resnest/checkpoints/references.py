@@ -14,7 +14,7 @@ from resnest.checkpoints import hub
 from resnest.checkpoints.fetch import HAND_OVER, fetch, is_offline, read_sums
 from resnest.checkpoints.manifest import MANIFEST, Weights, find_weights
 from resnest.errors import ResnestError
-from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME
+from resnest.files import CARD_NAME, WEIGHTS_NAME
 from resnest.spec import ALIASES, BASELINES, PUBLISHED, find_spec
 
 HUB_PREFIX = "hf-hub:"

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
+from resnest.checkpoints.key_rules import KeyMap, Rules, conv_norm
 from resnest.checkpoints.layouts import IGNORED, LAYOUTS, Translated
-from resnest.checkpoints.renaming import Rules, Translator, conv_norm
 from resnest.errors import ResnestError
 from resnest.segmentation.spec import Head
 
@@ -42,7 +42,7 @@ def to_ours(state: Mapping[str, Tensor], layout: str) -> Translated:
         ResnestError: some tensor has no place here: its head is built in another way.
     """
     state = {name.removeprefix("module."): tensor for name, tensor in state.items() if not IGNORED.search(name)}
-    translator = Translator(_rules(layout, _kind(state)))
+    translator = KeyMap(_rules(layout, _kind(state)))
     result = Translated({}, layout)
     for name, tensor in state.items():
         ours = translator.to_ours(name)
@@ -60,7 +60,7 @@ def from_ours(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
     """
     if layout == "encoding" and (reason := _refusal(state)):
         raise ResnestError(f"the encoding layout cannot hold this segmenter: it has {reason}")
-    translator = Translator(_rules(layout, _kind(state)))
+    translator = KeyMap(_rules(layout, _kind(state)))
     result = {}
     for name, tensor in state.items():
         theirs = translator.to_theirs(name)

@@ -14,10 +14,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from resnest.checkpoints.loading import LoadReport, check_values
+from resnest.checkpoints.multipart import Part, load_into_backbone, load_multipart
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.checkpoints.references import locate_for
 from resnest.checkpoints.segmenter_layouts import recognise_segmenter, to_ours
-from resnest.checkpoints.wholes import Part, load_into_backbone, load_whole
 from resnest.errors import ResnestError
 
 BY_CLASS = re.compile(r"(head|auxiliary)\.predict\.logits\.")  # have a row for each class
@@ -62,6 +62,6 @@ def read_segmenter(raw: RawCheckpoint, layout: str) -> tuple[dict[str, Tensor], 
 
 def _load_whole(net: nn.Module, raw: RawCheckpoint, layout: str) -> LoadReport:
     state, aside = read_segmenter(raw, layout)
-    report = load_whole(net, state, what="segmenter", source=str(raw.path), by_class=BY_CLASS, optional=OPTIONAL)
+    report = load_multipart(net, state, what="segmenter", source=str(raw.path), by_class=BY_CLASS, optional=OPTIONAL)
     report.layout, report.unexpected = layout, report.unexpected + aside
     return report

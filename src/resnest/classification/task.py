@@ -25,9 +25,8 @@ from resnest.cost import smallest_map
 from resnest.data.batch import normalise
 from resnest.data.labelled import LabelledSamples
 from resnest.inference.prepare import prepared
-from resnest.network.initial import initialise_as_gluon
-from resnest.network.resnest import ResNeSt
-from resnest.network.stages import freeze
+from resnest.network.resnest import ResNeSt, initialise_as_gluon
+from resnest.network.tools import freeze
 from resnest.recipes.settings import PUBLISHED_WEIGHTS
 from resnest.runtime.preprocess import Preprocess
 from resnest.tasks import Task

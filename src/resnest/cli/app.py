@@ -22,7 +22,7 @@ from resnest.cli.predict import predict
 from resnest.cli.recipes import recipes
 from resnest.cli.train import train
 from resnest.errors import INTERRUPTED, ResnestError
-from resnest.runtime.memory import keep_freed_memory
+from resnest.runtime.hardware import disable_malloc_trim
 
 app = typer.Typer(
     help="ResNeSt: train, evaluate and use split-attention networks. Add --debug to any command for a traceback.",
@@ -48,7 +48,7 @@ def main() -> None:
     """Run the command line; user errors become one line on standard error and an exit code."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    keep_freed_memory()
+    disable_malloc_trim()
     try:
         app(args=arguments, prog_name="resnest")
     except ResnestError as error:

@@ -44,10 +44,10 @@ def bench(
     Several engines, batches, sizes and layouts: with commas, or the option again.
     """
     from resnest.bench import bench as run
-    from resnest.bench import plan, read_table, text, write_table
+    from resnest.bench import lines, plan, read_table, to_dict, write_table
     from resnest.bench.published import FIGURES
-    from resnest.cli.bars import counting
     from resnest.errors import ResnestError
+    from resnest.progress import Progress
 
     if fail and compare is None:
         raise ResnestError("--fail needs --compare OLD.csv")
@@ -63,7 +63,7 @@ def bench(
         device=device,
         precision=precision,
     )
-    with counting("measuring") as bar:
+    with Progress("measuring:", lines=False) as bar:
         bar.start(planned.turns)
 
         def keep(table: Table) -> None:
@@ -71,7 +71,7 @@ def bench(
                 write_table(out, table)
 
         table = run(planned, on_turn=bar.advance, on_step=lambda step: typer.echo(step, err=True), on_round=keep)
-    typer.echo(json.dumps(text.to_dict(table), indent=2) if as_json else "\n".join(text.lines(table)))
+    typer.echo(json.dumps(to_dict(table), indent=2) if as_json else "\n".join(lines(table)))
     if plot:
         from resnest.bench.plot import draw
 

@@ -54,10 +54,10 @@ def doctor(
             json.dumps(rows, indent=2) if as_json else "\n".join(f"{key:<18} {row}" for key, row in rows.items())
         )
         return
-    from resnest.cli.bars import counting
     from resnest.data.checks import check_dataset
+    from resnest.progress import Progress
 
-    with counting("reading") as bar:
+    with Progress("reading:", rate="images", lines=False) as bar:
         report = check_dataset(data, format=format, task=task, on_open=bar.start, on_image=bar.advance)
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text())
     if report.problems:
@@ -66,7 +66,7 @@ def doctor(
 
 def _environment() -> Iterator[tuple[str, str]]:
     import resnest
-    from resnest.runtime.engines.cores import instruction_sets, processor, usable_cores
+    from resnest.runtime.hardware import instruction_sets, processor, usable_cores
 
     yield "resnest", resnest.__version__
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"

@@ -44,10 +44,10 @@ def evaluate(
     of pixels, IoU of each class. Of a panoptic detector: PQ, SQ, RQ, of things and of stuff too, PQ of each class.
     """
     views = _views(scales, flip)
-    from resnest.cli.bars import counting
     from resnest.inference.evaluation import evaluate as run
+    from resnest.progress import Progress
 
-    with counting("evaluating") as bar:
+    with Progress("evaluating:", rate="images", lines=False) as bar:
         result = run(
             model,
             data,

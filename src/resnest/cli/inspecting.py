@@ -12,10 +12,10 @@ def describe_file(path: Path) -> dict[str, Any]:
     Raises:
         ResnestError: unreadable, or no ResNeSt.
     """
-    from resnest.checkpoints.digest import digest_of
     from resnest.checkpoints.identify import identify
     from resnest.checkpoints.layouts import LAYOUTS, refusal
     from resnest.checkpoints.reading import read_checkpoint
+    from resnest.files import digest_of
 
     raw = read_checkpoint(path)
     identity = identify(raw)

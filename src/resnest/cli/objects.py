@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from resnest.errors import ResnestError
-from resnest.runtime.files import replacing
+from resnest.files import replacing
 
 if TYPE_CHECKING:
     from resnest.cli.pictures import Picture

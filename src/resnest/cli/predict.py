@@ -44,10 +44,10 @@ def predict(
     """
     if as_json and as_csv:
         raise ResnestError("--json and --csv exclude each other")
-    from resnest.cli.bars import counting
     from resnest.cli.objects import CocoFile
     from resnest.cli.outputs import Drawings, Output, mask_folder, writer
     from resnest.cli.pictures import find_pictures
+    from resnest.progress import Progress
 
     pictures = list(find_pictures(paths))
     from resnest.inference.predicting import Predictor
@@ -69,7 +69,7 @@ def predict(
         *([Drawings(draw, pictures, top, lowest)] if draw else []),
     ]
     bad = 0
-    with counting("predicting") as bar:
+    with Progress("predicting:", rate="images", lines=False) as bar:
         bar.start(len(pictures))
         for picture, result in zip(pictures, predictor.stream(one.path for one in pictures), strict=True):
             bar.advance()

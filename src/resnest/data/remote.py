@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from resnest.checkpoints import hub
-from resnest.checkpoints.fetch import cache_folder, is_offline
-from resnest.data.kept import write_whole
+from resnest.checkpoints.fetch import is_offline
 from resnest.data.parts import PART_NAMES, is_of
 from resnest.errors import ResnestError
+from resnest.files import cache_folder, write_errors, write_whole
 
 PREFIX = "hf:"
 _REFERENCE = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+?)(?:/(?P<folder>[^@]+?))?/?(?:@(?P<revision>.+))?")
@@ -91,11 +91,9 @@ def _listing(reference: str, repo: str, revision: str | None) -> tuple[str, list
             commit, names = hub.dataset_files(repo, revision)
         except hub.HubError as error:
             raise ResnestError(f"{reference} cannot be opened: {error}") from None
-        try:
+        with write_errors(note.parent):
             for path in (note, _note(repo, commit)):
                 write_whole(path, json.dumps({"commit": commit, "files": names}).encode())
-        except OSError as error:
-            raise ResnestError(f"{note.parent} cannot be written: {error.strerror}") from None
         return commit, names
     try:
         content = json.loads(note.read_bytes())

@@ -16,13 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from resnest.data.kept import Patience, from_columns, keep_json, kept_json
+from resnest.data.index_cache import cache_json, cached_json, from_columns
 from resnest.data.labelled import LabelledSamples
 from resnest.data.parts import PART_NAMES
 from resnest.data.readers import Labelled, number_classes, read_class_names
 from resnest.data.stores import Ranges, RangeStore
 from resnest.data.tar import CutOff, Member, read_members
 from resnest.errors import ResnestError
+from resnest.progress import Progress
 from resnest.runtime.decode import SUFFIXES
 
 INDEX_FOLDER = ".resnest-index"  # beside the shards
@@ -75,9 +76,10 @@ def scan_shards(paths: Sequence[Path]) -> Shards:
     by_name = {name: label for label, name in names.items()}
     ranges: list[Ranges] = []
     labelled: Labelled = []
-    with Patience("indexing shards, bytes", sum(path.stat().st_size for path in paths)) as patience:
+    with Progress("indexing shards, bytes:", if_slow=True) as progress:
+        progress.start(sum(path.stat().st_size for path in paths))
         for path in paths:
-            index = open_index(path, patience.advance)
+            index = open_index(path, progress.advance)
             for member, label in zip(index.members, index.labels, strict=True):
                 if index.given and names and label not in names:
                     if label not in by_name:
@@ -106,10 +108,10 @@ def open_index(path: Path, on_bytes: OnBytes = lambda count: None) -> Index:
         raise ResnestError(f"{path} cannot be read: {error.strerror}") from None
     stamp = {"version": VERSION, "shard": path.name, "bytes": now.st_size, "mtime_ns": now.st_mtime_ns}
     beside = path.parent / INDEX_FOLDER / f"{path.name}.json"
-    if (index := _from_json(kept_json(path, beside, stamp))) is not None:
+    if (index := _from_json(cached_json(path, beside, stamp))) is not None:
         return index
     index = build_index(path, on_bytes)
-    keep_json(path, beside, {**stamp, **asdict(index)})
+    cache_json(path, beside, {**stamp, **asdict(index)})
     return index
 
 

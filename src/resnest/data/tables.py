@@ -22,14 +22,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock
 
-from resnest.checkpoints.fetch import cache_folder
 from resnest.data.columns import Columns, choose_columns
-from resnest.data.kept import Patience, from_columns, keep_json, kept_json, path_mark
+from resnest.data.index_cache import cache_json, cached_json, from_columns, path_mark
 from resnest.data.labelled import LabelledSamples
 from resnest.data.readers import Labelled, number_classes
 from resnest.data.stores import RangeStore
-from resnest.errors import ResnestError
-from resnest.runtime.files import replacing
+from resnest.errors import ResnestError, one_line
+from resnest.files import cache_folder, replacing
+from resnest.progress import Progress
 
 VERSION = 1
 BATCH = 64  # rows in memory at a time
@@ -98,14 +98,14 @@ def _kept_parquet(path: Path) -> Rows:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{target.name}.lock"):  # several processes may open the same data
-            rows = _rows_from_json(kept_json(path, note, stamp))
+            rows = _rows_from_json(cached_json(path, note, stamp))
             if rows is not None and target.is_file() and target.stat().st_size == sum(rows.sizes):
                 return replace(rows, file=str(target))
             rows = _unpack(path, target)
             for old in folder.glob(f"{path_mark(path)}-*"):  # of the file as it was before
                 if old not in (target, note):
                     old.unlink()
-            keep_json(target, note, {**stamp, **asdict(rows)})
+            cache_json(target, note, {**stamp, **asdict(rows)})
             return rows
     except OSError as error:
         raise ResnestError(
@@ -130,9 +130,8 @@ def _copy_images(path: Path, file: BinaryIO) -> tuple[list[int], list[int], list
         with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as table:
             columns = choose_columns(str(path), table.schema_arrow)
             _check_space(path, table.metadata, columns.image, Path(file.name).parent)
-            with Patience(
-                f"unpacking {path.name} into {Path(file.name).parent}, rows", table.metadata.num_rows
-            ) as told:
+            with Progress(f"unpacking {path.name} into {Path(file.name).parent}, rows:", if_slow=True) as progress:
+                progress.start(table.metadata.num_rows)
                 for batch in table.iter_batches(BATCH, columns=[columns.image, columns.label], use_threads=False):
                     for content, name, label in _cells(path, batch, columns, len(labels)):
                         starts.append(position)
@@ -140,7 +139,7 @@ def _copy_images(path: Path, file: BinaryIO) -> tuple[list[int], list[int], list
                         position += sizes[-1]
                         names.append(name)
                         labels.append(label)
-                    told.advance(len(batch))
+                    progress.advance(len(batch))
     except pa.ArrowException as error:
         raise _unreadable(path, error) from None
     except OSError as error:
@@ -168,9 +167,9 @@ def _check_space(path: Path, metadata: Any, column: str, folder: Path) -> None:
 def _kept_arrow(path: Path) -> Rows:
     stamp = _stamp(path)
     beside = path.parent / INDEX_FOLDER / f"{path.name}.json"
-    if (rows := _rows_from_json(kept_json(path, beside, stamp))) is None:
+    if (rows := _rows_from_json(cached_json(path, beside, stamp))) is None:
         rows = _place_images(path)
-        keep_json(path, beside, {**stamp, **asdict(rows)})
+        cache_json(path, beside, {**stamp, **asdict(rows)})
     return replace(rows, file=str(path))  # wherever the folder is now
 
 
@@ -263,8 +262,7 @@ def _rows_from_json(content: dict[str, Any] | None) -> Rows | None:
 
 
 def _unreadable(path: Path, error: Exception) -> ResnestError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return ResnestError(f"{path} is cut off or damaged ({reason}): copy or download it again")
+    return ResnestError(f"{path} is cut off or damaged ({one_line(error)}): copy or download it again")
 
 
 def _pyarrow(path: Path) -> Any:

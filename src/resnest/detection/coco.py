@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.data.locating import locate_images
+from resnest.data.image_roots import locate_images
 from resnest.data.stores import FolderStore
 from resnest.data.streaming import read_items
 from resnest.detection.coco_lists import (

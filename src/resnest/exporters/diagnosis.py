@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from resnest.errors import one_line
 from resnest.exporters.capture import Interface
 from resnest.exporters.formats import Format
-from resnest.exporters.gate import TOLERANCE, Parity, first_line
+from resnest.exporters.gate import TOLERANCE, Parity
 from resnest.exporters.layers import Arrays, Tapped, blocks, first_difference, module_outputs
 
 
@@ -32,7 +33,7 @@ def where_it_differs(
     try:
         theirs = form.layers(path, images) if form.layers else _tapped(fast, names, form, path, images, takes)
     except Exception as error:  # of an exporter or engine, about a file that is wrong anyway: the failure comes first
-        return f"; which layer differs could not be found out ({first_line(error)})"
+        return f"; which layer differs could not be found out ({one_line(error)})"
     found = first_difference(ours, theirs, TOLERANCE)
     if found:
         return f"; the first layer that differs is {_told(*found)}"

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnest.errors import one_line
 from resnest.exporters.layers import Arrays, Runner, difference
 
 TOLERANCE = 1e-4  # of the largest logit: promise P15
@@ -145,13 +146,8 @@ def _run(run: Runner, images: NDArray[np.float32]) -> Arrays:
     try:
         return run(images)
     except Exception as error:  # engines have errors of their own, which have nothing else in common
-        raise _Refusal(f"cannot run {by(images.shape)}: {first_line(error)}") from None
+        raise _Refusal(f"cannot run {by(images.shape)}: {one_line(error)}") from None
 
 
 def by(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
-
-
-def first_line(error: Exception) -> str:
-    """Of what an engine says, which may be pages."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

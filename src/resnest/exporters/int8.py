@@ -28,8 +28,8 @@ from resnest.exporters.speed import measure
 from resnest.exporters.writing import NOTHING, metadata, written
 from resnest.inference.model import Model
 from resnest.runtime.engines.choosing import ENGINES
-from resnest.runtime.engines.cores import instruction_sets, usable_cores
 from resnest.runtime.engines.engine import Loaded
+from resnest.runtime.hardware import instruction_sets, usable_cores
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 FLOAT, INT8 = "float32", "int8"

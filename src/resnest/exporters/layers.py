@@ -5,7 +5,7 @@ first_difference(module_outputs(net, images), onnx.layers(path, images), toleran
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from resnest.runtime.engines.engine import Loaded
 from resnest.runtime.engines.exported import open_loaded
 
 Arrays = dict[str, NDArray[Any]]  # by the name of an output or of a module
-Runner = Callable[[NDArray[np.float32]], Arrays]  # images (N, C, H, W) -> named outputs
+Runner = Callable[[NDArray[np.float32]], Mapping[str, NDArray[Any]]]  # images (N, C, H, W) -> named outputs
 
 
 def runner(loaded: Loaded, path: Path) -> Runner:

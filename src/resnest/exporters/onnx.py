@@ -23,7 +23,7 @@ from resnest.errors import ResnestError
 from resnest.exporters.capture import Interface, capture, quiet
 from resnest.exporters.layers import Arrays, Runner, runner
 from resnest.runtime.engines import onnxruntime as engine
-from resnest.runtime.engines.cores import usable_cores
+from resnest.runtime.hardware import usable_cores
 
 OPSET = 20  # onnxruntime >= 1.17, OpenVINO >= 2024.0, TensorRT >= 10
 MOST_BYTES = 2**31 - 1  # a protobuf message is no larger; beyond that weights would go into a second file

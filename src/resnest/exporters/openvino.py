@@ -21,7 +21,7 @@ from resnest.exporters import onnx as onnx_format
 from resnest.exporters.capture import Interface
 from resnest.exporters.layers import Arrays, Runner, runner
 from resnest.runtime.engines import openvino as engine
-from resnest.runtime.engines.cores import usable_cores
+from resnest.runtime.hardware import usable_cores
 
 DATA_FREE = ("Parameter", "Constant", "Result")
 

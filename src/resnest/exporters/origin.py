@@ -13,9 +13,8 @@ from typing import Any
 import torch
 
 from resnest import __version__
-from resnest.checkpoints.digest import sha256_of
 from resnest.checkpoints.references import locate
-from resnest.runtime.files import WEIGHTS_NAME
+from resnest.files import WEIGHTS_NAME, sha256_of
 
 
 def origin(

@@ -12,9 +12,7 @@ In float stay the stem (its input is the picture, three channels with the larges
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnest.exporters.capture import quiet
 from resnest.exporters.onnx import INPUT
 from resnest.exporters.pooling import pool_before_relu
 
@@ -82,7 +81,7 @@ def quantize(
     model = onnx.load(source)
     if choices.pool_first:
         pool_before_relu(model.graph)
-    with _quiet():
+    with quiet():  # without onnxruntime's advice to simplify the graph first, which the exporter has done
         quantize_static(
             model,
             target,
@@ -115,14 +114,3 @@ def _suits(node: Any, choices: Choices) -> bool:
     weight = node.input[1]
     in_stem, in_attention = weight.startswith(STEM), any(part in weight for part in ATTENTION)
     return (choices.stem or not in_stem) and (choices.attention or not in_attention)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without onnxruntime's advice to simplify the graph first, which the exporter has done."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

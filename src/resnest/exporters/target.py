@@ -14,8 +14,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from resnest.errors import ResnestError
-
-NO_ROOM = 2**20  # bytes: fewer on a disk, and what went wrong was that it is full
+from resnest.files import is_full, write_errors
 
 
 def check_target(out: Path, suffix: str, kind: str) -> None:
@@ -37,19 +36,16 @@ def delivering(out: Path) -> Iterator[Path]:
     Raises:
         ResnestError: the folder cannot be written, or the disk is full.
     """
-    try:
+    with write_errors(f"--out {out}"):
         folder = Path(mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    except OSError as error:
-        raise ResnestError(f"--out {out} cannot be written: {error.strerror or error}") from None
     try:
-        yield folder / out.name
-        for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):
-            with file.open("rb+") as opened:
-                os.fsync(opened.fileno())
-            file.chmod(0o644)
-            file.replace(out.with_name(file.name))
-    except OSError as error:
-        raise ResnestError(f"--out {out} cannot be written: {error.strerror or error}") from None
+        with write_errors(f"--out {out}"):
+            yield folder / out.name
+            for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):
+                with file.open("rb+") as opened:
+                    os.fsync(opened.fileno())
+                file.chmod(0o644)
+                file.replace(out.with_name(file.name))
     except Exception as error:
         if not isinstance(error, ResnestError):
             check_room(out)
@@ -60,5 +56,5 @@ def delivering(out: Path) -> Iterator[Path]:
 
 def check_room(path: Path) -> None:
     """Raises ResnestError if the disk is full, which the exporters' own errors seldom say."""
-    if shutil.disk_usage(path.parent).free < NO_ROOM:
+    if is_full(path.parent):
         raise ResnestError(f"--out {path} cannot be written: no space left on device") from None

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from resnest.errors import ParityFailure, ResnestError
+from resnest.errors import ParityFailure, ResnestError, one_line
 from resnest.exporters import gate
 from resnest.exporters.capture import Interface
 from resnest.exporters.diagnosis import where_it_differs
@@ -95,7 +95,7 @@ def _load(form: Format, path: Path) -> Runner:
         return form.load(path)
     except Exception as error:  # every engine has errors of its own
         check_room(path)
-        said = gate.first_line(error)
+        said = one_line(error)
         raise ParityFailure(f"{form.name}: {form.engine} cannot read the file: {said}. {NOTHING}") from None
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from resnest.checkpoints.loading import load_weights
 from resnest.errors import ResnestError
+from resnest.files import CARD_NAME
 from resnest.runtime.card import ModelCard
-from resnest.runtime.files import CARD_NAME
 from resnest.tasks import task_type
 
 

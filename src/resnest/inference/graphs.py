@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from resnest.kernels.ways import tune
+from resnest.kernels.autotune import tune
 
 SEEN = 256  # shapes that are remembered for having come once
 WARM_UP = 3  # runs before recording, in which Triton compiles and cuDNN chooses (torch.cuda.graph's documentation)
@@ -41,7 +41,7 @@ class Graphed(nn.Module):
     Args:
         net: whose parameters must not move or change from then on.
         most: shapes that are kept.
-        measure: choose how convolutions are computed before recording (`resnest.kernels.ways.tune`).
+        measure: choose how convolutions are computed before recording (`resnest.kernels.autotune.tune`).
     """
 
     def __init__(self, net: nn.Module, *, most: int = 8, measure: bool = True) -> None:

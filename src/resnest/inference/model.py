@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from resnest.checkpoints import hub
-from resnest.checkpoints.digest import sha256_of
 from resnest.checkpoints.identify import identify
 from resnest.checkpoints.loading import load_file, load_weights, translate
 from resnest.checkpoints.manifest import Weights, find_weights
@@ -23,13 +22,13 @@ from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.checkpoints.references import is_network_name, locate
 from resnest.checkpoints.structure import read_structure, same_tensors
 from resnest.errors import ResnestError
+from resnest.files import CARD_NAME, WEIGHTS_NAME, replacing, sha256_of
 from resnest.inference.building import build_from_card
 from resnest.inference.readme import model_card_text
 from resnest.recipes.reading import build, read_recipe
 from resnest.recipes.schema import Recipe
 from resnest.runtime import imagenet
 from resnest.runtime.card import ModelCard
-from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME, replacing
 from resnest.runtime.preprocess import Preprocess
 from resnest.spec import PUBLISHED
 from resnest.tasks import DEFAULT_TASK, TASKS, task_info, task_type

@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from resnest.inference.prepare import FusedConv
+from resnest.inference.folded import FusedConv
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from resnest.checkpoints.digest import sha256_of
 from resnest.errors import ResnestError, unknown
+from resnest.files import CARD_NAME, WEIGHTS_NAME, sha256_of
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import ENGINES, is_exported, open_engine
 from resnest.runtime.engines.engine import Engine
 from resnest.runtime.engines.exported import ExportedEngine
-from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME
 from resnest.runtime.predictor import ImagePredictor
 
 FORMATS = {".onnx": "onnx", ".xml": "openvino"}  # what `resnest export` calls them; it writes RUN/model.SUFFIX

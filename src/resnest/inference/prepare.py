@@ -2,6 +2,8 @@
 
     fast = prepared(net)                     # a copy; `net` stays as it is
     fast(images.contiguous(memory_format=torch.channels_last))
+    fast = prepared_whole(net)               # a network on a backbone: the backbone, and the norms of all heads
+    fast = prepared_segmenter(net)           # without the head that only training has
 
 Exact up to rounding (1e-5 of the largest logit in float32, tests/test_prepare.py):
 
@@ -11,22 +13,27 @@ Exact up to rounding (1e-5 of the largest logit in float32, tests/test_prepare.p
   outputs of fc2 is one output of a layer half as large;
 - weights lie in channels_last, the layout that the convolutions of oneDNN and cuDNN run fastest in.
 
-A deformable 3x3 stays as it is with what follows it, up to the next convolution.
+A deformable 3x3 stays as it is with what follows it, up to the next convolution; so does a group norm, which depends on
+its input.
 """
 
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from resnest.network.norm import FrozenStatsBatchNorm2d
+from resnest.inference.folded import FusedConv, Norm, PreparedSplitAttention
+from resnest.layers.convolution import ConvNorm
 from resnest.network.resnest import Bottleneck, ResNeSt
-from resnest.network.split_attention import SplitAttention, radix_softmax, weigh
+from resnest.network.split_attention import SplitAttention
 
-Norm = nn.BatchNorm2d | FrozenStatsBatchNorm2d
+if TYPE_CHECKING:
+    from resnest.segmentation.segmenter import Segmenter
+
+Whole = TypeVar("Whole", bound=nn.Module)
 
 
 def prepared(
@@ -48,86 +55,28 @@ def prepared(
     return fast.to(memory_format=memory_format)
 
 
-class FusedConv(nn.Conv2d):
-    """A convolution with a bias, then perhaps something added to it, then perhaps ReLU."""
-
-    relu: bool
-
-    def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
-        out = super().forward(x)
-        if plus is not None:
-            out = out.add_(plus)
-        return F.relu(out, inplace=True) if self.relu else out
-
-    @classmethod
-    def of(cls, conv: nn.Module, norm: nn.Module | None = None, *, relu: bool) -> FusedConv:
-        """What a convolution and the norm after it do in evaluation; computed in float64."""
-        assert isinstance(conv, nn.Conv2d)
-        weight = conv.weight.double()
-        bias = torch.zeros_like(weight[:, 0, 0, 0]) if conv.bias is None else conv.bias.double()
-        if norm is not None:
-            assert isinstance(norm, Norm)
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            scale = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)  # (O,)
-            weight = weight * scale[:, None, None, None]
-            bias = norm.bias.double() + (bias - norm.running_mean.double()) * scale
-        return cls.like(conv, weight, bias, relu)
-
-    @classmethod
-    def like(cls, conv: nn.Conv2d, weight: Tensor, bias: Tensor, relu: bool) -> FusedConv:
-        """These weights, (O, I/groups, k, k) and (O,), with the geometry and the type of `conv`."""
-        fused = cls(
-            conv.in_channels,
-            weight.shape[0],
-            conv.kernel_size,  # type: ignore[arg-type]
-            conv.stride,  # type: ignore[arg-type]
-            conv.padding,  # type: ignore[arg-type]
-            conv.dilation,  # type: ignore[arg-type]
-            conv.groups,
-            device="meta",  # no random numbers are drawn for weights that are replaced
-        )
-        fused.relu = relu
-        fused.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
-        fused.bias = nn.Parameter(bias.to(conv.weight.dtype), requires_grad=False)
-        return fused.train(conv.training)
-
-    def difference(self, cardinality: int) -> FusedConv:
-        """As fc2 of the attention: the logits of split 0 minus those of split 1, (N, I, 1, 1) -> (N, C, 1, 1).
-
-        The outputs are cardinality-major, (K, R, C/K), and the channels of one split (K, C/K): the order stays.
-        """
-        assert self.bias is not None
-        weight, bias = (values.double().unflatten(0, (cardinality, 2, -1)) for values in (self.weight, self.bias))
-        weight, bias = ((values[:, 0] - values[:, 1]).flatten(0, 1) for values in (weight, bias))
-        return self.like(self, weight, bias, self.relu)
+def prepared_whole(
+    net: Whole, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False
+) -> Whole:
+    """A copy for inference alone; arguments as for `prepared`."""
+    backbone, done = net.get_submodule("backbone"), {}
+    if isinstance(backbone, ResNeSt):  # in the copy's place, so that the backbone is not copied twice
+        done = {id(backbone): prepared(backbone, memory_format=memory_format, kernels=kernels)}
+    fast = copy.deepcopy(net, done).eval().requires_grad_(False)
+    for module in fast.modules():
+        if isinstance(module, ConvNorm) and isinstance(module.norm, Norm):
+            module.conv = FusedConv.of(module.conv, module.norm, relu=False)
+            module.norm = nn.Identity()
+    return fast.to(memory_format=memory_format)
 
 
-class PreparedSplitAttention(nn.Module):
-    """`SplitAttention` with its norms folded, and one logit a channel where there are two splits."""
-
-    def __init__(self, block: SplitAttention) -> None:
-        super().__init__()
-        self.radix, self.cardinality = block.radix, block.cardinality
-        self.conv = FusedConv.of(block.conv, block.bn0, relu=True)
-        foldable = isinstance(block.bn1, Norm)  # a layer norm depends on its input
-        self.fc1 = FusedConv.of(block.fc1, block.bn1 if foldable else None, relu=foldable)
-        self.bn1 = nn.Identity() if foldable else nn.Sequential(block.bn1, nn.ReLU())
-        fc2 = FusedConv.of(block.fc2, relu=False)
-        self.fc2 = fc2.difference(self.cardinality) if self.radix == 2 else fc2
-
-    def forward(self, x: Tensor) -> Tensor:
-        splits: Tensor = self.conv(x)  # U: (N, R*C, H, W)
-        pooled = splits.mean((2, 3), keepdim=True)  # (N, R*C, 1, 1)
-        s = pooled.unflatten(1, (self.radix, -1)).sum(1)  # (N, C, 1, 1)
-        logits: Tensor = self.fc2(self.bn1(self.fc1(s)))
-        if self.radix != 2:
-            return weigh(splits, radix_softmax(logits, self.radix, self.cardinality), self.radix)
-        first, second = splits.chunk(2, 1)
-        a = logits.sigmoid()  # (N, C, 1, 1)
-        if torch.compiler.is_exporting():
-            return first * a + second * (1 - a)  # other engines have no lerp; exporters write it with a branch
-        return torch.lerp(second, first, a)  # V: (N, C, H, W)
+def prepared_segmenter(
+    net: Segmenter, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False
+) -> Segmenter:
+    """A copy of a segmenter for inference alone."""
+    fast = prepared_whole(net, memory_format=memory_format, kernels=kernels)
+    fast.auxiliary = None
+    return fast
 
 
 class PreparedBottleneck(nn.Module):
@@ -161,7 +110,7 @@ def _prepared_3x3(block: Bottleneck, kernels: bool) -> tuple[nn.Module, nn.Modul
             return conv2, pool
         if not kernels:
             return PreparedSplitAttention(conv2), pool
-        from resnest.inference.fused import KernelAttention  # which builds on this file
+        from resnest.inference.fused import KernelAttention  # its operators take seconds to import
 
         return KernelAttention(conv2, pool), nn.Identity()
     if type(conv2) is nn.Conv2d:

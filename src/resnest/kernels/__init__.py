@@ -5,10 +5,11 @@
 
 | file | holds |
 |---|---|
-| backend.py | which implementation runs, and how to choose it |
+| backend.py | the choice between Triton and torch |
 | operators.py | `torch.ops.resnest.*`: autograd, autocast, fake tensors |
-| attention.py | the block forward and backward, from parts |
-| plain.py | the parts in plain torch |
-| triton_parts.py | the parts in Triton: moments, pool, layers, weigh, gradients, convolution |
+| block.py | the block forward and backward, from parts |
+| reference.py | the parts in plain torch: the oracle of tests, and what runs without Triton |
+| triton_backend.py | the parts in Triton: forward.py, layers.py, gradients.py, on the tiles of tiles.py |
 | fuse.py | the operators inside a network |
+| autotune.py | the fastest algorithm for each 3x3 convolution, by measurement |
 """

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 
@@ -88,17 +88,6 @@ def why_not(device: torch.device) -> str | None:
 def interpreted() -> bool:
     """Whether Triton was imported, or will be, with its interpreter on."""
     return os.environ.get("TRITON_INTERPRET") == "1"
-
-
-def implementation(device: torch.device) -> Any:
-    """The module with the operators' parts for a device: plain.py, or triton_parts.py with the same functions."""
-    if chosen(device) == "torch":
-        from resnest.kernels import plain
-
-        return plain
-    from resnest.kernels import triton_parts
-
-    return triton_parts
 
 
 @cache

@@ -12,9 +12,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from resnest.kernels.attention import BATCH, FIXED, LAYER, Block, Outcome, convolved_side
+from resnest.kernels.autotune import ConvAlgorithm, Run, convolve
+from resnest.kernels.block import BATCH, FIXED, LAYER, Block, Outcome, convolved_side
 from resnest.kernels.operators import split_attention, takes
-from resnest.kernels.ways import Run, Way, convolve
 from resnest.network.norm import BatchNorm2d, FrozenStatsBatchNorm2d
 from resnest.network.resnest import Bottleneck
 from resnest.network.split_attention import SplitAttention
@@ -31,7 +31,7 @@ class FusedSplitAttention(SplitAttention):
 
     drop: nn.Module
     pool: nn.Module
-    way: Way
+    algorithm: ConvAlgorithm
 
     @classmethod
     def of(cls, block: SplitAttention, drop: nn.Module, pool: nn.Module) -> FusedSplitAttention:
@@ -39,7 +39,7 @@ class FusedSplitAttention(SplitAttention):
         fused = cls.__new__(cls)
         fused.__dict__.update(block.__dict__)
         fused._modules = dict(block._modules)
-        fused.drop, fused.pool, fused.way = drop, pool, "grouped"
+        fused.drop, fused.pool, fused.algorithm = drop, pool, "grouped"
         return fused
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,17 +57,17 @@ class FusedSplitAttention(SplitAttention):
         return self.pool(self.drop(outcome.v)) if drops else outcome.v
 
     def _convolve(self, x: Tensor) -> Tensor:
-        return self.conv(x) if self.way == "grouped" else convolve(x, self.conv, self.way)
+        return self.conv(x) if self.algorithm == "grouped" else convolve(x, self.conv, self.algorithm)
 
-    def runs(self, x: Tensor) -> dict[Way, Run]:
+    def runs(self, x: Tensor) -> dict[ConvAlgorithm, Run]:
         """As `Tunable` has it: the convolution forward, and in training backward."""
         if type(self.conv) is not nn.Conv2d or self.conv.groups == 1:
             return {}
 
-        def run(way: Way) -> None:
+        def run(algorithm: ConvAlgorithm) -> None:
             given = x.detach().requires_grad_(self.training)
             with torch.set_grad_enabled(self.training):
-                y = convolve(given, self.conv, way)
+                y = convolve(given, self.conv, algorithm)
             if self.training:
                 torch.autograd.grad(y, (given, self.conv.weight), torch.ones_like(y))
 

@@ -1,4 +1,4 @@
-"""The backward pass: one pass over y and dV for sums, one that writes the gradient of y (attention.py says why two)."""
+"""The backward pass: one pass over y and dV for sums, one that writes the gradient of y (block.py says why two)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from resnest.kernels.plain import layout
+from resnest.kernels.reference import layout
 from resnest.kernels.tiles import LAUNCH, Map, as_map, parts_of, sum_type, tile_of
 
 
 def gradient_sums(
     d_v: Tensor, y: Tensor, mean: Tensor, rstd: Tensor, scale: Tensor, shift: Tensor, radix: int, pool: int
 ) -> Tensor:
-    """`plain.gradient_sums`: (4, N, R*C)."""
+    """`reference.gradient_sums`: (4, N, R*C)."""
     x, grad = as_map(y), as_map(d_v)
     images, channels = len(y), y.shape[1] // radix
     tile = tile_of(x, channels, heavy=True)
@@ -42,7 +42,7 @@ def input_gradient(
     radix: int,
     pool: int,
 ) -> Tensor:
-    """`plain.input_gradient`: (N, R*C, H, W), in the layout of y."""
+    """`reference.input_gradient`: (N, R*C, H, W), in the layout of y."""
     d_y = torch.empty(y.shape, dtype=y.dtype, device=y.device, memory_format=layout(y))
     x, grad, out = as_map(y), as_map(d_v), as_map(d_y)
     channels = y.shape[1] // radix

@@ -3,7 +3,7 @@
 In training the first gives fc1 and its moments over the batch, for which one program sees all rows of its outputs; the
 second takes norm and ReLU as it loads them. In evaluation no moments are needed: a program computes the hidden layer,
 BLOCK_I values at a time, and multiplies them by fc2 at once. Every program does so for its own outputs of fc2, which
-repeats the first layer for each; it is the smaller half of little, and nobody waits for anybody.
+repeats the first layer for each; the first layer is the smaller one, and programs need not wait for each other.
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from resnest.kernels import plain
-from resnest.kernels.tiles import LAUNCH, precision
-
-LEAST = 16  # sides of a matrix product of Triton (tl.dot)
+from resnest.kernels import reference
+from resnest.kernels.tiles import LAUNCH, MIN_DOT, precision
 
 
 def first_layer(s: Tensor, weight: Tensor, bias: Tensor, cardinality: int) -> tuple[Tensor, Tensor, Tensor]:
-    """`plain.first_layer`: (N, C) -> (N, I), and the moments of its columns, (I,) each."""
+    """`reference.first_layer`: (N, C) -> (N, I), and the moments of its columns, (I,) each."""
     if s.dtype == torch.float64:  # not for matrix units; for tests
-        return plain.first_layer(s, weight, bias, cardinality)
+        return reference.first_layer(s, weight, bias, cardinality)
     rows, inner = len(s), len(bias)
     before, mean, variance = s.new_empty(rows, inner), s.new_empty(inner), s.new_empty(inner)
     per_group = inner // cardinality
@@ -41,9 +39,9 @@ def first_layer(s: Tensor, weight: Tensor, bias: Tensor, cardinality: int) -> tu
 def second_layer(
     before: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, cardinality: int
 ) -> Tensor:
-    """`plain.second_layer`: (N, I) -> G(s), (N, R*C). scale and shift: (I,), or (N, I)."""
+    """`reference.second_layer`: (N, I) -> G(s), (N, R*C). scale and shift: (I,), or (N, I)."""
     if before.dtype == torch.float64 or scale.dim() == 2:  # a layer norm has a scale for each sample
-        return plain.second_layer(before, scale, shift, weight, bias, cardinality)
+        return reference.second_layer(before, scale, shift, weight, bias, cardinality)
     out = before.new_empty(len(before), len(bias))
     _logits_kernel[_grid(out, cardinality)](
         before, None, scale, shift, weight.contiguous(), bias, out, *_sizes(before, 1, 1, None, weight, cardinality),
@@ -62,9 +60,9 @@ def attention_logits(
     bias2: Tensor,
     cardinality: int,
 ) -> Tensor:
-    """`plain.attention_logits`: sums over pixels, (N, T, C), -> G(s), (N, R*C)."""
+    """`reference.attention_logits`: sums over pixels, (N, T, C), -> G(s), (N, R*C)."""
     if partial.dtype == torch.float64:
-        return plain.attention_logits(partial, pixels, weight1, scale, shift, weight2, bias2, cardinality)
+        return reference.attention_logits(partial, pixels, weight1, scale, shift, weight2, bias2, cardinality)
     out = partial.new_empty(len(partial), len(bias2))
     sizes = _sizes(partial, partial.shape[1], pixels, weight1, weight2, cardinality)
     _logits_kernel[_grid(out, cardinality)](
@@ -75,14 +73,14 @@ def attention_logits(
 
 
 def _block(size: int, most: int) -> int:
-    return int(max(LEAST, min(triton.next_power_of_2(size), most)))
+    return int(max(MIN_DOT, min(triton.next_power_of_2(size), most)))
 
 
 def _grid(out: Tensor, cardinality: int) -> tuple[int, int]:
     """Blocks of rows, blocks of the outputs of all cardinal groups."""
     rows, outputs = out.shape
     per_group = outputs // cardinality
-    return triton.cdiv(rows, LEAST), cardinality * triton.cdiv(per_group, _block(per_group, 64))
+    return triton.cdiv(rows, MIN_DOT), cardinality * triton.cdiv(per_group, _block(per_group, 64))
 
 
 def _sizes(x: Tensor, parts: int, pixels: int, weight1: Tensor | None, weight2: Tensor, cardinality: int) -> Any:
@@ -94,7 +92,7 @@ def _sizes(x: Tensor, parts: int, pixels: int, weight1: Tensor | None, weight2: 
 
 def _blocks(out: Tensor, inputs: int, inner: int, cardinality: int) -> dict[str, int]:
     return {
-        "BLOCK_N": LEAST,
+        "BLOCK_N": MIN_DOT,
         "BLOCK_K": _block(inputs, 32),
         "BLOCK_I": _block(inner, 32),
         "BLOCK_O": _block(out.shape[1] // cardinality, 64),
@@ -113,7 +111,7 @@ def _first_kernel(
     s, weight, bias, before, mean, variance, rows, inputs, per_group, inner, channels,
     BLOCK_N: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK_O outputs of one cardinal group for all rows, and their moments, joined as in moments.py."""
+    """BLOCK_O outputs of one cardinal group for all rows, and their moments, joined as in `moments`."""
     blocks = tl.cdiv(per_group, BLOCK_O)
     group = tl.program_id(0) // blocks
     o = (tl.program_id(0) % blocks) * BLOCK_O + tl.arange(0, BLOCK_O)

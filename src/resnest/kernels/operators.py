@@ -1,6 +1,6 @@
 """The fused operators, as torch knows them: `torch.ops.resnest.*`, with shapes for tracing and with gradients.
 
-    Outcome(*split_attention(*Block(...))).v     # the block after its 3x3 convolution (attention.py), with gradients
+    Outcome(*split_attention(*Block(...))).v     # the block after its 3x3 convolution (block.py), with gradients
     attend(y, shift, ...)                        # the same in evaluation with norms folded: three launches
     convolve_attend(x, ...)                      # and with the convolution
 
@@ -19,10 +19,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnest.kernels import attention
-from resnest.kernels.attention import Block, Kept, Outcome, check, convolved_side, empty_v, pooled_side
-from resnest.kernels.backend import choice, chosen, implementation, using
-from resnest.kernels.plain import accumulator, layout
+from resnest.kernels.backend import choice, chosen, using
+from resnest.kernels.block import (
+    LAYER,
+    TYPES,
+    Block,
+    Outcome,
+    Saved,
+    backward,
+    check,
+    convolved_side,
+    empty_v,
+    forward,
+    pixels,
+    pooled_side,
+)
+from resnest.kernels.reference import accumulator, layout
 
 SCHEMA = (
     "(Tensor y, Tensor gamma0, Tensor beta0, Tensor? mean0, Tensor? var0, Tensor weight1, Tensor bias1, Tensor gamma1,"
@@ -42,7 +54,7 @@ def split_attention(*given: Any) -> tuple[Tensor, ...]:
     block = Block(*given)
     check(block.y, block.radix)
     with _on(block.y.device):
-        return tuple(attention.forward(block, implementation(block.y.device)))
+        return tuple(forward(block, implementation(block.y.device)))
 
 
 @split_attention.register_fake
@@ -51,7 +63,7 @@ def _(*given: Any) -> tuple[Tensor, ...]:
     y, inner = block.y, block.bias1.shape[0]
     check(y, block.radix)
     v, small = empty_v(y, block.radix, block.pool), y.new_empty((), dtype=accumulator(y.dtype))
-    moments = y.shape[0] if block.inner_norm == attention.LAYER else inner
+    moments = y.shape[0] if block.inner_norm == LAYER else inner
     channels, logits = y.shape[1], (y.shape[0], y.shape[1])
     shapes = [(channels,), (channels,), (y.shape[0], channels // block.radix), (moments,), (moments,), logits]
     return v, *(small.new_empty(shape) for shape in shapes)
@@ -60,7 +72,7 @@ def _(*given: Any) -> tuple[Tensor, ...]:
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     block, outcome = Block(*inputs), Outcome(*output)
     fields = {**block._asdict(), **outcome._asdict()}  # the moments are those that were used
-    ctx.save_for_backward(*(fields[name] for name in Kept._fields))
+    ctx.save_for_backward(*(fields[name] for name in Saved._fields))
     ctx.numbers, ctx.batch_moments = inputs[-NUMBERS:], block.mean0 is None
     ctx.choice = choice()  # a GPU's backward pass runs in a thread of autograd
     ctx.mark_non_differentiable(*output[1:])
@@ -73,9 +85,9 @@ def _backward(ctx: Any, d_v: Tensor | None, *_: Any) -> tuple[Tensor | None, ...
         return none + (None,) * NUMBERS
     how = Block(*none, *ctx.numbers)  # type: ignore[arg-type]
     with torch.autocast(d_v.device.type, enabled=False), using(ctx.choice):
-        gradients = attention.backward(
+        gradients = backward(
             d_v,
-            Kept(*ctx.saved_tensors),
+            Saved(*ctx.saved_tensors),
             how,
             batch_moments=ctx.batch_moments,
             gradient_sums=gradient_sums,
@@ -91,7 +103,7 @@ split_attention.register_autograd(_backward, setup_context=_setup_context)
 def gradient_sums(
     d_v: Tensor, y: Tensor, mean: Tensor, rstd: Tensor, scale: Tensor, shift: Tensor, radix: int, pool: int
 ) -> Tensor:
-    """`plain.gradient_sums`, by the chosen implementation."""
+    """`reference.gradient_sums`, by the chosen implementation."""
     with _on(y.device):
         sums: Tensor = implementation(y.device).gradient_sums(d_v, y, mean, rstd, scale, shift, radix, pool)
     return sums
@@ -116,7 +128,7 @@ def input_gradient(
     radix: int,
     pool: int,
 ) -> Tensor:
-    """`plain.input_gradient`, by the chosen implementation."""
+    """`reference.input_gradient`, by the chosen implementation."""
     given = d_v, y, mean, rstd, scale, shift, a, d_pooled, corrections
     with _on(y.device):
         d_y: Tensor = implementation(y.device).input_gradient(*given, radix, pool)
@@ -183,7 +195,7 @@ def convolve_attend(
 
     Args:
         x: (N, C, H, W), best in channels_last, in which V is.
-        weight0: of the convolution, norm folded, as `plain.packed` lays it: (R*K*9, C/(R*K), C/K).
+        weight0: of the convolution, norm folded, as `reference.packed` lays it: (R*K*9, C/(R*K), C/K).
         bias0: (R*C,).
         stride, dilation: of the convolution; it pads by its dilation.
     """
@@ -215,7 +227,7 @@ def _weighed(
 ) -> Tensor:
     """V from y and its sums over pixels, with the layers of the attention: weight and bias of each."""
     weight1, bias1, weight2, bias2 = layers
-    logits = parts.attention_logits(sums, attention.pixels(y), weight1, None, bias1, weight2, bias2, cardinality)
+    logits = parts.attention_logits(sums, pixels(y), weight1, None, bias1, weight2, bias2, cardinality)
     v: Tensor = parts.weigh_splits(y, None, shift0, logits, radix, cardinality, pool)
     return v
 
@@ -224,7 +236,18 @@ def takes(x: Tensor) -> bool:
     """Whether kernels run on a tensor: not on other types, and not in a graph that is exported, to run anywhere."""
     if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         return False
-    return x.dtype in attention.TYPES and chosen(x.device) == "triton"
+    return x.dtype in TYPES and chosen(x.device) == "triton"
+
+
+def implementation(device: torch.device) -> Any:
+    """The module with the operators' parts for a device: reference.py, or triton_backend.py with the same functions."""
+    if chosen(device) == "torch":
+        from resnest.kernels import reference
+
+        return reference
+    from resnest.kernels import triton_backend
+
+    return triton_backend
 
 
 @contextmanager

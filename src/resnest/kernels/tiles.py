@@ -16,6 +16,7 @@ from torch import Tensor
 TILE = 2048  # values a program holds at once: 16 for each of 128 threads
 HEAVY = 2  # by which the tile is smaller in kernels that hold more: several sums, the nine taps of a pool
 PROGRAMS = 1024  # that keep a large GPU busy: about eight for each of 132 multiprocessors (H100)
+MIN_DOT = 16  # sides of a matrix product of Triton (tl.dot)
 LAUNCH = {"enable_fp_fusion": True}  # multiply and add in one rounding; Triton 3.9 warns where nobody says so
 
 

@@ -46,7 +46,7 @@ class Bottleneck(nn.Module):
     Shapes: (N, in_chans, H, W) -> (N, 4 * planes, H/stride, W/stride).
     """
 
-    recomputed = True  # with gradient checkpointing: recompute.py
+    checkpointable = True  # by tools.recompute_activations
 
     def __init__(
         self, in_chans: int, planes: int, spec: Spec, place: Place, downsample: nn.Module | None = None
@@ -300,3 +300,16 @@ def _initialise(net: ResNeSt, zero_gamma: bool) -> None:
         for module in net.modules():
             if isinstance(module, Bottleneck):
                 nn.init.zeros_(module.bn3.weight)
+
+
+def initialise_as_gluon(net: nn.Module) -> None:
+    """He normal, fan-in, in convolutions and linear layers, all biases 0 (Gluon train.py: Xavier, "in", magnitude 2).
+
+    Norms stay as they are. The official PyTorch code takes fan-out and leaves classifier and biases to torch.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            fan_in = module.weight[0].numel()  # of one group
+            nn.init.normal_(module.weight, std=(2 / fan_in) ** 0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

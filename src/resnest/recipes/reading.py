@@ -118,7 +118,7 @@ def to_yaml(recipe: Recipe) -> str:
     rest = [name for name in order if name not in own]
     rest[rest.index(OWN_BEFORE) : rest.index(OWN_BEFORE)] = own
     content = {name: content[name] for name in rest}
-    return yaml.safe_dump(_plain_values(content), sort_keys=False, allow_unicode=True, width=100)
+    return yaml.safe_dump(plain_values(content), sort_keys=False, allow_unicode=True, width=100)
 
 
 def _place(content: dict[str, Any], keys: list[str], value: Any, recipe: str) -> None:
@@ -176,8 +176,8 @@ def _problem(item: Any) -> str:
     return f"{'.'.join(map(str, item['loc']))}: {message[0].lower()}{message[1:]} (it is {item['input']!r})"
 
 
-def _plain_values(value: Any) -> Any:
-    """Tuples as lists: YAML has no tuples."""
+def plain_values(value: Any) -> Any:
+    """Tuples as lists: YAML has no tuples, and files of `torch.load(weights_only=True)` none that pydantic takes."""
     if isinstance(value, dict):
-        return {key: _plain_values(entry) for key, entry in value.items()}
-    return [_plain_values(entry) for entry in value] if isinstance(value, list | tuple) else value
+        return {key: plain_values(entry) for key, entry in value.items()}
+    return [plain_values(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -13,8 +13,8 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
+from resnest.files import replacing
 from resnest.report.style import CSS
-from resnest.runtime.files import replacing
 
 # The page fetches nothing and runs nothing, whatever a file name or a recipe may contain: the browser sees to it.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

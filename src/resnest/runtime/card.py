@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from resnest.errors import ResnestError
-from resnest.runtime.files import CARD_NAME
-from resnest.runtime.preprocess import ImageTransform
+from resnest.files import CARD_NAME
+from resnest.runtime.preprocess import (
+    ImageTransform,
+)
 from resnest.spec import Spec
 from resnest.tasks import DEFAULT_TASK, TaskInfo, task_info
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from resnest.runtime.files import replacing
+from resnest.files import replacing
 from resnest.runtime.label_map import LabelMap, PixelClasses
 from resnest.runtime.palette import class_colours
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.errors import ResnestError
+from resnest.files import replacing
 from resnest.runtime.decode import BadImage, decode_image
-from resnest.runtime.files import replacing
 from resnest.runtime.palette import class_colours
 from resnest.runtime.panoptic_map import VOID, PanopticClasses, PanopticMap, Segment, decode_ids, encode_ids
 

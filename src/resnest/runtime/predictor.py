@@ -18,8 +18,8 @@ from PIL import Image
 from resnest.runtime.ahead import ahead
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage, decode_image
-from resnest.runtime.engines.cores import usable_cores
 from resnest.runtime.engines.engine import Engine, Prepared
+from resnest.runtime.hardware import usable_cores
 from resnest.runtime.results import Result
 
 BATCHES_AHEAD = 2  # decoded while another one is in the engine: one would do if all took equally long

@@ -68,10 +68,10 @@ class CrossEntropy(nn.Module):
     """Of an image's logits, enlarged: the sum over its pixels, (1, K, h, w), (1, H, W) -> scalar.
 
     One image at a time, since logits of full size are the largest maps of a training step: to compute them again
-    (recompute.py) takes the room of one image's.
+    (network/tools.py) takes the room of one image's.
     """
 
-    recomputed = True
+    checkpointable = True
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         large = resize(logits, target.shape[1:]).float()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from resnest.checkpoints.segmenter_layouts import recognise_segmenter
 from resnest.checkpoints.segmenters import load_segmenter_weights
 from resnest.data.batch import normalise
-from resnest.inference.prepare_heads import prepared_segmenter
+from resnest.inference.prepare import prepared_segmenter
 from resnest.segmentation.card import SegmentationCard
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.dataset import SegmentationDataset

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from resnest.data.handle import DatasetHandle, Read
-from resnest.data.locating import stems_in
+from resnest.data.image_roots import stems_in
 from resnest.data.parts import VAL_NAMES
 from resnest.data.stores import FolderStore
 from resnest.detection.voc import read_list

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, cast
 from torch import nn
 
 from resnest.checkpoints.loading import LoadReport
-from resnest.inference.prepare_heads import prepared_whole
-from resnest.network.initial import initialise_as_gluon
-from resnest.network.stages import freeze, hold_statistics
+from resnest.inference.prepare import prepared_whole
+from resnest.network.resnest import initialise_as_gluon
+from resnest.network.tools import freeze, freeze_bn_statistics
 from resnest.recipes.settings import PUBLISHED_WEIGHTS
 from resnest.tasks import Task
 
@@ -40,7 +40,7 @@ class BackboneTask(Task):
             initialise_as_gluon(backbone)
         freeze(backbone, settings.freeze)
         if self.recipe.frozen_backbone_norm:
-            hold_statistics(backbone)
+            freeze_bn_statistics(backbone)
         return net
 
     def load_pretrained(self, net: Any) -> LoadReport | None:

@@ -21,27 +21,26 @@ from resnest.data.loading import Batch, seeded, training_batches
 from resnest.data.order import epoch_steps
 from resnest.data.sources import Splits
 from resnest.errors import NoValidCheckpoint, NumericalStop, Preempted, ResnestError
+from resnest.files import WEIGHTS_NAME
 from resnest.inference.evaluation import Evaluation, evaluate_network
 from resnest.kernels.backend import chosen
 from resnest.kernels.fuse import fuse
-from resnest.network.recompute import recompute_activations
-from resnest.network.synchronise import synchronise_norms
+from resnest.network.tools import recompute_activations, synchronise_norms
+from resnest.progress import Progress, clock, say
 from resnest.recipes.comparing import check_resumable
-from resnest.recipes.reading import build
-from resnest.runtime.files import WEIGHTS_NAME
-from resnest.runtime.memory import give_back_freed_memory
+from resnest.recipes.reading import build, plain_values
+from resnest.runtime.hardware import malloc_trim
 from resnest.tasks import Task
-from resnest.training.average import Average
-from resnest.training.logbook import Logbook, Meter
-from resnest.training.opening import opening
+from resnest.training.bad_images import BadImages
+from resnest.training.distributed import ProcessGroup
+from resnest.training.ema import EMA
 from resnest.training.optim import build_optimizers
-from resnest.training.progress import Plain, Progress, clock, progress
 from resnest.training.run import RunDirectory
+from resnest.training.run_logger import Meter, RunLogger
+from resnest.training.startup_messages import startup_messages
 from resnest.training.state import State
 from resnest.training.step import INIT, Schedule, Step, Stepper
 from resnest.training.stopping import StopRequests
-from resnest.training.unusable import Unusable
-from resnest.training.world import World
 
 NEEDED = ("recipe", "model", "optimizers", "average", "best", "best_figures", "seconds")  # in a checkpoint
 GIVE_BACK_EVERY = 10  # steps; takes milliseconds
@@ -54,13 +53,13 @@ class Loop:
     def __init__(self, task: Task, splits: Splits, run: RunDirectory, fabric: Fabric, *, quiet: bool) -> None:
         self.task, self.splits, self.run, self.fabric = task, splits, run, fabric
         self.settings = task.recipe.train
-        self.world = World(fabric)
+        self.world = ProcessGroup(fabric)
         self.quiet = quiet or not self.world.leads
         self.schedule = self._plan()
         with seeded(self.settings.seed, INIT):
             net = task.build()
         self.loaded = task.load_pretrained(net)
-        self.state = State(fabric, *self._prepare(net), Average(net, self.settings.ema) if self.settings.ema else None)
+        self.state = State(fabric, *self._prepare(net), EMA(net, self.settings.ema) if self.settings.ema else None)
         self.stepper = Stepper(fabric, self.world, self.state, task, self.schedule)
         self.step = 0
         self.best = -math.inf
@@ -70,8 +69,8 @@ class Loop:
         self.seconds = 0.0  # of training, before and after every resumption
         self.non_finite = 0  # steps in a row
         self.skipped = 0  # steps in all
-        self.unusable = Unusable(run, self.world, {"train": len(splits.train), "val": len(splits.val)})
-        self.book: Logbook | None = None
+        self.bad_images = BadImages(run, self.world, {"train": len(splits.train), "val": len(splits.val)})
+        self.logger: RunLogger | None = None
 
     def _plan(self) -> Schedule:
         """Raises ResnestError where there are too few images, for these processes."""
@@ -114,36 +113,37 @@ class Loop:
     def run_to_end(self) -> Evaluation:
         """Train what is left; the evaluation of the best weights."""
         began = time.monotonic() - self.seconds
-        self.world.by_leader(self._open_book)
-        with StopRequests() as stop, progress(self.schedule.end, start=self.step, quiet=self.quiet) as show:
+        self.world.on_rank_zero(self._open_logger)
+        with StopRequests() as stop, Progress("step", quiet=self.quiet) as show:
+            show.start(self.schedule.end, done=self.step)
             self._say_at_start(show)
             while self.step < self.schedule.end and not self._is_patience_over():
                 self._train_epoch(show, stop, began)
                 self._evaluate_epoch(show, began)
                 self._save()
                 self._leave_if_asked(bool(self.world.total(float(stop.requested))[0]))
-        if self.book:
-            self.book.close()
+        if self.logger:
+            self.logger.close()
         return self._evaluate_best()
 
-    def _open_book(self) -> None:
-        self.book = Logbook(self.run, self.task.recipe, start=self.step)
+    def _open_logger(self) -> None:
+        self.logger = RunLogger(self.run, self.task.recipe, start=self.step)
 
     def _train_epoch(self, show: Progress, stop: StopRequests, began: float) -> None:
         """The rest of the current epoch."""
         meter = Meter()
         for batches in meter.waiting_for(self._batches()):
             for batch in batches:
-                self.unusable.note("train", [(key, reason) for _, key, reason in batch.bad])
+                self.bad_images.note("train", [(key, reason) for _, key, reason in batch.bad])
             done = self._train_step(batches, stop)
             meter.losses.append(done.loss)
             meter.images += done.images
             self.step += 1
             self.seconds = time.monotonic() - began
             at = self.step / self.schedule.per_epoch
-            show.step(step=self.step, epoch=at, loss=done.loss, speed=meter.images_per_second)
+            show.update(self.step, f"epoch {at:.2f}  loss {done.loss:.3f}  {meter.images_per_second:.0f} images/s")
             if self.task.varying_sizes and self.step % GIVE_BACK_EVERY == 0:
-                give_back_freed_memory()
+                malloc_trim()
             if self.step % self.settings.log_every == 0:
                 self._log(
                     "train",
@@ -223,7 +223,7 @@ class Loop:
             result = self._evaluate()
             self.seconds = time.monotonic() - began
             self._log("eval", **result.figures)
-            self.unusable.note("val", result.bad)
+            self.bad_images.note("val", result.bad)
             if not math.isfinite(result.figures.get("loss", 0)):  # only classifiers have one
                 raise self._diverged(
                     f"the evaluation at step {self.step} gave no finite loss, the weights have diverged"
@@ -235,7 +235,7 @@ class Loop:
                 self.best, self.best_figures, self.best_evaluation = monitored, result.figures, result
                 self.since_best = 0
                 weights, card = self.state.network(), self.task.card(result.figures)
-                self.world.by_leader(lambda: self.run.save_weights(weights, card))
+                self.world.on_rank_zero(lambda: self.run.save_weights(weights, card))
                 mark = "  best so far"
         epoch = f"{self.step / self.schedule.per_epoch:.3g}/{self.settings.epochs}"
         loss = f"  loss {result.figures['loss']:.3f}" if "loss" in result.figures else ""
@@ -244,8 +244,8 @@ class Loop:
             show.say(f"no better in {self.since_best} evaluations (train.patience): the run ends here")
 
     def _evaluate(self) -> Evaluation:
-        self.unusable.share()
-        self.world.spread(self.state.buffers())
+        self.bad_images.share()
+        self.world.broadcast(self.state.buffers())
         return self._evaluate_network(self.state.whole(self.task))
 
     def _evaluate_network(self, net: nn.Module) -> Evaluation:
@@ -275,9 +275,9 @@ class Loop:
     # --- keeping and restoring ---
 
     def _save(self) -> None:
-        self.world.spread(self.state.buffers())
+        self.world.broadcast(self.state.buffers())
         content = {
-            "recipe": _plain(asdict(self.task.recipe)),
+            "recipe": plain_values(asdict(self.task.recipe)),
             "card": self.task.card({}).to_json(),
             "step": self.step,
             "batch": self.schedule.batch,
@@ -289,7 +289,7 @@ class Loop:
             "skipped": self.skipped,
             "non_finite": self.non_finite,
         }
-        self.world.by_leader(lambda: self.run.save_checkpoint(content))
+        self.world.on_rank_zero(lambda: self.run.save_checkpoint(content))
 
     def restore(self) -> None:
         """Go back to the newest good checkpoint.
@@ -298,7 +298,7 @@ class Loop:
             NoValidCheckpoint: there is none.
             ResnestError: it was made by another recipe, or for steps of another size.
         """
-        self.world.by_leader(self.run.sweep)
+        self.world.on_rank_zero(self.run.sweep)
         content, warnings = self.run.load_checkpoint()
         for warning in warnings:
             self.say(f"warning: {warning}")
@@ -313,8 +313,8 @@ class Loop:
         self.step, self.best, self.seconds = content["step"], content["best"], content["seconds"]
         self.best_figures, self.skipped = content["best_figures"], content.get("skipped", 0)
         self.since_best, self.non_finite = content.get("since_best", 0), content.get("non_finite", 0)
-        self.world.by_leader(lambda: self.run.forget_after(self.step))
-        self.unusable.restore()
+        self.world.on_rank_zero(lambda: self.run.forget_after(self.step))
+        self.bad_images.restore()
         self.say(f"resumed at step {self.step} of {self.schedule.end}")
 
     def _misfit(self, content: dict[str, Any], why: str) -> NoValidCheckpoint:
@@ -334,8 +334,8 @@ class Loop:
 
     def _leave_if_asked(self, asked: bool) -> None:
         if asked and self.step < self.schedule.end:
-            if self.book:
-                self.book.close()
+            if self.logger:
+                self.logger.close()
             raise Preempted(
                 f"stopped at step {self.step} of {self.schedule.end}, everything is saved;"
                 f" go on with: resnest train --resume {self.run.path}"
@@ -344,29 +344,24 @@ class Loop:
     # --- telling ---
 
     def _say_at_start(self, show: Progress) -> None:
-        for line in opening(self.task, self.schedule, processes=self.world.size, images=len(self.splits.train)):
+        for line in startup_messages(
+            self.task, self.schedule, processes=self.world.size, images=len(self.splits.train)
+        ):
             show.say(line)
         if self.loaded is not None and self.step == 0:
             show.say(f"start: {self.task.recipe.model.pretrained}, {self.loaded}")
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            Plain(self.schedule.end, self.step).say(text)
+            say(text)
 
     def _log(self, kind: str, **values: float) -> None:
-        if self.book:
+        if self.logger:
             epoch = self.step / self.schedule.per_epoch
-            self.book.write(kind, step=self.step, epoch=epoch, seconds=self.seconds, **values)
+            self.logger.write(kind, step=self.step, epoch=epoch, seconds=self.seconds, **values)
 
 
 def _in_groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
     source = iter(batches)
     while group := list(islice(source, size)):
         yield group
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists: what `torch.load(weights_only=True)` and pydantic both take."""
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -22,11 +22,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from resnest.checkpoints.digest import sha256_of
 from resnest.checkpoints.reading import read_torch_file
 from resnest.errors import NoValidCheckpoint, ResnestError
+from resnest.files import CARD_NAME, WEIGHTS_NAME, is_full, replacing, sha256_of, write_errors
 from resnest.runtime.card import ModelCard
-from resnest.runtime.files import CARD_NAME, WEIGHTS_NAME, replacing
 from resnest.training.lock import Lock
 
 KEPT = 2  # checkpoints: should the newest turn out damaged, there is one before it
@@ -53,11 +52,9 @@ class RunDirectory:
         Raises:
             ResnestError: one is at work here, or nothing can be written.
         """
-        try:
+        with write_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self.lock.acquire()
-        except OSError as error:
-            raise ResnestError(f"{self.path} cannot be written: {error.strerror or error}") from None
 
     def release(self) -> None:
         self.lock.release()
@@ -77,13 +74,11 @@ class RunDirectory:
                 f"{self.path} already holds a run ({', '.join(held)}): choose another --out, go on with it by"
                 f" `resnest train --resume {self.path}`, or replace it with --overwrite"
             )
-        try:
+        with write_errors(self.path):
             for name in held:
                 target = self.path / name
                 shutil.rmtree(target) if target.is_dir() else target.unlink()
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ResnestError(f"{self.path} cannot be written: {error.strerror or error}") from None
 
     def write_text(self, name: str, text: str) -> None:
         with self.replacing(self.path / name) as temporary:
@@ -213,7 +208,7 @@ def explained(target: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error) or _is_full(target.parent):
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error) or is_full(target.parent):
             raise ResnestError(
                 f"the disk is full: {target} could not be written; what was saved before is intact."
                 f" Free some space, then go on with `resnest train --resume`"
@@ -221,14 +216,6 @@ def explained(target: Path) -> Iterator[None]:
         if isinstance(error, OSError):
             raise ResnestError(f"{target} cannot be written: {error.strerror or error}") from error
         raise
-
-
-def _is_full(folder: Path) -> bool:
-    """torch.save and safetensors report a full disk in words of their own."""
-    try:
-        return shutil.disk_usage(folder).free < 2**20
-    except OSError:
-        return False
 
 
 def _sync_directory(folder: Path) -> None:

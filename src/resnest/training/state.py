@@ -1,6 +1,6 @@
 """All that training changes, whole and by its plain names, whatever wraps or shards it: for checkpoints and evaluation.
 
-state = State(fabric, net, optimizer, average)
+state = State(fabric, net, optimizer, ema)
 content = state.content()            # the same on every process
 state.load(content)
 """
@@ -24,7 +24,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from resnest.tasks import Task
-from resnest.training.average import Average
+from resnest.training.ema import EMA
 
 WHOLE = StateDictOptions(full_state_dict=True)
 
@@ -33,10 +33,10 @@ class State:
     """Network, optimisers, averaged weights and, for float16, the loss scale."""
 
     def __init__(self, fabric: Fabric, net: Any, *rest: Any) -> None:
-        *optimizers, average = rest
+        *optimizers, ema = rest
         self.net = net
         self.optimizers: list[torch.optim.Optimizer] = optimizers
-        self.average: Average | None = average
+        self.ema: EMA | None = ema
         self.scaler = getattr(fabric.strategy.precision, "scaler", None)
 
     @property
@@ -52,10 +52,10 @@ class State:
     def buffers(self) -> list[Tensor]:
         """Statistics of the norms, which differ between processes unless they are synchronised."""
         own = list(self.module.buffers())
-        if self.average is None:
+        if self.ema is None:
             return own
         names = [name for name, _ in self.module.named_buffers()]
-        return own + [self.average.state[name] for name in names]
+        return own + [self.ema.state[name] for name in names]
 
     def network(self) -> dict[str, Tensor]:
         """Every tensor of the network. Collective: all processes must ask."""
@@ -72,7 +72,7 @@ class State:
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
         """Within it, the network has the averaged weights, if there are any."""
-        with self.average.in_place_of(self.module) if self.average else contextlib.nullcontext():
+        with self.ema.in_place_of(self.module) if self.ema else contextlib.nullcontext():
             yield
 
     def content(self) -> dict[str, Any]:
@@ -86,15 +86,15 @@ class State:
         return {
             "model": self.network(),
             "optimizers": optimizers,
-            "average": _whole(self.average.state) if self.average else None,
+            "average": _whole(self.ema.state) if self.ema else None,
             "scaler": self.scaler.state_dict() if self.scaler else None,
         }
 
     def load(self, content: dict[str, Any]) -> None:
         """What `content` gave, into a network of the same recipe. Collective."""
-        if self.average is not None:
+        if self.ema is not None:
             self._load_network(content["average"])
-            self.average.load(self.module.state_dict())
+            self.ema.load(self.module.state_dict())
         self._load_network(content["model"])
         for optimizer, state in zip(self.optimizers, content["optimizers"], strict=True):
             if self.is_sharded:

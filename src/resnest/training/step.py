@@ -22,9 +22,9 @@ from torch.distributed.tensor import DTensor
 from resnest.data.loading import Batch, seeded
 from resnest.network.regularize import set_drop_block
 from resnest.tasks import Task
+from resnest.training.distributed import ProcessGroup
 from resnest.training.optim import lr_at, set_lr
 from resnest.training.state import State
-from resnest.training.world import World
 
 INIT, STEP, MIX = 0, 1, 2  # first word of a seed: what it is for
 
@@ -57,7 +57,7 @@ class Stepper:
     def __init__(
         self,
         fabric: Fabric,
-        world: World,
+        world: ProcessGroup,
         state: State,
         task: Task,
         schedule: Schedule,
@@ -148,5 +148,5 @@ class Stepper:
                 scaler.step(optimizer.optimizer)  # type: ignore[attr-defined]
         if scaler is not None:
             scaler.update()
-        if self.state.average is not None:
-            self.state.average.update(self.state.module, step)
+        if self.state.ema is not None:
+            self.state.ema.update(self.state.module, step)

@@ -19,6 +19,7 @@ from resnest.inference.outcome import ClassEvaluation, Evaluation, MultiLabelEva
 from resnest.inference.panoptic_outcome import PanopticEvaluation
 from resnest.inference.pixel_outcome import PixelEvaluation
 from resnest.panoptic.data import PanopticSamples
+from resnest.progress import clock
 from resnest.recipes import to_yaml
 from resnest.report import (
     ClassificationReport,
@@ -37,7 +38,6 @@ from resnest.tasks import Task
 from resnest.training.detection_summary import detection_report
 from resnest.training.panoptic_summary import panoptic_report
 from resnest.training.pixel_summary import segmentation_report
-from resnest.training.progress import clock
 from resnest.training.run import RunDirectory
 
 MOST_MISTAKES = 24  # pictures on the page

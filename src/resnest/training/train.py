@@ -24,11 +24,11 @@ from resnest.inference.evaluation import Evaluation
 from resnest.recipes import Recipe, find_recipe, override, read_recipe, to_yaml
 from resnest.recipes.comparing import check_resumable
 from resnest.tasks import check_task, open_task
+from resnest.training.distributed import open_fabric, was_restarted
+from resnest.training.heartbeat import watching
 from resnest.training.loop import Loop
 from resnest.training.run import RunDirectory
 from resnest.training.summary import write_run_report
-from resnest.training.watch import watching
-from resnest.training.world import open_fabric, was_restarted
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def train(
         run.write_text("run.json", json.dumps(_account(data, splits, fabric), indent=2) + "\n")
 
     try:
-        loop.world.by_leader(begin)
+        loop.world.on_rank_zero(begin)
         loop.say(f"data: {splits.describe()}")
         return _finish(loop)
     finally:
@@ -129,9 +129,9 @@ def resume(
     task = open_task(chosen, splits.train, splits.where)
     loop = Loop(task, splits, run, open_fabric(chosen, device), quiet=quiet)
     try:
-        loop.world.by_leader(run.hold)
+        loop.world.on_rank_zero(run.hold)
         loop.restore()
-        loop.world.by_leader(lambda: run.write_text("recipe.yaml", to_yaml(chosen)))
+        loop.world.on_rank_zero(lambda: run.write_text("recipe.yaml", to_yaml(chosen)))
         return _finish(loop)
     finally:
         run.release()
@@ -150,8 +150,8 @@ def _open(data: str | Path, recipe: Recipe) -> Splits:
 def _finish(loop: Loop) -> Result:
     with watching(loop.world, seconds=loop.task.recipe.trainer.timeout_seconds):
         evaluation = loop.run_to_end()
-        loop.world.by_leader(lambda: write_run_report(loop.run, loop.task, loop.splits, evaluation, loop.seconds))
-        loop.world.leave()
+        loop.world.on_rank_zero(lambda: write_run_report(loop.run, loop.task, loop.splits, evaluation, loop.seconds))
+        loop.world.shutdown()
     return Result(loop.run.path, loop.best_figures, evaluation, loop.seconds, loop.world.leads)
 
 

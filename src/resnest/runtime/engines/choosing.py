@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from resnest.errors import ResnestError, unknown
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines import onnxruntime, openvino
-from resnest.runtime.engines.cores import instruction_sets, usable_cores
 from resnest.runtime.engines.engine import Loaded
 from resnest.runtime.engines.exported import ExportedEngine, open_loaded
+from resnest.runtime.hardware import instruction_sets, usable_cores
 
 
 class Reader(Protocol):

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
+from resnest.files import CARD_NAME
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.engine import Arrays, Loaded, Shape
-from resnest.runtime.files import CARD_NAME
 
 CARD_KEY, ORIGIN_KEY = "resnest", "resnest_origin"
 

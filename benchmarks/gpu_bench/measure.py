@@ -18,7 +18,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from resnest.bench.gpu_cases import Case, Compile, Contender, Run, contenders, reference, relative_error, weights
+from gpu_bench.cases import Case, Compile, Contender, Run, contenders, reference, relative_error, weights
 from resnest.errors import ResnestError
 
 SLACK = 2  # of the error of timm's eager network in bfloat16

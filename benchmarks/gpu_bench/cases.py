@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnest.bench.floor import Floor, inference_floor, training_floor
+from gpu_bench.floor import Floor, inference_floor, training_floor
 from resnest.inference.graphs import Graphed
 from resnest.inference.prepare import prepared
+from resnest.kernels.autotune import tune
 from resnest.kernels.fuse import fuse
-from resnest.kernels.ways import tune
 from resnest.network import ResNeSt
 from resnest.spec import PUBLISHED, Spec
 

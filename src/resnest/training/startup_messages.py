@@ -1,6 +1,6 @@
-"""What a run says before its first step: what follows from the number of images in a step, and what looks unwise.
+"""Startup messages of a run: what follows from the number of images in a step, and what looks unwise.
 
-for line in opening(task, schedule, processes=2, images=9469):
+for line in startup_messages(task, schedule, processes=2, images=9469):
     show.say(line)
 """
 
@@ -14,7 +14,7 @@ from resnest.training.step import Schedule
 FEW_SAMPLES = 8  # in a statistic, for a batch-norm that sees one value per sample
 
 
-def opening(task: Task, schedule: Schedule, *, processes: int, images: int) -> Iterator[str]:
+def startup_messages(task: Task, schedule: Schedule, *, processes: int, images: int) -> Iterator[str]:
     """`images` to train on, shared by so many processes."""
     optim, train, batch = task.recipe.optim, task.recipe.train, schedule.batch
     together = batch if train.sync_norm else batch // processes

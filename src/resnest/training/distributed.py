@@ -1,7 +1,7 @@
-"""The processes of one run: which this one is, what they tell each other, and a run opened on all of them.
+"""The process group of a run: rank and size, all-gather, all-reduce and broadcast, and a run opened on all processes.
 
     fabric = open_fabric(recipe.trainer, "32-true")     # one process, or what torchrun or SLURM started
-    world = World(fabric)
+    world = ProcessGroup(fabric)
     everywhere = world.gather(mine)                     # a list, one entry a process
 
 torchrun: `torchrun --nproc-per-node 2 -m resnest train ...`; SLURM: `srun resnest train ...`; docs/scale.md has both.
@@ -34,11 +34,11 @@ from resnest.recipes.settings import TrainerSettings
 
 T = TypeVar("T")
 
-# Of one exchange. A process that is gone is noticed much earlier, by its heartbeat (watch.py).
+# Of one exchange. A process that is gone is noticed much earlier, by its heartbeat (heartbeat.py).
 EXCHANGE_TIMEOUT = timedelta(minutes=10)
 
 
-class World:
+class ProcessGroup:
     """This process among those of the run. All methods are collective: every process must call them."""
 
     def __init__(self, fabric: Fabric) -> None:
@@ -46,11 +46,11 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """This is the process that writes and speaks."""
+        """Whether this is rank 0, which writes and prints."""
         return self.rank == 0
 
     def gather(self, thing: T) -> list[T]:
-        """Everybody's `thing`, in order of rank."""
+        """All-gather: everybody's `thing`, in order of rank."""
         if self.size == 1:
             return [thing]
         everything: list[Any] = [None] * self.size
@@ -58,7 +58,7 @@ class World:
         return everything
 
     def total(self, *values: float) -> list[float]:
-        """Each value summed over all processes, the same to the last bit on each; not a number stays so."""
+        """All-reduce: each value summed over all processes, the same to the last bit on each; not a number stays so."""
         if self.size == 1:
             return list(values)
         summed = torch.tensor(values, dtype=torch.float64 if self.device.type != "mps" else torch.float32)
@@ -66,8 +66,8 @@ class World:
         dist.all_reduce(summed)
         return [float(value) for value in summed.tolist()]
 
-    def by_leader(self, act: Callable[[], None]) -> None:
-        """Let the leader act; where it fails, everybody fails with the same error."""
+    def on_rank_zero(self, act: Callable[[], None]) -> None:
+        """Let rank 0 act; where it fails, every process fails with the same error."""
         error: ResnestError | OSError | None = None
         if self.leads:
             try:
@@ -77,14 +77,14 @@ class World:
         if failed := self.gather(error)[0]:
             raise failed
 
-    def leave(self) -> None:
-        """Wait for all, and part."""
+    def shutdown(self) -> None:
+        """A barrier, then the end of the group."""
         if self.size > 1:
             dist.barrier()
             dist.destroy_process_group()
 
-    def spread(self, tensors: list[torch.Tensor]) -> None:
-        """Overwrite the tensors by the leader's."""
+    def broadcast(self, tensors: list[torch.Tensor]) -> None:
+        """Broadcast: overwrite the tensors by those of rank 0."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)

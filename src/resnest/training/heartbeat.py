@@ -24,19 +24,19 @@ from datetime import timedelta
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from resnest.errors import NumericalStop, Preempted
-from resnest.training.world import World
+from resnest.training.distributed import ProcessGroup
 
 LOST = 1  # exit code: torchrun restarts whatever is not 0
 DONE = "done"
 
 
 @contextmanager
-def watching(world: World, *, seconds: float) -> Iterator[None]:
+def watching(world: ProcessGroup, *, seconds: float) -> Iterator[None]:
     """Within it, a process that gives no sign for so long ends the run, one that an error of its own ended too."""
     if world.size == 1:
         yield
         return
-    heart = _Heart(world, seconds)
+    heart = _Heartbeat(world, seconds)
     heart.start()
     together = False
     try:
@@ -49,10 +49,10 @@ def watching(world: World, *, seconds: float) -> Iterator[None]:
         heart.stop(done=together)
 
 
-class _Heart(threading.Thread):
+class _Heartbeat(threading.Thread):
     """Tells the others, and listens to them, some ten times in the time that is allowed."""
 
-    def __init__(self, world: World, seconds: float) -> None:
+    def __init__(self, world: ProcessGroup, seconds: float) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self.world, self.seconds = world, seconds
         self.over = threading.Event()

@@ -1,6 +1,6 @@
 """Tensors and arrays that still lie in a pickled file: what the pickle says of them, checked, and the way to read them.
 
-stored = Stored(Storage(torch.float32, 4, read), offset=0, shape=(2, 2), stride=(2, 1))
+stored = LazyTensor(Storage(torch.float32, 4, read), offset=0, shape=(2, 2), stride=(2, 1))
 stored.tensor()                 # reads the storage, once for all tensors that view it
 """
 
@@ -65,7 +65,7 @@ class Storage:
 
 
 @dataclass
-class Stored:
+class LazyTensor:
     """A tensor that still lies in the file."""
 
     storage: Storage
@@ -114,9 +114,9 @@ class ArrayType:
 
 
 class Array:
-    """A numpy array while it is being read, and afterwards a `Stored` in all but name."""
+    """A numpy array while it is being read, and afterwards a `LazyTensor` in all but name."""
 
-    stored: Stored | None = None
+    stored: LazyTensor | None = None
 
     def __init__(self, *_: object) -> None:
         pass
@@ -136,7 +136,7 @@ class Array:
         for axis in order:
             before = axis - 1 if fortran else axis + 1
             steps[axis] = steps[before] * max(shape[before], 1)
-        self.stored = Stored(storage, 0, shape, tuple(steps))
+        self.stored = LazyTensor(storage, 0, shape, tuple(steps))
         if self.stored.numel * kind.dtype.itemsize != len(content):
             raise pickle.UnpicklingError(f"an array has {len(content)} bytes, which is not what its shape takes")
 
@@ -152,11 +152,11 @@ def _sizes(shape: object) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _rebuild_tensor(storage: Storage, offset: int, shape: Any, stride: Any, *more: object) -> Stored:
+def _rebuild_tensor(storage: Storage, offset: int, shape: Any, stride: Any, *more: object) -> LazyTensor:
     """More: requires_grad, hooks, and flags such as a negated view's, without which the values would be wrong."""
     if not isinstance(storage, Storage) or (len(more) > 2 and more[2]):
         raise pickle.UnpicklingError("a tensor of a kind that is not read here")
-    return Stored(storage, offset, _sizes(shape), _sizes(stride))
+    return LazyTensor(storage, offset, _sizes(shape), _sizes(stride))
 
 
 def _rebuild_parameter(data: Any, *_: object) -> Any:

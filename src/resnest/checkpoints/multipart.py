@@ -1,6 +1,6 @@
 """Putting weights into a model of several parts: a backbone, and heads for a task.
 
-report = load_whole(net, state, source="a.pth", by_class=re.compile(...), optional=[Part("mask_head", ...)])
+report = load_multipart(net, state, source="a.pth", by_class=re.compile(...), optional=[Part("mask_head", ...)])
 report = load_into_backbone(net, read_checkpoint(path))
 
 What a detector's parts are, and a segmenter's, stands in detectors.py and segmenters.py.
@@ -28,7 +28,7 @@ class Part(NamedTuple):
     may_be_left: bool = True  # out, where the file has it and the network does not
 
 
-def load_whole(
+def load_multipart(
     net: nn.Module,
     state: Mapping[str, Tensor],
     *,

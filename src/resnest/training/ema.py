@@ -1,8 +1,8 @@
-"""Averaged weights: an exponential moving average of all that is learned and counted (Polyak and Juditsky, 1992).
+"""EMA of the weights: an exponential moving average of all that is learned and counted (Polyak and Juditsky, 1992).
 
-average = Average(net, decay=0.9999)
-average.update(net, step)
-with average.in_place_of(net):
+ema = EMA(net, decay=0.9999)
+ema.update(net, step)
+with ema.in_place_of(net):
     evaluate(net)
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 
-class Average:
+class EMA:
     """The average of a network's parameters and buffers; whole numbers are copied."""
 
     def __init__(self, net: nn.Module, decay: float) -> None:

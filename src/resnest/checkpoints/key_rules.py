@@ -1,8 +1,8 @@
-"""Names of a model's parts by rules, in both directions.
+"""Key rules: names in a checkpoint and ours, in both directions.
 
-names = Translator([("fpn.output.{i}.conv.{leaf}", "backbone.fpn_output{i+2}.{leaf}")])
-names.to_ours("backbone.fpn_output2.bias")           # "fpn.output.0.conv.bias"
-names.to_theirs("fpn.output.0.conv.bias")
+keys = KeyMap([("fpn.output.{i}.conv.{leaf}", "backbone.fpn_output{i+2}.{leaf}")])
+keys.to_ours("backbone.fpn_output2.bias")           # "fpn.output.0.conv.bias"
+keys.to_theirs("fpn.output.0.conv.bias")
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FIELD = re.compile(r"\{(\w+)(?:\+(\d+))?\}")  # of a rule
 
 
 @dataclass(frozen=True)
-class Translator:
+class KeyMap:
     """The first rule that fits decides."""
 
     rules: Rules

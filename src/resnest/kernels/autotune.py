@@ -1,12 +1,12 @@
-"""How the radix-grouped 3x3 convolution is computed, chosen by measurement.
+"""Autotuning: the algorithm of every radix-grouped 3x3 convolution, chosen by measurement.
 
     tune(net, images)                    # after fuse(net) or prepared(net, kernels=True), on a GPU
 
-| way | is |
+| algorithm | is |
 |---|---|
 | grouped | one grouped convolution of cuDNN's |
 | dense | a dense one for each group, and their outputs side by side |
-| triton | convolution.py, with the attention's sums in its epilogue; in evaluation |
+| triton | `forward.split_convolution`, with the attention's sums in its epilogue; in evaluation |
 
 Which is fastest depends on shape, layout, type and cuDNN. Until it is measured, and where results must be the same from
 run to run (`torch.use_deterministic_algorithms`), it is the first.
@@ -21,32 +21,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Way = Literal["grouped", "dense", "triton"]
+ConvAlgorithm = Literal["grouped", "dense", "triton"]
 Run = Callable[[], object]
 Timer = Callable[[Run], float]
 
 
 class Tunable(Protocol):
-    """A block that can compute its convolution in several ways."""
+    """A block that can compute its convolution by several algorithms."""
 
-    way: Way
+    algorithm: ConvAlgorithm
 
-    def runs(self, x: Tensor) -> dict[Way, Run]:
-        """The same work in each way, for an input like x; empty where there is no choice."""
+    def runs(self, x: Tensor) -> dict[ConvAlgorithm, Run]:
+        """The same work by each algorithm, for an input like x; empty where there is no choice."""
 
 
-def convolve(x: Tensor, conv: nn.Conv2d, way: Way) -> Tensor:
+def convolve(x: Tensor, conv: nn.Conv2d, algorithm: ConvAlgorithm) -> Tensor:
     """The convolution without its own bias, grouped or dense: (N, C, H, W) -> (N, R*C, H', W')."""
     stride, padding, dilation = conv.stride, conv.padding, conv.dilation
-    if way != "dense":
+    if algorithm != "dense":
         return F.conv2d(x, conv.weight, None, stride, padding, dilation, conv.groups)
     inputs, weights = x.chunk(conv.groups, 1), conv.weight.chunk(conv.groups)
     outputs = [F.conv2d(one, w, None, stride, padding, dilation) for one, w in zip(inputs, weights, strict=True)]
     return torch.cat(outputs, 1)
 
 
-def tune(net: nn.Module, images: Tensor, *, timer: Timer | None = None) -> dict[str, Way]:
-    """Set the fastest way of every block for inputs of this shape, by running the network once and then each block.
+def tune(net: nn.Module, images: Tensor, *, timer: Timer | None = None) -> dict[str, ConvAlgorithm]:
+    """Set every block's fastest algorithm for inputs of this shape, by running the network once and then each block.
 
     Args:
         net: after `fuse` (in training: forward and backward are measured) or prepared with kernels.
@@ -54,7 +54,7 @@ def tune(net: nn.Module, images: Tensor, *, timer: Timer | None = None) -> dict[
         timer: seconds of a call; by default the median by CUDA events, and on a CPU nothing is measured.
 
     Returns:
-        The way of every block that has a choice, by the block's name.
+        The algorithm of every block that has a choice, by the block's name.
     """
     if timer is None:
         if images.device.type != "cuda":
@@ -62,16 +62,16 @@ def tune(net: nn.Module, images: Tensor, *, timer: Timer | None = None) -> dict[
         timer = _on_gpu
     if torch.are_deterministic_algorithms_enabled():
         return {}
-    chosen: dict[str, Way] = {}
-    known: dict[tuple[object, ...], Way] = {}  # blocks of one shape take one measurement
+    chosen: dict[str, ConvAlgorithm] = {}
+    known: dict[tuple[object, ...], ConvAlgorithm] = {}  # blocks of one shape take one measurement
     for name, block, x in _inputs(net, images):
         runs = block.runs(x)
         if len(runs) > 1:
             key = type(block), x.shape, x.stride(), x.dtype, tuple(runs), str(block)
             if key not in known:
-                seconds = {way: timer(run) for way, run in runs.items()}
-                known[key] = min(seconds, key=lambda way: seconds[way])
-            block.way = chosen[name] = known[key]
+                seconds = {algorithm: timer(run) for algorithm, run in runs.items()}
+                known[key] = min(seconds, key=lambda algorithm: seconds[algorithm])
+            block.algorithm = chosen[name] = known[key]
     return chosen
 
 

@@ -1,8 +1,8 @@
-"""What a run writes down: lines of metrics.jsonl always, TensorBoard and Weights & Biases where the recipe wants them.
+"""Run logger: lines of metrics.jsonl always, TensorBoard and Weights & Biases where the recipe wants them.
 
-book = Logbook(run, recipe)
-book.write("train", step=10, epoch=0.1, seconds=3.2, loss=1.2, lr=0.1)
-book.close()
+logger = RunLogger(run, recipe)
+logger.write("train", step=10, epoch=0.1, seconds=3.2, loss=1.2, lr=0.1)
+logger.close()
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ T = TypeVar("T")
 
 
 class Sink(Protocol):
-    """Hears every line of the log."""
+    """A place that log lines go to."""
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None: ...
 
     def close(self) -> None: ...
 
 
-class Logbook:
+class RunLogger:
     """metrics.jsonl, and whatever else is asked for. Only the leading process has one."""
 
     def __init__(self, run: RunDirectory, recipe: Recipe, *, start: int = 0) -> None:

@@ -1,8 +1,8 @@
-"""Files of a run that cannot be used: each is listed once in bad_images.jsonl, whichever process met it.
+"""Bad images of a run: each is listed once in bad_images.jsonl, whichever process met it.
 
-unusable = Unusable(run, world, {"train": 9469, "val": 3925})
-unusable.note("train", [(key, reason), ...])      # what this process met
-unusable.share()                                  # collective: everybody hears of the others'
+bad_images = BadImages(run, world, {"train": 9469, "val": 3925})
+bad_images.note("train", [(key, reason), ...])      # what this process met
+bad_images.share()                                # collective: everybody hears of the others'
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from resnest.inference.outcome import check_bad_share
+from resnest.training.distributed import ProcessGroup
 from resnest.training.run import RunDirectory
-from resnest.training.world import World
 
 
-class Unusable:
-    """Knows them by part and key."""
+class BadImages:
+    """The bad images of all processes, by part and key."""
 
-    def __init__(self, run: RunDirectory, world: World, totals: Mapping[str, int]) -> None:
+    def __init__(self, run: RunDirectory, world: ProcessGroup, totals: Mapping[str, int]) -> None:
         self.run, self.world, self.totals = run, world, totals  # images of each part
         self.known: set[tuple[str, str]] = set()
         self.untold: list[tuple[str, str, str]] = []  # part, key, reason: the others have not heard of them

@@ -4,7 +4,7 @@ What is never stored: U, xhat, the weights spread over pixels. The forward pass 
 weighing) and writes V; the backward pass reads y and dV twice and writes dy. That two reads are enough rests on one
 observation: the gradient of the attention needs sum(dV * U), and those of the batch-norm sum(dz) and sum(dz * xhat),
 where dz = a * dV + d_pooled on active pixels. Over the pixels of one image and channel a and d_pooled are constants,
-so that all of them follow from four sums (`plain.gradient_sums`) that know neither.
+so that all of them follow from four sums (`reference.gradient_sums`) that know neither.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from resnest.errors import ResnestError
-from resnest.kernels.plain import accumulator, attention, grouped, layout
+from resnest.kernels.reference import accumulator, attention, grouped, layout
 
 # Where the norm inside the attention takes its moments: over the batch, over each sample's own values, or given.
 BATCH, LAYER, FIXED = 0, 1, -1
@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
     logits: Tensor  # G(s), (N, R*C), cardinality-major
 
 
-class Kept(NamedTuple):
+class Saved(NamedTuple):
     """What lives until the backward pass. Only y is large."""
 
     y: Tensor
@@ -78,7 +78,7 @@ class Kept(NamedTuple):
 
 
 def forward(block: Block, parts: Any) -> Outcome:
-    """The block with the parts of an implementation: plain.py, or triton_parts.py."""
+    """The block with the parts of an implementation: reference.py, or triton_backend.py."""
     y, radix, cardinality, sums = block.y, block.radix, block.cardinality, accumulator(block.y.dtype)
     mean0, var0 = _given(block.mean0, block.var0, sums) or parts.moments(y)
     scale0, shift0 = affine(block.gamma0, block.beta0, mean0, var0, block.eps0)
@@ -94,33 +94,33 @@ def forward(block: Block, parts: Any) -> Outcome:
 
 
 def backward(
-    d_v: Tensor, kept: Kept, how: Block, *, batch_moments: bool, gradient_sums: Any, input_gradient: Any
+    d_v: Tensor, saved: Saved, how: Block, *, batch_moments: bool, gradient_sums: Any, input_gradient: Any
 ) -> tuple[Tensor | None, ...]:
     """Gradients of the tensors of `Block`, in their order.
 
     Args:
         d_v: of V.
-        kept: from the forward pass.
+        saved: from the forward pass.
         how: its numbers; its tensors are not looked at.
         batch_moments: whether those of bn0 came from y.
         gradient_sums, input_gradient: the two passes over pixels.
     """
-    y, radix, sums = kept.y, how.radix, kept.s.dtype
-    rstd = torch.rsqrt(kept.var0 + how.eps0)
-    scale, shift = affine(kept.gamma0, kept.beta0, kept.mean0, kept.var0, how.eps0)
-    totals = gradient_sums(d_v, y, kept.mean0, rstd, scale, shift, radix, how.pool)
+    y, radix, sums = saved.y, how.radix, saved.s.dtype
+    rstd = torch.rsqrt(saved.var0 + how.eps0)
+    scale, shift = affine(saved.gamma0, saved.beta0, saved.mean0, saved.var0, how.eps0)
+    totals = gradient_sums(d_v, y, saved.mean0, rstd, scale, shift, radix, how.pool)
     active_dv, active_dv_xhat, active, active_xhat = totals.unbind()  # each (N, R*C)
-    d_a = active_dv_xhat * kept.gamma0.to(sums) + active_dv * kept.beta0.to(sums)  # sum of dV * U
-    a = attention(kept.logits, radix, how.cardinality)
-    d_s, *d_layers = _layers_backward(_softmax_backward(d_a, a, radix, how.cardinality), kept, how)
+    d_a = active_dv_xhat * saved.gamma0.to(sums) + active_dv * saved.beta0.to(sums)  # sum of dV * U
+    a = attention(saved.logits, radix, how.cardinality)
+    d_s, *d_layers = _layers_backward(_softmax_backward(d_a, a, radix, how.cardinality), saved, how)
     d_pooled = d_s / pixels(y)  # (N, C)
     each = d_pooled.repeat(1, radix)  # (N, R*C)
     d_beta0 = (a * active_dv + each * active).sum(0)
     d_gamma0 = (a * active_dv_xhat + each * active_xhat).sum(0)
     corrections = torch.stack([d_beta0, d_gamma0]) * (batch_moments / (len(y) * pixels(y)))
-    d_y = input_gradient(d_v, y, kept.mean0, rstd, scale, shift, a, d_pooled, corrections, radix, how.pool)
+    d_y = input_gradient(d_v, y, saved.mean0, rstd, scale, shift, a, d_pooled, corrections, radix, how.pool)
     d_weight1, d_bias1, d_gamma1, d_beta1, d_weight2, d_bias2 = d_layers
-    of_norm0 = d_gamma0.to(kept.gamma0.dtype), d_beta0.to(kept.beta0.dtype)
+    of_norm0 = d_gamma0.to(saved.gamma0.dtype), d_beta0.to(saved.beta0.dtype)
     return (d_y, *of_norm0, None, None, d_weight1, d_bias1, d_gamma1, d_beta1, None, None, d_weight2, d_bias2)
 
 
@@ -133,27 +133,27 @@ def _softmax_backward(d_a: Tensor, a: Tensor, radix: int, cardinality: int) -> T
     return d_logits.transpose(1, 2).flatten(1)
 
 
-def _layers_backward(d_logits: Tensor, kept: Kept, how: Block) -> tuple[Tensor, ...]:
+def _layers_backward(d_logits: Tensor, saved: Saved, how: Block) -> tuple[Tensor, ...]:
     """Gradients of s, fc1 (two), bn1 (two), fc2 (two); the hidden layer is computed again from s."""
-    s, gamma, along = kept.s, kept.gamma1.to(kept.s.dtype), how.inner_norm
-    before = grouped(s, kept.weight1, kept.bias1, how.cardinality)  # (N, I)
-    rstd = torch.rsqrt(_spread(kept.var1, how) + how.eps1)
-    xhat = (before - _spread(kept.mean1, how)) * rstd
-    z = torch.addcmul(kept.beta1.to(s.dtype), xhat, gamma)
-    d_hidden, d_weight2, d_bias2 = _grouped_backward(d_logits, torch.relu(z), kept.weight2, how.cardinality)
+    s, gamma, along = saved.s, saved.gamma1.to(saved.s.dtype), how.inner_norm
+    before = grouped(s, saved.weight1, saved.bias1, how.cardinality)  # (N, I)
+    rstd = torch.rsqrt(_spread(saved.var1, how) + how.eps1)
+    xhat = (before - _spread(saved.mean1, how)) * rstd
+    z = torch.addcmul(saved.beta1.to(s.dtype), xhat, gamma)
+    d_hidden, d_weight2, d_bias2 = _grouped_backward(d_logits, torch.relu(z), saved.weight2, how.cardinality)
     d_z = d_hidden * (z > 0)
     d_beta, d_gamma = d_z.sum(0), (d_z * xhat).sum(0)
     d_before = d_z * gamma
     if along != FIXED:
         means = d_before.mean(along, keepdim=True), (d_before * xhat).mean(along, keepdim=True)
         d_before = d_before - means[0] - xhat * means[1]
-    d_s, d_weight1, d_bias1 = _grouped_backward(d_before * rstd, s, kept.weight1, how.cardinality)
-    of_norm = d_gamma.to(kept.gamma1.dtype), d_beta.to(kept.beta1.dtype)
+    d_s, d_weight1, d_bias1 = _grouped_backward(d_before * rstd, s, saved.weight1, how.cardinality)
+    of_norm = d_gamma.to(saved.gamma1.dtype), d_beta.to(saved.beta1.dtype)
     return d_s, d_weight1, d_bias1, *of_norm, d_weight2, d_bias2
 
 
 def _grouped_backward(d_out: Tensor, x: Tensor, weight: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of `plain.grouped`: gradients of x, the weight and the bias."""
+    """Of `reference.grouped`: gradients of x, the weight and the bias."""
     d_out_g, x_g = (values.unflatten(1, (groups, -1)).transpose(0, 1) for values in (d_out, x))  # (G, N, O), (G, N, I)
     d_x = torch.bmm(d_out_g, weight.flatten(1).unflatten(0, (groups, -1)).to(x.dtype))  # (G, N, I)
     d_weight = torch.bmm(d_out_g.mT, x_g).reshape(weight.shape)  # (G, O, I)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnest.bench.gpu_measure import Device, Measured
-from resnest.bench.plot import COLOURS, INK, _constant_names, save
+from gpu_bench.measure import Device, Measured
+from resnest.bench.plot import COLOURS, INK, constant_names, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ def draw(path: Path, done: list[Measured], device: Device) -> None:
     from matplotlib.figure import Figure
 
     kinds = list(dict.fromkeys(_kind(measured) for measured in done))
-    with _constant_names():
+    with constant_names():
         canvas = Figure(figsize=(4.2 * len(kinds), 3.6), layout="constrained")
         panels = canvas.subplots(1, len(kinds), squeeze=False)[0]
         for axes, kind in zip(panels, kinds, strict=True):

@@ -1,0 +1,75 @@
+"""Files written whole or not at all, their hashes, the cache folder, and how timm and the hub name a saved model's.
+
+with replacing(Path("config.json")) as temporary:
+    temporary.write_text("{}")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from resnest.errors import ResnestError
+
+CARD_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+FULL = 2**20  # bytes: with fewer left on a disk, what went wrong in a write was that it is full
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A temporary file beside `target` that takes its place once it is whole and on disk; each process has its own."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, and its folder, so that nobody ever sees a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def write_errors(path: Path | str) -> Iterator[None]:
+    """An OSError within becomes a ResnestError that names the file, or the option that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise ResnestError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the disk of a folder is full: torch.save, safetensors and exporters say so in words of their own."""
+    try:
+        return shutil.disk_usage(folder).free < FULL
+    except OSError:
+        return False
+
+
+def digest_of(path: Path, algorithm: str) -> str:
+    """Hexadecimal digits of the file's "sha256" or "sha1"."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    return digest_of(path, "sha256")
+
+
+def cache_folder() -> Path:
+    """What can be made or fetched again lies below it: $RESNEST_HOME, ~/.cache/resnest by default."""
+    home = os.environ.get("RESNEST_HOME")
+    return Path(home).expanduser() if home else Path.home() / ".cache" / "resnest"

@@ -1,0 +1,213 @@
+"""Changes to a network in place: frozen parts, gradient checkpointing, batch-norm over all processes.
+
+parameter_stages(net)           # stem, layer1, layer2, layer3, layer4, head
+freeze(net, 2)                  # stem and layer1
+freeze_bn_statistics(net)       # of every batch-norm
+recompute_activations(net)      # gradient checkpointing; evaluation is as before
+synchronise_norms(net)          # before the optimiser is built
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from resnest.errors import ResnestError
+from resnest.network.norm import FrozenStatsBatchNorm2d
+from resnest.network.regularize import DropBlock2d, DropPath
+from resnest.network.resnest import ResNeSt
+
+
+def parameter_stages(net: nn.Module) -> list[nn.ModuleList]:
+    """Every parameter once, in six stages: stem, layer1 to layer4, head.
+
+    The head of a network on a backbone is all but the backbone.
+    """
+    if isinstance(backbone := getattr(net, "backbone", None), nn.Module):
+        head = nn.ModuleList(child for name, child in net.named_children() if name != "backbone")
+        return [*parameter_stages(backbone)[:-1], head]
+    assert isinstance(net, ResNeSt)
+    groups: list[list[nn.Module]] = [
+        [net.conv1, net.bn1],
+        [net.layer1],
+        [net.layer2],
+        [net.layer3],
+        [net.layer4],
+        [net.fc],
+    ]
+    return [nn.ModuleList(group) for group in groups]
+
+
+def freeze(net: nn.Module, count: int) -> None:
+    """Let the first `count` parts act as in evaluation and not learn, whatever `net.train()` says.
+
+    Batch-norms become ones that keep their statistics, with the same names in the state.
+    """
+    everything = parameter_stages(net)
+    if not 0 <= count < len(everything):
+        raise ResnestError(f"{count} parts cannot be frozen: 0 to {len(everything) - 1}, the head always learns")
+    if count:
+        assert isinstance(net, ResNeSt)
+        net.bn1 = _frozen(net.bn1)  # type: ignore[assignment]
+    for part in parameter_stages(net)[:count]:
+        part.requires_grad_(False)
+        for module in list(part.modules()):
+            for name, child in module.named_children():
+                setattr(module, name, _frozen(child))
+
+
+def freeze_bn_statistics(net: nn.Module) -> None:
+    """Freeze the running statistics of every batch-norm; its scale and shift still learn.
+
+    For fine-tuning with few images a step, whose own statistics would be noise.
+    """
+    for module in list(net.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, _frozen(child))
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    """What a norm or a drop is in evaluation, for training too; other modules as they are."""
+    if isinstance(module, DropBlock2d | DropPath):
+        return nn.Identity()
+    if not isinstance(module, nn.BatchNorm2d):
+        return module
+    frozen = FrozenStatsBatchNorm2d(module.num_features, module.eps)
+    frozen.weight, frozen.bias = module.weight, module.bias
+    for name, buffer in module.named_buffers():
+        setattr(frozen, name, buffer)
+    return frozen
+
+
+def recompute_activations(net: nn.Module) -> int:
+    """Gradient checkpointing: keep what goes into a part alone, and compute its inside again in the backward pass.
+
+    Chen et al., arXiv 1604.06174. For ResNeSt-200 and 269: a third more time for a fraction of the memory. The parts
+    are the bottlenecks, and what else has `checkpointable = True`, such as the loss of a segmenter at full resolution.
+
+    Returns:
+        How many parts there are.
+    """
+    parts = [module for module in net.modules() if getattr(module, "checkpointable", False)]
+    for part in parts:
+        part.forward = partial(_recomputing, part)
+    return len(parts)
+
+
+def _recomputing(part: nn.Module, x: Tensor, *more: Tensor) -> Tensor:
+    forward = partial(type(part).forward, part)
+    result: Tensor
+    if part.training and x.requires_grad | any(p.requires_grad for p in part.parameters()):
+        result = checkpoint(forward, x, *more, use_reentrant=False, context_fn=partial(_contexts, part))
+    else:
+        result = forward(x, *more)
+    return result
+
+
+def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _counting_once(block)
+
+
+@contextmanager
+def _counting_once(block: nn.Module) -> Iterator[None]:
+    """The second pass normalises as the first did, and moves copies of the running statistics, not themselves."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    own = [dict(norm._buffers) for norm in norms]
+    for norm in norms:
+        for name, buffer in norm._buffers.items():
+            norm._buffers[name] = None if buffer is None else buffer.clone()
+    try:
+        yield
+    finally:
+        for norm, buffers in zip(norms, own, strict=True):
+            norm._buffers.update(buffers)
+
+
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """`torch.nn.SyncBatchNorm` that works on a CPU too: statistics of the whole step (paper, section 4.2).
+
+    Same parameters, buffers and results. On a CPU the statistics come from plain sums, so that what runs on many GPUs
+    can be tried and tested on any machine.
+
+    Not a kind of it: DistributedDataParallel refuses those on a CPU.
+    """
+
+    process_group = None
+    _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
+
+    def forward(self, input: Tensor) -> Tensor:
+        alone = not dist.is_initialized() or dist.get_world_size() == 1
+        if alone or not self.training:
+            return super().forward(input)
+        if input.device.type != "cpu":
+            return nn.SyncBatchNorm.forward(self, input)  # type: ignore[arg-type]
+        x = input if input.dtype == torch.float64 else input.float()
+        count = _total(x.new_full((1,), x.numel() / x.shape[1]))  # values of a channel, on all processes
+        mean = _total(x.sum((0, 2, 3))) / count  # (C,)
+        centred = x - mean[:, None, None]
+        variance = _total(centred.square().sum((0, 2, 3))) / count  # (C,)
+        if self.track_running_stats:
+            self._remember(mean.detach(), variance.detach() * count / (count - 1))
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.num_batches_tracked.add_(1)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+
+
+class _Total(torch.autograd.Function):
+    """Sum over all processes. Everybody's loss depends on everybody's input, so gradients are summed as well."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _sum(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _sum(gradients[0])
+
+
+def _sum(x: Tensor) -> Tensor:
+    x = x.contiguous().clone()
+    dist.all_reduce(x)
+    return x
+
+
+def _total(x: Tensor) -> Tensor:
+    total: Tensor = _Total.apply(x)
+    return total
+
+
+def synchronise_norms(net: nn.Module) -> int:
+    """Replace every batch-norm in `net`, keeping its parameters and buffers; returns how many there are.
+
+    Frozen and layer norms stay as they are.
+    """
+    found = [
+        (module, name, child)
+        for module in net.modules()
+        for name, child in module.named_children()
+        if isinstance(child, nn.BatchNorm2d) and not isinstance(child, SyncBatchNorm2d)
+    ]
+    for module, name, norm in found:
+        assert norm.momentum is not None
+        other = SyncBatchNorm2d(norm.num_features, eps=norm.eps, momentum=norm.momentum)
+        other._parameters.update(norm._parameters)
+        other._buffers.update(norm._buffers)
+        setattr(module, name, other.train(norm.training))
+    return len(found)
