@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "resnest"
 
 # From the ground up; a room imports its own and lower layers.
 LAYERS = [
-    {"errors"},
+    {"errors", "figures"},
     {"spec", "detector_spec"},
     {"segmenter_spec"},
     {"cost", "runtime", "metrics"},
@@ -24,8 +24,8 @@ LAYERS = [
     {"torch"},
     {"recipes"},
     {"tasks"},
-    {"report"},
     {"inference"},
+    {"report"},
     {"training", "export"},
     {"bench"},
     {"cli"},
@@ -34,6 +34,7 @@ LAYERS = [
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 WITHOUT_TORCH = {
     "errors",
+    "figures",
     "spec",
     "detector_spec",
     "segmenter_spec",

@@ -5,14 +5,16 @@ result.figures, result.headline, result.worst(24)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
+from resnest.figures import LOSS, Figure, percent
 from resnest.metrics import ClassificationMetrics, MultiLabelMetrics, wilson_interval
 from resnest.metrics.multilabel import average_precision, binary_cross_entropy, count_labels
 from resnest.runtime.results import THRESHOLD, sigmoid, softmax
@@ -20,6 +22,18 @@ from resnest.runtime.results import THRESHOLD, sigmoid, softmax
 CHUNK = 1024  # images whose metrics are worked out at once, in float64
 MAX_BAD_SHARE = 0.05  # of a data set's images: more than that is a broken data set, not a few broken files (P11)
 Indices = NDArray[np.int64]
+Floats = NDArray[np.float64]
+FIGURES = (
+    Figure("top1", "top-1", "images whose likeliest class is right"),
+    Figure("top5", "top-5", "images whose class is among the five likeliest"),
+    LOSS,
+)
+MULTI_LABEL_FIGURES = (
+    Figure("map", "mAP", "mean average precision of the classes"),
+    Figure("f1_micro", "F1, all labels", f"all labels together, given from a score of {THRESHOLD:.0%} on"),
+    Figure("f1_macro", "F1, mean of classes", "mean of the classes"),
+    LOSS,
+)
 Rows = Sequence[tuple[Indices, NDArray[Any], NDArray[np.float32]]]  # indices (N,), labels, logits (N, K)
 
 
@@ -27,7 +41,8 @@ Rows = Sequence[tuple[Indices, NDArray[Any], NDArray[np.float32]]]  # indices (N
 class Evaluation:
     """What every kind of evaluation has."""
 
-    counted = "images"  # what `per_class` counts
+    table: ClassVar[tuple[Figure, ...]]  # of the task's figures
+    counted: ClassVar[str] = "images"  # what `per_class` counts
 
     figures: dict[str, float]  # fractions; loss in nats
     class_names: tuple[str, ...]
@@ -52,9 +67,22 @@ class Evaluation:
         """95 % intervals of the figures that are shares of the images."""
         return {}
 
+    @property
+    def class_figures(self) -> tuple[Floats, Indices]:
+        """The main figure of each class, NaN where there is none, and how much was counted, both (K,)."""
+        raise NotImplementedError
+
     def per_class(self) -> list[tuple[str, float | None, int]]:
         """Name, figure and number of images, or objects, of each class; None where there is none."""
-        raise NotImplementedError
+        return [
+            (name, None if math.isnan(figure) else float(figure), int(count))
+            for name, figure, count in zip(self.class_names, *self.class_figures, strict=True)
+        ]
+
+    def titled(self, key: str) -> str:
+        """A figure with its title: "mIoU 68.50%"."""
+        [title] = (figure.title for figure in self.table if figure.key == key)
+        return f"{title} {percent(self.figures[key])}"
 
     def worst(self, most: int) -> Indices:
         """Positions of the worst mistakes, worst first."""
@@ -65,6 +93,8 @@ class Evaluation:
 class ClassEvaluation(Evaluation):
     """Of a classifier that gives one label."""
 
+    table = FIGURES
+
     confusion: NDArray[np.int64]  # (K, K), rows: truth
     labels: NDArray[np.int64]  # (N,)
     predicted: NDArray[np.int64]  # (N,)
@@ -74,7 +104,7 @@ class ClassEvaluation(Evaluation):
     @property
     def headline(self) -> str:
         low, high = self.interval
-        return f"top-1 {self.figures['top1']:.2%} (95 % interval {low:.1%} to {high:.1%})"
+        return f"{self.titled('top1')} (95 % interval {low:.1%} to {high:.1%})"
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -89,18 +119,18 @@ class ClassEvaluation(Evaluation):
         return {name: self.interval_of(name) for name in ("top1", "top5") if name in self.figures}
 
     def lines(self) -> list[str]:
+        titles = {figure.key: figure.title for figure in self.table}
         return [
-            f"top-{name.removeprefix('top')}  {self.figures[name]:7.2%}   95 % interval {low:.1%} to {high:.1%}"
-            for name, (low, high) in self.intervals().items()
+            f"{titles[key]}  {self.figures[key]:7.2%}   95 % interval {low:.1%} to {high:.1%}"
+            for key, (low, high) in self.intervals().items()
         ]
 
-    def per_class(self) -> list[tuple[str, float | None, int]]:
-        """Name, share found (recall) and number of images of each class; None where there is no image."""
+    @property
+    def class_figures(self) -> tuple[Floats, Indices]:
+        """Recall and number of images of each class."""
         counts = self.confusion.sum(1)
-        return [
-            (name, float(self.confusion[k, k] / counts[k]) if counts[k] else None, int(counts[k]))
-            for k, name in enumerate(self.class_names)
-        ]
+        recall = np.full(len(counts), np.nan)
+        return np.divide(self.confusion.diagonal(), counts, out=recall, where=counts > 0), counts
 
     def worst(self, most: int) -> Indices:
         """Positions of the most confident mistakes, worst first."""
@@ -112,6 +142,8 @@ class ClassEvaluation(Evaluation):
 class MultiLabelEvaluation(Evaluation):
     """Of a classifier that gives any number of labels."""
 
+    table = MULTI_LABEL_FIGURES
+
     labels: NDArray[np.bool_]  # (N, K)
     scores: NDArray[np.float32]  # (N, K)
     losses: NDArray[np.float64]  # (N,) mean over classes
@@ -119,14 +151,15 @@ class MultiLabelEvaluation(Evaluation):
 
     @property
     def headline(self) -> str:
-        return f"mAP {self.figures['map']:.2%} (F1 {self.figures['f1_micro']:.2%} at {THRESHOLD:.0%})"
+        return f"{self.titled('map')} (F1 {self.figures['f1_micro']:.2%} at {THRESHOLD:.0%})"
 
     def lines(self) -> list[str]:
         known = int(np.isfinite(self.areas).sum())
+        _, micro, macro, _ = self.table
         return [
             f"mAP    {self.figures['map']:7.2%}   mean average precision of {known} classes",
-            f"F1     {self.figures['f1_micro']:7.2%}   all labels together, given from a score of {THRESHOLD:.0%} on",
-            f"F1     {self.figures['f1_macro']:7.2%}   mean of the classes",
+            f"F1     {self.figures['f1_micro']:7.2%}   {micro.meaning}",
+            f"F1     {self.figures['f1_macro']:7.2%}   {macro.meaning}",
         ]
 
     @property
@@ -134,13 +167,10 @@ class MultiLabelEvaluation(Evaluation):
         """The labels that it gives, (N, K)."""
         return self.scores >= THRESHOLD
 
-    def per_class(self) -> list[tuple[str, float | None, int]]:
-        """Name, average precision and number of images of each class; None where there is no image."""
-        counts = self.labels.sum(0)
-        return [
-            (name, float(area) if count else None, int(count))
-            for name, area, count in zip(self.class_names, self.areas, counts, strict=True)
-        ]
+    @property
+    def class_figures(self) -> tuple[Floats, Indices]:
+        """Average precision and number of images of each class."""
+        return self.areas, self.labels.sum(0)
 
     def recall_and_precision(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Of the labels given, twice (K,); NaN where there is nothing to count."""

@@ -1,140 +1,81 @@
-"""The report of a classification run: one HTML file that needs nothing else.
+"""The report of a classifier: top-1 with its uncertainty, what is taken for what, the most confident mistakes.
 
-    write_report(run / "report.html", ClassificationReport(title="flowers", metrics=lines, confusion=matrix, ...))
-
-It shows the best top-1 with its uncertainty, the curves, which classes are confused, the most confident mistakes as
-pictures, and the settings that led to it all.
+report = classification_report(evaluation, splits.val, history)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
+from resnest.data.samples import Samples
+from resnest.inference.outcome import ClassEvaluation
 from resnest.metrics import wilson_interval
-from resnest.report.confusion import class_view, confusion_view
-from resnest.report.history import Evaluation, History, read_history
-from resnest.report.page import clip, count, page, percent, section, write_atomically
-from resnest.report.parts import curves, figure_line, header, mistakes_section, picture, recipe_section
+from resnest.report.confusion import confusion_section, recall_and_precision, taken_for
+from resnest.report.history import History, number
+from resnest.report.page import NO_BREAK, Headline, Report, count, percent
+from resnest.report.parts import Caption, Column, Picture, classes_section, curves_section, headlines, mistakes_section
+
+MOST_PICTURES = 24
+MOST_CLASSES = 30
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mistake:
-    """One image that was classified wrongly."""
-
-    image: Image.Image  # RGB, any size; thumbnails are made here
-    name: str  # path relative to the data set
-    truth: str
-    predicted: str
-    score: float  # 0..1, the probability of the predicted class
-    truth_score: float  # 0..1, the probability of the true class
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassificationReport:
-    """The evidence of a run; the page is a function of it alone."""
-
-    title: str  # the run's name
-    metrics: Sequence[Mapping[str, Any]]  # the lines of metrics.jsonl
-    confusion: NDArray[np.int64]  # (K, K), rows = truth, columns = prediction
-    class_names: Sequence[str]
-    mistakes: Sequence[Mistake]  # the most confident wrong ones, worst first
-    facts: Mapping[str, str]  # short label -> value, in order
-    recipe: str  # the resolved recipe as YAML text
-    bad_images: int = 0  # images skipped because they could not be read
-
-    def __post_init__(self) -> None:
-        classes = len(self.class_names)
-        if self.confusion.shape != (classes, classes):
-            raise ValueError(f"confusion has the shape {self.confusion.shape}, but there are {classes} class names")
-
-    @property
-    def images(self) -> int:
-        """Number of evaluated images."""
-        return int(self.confusion.sum())
-
-    @property
-    def errors(self) -> int:
-        """Number of images that were classified wrongly."""
-        return self.images - int(self.confusion.trace())
-
-
-def write_report(path: Path, report: ClassificationReport) -> None:
-    """Write the page; an existing one is replaced in one step."""
-    history = read_history(report.metrics)
-    matrix, names = report.confusion, report.class_names
-    sections = [curves(history, "Accuracy", ("top1", "top-1, %"), ("top5", "top-5, %"))]
-    if report.images:
-        sections.append(section("Confusions", *confusion_view(matrix, names)))
-        sections.append(section("Classes", *class_view(matrix, names)))
-    sections += [_mistakes(report), recipe_section(report.recipe)]
-    footer = (
-        "The interval is Wilson's for a share, at 95 %. It covers the chance in which images were evaluated,"
-        " not the chance in training, nor the choice of the best epoch."
+def classification_report(evaluation: ClassEvaluation, samples: Samples, history: History) -> Report:
+    sections = [curves_section(history, ("Accuracy", ("top1", "top-1, %"), ("top5", "top-5, %")))]
+    if evaluation.count:
+        matrix, names = evaluation.confusion, evaluation.class_names
+        recall, precision = recall_and_precision(matrix)
+        columns = [
+            Column("Class", "name", names),
+            Column("Images", "count", matrix.sum(1)),
+            Column("Recall", "share", recall),
+            Column("Precision", "percent", precision),
+            Column("Most often taken for", "extra", taken_for(matrix, names)),
+        ]
+        notes = (
+            "Lowest recall first. Recall: of the images of a class, how many were found.",
+            "Precision: of the predictions of a class, how many were right.",
+        )
+        sections.append(confusion_section(matrix, names))
+        sections.append(classes_section(columns, *notes, counts=matrix.sum(1), most=MOST_CLASSES))
+    pictures = [_mistake(evaluation, samples, place) for place in evaluation.worst(MOST_PICTURES).tolist()]
+    errors = int((evaluation.predicted != evaluation.labels).sum())
+    note = (
+        f"{count(errors, 'mistake')} on {count(evaluation.count, 'image')}. Here are the {len(pictures)} most"
+        " confident. Below each picture: what it was taken for, what it is, and the probability that the network gave"
+        " to each."
     )
-    top = header(
-        "Image classification",
-        report.title,
-        _headline(report, history),
-        facts=report.facts,
-        bad_images=report.bad_images,
+    return Report(
+        kind="Image classification",
+        headlines=_headlines(evaluation, history),
+        sections=[*sections, mistakes_section(pictures, note, images=evaluation.count, errors=errors)],
+        footnote="The interval is Wilson's for a share, at 95 %. It covers the chance in which images were evaluated,"
+        " not the chance in training, nor the choice of the best epoch.",
     )
-    write_atomically(path, page(report.title, top, sections, footer=footer))
 
 
-def _headline(report: ClassificationReport, history: History) -> str:
-    """The best top-1: as logged, or from the matrix if no evaluation was logged."""
-    images, best = report.images, history.best
+def _headlines(evaluation: ClassEvaluation, history: History) -> list[Headline]:
+    """The best top-1: as logged, or the evaluation's own if none was logged."""
+    images, best = evaluation.count, history.best
     digits = 1 if images < 1000 else 2  # one image of 1000 is 0.1 %
-    if best is None and not images:
-        return '<p class="empty">No evaluation yet.</p>'
-    of_matrix = 1 - report.errors / images if images else math.nan
-    top1 = best.top1 if best else of_matrix
-    lines = [f"Top-1 accuracy{_circumstances(best, history.last_epoch)}"]
+    own = evaluation.figures.get("top1", math.nan)
+    top1 = number(best, "top1") if best else own
+    title, lines = f"Top-1 accuracy{history.when}", []
+    if best and math.isfinite(number(best, "top5")):
+        title += f"; top-5 {percent(number(best, 'top5'))}"
     if images:
         low, high = wilson_interval(top1 * images, images)
-        interval = f"{percent(low, digits).removesuffix('&nbsp;%')} to {percent(high, digits)}"
-        lines.append(f'<span class="faint">95 % interval {interval} on {count(images, "image")}</span>')
-    if abs(top1 - of_matrix) > 5e-4:  # more than rounding: say so rather than let the reader wonder
-        lines.append(f'<span class="faint">The matrix below is another evaluation: {percent(of_matrix, digits)}</span>')
-    return figure_line(percent(top1, digits), lines)
+        interval = f"{percent(low, digits).removesuffix(f'{NO_BREAK}%')} to {percent(high, digits)}"
+        lines.append(f"95 % interval {interval} on {count(images, 'image')}")
+    if abs(top1 - own) > 5e-4:  # more than rounding: say so rather than let the reader wonder
+        lines.append(f"The matrix below is another evaluation: {percent(own, digits)}")
+    return headlines(top1, title, *lines, digits=digits)
 
 
-def _circumstances(best: Evaluation | None, last_epoch: float) -> str:
-    if best is None:
-        return ""
-    text = f", epoch {best.epoch:g} of {last_epoch:g}"
-    if math.isfinite(best.top5):
-        text += f"; top-5 {percent(best.top5)}"
-    return text
-
-
-def _mistakes(report: ClassificationReport) -> str:
-    return mistakes_section(
-        report.images,
-        report.errors,
-        f"{count(report.errors, 'mistake')} on {count(report.images, 'image')}.",
-        f"Here are the {len(report.mistakes)} most confident. Below each picture: what it was taken for,"
-        " what it is, and the probability that the network gave to each.",
-        [_mistake(mistake) for mistake in report.mistakes],
-    )
-
-
-def _mistake(mistake: Mistake) -> str:
-    return picture(
-        mistake.image,
-        mistake.name,
-        f"""<div class="pair">
-<b class="cut" title="predicted {clip(mistake.predicted)}">{clip(mistake.predicted)}</b>
-<span class="shown">{percent(mistake.score)}</span>
-<span class="cut" title="truth {clip(mistake.truth)}">is {clip(mistake.truth)}</span>
-<span>{percent(mistake.truth_score)}</span>
-</div>""",
-    )
+def _mistake(evaluation: ClassEvaluation, samples: Samples, place: int) -> Picture:
+    index, names = int(evaluation.indices[place]), evaluation.class_names
+    predicted, truth = names[evaluation.predicted[place]], names[evaluation.labels[place]]
+    captions = [
+        Caption(predicted, float(evaluation.scores[place]), strong=True),
+        Caption(f"is {truth}", float(evaluation.truth_scores[place])),
+    ]
+    return Picture(name=samples.keys[index], images=[samples.decode(index)], captions=captions)

@@ -1,165 +1,108 @@
-"""The report of a panoptic detector's run: one HTML file that needs nothing else.
+"""The report of a panoptic detector: panoptic quality and the two that it is the product of, of things and of stuff,
+every class, and the pictures where it is lowest: as they are, the segments that are there, and those that were found.
 
-    write_panoptic_report(run / "report.html", PanopticReport(title="rooms", metrics=lines, figures=figures, ...))
-
-It shows panoptic quality and the two that it is the product of, of things and of stuff; the curves; every class; and
-the pictures where it is lowest: as they are, the segments that are there, and those that were found.
+report = panoptic_report(evaluation, splits.val, history)
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from resnest.report.comparisons import Comparison, colour_keys, compared_picture, patch_colour
-from resnest.report.confusion import share_cells
-from resnest.report.history import History, number, read_history
-from resnest.report.page import class_notes, clip, count, page, percent, section, write_atomically
-from resnest.report.parts import curves, figure_line, figures_table, header, mistakes_section, recipe_section
-from resnest.runtime.label_map import Colour
+from resnest.data.panoptic import PanopticSamples
+from resnest.inference.panoptic_outcome import GROUPS, QUALITIES, PanopticEvaluation
+from resnest.metrics.panoptic import PanopticMetrics
+from resnest.report.comparisons import Comparison, colour_keys, compared
+from resnest.report.history import History, number
+from resnest.report.page import Report, Section, count, percent
+from resnest.report.parts import Caption, Column, classes_section, curves_section, headlines, mistakes_section, table
+from resnest.runtime.palette import class_colours
 
-MAX_CLASSES = 160  # all of COCO's
-KINDS = {"": "all", "_things": "things", "_stuff": "stuff"}
-MEANING = {
-    "pq": ("PQ", "panoptic quality: SQ times RQ, of each class; the mean of the classes"),
-    "sq": ("SQ", "segmentation quality: how well the segments that were found fit (mean IoU)"),
-    "rq": ("RQ", "recognition quality: how many there are that were found, and found that are there (F1)"),
-}
+MOST_CLASSES = 160  # all of COCO's
 
 
-@dataclass(frozen=True, kw_only=True)
-class PanopticClass:
-    """Figures of one class, fractions; NaN where there is nothing to count."""
-
-    name: str
-    thing: bool
-    colour: Colour
-    segments: int  # that were there to be found
-    pq: float
-    sq: float
-    rq: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class PanopticMiss:
-    """One picture with errors."""
-
-    regions: Comparison
-    pq: float  # mean over its classes
-    missed: int  # segments that are there
-    false: int  # segments that are not
-
-
-@dataclass(frozen=True, kw_only=True)
-class PanopticReport:
-    """The evidence of a run; the page is a function of it alone."""
-
-    title: str  # the run's name
-    metrics: Sequence[Mapping[str, Any]]  # the lines of metrics.jsonl
-    figures: Mapping[str, float]  # of the evaluation below: pq, sq, rq, and with _things and _stuff behind them
-    classes: Sequence[PanopticClass]
-    images: int  # that were evaluated
-    misses: Sequence[PanopticMiss]  # the worst first
-    facts: Mapping[str, str]  # short label -> value, in order
-    recipe: str  # the resolved recipe as YAML text
-    bad_images: int = 0  # images skipped because they could not be read
-    monitor: str = "pq"  # the figure that decided which weights are best
+def panoptic_report(evaluation: PanopticEvaluation, samples: PanopticSamples, history: History) -> Report:
+    known: Mapping[str, Any] = evaluation.figures or history.best or {}
+    groups = ", ".join(f"{group} {percent(number(known, f'pq{suffix}'))}" for suffix, group in GROUPS.items() if suffix)
+    return Report(
+        kind="Panoptic segmentation",
+        headlines=headlines(
+            number(known, "pq"), f"Panoptic quality{history.when}", groups, f"on {count(evaluation.count, 'picture')}"
+        ),
+        sections=[
+            curves_section(
+                history,
+                ("PQ", ("pq", "PQ, %"), ("rq", "RQ, %")),
+                ("PQ by kind", ("pq_things", "things, %"), ("pq_stuff", "stuff, %")),
+            ),
+            *([_figures_section(evaluation)] if evaluation.figures else []),
+            _classes_section(evaluation, samples),
+            _worst_section(evaluation, samples),
+        ],
+        footnote="A segment is found if one of its class shares more than half of the pixels of both (IoU above 0.5)."
+        " PQ covers neither the chance in training nor the choice of the best epoch.",
+    )
 
 
-def write_panoptic_report(path: Path, report: PanopticReport) -> None:
-    """Write the page; an existing one is replaced in one step."""
-    history = read_history(report.metrics)
-    sections = [
-        curves(history, "PQ", ("pq", "PQ, %"), ("rq", "RQ, %"), also=[_by_kind()]),
-        *([section("Figures", *_figures(report))] if report.figures else []),
-        section("Classes", *_classes(report)),
-        _misses(report),
-        recipe_section(report.recipe),
+def _figures_section(evaluation: PanopticEvaluation) -> Section:
+    columns = [
+        Column("Figure", "name", [quality.title for quality in QUALITIES]),
+        *(
+            Column(group.capitalize(), "percent", [evaluation.figures[quality.key + suffix] for quality in QUALITIES])
+            for suffix, group in GROUPS.items()
+        ),
+        Column("What it is", "meaning", [quality.meaning for quality in QUALITIES]),
     ]
-    footer = (
-        "A segment is found if one of its class shares more than half of the pixels of both (IoU above 0.5)."
-        " PQ covers neither the chance in training nor the choice of the best epoch."
-    )
-    top = header(
-        "Panoptic segmentation",
-        report.title,
-        _headline(report, history),
-        facts=report.facts,
-        bad_images=report.bad_images,
-    )
-    write_atomically(path, page(report.title, top, sections, footer=footer))
+    note = "Of all classes, of things (what can be counted) and of stuff (what cannot)."
+    return Section("Figures", table(columns, range(len(QUALITIES))), [note])
 
 
-def _by_kind() -> tuple[str, tuple[str, str], tuple[str, str]]:
-    return "PQ by kind", ("pq_things", "things, %"), ("pq_stuff", "stuff, %")
-
-
-def _headline(report: PanopticReport, history: History) -> str:
-    best = history.best_by(report.monitor)
-    known = report.figures or best or {}
-    if not math.isfinite(number(known, "pq")):
-        return '<p class="empty">No evaluation yet.</p>'
-    when = f", epoch {number(best, 'epoch'):g} of {history.last_epoch:g}" if best else ""
-    kinds = ", ".join(f"{kind} {percent(number(known, f'pq{key}'))}" for key, kind in KINDS.items() if key)
-    lines = [f"Panoptic quality{when}", f'<span class="faint">{kinds}</span>']
-    if report.images:
-        lines.append(f'<span class="faint">on {count(report.images, "picture")}</span>')
-    return figure_line(percent(number(known, "pq")), lines)
-
-
-def _figures(report: PanopticReport) -> tuple[str, str]:
-    """Note and body of the section of the nine figures."""
-    rows = (
-        (name, [percent(number(report.figures, f"{key}{kind}")) for kind in KINDS], meaning)
-        for key, (name, meaning) in MEANING.items()
-    )
-    body = figures_table([kind.capitalize() for kind in KINDS.values()], rows)
-    return "Of all classes, of things (what can be counted) and of stuff (what cannot).", body
-
-
-def _classes(report: PanopticReport) -> tuple[str, str]:
-    """Note and body of the section on single classes."""
-    rows = sorted(report.classes, key=lambda row: (math.isnan(row.pq), row.pq, -row.segments))
-    shown = rows[:MAX_CLASSES]
-    note = class_notes(
+def _classes_section(evaluation: PanopticEvaluation, samples: PanopticSamples) -> Section:
+    names = evaluation.class_names
+    columns = [
+        Column("Class", "name", names),
+        Column("Kind", "extra", [("", "thing" if k < evaluation.things else "stuff") for k in range(len(names))]),
+        Column("Segments", "count", evaluation.segments),
+        Column("PQ", "share", evaluation.class_pq),
+        Column("SQ", "percent", evaluation.class_sq),
+        Column("RQ", "percent", evaluation.class_rq),
+    ]
+    return classes_section(
+        columns,
         "Lowest PQ first.",
-        classes=len(rows),
-        shown=len(shown),
-        without=sum(row.segments == 0 for row in rows),
+        counts=evaluation.segments,
         things="segments",
-    )
-    body = "".join(
-        f'<tr><th scope="row" class="cut patch" style="{patch_colour(row.colour)}" title="{clip(row.name)}"><i></i>'
-        f'{clip(row.name)}</th><td class="extra faint">{"thing" if row.thing else "stuff"}</td>'
-        f'<td class="num">{row.segments:,}</td>{share_cells(row.pq)}'
-        f'<td class="num">{percent(row.sq)}</td><td class="num">{percent(row.rq)}</td></tr>\n'
-        for row in shown
-    )
-    return (
-        note,
-        f"""<table class="list">
-<thead><tr><th>Class</th><th class="extra">Kind</th><th class="num">Segments</th><th class="num">PQ</th>\
-<th class="wide"></th><th class="num">SQ</th><th class="num">RQ</th></tr></thead>
-<tbody>{body}</tbody></table>""",
+        most=MOST_CLASSES,
+        colours=class_colours(samples.classes),
     )
 
 
-def _misses(report: PanopticReport) -> str:
-    pictures = [compared_picture(miss.regions, _told(miss)) for miss in report.misses]
+def _worst_section(evaluation: PanopticEvaluation, samples: PanopticSamples) -> Section:
+    worst = [place for place in evaluation.worst(evaluation.count).tolist() if place in evaluation.kept]
+    comparisons = [_comparison(evaluation, samples, place) for place in worst]
+    note = (
+        f"The {count(len(worst), 'picture')} with the lowest PQ, mean over their classes. Left the picture, in the"
+        " middle the truth, right the prediction: each object has a shade of its own. Grey belongs to no segment."
+    )
     return mistakes_section(
-        report.images,
-        sum(miss.missed + miss.false for miss in report.misses),
-        f"The {count(len(pictures), 'picture')} with the lowest PQ, mean over their classes.",
-        "Left the picture, in the middle the truth, right the prediction: each object has a shade of its own. Grey"
-        " belongs to no segment.",
-        pictures,
-        kind="compared",
-        above=colour_keys([miss.regions for miss in report.misses]),
+        [compared(one) for one in comparisons],
+        note,
+        images=evaluation.count,
+        errors=len(evaluation.worst(evaluation.count)),
+        layout="compared",
+        keys=colour_keys(comparisons),
     )
 
 
-def _told(miss: PanopticMiss) -> str:
-    return f"<b>PQ {percent(miss.pq)}</b><span>{miss.missed:,} missed, {count(miss.false, 'false segment')}</span>"
+def _comparison(evaluation: PanopticEvaluation, samples: PanopticSamples, place: int) -> Comparison:
+    index, found = int(evaluation.indices[place]), evaluation.kept[place]
+    truth = samples.truth(index)
+    counts = PanopticMetrics(len(evaluation.class_names), evaluation.things)
+    counts.update(found, truth)
+    false = count(int(counts.false.sum()), "false segment")
+    captions = [
+        Caption(f"PQ {percent(float(evaluation.image_pq[place]))}", strong=True),
+        Caption(f"{int(counts.missed.sum()):,} missed, {false}"),
+    ]
+    name = samples.keys[index]
+    return Comparison(name=name, image=samples.decode(index), truth=truth, found=found, captions=captions)

@@ -1,149 +1,99 @@
-"""The report of a segmenter's run: one HTML file that needs nothing else.
+"""The report of a segmenter: mIoU and pixel accuracy, every class with its share of the pixels, which is taken for
+which, and the pictures with the lowest IoU: as they are, as they should be labelled, and as they were.
 
-    write_segmentation_report(run / "report.html", SegmentationReport(title="streets", metrics=lines, ...))
-
-It shows mIoU and pixel accuracy; the curves; which class is taken for which; every class with its share of the pixels;
-and the pictures with the lowest IoU: as they are, as they should be labelled, and as they were.
+report = segmentation_report(evaluation, splits.val, history)
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from resnest.report.comparisons import Comparison, colour_keys, compared_picture, patch_colour
-from resnest.report.confusion import confusion_view, recall_and_precision, share_cells
-from resnest.report.history import History, number, read_history
-from resnest.report.page import class_notes, clip, count, page, percent, section, write_atomically
-from resnest.report.parts import curves, figure_line, header, mistakes_section, recipe_section
-from resnest.runtime.label_map import LabelMap, PixelClasses
+from resnest.data.pixels import PixelSamples
+from resnest.inference.pixel_outcome import PixelEvaluation
+from resnest.report.comparisons import Comparison, colour_keys, compared
+from resnest.report.confusion import confusion_section, recall_and_precision
+from resnest.report.history import History, number
+from resnest.report.page import Report, Section, clip, count, percent
+from resnest.report.parts import Caption, Column, classes_section, curves_section, headlines, mistakes_section
+from resnest.runtime.label_map import LabelMap
 from resnest.runtime.palette import class_colours
 
-MAX_CLASSES = 160  # all of ADE20K
+MOST_CLASSES = 160  # all of ADE20K
 
 
-@dataclass(frozen=True, kw_only=True)
-class SegmentationReport:
-    """The evidence of a run; the page is a function of it alone."""
-
-    title: str  # the run's name
-    metrics: Sequence[Mapping[str, Any]]  # the lines of metrics.jsonl
-    figures: Mapping[str, float]  # of the evaluation below: miou, pixel_accuracy, mean_accuracy
-    classes: PixelClasses
-    confusion: NDArray[np.int64]  # (K, K) pixels, rows: truth
-    class_iou: Sequence[float]  # (K,) fractions, NaN for a class that is neither there nor found
-    images: int  # that were evaluated
-    worst: Sequence[Comparison]  # lowest IoU first
-    worst_iou: Sequence[float]  # of those pictures, mean over their classes
-    facts: Mapping[str, str]  # short label -> value, in order
-    recipe: str  # the resolved recipe as YAML text
-    bad_images: int = 0  # images skipped because they could not be read
-    monitor: str = "miou"  # the figure that decided which weights are best
-
-
-def write_segmentation_report(path: Path, report: SegmentationReport) -> None:
-    """Write the page; an existing one is replaced in one step."""
-    history = read_history(report.metrics)
-    sections = [curves(history, "mIoU", ("miou", "mIoU, %"), ("pixel_accuracy", "pixels, %"))]
-    if report.confusion.any():
-        sections.append(section("Classes", *_classes(report)))
-        sections.append(
-            section("Confusions", *confusion_view(report.confusion, report.classes.names, counted="pixels"))
-        )
-    sections += [_worst(report), recipe_section(report.recipe)]
-    footer = (
-        "IoU of a class: the pixels that truth and prediction both give it, by those that either does, of all pictures"
-        " together; mIoU is the mean over classes. It covers neither the chance in training nor the choice of the best"
-        " epoch."
+def segmentation_report(evaluation: PixelEvaluation, samples: PixelSamples, history: History) -> Report:
+    known: Mapping[str, Any] = evaluation.figures or history.best or {}
+    figures = {key: number(known, key) for key in ("miou", "pixel_accuracy", "mean_accuracy")}
+    sections = [curves_section(history, ("mIoU", ("miou", "mIoU, %"), ("pixel_accuracy", "pixels, %")))]
+    if evaluation.confusion.any():
+        sections.append(_classes_section(evaluation, samples))
+        sections.append(confusion_section(evaluation.confusion, evaluation.class_names, counted="pixels"))
+    return Report(
+        kind="Semantic segmentation",
+        headlines=[
+            *headlines(figures["miou"], f"Mean IoU{history.when}", f"on {count(evaluation.count, 'picture')}"),
+            *headlines(
+                figures["pixel_accuracy"], "Pixel accuracy", f"mean of classes {percent(figures['mean_accuracy'])}"
+            ),
+        ],
+        sections=[*sections, _worst_section(evaluation, samples)],
+        footnote="IoU of a class: the pixels that truth and prediction both give it, by those that either does, of all"
+        " pictures together; mIoU is the mean over classes. It covers neither the chance in training nor the choice of"
+        " the best epoch.",
     )
-    top = header(
-        "Semantic segmentation",
-        report.title,
-        _headline(report, history),
-        facts=report.facts,
-        bad_images=report.bad_images,
-    )
-    write_atomically(path, page(report.title, top, sections, footer=footer))
 
 
-def _headline(report: SegmentationReport, history: History) -> str:
-    best = history.best_by(report.monitor)
-    known = report.figures or best or {}
-    if not math.isfinite(number(known, "miou")):
-        return '<p class="empty">No evaluation yet.</p>'
-    when = f", epoch {number(best, 'epoch'):g} of {history.last_epoch:g}" if best else ""
-    lines = [f"Mean IoU{when}"]
-    if report.images:
-        lines.append(f'<span class="faint">on {count(report.images, "picture")}</span>')
-    others = ["Pixel accuracy", f'<span class="faint">mean of classes {_figure(known, "mean_accuracy")}</span>']
-    parts = [figure_line(_figure(known, "miou"), lines), figure_line(_figure(known, "pixel_accuracy"), others)]
-    return f'<div class="figures">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
-
-
-def _figure(figures: Mapping[str, Any], key: str) -> str:
-    return percent(number(figures, key))
-
-
-def _classes(report: SegmentationReport) -> tuple[str, str]:
-    """Note and body of the section on single classes."""
-    pixels, iou = report.confusion.sum(1), np.asarray(report.class_iou, np.float64)
-    recall, precision = recall_and_precision(report.confusion)
-    order = np.lexsort((-pixels, np.nan_to_num(iou, nan=2.0)))
-    colours = class_colours(report.classes)
-    note = class_notes(
+def _classes_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Section:
+    pixels = evaluation.confusion.sum(1)
+    recall, precision = recall_and_precision(evaluation.confusion)
+    columns = [
+        Column("Class", "name", evaluation.class_names),
+        Column("Of all pixels", "percent", pixels / pixels.sum()),
+        Column("IoU", "share", evaluation.class_iou),
+        Column("Found", "percent", recall),
+        Column("Right", "percent", precision),
+    ]
+    note = (
         "Lowest IoU first. Found: of the pixels of a class, how many were given it. Right: of those given it, how many"
-        " are of the class.",
-        classes=len(order),
-        shown=len(order[:MAX_CLASSES]),
-        without=int((pixels == 0).sum()),
-        things="pixels",
+        " are of the class."
     )
-    body = "".join(
-        f'<tr><th scope="row" class="cut patch" style="{patch_colour(colours[k])}" title="{clip(name)}"><i></i>'
-        f'{clip(name)}</th><td class="num">{percent(pixels[k] / pixels.sum())}</td>{share_cells(iou[k])}'
-        f'<td class="num">{percent(recall[k])}</td><td class="num">{percent(precision[k])}</td></tr>\n'
-        for k in order[:MAX_CLASSES].tolist()
-        for name in [report.classes.names[k]]
-    )
-    return (
-        note,
-        f"""<table class="list">
-<thead><tr><th>Class</th><th class="num">Of all pixels</th><th class="num">IoU</th><th class="wide"></th>\
-<th class="num">Found</th><th class="num">Right</th></tr></thead>
-<tbody>{body}</tbody></table>""",
-    )
+    colours = class_colours(samples.classes)
+    return classes_section(columns, note, counts=pixels, things="pixels", most=MOST_CLASSES, colours=colours)
 
 
-def _worst(report: SegmentationReport) -> str:
-    wrong = int(report.confusion.sum() - report.confusion.trace())
-    pictures = [compared_picture(one, _told(one, iou)) for one, iou in zip(report.worst, report.worst_iou, strict=True)]
+def _worst_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Section:
+    worst = [place for place in evaluation.worst(evaluation.count).tolist() if place in evaluation.kept]
+    comparisons = [_comparison(evaluation, samples, place) for place in worst]
+    note = (
+        f"The {count(len(worst), 'picture')} with the lowest IoU, mean over their classes."
+        " Left the picture, in the middle the truth, right the prediction. Grey does not count."
+    )
     return mistakes_section(
-        report.images,
-        wrong,
-        f"The {count(len(pictures), 'picture')} with the lowest IoU, mean over their classes.",
-        "Left the picture, in the middle the truth, right the prediction. Grey does not count.",
-        pictures,
-        kind="compared",
-        above=colour_keys(report.worst),
+        [compared(one) for one in comparisons],
+        note,
+        images=evaluation.count,
+        errors=int(evaluation.confusion.sum() - evaluation.confusion.trace()),
+        layout="compared",
+        keys=colour_keys(comparisons),
     )
 
 
-def _told(one: Comparison, iou: float) -> str:
+def _comparison(evaluation: PixelEvaluation, samples: PixelSamples, place: int) -> Comparison:
     """The IoU, how many pixels are wrong, and what was taken for what most often."""
-    assert isinstance(one.truth, LabelMap)
-    assert isinstance(one.found, LabelMap)
-    names = one.found.classes.names
-    counts = one.truth.labels < len(names)
-    wrong = counts & (one.truth.labels != one.found.labels)
-    told = f"<b>IoU {percent(iou)}</b><span>{percent(wrong.sum() / max(counts.sum(), 1))} of the pixels wrong</span>"
-    if not wrong.any():
-        return told
-    pairs = one.truth.labels[wrong].astype(np.int64) * len(names) + one.found.labels[wrong]
-    true, found = divmod(int(np.bincount(pairs).argmax()), len(names))
-    return f"{told}<span>most often {clip(names[true], 30)} taken for {clip(names[found], 30)}</span>"
+    index, found, names = int(evaluation.indices[place]), evaluation.kept[place], samples.class_names
+    image, mask = samples.pair(index)
+    counts = mask < len(names)
+    wrong = counts & (mask != found.labels)
+    captions = [
+        Caption(f"IoU {percent(float(evaluation.image_iou[place]))}", strong=True),
+        Caption(f"{percent(float(wrong.sum() / max(counts.sum(), 1)))} of the pixels wrong"),
+    ]
+    if wrong.any():
+        pairs = mask[wrong].astype(np.int64) * len(names) + found.labels[wrong]
+        true, given = divmod(int(np.bincount(pairs).argmax()), len(names))
+        captions.append(Caption(f"most often {clip(names[true], 30)} taken for {clip(names[given], 30)}"))
+    truth = LabelMap(samples.keys[index], samples.classes, mask, np.ones(len(names), np.float32))
+    return Comparison(name=samples.keys[index], image=image, truth=truth, found=found, captions=captions)

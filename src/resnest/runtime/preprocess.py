@@ -46,6 +46,10 @@ class Preprocess:
         """RGB image -> (3, size, size)."""
         return self.normalise(np.asarray(self.pixels(image)))
 
+    def describe(self) -> str:
+        """The size of inputs, for people."""
+        return f"{self.size} pixels"
+
     def pixels(self, image: Image.Image) -> Image.Image:
         """The square that the network sees, before normalising."""
         if self.first == "resize":
@@ -113,6 +117,10 @@ class DetectionPreprocess:
         wide, high = self.scaled_size(width, height)
         return -(-high // DIVISOR) * DIVISOR, -(-wide // DIVISOR) * DIVISOR
 
+    def describe(self) -> str:
+        """The size of inputs, for people."""
+        return f"{self.short} pixels, the long side {self.long} at most"
+
     def pixels(self, image: Image.Image) -> Image.Image:
         """The image in the size that the network sees."""
         return image.resize(self.scaled_size(*image.size), Image.Resampling.BILINEAR)
@@ -158,6 +166,11 @@ class SegmentationPreprocess:
         wide, high = self.scaled_size(width, height, scale)
         least = self.window or LEAST
         return max(high, least), max(wide, least)
+
+    def describe(self) -> str:
+        """The size of inputs, for people."""
+        size = f"{self.long} pixels the long side" if self.long else "as the pictures are"
+        return f"{size}, in squares of {self.window}" if self.window else size
 
     def pixels(self, image: Image.Image, scale: float = 1.0) -> Image.Image:
         """The image in the size that the network sees."""

@@ -44,6 +44,10 @@ class ClassificationTask:
         return 2 if one_value or smallest_map(self.spec, min(data.size, data.start_size or data.size)) == 1 else 1
 
     @property
+    def facts(self) -> dict[str, str]:
+        return {}
+
+    @property
     def preprocess(self) -> Preprocess:
         return self.recipe.data.preprocess
 

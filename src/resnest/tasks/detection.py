@@ -45,6 +45,10 @@ class DetectionTask:
         return 2 if self.recipe.attention_needs_batch else 1
 
     @property
+    def facts(self) -> dict[str, str]:
+        return {"Detector": self.detector.title}
+
+    @property
     def preprocess(self) -> DetectionPreprocess:
         return self.settings.preprocess(self.recipe.data)
 

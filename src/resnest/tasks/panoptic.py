@@ -25,6 +25,10 @@ class PanopticTask(DetectionTask):
         self.panoptic, self.classes = recipe.panoptic, samples.classes
         self.monitor, self.monitor_title = "pq", "PQ"
 
+    @property
+    def facts(self) -> dict[str, str]:
+        return {**super().facts, "Stuff": "semantic branch of Panoptic FPN"}
+
     def network(self) -> PanopticFPN:
         return build_panoptic(
             self.spec,

@@ -45,6 +45,10 @@ class SegmentationTask:
         return 2 if self.recipe.attention_needs_batch else self.segmenter.least_images
 
     @property
+    def facts(self) -> dict[str, str]:
+        return {"Segmenter": self.segmenter.title}
+
+    @property
     def preprocess(self) -> SegmentationPreprocess:
         return self.settings.preprocess(self.recipe.data)
 

@@ -5,7 +5,7 @@ task = task_for(recipe, splits.train)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -29,6 +29,9 @@ class Task(Protocol):
 
     @property
     def least_images(self) -> int: ...  # of a training batch
+
+    @property
+    def facts(self) -> Mapping[str, str]: ...  # of the report, beside those of every task
 
     @property
     def preprocess(self) -> AnyPreprocess: ...  # for evaluation

@@ -27,7 +27,7 @@ from resnest.recipes.comparing import refuse_changes
 from resnest.tasks import task_for
 from resnest.training.loop import Loop
 from resnest.training.run import RunDirectory
-from resnest.training.summary import write_run_report
+from resnest.training.run_report import write_run_report
 from resnest.training.watch import watching
 from resnest.training.world import open_fabric, was_restarted
 
