@@ -93,6 +93,14 @@ def test_the_ground_floor_does_not_import_torch(path: Path) -> None:
     assert not {name.split(".")[0] for name in _imports(path, nested=False)} & HEAVY
 
 
+def test_only_benchmarks_need_matplotlib() -> None:
+    """It is in the extra `bench`: reports draw their own charts."""
+    users = {
+        _room(path) for path in FILES if any(name.startswith("matplotlib") for name in _imports(path, nested=True))
+    }
+    assert users == {"bench"}
+
+
 def test_files_stay_readable() -> None:
     long = {str(path.relative_to(SOURCE)): len(path.read_text().splitlines()) for path in FILES}
     assert {name: lines for name, lines in long.items() if lines > 450} == {}
