@@ -28,8 +28,8 @@ from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset
 from resnest.detection.settings import DetectionSettings
 from resnest.inference.torch_engine import TorchEngine
-from resnest.metrics.panoptic import PanopticMetrics
 from resnest.panoptic.data import PanopticSamples
+from resnest.panoptic.metrics import PanopticMetrics
 from resnest.panoptic.model import PanopticFPN
 from resnest.panoptic.recipes import panoptic_small
 from resnest.panoptic.task import PanopticTask

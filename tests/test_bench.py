@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import resource
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -249,6 +250,15 @@ def test_plot(suffix: str, tmp_path: Path) -> None:
     draw(second, _figure_table())
     assert first.read_bytes() == second.read_bytes()
     assert first.stat().st_size > 10_000
+
+
+def test_a_plot_without_matplotlib_is_refused_before_measuring(
+    monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Outcome]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    told = cli("bench", "resnest50", "--plot", "figure.svg")
+    assert (told.code, told.out) == (2, "")
+    assert "a plot needs matplotlib: pip install 'resnest[bench]'" in told.err
 
 
 def test_plot_takes_published_accuracy_alone(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from resnest.detection.metrics import CocoMetrics, CocoResult
 from resnest.errors import ResnestError
-from resnest.metrics.coco import CocoMetrics, CocoResult
 from resnest.runtime.detections import Classes, Detections
 from resnest.runtime.rle import encode
 

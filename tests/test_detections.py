@@ -25,10 +25,10 @@ from resnest.classification.card import ClassificationCard
 from resnest.data.labelled import LabelledSamples
 from resnest.data.stores import FolderStore
 from resnest.detection.card import DetectionCard
+from resnest.detection.evaluation import find_mistakes
 from resnest.detection.preprocess import DetectionPreprocess
 from resnest.detection.spec import DetectorSpec
 from resnest.errors import ResnestError
-from resnest.inference.detection_outcome import find_mistakes
 from resnest.inference.model import Model
 from resnest.runtime import rle
 from resnest.runtime.card import ModelCard

@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "resnest"
 # From the ground up; a room imports its own and lower layers. The rooms below the tasks name none of them: they reach
 # them through the strings of `tasks`, whose annotations alone look up.
 LAYERS = [
-    {"errors"},
+    {"errors", "figures"},
     {"files", "progress"},
     {"spec", "tasks"},
     {"cost", "runtime", "metrics"},
@@ -21,8 +21,8 @@ LAYERS = [
     {"kernels"},
     {"checkpoints", "data", "layers"},
     {"torch", "recipes"},
-    {"report"},
     {"inference"},
+    {"report"},
     {"training", "exporters"},
     {"classification", "detection"},
     {"segmentation"},
@@ -34,6 +34,7 @@ LAYERS = [
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 WITHOUT_TORCH = {
     "errors",
+    "figures",
     "files",
     "progress",
     "spec",
@@ -108,6 +109,14 @@ def test_arrows_go_down(path: Path) -> None:
 )
 def test_the_ground_floor_does_not_import_torch(path: Path) -> None:
     assert not {name.split(".")[0] for name in _imports(path, nested=False)} & HEAVY
+
+
+def test_only_benchmarks_need_matplotlib() -> None:
+    """It is in the extra `bench`: reports draw their own charts."""
+    users = {
+        _room(path) for path in FILES if any(name.startswith("matplotlib") for name in _imports(path, nested=True))
+    }
+    assert users == {"bench"}
 
 
 def test_files_stay_readable() -> None:

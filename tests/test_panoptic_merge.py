@@ -15,7 +15,7 @@ from PIL import Image
 from conftest import shared_data
 from resnest.detection.preprocess import DetectionPreprocess
 from resnest.errors import ResnestError
-from resnest.metrics.panoptic import PanopticMetrics
+from resnest.panoptic.metrics import PanopticMetrics
 from resnest.panoptic.spec import PanopticSpec
 from resnest.runtime.detections import Classes, Detections, RawDetections, RawPanoptic
 from resnest.runtime.panoptic_files import PanopticFiles, write_panoptic

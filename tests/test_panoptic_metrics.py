@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from resnest.metrics.panoptic import PanopticMetrics
+from resnest.panoptic.metrics import PanopticMetrics
 from resnest.runtime.panoptic_map import PanopticMap
 from segments import CLASSES, THINGS, drawn, random_pair
 

@@ -19,9 +19,9 @@ from resnest.data.stores import FolderStore
 from resnest.errors import ResnestError
 from resnest.inference.evaluation import evaluate
 from resnest.inference.model import Model
-from resnest.inference.panoptic_outcome import PanopticEvaluation
 from resnest.inference.predicting import Predictor
 from resnest.panoptic.data import PanopticSamples
+from resnest.panoptic.evaluation import PanopticEvaluation
 from resnest.panoptic.task import PanopticTask
 from resnest.recipes import find_recipe, override
 from resnest.runtime.engines.engine import Views

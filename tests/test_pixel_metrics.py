@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from resnest.metrics.pixels import PixelMetrics, confusion_of, intersection_over_union
+from resnest.segmentation.metrics import PixelMetrics, confusion_of, intersection_over_union
 
 # labels, truth (255 does not count), mIoU, pixel accuracy, mean accuracy; three classes
 CASES: dict[str, tuple[list[list[int]], list[list[int]], float, float, float]] = {

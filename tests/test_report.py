@@ -6,8 +6,10 @@ Pages are read back with the standard library's parser, which decodes entities: 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import re
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnest.metrics import wilson_interval
-from resnest.report import ClassificationReport, Mistake, write_report
-from resnest.report.confusion import largest_confusions, recall_and_precision, worst_classes
-from resnest.report.history import Series, read_history, series
-from resnest.report.page import percent, write_atomically
-from resnest.report.plots import loss_plot, thin
+from resnest.classification.evaluation import ClassEvaluation
+from resnest.classification.metrics import wilson_interval
+from resnest.classification.report import classification_report
+from resnest.report.charts import loss_chart, nice_ticks, rate_chart, thin
+from resnest.report.confusion import largest_confusions, recall_and_precision
+from resnest.report.history import History, Series, read_history, series
+from resnest.report.page import NO_BREAK, Report, RunLog, percent, write_atomically, write_page
+from resnest.report.parts import data_uri, worst_first
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 HOSTILE = "<script>alert('x')</script>\"&"
@@ -69,28 +73,49 @@ def evaluation(step: int, top1: Any, **more: Any) -> dict[str, Any]:
     return {"kind": "eval", "step": step, "epoch": step / 10, "top1": top1, "loss": 0.5, **more}
 
 
-def mistakes(number: int, *, noise: bool = False) -> list[Mistake]:
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (480, 640, 3), dtype=np.uint8) if noise else np.full((9, 8, 3), 200, np.uint8)
-    image = Image.fromarray(pixels)
-    return [
-        Mistake(image=image, name=f"val/cat/{i}.jpg", truth="cat", predicted="dog", score=0.9, truth_score=0.05)
-        for i in range(number)
-    ]
+@dataclasses.dataclass
+class Pictures:
+    """What a page reads of validation samples: the same picture under many names."""
+
+    keys: Sequence[str]
+    image: Image.Image = dataclasses.field(default_factory=lambda: Image.new("RGB", (8, 9), (200, 200, 200)))
+
+    def decode(self, index: int) -> Image.Image:
+        return self.image
 
 
-def sample(**changes: Any) -> ClassificationReport:
+NAMES = ("cat", "dog", "emu")
+MATRIX = np.array([[45, 5, 0], [3, 27, 0], [1, 1, 18]])
+LINES = (train(5, 1.2), evaluation(10, 0.7, top5=0.95), train(15, 0.6), evaluation(20, 0.9, top5=0.99))
+
+
+def classified(matrix: Any = MATRIX, names: Sequence[str] = NAMES) -> ClassEvaluation:
     """100 images of three classes, 90 of them right."""
-    report = ClassificationReport(
-        title="pets",
-        metrics=[train(5, 1.2), evaluation(10, 0.7, top5=0.95), train(15, 0.6), evaluation(20, 0.9, top5=0.99)],
-        confusion=np.array([[45, 5, 0], [3, 27, 0], [1, 1, 18]]),
-        class_names=["cat", "dog", "emu"],
-        mistakes=mistakes(2),
-        facts={"Network": "resnest50"},
-        recipe="epochs: 2\n",
+    truth, predicted = np.nonzero(matrix)
+    counts = matrix[truth, predicted]
+    labels, guesses = np.repeat(truth, counts), np.repeat(predicted, counts)
+    total = int(matrix.sum())
+    return ClassEvaluation(
+        figures={"top1": float(np.trace(matrix) / total)} if total else {},
+        class_names=tuple(names),
+        indices=np.arange(total),
+        confusion=matrix,
+        labels=labels,
+        predicted=guesses,
+        scores=np.full(total, 0.9, np.float32),
+        truth_scores=np.where(labels == guesses, 0.9, 0.05).astype(np.float32),
     )
-    return dataclasses.replace(report, **changes)
+
+
+def run_log(**changes: Any) -> RunLog:
+    log = RunLog(title="pets", metrics=LINES, facts={"Network": "resnest50"}, recipe="epochs: 2\n")
+    return dataclasses.replace(log, **changes)
+
+
+def write(path: Path, log: RunLog, monitor: str, build: Callable[[History], Report]) -> Page:
+    """The page of a report, read back."""
+    write_page(path, log, build(read_history(log.metrics, monitor)))
+    return read_page(path)
 
 
 def read_page(path: Path) -> Page:
@@ -102,10 +127,26 @@ def read_page(path: Path) -> Page:
 
 @pytest.fixture
 def render(tmp_path: Path):
-    def run(**changes: Any) -> Page:
-        write_report(tmp_path / "report.html", sample(**changes))
+    def run(
+        *,
+        matrix: Any = MATRIX,
+        names: Sequence[str] = NAMES,
+        keys: Sequence[str] | None = None,
+        image: Image.Image | None = None,
+        **changes: Any,
+    ) -> Page:
+        result = classified(matrix, names)
+        pictures = Pictures(keys or [f"val/cat/{index}.jpg" for index in range(result.count)])
+        if image is not None:
+            pictures.image = image
+        page = write(
+            tmp_path / "report.html",
+            run_log(**changes),
+            "top1",
+            lambda history: classification_report(result, pictures, history),
+        )
         assert os.listdir(tmp_path) == ["report.html"]
-        return read_page(tmp_path / "report.html")
+        return page
 
     return run
 
@@ -117,8 +158,8 @@ def test_numbers_agree_with_the_input(render) -> None:
     assert "95 % interval 82.6 to 94.5 % on 100 images" in page.text  # Wilson, 90 of 100: 0.8256 .. 0.9448
     assert "3 images were skipped" in page.text
     assert "dog 30 90.0 % 81.8 % cat 3" in page.text  # images, recall 27/30, precision 27/33, most often taken for
-    assert "10 mistakes on 100 images. Here are the 2 most confident." in page.text
-    assert "dog 90.0 % is cat 5.0 % val/cat/0.jpg" in page.text
+    assert "10 mistakes on 100 images. Here are the 10 most confident." in page.text
+    assert "dog 90.0 % is cat 5.0 % val/cat/45.jpg" in page.text
     assert page.text.index("cat 50 90.0 %") < page.text.index("dog 30") < page.text.index("emu 20 90.0 %")
     assert {attrs.get("title") for tag, attrs in page.elements if tag == "td"} >= {
         "truth cat, predicted dog: 5 of 50 (10.0\xa0%)",
@@ -147,11 +188,10 @@ def test_page_is_self_contained(render) -> None:
 
 
 def test_hostile_text_is_escaped(render) -> None:
-    mistake = dataclasses.replace(mistakes(1)[0], name=HOSTILE, truth=HOSTILE, predicted="\udcff" + HOSTILE)
     page = render(
         title=HOSTILE,
-        class_names=[HOSTILE, "x" * 10_000, "d\u00fcrer\udcff"],
-        mistakes=[mistake],
+        names=[HOSTILE, "x" * 10_000, "d\u00fcrer\udcff" + HOSTILE],
+        keys=[HOSTILE] * 100,
         facts={HOSTILE: HOSTILE},
         recipe=HOSTILE,
     )
@@ -162,10 +202,19 @@ def test_hostile_text_is_escaped(render) -> None:
     assert all(name.startswith("on") is False for _, attrs in page.elements for name in attrs)
 
 
+@pytest.mark.parametrize(
+    "name", ["a: b # 'c'", "{{ 7 * 7 }}{% raw %}", "\u05e9\u05dc\u05d5\u05dd \u202e x", "</style></pre>&lt;"]
+)
+def test_names_come_back_as_they_are(render, name: str) -> None:
+    page = render(title=name, names=[name, "b", "c"], keys=[name] * 100, facts={name: name}, recipe=name)
+    assert page.text.count(re.sub(r"\s+", " ", name)) >= 9
+    assert {attrs.get("alt") for tag, attrs in page.elements if tag == "img"} == {name}
+
+
 def test_a_thousand_classes(render) -> None:
     matrix = np.eye(1000, dtype=np.int64) * 10
     matrix[7, 3], matrix[999, 0] = 4, 6
-    page = render(confusion=matrix, class_names=[f"class {i}" for i in range(1000)])
+    page = render(matrix=matrix, names=[f"class {i}" for i in range(1000)])
     assert page.count("table", "heat") == 0
     assert "The 2 most frequent pairs" in page.text
     assert page.text.index("class 999 class 0 6 37.5 %") < page.text.index("class 7 class 3 4 28.6 %")
@@ -183,14 +232,13 @@ def test_a_thousand_classes(render) -> None:
         ({"metrics": [train(1, 0.0), train(2, 1e-30), evaluation(2, 0.9)]}, ["epoch 0.2 of 0.2"]),
         ({"metrics": [{"kind": "test"}, {"kind": "train"}, {}]}, ["Nothing to draw was logged."]),
         ({"metrics": [evaluation(10, 0.5)]}, ["50.0 %", "The matrix below is another evaluation: 90.0 %"]),
-        ({"mistakes": [], "confusion": np.diag([5, 3, 0])}, ["No mistakes on 8 images.", "1 class has no images."]),
-        ({"mistakes": [], "confusion": np.diag([5, 3, 0])}, ["emu 0 - - -"]),
-        ({"mistakes": []}, ["10 mistakes on 100 images.", "No picture was kept."]),
-        ({"confusion": np.zeros((3, 3), np.int64), "mistakes": []}, ["epoch 2 of 2", "No image was evaluated."]),
-        ({"confusion": np.zeros((3, 3), np.int64), "mistakes": [], "metrics": []}, ["No evaluation yet."]),
-        ({"confusion": np.zeros((0, 0), np.int64), "class_names": [], "mistakes": []}, ["90.0 %"]),
-        ({"confusion": np.diag([7]), "class_names": ["one"], "mistakes": []}, ["one 7 100.0 % 100.0 % -"]),
-        ({"confusion": np.eye(26, dtype=int), "class_names": list("abcdefghijklmnopqrstuvwxyz")}, ["None."]),
+        ({"matrix": np.diag([5, 3, 0])}, ["No mistakes on 8 images.", "1 class has no images."]),
+        ({"matrix": np.diag([5, 3, 0])}, ["emu 0 - - -"]),
+        ({"matrix": np.zeros((3, 3), np.int64)}, ["epoch 2 of 2", "No image was evaluated."]),
+        ({"matrix": np.zeros((3, 3), np.int64), "metrics": []}, ["No evaluation yet."]),
+        ({"matrix": np.zeros((0, 0), np.int64), "names": []}, ["90.0 %"]),
+        ({"matrix": np.diag([7]), "names": ["one"]}, ["one 7 100.0 % 100.0 % -"]),
+        ({"matrix": np.eye(26, dtype=int), "names": list("abcdefghijklmnopqrstuvwxyz")}, ["None."]),
         ({"facts": {}, "recipe": ""}, ["Recipe"]),
         ({"bad_images": 1}, ["1 image was skipped"]),
     ],
@@ -202,13 +250,10 @@ def test_unusual_inputs(render, changes: dict[str, Any], expected: list[str]) ->
     assert "nan" not in page.text.lower().split()
 
 
-def test_matrix_and_names_must_agree() -> None:
-    with pytest.raises(ValueError, match=r"shape \(3, 3\), but there are 1 class names"):
-        sample(class_names=["cat"])
-
-
 def test_pages_stay_small(render) -> None:
-    page = render(mistakes=mistakes(24, noise=True), metrics=[train(i, 1 + i % 7, i / 1000) for i in range(30_000)])
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    lines = [train(i, 1 + i % 7, i / 1000) for i in range(30_000)]
+    page = render(matrix=MATRIX * 3, image=Image.fromarray(noise), metrics=lines)
     assert len(page.source) < 2_000_000
     assert page.count("img") == 24
 
@@ -216,16 +261,14 @@ def test_pages_stay_small(render) -> None:
 @pytest.mark.parametrize(
     ("size", "mode"), [((8, 8), "RGB"), ((4000, 3), "RGB"), ((1, 1), "RGB"), ((300, 200), "L"), ((90, 90), "RGBA")]
 )
-def test_thumbnails_of_any_size(render, size: tuple[int, int], mode: str) -> None:
+def test_thumbnails_of_any_size(size: tuple[int, int], mode: str) -> None:
     image = Image.new(mode, size)
-    render(mistakes=[dataclasses.replace(mistakes(1)[0], image=image)])
+    assert data_uri(image).startswith("data:image/jpeg;base64,")
     assert (image.size, image.mode) == (size, mode)  # the caller's picture is left alone
 
 
-def test_same_run_same_bytes(tmp_path: Path) -> None:
-    for name in ("a.html", "b.html"):
-        write_report(tmp_path / name, sample())
-    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+def test_same_run_same_bytes(render) -> None:
+    assert render().source == render().source
 
 
 def test_a_failed_write_keeps_the_old_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,16 +286,19 @@ def test_a_failed_write_keeps_the_old_page(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_resumed_run_takes_the_later_line() -> None:
-    history = read_history([train(2, 9.0), train(1, 3.0), evaluation(2, 0.9), train(2, 2.0), evaluation(2, 0.4)])
+    lines = [train(2, 9.0), train(1, 3.0), evaluation(2, 0.9), train(2, 2.0), evaluation(2, 0.4)]
+    history = read_history(lines, "top1")
     assert series(history.train, "loss").values.tolist() == [3.0, 2.0]
     assert history.best is not None
-    assert history.best.top1 == 0.4
+    assert history.best["top1"] == 0.4
 
 
 def test_best_is_the_earliest_of_equals() -> None:
-    history = read_history([evaluation(10, 0.5), evaluation(20, 0.8), evaluation(30, 0.8), evaluation(40, NAN)])
+    lines = [evaluation(10, 0.5), evaluation(20, 0.8), evaluation(30, 0.8), evaluation(40, NAN)]
+    history = read_history(lines, "top1")
     assert history.best is not None
-    assert (history.best.epoch, history.last_epoch) == (2.0, 4.0)
+    assert (history.best["epoch"], history.last_epoch) == (2.0, 4.0)
+    assert history.when == ", epoch 2 of 4"
 
 
 @pytest.mark.parametrize(
@@ -268,7 +314,7 @@ def test_wilson_interval(share: float, total: int, low: float, high: float) -> N
     [(0.5, 1, "50.0"), (1.0, 1, "100.0"), (0.99999, 1, "99.9"), (0.99999, 2, "99.99"), (1e-9, 1, "0.1"), (0, 1, "0.0")],
 )
 def test_percent_never_overstates(share: float, digits: int, text: str) -> None:
-    assert percent(share, digits) == f"{text}&nbsp;%"
+    assert percent(share, digits) == f"{text}{NO_BREAK}%"
 
 
 def test_figures_of_a_matrix() -> None:
@@ -278,18 +324,59 @@ def test_figures_of_a_matrix() -> None:
     np.testing.assert_allclose(precision, [8 / 13, 5 / 7, np.nan, 1.0])
     assert largest_confusions(matrix) == [(1, 0), (0, 1)]
     assert largest_confusions(matrix, limit=1) == [(1, 0)]
-    assert worst_classes(matrix) == [1, 0, 3, 2]
+    assert worst_first(recall, matrix.sum(1)) == [1, 0, 3, 2]
     assert matrix[0, 0] == 8  # the input is not changed
 
 
-def test_plots_follow_the_page() -> None:
-    curve = Series(epochs=np.array([1.0, 2.0, 3.0]), values=np.array([2.0, np.nan, 1.0]))
-    svg = loss_plot(curve, curve)
+def curve(*values: float) -> Series:
+    return Series(epochs=np.arange(1.0, 1 + len(values)), values=np.array(values, np.float64))
+
+
+def test_charts_follow_the_page() -> None:
+    svg = loss_chart(curve(2, NAN, 1), curve(2, NAN, 1))
     assert svg.startswith("<svg")
     assert "var(--accent)" in svg
     assert not re.search(r"#[0-9a-f]{6}", svg.replace("href=", ""))  # no fixed colour: dark mode would not reach it
-    empty = Series(epochs=np.array([]), values=np.array([]))
-    assert loss_plot(empty, empty) == ""
+    assert loss_chart(curve(), curve()) == ""
+
+
+def test_a_curve_goes_through_its_points() -> None:
+    """Epochs lie between 40 and 284, values between 179 and 8; what is not finite is a gap, alone a dot."""
+    [path] = re.findall(r'<path style[^>]* d="([^"]*)"', rate_chart(curve(1, NAN, 0, 0.5)))
+    assert path.startswith("M101,")  # epoch 1 of 4
+    assert path.count("M") == 2
+    points = [(float(x), float(y)) for x, y in re.findall(r"([\d.]+),([\d.]+)", path)]
+    assert [x for x, _ in points] == [101, 223, 284]
+    assert points[1][1] == 179  # zero is at the bottom
+    assert points[0][1] < points[2][1] < points[1][1]
+    [dot] = re.findall(r"<circle[^>]*>", rate_chart(curve(NAN, 0.5)))
+    assert 'cx="284.0"' in dot
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "whole", "ticks"),
+    [
+        (0, 0.0108, False, [0, 0.005, 0.01]),
+        (2.55, 3.12, False, [2.6, 2.8, 3.0]),
+        (0, 1, True, [0, 1]),
+        (0, 12, True, [0, 5, 10]),
+        (0, 90, True, [0, 20, 40, 60, 80]),
+        (5, 5, False, [5]),
+        (-1e308, 1e308, False, [-1e308]),
+    ],
+)
+def test_ticks_are_round(low: float, high: float, whole: bool, ticks: list[float]) -> None:
+    assert nice_ticks(low, high, whole=whole, intervals=5 if whole else 4) == pytest.approx(ticks)
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [((5, 0.04), ["0.1", "1"]), ((9, 0.8, 0.05), ["0.1", "0.3", "1", "3"]), ((2, 1e-9), ["1e-08"])],
+)
+def test_losses_of_many_decades_have_a_logarithmic_axis(values: tuple[float, ...], labels: list[str]) -> None:
+    shown = re.findall(r'<text x="0"[^>]*>([^<]*)<', loss_chart(curve(*values), curve()))
+    assert set(labels) <= set(shown)
+    assert all(float(small) < float(large) for small, large in itertools.pairwise(shown))
 
 
 def test_thin_keeps_the_mean_and_the_gaps() -> None:

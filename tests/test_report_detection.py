@@ -4,70 +4,124 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from resnest.report import DetectionClass, DetectionReport, Mark, Miss, write_detection_report
-from test_report import HOSTILE, NAN, Page, read_page, train
+from resnest.detection.evaluation import DetectionEvaluation, Mistakes
+from resnest.detection.report import detection_report
+from resnest.runtime.detections import Classes, Detections
+from test_report import HOSTILE, NAN, Page, Pictures, run_log, train, write
 
-CURVE = [*np.linspace(1, 0.6, 80), *np.zeros(21)]
-MARKS = (
-    Mark(box=(10.5, 20, 30, 60), kind="missed", text="cat"),
-    Mark(box=(0, 0, 100, 80), kind="false", text="dog 91 %"),
-    Mark(box=(5, 5, 9, 9), kind="false", text="cat 60 %"),
-)
+NAMES = ("cat", "dog", "emu")
+CURVE = np.array([*np.linspace(1, 0.6, 80), *np.zeros(21)])
+NOTHING = np.full(101, NAN)
 KEYS = ("ap", "ap50", "ap75", "aps", "apm", "apl", "ar1", "ar10", "ar100", "ars", "arm", "arl")
-SHARES = (0.4, 0.7, 0.45, -1, 0.35, 0.5, 0.3, 0.5, 0.55, -1, 0.5, 0.6)
+SHARES = (0.4, 0.7, 0.45, NAN, 0.35, 0.5, 0.3, 0.5, 0.55, NAN, 0.5, 0.6)
 BOX = {f"box_{key}": share for key, share in zip(KEYS, SHARES, strict=True)}
 
 
-def _miss(**changes: Any) -> Miss:
-    image = Image.fromarray(np.full((80, 100, 3), 200, np.uint8))
-    return dataclasses.replace(Miss(image=image, name="val/1.jpg", marks=MARKS, caption="7 found"), **changes)
+class Truth(NamedTuple):
+    """What the page reads of a picture's annotations."""
+
+    boxes: Any
+    labels: Any
+
+
+@dataclasses.dataclass
+class Scenes(Pictures):
+    """Pictures with the same objects."""
+
+    objects: Sequence[Truth] = ()
+
+
+class Found(NamedTuple):
+    """What was missed, and what is not there, in one picture: boxes with label and, of the latter, score."""
+
+    missed: Sequence[tuple[Any, int]] = ()
+    false: Sequence[tuple[Any, int, float]] = ()
+
+
+FOUND = Found(
+    missed=[((10.5, 20, 30, 60), 0)],
+    false=[((0, 0, 100, 80), 1, 0.91), ((5, 5, 9, 9), 0, 0.6)],
+)
 
 
 def _evaluation(step: int, box_ap: float, **more: float) -> dict[str, Any]:
     return {"kind": "eval", "step": step, "epoch": step / 10, "box_ap": box_ap, "box_ap50": box_ap + 0.3, **more}
 
 
-def _class(name: str, objects: int, ap: float, **more: Any) -> DetectionClass:
-    return DetectionClass(name=name, objects=objects, box_ap=ap, box_ap50=ap + 0.3, **more)
+LINES = (train(5, 1.2), _evaluation(10, 0.3), train(15, 0.6), _evaluation(20, 0.4), _evaluation(30, 0.38))
 
 
-def _report(**changes: Any) -> DetectionReport:
-    report = DetectionReport(
-        title="cells",
-        metrics=[train(5, 1.2), _evaluation(10, 0.3), train(15, 0.6), _evaluation(20, 0.4), _evaluation(30, 0.38)],
-        figures=BOX,
-        classes=[
-            _class("cat", 40, 0.5, precision=CURVE),
-            _class("dog", 10, 0.3, precision=CURVE[::-1]),
-            _class("emu", 0, NAN),
-        ],
-        images=50,
-        misses=[_miss(), _miss(marks=MARKS[:1], caption="")],
-        facts={"Network": "resnest50"},
-        recipe="epochs: 2\n",
+def _level(ap50: float) -> np.ndarray:
+    """A curve whose mean it is."""
+    return np.full(101, ap50)
+
+
+def _detected(
+    found: Sequence[Found] = (FOUND, Found(missed=FOUND.missed)),
+    *,
+    figures: dict[str, float] = BOX,
+    names: Sequence[str] = NAMES,
+    objects: Sequence[int] = (40, 10, 0),
+    class_ap: dict[str, Sequence[float]] | None = None,
+    curves: dict[str, Any] | None = None,
+    images: int = 50,
+) -> tuple[DetectionEvaluation, Scenes]:
+    """50 images, the first of them with these errors."""
+    everything = [*found, *[Found()] * (images - len(found))]
+    classes = Classes(tuple(names), tuple(range(len(names))))
+
+    def shown(one: Found) -> Detections:
+        boxes = np.array([box for box, *_ in one.false], np.float32).reshape(-1, 4)
+        labels, scores = (np.array([row[k] for row in one.false], kind) for k, kind in ((1, np.int64), (2, np.float32)))
+        return Detections("x", 100, 80, classes, boxes, labels, scores)
+
+    truths = [
+        Truth(np.array([box for box, _ in one.missed]).reshape(-1, 4), [label for _, label in one.missed])
+        for one in everything
+    ]
+    evaluation = DetectionEvaluation(
+        figures=figures,
+        class_names=tuple(names),
+        indices=np.arange(images),
+        class_ap={kind: np.array(values) for kind, values in (class_ap or {"box": (0.5, 0.3, NAN)}).items()},
+        curves={kind: np.array(values) for kind, values in (curves or {"box": [CURVE, CURVE[::-1], NOTHING]}).items()},
+        objects=np.array(objects),
+        shown=[shown(one) for one in everything],
+        mistakes=[Mistakes(np.arange(len(one.missed)), np.arange(len(one.false))) for one in everything],
     )
-    return dataclasses.replace(report, **changes)
+    keys = [f"val/{index + 1}.jpg" for index in range(images)]
+    return evaluation, Scenes(keys, Image.new("RGB", (100, 80), (200, 200, 200)), truths)
 
 
 MASKS = {
     "figures": BOX | {key.replace("box", "mask"): share / 2 for key, share in BOX.items()},
     "metrics": [train(5, 1.2), _evaluation(10, 0.3, mask_ap=0.2, mask_ap50=0.35)],
-    "classes": [_class("cat", 40, 0.5, mask_ap=0.25, mask_ap50=0.4)],
+    "class_ap": {"box": [0.5, 0.3, NAN], "mask": [0.25, 0.2, NAN]},
+    "curves": {kind: [_level(ap50), CURVE, NOTHING] for kind, ap50 in (("box", 0.8), ("mask", 0.4))},
 }
 
 
 @pytest.fixture
 def render(tmp_path: Path):
-    def run(**changes: Any) -> Page:
-        write_detection_report(tmp_path / "report.html", _report(**changes))
-        page = read_page(tmp_path / "report.html")
+    def run(found: Sequence[Found] | None = None, **changes: Any) -> Page:
+        log = {key: changes.pop(key) for key in ("title", "metrics", "bad_images") if key in changes}
+        keys = changes.pop("keys", None)
+        evaluation, scenes = _detected(**({} if found is None else {"found": found}), **changes)
+        scenes.keys = keys or scenes.keys
+        page = write(
+            tmp_path / "report.html",
+            run_log(**{"metrics": LINES, **log}),
+            "box_ap",
+            lambda history: detection_report(evaluation, scenes, history),
+        )
         assert "nan" not in page.text.lower().split()
         return page
 
@@ -76,7 +130,8 @@ def render(tmp_path: Path):
 
 def test_numbers_agree_with_the_input(render) -> None:
     figures = {key.replace("ar100", "ar400"): share for key, share in BOX.items()}  # as the metrics name them
-    page = render(bad_images=2, figures=figures, max_detections=400)
+    curves = {"box": [_level(0.8), _level(0.6), NOTHING]}
+    page = render(bad_images=2, figures=figures, curves=curves)
     for text in (
         "40.0 % Box AP, epoch 2 of 3 AP50 70.0 %, AP75 45.0 % on 50 images",
         "2 images were skipped",
@@ -89,8 +144,8 @@ def test_numbers_agree_with_the_input(render) -> None:
         "1 class has no objects.",
         "mean cat dog",
         "The 2 pictures with the most errors.",
-        "1 missed, 2 false alarms 7 found val/1.jpg",
-        "1 missed val/1.jpg",
+        "1 missed, 2 false alarms val/1.jpg",
+        "1 missed val/2.jpg",
     ):
         assert text in page.text, text
     assert "Mask" not in page.text
@@ -99,13 +154,13 @@ def test_numbers_agree_with_the_input(render) -> None:
 
 
 def test_frames_lie_where_the_objects_are(render) -> None:
-    page = render(misses=[_miss()])
+    page = render([FOUND])
     frames = re.findall(r'<g class="(\w+)"><title>\w+: ([^<]*)</title><rect x="([^"]*)" y="([^"]*)" width="([^"]*)"',
                         page.source)  # fmt: skip
     assert frames == [  # the largest first, so that the others lie above it
-        ("false", "dog 91 %", "0", "0", "100"),
+        ("false", "dog 91&nbsp;%", "0", "0", "100"),
         ("missed", "cat", "10.5", "20", "19.5"),
-        ("false", "cat 60 %", "5", "5", "4"),
+        ("false", "cat 60&nbsp;%", "5", "5", "4"),
     ]
     assert 'viewBox="0 0 100 80"' in page.source
 
@@ -121,9 +176,14 @@ def test_masks_have_figures_of_their_own(render) -> None:
         "Mask AP AP, % AP50, %",
     ):
         assert text in page.text, text
-    assert page.count("svg") == 6  # four curves and two pictures
+    assert page.count("svg") == 7  # four curves, precision over recall, and two pictures
     ids = re.findall(r' id="([^"]*)"', page.source)
     assert len(ids) == len(set(ids))
+
+
+def _many(count: int) -> dict[str, Any]:
+    names, objects = ["cat"] * count, [4] * count
+    return {"names": names, "objects": objects, "class_ap": {"box": [0.2] * count}, "curves": {"box": [CURVE] * count}}
 
 
 @pytest.mark.parametrize(
@@ -132,14 +192,16 @@ def test_masks_have_figures_of_their_own(render) -> None:
         ({"metrics": [], "figures": {}}, "No evaluation yet."),
         ({"metrics": []}, "40.0 % Box AP AP50 70.0 %"),
         ({"figures": {}}, "40.0 % Box AP, epoch 2 of 3 AP50 70.0 %, AP75 -"),
-        ({"misses": []}, "No mistakes on 50 images."),
-        ({"misses": [], "images": 0}, "No image was evaluated."),
-        ({"misses": [_miss(marks=())]}, "7 found val/1.jpg"),
-        ({"misses": [_miss(marks=[Mark(box=(NAN, 0, 5, 5), kind="false")])]}, "1 false alarm 7 found"),
-        ({"classes": []}, "Lowest box AP first."),
-        ({"classes": [_class("cat", 4, 0.2)] * 130}, "100 of 130 classes are shown, 30 are left out."),
-        ({"classes": [_class("cat", 4, 0.2, precision=CURVE)] * 11}, "The mean of 11 classes."),
-        ({"classes": [_class("cat", 4, 0.0, precision=[-1.0, NAN] * 50)]}, "cat 4 0.0 %"),
+        ({"found": []}, "No mistakes on 50 images."),
+        ({"found": [], "images": 0}, "No image was evaluated."),
+        ({"found": [Found(false=[((NAN, 0, 5, 5), 0, 0.9)])]}, "1 false alarm val/1.jpg"),
+        (
+            {"names": (), "objects": (), "class_ap": {"box": []}, "curves": {"box": np.zeros((0, 101))}, "found": []},
+            "Lowest box AP first.",
+        ),
+        (_many(130), "100 of 130 classes are shown, 30 are left out."),
+        (_many(11), "The mean of 11 classes."),
+        ({"curves": {"box": [[-1.0, NAN] * 50] * 3}, "class_ap": {"box": [0.0, 0.3, NAN]}}, "cat 40 0.0 %"),
     ],
 )
 def test_unusual_inputs(render, changes: dict[str, Any], expected: str) -> None:
@@ -147,19 +209,14 @@ def test_unusual_inputs(render, changes: dict[str, Any], expected: str) -> None:
 
 
 def test_hostile_names_stay_text(render) -> None:
-    mark = Mark(box=(0, 0, 5, 5), kind="false", text=HOSTILE)
-    page = render(
-        title=HOSTILE,
-        classes=[_class(HOSTILE + "{0}", 3, 0.5, precision=CURVE)],
-        misses=[_miss(name=HOSTILE, caption=HOSTILE, marks=[mark])],
-    )
+    page = render(title=HOSTILE, names=[HOSTILE + "{0}", "b", "c"], keys=[HOSTILE] * 50)
     assert page.count("script") == 0
     assert page.text.count(HOSTILE) >= 5
 
 
 def test_lines_follow_the_page(render) -> None:
     """No colour is fixed in a plot: dark mode would not reach it."""
-    plots = re.findall(r"<svg xmlns.*?</svg>", render().source, re.DOTALL)
+    plots = re.findall(r'<svg class="chart".*?</svg>', render().source, re.DOTALL)
     assert len(plots) == 4
     assert "var(--line-1)" in plots[3]
     for plot in plots:

@@ -2,55 +2,59 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from resnest.report import ClassRow, LabelMistake, MultiLabelReport, write_multi_label_report
-from test_report import HOSTILE, NAN, Page, read_page, train
+from resnest.classification.evaluation import MultiLabelEvaluation
+from resnest.classification.multilabel_report import multi_label_report
+from test_report import HOSTILE, NAN, Page, Pictures, run_log, train, write
 
-IMAGE = Image.fromarray(np.full((9, 8, 3), 200, np.uint8))
-
-
-def _mistake(**changes: Any) -> LabelMistake:
-    mistake = LabelMistake(
-        image=IMAGE, name="val/1.jpg", wrong=[("dog", 0.9)], missed=[("cat", 0.05)], right=["sofa", "rug"]
-    )
-    return dataclasses.replace(mistake, **changes)
+NAMES = ("cat", "dog", "emu", "sofa", "rug")
 
 
 def _evaluation(step: int, map: float) -> dict[str, Any]:
     return {"kind": "eval", "step": step, "epoch": step / 10, "map": map, "f1_micro": map - 0.1, "loss": 0.3}
 
 
-def _report(**changes: Any) -> MultiLabelReport:
-    rows = [("cat", 40, 0.9, 0.8, 0.7), ("dog", 10, 0.5, 0.25, NAN), ("emu", 0, NAN, NAN, 0.0)]
-    report = MultiLabelReport(
-        title="rooms",
-        metrics=[train(5, 1.2), _evaluation(10, 0.6), train(15, 0.6), _evaluation(20, 0.7), _evaluation(30, 0.65)],
-        figures={"map": 0.7, "f1_micro": 0.61, "f1_macro": 0.52},
-        classes=[
-            ClassRow(name=name, images=images, average_precision=area, recall=recall, precision=precision)
-            for name, images, area, recall, precision in rows
-        ],
-        images=50,
-        errors=12,
-        mistakes=[_mistake(), _mistake(wrong=[], right=[])],
-        facts={"Network": "resnest50"},
-        recipe="epochs: 2\n",
+LINES = (train(5, 1.2), _evaluation(10, 0.6), train(15, 0.6), _evaluation(20, 0.7), _evaluation(30, 0.65))
+FIGURES = {"map": 0.7, "f1_micro": 0.61, "f1_macro": 0.52}
+
+
+def _labelled(
+    *, names: Sequence[str] = NAMES, figures: dict[str, float] = FIGURES, areas: Sequence[float] | None = None,
+    images: int = 50, wrong: int = 12,
+) -> MultiLabelEvaluation:  # fmt: skip
+    """Images of a cat, a sofa and a rug, in the first of which a dog is found and no cat; no emu is ever found."""
+    labels = np.zeros((images, len(names)), bool)
+    labels[:, [0, 3, 4]] = True
+    scores = np.where(labels, np.linspace(0.95, 0.9, len(names)), 0.1).astype(np.float32)
+    scores[:wrong, :2] = 0.05, 0.9
+    return MultiLabelEvaluation(
+        figures=figures,
+        class_names=tuple(names),
+        indices=np.arange(images),
+        labels=labels,
+        scores=scores,
+        losses=np.linspace(1, 0, images),
+        areas=np.array(areas if areas is not None else (0.9, 0.5, NAN, 0.8, 0.85)),
     )
-    return dataclasses.replace(report, **changes)
 
 
 @pytest.fixture
 def render(tmp_path: Path):
-    def run(**changes: Any) -> Page:
-        write_multi_label_report(tmp_path / "report.html", _report(**changes))
-        page = read_page(tmp_path / "report.html")
+    def run(evaluation: MultiLabelEvaluation | None = None, *, keys: Sequence[str] | None = None, **log: Any) -> Page:
+        result = evaluation or _labelled()
+        pictures = Pictures(keys or [f"val/{index + 1}.jpg" for index in range(result.count)])
+        page = write(
+            tmp_path / "report.html",
+            run_log(**{"metrics": LINES, **log}),
+            "map",
+            lambda history: multi_label_report(result, pictures, history),
+        )
         assert "nan" not in page.text.lower().split()
         return page
 
@@ -62,38 +66,41 @@ def test_numbers_agree_with_the_input(render) -> None:
     for text in (
         "70.0 % Mean average precision, epoch 2 of 3 F1 61.0 % of all labels, 52.0 % mean of classes",
         "2 images were skipped",
-        "dog 10 50.0 % 25.0 % - cat 40 90.0 % 80.0 % 70.0 % emu 0 - - 0.0 %",  # the worst first, without images last
-        "1 class has no images.",
-        "12 images of 50 with a wrong or a missing label. Here are the 2 with the highest loss.",
-        "dog 90.0 % misses cat 5.0 % right: sofa, rug",
+        # the worst first, without images last: images, average precision, recall and precision of the labels given
+        "dog 0 50.0 % - 0.0 % sofa 50 80.0 % 100.0 % 100.0 % rug 50 85.0 % 100.0 % 100.0 % cat 50 90.0 % 76.0 % 100.0 %"
+        " emu 0 - - -",
+        "2 classes have no images.",
+        "12 images of 50 with a wrong or a missing label. Here are the 12 with the highest loss.",
+        "dog 90.0 % misses cat 5.0 % right: sofa, rug val/1.jpg",
     ):
         assert text in page.text, text
-    assert (page.count("svg"), page.count("img"), page.count("script")) == (3, 2, 0)
+    assert (page.count("svg"), page.count("img"), page.count("script")) == (3, 12, 0)
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"metrics": [], "figures": {}}, "No evaluation yet."),
+        ({"metrics": [], "evaluation": _labelled(figures={})}, "No evaluation yet."),
         ({"metrics": []}, "70.0 % Mean average precision F1"),
-        ({"mistakes": [], "errors": 0}, "No mistakes on 50 images."),
-        ({"mistakes": [], "errors": 0, "images": 0}, "No image was evaluated."),
-        ({"mistakes": []}, "No picture was kept."),
-        ({"classes": []}, "Lowest average precision first."),
-        ({"classes": [_report().classes[0]] * 130}, "100 of 130 classes are shown, 30 are left out."),
-        ({"mistakes": [_mistake(wrong=[(f"c{k}", 0.9) for k in range(9)])]}, "c2 90.0 % and 6 more wrong misses cat"),
+        ({"evaluation": _labelled(wrong=0)}, "No mistakes on 50 images."),
+        ({"evaluation": _labelled(images=0)}, "No image was evaluated."),
+        ({"evaluation": _labelled(names=["c"] * 130, areas=[0.9] * 130)}, "100 of 130 classes are shown, 30 are left"),
     ],
 )
 def test_unusual_inputs(render, changes: dict[str, Any], expected: str) -> None:
     assert expected in render(**changes).text
 
 
+def test_many_wrong_labels_are_counted(render) -> None:
+    evaluation = _labelled(names=[f"c{k}" for k in range(12)], areas=[0.9] * 12)
+    evaluation.scores[0, 5:] = 0.9
+    text = render(evaluation).text
+    assert "Lowest average precision first." in text
+    assert "c5 90.0 % c6 90.0 % and 5 more wrong misses c0" in text
+
+
 def test_hostile_names_stay_text(render) -> None:
-    row = dataclasses.replace(_report().classes[0], name=HOSTILE + "{0}")
-    page = render(
-        title=HOSTILE,
-        classes=[row],
-        mistakes=[_mistake(name=HOSTILE, wrong=[(HOSTILE + "{1}", 0.5)], missed=[(HOSTILE, 0.1)], right=[HOSTILE])],
-    )
+    evaluation = _labelled(names=[HOSTILE + "{0}", HOSTILE + "{1}", "c", HOSTILE, "e"], wrong=1)
+    page = render(evaluation, title=HOSTILE, keys=[HOSTILE] * 50)
     assert page.count("script") == 0
     assert page.text.count(HOSTILE) >= 6

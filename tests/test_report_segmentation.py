@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import re
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnest.report import (
-    Comparison,
-    PanopticClass,
-    PanopticMiss,
-    PanopticReport,
-    SegmentationReport,
-    write_panoptic_report,
-    write_segmentation_report,
-)
-from resnest.report.confusion import confusion_view
+from resnest.panoptic.evaluation import PanopticEvaluation
+from resnest.panoptic.report import panoptic_report
+from resnest.report.confusion import confusion_section
 from resnest.runtime.label_map import LabelMap, PixelClasses
 from resnest.runtime.panoptic_map import PanopticClasses, PanopticMap, Segment
-from test_report import HOSTILE, NAN, Page, read_page, train
+from resnest.segmentation.evaluation import PixelEvaluation
+from resnest.segmentation.report import segmentation_report
+from test_report import HOSTILE, NAN, Page, Pictures, run_log, train, write
 
 CLASSES = PixelClasses(
     ("road", "sky", "pole", "bus"), (0, 1, 2, 3), ((128, 64, 128), (70, 130, 180), (0, 0, 0), (9, 9, 9))
@@ -40,53 +35,73 @@ PANOPTIC = {
 }  # fmt: skip
 
 
-def _labels(labels: np.ndarray, classes: PixelClasses = CLASSES) -> LabelMap:
-    return LabelMap("x", classes, labels.astype(np.uint8), np.ones(len(classes.names), np.float32))
+TRUTH, FOUND = np.zeros((10, 20), np.uint8), np.zeros((10, 20), np.uint8)
+TRUTH[:3, :10] = 255  # thirty pixels do not count
+FOUND[5, 5:15] = 1  # ten are taken for sky, which is wrong
+GREY = Image.new("RGB", (20, 10), (90, 90, 90))
 
 
-def _comparison(**changes: Any) -> Comparison:
-    """Thirty pixels do not count, ten are taken for sky, which is wrong."""
-    truth, found = np.zeros((10, 20)), np.zeros((10, 20))
-    truth[:3, :10] = 255
-    found[5, 5:15] = 1
-    image = Image.new("RGB", (20, 10), (90, 90, 90))
-    one = Comparison(image=image, name="val/1.png", truth=_labels(truth), found=_labels(found))
-    return dataclasses.replace(one, **changes)
+@dataclass
+class Masks(Pictures):
+    """What the page reads of pictures with masks, or with segments: the same truth for all of them."""
+
+    classes: Any = CLASSES
+    answer: Any = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.classes.names
+
+    def pair(self, index: int) -> tuple[Image.Image, Any]:
+        return self.image, self.answer
+
+    def truth(self, index: int) -> Any:
+        return self.answer
 
 
 def _evaluation(step: int, **figures: float) -> dict[str, Any]:
     return {"kind": "eval", "step": step, "epoch": step / 10, **figures}
 
 
-def _report(**changes: Any) -> SegmentationReport:
-    metrics = [
-        train(5, 1.2),
-        *(_evaluation(k, miou=m, pixel_accuracy=0.9) for k, m in ((10, 0.3), (20, 0.5), (30, 0.4))),
-    ]
-    report = SegmentationReport(
-        title="streets",
-        metrics=metrics,
-        figures=FIGURES,
-        classes=CLASSES,
-        confusion=CONFUSION,
-        class_iou=IOU,
-        images=50,
-        worst=[_comparison()],
-        worst_iou=[0.474],
-        facts={"Network": "resnest50"},
-        recipe="epochs: 2\n",
-    )
-    return dataclasses.replace(report, **changes)
-
-
+LINES = (
+    train(5, 1.2),
+    *(_evaluation(k, miou=m, pixel_accuracy=0.9) for k, m in ((10, 0.3), (20, 0.5), (30, 0.4))),
+)
 Render = Callable[..., Page]
 
 
 @pytest.fixture
 def render(tmp_path: Path) -> Render:
-    def run(**changes: Any) -> Page:
-        write_segmentation_report(tmp_path / "report.html", _report(**changes))
-        page = read_page(tmp_path / "report.html")
+    def run(
+        *,
+        figures: dict[str, float] = FIGURES,
+        classes: PixelClasses = CLASSES,
+        confusion: np.ndarray = CONFUSION,
+        class_iou: Sequence[float] = IOU,
+        images: int = 50,
+        truth: np.ndarray = TRUTH,
+        found: np.ndarray | None = FOUND,
+        name: str = "val/1.png",
+        **log: Any,
+    ) -> Page:
+        """The first picture has an IoU of 47.4 %, the others are without a mistake."""
+        ones = np.ones(len(classes.names), np.float32)
+        evaluation = PixelEvaluation(
+            figures=figures,
+            class_names=classes.names,
+            indices=np.arange(images),
+            confusion=confusion,
+            class_iou=np.array(class_iou),
+            image_iou=np.array([0.474, *np.ones(49)])[:images],
+            kept={} if found is None else {0: LabelMap("x", classes, found, ones)},
+        )
+        samples = Masks([name] * images, GREY, classes, truth)
+        page = write(
+            tmp_path / "report.html",
+            run_log(**{"metrics": LINES, **log}),
+            "miou",
+            lambda history: segmentation_report(evaluation, samples, history),
+        )
         assert "nan" not in page.text.lower().split()
         return page
 
@@ -130,11 +145,11 @@ def test_pictures_lie_beside_their_truth(render: Render) -> None:
         ({"metrics": [], "figures": {}}, "No evaluation yet."),
         ({"metrics": []}, "68.5 % Mean IoU on 50 pictures"),
         ({"figures": {}}, "50.0 % Mean IoU, epoch 2 of 3"),
-        ({"worst": [], "worst_iou": [], "confusion": np.diag([9, 9, 9, 9])}, "No mistakes on 50 images."),
-        ({"worst": [], "worst_iou": [], "confusion": np.zeros((4, 4), int), "images": 0}, "No image was evaluated."),
-        ({"worst": [], "worst_iou": []}, "No picture was kept."),
-        ({"worst": [_comparison(found=_labels(np.zeros((10, 20))))]}, "IoU 47.4 % 0.0 % of the pixels wrong"),
-        ({"worst": [_comparison(truth=_labels(np.full((10, 20), 255)))]}, "IoU 47.4 % 0.0 % of the pixels wrong"),
+        ({"found": None, "confusion": np.diag([9, 9, 9, 9])}, "No mistakes on 50 images."),
+        ({"found": None, "confusion": np.zeros((4, 4), int), "images": 0}, "No image was evaluated."),
+        ({"found": None}, "No picture was kept."),
+        ({"found": np.zeros((10, 20), np.uint8)}, "IoU 47.4 % 0.0 % of the pixels wrong"),
+        ({"truth": np.full((10, 20), 255, np.uint8)}, "IoU 47.4 % 0.0 % of the pixels wrong"),
     ],
 )
 def test_unusual_inputs(render: Render, changes: dict[str, Any], expected: str) -> None:
@@ -146,51 +161,57 @@ def test_many_classes_are_told_in_pairs(render: Render) -> None:
     confusion = np.diag(np.arange(170)) * 10
     confusion[40, 41] = 7
     classes = PixelClasses(names, tuple(range(170)))
-    page = render(classes=classes, confusion=confusion, class_iou=np.ones(170), worst=[], worst_iou=[])
+    page = render(classes=classes, confusion=confusion, class_iou=np.ones(170), found=None)
     assert "The 1 most frequent pair, with the share of the true class's pixels." in page.text
     assert "Truth Predicted Pixels Share class 40 class 41 7 1.7 %" in page.text
     assert "160 of 170 classes are shown, 10 are left out." in page.text
 
 
 def test_cells_never_say_all_of_what_is_not(render: Render) -> None:
-    _, table = confusion_view(np.array([[9999, 1], [0, 5]]), ("a", "b"), counted="pixels")
+    table = confusion_section(np.array([[9999, 1], [0, 5]]), ("a", "b"), counted="pixels").body
     assert [cell for cell in re.findall(r">(\d+)</td>", table)] == ["99", "0", "0", "100"]
 
 
 def test_hostile_names_stay_text(render: Render) -> None:
     classes = PixelClasses((HOSTILE, "{0}", "b", "c"), (0, 1, 2, 3))
-    truth, found = _labels(np.zeros((10, 20)), classes), _labels(np.ones((10, 20)), classes)
-    page = render(title=HOSTILE, classes=classes, worst=[_comparison(name=HOSTILE, truth=truth, found=found)])
+    page = render(title=HOSTILE, classes=classes, name=HOSTILE, truth=np.zeros_like(TRUTH), found=np.ones_like(FOUND))
     assert page.count("script") == 0
     assert page.text.count(HOSTILE) >= 5
 
 
+PANOPTIC_CLASSES = PanopticClasses(("cat", HOSTILE), (17, 187), 1)
+
+
 def _panoptic(ids: np.ndarray, labels: dict[int, int]) -> PanopticMap:
-    classes = PanopticClasses(("cat", "sky"), (17, 187), 1)
     segments = [Segment(id, label, 1.0, int((ids == id).sum()), (0, 0, 1, 1)) for id, label in labels.items()]
-    return PanopticMap("x", classes, ids.astype(np.int32), tuple(segments))
+    return PanopticMap("x", PANOPTIC_CLASSES, ids.astype(np.int32), tuple(segments))
 
 
 @pytest.mark.parametrize("evaluated", [True, False])
 def test_the_panoptic_page(tmp_path: Path, evaluated: bool) -> None:
     ids = np.ones((10, 20))
     ids[:, :5], ids[:, 15:] = 2, 0
-    regions = _comparison(truth=_panoptic(ids, {1: 1, 2: 0}), found=_panoptic(np.zeros((10, 20)), {}))
-    report = PanopticReport(
-        title="rooms",
-        metrics=[_evaluation(10, pq=0.2, rq=0.3), _evaluation(20, pq=0.4, rq=0.5)] if evaluated else [],
+    images = 3 if evaluated else 0
+    evaluation = PanopticEvaluation(
         figures=PANOPTIC if evaluated else {},
-        classes=[
-            PanopticClass(name="cat", thing=True, colour=(1, 2, 3), segments=12, pq=0.3, sq=0.75, rq=0.4),
-            PanopticClass(name=HOSTILE, thing=False, colour=(9, 9, 9), segments=0, pq=NAN, sq=NAN, rq=NAN),
-        ],
-        images=3 if evaluated else 0,
-        misses=[PanopticMiss(regions=regions, pq=0.0, missed=2, false=1)] if evaluated else [],
-        facts={},
-        recipe="",
+        class_names=PANOPTIC_CLASSES.names,
+        indices=np.arange(images),
+        class_pq=np.array([0.3, NAN]),
+        class_sq=np.array([0.75, NAN]),
+        class_rq=np.array([0.4, NAN]),
+        segments=np.array([12, 0]),
+        things=1,
+        image_pq=np.array([0.0, 1, 1])[:images],
+        kept={0: _panoptic(np.full((10, 20), 7), {7: 0})} if evaluated else {},
     )
-    write_panoptic_report(tmp_path / "report.html", report)
-    page = read_page(tmp_path / "report.html")
+    samples = Masks(["val/1.png"] * images, GREY, PANOPTIC_CLASSES, _panoptic(ids, {1: 1, 2: 0}))
+    lines = [_evaluation(10, pq=0.2, rq=0.3), _evaluation(20, pq=0.4, rq=0.5)] if evaluated else []
+    page = write(
+        tmp_path / "report.html",
+        run_log(metrics=lines, facts={}, recipe=""),
+        "pq",
+        lambda history: panoptic_report(evaluation, samples, history),
+    )
     assert "nan" not in page.text.lower().split()
     assert page.count("script") == 0
     for text in (

@@ -17,9 +17,9 @@ from resnest.data.sources import open_dataset
 from resnest.errors import ResnestError
 from resnest.inference.evaluation import evaluate
 from resnest.inference.model import Model
-from resnest.inference.pixel_outcome import PixelEvaluation
-from resnest.metrics.pixels import PixelMetrics
 from resnest.recipes import find_recipe, override
+from resnest.segmentation.evaluation import PixelEvaluation
+from resnest.segmentation.metrics import PixelMetrics
 from resnest.tasks import open_task
 from resnest.training import resume, train
 from runs import checkpoint, lines, losses

@@ -17,17 +17,17 @@ from painted import Finder, paint, real_model
 from painted_segments import SegmentFinder, paint_segments, panoptic_card
 from processes import in_processes
 from resnest.classification.card import ClassificationCard
+from resnest.classification.metrics import ClassificationMetrics
 from resnest.data.samples import Samples
 from resnest.data.sources import open_dataset
-from resnest.inference.detection_outcome import DetectionEvaluation
+from resnest.detection.evaluation import DetectionEvaluation
 from resnest.inference.evaluation import Evaluation, evaluate_network
-from resnest.inference.panoptic_outcome import PanopticEvaluation
-from resnest.inference.pixel_outcome import PixelEvaluation
-from resnest.metrics import ClassificationMetrics
 from resnest.network import ResNeSt
+from resnest.panoptic.evaluation import PanopticEvaluation
 from resnest.runtime.card import ModelCard
 from resnest.runtime.preprocess import Preprocess
 from resnest.segmentation.card import SegmentationCard
+from resnest.segmentation.evaluation import PixelEvaluation
 from resnest.segmentation.preprocess import SegmentationPreprocess
 from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import Spec

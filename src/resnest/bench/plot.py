@@ -8,6 +8,7 @@ Which device, engine and batch it was stands above: what holds on one does not h
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,12 @@ def points(table: Table) -> list[Point]:
     if len({case.batch for case, _ in best.values()}) > 1:
         raise ResnestError("a plot takes one batch: measure with --batch 1")
     return [Point(figure, 1e3 * case.median / case.batch, figure.top1) for case, figure in best.values()]
+
+
+def need_matplotlib() -> None:
+    """Raises ResnestError where it is not installed: better before measuring than after."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ResnestError("a plot needs matplotlib: pip install 'resnest[bench]'")
 
 
 def draw(path: Path, table: Table) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.classification.card import ClassificationCard
+from resnest.classification.evaluation import collect
 from resnest.classification.imagenet_real import Answers, best_answer
 from resnest.data.labelled import LabelledSamples
-from resnest.inference.outcome import Evaluation, collect
+from resnest.inference.evaluation_result import Evaluation
 from resnest.runtime.results import Classification
 
 

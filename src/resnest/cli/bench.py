@@ -51,6 +51,10 @@ def bench(
 
     if fail and compare is None:
         raise ResnestError("--fail needs --compare OLD.csv")
+    if plot:
+        from resnest.bench.plot import need_matplotlib
+
+        need_matplotlib()
     old = read_table(compare) if compare else None
     planned = plan(
         models or (list(FIGURES) if plot else ()),

@@ -13,7 +13,7 @@ from resnest.cli.words import DATA_HELP, MODEL_HELP, NETWORK_HELP, WINDOW_HELP
 from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
-    from resnest.inference.outcome import Evaluation
+    from resnest.inference.evaluation_result import Evaluation
     from resnest.runtime.engines.engine import Views
 
 SCALES_HELP = (
@@ -116,9 +116,9 @@ def _to_dict(model: str, data: str, split: str, result: Evaluation) -> dict[str,
 
 def _more(result: Evaluation) -> dict[str, object]:
     """What there is of each class beside its main figure, and how much was counted."""
-    from resnest.inference.detection_outcome import DetectionEvaluation
-    from resnest.inference.panoptic_outcome import PanopticEvaluation
-    from resnest.inference.pixel_outcome import PixelEvaluation
+    from resnest.detection.evaluation import DetectionEvaluation
+    from resnest.panoptic.evaluation import PanopticEvaluation
+    from resnest.segmentation.evaluation import PixelEvaluation
 
     def told(shares: Iterable[float]) -> dict[str, float | None]:
         return dict(zip(result.class_names, map(_or_null, shares), strict=True))

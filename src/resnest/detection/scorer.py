@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from resnest.detection.card import DetectionCard
 from resnest.detection.data import DetectionSamples, Objects
-from resnest.inference.detection_outcome import DetectionEvaluation, collect_detections
+from resnest.detection.evaluation import DetectionEvaluation, collect_detections
 from resnest.runtime.detections import Detections
 
 

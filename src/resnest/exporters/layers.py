@@ -20,8 +20,8 @@ from resnest.network.split_attention import SplitAttention
 from resnest.runtime.engines.engine import Loaded
 from resnest.runtime.engines.exported import open_loaded
 
-Arrays = dict[str, NDArray[Any]]  # by the name of an output or of a module
-Runner = Callable[[NDArray[np.float32]], Mapping[str, NDArray[Any]]]  # images (N, C, H, W) -> named outputs
+Arrays = Mapping[str, NDArray[Any]]  # by the name of an output or of a module
+Runner = Callable[[NDArray[np.float32]], Arrays]  # images (N, C, H, W) -> named outputs
 
 
 def runner(loaded: Loaded, path: Path) -> Runner:

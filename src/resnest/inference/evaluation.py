@@ -17,9 +17,9 @@ from resnest.data.loading import evaluation_batches
 from resnest.data.samples import Samples
 from resnest.data.sources import open_part
 from resnest.errors import ResnestError
+from resnest.inference.evaluation_result import Evaluation as Evaluation
+from resnest.inference.evaluation_result import check_bad_share
 from resnest.inference.model import Model, holdout_of_run
-from resnest.inference.outcome import Evaluation as Evaluation
-from resnest.inference.outcome import check_bad_share
 from resnest.inference.torch_engine import TorchEngine, choose_device
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import is_exported, open_engine

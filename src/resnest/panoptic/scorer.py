@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from resnest.inference.panoptic_outcome import PanopticEvaluation, collect_panoptic
 from resnest.inference.worst import WorstPictures
-from resnest.metrics.panoptic import PanopticMetrics
 from resnest.panoptic.card import PanopticCard
 from resnest.panoptic.data import PanopticSamples
+from resnest.panoptic.evaluation import PanopticEvaluation, collect_panoptic
+from resnest.panoptic.metrics import PanopticMetrics
 from resnest.runtime.panoptic_map import PanopticMap
 
 

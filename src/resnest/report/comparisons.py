@@ -1,8 +1,6 @@
-"""Pictures of the page with regions on them: the picture, what is there, and what was found.
+"""Pictures beside their truth and their prediction, painted in the colours of their classes.
 
-    compared_picture(Comparison(image=image, name="val/1.png", truth=truth, found=found), "<b>34 %</b>")
-
-The regions are painted here, in the colours of their classes.
+mistakes_section([compared(one) for one in comparisons], note, keys=colour_keys(comparisons), layout="compared", ...)
 """
 
 from __future__ import annotations
@@ -12,59 +10,38 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from resnest.report.page import clip, clip_path
-from resnest.report.parts import data_uri
+from resnest.report.parts import SIDES, Caption, Key, Picture, css_colour
 from resnest.runtime.draw_segments import paint_segments
 from resnest.runtime.label_map import LabelMap
 from resnest.runtime.palette import class_colours
 from resnest.runtime.panoptic_map import PanopticMap
-
-SIDE = 400  # pixels of the longer side of each of the three
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """One picture with what is there and what was found, without drawings."""
 
-    image: Image.Image
     name: str  # path relative to the data set
+    image: Image.Image
     truth: LabelMap | PanopticMap  # labels of no class: pixels that do not count
     found: LabelMap | PanopticMap
+    captions: Sequence[Caption]
 
 
-def compared_picture(one: Comparison, caption: str) -> str:
-    """Three pictures in a row, and the file's name; `caption` is HTML."""
-    images = [one.image, *(paint_segments(one.image, regions, SIDE) for regions in (one.truth, one.found))]
-    told = ("picture", "truth", "prediction")
-    shown = "".join(
-        f'<img src="{data_uri(image, SIDE)}" alt="{clip(one.name, 200)}: {what}" title="{what}">'
-        for image, what in zip(images, told, strict=True)
-    )
-    return f"""<figure>
-<div class="three">{shown}</div>
-<figcaption>{caption}<div class="file cut" title="{clip_path(one.name)}"><bdi>{clip_path(one.name)}</bdi></div>
-</figcaption>
-</figure>
-"""
+def compared(one: Comparison) -> Picture:
+    """Three pictures in a row."""
+    painted = [paint_segments(one.image, regions, SIDES["compared"]) for regions in (one.truth, one.found)]
+    return Picture(name=one.name, images=[one.image, *painted], captions=one.captions)
 
 
-def colour_keys(comparisons: Sequence[Comparison]) -> str:
+def colour_keys(comparisons: Sequence[Comparison]) -> list[Key]:
     """What the colours mean that the pictures have, in the order of the classes."""
     if not comparisons:
-        return ""
+        return []
     classes = comparisons[0].found.classes
-    there = sorted({label for one in comparisons for regions in (one.truth, one.found) for label in _labels(regions)})
     colours = class_colours(classes)
-    keys = " ".join(
-        f'<span class="key patch" style="{patch_colour(colours[label])}">{clip(classes.names[label], 40)}</span>'
-        for label in there
-    )
-    return f'<p class="patches">{keys}</p>'
-
-
-def patch_colour(colour: tuple[int, int, int]) -> str:
-    """As a CSS variable that `.patch` takes."""
-    return "--line: rgb({} {} {})".format(*colour)
+    there = {label for one in comparisons for regions in (one.truth, one.found) for label in _labels(regions)}
+    return [Key(classes.names[label], "patch", css_colour(colours[label])) for label in sorted(there)]
 
 
 def _labels(regions: LabelMap | PanopticMap) -> Iterable[int]:

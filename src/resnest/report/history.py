@@ -1,7 +1,7 @@
 """What metrics.jsonl says, as series to plot and the one figure to print.
 
-    history = read_history(lines)
-    history.best                      # Evaluation(epoch=12.0, top1=0.974, ...), or None
+    history = read_history(lines, "top1")
+    history.best, history.when        # {"epoch": 12.0, "top1": 0.974, ...} or None, ", epoch 12 of 20"
 
 A resumed run writes some steps twice: the later line wins. A value that is missing or not a number is NaN here.
 """
@@ -35,47 +35,32 @@ class Series:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """One evaluation, fractions 0..1; NaN stands for what was not recorded."""
-
-    epoch: float
-    top1: float
-    top5: float
-    loss: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class History:
     """The lines of a run, one per step and kind."""
 
     train: Sequence[Mapping[str, Any]]
     evals: Sequence[Mapping[str, Any]]
+    monitor: str  # the figure that decides which evaluation is best
 
     @property
-    def best(self) -> Evaluation | None:
-        """The evaluation with the highest top-1; of equal ones the earliest."""
-        line = self.best_by("top1")
-        if line is None:
-            return None
-        return Evaluation(
-            epoch=number(line, "epoch"),
-            top1=number(line, "top1"),
-            top5=number(line, "top5"),
-            loss=number(line, "loss"),
-        )
-
-    def best_by(self, key: str) -> Mapping[str, Any] | None:
-        """The line of the evaluation where a figure is highest; of equal ones the earliest."""
-        known = [line for line in self.evals if math.isfinite(number(line, key))]
-        return max(known, key=lambda line: number(line, key)) if known else None
+    def best(self) -> Mapping[str, Any] | None:
+        """The line of the evaluation where the monitored figure is highest; of equal ones the earliest."""
+        known = [line for line in self.evals if math.isfinite(number(line, self.monitor))]
+        return max(known, key=lambda line: number(line, self.monitor)) if known else None
 
     @property
     def last_epoch(self) -> float:
         """The epoch of the latest evaluation, NaN without one."""
         return number(self.evals[-1], "epoch") if self.evals else math.nan
 
+    @property
+    def when(self) -> str:
+        """Where in the run the best evaluation is: ", epoch 2 of 3"."""
+        best = self.best
+        return f", epoch {number(best, 'epoch'):g} of {self.last_epoch:g}" if best else ""
 
-def read_history(metrics: Iterable[Mapping[str, Any]]) -> History:
+
+def read_history(metrics: Iterable[Mapping[str, Any]], monitor: str) -> History:
     """Sort the lines by kind and step; lines without a step or an epoch are left out."""
     kinds: dict[str, dict[float, Mapping[str, Any]]] = {"train": {}, "eval": {}}
     for line in metrics:
@@ -83,7 +68,7 @@ def read_history(metrics: Iterable[Mapping[str, Any]]) -> History:
         if line.get("kind") in kinds and math.isfinite(step) and math.isfinite(epoch):
             kinds[line["kind"]][step] = line
     train, evals = ([lines[step] for step in sorted(lines)] for lines in kinds.values())
-    return History(train=train, evals=evals)
+    return History(train=train, evals=evals, monitor=monitor)
 
 
 def series(lines: Sequence[Mapping[str, Any]], key: str) -> Series:

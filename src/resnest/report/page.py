@@ -1,102 +1,110 @@
-"""The page around the evidence: skeleton, sections, and how text and numbers are written in HTML.
+"""The page: one HTML file that needs nothing else, written from what a task's report says.
 
-    write_atomically(path, page("flowers", [header, section("Curves", "Loss and accuracy.", plots)]))
+    write_page(run / "report.html", RunLog(title="flowers", metrics=lines, facts={}, recipe=yaml), report)
 
-Functions return HTML. Arguments called `body`, `note`, `header`, `footer` and `sections` are HTML already; any other
-text is escaped.
+Templates lie in `templates/`, the look in `style.css`. Templates escape every text; what is HTML already is `Markup`.
 """
 
 from __future__ import annotations
 
-import html
-import math
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from resnest import figures
 from resnest.files import replacing
-from resnest.report.style import CSS
 
-# The page fetches nothing and runs nothing, whatever a file name or a recipe may contain: the browser sees to it.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+NO_BREAK = "\u00a0"  # the space that keeps a number and its unit on one line
 
 
-def page(title: str, header: str, sections: Iterable[str], *, footer: str) -> str:
-    """The whole document. The empty icon keeps browsers from asking the server for one."""
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{clip(title, 200)}</title>
-<link rel="icon" href="data:,">
-<style>{CSS}</style>
-</head>
-<body>
-<main>
-{header}
-{"".join(sections)}
-</main>
-<footer>{footer}</footer>
-</body>
-</html>
-"""
+@dataclass(frozen=True)
+class Headline:
+    """One large figure."""
+
+    fraction: float
+    lines: Sequence[str]  # the first one names it
+    digits: int = 1
 
 
-def section(title: str, note: str, body: str) -> str:
-    """A titled part of the page, with a note that says how to read it."""
-    return f"""<section>
-<div class="side"><h2>{escape(title)}</h2><p class="note">{note}</p></div>
-<div class="body">{body}</div>
-</section>
-"""
+@dataclass(frozen=True)
+class Section:
+    """A titled part of the page."""
+
+    title: str
+    body: Markup
+    notes: Sequence[str] = ()  # paragraphs that say how to read it
 
 
-def facts(items: Iterable[tuple[str, str]]) -> str:
-    """Short labels with their values."""
-    rows = "".join(f"<div><dt>{clip(label)}</dt><dd>{escape(value)}</dd></div>" for label, value in items)
-    return f'<dl class="facts">{rows}</dl>' if rows else ""
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a task has to say of a run."""
+
+    kind: str  # "Image classification"
+    headlines: Sequence[Headline]  # none before the first evaluation
+    sections: Sequence[Section]
+    footnote: str
 
 
-def escape(text: str) -> str:
-    """Text as HTML, also inside a quoted attribute."""
-    return html.escape(text, quote=True)
+@dataclass(frozen=True, kw_only=True)
+class RunLog:
+    """What every page holds, whatever the task."""
+
+    title: str  # the run's name
+    metrics: Sequence[Mapping[str, Any]]  # the lines of metrics.jsonl
+    facts: Mapping[str, str]  # short label -> value, in order
+    recipe: str  # the resolved recipe as YAML text
+    bad_images: int = 0  # images skipped because they could not be read
+
+
+def write_page(path: Path, run: RunLog, report: Report) -> None:
+    """Write the page; an existing one is replaced in one step."""
+    style = Markup(files(__package__).joinpath("style.css").read_text(encoding="utf-8"))
+    write_atomically(path, render("page.html", run=run, report=report, style=style))
+
+
+def render(template: str, **values: Any) -> Markup:
+    """One template as HTML."""
+    html = _environment().get_template(template).render(values)
+    return Markup(html.replace(NO_BREAK, "&nbsp;"))
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("resnest.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"clip": clip, "clip_path": clip_path, "percent": percent, "count": count}
+    return environment
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """A fraction in percent, as the page has it: what is not everything never reads 100 %."""
+    return figures.percent(fraction, digits, unit=f"{NO_BREAK}%", exact_ends=True)
 
 
 def clip(text: str, limit: int = 60) -> str:
-    """Escaped text of at most `limit` characters: names come from folders and may be of any length."""
-    return escape(text if len(text) <= limit else text[: limit - 1] + "\u2026")
+    """Text of at most `limit` characters: names come from folders and may be of any length."""
+    return text if len(text) <= limit else text[: limit - 1] + "\u2026"
 
 
 def clip_path(text: str, limit: int = 120) -> str:
-    """Escaped text of at most `limit` characters; of a path, the end tells more than the beginning."""
-    return escape(text if len(text) <= limit else "\u2026" + text[1 - limit :])
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A fraction as percent; NaN is "-". What is not everything never reads 100 %, nor what is something 0 %."""
-    if math.isnan(share):
-        return "-"
-    shown, unit = round(100 * share, digits), 10.0**-digits
-    if 0 < share < 1:
-        shown = min(max(shown, unit), 100 - unit)
-    return f"{shown:.{digits}f}&nbsp;%"
+    """Text of at most `limit` characters; of a path, the end tells more than the beginning."""
+    return text if len(text) <= limit else "\u2026" + text[1 - limit :]
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: "1 image", "1,797 images"."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
-def class_notes(*first: str, classes: int, shown: int, without: int, things: str = "images") -> str:
-    """The note beside a table of classes: what is said first, how many are left out, how many have no `things`."""
-    notes = list(first)
-    if left_out := classes - shown:
-        notes.append(f"{shown} of {count(classes, 'class', 'classes')} are shown, {left_out:,} are left out.")
-    if without:
-        notes.append(f"{count(without, 'class has', 'classes have')} no {things}.")
-    return '</p><p class="note">'.join(notes)
 
 
 def write_atomically(path: Path, text: str) -> None:

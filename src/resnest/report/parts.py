@@ -1,8 +1,7 @@
-"""Parts that the pages of several tasks share: header, curves, mistakes, the recipe.
+"""Sections that the pages of several tasks share: curves, tables, pictures with mistakes.
 
-    curves(history, "Accuracy", ("top1", "top-1, %"), ("top5", "top-5, %"))
-
-All functions return HTML.
+curves_section(history, ("Accuracy", ("top1", "top-1, %"), ("top5", "top-5, %")))
+table([Column("Class", "name", names), Column("Recall", "share", recall)], rows=[1, 0])
 """
 
 from __future__ import annotations
@@ -10,129 +9,197 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.report import page
+from resnest.report.charts import loss_chart, rate_chart, share_chart
 from resnest.report.history import History, series
-from resnest.report.page import clip, clip_path, count, escape, section
-from resnest.report.plots import accuracy_plot, loss_plot, rate_plot
+from resnest.report.page import Headline, Section, count, render
+from resnest.runtime.label_map import Colour
 
-Keyed = tuple[str, str]  # a figure's name in metrics.jsonl, and its caption
-Shares = tuple[str, Keyed, Keyed]  # a plot's title, its main line, the other one
+Keyed = tuple[str, str]  # a figure's key in metrics.jsonl, and its caption
+Layout = Literal["small", "large", "compared"]
 
-THUMBNAIL = 160  # pixels of the longer side
-ACCENT, MUTED = '<span class="key main">', '<span class="key">'
+SIDES = {"small": 160, "large": 480, "compared": 400}  # pixels of a picture's longer side
 TINY = 64  # below this a picture is enlarged with visible pixels instead of blurred
+MOST_FRAMES = 400  # of a picture
 
 
-def header(kind: str, title: str, headline: str, *, facts: Mapping[str, str], bad_images: int) -> str:
-    """The top of the page; `headline` is HTML."""
-    skipped = (
-        f'<p class="warning">{count(bad_images, "image was", "images were")} skipped'
-        " because they could not be read.</p>"
-        if bad_images
-        else ""
-    )
-    return f"""<header>
-<p class="eyebrow">{escape(kind)}</p>
-<h1>{clip(title, 200)}</h1>
-<div class="summary"><div>{headline}{skipped}</div>{page.facts(facts.items())}</div>
-</header>
-"""
+class Key(NamedTuple):
+    """One entry of a legend."""
+
+    name: str
+    mark: str = ""  # class of its mark
+    colour: str = ""  # of a mark that has one of its own
 
 
-def figure_line(figure: str, lines: Sequence[str]) -> str:
-    """One large figure, as `percent` writes it, and lines of HTML below."""
-    number, unit = figure.split("&nbsp;")
-    return f'<p class="figure">{number}<small>&thinsp;{unit}</small></p>' + "".join(f"<p>{line}</p>" for line in lines)
+class Chart(NamedTuple):
+    """A chart with its legend."""
+
+    title: str
+    keys: Sequence[Key]
+    svg: Markup
 
 
-def figures_table(columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str], str]]) -> str:
-    """Figures with what they are: name, values and meaning of each; all but the columns is HTML."""
-    heads = "".join(f'<th class="num">{column}</th>' for column in columns)
-    body = "".join(
-        f'<tr><th scope="row">{name}</th>'
-        + "".join(f'<td class="num">{value}</td>' for value in values)
-        + f'<td class="meaning">{meaning}</td></tr>\n'
-        for name, values, meaning in rows
-    )
-    return f"""<table class="list twelve">
-<thead><tr><th>Figure</th>{heads}<th>What it is</th></tr></thead>
-<tbody>{body}</tbody></table>"""
+class Column(NamedTuple):
+    """One column of a table: its values are those of all rows."""
+
+    title: str
+    kind: Literal["name", "count", "percent", "share", "extra", "meaning"]  # "share": with a bar
+    values: Sequence[Any] | NDArray[Any]
 
 
-def curves(
-    history: History, title: str, main: tuple[str, str], other: tuple[str, str], *, also: Sequence[Shares] = ()
-) -> str:
-    """The section of curves: losses, two shares as (key, caption), perhaps others alike, the learning rate."""
+class Caption(NamedTuple):
+    """A line below a picture."""
+
+    text: str
+    fraction: float | None = None
+    strong: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """A rectangle on a picture, in its pixels."""
+
+    box: Sequence[float]  # x1, y1, x2, y2
+    kind: Literal["missed", "false"]
+    text: str  # class and score
+
+    @property
+    def area(self) -> float:
+        left, top, right, bottom = self._corners()
+        return (right - left) * (bottom - top)
+
+    @property
+    def place(self) -> Mapping[str, str]:
+        """Attributes of an SVG rectangle."""
+        left, top, right, bottom = self._corners()
+        sides = {"x": left, "y": top, "width": max(right - left, 0), "height": max(bottom - top, 0)}
+        return {name: f"{side:.5g}" for name, side in sides.items()}
+
+    def _corners(self) -> list[float]:
+        return [float(side) if np.isfinite(side) else 0.0 for side in self.box]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One picture with mistakes."""
+
+    name: str  # path relative to the data set
+    images: Sequence[Image.Image]  # RGB, any size; compared: the picture, the truth, the prediction
+    captions: Sequence[Caption]
+    frames: Sequence[Frame] = ()
+
+    @property
+    def tiny(self) -> bool:
+        return max(self.images[0].size) < TINY
+
+    def ordered_frames(self) -> list[Frame]:
+        """A small one lies above a large one."""
+        return sorted(self.frames[:MOST_FRAMES], key=lambda frame: frame.area, reverse=True)
+
+
+def headlines(fraction: float, *lines: str, digits: int = 1) -> list[Headline]:
+    """A large figure and what it is; none before the first evaluation."""
+    return [Headline(fraction, lines, digits)] if np.isfinite(fraction) else []
+
+
+def curves_section(history: History, *shares: tuple[str, Keyed, Keyed]) -> Section:
+    """Losses, fractions by title with their main line and another one, the learning rate; all over epochs."""
     train, validation = series(history.train, "loss"), series(history.evals, "loss")
-    validated = f"{ACCENT}validation</span>" if validation.finite or not train.finite else ""  # a detector has none
-    shares = [(title, main, other), *also]
-    plots = [
-        ("Loss", f"{validated}{MUTED}training</span>", loss_plot(train, validation)),
-        *(_shares(history, place, *share) for place, share in enumerate(shares)),
-        ("Learning rate", "", rate_plot(series(history.train, "lr"))),
+    keys = [Key("training")]
+    if validation.finite or not train.finite:  # a detector has no validation loss
+        keys.insert(0, Key("validation", "main"))
+    charts = [
+        Chart("Loss", keys, loss_chart(train, validation)),
+        *(_share_chart(history, *share) for share in shares),
+        Chart("Learning rate", [], rate_chart(series(history.train, "lr"))),
     ]
-    figures = "".join(
-        f"<figure><figcaption><strong>{name}</strong> {text}</figcaption>{svg}</figure>"
-        for name, text, svg in plots
-        if svg
-    )
-    known = any(series(history.evals, first[0]).finite for _, first, _ in shares)
+    known = any(series(history.evals, key).finite for _, (key, _), _ in shares)
     note = "Over epochs." + (" The dot is the best evaluation." if known else "")
-    if lost := len(train.values) + len(validation.values) - train.finite - validation.finite:
+    lost = len(train.values) + len(validation.values) - train.finite - validation.finite
+    if lost:
         note += f" {count(lost, 'loss is', 'losses are')} not finite and not drawn."
-    if not figures:
-        return section("Curves", note if lost else "", '<p class="empty">Nothing to draw was logged.</p>')
-    return section("Curves", note, f'<div class="plots">{figures}</div>')
+    drawn = [chart for chart in charts if chart.svg]
+    if not drawn:
+        return Section("Curves", empty("Nothing to draw was logged."), [note] if lost else [])
+    return Section("Curves", render("charts.html", charts=drawn, large=False), [note])
 
 
-def _shares(history: History, place: int, title: str, main: Keyed, other: Keyed) -> tuple[str, str, str]:
-    """Title, keys and plot of two shares over epochs."""
+def _share_chart(history: History, title: str, main: Keyed, other: Keyed) -> Chart:
     first, second = series(history.evals, main[0]), series(history.evals, other[0])
-    text = f"{ACCENT}{main[1]}</span>" + (f"{MUTED}{other[1]}</span>" if second.finite else "")
-    name = f"accuracy{place or ''}"  # of a plot's parts, which must differ within the page
-    return title, text, accuracy_plot(first, second, label=f"{title} in percent over epochs", name=name)
+    keys = [Key(main[1], "main"), *([Key(other[1])] if second.finite else [])]
+    return Chart(title, keys, share_chart(first, second, label=f"{title} in percent over epochs"))
 
 
-def keys(names: Sequence[str], *, mean: bool) -> str:
-    """What the lines of a plot with one a class are, in their colours; the mean is the accent's."""
-    lines = [f'<span class="key line" style="--line: var(--line-{k})">{clip(name, 30)}</span>'
-             for k, name in enumerate(names)]  # fmt: skip
-    return " ".join([*([f"{ACCENT}mean</span>"] if mean else []), *lines])
+def table(columns: Sequence[Column], rows: Iterable[int], colours: Sequence[Colour] = ()) -> Markup:
+    """These rows of the columns, in this order; with `colours` a patch before each name."""
+    return render("table.html", columns=columns, rows=rows, colours=[css_colour(colour) for colour in colours])
 
 
-def picture(image: Image.Image, name: str, caption: str) -> str:
-    """One thumbnail with its file's name; `caption` is HTML."""
-    kind = ' class="tiny"' if max(image.size) < TINY else ""
-    return f"""<figure>
-<img{kind} src="{data_uri(image)}" alt="{clip(name, 200)}">
-<figcaption>{caption}<div class="file cut" title="{clip_path(name)}"><bdi>{clip_path(name)}</bdi></div></figcaption>
-</figure>
-"""
+def classes_section(
+    columns: Sequence[Column],
+    *notes: str,
+    counts: NDArray[np.int64],
+    things: str = "images",
+    most: int = 100,
+    colours: Sequence[Colour] = (),
+) -> Section:
+    """Figures of every class: the lowest "share" first, of equal ones that with more `things`; at most `most`."""
+    [share] = (np.asarray(column.values, np.float64) for column in columns if column.kind == "share")
+    order = worst_first(share, counts)
+    all_notes = list(notes)
+    if left_out := len(order[most:]):
+        classes = count(len(order), "class", "classes")
+        all_notes.append(f"{most} of {classes} are shown, {left_out:,} are left out.")
+    if without := int((counts == 0).sum()):
+        all_notes.append(f"{count(without, 'class has', 'classes have')} no {things}.")
+    return Section("Classes", table(columns, order[:most], colours), all_notes)
+
+
+def worst_first(figures: NDArray[np.float64], counts: NDArray[np.int64]) -> list[int]:
+    """The lowest figure first; of equal ones the larger class, and NaN last."""
+    order: list[int] = np.lexsort((-counts, np.nan_to_num(figures, nan=np.inf))).tolist()
+    return order
 
 
 def mistakes_section(
-    images: int, errors: int, note: str, shown: str, pictures: Sequence[str], *, kind: str = "", above: str = ""
-) -> str:
-    """The worst of them; `note` counts all, `shown` says what the pictures are. `kind`: large or compared."""
+    pictures: Sequence[Picture],
+    note: str,
+    *,
+    images: int,
+    errors: int,
+    layout: Layout = "small",
+    keys: Sequence[Key] = (),
+) -> Section:
+    """The worst pictures; `images` were evaluated, and there are `errors` in all."""
     title = "Worst mistakes"
     if not errors and not pictures:
-        text = f"No mistakes on {count(images, 'image')}." if images else "No image was evaluated."
-        return section(title, "", f'<p class="empty">{text}</p>')
+        return Section(
+            title, empty(f"No mistakes on {count(images, 'image')}." if images else "No image was evaluated.")
+        )
     if not pictures:
-        return section(title, note, '<p class="empty">No picture was kept.</p>')
-    classes = " ".join(["mistakes", kind]).strip()
-    return section(title, f"{note} {shown}", f'{above}<div class="{classes}">{"".join(pictures)}</div>')
+        return Section(title, empty("No picture was kept."), [note] if note else [])
+    uris = [[data_uri(image, SIDES[layout]) for image in picture.images] for picture in pictures]
+    body = render("pictures.html", pictures=list(zip(pictures, uris, strict=True)), layout=layout, keys=keys)
+    return Section(title, body, [note])
 
 
-def recipe_section(recipe: str) -> str:
-    body = f"<details><summary>Show the recipe</summary><pre><code>{escape(recipe)}</code></pre></details>"
-    return section("Recipe", "The complete settings of this run.", body)
+def empty(text: str) -> Markup:
+    """What stands in place of what there is not."""
+    return Markup('<p class="empty">{}</p>').format(text)
 
 
-def data_uri(image: Image.Image, side: int = THUMBNAIL) -> str:
+def css_colour(colour: Colour) -> str:
+    return "rgb({} {} {})".format(*colour)
+
+
+def data_uri(image: Image.Image, side: int = SIDES["small"]) -> str:
     """A JPEG thumbnail inside a URI; small pictures keep their size and their full colour resolution."""
     thumbnail = image.convert("RGB")
     thumbnail.thumbnail((side, side), Image.Resampling.LANCZOS)

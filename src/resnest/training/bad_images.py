@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from resnest.inference.outcome import check_bad_share
+from resnest.inference.evaluation_result import check_bad_share
 from resnest.training.distributed import ProcessGroup
 from resnest.training.run import RunDirectory
 

@@ -28,7 +28,7 @@ from resnest.training.distributed import open_fabric, was_restarted
 from resnest.training.heartbeat import watching
 from resnest.training.loop import Loop
 from resnest.training.run import RunDirectory
-from resnest.training.summary import write_run_report
+from resnest.training.run_report import write_run_report
 
 
 @dataclass(frozen=True)

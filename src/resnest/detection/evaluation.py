@@ -6,7 +6,6 @@ for place in result.worst(24): result.indices[place], result.mistakes[place].mis
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,23 +13,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnest.detection.metrics import CocoMetrics, Floats, Truth
 from resnest.errors import ResnestError
-from resnest.inference.outcome import Evaluation, Indices
-from resnest.metrics.coco import CocoMetrics, Floats, Truth
+from resnest.figures import Figure, percent
+from resnest.inference.evaluation_result import Evaluation, Indices
 from resnest.runtime.detections import Detections
 
 ENOUGH = 0.5  # IoU from which on a box is found
-ROWS = {
-    "ap": ("AP", "mean over IoU 0.50 to 0.95"),
-    "ap50": ("AP50", "at IoU 0.50"),
-    "ap75": ("AP75", "at IoU 0.75"),
-    "aps": ("AP small", "objects below 32 x 32 pixels"),
-    "apm": ("AP medium", "up to 96 x 96"),
-    "apl": ("AP large", "above"),
-    "ars": ("AR small", "objects below 32 x 32 pixels"),
-    "arm": ("AR medium", "up to 96 x 96"),
-    "arl": ("AR large", "above"),
-}
+SMALL, LARGE = "32 x 32", "96 x 96"  # COCO's limits of small and large objects, pixels
+OVERLAPS = "mean over overlaps (IoU) of 0.50, 0.55, ... 0.95"
+
+
+def coco_figures(kind: str, max_detections: int = 100) -> tuple[Figure, ...]:
+    """COCO's twelve, of "box" or "mask"; the last recalls look at the best `max_detections` of a class in an image.
+
+    >>> [figure.key for figure in coco_figures("mask")][:3]
+    ['mask_ap', 'mask_ap50', 'mask_ap75']
+    """
+    most = f"{max_detections:,}"
+    rows = {
+        "ap": ("AP", f"average precision, {OVERLAPS}"),
+        "ap50": ("AP50", "a detection counts from an overlap of 0.50 on"),
+        "ap75": ("AP75", f"from 0.75 on: {'boxes' if kind == 'box' else 'masks'} that fit"),
+        "aps": ("AP small", f"objects of less than {SMALL} pixels"),
+        "apm": ("AP medium", f"{SMALL} to {LARGE}"),
+        "apl": ("AP large", f"more than {LARGE}"),
+        "ar1": ("AR 1", f"share of the objects found with one detection an image, {OVERLAPS}"),
+        "ar10": ("AR 10", "with ten"),
+        f"ar{max_detections}": (f"AR {most}", f"with {most}"),
+        "ars": ("AR small", f"of objects of less than {SMALL} pixels"),
+        "arm": ("AR medium", f"{SMALL} to {LARGE}"),
+        "arl": ("AR large", f"more than {LARGE}"),
+    }
+    return tuple(Figure(f"{kind}_{key}", f"{kind} {title}", meaning) for key, (title, meaning) in rows.items())
+
+
+FIGURES = (*coco_figures("box"), *coco_figures("mask"))
 
 
 @dataclass(frozen=True)
@@ -48,6 +66,8 @@ class Mistakes:
 class DetectionEvaluation(Evaluation):
     """Of a detector."""
 
+    table = FIGURES
+    report = "resnest.detection.report:detection_report"
     counted = "objects"
 
     class_ap: dict[str, Floats]  # "box" and perhaps "mask": (K,), NaN for a class without objects
@@ -57,38 +77,42 @@ class DetectionEvaluation(Evaluation):
     mistakes: list[Mistakes]  # (N,)
 
     @property
+    def kinds(self) -> list[str]:
+        """What was measured: boxes, and perhaps masks."""
+        return [kind for kind in ("box", "mask") if f"{kind}_ap" in self.figures]
+
+    @property
     def headline(self) -> str:
-        told = [f"box AP {percent(self.figures['box_ap'])}", f"AP50 {percent(self.figures['box_ap50'])}"]
-        if "mask_ap" in self.figures:
-            told += [f"mask AP {percent(self.figures['mask_ap'])}", f"AP50 {percent(self.figures['mask_ap50'])}"]
-        return ", ".join(told)
+        return ", ".join(
+            f"{self.titled(f'{kind}_ap')}, AP50 {percent(self.figures[f'{kind}_ap50'])}" for kind in self.kinds
+        )
+
+    def rows(self) -> list[tuple[Figure, list[float]]]:
+        """COCO's twelve figures of boxes, each with the values of all kinds."""
+        recalls = (key.removeprefix("box_ar") for key in self.figures if key.startswith("box_ar"))
+        limits = [int(limit) for limit in recalls if limit.isdecimal()]
+        return [
+            (figure, [self.figures[figure.key.replace("box", kind)] for kind in self.kinds])
+            for figure in coco_figures("box", max(limits))
+        ]
 
     def lines(self) -> list[str]:
-        kinds = [kind for kind in ("box", "mask") if f"{kind}_ap" in self.figures]
-        lines = [" " * 9 + "".join(f"{kind:>9}" for kind in kinds)]
-        for name in (name.removeprefix("box_") for name in self.figures if name.startswith("box_")):
-            title, told = ROWS.get(name) or (f"AR {name[2:]}", f"of the best {name[2:]} of each class in an image")
-            values = "".join(f"{percent(self.figures[f'{kind}_{name}']):>9}" for kind in kinds)
-            lines.append(f"{title:<9}{values}   {told}")
+        lines = [" " * 9 + "".join(f"{kind:>9}" for kind in self.kinds)]
+        for figure, values in self.rows():
+            shown = "".join(f"{percent(value):>9}" for value in values)
+            lines.append(f"{figure.title.removeprefix('box '):<9}{shown}   {figure.meaning}")
         return lines
 
-    def per_class(self) -> list[tuple[str, float | None, int]]:
-        """Name, box AP and number of objects of each class; None where there is none."""
-        areas = self.class_ap["box"]
-        return [
-            (name, None if math.isnan(area) else float(area), int(count))
-            for name, area, count in zip(self.class_names, areas, self.objects, strict=True)
-        ]
+    @property
+    def class_figures(self) -> tuple[Floats, Indices]:
+        """Box AP and number of objects of each class."""
+        return self.class_ap["box"], self.objects
 
     def worst(self, most: int) -> Indices:
         """Positions of the images with most objects missed or found wrongly, worst first."""
         counts = np.array([len(one) for one in self.mistakes], np.int64)
         order = np.argsort(-counts, kind="stable")
         return order[counts[order] > 0][:most]
-
-
-def percent(share: float) -> str:
-    return "-" if math.isnan(share) else f"{share:.2%}"
 
 
 def collect_detections(

@@ -6,22 +6,29 @@ for place in result.worst(12): result.indices[place], result.kept[place].labels
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from resnest.inference.detection_outcome import percent
-from resnest.inference.outcome import Evaluation, Indices
+from resnest.figures import Figure, percent
+from resnest.inference.evaluation_result import Evaluation, Floats, Indices
 from resnest.inference.worst import WorstPictures, lowest
-from resnest.metrics.pixels import Counts, PixelMetrics, Shares, intersection_over_union
 from resnest.runtime.label_map import LabelMap
+from resnest.segmentation.metrics import Counts, PixelMetrics, Shares, intersection_over_union
+
+FIGURES = (
+    Figure("miou", "mIoU", "intersection over union, mean of the classes"),
+    Figure("pixel_accuracy", "pixel accuracy", "of all pixels that count"),
+    Figure("mean_accuracy", "mean accuracy", "of each class's pixels, mean of classes"),
+)
 
 
 @dataclass(kw_only=True)
 class PixelEvaluation(Evaluation):
     """Of a segmenter."""
 
+    table = FIGURES
+    report = "resnest.segmentation.report:segmentation_report"
     counted = "pixels"
 
     confusion: Counts  # (K, K) pixels, rows: truth
@@ -31,22 +38,20 @@ class PixelEvaluation(Evaluation):
 
     @property
     def headline(self) -> str:
-        return f"mIoU {percent(self.figures['miou'])}, pixel accuracy {percent(self.figures['pixel_accuracy'])}"
+        return f"{self.titled('miou')}, {self.titled('pixel_accuracy')}"
 
     def lines(self) -> list[str]:
         known = int(np.isfinite(self.class_iou).sum())
+        details = {"miou": f"mean over {known} classes"}
         return [
-            f"mIoU             {percent(self.figures['miou']):>7}   mean over {known} classes",
-            f"pixel accuracy   {percent(self.figures['pixel_accuracy']):>7}   of all pixels that count",
-            f"mean accuracy    {percent(self.figures['mean_accuracy']):>7}   of each class's pixels, mean of classes",
+            f"{figure.title:<15}  {percent(self.figures[figure.key]):>7}   {details.get(figure.key, figure.meaning)}"
+            for figure in self.table
         ]
 
-    def per_class(self) -> list[tuple[str, float | None, int]]:
-        """Name, IoU and number of pixels of each class; None where it is neither there nor given."""
-        return [
-            (name, None if math.isnan(iou) else float(iou), int(count))
-            for name, iou, count in zip(self.class_names, self.class_iou, self.confusion.sum(1), strict=True)
-        ]
+    @property
+    def class_figures(self) -> tuple[Floats, Indices]:
+        """IoU and number of pixels of each class."""
+        return self.class_iou, self.confusion.sum(1)
 
     def worst(self, most: int) -> Indices:
         """Positions of the pictures with the lowest mean IoU, worst first; none without a mistake."""

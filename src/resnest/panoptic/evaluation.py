@@ -6,24 +6,35 @@ for place in result.worst(12): result.indices[place], result.kept[place].segment
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from resnest.inference.detection_outcome import percent
-from resnest.inference.outcome import Evaluation, Indices
+from resnest.figures import Figure, percent
+from resnest.inference.evaluation_result import Evaluation, Indices
 from resnest.inference.worst import WorstPictures, lowest
-from resnest.metrics.panoptic import KINDS, Counts, Floats, PanopticMetrics
+from resnest.panoptic.metrics import KINDS, Counts, Floats, PanopticMetrics
 from resnest.runtime.panoptic_map import PanopticMap
 
-ROWS = dict(zip(KINDS, ("all", "things", "stuff"), strict=True))
+GROUPS = dict(zip(KINDS, ("all", "things", "stuff"), strict=True))  # of classes, by what stands behind a key
+QUALITIES = (
+    Figure("pq", "PQ", "panoptic quality: SQ times RQ, of each class; the mean of the classes"),
+    Figure("sq", "SQ", "segmentation quality: how well the segments that were found fit (mean IoU)"),
+    Figure("rq", "RQ", "recognition quality: how many there are that were found, and found that are there (F1)"),
+)
+FIGURES = tuple(
+    Figure(quality.key + suffix, f"{quality.title} of {group}" if suffix else quality.title, quality.meaning)
+    for suffix, group in GROUPS.items()
+    for quality in QUALITIES
+)
 
 
 @dataclass(kw_only=True)
 class PanopticEvaluation(Evaluation):
     """Of a panoptic detector."""
 
+    table = FIGURES
+    report = "resnest.panoptic.report:panoptic_report"
     counted = "segments"
 
     class_pq: Floats  # (K,), NaN for a class that is neither there nor found
@@ -37,22 +48,20 @@ class PanopticEvaluation(Evaluation):
     @property
     def headline(self) -> str:
         things, stuff = (percent(self.figures[f"pq_{kind}"]) for kind in ("things", "stuff"))
-        return f"PQ {percent(self.figures['pq'])} (things {things}, stuff {stuff})"
+        return f"{self.titled('pq')} (things {things}, stuff {stuff})"
 
     def lines(self) -> list[str]:
-        groups = (slice(None), slice(self.things), slice(self.things, None))
-        lines = [f"{'':<6}{'PQ':>9}{'SQ':>9}{'RQ':>9}"]
-        for (kind, title), group in zip(ROWS.items(), groups, strict=True):
-            values = "".join(f"{percent(self.figures[f'{name}{kind}']):>9}" for name in ("pq", "sq", "rq"))
-            lines.append(f"{title:<6}{values}   mean over {np.isfinite(self.class_pq[group]).sum()} classes")
+        classes = (slice(None), slice(self.things), slice(self.things, None))
+        lines = [" " * 6 + "".join(f"{quality.title:>9}" for quality in QUALITIES)]
+        for (suffix, group), part in zip(GROUPS.items(), classes, strict=True):
+            values = "".join(f"{percent(self.figures[quality.key + suffix]):>9}" for quality in QUALITIES)
+            lines.append(f"{group:<6}{values}   mean over {np.isfinite(self.class_pq[part]).sum()} classes")
         return lines
 
-    def per_class(self) -> list[tuple[str, float | None, int]]:
-        """Name, PQ and number of true segments of each class; None where it is neither there nor found."""
-        return [
-            (name, None if math.isnan(quality) else float(quality), int(count))
-            for name, quality, count in zip(self.class_names, self.class_pq, self.segments, strict=True)
-        ]
+    @property
+    def class_figures(self) -> tuple[Floats, Indices]:
+        """PQ and number of true segments of each class."""
+        return self.class_pq, self.segments
 
     def worst(self, most: int) -> Indices:
         """Positions of the pictures with the lowest PQ, worst first; none without a mistake."""

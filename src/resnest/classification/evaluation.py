@@ -6,64 +6,45 @@ result.figures, result.headline, result.worst(24)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resnest.classification.metrics import ClassificationMetrics, wilson_interval
+from resnest.classification.multilabel_metrics import (
+    MultiLabelMetrics,
+    average_precision,
+    binary_cross_entropy,
+    count_labels,
+)
 from resnest.errors import ResnestError
-from resnest.metrics import ClassificationMetrics, MultiLabelMetrics, wilson_interval
-from resnest.metrics.multilabel import average_precision, binary_cross_entropy, count_labels
+from resnest.figures import LOSS, Figure
+from resnest.inference.evaluation_result import Evaluation, Floats, Indices
 from resnest.runtime.results import THRESHOLD, sigmoid, softmax
 
 CHUNK = 1024  # images whose metrics are worked out at once, in float64
-MAX_BAD_SHARE = 0.05  # of a data set's images: more than that is a broken data set, not a few broken files (P11)
-Indices = NDArray[np.int64]
 Rows = Sequence[tuple[Indices, NDArray[Any], NDArray[np.float32]]]  # indices (N,), labels, logits (N, K)
-
-
-@dataclass(kw_only=True)
-class Evaluation:
-    """What every kind of evaluation has."""
-
-    counted = "images"  # what `per_class` counts
-
-    figures: dict[str, float]  # fractions; loss in nats
-    class_names: tuple[str, ...]
-    indices: Indices  # (N,) into the samples
-    bad: list[tuple[str, str]] = field(default_factory=list)  # unusable files: key, reason
-    seconds: float = 0.0
-
-    @property
-    def count(self) -> int:
-        return len(self.indices)
-
-    @property
-    def headline(self) -> str:
-        """The monitored figure, for people."""
-        raise NotImplementedError
-
-    def lines(self) -> list[str]:
-        """All figures but the loss, for people, one a line."""
-        raise NotImplementedError
-
-    def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % intervals of the figures that are shares of the images."""
-        return {}
-
-    def per_class(self) -> list[tuple[str, float | None, int]]:
-        """Name, figure and number of images, or objects, of each class; None where there is none."""
-        raise NotImplementedError
-
-    def worst(self, most: int) -> Indices:
-        """Positions of the worst mistakes, worst first."""
-        raise NotImplementedError
+FIGURES = (
+    Figure("top1", "top-1", "images whose likeliest class is right"),
+    Figure("top5", "top-5", "images whose class is among the five likeliest"),
+    LOSS,
+)
+MULTI_LABEL_FIGURES = (
+    Figure("map", "mAP", "mean average precision of the classes"),
+    Figure("f1_micro", "F1, all labels", f"all labels together, given from a score of {THRESHOLD:.0%} on"),
+    Figure("f1_macro", "F1, mean of classes", "mean of the classes"),
+    LOSS,
+)
 
 
 @dataclass(kw_only=True)
 class ClassEvaluation(Evaluation):
     """Of a classifier that gives one label."""
+
+    table = FIGURES
+    report = "resnest.classification.report:classification_report"
 
     confusion: NDArray[np.int64]  # (K, K), rows: truth
     labels: NDArray[np.int64]  # (N,)
@@ -74,7 +55,7 @@ class ClassEvaluation(Evaluation):
     @property
     def headline(self) -> str:
         low, high = self.interval
-        return f"top-1 {self.figures['top1']:.2%} (95 % interval {low:.1%} to {high:.1%})"
+        return f"{self.titled('top1')} (95 % interval {low:.1%} to {high:.1%})"
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -89,18 +70,18 @@ class ClassEvaluation(Evaluation):
         return {name: self.interval_of(name) for name in ("top1", "top5") if name in self.figures}
 
     def lines(self) -> list[str]:
+        titles = {figure.key: figure.title for figure in self.table}
         return [
-            f"top-{name.removeprefix('top')}  {self.figures[name]:7.2%}   95 % interval {low:.1%} to {high:.1%}"
-            for name, (low, high) in self.intervals().items()
+            f"{titles[key]}  {self.figures[key]:7.2%}   95 % interval {low:.1%} to {high:.1%}"
+            for key, (low, high) in self.intervals().items()
         ]
 
-    def per_class(self) -> list[tuple[str, float | None, int]]:
-        """Name, share found (recall) and number of images of each class; None where there is no image."""
+    @property
+    def class_figures(self) -> tuple[Floats, Indices]:
+        """Recall and number of images of each class."""
         counts = self.confusion.sum(1)
-        return [
-            (name, float(self.confusion[k, k] / counts[k]) if counts[k] else None, int(counts[k]))
-            for k, name in enumerate(self.class_names)
-        ]
+        recall = np.full(len(counts), np.nan)
+        return np.divide(self.confusion.diagonal(), counts, out=recall, where=counts > 0), counts
 
     def worst(self, most: int) -> Indices:
         """Positions of the most confident mistakes, worst first."""
@@ -112,6 +93,9 @@ class ClassEvaluation(Evaluation):
 class MultiLabelEvaluation(Evaluation):
     """Of a classifier that gives any number of labels."""
 
+    table = MULTI_LABEL_FIGURES
+    report = "resnest.classification.multilabel_report:multi_label_report"
+
     labels: NDArray[np.bool_]  # (N, K)
     scores: NDArray[np.float32]  # (N, K)
     losses: NDArray[np.float64]  # (N,) mean over classes
@@ -119,14 +103,15 @@ class MultiLabelEvaluation(Evaluation):
 
     @property
     def headline(self) -> str:
-        return f"mAP {self.figures['map']:.2%} (F1 {self.figures['f1_micro']:.2%} at {THRESHOLD:.0%})"
+        return f"{self.titled('map')} (F1 {self.figures['f1_micro']:.2%} at {THRESHOLD:.0%})"
 
     def lines(self) -> list[str]:
         known = int(np.isfinite(self.areas).sum())
+        _, micro, macro, _ = self.table
         return [
             f"mAP    {self.figures['map']:7.2%}   mean average precision of {known} classes",
-            f"F1     {self.figures['f1_micro']:7.2%}   all labels together, given from a score of {THRESHOLD:.0%} on",
-            f"F1     {self.figures['f1_macro']:7.2%}   mean of the classes",
+            f"F1     {self.figures['f1_micro']:7.2%}   {micro.meaning}",
+            f"F1     {self.figures['f1_macro']:7.2%}   {macro.meaning}",
         ]
 
     @property
@@ -134,13 +119,10 @@ class MultiLabelEvaluation(Evaluation):
         """The labels that it gives, (N, K)."""
         return self.scores >= THRESHOLD
 
-    def per_class(self) -> list[tuple[str, float | None, int]]:
-        """Name, average precision and number of images of each class; None where there is no image."""
-        counts = self.labels.sum(0)
-        return [
-            (name, float(area) if count else None, int(count))
-            for name, area, count in zip(self.class_names, self.areas, counts, strict=True)
-        ]
+    @property
+    def class_figures(self) -> tuple[Floats, Indices]:
+        """Average precision and number of images of each class."""
+        return self.areas, self.labels.sum(0)
 
     def recall_and_precision(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Of the labels given, twice (K,); NaN where there is nothing to count."""
@@ -155,15 +137,6 @@ class MultiLabelEvaluation(Evaluation):
         """Positions of the images with a wrong or missing label and the highest loss, worst first."""
         wrong = np.flatnonzero((self.given != self.labels).any(1))
         return wrong[np.argsort(-self.losses[wrong], kind="stable")][:most]
-
-
-def check_bad_share(bad: int, total: int, last: tuple[str, str] | None) -> None:
-    """Raises ResnestError once too many files of a data set are unusable."""
-    if bad > MAX_BAD_SHARE * total and last:
-        raise ResnestError(
-            f"{bad} of {total} images cannot be used, more than {MAX_BAD_SHARE:.0%}; the last one is {last[0]}:"
-            f" {last[1]}. `resnest doctor --data` lists them all"
-        )
 
 
 def collect(rows: Rows, class_names: tuple[str, ...], *, multi_label: bool) -> Evaluation:

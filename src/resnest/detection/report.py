@@ -1,0 +1,140 @@
+"""The report of a detector: box and mask AP, COCO's figures in words, every class with its precision over recall, and
+the pictures with the most errors, what was missed and what is not there drawn on them.
+
+report = detection_report(evaluation, splits.val, history)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from resnest.detection.data import DetectionSamples
+from resnest.detection.evaluation import DetectionEvaluation
+from resnest.report.charts import MAX_LINES, precision_chart
+from resnest.report.history import History, number
+from resnest.report.page import Headline, Report, Section, count, percent, render
+from resnest.report.parts import (
+    Caption,
+    Chart,
+    Column,
+    Frame,
+    Key,
+    Picture,
+    classes_section,
+    curves_section,
+    headlines,
+    mistakes_section,
+    table,
+)
+
+MOST_PICTURES = 12
+KEYS = (Key("missed", "missed"), Key("not there, or another class", "false"))
+
+
+def detection_report(evaluation: DetectionEvaluation, samples: DetectionSamples, history: History) -> Report:
+    kinds = ["box", "mask"] if "mask" in evaluation.class_ap else ["box"]
+    pictures = [_picture(evaluation, samples, place) for place in evaluation.worst(MOST_PICTURES).tolist()]
+    note = (
+        f"The {count(len(pictures), 'picture')} with the most errors. Point at a frame for its class and score."
+        if pictures
+        else ""
+    )
+    return Report(
+        kind="Instance segmentation" if len(kinds) > 1 else "Object detection",
+        headlines=_headlines(evaluation, history, kinds),
+        sections=[
+            curves_section(
+                history,
+                *((f"{kind.capitalize()} AP", (f"{kind}_ap", "AP, %"), (f"{kind}_ap50", "AP50, %")) for kind in kinds),
+            ),
+            *([_figures_section(evaluation)] if evaluation.figures else []),
+            _classes_section(evaluation, kinds),
+            *_precision_sections(evaluation),
+            mistakes_section(
+                pictures,
+                note,
+                images=evaluation.count,
+                errors=sum(map(len, evaluation.mistakes)),
+                layout="large",
+                keys=KEYS,
+            ),
+        ],
+        footnote="AP is COCO's: the mean precision at 101 recalls, over ten overlaps and over all classes that have"
+        " objects. It covers neither the chance in training nor the choice of the best epoch.",
+    )
+
+
+def _headlines(evaluation: DetectionEvaluation, history: History, kinds: list[str]) -> list[Headline]:
+    known: Mapping[str, Any] = evaluation.figures or history.best or {}
+    large = []
+    for kind in kinds:
+        first = kind == "box"
+        title = f"{kind.capitalize()} AP{history.when if first else ''}"
+        ap50, ap75 = (percent(number(known, f"{kind}_{key}")) for key in ("ap50", "ap75"))
+        lines = [f"AP50 {ap50}, AP75 {ap75}", *([f"on {count(evaluation.count, 'image')}"] if first else [])]
+        large += headlines(number(known, f"{kind}_ap"), title, *lines)
+    return large
+
+
+def _figures_section(evaluation: DetectionEvaluation) -> Section:
+    rows = evaluation.rows()
+    kinds = {"box": "Boxes", "mask": "Masks"}
+    columns = [
+        Column("Figure", "name", [figure.title.removeprefix("box ") for figure, _ in rows]),
+        *(
+            Column(kinds[kind], "percent", [values[place] for _, values in rows])
+            for place, kind in enumerate(evaluation.kinds)
+        ),
+        Column("What it is", "meaning", [figure.meaning for figure, _ in rows]),
+    ]
+    note = "COCO's twelve. A dash: there is no such object among the images."
+    return Section("Figures", table(columns, range(len(rows))), [note])
+
+
+def _classes_section(evaluation: DetectionEvaluation, kinds: list[str]) -> Section:
+    """AP50 is the mean of the precision-recall curve, which is that at IoU 0.5."""
+    columns = [Column("Class", "name", evaluation.class_names), Column("Objects", "count", evaluation.objects)]
+    for kind in kinds:
+        title = f"{kind.capitalize()} AP" if len(kinds) > 1 else "AP"
+        columns.append(Column(title, "share" if kind == "box" else "percent", evaluation.class_ap[kind]))
+        columns.append(Column("AP50", "percent", evaluation.curves[kind].mean(axis=1)))
+    return classes_section(columns, "Lowest box AP first.", counts=evaluation.objects, things="objects")
+
+
+def _precision_sections(evaluation: DetectionEvaluation) -> list[Section]:
+    """Precision-recall curves: a line a class if they are few, and their mean."""
+    drawn = np.flatnonzero(evaluation.objects)
+    if not len(drawn):
+        return []
+    each = len(drawn) <= MAX_LINES
+    keys = [Key("mean", "main")] if len(drawn) > 1 or not each else []
+    if each:
+        keys += [Key(evaluation.class_names[k], "line", f"var(--line-{place})") for place, k in enumerate(drawn)]
+    note = (
+        "Of boxes that overlap by half (IoU 0.5): how many of those given are right, over how many of the objects are"
+        " found. A line that ends early: the rest is never found."
+    )
+    if not each:
+        note += f" The mean of {len(drawn)} classes."
+    chart = Chart("", keys, precision_chart(evaluation.curves["box"][drawn], each=each))
+    return [Section("Precision and recall", render("charts.html", charts=[chart], large=True), [note])]
+
+
+def _picture(evaluation: DetectionEvaluation, samples: DetectionSamples, place: int) -> Picture:
+    index, names = int(evaluation.indices[place]), evaluation.class_names
+    objects, shown, mistakes = samples.objects[index], evaluation.shown[place], evaluation.mistakes[place]
+    missed = [Frame(box=objects.boxes[k], kind="missed", text=names[objects.labels[k]]) for k in mistakes.missed]
+    false = [
+        Frame(box=shown.boxes[k], kind="false", text=f"{names[shown.labels[k]]} {percent(float(shown.scores[k]), 0)}")
+        for k in mistakes.false
+    ]
+    parts = ([f"{len(missed):,} missed"] if missed else []) + ([count(len(false), "false alarm")] if false else [])
+    return Picture(
+        name=samples.keys[index],
+        images=[samples.decode(index)],
+        captions=[Caption(", ".join(parts), strong=True)],
+        frames=[*missed, *false],
+    )

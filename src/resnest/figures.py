@@ -1,0 +1,43 @@
+"""Figures of merit: what each is called and what it says, and fractions in percent.
+
+    FIGURES = (Figure("miou", "mIoU", "intersection over union, mean of the classes"), ...)      # of a task, one table
+    percent(0.12345)                    # "12.35%"
+
+The page, the command line, the hub's card and the list of recipes all read a task's table.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of an evaluation, such as "top1"; the first of a table is the one that training monitors."""
+
+    key: str  # in `Evaluation.figures`, metrics.jsonl and config.json
+    title: str
+    meaning: str
+    higher_is_better: bool = True
+
+
+LOSS = Figure("loss", "loss", "mean over the images, in nats", higher_is_better=False)
+
+
+def percent(fraction: float, digits: int = 2, *, unit: str = "%", exact_ends: bool = False) -> str:
+    """A fraction in percent; NaN is "-".
+
+    Args:
+        exact_ends: what is not everything never reads 100 %, nor what is something 0 %.
+
+    >>> percent(0.5), percent(0.99999, 1), percent(0.99999, 1, exact_ends=True)
+    ('50.00%', '100.0%', '99.9%')
+    """
+    if math.isnan(fraction):
+        return "-"
+    shown = 100 * fraction
+    if exact_ends and 0 < fraction < 1:
+        step = 10.0**-digits
+        shown = min(max(round(shown, digits), step), 100 - step)
+    return f"{shown:.{digits}f}{unit}"

@@ -1,0 +1,82 @@
+"""What every evaluation gives: its figures, and what was said of every image. Each task adds its own.
+
+result.figures, result.headline, result.worst(24)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.errors import ResnestError
+from resnest.figures import Figure, percent
+
+MAX_BAD_SHARE = 0.05  # of a data set's images: more than that is a broken data set, not a few broken files (P11)
+Indices = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(kw_only=True)
+class Evaluation:
+    """What every kind of evaluation has."""
+
+    table: ClassVar[tuple[Figure, ...]]  # of the task's figures
+    report: ClassVar[str]  # (evaluation, samples, history) -> Report, as "package.module:NAME"
+    counted: ClassVar[str] = "images"  # what `per_class` counts
+
+    figures: dict[str, float]  # fractions; loss in nats
+    class_names: tuple[str, ...]
+    indices: Indices  # (N,) into the samples
+    bad: list[tuple[str, str]] = field(default_factory=list)  # unusable files: key, reason
+    seconds: float = 0.0
+
+    @property
+    def count(self) -> int:
+        return len(self.indices)
+
+    @property
+    def headline(self) -> str:
+        """The monitored figure, for people."""
+        raise NotImplementedError
+
+    def lines(self) -> list[str]:
+        """All figures but the loss, for people, one a line."""
+        raise NotImplementedError
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % intervals of the figures that are shares of the images."""
+        return {}
+
+    @property
+    def class_figures(self) -> tuple[Floats, Indices]:
+        """The main figure of each class, NaN where there is none, and how much was counted, both (K,)."""
+        raise NotImplementedError
+
+    def per_class(self) -> list[tuple[str, float | None, int]]:
+        """Name, figure and number of images, or objects, of each class; None where there is none."""
+        return [
+            (name, None if math.isnan(figure) else float(figure), int(count))
+            for name, figure, count in zip(self.class_names, *self.class_figures, strict=True)
+        ]
+
+    def titled(self, key: str) -> str:
+        """A figure with its title: "mIoU 68.50%"."""
+        [title] = (figure.title for figure in self.table if figure.key == key)
+        return f"{title} {percent(self.figures[key])}"
+
+    def worst(self, most: int) -> Indices:
+        """Positions of the worst mistakes, worst first."""
+        raise NotImplementedError
+
+
+def check_bad_share(bad: int, total: int, last: tuple[str, str] | None) -> None:
+    """Raises ResnestError once too many files of a data set are unusable."""
+    if bad > MAX_BAD_SHARE * total and last:
+        raise ResnestError(
+            f"{bad} of {total} images cannot be used, more than {MAX_BAD_SHARE:.0%}; the last one is {last[0]}:"
+            f" {last[1]}. `resnest doctor --data` lists them all"
+        )

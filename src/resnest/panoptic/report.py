@@ -1,0 +1,108 @@
+"""The report of a panoptic detector: panoptic quality and the two that it is the product of, of things and of stuff,
+every class, and the pictures where it is lowest: as they are, the segments that are there, and those that were found.
+
+report = panoptic_report(evaluation, splits.val, history)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from resnest.panoptic.data import PanopticSamples
+from resnest.panoptic.evaluation import GROUPS, QUALITIES, PanopticEvaluation
+from resnest.panoptic.metrics import PanopticMetrics
+from resnest.report.comparisons import Comparison, colour_keys, compared
+from resnest.report.history import History, number
+from resnest.report.page import Report, Section, count, percent
+from resnest.report.parts import Caption, Column, classes_section, curves_section, headlines, mistakes_section, table
+from resnest.runtime.palette import class_colours
+
+MOST_CLASSES = 160  # all of COCO's
+
+
+def panoptic_report(evaluation: PanopticEvaluation, samples: PanopticSamples, history: History) -> Report:
+    known: Mapping[str, Any] = evaluation.figures or history.best or {}
+    groups = ", ".join(f"{group} {percent(number(known, f'pq{suffix}'))}" for suffix, group in GROUPS.items() if suffix)
+    return Report(
+        kind="Panoptic segmentation",
+        headlines=headlines(
+            number(known, "pq"), f"Panoptic quality{history.when}", groups, f"on {count(evaluation.count, 'picture')}"
+        ),
+        sections=[
+            curves_section(
+                history,
+                ("PQ", ("pq", "PQ, %"), ("rq", "RQ, %")),
+                ("PQ by kind", ("pq_things", "things, %"), ("pq_stuff", "stuff, %")),
+            ),
+            *([_figures_section(evaluation)] if evaluation.figures else []),
+            _classes_section(evaluation, samples),
+            _worst_section(evaluation, samples),
+        ],
+        footnote="A segment is found if one of its class shares more than half of the pixels of both (IoU above 0.5)."
+        " PQ covers neither the chance in training nor the choice of the best epoch.",
+    )
+
+
+def _figures_section(evaluation: PanopticEvaluation) -> Section:
+    columns = [
+        Column("Figure", "name", [quality.title for quality in QUALITIES]),
+        *(
+            Column(group.capitalize(), "percent", [evaluation.figures[quality.key + suffix] for quality in QUALITIES])
+            for suffix, group in GROUPS.items()
+        ),
+        Column("What it is", "meaning", [quality.meaning for quality in QUALITIES]),
+    ]
+    note = "Of all classes, of things (what can be counted) and of stuff (what cannot)."
+    return Section("Figures", table(columns, range(len(QUALITIES))), [note])
+
+
+def _classes_section(evaluation: PanopticEvaluation, samples: PanopticSamples) -> Section:
+    names = evaluation.class_names
+    columns = [
+        Column("Class", "name", names),
+        Column("Kind", "extra", [("", "thing" if k < evaluation.things else "stuff") for k in range(len(names))]),
+        Column("Segments", "count", evaluation.segments),
+        Column("PQ", "share", evaluation.class_pq),
+        Column("SQ", "percent", evaluation.class_sq),
+        Column("RQ", "percent", evaluation.class_rq),
+    ]
+    return classes_section(
+        columns,
+        "Lowest PQ first.",
+        counts=evaluation.segments,
+        things="segments",
+        most=MOST_CLASSES,
+        colours=class_colours(samples.classes),
+    )
+
+
+def _worst_section(evaluation: PanopticEvaluation, samples: PanopticSamples) -> Section:
+    worst = [place for place in evaluation.worst(evaluation.count).tolist() if place in evaluation.kept]
+    comparisons = [_comparison(evaluation, samples, place) for place in worst]
+    note = (
+        f"The {count(len(worst), 'picture')} with the lowest PQ, mean over their classes. Left the picture, in the"
+        " middle the truth, right the prediction: each object has a shade of its own. Grey belongs to no segment."
+    )
+    return mistakes_section(
+        [compared(one) for one in comparisons],
+        note,
+        images=evaluation.count,
+        errors=len(evaluation.worst(evaluation.count)),
+        layout="compared",
+        keys=colour_keys(comparisons),
+    )
+
+
+def _comparison(evaluation: PanopticEvaluation, samples: PanopticSamples, place: int) -> Comparison:
+    index, found = int(evaluation.indices[place]), evaluation.kept[place]
+    truth = samples.truth(index)
+    counts = PanopticMetrics(len(evaluation.class_names), evaluation.things)
+    counts.update(found, truth)
+    false = count(int(counts.false.sum()), "false segment")
+    captions = [
+        Caption(f"PQ {percent(float(evaluation.image_pq[place]))}", strong=True),
+        Caption(f"{int(counts.missed.sum()):,} missed, {false}"),
+    ]
+    name = samples.keys[index]
+    return Comparison(name=name, image=samples.decode(index), truth=truth, found=found, captions=captions)

@@ -1,0 +1,222 @@
+"""Line charts of a run as inline SVG, in the colours and the font of the page: right on light and on dark paper.
+
+    loss_chart(series(history.train, "loss"), series(history.evals, "loss"))     # "<svg ...>", or "" without data
+
+Horizontal hairlines, no frame, numbers flush with the title above.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from resnest.report.history import Series
+from resnest.report.page import render
+
+WIDTH, HEIGHT = 290, 205  # user units: about the pixels that a chart gets in a row of three, and on a phone
+WIDE, HIGH = 480, 300  # of a chart that stands alone
+LEFT, RIGHT, BOTTOM, TOP = 40, 6, 26, 8  # margins; equal in all charts, so that their axes line up
+MARGIN = 0.08  # of the values' span, above and below them
+MAX_POINTS = 400  # more than the pixels of the axis only makes the file bigger
+MAX_LINES = 10  # --line-0 to --line-9 of the page's style
+ACCENT, MUTED = "accent", "muted"
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve in a colour of the page's style."""
+
+    curve: Series
+    colour: str = ACCENT
+    width: float = 2.0
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From `low` to `high`, with ticks."""
+
+    low: float
+    high: float
+    ticks: Sequence[float]
+    log: bool = False
+
+    def fraction(self, values: Floats) -> Floats:
+        """Where values lie: 0 at the low end, 1 at the high end."""
+        low, high = self.low, self.high
+        if self.log:
+            values, low, high = np.log(values).astype(np.float64), math.log(low), math.log(high)
+        fractions: Floats = (values - low) / (high - low)
+        return fractions
+
+
+def loss_chart(train: Series, validation: Series) -> Markup:
+    """Training loss (muted) and validation loss (accent) over epochs."""
+    lines = [Line(train, MUTED, 1.0), Line(validation)]
+    return _over_epochs(lines, _loss_axis(_finite(lines)), "Training and validation loss over epochs")
+
+
+def share_chart(main: Series, other: Series, *, label: str) -> Markup:
+    """Two fractions such as top-1 (accent, its best point marked) and top-5 (muted) in percent over epochs."""
+    if not main.finite:
+        return Markup()
+    lines = [Line(other.scaled(100), MUTED, 1.0), Line(main.scaled(100))]
+    low, high = _padded(_finite(lines))
+    best = int(np.nanargmax(np.where(np.isfinite(main.values), main.values, np.nan)))
+    dot = Series(epochs=main.epochs[[best]], values=100 * main.values[[best]])
+    return _over_epochs([*lines, Line(dot)], _linear(max(low, 0), min(high, 100)), label, last=_last_epoch([main]))
+
+
+def rate_chart(rate: Series) -> Markup:
+    """The learning rate over epochs."""
+    values = _finite([Line(rate)])
+    return _over_epochs([Line(rate)], _linear(0.0, _padded(values)[1]), "Learning rate over epochs")
+
+
+def precision_chart(curves: Floats, *, each: bool) -> Markup:
+    """Precision over recall, both in percent: the mean (accent) if there are several, and `each` of at most ten.
+
+    A curve, (K, R), is given at recalls from 0 to 1 in even steps. Where its precision has come down to 0 it has ended.
+    """
+    if not len(curves):
+        return Markup()
+    values = 100 * np.clip(np.nan_to_num(curves), 0, 1)
+    recall = np.linspace(0, 100, values.shape[1])
+    ended = np.where(values > 0, values, np.nan)
+    lines = [Line(Series(epochs=recall, values=line), f"line-{k}", 1.5) for k, line in enumerate(ended if each else ())]
+    if len(values) > 1 or not each:
+        lines.append(Line(Series(epochs=recall, values=values.mean(axis=0)), ACCENT, 2.5))
+    axis = Axis(0, 100, (0, 25, 50, 75, 100))
+    return _chart(lines, axis, axis, "Precision over recall, in percent", width=WIDE, height=HIGH)
+
+
+def thin(curve: Series, limit: int = MAX_POINTS) -> Series:
+    """At most `limit` points, each the mean of its neighbours' finite values (NaN where there are none)."""
+    if len(curve.values) <= limit:
+        return curve
+    parts = np.array_split(np.arange(len(curve.values)), limit)
+    finite = [part[np.isfinite(curve.values[part])] for part in parts]
+    return Series(
+        epochs=np.array([curve.epochs[part].mean() for part in parts]),
+        values=np.array([curve.values[part].mean() if len(part) else np.nan for part in finite]),
+    )
+
+
+def nice_ticks(low: float, high: float, *, intervals: int = 4, whole: bool = False) -> list[float]:
+    """Round numbers from `low` to `high`: steps that cover it in at most so many intervals, or the next finer ones
+    where that gives fewer than three ticks.
+
+    >>> nice_ticks(0, 1), nice_ticks(0, 12, whole=True), nice_ticks(52, 97)
+    ([0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 5.0, 10.0], [60.0, 70.0, 80.0, 90.0])
+    """
+    smallest = (high - low) / (intervals + 1)
+    if not 1e-300 < smallest < 1e300:  # a span that steps cannot divide
+        return [low]
+    power = 10.0 ** math.floor(math.log10(smallest))
+    finer: list[float] = []
+    for step in (share * power for share in (1, 2, 2.5, 5, 10, 20, 25, 50, 100)):
+        if whole and step % 1:
+            continue
+        least, most = low / step + 1e-9, high / step - 1e-9
+        ticks = [k * step for k in range(math.ceil(least - 2e-9), math.floor(most + 2e-9) + 1)]
+        if math.ceil(most) - math.floor(least) <= intervals:
+            break
+        finer = ticks
+    return ticks if len(ticks) >= 3 or not finer else finer
+
+
+def _over_epochs(lines: Sequence[Line], y: Axis | None, label: str, *, last: float | None = None) -> Markup:
+    """Epochs from 0 to the last, at least one, so that the charts of a run have the same axis."""
+    if y is None:
+        return Markup()
+    last = max(_last_epoch(line.curve for line in lines) if last is None else last, 1)
+    return _chart(lines, Axis(0, last, nice_ticks(0, last, intervals=5, whole=True)), y, label)
+
+
+def _last_epoch(curves: Iterable[Series]) -> float:
+    return max((float(curve.epochs.max()) for curve in curves if curve.finite), default=0.0)
+
+
+def _finite(lines: Sequence[Line]) -> Floats:
+    values: Floats = np.concatenate([line.curve.values for line in lines])
+    return values[np.isfinite(values)]
+
+
+def _padded(values: Floats) -> tuple[float, float]:
+    """The values' range with some room; of equal ones a twentieth to each side."""
+    if not len(values):
+        return math.nan, math.nan
+    low, high = float(values.min()), float(values.max())
+    room = MARGIN * (high - low) or abs(high) / 20 or 0.05
+    return low - room, high + room
+
+
+def _linear(low: float, high: float) -> Axis | None:
+    return None if math.isnan(high) else Axis(low, high, nice_ticks(low, high))
+
+
+def _loss_axis(values: Floats) -> Axis | None:
+    """Logarithmic where losses span more than two decades."""
+    low, high = _padded(values)
+    if not len(values) or values.min() <= 0 or values.max() / values.min() <= 100:
+        return _linear(low, high)
+    decades = math.log10(values.max() / values.min())
+    low, high = (float(end * 10.0 ** (sign * MARGIN * decades))
+                 for end, sign in ((values.min(), -1), (values.max(), 1)))  # fmt: skip
+    stride = math.ceil(decades / 5)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [10.0**power * factor for power in powers if power % stride == 0
+             for factor in ((1, 3) if decades < 3 else (1,))]  # fmt: skip
+    return Axis(low, high, [tick for tick in ticks if low <= tick <= high], log=True)
+
+
+def _chart(lines: Sequence[Line], x: Axis, y: Axis, label: str, *, width: int = WIDTH, height: int = HEIGHT) -> Markup:
+    def across(values: Sequence[float] | Floats) -> list[float]:
+        return _rounded(LEFT + (width - LEFT - RIGHT) * x.fraction(np.asarray(values, np.float64)))
+
+    def down(values: Sequence[float] | Floats) -> list[float]:
+        return _rounded(height - BOTTOM - (height - BOTTOM - TOP) * y.fraction(np.asarray(values, np.float64)))
+
+    curves = [(line, thin(line.curve)) for line in lines]
+    shapes = [(line, list(zip(across(curve.epochs), down(curve.values), strict=True))) for line, curve in curves]
+    return render(
+        "chart.html",
+        width=width,
+        height=height,
+        left=LEFT,
+        right=width - RIGHT,
+        rows=zip(down(y.ticks), map(_number, y.ticks), strict=True),
+        columns=zip(across(x.ticks), map(_number, x.ticks), strict=True),
+        lines=[(line, _path(points)) for line, points in shapes if line.curve.finite > 1],
+        dots=[(line, point) for line, points in shapes if line.curve.finite == 1 for point in points if _drawn(point)],
+        label=label,
+    )
+
+
+def _rounded(places: Floats) -> list[float]:
+    rounded: list[float] = places.round(1).tolist()
+    return rounded
+
+
+def _number(value: float) -> str:
+    return f"{value:g}"
+
+
+def _drawn(point: tuple[float, float]) -> bool:
+    return math.isfinite(point[1])
+
+
+def _path(points: Iterable[tuple[float, float]]) -> str:
+    """SVG's path through the points, with gaps where values are not finite."""
+    parts, new = [], True
+    for point in points:
+        if _drawn(point):
+            parts.append(("M{:g},{:g}h0" if new else "L{:g},{:g}").format(*point))  # h0: a lone point is a dot
+        new = not _drawn(point)
+    return "".join(parts)

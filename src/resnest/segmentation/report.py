@@ -1,0 +1,99 @@
+"""The report of a segmenter: mIoU and pixel accuracy, every class with its share of the pixels, which is taken for
+which, and the pictures with the lowest IoU: as they are, as they should be labelled, and as they were.
+
+report = segmentation_report(evaluation, splits.val, history)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from resnest.report.comparisons import Comparison, colour_keys, compared
+from resnest.report.confusion import confusion_section, recall_and_precision
+from resnest.report.history import History, number
+from resnest.report.page import Report, Section, clip, count, percent
+from resnest.report.parts import Caption, Column, classes_section, curves_section, headlines, mistakes_section
+from resnest.runtime.label_map import LabelMap
+from resnest.runtime.palette import class_colours
+from resnest.segmentation.data import PixelSamples
+from resnest.segmentation.evaluation import PixelEvaluation
+
+MOST_CLASSES = 160  # all of ADE20K
+
+
+def segmentation_report(evaluation: PixelEvaluation, samples: PixelSamples, history: History) -> Report:
+    known: Mapping[str, Any] = evaluation.figures or history.best or {}
+    figures = {key: number(known, key) for key in ("miou", "pixel_accuracy", "mean_accuracy")}
+    sections = [curves_section(history, ("mIoU", ("miou", "mIoU, %"), ("pixel_accuracy", "pixels, %")))]
+    if evaluation.confusion.any():
+        sections.append(_classes_section(evaluation, samples))
+        sections.append(confusion_section(evaluation.confusion, evaluation.class_names, counted="pixels"))
+    return Report(
+        kind="Semantic segmentation",
+        headlines=[
+            *headlines(figures["miou"], f"Mean IoU{history.when}", f"on {count(evaluation.count, 'picture')}"),
+            *headlines(
+                figures["pixel_accuracy"], "Pixel accuracy", f"mean of classes {percent(figures['mean_accuracy'])}"
+            ),
+        ],
+        sections=[*sections, _worst_section(evaluation, samples)],
+        footnote="IoU of a class: the pixels that truth and prediction both give it, by those that either does, of all"
+        " pictures together; mIoU is the mean over classes. It covers neither the chance in training nor the choice of"
+        " the best epoch.",
+    )
+
+
+def _classes_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Section:
+    pixels = evaluation.confusion.sum(1)
+    recall, precision = recall_and_precision(evaluation.confusion)
+    columns = [
+        Column("Class", "name", evaluation.class_names),
+        Column("Of all pixels", "percent", pixels / pixels.sum()),
+        Column("IoU", "share", evaluation.class_iou),
+        Column("Found", "percent", recall),
+        Column("Right", "percent", precision),
+    ]
+    note = (
+        "Lowest IoU first. Found: of the pixels of a class, how many were given it. Right: of those given it, how many"
+        " are of the class."
+    )
+    colours = class_colours(samples.classes)
+    return classes_section(columns, note, counts=pixels, things="pixels", most=MOST_CLASSES, colours=colours)
+
+
+def _worst_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Section:
+    worst = [place for place in evaluation.worst(evaluation.count).tolist() if place in evaluation.kept]
+    comparisons = [_comparison(evaluation, samples, place) for place in worst]
+    note = (
+        f"The {count(len(worst), 'picture')} with the lowest IoU, mean over their classes."
+        " Left the picture, in the middle the truth, right the prediction. Grey does not count."
+    )
+    return mistakes_section(
+        [compared(one) for one in comparisons],
+        note,
+        images=evaluation.count,
+        errors=int(evaluation.confusion.sum() - evaluation.confusion.trace()),
+        layout="compared",
+        keys=colour_keys(comparisons),
+    )
+
+
+def _comparison(evaluation: PixelEvaluation, samples: PixelSamples, place: int) -> Comparison:
+    """The IoU, how many pixels are wrong, and what was taken for what most often."""
+    index, found, names = int(evaluation.indices[place]), evaluation.kept[place], samples.class_names
+    image, mask = samples.pair(index)
+    counts = mask < len(names)
+    wrong = counts & (mask != found.labels)
+    captions = [
+        Caption(f"IoU {percent(float(evaluation.image_iou[place]))}", strong=True),
+        Caption(f"{percent(float(wrong.sum() / max(counts.sum(), 1)))} of the pixels wrong"),
+    ]
+    if wrong.any():
+        pairs = mask[wrong].astype(np.int64) * len(names) + found.labels[wrong]
+        true, given = divmod(int(np.bincount(pairs).argmax()), len(names))
+        captions.append(Caption(f"most often {clip(names[true], 30)} taken for {clip(names[given], 30)}"))
+    truth = LabelMap(samples.keys[index], samples.classes, mask, np.ones(len(names), np.float32))
+    return Comparison(name=samples.keys[index], image=image, truth=truth, found=found, captions=captions)
