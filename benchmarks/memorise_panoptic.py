@@ -32,7 +32,6 @@ from resnest.metrics.panoptic import PanopticMetrics
 from resnest.panoptic.panoptic import PanopticFPN
 from resnest.recipes.panoptic import panoptic_small
 from resnest.recipes.schema import Recipe, TrainSettings
-from resnest.runtime.draw_segments import draw_segments
 from resnest.runtime.panoptic_files import PanopticFiles, write_panoptic
 from resnest.runtime.panoptic_map import PanopticMap
 from resnest.runtime.predictor import ImagePredictor
@@ -114,7 +113,7 @@ def draw(files: PanopticFiles, samples: PanopticSamples, folder: Path) -> None:
     for index, objects in enumerate(samples.objects):
         image = samples.decode(index)
         for kind, one in (("found", files.load(objects.image_id)), ("truth", samples.truth(index))):
-            draw_segments(image, one).save(folder / f"{objects.image_id}-{kind}.png")
+            one.draw(image).save(folder / f"{objects.image_id}-{kind}.png")
 
 
 def main() -> None:

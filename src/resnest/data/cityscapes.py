@@ -16,7 +16,7 @@ from resnest.data.found import Found
 from resnest.data.pixels import PixelSamples
 from resnest.data.samples import FolderStore
 from resnest.errors import ResnestError
-from resnest.runtime.label_map import Colour
+from resnest.runtime.palette import Colour
 
 IMAGE, IDS, TRAIN_IDS = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"
 NUMBER = 34  # of label ids, from 0; a mask has no licence plates, whose id is -1

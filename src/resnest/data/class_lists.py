@@ -24,7 +24,8 @@ from typing import Any
 
 from resnest.data.mask_values import MaskMeaning, Value
 from resnest.errors import ResnestError
-from resnest.runtime.label_map import Colour, PixelClasses
+from resnest.runtime.label_map import PixelClasses
+from resnest.runtime.palette import Colour
 from resnest.segmenter_spec import IGNORED
 
 UNCOUNTED = ("void", "ignore", "unlabelled", "unlabeled")

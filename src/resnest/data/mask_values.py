@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.runtime.decode import BadImage, decode_stored
-from resnest.runtime.label_map import Colour
+from resnest.runtime.palette import Colour
 from resnest.runtime.panoptic_map import decode_ids
 from resnest.segmenter_spec import IGNORED
 

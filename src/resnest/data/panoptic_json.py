@@ -23,7 +23,7 @@ from resnest.data.segmentations import Segmentations
 from resnest.data.segments import SegmentTable
 from resnest.data.streaming import read_items
 from resnest.errors import ResnestError
-from resnest.runtime.label_map import Colour
+from resnest.runtime.palette import Colour
 from resnest.runtime.panoptic_map import VOID, PanopticClasses
 
 

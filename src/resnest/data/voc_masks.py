@@ -21,7 +21,7 @@ from resnest.data.pixels import PixelSamples
 from resnest.data.samples import FolderStore
 from resnest.data.voc import read_list
 from resnest.errors import ResnestError
-from resnest.runtime.label_map import Colour
+from resnest.runtime.palette import Colour
 from resnest.segmenter_spec import IGNORED
 
 IMAGES, MASKS = "JPEGImages", "SegmentationClass"

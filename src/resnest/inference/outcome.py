@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from resnest.errors import ResnestError
 from resnest.metrics import ClassificationMetrics, MultiLabelMetrics, wilson_interval
 from resnest.metrics.multilabel import average_precision, binary_cross_entropy, count_labels
-from resnest.runtime.results import THRESHOLD, sigmoid, softmax
+from resnest.runtime.classification import sigmoid, softmax
+from resnest.runtime.results import THRESHOLD
 
 CHUNK = 1024  # images whose metrics are worked out at once, in float64
 MAX_BAD_SHARE = 0.05  # of a data set's images: more than that is a broken data set, not a few broken files (P11)

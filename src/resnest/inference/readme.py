@@ -56,7 +56,7 @@ SHOWS = {  # what is printed of a result, and how to see it
     "classification": (".top(3)", "--top 3"),
     "detection": (".shown().counts()", "--draw drawn"),
     "panoptic": (".counts()", "--draw drawn"),
-    "segmentation": (".shares()", "--draw drawn"),
+    "segmentation": (".class_fractions()", "--draw drawn"),
 }
 
 

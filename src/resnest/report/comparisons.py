@@ -14,7 +14,6 @@ from PIL import Image
 
 from resnest.report.page import clip, clip_path
 from resnest.report.parts import data_uri
-from resnest.runtime.draw_segments import paint_segments
 from resnest.runtime.label_map import LabelMap
 from resnest.runtime.palette import class_colours
 from resnest.runtime.panoptic_map import PanopticMap
@@ -34,7 +33,7 @@ class Comparison:
 
 def compared_picture(one: Comparison, caption: str) -> str:
     """Three pictures in a row, and the file's name; `caption` is HTML."""
-    images = [one.image, *(paint_segments(one.image, regions, SIDE) for regions in (one.truth, one.found))]
+    images = [one.image, *(regions.paint(one.image, SIDE) for regions in (one.truth, one.found))]
     told = ("picture", "truth", "prediction")
     shown = "".join(
         f'<img src="{data_uri(image, SIDE)}" alt="{clip(one.name, 200)}: {what}" title="{what}">'

@@ -19,7 +19,7 @@ from resnest.report.confusion import share_cells
 from resnest.report.history import History, number, read_history
 from resnest.report.page import class_notes, clip, count, page, percent, section, write_atomically
 from resnest.report.parts import curves, figure_line, figures_table, header, mistakes_section, recipe_section
-from resnest.runtime.label_map import Colour
+from resnest.runtime.palette import Colour
 
 MAX_CLASSES = 160  # all of COCO's
 KINDS = {"": "all", "_things": "things", "_stuff": "stuff"}

@@ -13,16 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.runtime.card import ModelCard
+from resnest.runtime.classification import Classification, MultiLabel, sigmoid, softmax
 from resnest.runtime.detections import Classes, Detections
 from resnest.runtime.engines.kinds import DetectorEngine, Engine, PanopticEngine, SegmenterEngine
 from resnest.runtime.label_map import LabelMap
 from resnest.runtime.panoptic_map import PanopticMap
 from resnest.runtime.panoptic_merge import panoptic_map
 from resnest.runtime.preprocess import DetectionPreprocess
-from resnest.runtime.results import Classification, MultiLabel, sigmoid, softmax
+from resnest.runtime.results import Result
 from resnest.runtime.segmenting import label_map, logits_of
 
-Result = Classification | Detections | LabelMap | PanopticMap
+RESULTS: dict[str, type[Result]] = {
+    "classification": Classification,
+    "detection": Detections,
+    "segmentation": LabelMap,
+    "panoptic": PanopticMap,
+}
 
 
 class Prepared(NamedTuple):

@@ -1,19 +1,26 @@
 """What panoptic segmentation gives: every pixel belongs to one segment, an object or a region of stuff.
 
 found.ids, found.segments                 # (H, W) numbers of segments, 0 is void; one Segment each
-found.to_dict()                           # ready for json.dumps
+found.save("ids.png")                     # COCO's PNG, of
 encode_ids(found.ids)                     # (H, W, 3) uint8: id = R + 256 G + 65536 B, as COCO's PNG files
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from resnest.runtime.label_map import Colour
+from resnest.runtime.palette import Colour, class_colours, shade
+from resnest.runtime.results import ALL, LIKELY, OpenFiles, Result, Show, in_percent, installed
+
+if TYPE_CHECKING:
+    from resnest.runtime.draw import Entry
+    from resnest.runtime.draw_regions import Regions
 
 VOID = 0  # the id of pixels that belong to no segment
 
@@ -51,8 +58,13 @@ class Segment(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class PanopticMap:
+class PanopticMap(Result):
     """The segments of one picture."""
+
+    COLUMNS: ClassVar = {
+        "image": "", "id": "", "label": "", "category_id": "", "thing": "d", "score": ".6f", "area": "",
+        "x": "", "y": "", "width": "", "height": "",
+    }  # fmt: skip
 
     name: str  # the picture's path as it was given
     classes: PanopticClasses
@@ -66,7 +78,32 @@ class PanopticMap:
         found = {self.classes.names[k]: int(counts[k]) for k in np.argsort(-counts, kind="stable") if counts[k]}
         return found | {self.classes.names[s.label]: 1 for s in self.segments if s.label >= self.classes.things}
 
-    def to_dict(self) -> dict[str, Any]:
+    @classmethod
+    def files(cls) -> Mapping[str, OpenFiles]:
+        """COCO's json and PNGs."""
+        from resnest.runtime.panoptic_files import PanopticFolder
+
+        return {"masks": lambda path, card, show, inputs: PanopticFolder(path, card.panoptic_classes, inputs)}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture."""
+        height, width = self.ids.shape
+        return width, height
+
+    def rows(self, show: Show = ALL) -> list[dict[str, Any]]:
+        """A row a segment."""
+        segments = self.to_dict()["segments"]
+        boxes = [dict(zip(("x", "y", "width", "height"), one.pop("bbox"), strict=True)) for one in segments]
+        return [{"image": self.name, **one, **box} for one, box in zip(segments, boxes, strict=True)]
+
+    def text(self, show: Show = LIKELY) -> str:
+        """x.jpg: 2 cat, sky, sea."""
+        things = self.classes.names[: self.classes.things]
+        told = [f"{count} {name}" if name in things else name for name, count in self.counts().items()]
+        return f"{self.name}: {', '.join(told) or '-'}"
+
+    def to_dict(self, show: Show = ALL) -> dict[str, Any]:
         """For JSON."""
         height, width = self.ids.shape
         segments = [
@@ -82,6 +119,59 @@ class PanopticMap:
             for one in self.segments
         ]
         return {"image": self.name, "width": width, "height": height, "segments": segments}
+
+    def to_supervision(self, show: Show = ALL) -> Any:
+        """sv.Detections: a mask for each segment."""
+        numbers = np.array([one.id for one in self.segments], self.ids.dtype)
+        boxes = np.array([one.box for one in self.segments], np.float32).reshape(-1, 4)
+        labels = np.array([one.label for one in self.segments], np.int64)
+        return installed("supervision").Detections(
+            xyxy=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
+            mask=self.ids == numbers[:, None, None],  # (S, H, W)
+            confidence=np.array([one.score for one in self.segments], np.float32),
+            class_id=labels,
+            data={"class_name": np.array([self.classes.names[label] for label in labels], str)},
+        )
+
+    def paint(self, picture: Image.Image, side: int) -> Image.Image:
+        """A small picture with the segments in their colours; its longer side has at most `side` pixels."""
+        from resnest.runtime.draw_regions import paint_regions
+
+        return paint_regions(picture, self._regions(), side)
+
+    def _drawn(self, picture: Image.Image, show: Show) -> Image.Image:
+        from resnest.runtime.draw_regions import draw_regions
+
+        return draw_regions(picture, self._regions(), self._legend())
+
+    def _regions(self) -> Regions:
+        """The segments: each thing has a shade of its class's colour."""
+        from resnest.runtime.draw_regions import Regions
+
+        names, colours = self.classes.names, class_colours(self.classes)
+        areas = np.full(self.ids.shape, -1, np.int32)
+        regions = Regions(areas, [], [])
+        seen = [0] * len(names)
+        for number, one in enumerate(self.segments):
+            areas[self.ids == one.id] = number
+            regions.names.append(names[one.label])
+            regions.colours.append(shade(colours[one.label], seen[one.label]))
+            seen[one.label] += one.label < self.classes.things
+        return regions
+
+    def _legend(self) -> list[Entry]:
+        """Things with their number, and stuff with its part of the picture."""
+        from resnest.runtime.draw import Entry
+
+        names, colours, things = self.classes.names, class_colours(self.classes), self.classes.things
+        of_name = dict(zip(names, colours, strict=True))
+        counts = [(name, count) for name, count in self.counts().items() if name in names[:things]]
+        stuff = [one for one in sorted(self.segments, key=lambda one: -one.area) if one.label >= things]
+        parts = [(names[one.label], in_percent(one.area / self.ids.size)) for one in stuff]
+        return [Entry(f"{name}  {told}", of_name[name]) for name, told in [*counts, *parts]]
+
+    def _own_picture(self, suffix: str) -> Image.Image | None:
+        return Image.fromarray(encode_ids(self.ids)) if suffix == ".png" else None
 
 
 def encode_ids(ids: NDArray[np.int32]) -> NDArray[np.uint8]:
