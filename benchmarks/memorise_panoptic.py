@@ -29,15 +29,14 @@ from resnest.data.sources import open_dataset
 from resnest.detection.settings import DetectionSettings
 from resnest.inference.torch_engine import TorchEngine
 from resnest.panoptic.data import PanopticSamples
+from resnest.panoptic.files import PanopticFiles, write_panoptic
 from resnest.panoptic.metrics import PanopticMetrics
 from resnest.panoptic.model import PanopticFPN
 from resnest.panoptic.recipes import panoptic_small
+from resnest.panoptic.result import PanopticMap
 from resnest.panoptic.task import PanopticTask
 from resnest.recipes.schema import Recipe
 from resnest.recipes.settings import TrainSettings
-from resnest.runtime.draw_segments import draw_segments
-from resnest.runtime.panoptic_files import PanopticFiles, write_panoptic
-from resnest.runtime.panoptic_map import PanopticMap
 from resnest.runtime.predictor import ImagePredictor
 
 PICTURES, PER_STEP, LEAST_SIDE, LR, WARMUP = 8, 4, 32, 1e-3, 20
@@ -116,7 +115,7 @@ def draw(files: PanopticFiles, samples: PanopticSamples, folder: Path) -> None:
     for index, objects in enumerate(samples.objects):
         image = samples.decode(index)
         for kind, one in (("found", files.load(objects.image_id)), ("truth", samples.truth(index))):
-            draw_segments(image, one).save(folder / f"{objects.image_id}-{kind}.png")
+            one.draw(image).save(folder / f"{objects.image_id}-{kind}.png")
 
 
 def main() -> None:

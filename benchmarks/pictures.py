@@ -11,12 +11,6 @@ from pathlib import Path
 from PIL import Image
 
 import resnest
-from resnest.runtime.decode import decode_image
-from resnest.runtime.detections import Detections
-from resnest.runtime.draw_detections import draw_detections
-from resnest.runtime.draw_segments import draw_segments
-from resnest.runtime.label_map import LabelMap
-from resnest.runtime.panoptic_map import PanopticMap
 
 HEIGHT, GAP, QUALITY = 300, 6, 82  # pixels; so that three pictures are about 100 kB
 
@@ -30,13 +24,7 @@ def main() -> None:
     predict = resnest.Predictor(options.model)
     drawn = []
     for path in options.pictures:
-        found = predict(path)
-        assert isinstance(found, Detections | LabelMap | PanopticMap)
-        image = decode_image(path)
-        if isinstance(found, Detections):
-            picture = draw_detections(image, found.shown())
-        else:
-            picture = draw_segments(image, found)
+        picture = predict(path).draw(path)
         drawn.append(picture.resize((round(picture.width * HEIGHT / picture.height), HEIGHT), Image.Resampling.LANCZOS))
     width = sum(one.width for one in drawn) + GAP * (len(drawn) - 1)
     whole = Image.new("RGB", (width, HEIGHT), "white")

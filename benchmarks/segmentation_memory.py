@@ -27,10 +27,10 @@ from resnest.bench.environment import environment, head
 from resnest.inference.torch_engine import TorchEngine
 from resnest.network.regularize import decay_groups
 from resnest.network.tools import recompute_activations
-from resnest.runtime.label_map import PixelClasses
-from resnest.runtime.segmenting import segment
 from resnest.segmentation.preprocess import SegmentationPreprocess
+from resnest.segmentation.result import PixelClasses
 from resnest.segmentation.segmenter import Segmenter, build_segmenter
+from resnest.segmentation.sliding_window import segment
 from resnest.segmentation.spec import SegmenterSpec
 from resnest.segmentation.task import SegmentationTask
 from resnest.spec import find_spec

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.runtime.detections import Classes, Detections
-from resnest.runtime.panoptic_map import PanopticClasses, PanopticMap, Segment
-from resnest.runtime.panoptic_merge import Semantic
-from resnest.runtime.rle import encode
+from resnest.detection.result import Classes, Detections
+from resnest.detection.rle import encode
+from resnest.panoptic.merge import Semantic
+from resnest.panoptic.result import PanopticClasses, PanopticMap, Segment
 
 THINGS = 3
 CLASSES = PanopticClasses(

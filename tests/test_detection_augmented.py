@@ -12,8 +12,8 @@ from peers import NARROW, small_spec, spread
 from resnest.detection.augmented import predict_augmented
 from resnest.detection.detector import Detector, build_detector
 from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.result import RawDetections
 from resnest.errors import ResnestError
-from resnest.runtime.detections import RawDetections
 
 WIDE, HIGH = 150, 96
 PREPROCESS = DetectionPreprocess(short=96, long=400)

@@ -24,18 +24,17 @@ from painted import IDS, NAMES, PREPROCESS, paint, real_model
 from resnest.classification.card import ClassificationCard
 from resnest.data.labelled import LabelledSamples
 from resnest.data.stores import FolderStore
+from resnest.detection import rle
 from resnest.detection.card import DetectionCard
 from resnest.detection.evaluation import find_mistakes
 from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.result import Classes, Detections, RawDetections
 from resnest.detection.spec import DetectorSpec
 from resnest.errors import ResnestError
 from resnest.inference.model import Model
-from resnest.runtime import rle
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage
-from resnest.runtime.detections import Classes, Detections, RawDetections
-from resnest.runtime.draw_detections import _spot, draw_detections
-from resnest.runtime.drawing import overlap
+from resnest.runtime.draw import _spot, overlap
 from resnest.runtime.engines.engine import Views
 from resnest.runtime.palette import colour
 from resnest.runtime.predictor import ImagePredictor
@@ -105,7 +104,8 @@ def test_what_is_for_the_other_task_says_so() -> None:
 def _found(boxes: list[list[float]], labels: list[int], scores: list[float], **changes: Any) -> Detections:
     classes = changes.pop("classes", Classes(NAMES, IDS))
     arrays = np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64), np.array(scores, np.float32)
-    return Detections("a.jpg", 200, 100, classes, *arrays, **changes)
+    width, height = changes.pop("size", (200, 100))
+    return Detections("a.jpg", width, height, classes, *arrays, **changes)
 
 
 def test_boxes_go_back_to_the_picture() -> None:
@@ -142,17 +142,18 @@ def test_what_programs_get() -> None:
 def test_drawings() -> None:
     image = Image.new("RGB", (200, 100), (200, 200, 200))
     for found in (_found([], [], []), _found([[-5, -5, 300, 300], [3, 3, 3.5, 4]], [0, 1], [1, 0.5])):
-        assert draw_detections(image, found).size[0] == 800  # enlarged
+        assert found.draw(image).size[0] == 800  # enlarged
     large = image.resize((800, 400))
-    drawn = np.asarray(draw_detections(large, _found([[100, 100, 300, 200]], [1], [0.9])))
+    drawn = np.asarray(_found([[100, 100, 300, 200]], [1], [0.9], size=large.size).draw(large))
     assert tuple(drawn[199, 200]) == colour(1)
     assert tuple(drawn[150, 200]) == (200, 200, 200)  # nothing is written into the box
     assert drawn.shape[0] > 400  # the legend
     mask = np.zeros((400, 800), bool)
     mask[100:200, 100:300] = True
     alone = Classes(("cell",), (1,))
-    many = _found([[100, 100, 300, 200]] * 30, [0] * 30, [1] * 30, masks=(rle.encode(mask),) * 30, classes=alone)
-    filled = np.asarray(draw_detections(large, many)).astype(int)
+    masks = (rle.encode(mask),) * 30
+    many = _found([[100, 100, 300, 200]] * 30, [0] * 30, [1] * 30, masks=masks, classes=alone, size=large.size)
+    filled = np.asarray(many.draw(large)).astype(int)
     assert (filled[150, 200] != 200).any()
     assert (filled[:90] == 200).all()  # of many objects of one class, none has a text
 

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnest.runtime import draw_segments as module
-from resnest.runtime.draw_segments import draw_segments, paint_segments
-from resnest.runtime.drawing import Entry, with_legend
-from resnest.runtime.label_map import LabelMap, PixelClasses
+from resnest.panoptic.result import PanopticClasses, PanopticMap, Segment
+from resnest.runtime import draw_regions as module
+from resnest.runtime.draw import Entry, with_legend
 from resnest.runtime.palette import FIRST, MOST, _colours, _gaps, _seen, colour, shade
-from resnest.runtime.panoptic_map import PanopticClasses, PanopticMap, Segment
+from resnest.segmentation.result import LabelMap, PixelClasses
 
 GREY = (120, 120, 120)
 
@@ -42,7 +41,7 @@ def near(pixel: np.ndarray, wanted: tuple[int, int, int], share: float) -> bool:
 
 @pytest.mark.parametrize("colours", [(), ((128, 64, 128), (70, 130, 180), (0, 0, 0))])
 def test_regions_have_the_colours_of_their_classes(colours: tuple[tuple[int, int, int], ...]) -> None:
-    picture = draw_segments(Image.new("RGB", (800, 400), GREY), label_map(halves(), colours=colours))
+    picture = label_map(halves(), colours=colours).draw(Image.new("RGB", (800, 400), GREY))
     drawn = np.asarray(picture)
     assert picture.width == 800
     assert picture.height > 400  # the legend
@@ -56,15 +55,15 @@ def test_regions_have_the_colours_of_their_classes(colours: tuple[tuple[int, int
 def test_background_is_left_as_the_picture_is() -> None:
     found = label_map(halves())
     found = replace(found, classes=found.classes._replace(names=("Background", "sky", "pole")))
-    drawn = np.asarray(draw_segments(Image.new("RGB", (800, 400), GREY), found))
+    drawn = np.asarray(found.draw(Image.new("RGB", (800, 400), GREY)))
     assert near(drawn[5, 5], module.RIM, module.FILL / 2)
     assert near(drawn[5, 795], colour(1), module.FILL)
-    plain = np.asarray(draw_segments(Image.new("RGB", (800, 400), GREY), label_map(halves())))
+    plain = np.asarray(label_map(halves()).draw(Image.new("RGB", (800, 400), GREY)))
     assert drawn[400:].sum() < plain[400:].sum()  # one entry fewer in the legend
 
 
 def test_small_pictures_are_enlarged() -> None:
-    picture = draw_segments(Image.new("RGB", (100, 50), GREY), label_map(halves(100, 50)))
+    picture = label_map(halves(100, 50)).draw(Image.new("RGB", (100, 50), GREY))
     assert picture.width == 700
     assert near(np.asarray(picture)[5, 690], colour(1), module.FILL)
 
@@ -73,18 +72,18 @@ def test_objects_have_shades_and_void_is_left() -> None:
     ids = np.zeros((400, 800))
     ids[:200, :300], ids[:200, 300:600], ids[200:, :600] = 7, 9, 300
     found = panoptic_map(ids, {7: 0, 9: 0, 300: 2})
-    drawn = np.asarray(draw_segments(Image.new("RGB", (800, 400), GREY), found))
+    drawn = np.asarray(found.draw(Image.new("RGB", (800, 400), GREY)))
     assert near(drawn[5, 5], colour(0), module.FILL)
     assert near(drawn[5, 595], shade(colour(0), 1), module.FILL)
     assert near(drawn[395, 5], colour(2), module.FILL)
     assert near(drawn[5, 795], module.RIM, module.FILL / 2)
-    assert module._legend(found) == [Entry("car  2", colour(0)), Entry("sky  38 %", colour(2))]
+    assert found._legend() == [Entry("car  2", colour(0)), Entry("sky  38 %", colour(2))]
 
 
 def test_thumbnails_are_painted_without_names() -> None:
     labels = halves(90, 45)
     labels[:, 80:] = 255  # does not count
-    small = np.asarray(paint_segments(Image.new("RGB", (90, 45), GREY), label_map(labels), 40))
+    small = np.asarray(label_map(labels).paint(Image.new("RGB", (90, 45), GREY), 40))
     assert small.shape == (20, 40, 3)
     assert near(small[5, 2], colour(0), module.FILL)
     assert near(small[5, 30], colour(1), module.FILL)
@@ -92,9 +91,9 @@ def test_thumbnails_are_painted_without_names() -> None:
 
 
 def test_nothing_found_is_drawn_too() -> None:
-    picture = draw_segments(Image.new("RGB", (640, 64), GREY), panoptic_map(np.zeros((64, 640)), {}))
+    picture = panoptic_map(np.zeros((64, 640)), {}).draw(Image.new("RGB", (640, 64), GREY))
     assert picture.height > 64
-    one = draw_segments(Image.new("RGB", (1, 1), GREY), label_map(np.zeros((1, 1))))
+    one = label_map(np.zeros((1, 1))).draw(Image.new("RGB", (1, 1), GREY))
     assert one.width == 640
 
 

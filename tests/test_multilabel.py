@@ -262,7 +262,7 @@ def test_prediction(pairs: Path, tmp_path: Path, cli: Cli) -> None:
     result = Predictor(run)(picture)
     scores = dict(result.top(3))
     shown = [(label, score) for label, score in result.top(3) if score >= 0.5]
-    assert (result.shown(), result.labels) == (shown, tuple(label for label, _ in shown))
+    assert (result.ranking(), result.labels) == (shown, tuple(label for label, _ in shown))
     told = json.loads(cli("predict", run, picture, "--json").out)
     assert {row["label"]: row["score"] for row in told["top"]} == pytest.approx(scores)
     assert told["labels"] == list(result.labels)

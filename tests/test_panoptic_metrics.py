@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from resnest.panoptic.metrics import PanopticMetrics
-from resnest.runtime.panoptic_map import PanopticMap
+from resnest.panoptic.result import PanopticMap
 from segments import CLASSES, THINGS, drawn, random_pair
 
 CAT, DOG, SKY, SEA = 0, 1, 3, 4

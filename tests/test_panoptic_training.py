@@ -22,10 +22,10 @@ from resnest.inference.model import Model
 from resnest.inference.predicting import Predictor
 from resnest.panoptic.data import PanopticSamples
 from resnest.panoptic.evaluation import PanopticEvaluation
+from resnest.panoptic.result import PanopticMap
 from resnest.panoptic.task import PanopticTask
 from resnest.recipes import find_recipe, override
 from resnest.runtime.engines.engine import Views
-from resnest.runtime.panoptic_map import PanopticMap
 from resnest.tasks import open_task
 from resnest.training import resume, train
 from runs import checkpoint, lines, losses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import runpy
 import threading
 import time
@@ -15,16 +16,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from rich import progress
 from rich.console import Console
 
 from resnest.classification.card import ClassificationCard
+from resnest.errors import ResnestError
 from resnest.progress import Progress
-from resnest.runtime.ahead import ahead
 from resnest.runtime.decode import BadImage, decode_image
+from resnest.runtime.engines.engine import Prepared
+from resnest.runtime.inputs import ImageInput, WrongInput
 from resnest.runtime.predictor import BATCHES_AHEAD, ImagePredictor
+from resnest.runtime.prefetch import prefetch
 from resnest.runtime.preprocess import Preprocess
 from resnest.spec import Spec
 
@@ -45,7 +50,7 @@ class Means:
 
 
 def _decoders() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
 def test_streams_equal_single_images_bit_for_bit(photos: Path) -> None:
@@ -99,8 +104,8 @@ def test_the_engine_runs_while_images_are_decoded(photos: Path) -> None:
     decoded: list[object] = []
 
     class Noting(ImagePredictor):
-        def _prepare(self, image: object, name: str) -> Any:
-            pixels = super()._prepare(image, name)  # type: ignore[arg-type]
+        def _prepare(self, image: ImageInput, name: str) -> Prepared:
+            pixels = super()._prepare(image, name)
             decoded.append(image)
             return pixels
 
@@ -132,24 +137,186 @@ def test_an_error_ends_the_stream_and_its_threads(where: str, photos: Path, monk
 
 
 @pytest.mark.parametrize(("most", "threads"), [(1, 1), (3, 2), (100, 8)])
-def test_ahead_keeps_the_order(most: int, threads: int) -> None:
+def test_prefetch_keeps_the_order(most: int, threads: int) -> None:
     def work(number: int) -> int:
         time.sleep(0.002 * (number % 3))
         return number
 
-    with ahead(work, range(50), most=most, threads=threads) as results:
+    with prefetch(work, range(50), most=most, threads=threads) as results:
         assert list(results) == list(range(50))
-    with ahead(work, [], most=most, threads=threads) as results:
+    with prefetch(work, [], most=most, threads=threads) as results:
         assert list(results) == []
 
 
-def test_one_image_in_every_form(photos: Path) -> None:
-    path = next(photos.rglob("*.jpg"))
+def _opened(path: Path) -> Any:
+    """Opened by Pillow, and not decoded yet."""
+    return Image.open(path)
+
+
+def _used(path: Path) -> io.BytesIO:
+    """Written and not rewound."""
+    file = io.BytesIO()
+    file.write(path.read_bytes())
+    return file
+
+
+FORMS: dict[str, tuple[Callable[[Path], Any], str]] = {  # and the name of the result; P: the path
+    "a path": (lambda path: path, "P"),
+    "text": (str, "P"),
+    "bytes": (Path.read_bytes, "image"),
+    "a bytearray": (lambda path: bytearray(path.read_bytes()), "image"),
+    "a memoryview": (lambda path: memoryview(path.read_bytes()), "image"),
+    "a BytesIO": (lambda path: io.BytesIO(path.read_bytes()), "image"),
+    "a BytesIO at its end": (_used, "image"),
+    "an open file": (lambda path: path.open("rb"), "P"),
+    "an unbuffered file": (lambda path: path.open("rb", buffering=0), "P"),
+    "a Pillow image": (decode_image, "image"),
+    "a Pillow file": (_opened, "image"),
+    "an array": (lambda path: np.array(decode_image(path)), "image"),
+    "an array that is a view": (lambda path: np.array(decode_image(path))[:, ::-1].copy()[:, ::-1], "image"),
+    "an array that cannot be written": (lambda path: np.asarray(decode_image(path)), "image"),
+}
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "rose.png")
+    return tmp_path / "rose.png"
+
+
+@pytest.mark.parametrize(("form", "name"), FORMS.values(), ids=FORMS)
+def test_one_image_in_every_form(form: Callable[[Path], Any], name: str, picture: Path) -> None:
     predictor = ImagePredictor(Means(), CARD)
-    results = [predictor(form) for form in (path, str(path), path.read_bytes(), decode_image(path))]
-    assert len({tuple(result.scores.tolist()) for result in results}) == 1
-    grey = predictor(Image.new("L", (30, 30), 100))
-    assert grey.top(1)
+    expected = predictor(picture).to_dict()["top"]
+    for call, unnamed in ((predictor, "image"), (lambda one: predictor([one])[0], "image 0")):
+        source = form(picture)
+        result = call(source)
+        assert result.to_dict() == {"image": {"P": str(picture), "image": unnamed}[name], "top": expected}
+        if hasattr(source, "close") and not isinstance(source, Image.Image):
+            source.close()
+
+
+def test_grey_images_are_grey_in_every_form(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (30, 40)).astype(np.uint8)
+    for name, pixels in (("grey.png", grey), ("deep.png", grey.astype(np.uint16) * 257)):
+        Image.fromarray(pixels).save(tmp_path / name)
+    predictor = ImagePredictor(Means(), CARD)
+    forms = [
+        grey,
+        Image.fromarray(grey),
+        np.stack([grey] * 3, -1),
+        *(tmp_path / f"{kind}.png" for kind in ("grey", "deep")),
+    ]
+    with Image.open(tmp_path / "deep.png") as deep:  # 16 bits, in Pillow's own conversion white
+        scores = [tuple(result.scores.tolist()) for result in predictor([*forms, deep])]  # type: ignore[attr-defined]
+    assert len(set(scores)) == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 1), (1, 4000, 3), (4000, 1), (3, 40, 3)])
+def test_arrays_of_odd_shapes(shape: tuple[int, ...]) -> None:
+    array = np.full(shape, 7, np.uint8)
+    assert np.isfinite(ImagePredictor(Means(), CARD)(array).rows()[0]["score"])
+
+
+WRONG: dict[str, tuple[Callable[[], Any], str]] = {
+    "nothing": (lambda: None, "None"),
+    "a number": (lambda: 5, "an int"),
+    "a dict": (dict, "a dict"),
+    "a generator": (lambda: (path for path in ()), "a generator"),
+    "a tensor": (lambda: torch.zeros(3, 24, 24), r"a torch.Tensor of shape \(3, 24, 24\) and torch.float32"),
+    "a tensor of bytes": (lambda: torch.zeros(24, 24, 3, dtype=torch.uint8), "a torch.Tensor of .* and torch.uint8"),
+    "fractions": (lambda: np.zeros((24, 24, 3), np.float32), r"a numpy.ndarray of shape \(24, 24, 3\) and float32"),
+    "64-bit numbers": (lambda: np.zeros((24, 24, 3), np.int64), "a numpy.ndarray of .* and int64"),
+    "a mask": (lambda: np.zeros((24, 24), bool), "a numpy.ndarray of .* and bool"),
+    "channels first": (lambda: np.zeros((3, 24, 24), np.uint8), r"a numpy.ndarray of shape \(3, 24, 24\) and uint8"),
+    "four channels": (lambda: np.zeros((24, 24, 4), np.uint8), "a numpy.ndarray of .* and uint8"),
+    "one channel of three axes": (lambda: np.zeros((24, 24, 1), np.uint8), "a numpy.ndarray of .* and uint8"),
+    "a batch": (lambda: np.zeros((2, 24, 24, 3), np.uint8), "a numpy.ndarray of .* and uint8"),
+    "a line": (lambda: np.zeros(24, np.uint8), "a numpy.ndarray of .* and uint8"),
+    "a type": (lambda: Path, "a type"),
+    "a file of text": (lambda: io.StringIO("abc"), "a file that gives a str, not bytes: open it in binary mode, 'rb'"),
+}
+
+
+@pytest.mark.parametrize(("make", "told"), WRONG.values(), ids=WRONG)
+def test_what_is_no_image_is_one_clear_error(make: Callable[[], Any], told: str, picture: Path) -> None:
+    predictor, rest = ImagePredictor(Means(), CARD), "" if "binary mode" in told else ": expected a path, the bytes of"
+    calls = {"image": predictor, "image 1": lambda one: predictor([picture, one])}
+    for name, call in {**calls, "image 2": lambda one: list(predictor.stream(iter([picture, b"", one])))}.items():
+        with pytest.raises(ResnestError, match=f"^{name} is {told}{rest}") as caught:
+            call(make())
+        assert isinstance(caught.value, TypeError)
+        assert not isinstance(caught.value, BadImage)
+        assert len(str(caught.value).splitlines()) == 1
+    assert not _decoders()
+
+
+def _closed() -> io.BytesIO:
+    file = io.BytesIO(b"abc")
+    file.close()
+    return file
+
+
+def _cut() -> Image.Image:
+    """Opened by Pillow from a file that ends too early."""
+    file = io.BytesIO()
+    Image.effect_noise((64, 64), 50).convert("RGB").save(file, "JPEG")
+    return Image.open(io.BytesIO(file.getvalue()[:-500]))
+
+
+BAD: dict[str, tuple[Callable[[], Any], str]] = {
+    "no bytes": (bytes, "empty file"),
+    "an empty file": (io.BytesIO, "empty file"),
+    "other bytes": (lambda: b"hello", "not a JPEG, PNG, WEBP, BMP or GIF image"),
+    "a closed file": (_closed, "cannot be read .I/O operation on closed file"),
+    "an array without pixels": (lambda: np.zeros((0, 24, 3), np.uint8), "has no pixels"),
+    "an image without pixels": (lambda: Image.new("RGB", (0, 0)), "has no pixels"),
+    "a file that Pillow cannot finish": (_cut, "damaged .*truncated"),
+}
+
+
+@pytest.mark.parametrize(("make", "told"), BAD.values(), ids=BAD)
+def test_bad_images_that_are_no_files(make: Callable[[], Any], told: str, picture: Path) -> None:
+    predictor = ImagePredictor(Means(), CARD)
+    with pytest.raises(BadImage, match=f"^image: {told}"):
+        predictor(make())
+    with pytest.raises(BadImage, match=f"^image 1: {told}"):
+        predictor([picture, make(), picture])
+    results = list(predictor.stream([picture, make(), picture]))
+    assert [isinstance(result, BadImage) for result in results] == [False, True, False]
+
+
+def test_a_list_gives_a_list(photos: Path) -> None:
+    files = sorted(photos.rglob("*.jpg"))[:9]
+    predictor = ImagePredictor(Means(), CARD, batch_size=4)
+    streamed = [result.to_dict() for result in predictor.stream(files) if not isinstance(result, BadImage)]
+    for images in (files, tuple(files)):
+        results = predictor(images)
+        assert isinstance(results, list)
+        assert [result.to_dict() for result in results] == streamed
+    assert predictor([]) == predictor(()) == []
+    mixed = predictor([files[0], files[1].read_bytes(), decode_image(files[2]), np.asarray(decode_image(files[3]))])
+    assert [result.name for result in mixed] == [str(files[0]), "image 1", "image 2", "image 3"]
+    assert [result.to_dict()["top"] for result in mixed] == [one["top"] for one in streamed[:4]]
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        ("photos", "a str"),
+        (Path("photos"), "a pathlib.PosixPath"),
+        (b"abc", "a bytes"),
+        (io.BytesIO(), "a _io.BytesIO"),
+        (Image.new("RGB", (4, 4)), "a PIL.Image"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"a numpy.ndarray of shape \(2, 4, 4, 3\)"),
+        (None, "None"),
+        (5, "an int"),
+    ],
+)
+def test_a_stream_takes_several_images(images: Any, told: str) -> None:
+    with pytest.raises(WrongInput, match=f"^a stream of images cannot be {told}.*: expected several images, such as"):
+        ImagePredictor(Means(), CARD).stream(images)
 
 
 def test_decoding_in_threads_leaves_the_filters_of_warnings(tmp_path: Path) -> None:

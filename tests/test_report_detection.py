@@ -14,7 +14,7 @@ from PIL import Image
 
 from resnest.detection.evaluation import DetectionEvaluation, Mistakes
 from resnest.detection.report import detection_report
-from resnest.runtime.detections import Classes, Detections
+from resnest.detection.result import Classes, Detections
 from test_report import HOSTILE, NAN, Page, Pictures, run_log, train, write
 
 NAMES = ("cat", "dog", "emu")

@@ -16,11 +16,11 @@ from PIL import Image
 
 from resnest.panoptic.evaluation import PanopticEvaluation
 from resnest.panoptic.report import panoptic_report
+from resnest.panoptic.result import PanopticClasses, PanopticMap, Segment
 from resnest.report.confusion import confusion_section
-from resnest.runtime.label_map import LabelMap, PixelClasses
-from resnest.runtime.panoptic_map import PanopticClasses, PanopticMap, Segment
 from resnest.segmentation.evaluation import PixelEvaluation
 from resnest.segmentation.report import segmentation_report
+from resnest.segmentation.result import LabelMap, PixelClasses
 from test_report import HOSTILE, NAN, Page, Pictures, run_log, train, write
 
 CLASSES = PixelClasses(

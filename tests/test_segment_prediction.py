@@ -25,18 +25,18 @@ from resnest.errors import ResnestError
 from resnest.inference.predicting import Predictor
 from resnest.panoptic.card import PanopticCard
 from resnest.panoptic.data import PanopticSamples
+from resnest.panoptic.files import PanopticFiles
 from resnest.panoptic.spec import PanopticSpec
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage
 from resnest.runtime.engines.engine import Views
-from resnest.runtime.label_files import save_class_list, save_labels
-from resnest.runtime.label_map import LabelMap, PixelClasses
 from resnest.runtime.palette import colour
-from resnest.runtime.panoptic_files import PanopticFiles
 from resnest.runtime.predictor import ImagePredictor
 from resnest.segmentation.card import SegmentationCard
 from resnest.segmentation.data import PixelSamples
+from resnest.segmentation.files import label_image, save_class_list
 from resnest.segmentation.preprocess import SegmentationPreprocess
+from resnest.segmentation.result import LabelMap, PixelClasses
 from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import Spec
 from resnest.tasks import task_info
@@ -165,7 +165,7 @@ def test_streams_group_pictures_of_one_shape(pictures: Path) -> None:
     assert isinstance(results.pop(2), BadImage)
     for result in results:
         assert isinstance(result, LabelMap)
-        assert result.shares() == {"blue": 0.75, "red": 0.25}
+        assert result.class_fractions() == {"blue": 0.75, "red": 0.25}
     assert results[-1].labels.shape == (8, 16)  # type: ignore[union-attr]
 
 
@@ -175,7 +175,7 @@ def test_windows_are_looked_at_one_by_one(pictures: Path) -> None:
     paths = [pictures / "a.png", pictures / "b.png"]
     for result in ImagePredictor(engine, card).stream(paths):
         assert isinstance(result, LabelMap)
-        assert result.shares() == {"blue": 0.75, "red": 0.25}
+        assert result.class_fractions() == {"blue": 0.75, "red": 0.25}
     assert engine.shapes == [(1, 3, 48, 48)] * 4
 
 
@@ -263,7 +263,7 @@ def test_options_of_other_tasks(
 def test_ids_of_any_size(tmp_path: Path, ids: tuple[int, int], mode: str, stored: tuple[int, int]) -> None:
     classes = PixelClasses(("a", "b"), ids)
     found = LabelMap("x", classes, np.array([[0, 1], [1, 1]], np.uint8), np.ones(2, np.float32))
-    save_labels(found, tmp_path / "x.png")
+    label_image(found).save(tmp_path / "x.png")
     save_class_list(classes, tmp_path / "classes.json")
     with Image.open(tmp_path / "x.png") as mask:
         assert mask.mode == mode

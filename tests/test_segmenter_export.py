@@ -27,8 +27,8 @@ from resnest.inference.readme import model_card_text
 from resnest.inference.torch_engine import TorchEngine, open_torch_engine
 from resnest.network.tools import freeze_bn_statistics
 from resnest.runtime.engines.choosing import open_engine
-from resnest.runtime.label_map import LabelMap
 from resnest.runtime.preprocess import Preprocess
+from resnest.segmentation.result import LabelMap
 from resnest.segmentation.task import SegmentationTask
 
 Cli = Callable[..., Outcome]
@@ -84,7 +84,7 @@ def test_its_readme(saved_segmenter: Path) -> None:
     text = (saved_segmenter / "README.md").read_text()
     assert "A DeepLabV3 on a [ResNeSt](https://arxiv.org/abs/2004.08955) (`resnest`, output stride 8)" in text
     assert "tells which of 4 classes every pixel of a picture is" in text
-    assert 'predict("photo.jpg").shares()' in text
+    assert 'predict("photo.jpg").class_fractions()' in text
     assert "pipeline_tag: image-segmentation" in text
     card = replace(Model.from_pretrained(saved_segmenter).card, figures={"miou": 0.5, "pixel_accuracy": 0.75})
     text = model_card_text(replace(card, preprocess=replace(card.preprocess, long=520, window=480)), "streets")
@@ -116,7 +116,7 @@ def test_an_exported_one_predicts_as_the_run(
     for ours, theirs in zip(before.stream(pictures), after.stream(pictures), strict=True):
         assert isinstance(ours, LabelMap)
         assert isinstance(theirs, LabelMap)
-        assert len(ours.shares()) > 1
+        assert len(ours.class_fractions()) > 1
         assert (ours.labels == theirs.labels).mean() > 0.999
     if engine == "onnxruntime":
         results = [resnest.evaluate(path, streets) for path in (saved_segmenter, segmenter_exports["onnx"])]

@@ -9,9 +9,9 @@ from PIL import Image
 
 from resnest.errors import ResnestError
 from resnest.runtime.engines.engine import Views
-from resnest.runtime.label_map import PixelClasses
-from resnest.runtime.segmenting import look, pixel_labels, segment, window_starts
 from resnest.segmentation.preprocess import SegmentationPreprocess
+from resnest.segmentation.result import PixelClasses
+from resnest.segmentation.sliding_window import look, pixel_labels, segment, window_starts
 
 CLASSES = PixelClasses(("red", "green", "blue"), (7, 1, 4))
 
@@ -139,7 +139,7 @@ def test_a_picture_becomes_a_label_map() -> None:
     pixels[:, 20:, 2] = 255
     found = segment(Eye(), Image.fromarray(pixels), SegmentationPreprocess(), CLASSES, "x.png")
     assert found.labels.shape == (40, 60)
-    assert found.shares() == {"blue": pytest.approx(2 / 3), "red": pytest.approx(1 / 3)}
+    assert found.class_fractions() == {"blue": pytest.approx(2 / 3), "red": pytest.approx(1 / 3)}
     assert found.scores[1] == 0
     assert (found.scores[[0, 2]] > 0.8).all()
     told = found.to_dict()

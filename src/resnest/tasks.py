@@ -52,6 +52,7 @@ class TaskInfo:
     unused_settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by section of a recipe
     recipes: str = ""  # Mapping[str, Callable[[], Recipe]]: those that come with the package
     task: str  # the Task
+    result: str  # the Result that `predict` gives, or their base class
     predict: Callable[[Engine, Any, Sequence[Prepared], Views | None], Sequence[Result]]
     check_views: Callable[[Views], None]  # raises ResnestError for those that such a model does not take
     batch_size: int  # images of a call of an engine, in evaluation
@@ -65,7 +66,6 @@ class TaskInfo:
     reads_labels: bool = False  # whether folders of labelled images are looked through for it, too
     needs: str  # of data, for a message: "data with boxes"
     layout: str = ""  # how such a data set lies in its folder, where labelled images do not do
-    options: frozenset[str] = frozenset()  # of `predict`, beside those that every task has
 
 
 class Task(ABC):

@@ -19,7 +19,7 @@ from conftest import pico
 from painted import TINY_RUN, paint
 from painted_segments import TINY_PANOPTIC, paint_segments
 from resnest.errors import ResnestError
-from resnest.runtime.panoptic_map import PanopticClasses, PanopticMap, Segment
+from resnest.panoptic.result import PanopticClasses, PanopticMap, Segment
 from resnest.training import train
 from runs import checkpoint, lines
 from segments import THINGS

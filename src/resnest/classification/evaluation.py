@@ -19,10 +19,11 @@ from resnest.classification.multilabel_metrics import (
     binary_cross_entropy,
     count_labels,
 )
+from resnest.classification.result import sigmoid, softmax
 from resnest.errors import ResnestError
 from resnest.figures import LOSS, Figure
 from resnest.inference.evaluation_result import Evaluation, Floats, Indices
-from resnest.runtime.results import THRESHOLD, sigmoid, softmax
+from resnest.runtime.results import THRESHOLD
 
 CHUNK = 1024  # images whose metrics are worked out at once, in float64
 Rows = Sequence[tuple[Indices, NDArray[Any], NDArray[np.float32]]]  # indices (N,), labels, logits (N, K)

@@ -18,6 +18,7 @@ INFO = TaskInfo(
     exporter="resnest.classification.export:ClassificationExporter",
     inspection="resnest.data.checks:LabelInspection",
     scorer="resnest.classification.scorer:ClassificationScorer",
+    result="resnest.classification.result:Classification",
     predict=predict,
     check_views=check_views,
     batch_size=64,
@@ -25,5 +26,4 @@ INFO = TaskInfo(
     relabel="resnest.classification.imagenet_real:relabel",
     reads_labels=True,
     needs="images with labels",
-    options=frozenset({"top"}),
 )

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from resnest.classification.card import ClassificationCard
+from resnest.classification.result import Classification, MultiLabel, sigmoid, softmax
 from resnest.errors import ResnestError
 from resnest.runtime.engines.engine import Engine, Prepared, Shape, Views, stack_pixels
-from resnest.runtime.results import Classification, MultiLabel, sigmoid, softmax
 
 CHANNELS = 3  # of images of files
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from resnest.classification.card import ClassificationCard
 from resnest.classification.evaluation import collect
 from resnest.classification.imagenet_real import Answers, best_answer
+from resnest.classification.result import Classification
 from resnest.data.labelled import LabelledSamples
 from resnest.inference.evaluation_result import Evaluation
-from resnest.runtime.results import Classification
 
 
 class ClassificationScorer:

@@ -1,83 +1,84 @@
-"""Where `resnest predict` writes to, by the model's task: standard output, folders of masks, drawings.
+"""What `resnest predict` writes, for any task: lines on standard output, drawings, files for other programs.
 
-shown = writer("segmentation", "text", top=None, threshold=0.5)
-shown.write(result)
-drawn = Drawings(Path("out"), pictures, top=None, threshold=0.5)
-drawn.add(picture, result)                       # out/x.jpg
+printer = Printer("text", RESULTS[task], Show())
+printer.write(result)                            # x.jpg: 12 RBC, 1 WBC
+outputs = Outputs([], Path("drawn"), Show(), inputs=pictures)
+outputs.add(result, picture)                     # drawn/x.jpg
 """
 
 from __future__ import annotations
 
+import csv
+import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from resnest.cli.labels import LabelWriter
-from resnest.cli.objects import ObjectWriter
-from resnest.cli.pictures import OutputFolder, Picture
-from resnest.cli.segments import LabelMapFolder, LabelMapWriter, PanopticFolder, PanopticMapWriter
+import typer
+
+from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from resnest.cli.pictures import Picture
+    from resnest.runtime.results import Result, ResultFiles, Show
 
 
-class Writer(Protocol):
-    """Results on standard output."""
+class Printer:
+    """Results on standard output, as text, json or csv."""
 
-    def write(self, result: Any, /) -> None: ...
+    def __init__(self, form: str, kind: type[Result], show: Show) -> None:
+        self.form, self.show = form, show
+        self.table = csv.writer(sys.stdout)
+        if form == "csv":
+            self.table.writerow(kind.COLUMNS)
 
-
-class Output(Protocol):
-    """What goes into files."""
-
-    def add(self, picture: Picture, result: Any, /) -> None: ...
-
-    def close(self) -> str: ...  # says what was written
-
-
-def writer(task: str, form: str, top: int | None, threshold: float) -> Writer:
-    """`form` is text, json or csv."""
-    if task == "detection":
-        return ObjectWriter(form, threshold)
-    if task == "segmentation":
-        return LabelMapWriter(form)
-    if task == "panoptic":
-        return PanopticMapWriter(form)
-    return LabelWriter(form, top)
+    def write(self, result: Result) -> None:
+        if self.form == "csv":
+            self.table.writerows(result.cells(self.show))
+        else:
+            typer.echo(result.to_json(self.show) if self.form == "json" else result.text(self.show))
 
 
-def mask_folder(folder: Path, pictures: list[Picture], card: Any) -> Output:
-    """Raises ResnestError: it cannot be made."""
-    if card.task == "panoptic":
-        return PanopticFolder(folder, pictures, card.classes)
-    return LabelMapFolder(folder, pictures, card.classes)
+class Outputs:
+    """Files for each picture: drawings in a folder, and those that the task has for other programs.
+
+    Raises:
+        ResnestError: a file or folder cannot be written.
+    """
+
+    def __init__(self, files: Iterable[ResultFiles], drawings: Path | None, show: Show, inputs: Iterable[Path]) -> None:
+        from resnest.files import OutputFolder
+
+        self.files = list(files)
+        self.drawings = OutputFolder(drawings, inputs) if drawings else None
+        self.show = show
+
+    def add(self, result: Result, picture: Picture) -> None:
+        for files in self.files:
+            files.add(result, picture.place)
+        if self.drawings:
+            with self.drawings.writing(Path(f"{picture.path.stem}.jpg")) as path:
+                result.save(path, picture.path, self.show)
+
+    def close(self) -> list[str]:
+        """Write what is left; says what was written."""
+        told = [files.close() for files in self.files]
+        drawn = [f"{len(self.drawings.names)} pictures in {self.drawings.folder}"] if self.drawings else []
+        return told + drawn
 
 
-class Drawings:
-    """Pictures with what is in them, one file each. Raises ResnestError: the folder cannot be made."""
+def given(**options: Any) -> dict[str, Any]:
+    """Options that are not left out."""
+    return {name: value for name, value in options.items() if value is not None}
 
-    def __init__(self, folder: Path, pictures: list[Picture], top: int | None, threshold: float) -> None:
-        self.files = OutputFolder(folder, "--draw", pictures)
-        self.top, self.threshold = top, threshold
 
-    def add(self, picture: Picture, result: Any) -> None:
-        from resnest.runtime.decode import decode_image
+def check_options(task: str, options: Iterable[str]) -> None:
+    """Raises ResnestError for an option that is for another kind of model."""
+    from resnest.tasks import TASKS, load_object, task_info
 
-        with self.files.writing(Path(f"{picture.path.stem}.jpg")) as path:
-            self._drawn(decode_image(picture.path), result).save(path, quality=90)
-
-    def close(self) -> str:
-        return f"{len(self.files.names)} pictures in {self.files.folder}"
-
-    def _drawn(self, image: Image.Image, result: Any) -> Image.Image:
-        from resnest.runtime.detections import Detections
-        from resnest.runtime.draw import draw_labels
-        from resnest.runtime.draw_detections import draw_detections
-        from resnest.runtime.draw_segments import draw_segments
-        from resnest.runtime.label_map import LabelMap
-        from resnest.runtime.panoptic_map import PanopticMap
-
-        if isinstance(result, Detections):
-            return draw_detections(image, result.shown(self.threshold))
-        if isinstance(result, LabelMap | PanopticMap):
-            return draw_segments(image, result)
-        return draw_labels(image, result.shown(self.top))
+    kinds = {name: load_object(task_info(name).result) for name in TASKS}
+    for option in options:
+        owners = [name for name, kind in kinds.items() if option in kind.OPTIONS or option in kind.files()]
+        if task not in owners:
+            others = " and ".join(f"{task_info(owner).noun.removeprefix('a ')}s" for owner in owners)
+            raise ResnestError(f"--{option} is for {others}, and this model is {task_info(task).noun}: leave it out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -44,54 +45,40 @@ def predict(
     """
     if as_json and as_csv:
         raise ResnestError("--json and --csv exclude each other")
-    from resnest.cli.objects import CocoFile
-    from resnest.cli.outputs import Drawings, Output, mask_folder, writer
+    from resnest.cli.outputs import Outputs, Printer, check_options, given
     from resnest.cli.pictures import find_pictures
     from resnest.progress import Progress
 
     pictures = list(find_pictures(paths))
     from resnest.inference.predicting import Predictor
     from resnest.runtime.decode import BadImage
-    from resnest.runtime.results import THRESHOLD
+    from resnest.runtime.results import ALL, Show
+    from resnest.tasks import load_object
 
     size = max(1, min(batch_size, len(pictures)))
     predictor = Predictor(
         model, engine=engine, network=network, device=device, batch_size=size, card=card, window=window
     )
     typer.echo(f"engine: {predictor.engine.name}{f' ({predictor.note})' if predictor.note else ''}", err=True)
-    task = predictor.card.task
-    _check_options(task, top=top, threshold=threshold, coco=coco, masks=masks)
-    lowest = THRESHOLD if threshold is None else threshold
-    shown = writer(task, "json" if as_json else "csv" if as_csv else "text", top, lowest)
-    files: list[Output] = [
-        *([CocoFile(coco, threshold or 0.0)] if coco else []),
-        *([mask_folder(masks, pictures, predictor.card)] if masks else []),
-        *([Drawings(draw, pictures, top, lowest)] if draw else []),
-    ]
+    kind = load_object(predictor.card.info.result)
+    limits, asked = given(top=top, threshold=threshold), given(coco=coco, masks=masks)
+    check_options(predictor.card.task, [*limits, *asked])
+    show, inputs = Show(**limits), [one.path for one in pictures]
+    opened = [kind.files()[name](path, predictor.card, replace(ALL, **limits), inputs) for name, path in asked.items()]
+    printer = Printer("json" if as_json else "csv" if as_csv else "text", kind, show)
+    outputs = Outputs(opened, draw, show, inputs)
     bad = 0
     with Progress("predicting:", rate="images", lines=False) as bar:
         bar.start(len(pictures))
-        for picture, result in zip(pictures, predictor.stream(one.path for one in pictures), strict=True):
+        for picture, result in zip(pictures, predictor.stream(inputs), strict=True):
             bar.advance()
             if isinstance(result, BadImage):
                 bad += 1
                 typer.echo(f"skipped: {result}", err=True)
                 continue
-            shown.write(result)
-            for file in files:
-                file.add(picture, result)
-    for file in files:
-        typer.echo(file.close(), err=True)
+            printer.write(result)
+            outputs.add(result, picture)
+    for line in outputs.close():
+        typer.echo(line, err=True)
     if bad:
         raise ResnestError(f"{bad} of {len(pictures)} images could not be used")
-
-
-def _check_options(task: str, **given: object) -> None:
-    """Raises ResnestError for an option that is for another kind of model."""
-    from resnest.tasks import TASKS, task_info
-
-    for name, value in given.items():
-        if value is not None and name not in task_info(task).options:
-            owners = [task_info(other).noun.removeprefix("a ") for other in TASKS if name in task_info(other).options]
-            others = " and ".join(f"{noun}s" for noun in owners)
-            raise ResnestError(f"--{name} is for {others}, and this model is {task_info(task).noun}: leave it out")

@@ -20,8 +20,8 @@ from torch import Tensor
 from resnest.detection import boxes as box_ops
 from resnest.detection.detector import Detector
 from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.result import RawDetections
 from resnest.errors import ResnestError
-from resnest.runtime.detections import RawDetections
 
 LONG = 4000  # pixels of the long side of a view at most (detectron2's TEST.AUG.MAX_SIZE)
 LEAST_SCORE = 1e-8  # when views are merged; each has applied the detector's own threshold before (detectron2)

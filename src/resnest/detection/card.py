@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.result import Classes
 from resnest.detection.spec import DetectorSpec
 from resnest.runtime.card import AnnotatedCard, parse_sides
-from resnest.runtime.detections import Classes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.detection.metrics import CocoMetrics, Floats, Truth
+from resnest.detection.result import Detections
 from resnest.errors import ResnestError
 from resnest.figures import Figure, percent
 from resnest.inference.evaluation_result import Evaluation, Indices
-from resnest.runtime.detections import Detections
 
 ENOUGH = 0.5  # IoU from which on a box is found
 SMALL, LARGE = "32 x 32", "96 x 96"  # COCO's limits of small and large objects, pixels

@@ -29,6 +29,7 @@ INFO = TaskInfo(
     exporter="resnest.detection.export:DetectionExporter",
     inspection="resnest.detection.checks:DetectionInspection",
     scorer="resnest.detection.scorer:DetectionScorer",
+    result="resnest.detection.result:Detections",
     predict=predict,
     check_views=check_views,
     batch_size=BATCH,
@@ -37,5 +38,4 @@ INFO = TaskInfo(
     finders="resnest.detection.formats:FINDERS",
     reads_labels=True,
     needs="data with boxes",
-    options=frozenset({"threshold", "coco"}),
 )

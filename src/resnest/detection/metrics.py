@@ -21,8 +21,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from resnest.detection.result import Detections
 from resnest.errors import ResnestError
-from resnest.runtime.detections import Detections
 
 Floats = NDArray[np.float64]
 KINDS = {"box": "bbox", "mask": "segm"}  # ours, and the COCO API's

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from resnest.detection.card import DetectionCard
 from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.result import Detections, RawDetections
 from resnest.errors import ResnestError
-from resnest.runtime.detections import Detections, RawDetections
 from resnest.runtime.engines.engine import Engine, Prepared, Shape, Views, stack_pixels
 
 PIXELS = (32, 4000)  # that the short side of a view may have

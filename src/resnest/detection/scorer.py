@@ -5,7 +5,7 @@ from __future__ import annotations
 from resnest.detection.card import DetectionCard
 from resnest.detection.data import DetectionSamples, Objects
 from resnest.detection.evaluation import DetectionEvaluation, collect_detections
-from resnest.runtime.detections import Detections
+from resnest.detection.result import Detections
 
 
 class DetectionScorer:

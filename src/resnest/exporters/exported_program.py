@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from resnest.detection.result import RawDetections
 from resnest.exporters.capture import Interface, capture, quiet
 from resnest.exporters.layers import Arrays, Runner
-from resnest.runtime.detections import RawDetections
 
 
 def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interface) -> None:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
 from resnest.panoptic.data import PanopticSamples
-from resnest.runtime.label_map import PixelClasses
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.mask_values import MaskMeaning
+from resnest.segmentation.result import PixelClasses
 from resnest.segmentation.spec import IGNORED
 
 

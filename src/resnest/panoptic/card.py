@@ -12,9 +12,9 @@ from typing import Any
 
 from resnest.detection.card import DetectionCard
 from resnest.errors import ResnestError
+from resnest.panoptic.result import PanopticClasses
 from resnest.panoptic.spec import PanopticSpec
 from resnest.runtime.card import whole_numbers
-from resnest.runtime.panoptic_map import PanopticClasses
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from PIL import Image
 from resnest.data.checks import DatasetReport
 from resnest.detection.checks import FEW, named, size_notes
 from resnest.panoptic.data import PanopticSamples
-from resnest.runtime.panoptic_map import PanopticMap
+from resnest.panoptic.result import PanopticMap
 from resnest.segmentation.checks import MaskInspection, pixel_notes
 
 

@@ -14,7 +14,7 @@ from resnest.figures import Figure, percent
 from resnest.inference.evaluation_result import Evaluation, Indices
 from resnest.inference.worst import WorstPictures, lowest
 from resnest.panoptic.metrics import KINDS, Counts, Floats, PanopticMetrics
-from resnest.runtime.panoptic_map import PanopticMap
+from resnest.panoptic.result import PanopticMap
 
 GROUPS = dict(zip(KINDS, ("all", "things", "stuff"), strict=True))  # of classes, by what stands behind a key
 QUALITIES = (

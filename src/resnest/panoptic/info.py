@@ -18,6 +18,7 @@ INFO = TaskInfo(
     task="resnest.panoptic.task:PanopticTask",
     inspection="resnest.panoptic.checks:PanopticInspection",
     scorer="resnest.panoptic.scorer:PanopticScorer",
+    result="resnest.panoptic.result:PanopticMap",
     predict=predict,
     check_views=check_views,
     batch_size=BATCH,
@@ -26,5 +27,4 @@ INFO = TaskInfo(
     finders="resnest.panoptic.formats:FINDERS",
     needs="COCO panoptic data",
     layout="annotations/panoptic_train.json and panoptic_val.json with their PNG files, as COCO has them",
-    options=frozenset({"masks"}),
 )

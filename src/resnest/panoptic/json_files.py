@@ -22,9 +22,9 @@ from resnest.detection.data import ObjectTable
 from resnest.detection.segmentations import Segmentations
 from resnest.errors import ResnestError
 from resnest.panoptic.data import PanopticSamples
+from resnest.panoptic.result import VOID, PanopticClasses
 from resnest.panoptic.segments import SegmentTable
-from resnest.runtime.label_map import Colour
-from resnest.runtime.panoptic_map import VOID, PanopticClasses
+from resnest.runtime.palette import Colour
 
 
 def read_panoptic(path: Path) -> PanopticSamples:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.runtime.panoptic_map import PanopticMap, Segment
+from resnest.panoptic.result import PanopticMap, Segment
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from resnest.detection.predict import raw_detections, unpadded_sizes
+from resnest.detection.result import RawPanoptic
 from resnest.errors import ResnestError
 from resnest.panoptic.card import PanopticCard
-from resnest.runtime.detections import RawPanoptic
+from resnest.panoptic.merge import panoptic_map
+from resnest.panoptic.result import PanopticMap
 from resnest.runtime.engines.engine import Engine, Prepared, Views, stack_pixels
-from resnest.runtime.panoptic_map import PanopticMap
-from resnest.runtime.panoptic_merge import panoptic_map
 
 
 def predict(

@@ -7,7 +7,7 @@ from resnest.panoptic.card import PanopticCard
 from resnest.panoptic.data import PanopticSamples
 from resnest.panoptic.evaluation import PanopticEvaluation, collect_panoptic
 from resnest.panoptic.metrics import PanopticMetrics
-from resnest.runtime.panoptic_map import PanopticMap
+from resnest.panoptic.result import PanopticMap
 
 
 class PanopticScorer:

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from resnest.panoptic.result import PanopticMap
 from resnest.report.parts import SIDES, Caption, Key, Picture, css_colour
-from resnest.runtime.draw_segments import paint_segments
-from resnest.runtime.label_map import LabelMap
 from resnest.runtime.palette import class_colours
-from resnest.runtime.panoptic_map import PanopticMap
+from resnest.segmentation.result import LabelMap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +29,7 @@ class Comparison:
 
 def compared(one: Comparison) -> Picture:
     """Three pictures in a row."""
-    painted = [paint_segments(one.image, regions, SIDES["compared"]) for regions in (one.truth, one.found)]
+    painted = [regions.paint(one.image, SIDES["compared"]) for regions in (one.truth, one.found)]
     return Picture(name=one.name, images=[one.image, *painted], captions=one.captions)
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from resnest.report.charts import loss_chart, rate_chart, share_chart
 from resnest.report.history import History, series
 from resnest.report.page import Headline, Section, count, render
-from resnest.runtime.label_map import Colour
+from resnest.runtime.palette import Colour
 
 Keyed = tuple[str, str]  # a figure's key in metrics.jsonl, and its caption
 Layout = Literal["small", "large", "compared"]

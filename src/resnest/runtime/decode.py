@@ -75,13 +75,13 @@ def decode_image(
     """
     name = name or (str(source) if isinstance(source, Path) else "image")
     content = _read(source, name, max_bytes)
-    with _refusing(name, formats):
+    with refusing(name, formats):
         image = _open(content, name, formats, max_pixels)
         image.load()
         orientation = _orientation(image)
         if annotated and _annotated_as_stored(image, orientation, annotated, name):
             orientation = 1
-        return _to_rgb(_upright(image, orientation))
+        return to_rgb(_upright(image, orientation))
 
 
 def decode_for_crop(
@@ -103,17 +103,17 @@ def decode_for_crop(
         BadImage: for the same files as `decode_image`.
     """
     _check_bytes(content, name, MAX_BYTES)
-    with _refusing(name, FORMATS):
+    with refusing(name, FORMATS):
         image = _open(content, name, FORMATS, MAX_PIXELS)
         if image.format not in ("JPEG", "MPO"):
             image.load()  # the EXIF data of a PNG may lie behind its pixels
         orientation = _orientation(image)
     width, height = image.size if orientation < 5 else image.size[::-1]  # from 5 on, lying on a side
     left, top, right, bottom = choose(width, height)
-    with _refusing(name, FORMATS):
+    with refusing(name, FORMATS):
         scale = _reduce(image, min(right - left, bottom - top) / at_least) if at_least else 1.0
         image.load()
-        upright = _to_rgb(_upright(image, orientation))
+        upright = to_rgb(_upright(image, orientation))
     # Sizes are rounded up, by less than a pixel at the right and bottom as stored: perhaps left and top when upright.
     x = upright.width - width / scale if orientation in (2, 3, 6, 7) else 0.0
     y = upright.height - height / scale if orientation in (3, 4, 7, 8) else 0.0
@@ -130,7 +130,7 @@ def decode_stored(content: bytes, *, name: str = "image", pixels: bool = True) -
         BadImage: as `decode_image`; of a format that does not keep numbers.
     """
     _check_bytes(content, name, MAX_BYTES)
-    with _refusing(name, EXACT):
+    with refusing(name, EXACT):
         image = _open(content, name, FORMATS, MAX_PIXELS)
         if image.format not in EXACT:
             raise BadImage(name, f"is a {image.format} file, which does not keep numbers exactly: save it as PNG")
@@ -169,8 +169,8 @@ _QUIET = _Quiet()
 
 
 @contextlib.contextmanager
-def _refusing(name: str, formats: tuple[str, ...]) -> Iterator[None]:
-    """Whatever Pillow raises within becomes BadImage."""
+def refusing(name: str, formats: tuple[str, ...]) -> Iterator[None]:
+    """Errors that Pillow raises within become BadImage."""
     try:
         with _QUIET:  # Pillow warns of what is checked or converted here
             yield
@@ -264,7 +264,7 @@ def _reduce(image: Image.Image, spare: float) -> float:
     return width / drafted[1][2] if drafted else 1.0
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I"):  # 16-bit greyscale: Pillow's own conversion clips at 255

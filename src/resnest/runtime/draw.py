@@ -1,15 +1,37 @@
-"""Labels drawn into a picture, with Pillow's built-in font (no font file to ship, no OpenCV).
+"""Labels, or boxes and masks, drawn into a picture; Pillow's built-in font, no font file to ship, no OpenCV.
 
-draw_labels(image, [("rose", 0.91), ("tulip", 0.06)]).save("out.jpg")
+    draw_labels(image, [("rose", 0.91), ("tulip", 0.06)]).save("out.jpg")
+    draw_objects(image, boxes, texts=["RBC 91%"], colours=[(230, 159, 0)], legend=[Entry("RBC  1", (230, 159, 0))])
+
+Objects are made to be read on any photograph: lines with a dark rim, texts on paper of their colour. A text that would
+lie on another one is moved or left out; the legend says what there is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-INK, FAINT, PAPER, BAR = (255, 255, 255), (150, 156, 164), (18, 22, 28), (72, 140, 255)
+from resnest.detection.rle import RLE, box, decode
+from resnest.runtime.palette import Colour
+
+INK, FAINT, PAPER, RIM, BAR = (255, 255, 255), (150, 156, 164), (18, 22, 28), (16, 16, 16), (72, 140, 255)
+LEAST_SIDE = 640  # pixels: smaller pictures are enlarged, by whole numbers
+FILL = 0.35  # of a mask's colour over the picture
+FEW = 20  # objects that have boxes although there are masks, and texts although there is one class
+
+Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+class Entry(NamedTuple):
+    """Of a legend."""
+
+    text: str
+    colour: Colour | None = None
 
 
 def draw_labels(image: Image.Image, ranking: Sequence[tuple[str, float]]) -> Image.Image:
@@ -33,6 +55,87 @@ def draw_labels(image: Image.Image, ranking: Sequence[tuple[str, float]]) -> Ima
     return canvas
 
 
+def draw_objects(
+    image: Image.Image,
+    boxes: NDArray[np.float32],
+    *,
+    texts: Sequence[str],
+    colours: Sequence[Colour],
+    legend: Sequence[Entry],
+    masks: Sequence[RLE] | None = None,
+) -> Image.Image:
+    """The picture with its objects, the best ones on top, and a legend below it.
+
+    Args:
+        boxes: (M, 4) x1, y1, x2, y2 in pixels, the best object first.
+        texts: of each object, or none at all.
+        masks: of the whole picture; of more than `FEW` objects with masks, boxes are not drawn.
+    """
+    picture, factor = enlarged(image)
+    boxes = boxes * factor
+    width = _line_width(picture, boxes)
+    if masks is not None:
+        picture = _with_masks(picture, masks, colours, factor, width)
+    pen = ImageDraw.Draw(picture)
+    if masks is None or len(boxes) <= FEW:
+        for corners, own in zip(boxes[::-1], colours[::-1], strict=True):
+            _draw_box(pen, corners, own, width)
+    if texts:
+        _write_labels(pen, boxes, texts, colours, picture.size)
+    return with_legend(picture, legend)
+
+
+def enlarged(image: Image.Image) -> tuple[Image.Image, int]:
+    """The picture in RGB, in a size to look at, and what its sides were multiplied by."""
+    factor = max(1, -(-LEAST_SIDE // max(image.size)))
+    picture = image.convert("RGB")
+    if factor > 1:
+        picture = picture.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
+    return picture, factor
+
+
+def with_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
+    """A panel below: each entry with its colour, as many lines as it takes; without entries it says so."""
+    size = max(14, picture.width // 45)
+    font = ImageFont.load_default(size)
+    pad, row = size // 2, round(size * 1.6)
+    pen = ImageDraw.Draw(picture)
+    places, x, y = [], pad, pad
+    for text, colour in entries:
+        wide = round((size * 1.5 if colour else 0) + pen.textlength(text, font) + 2 * pad)
+        if x + wide > picture.width and x > pad:
+            x, y = pad, y + row
+        places.append((x, y))
+        x += wide
+    canvas = Image.new("RGB", (picture.width, picture.height + y + row + pad), PAPER)
+    canvas.paste(picture, (0, 0))
+    pen = ImageDraw.Draw(canvas)
+    for (text, colour), (x, y) in zip(entries, places, strict=True):
+        top = picture.height + y
+        if colour:
+            pen.rectangle((x, top, x + size, top + size), fill=colour)
+        pen.text((x + (size * 1.5 if colour else 0), top + size / 2), text, fill=INK, font=font, anchor="lm")
+    if not entries:
+        pen.text((pad, picture.height + pad), "nothing found", fill=FAINT, font=font)
+    return canvas
+
+
+def ink_on(colour: Colour) -> Colour:
+    """Black or white, whichever reads better (luma of ITU-R BT.601)."""
+    red, green, blue = colour
+    return RIM if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else INK
+
+
+def is_free(spot: Rectangle, taken: Iterable[Rectangle]) -> bool:
+    """Whether it lies on none of the others."""
+    return not any(overlap(spot, other) for other in taken)
+
+
+def overlap(one: Rectangle, other: Rectangle) -> bool:
+    """Whether they share more than a border."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
 def _draw_row(
     pen: ImageDraw.ImageDraw,
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
@@ -50,3 +153,75 @@ def _draw_row(
     pen.text((right, top), percent, fill=INK, font=font, anchor="ra")
     line = bottom - thickness - 1
     pen.rectangle((left, line, left + max(1, round((right - left) * score)), line + thickness - 1), fill=BAR)
+
+
+def _line_width(picture: Image.Image, boxes: NDArray[np.float32]) -> int:
+    """By the size of the picture, and thinner around small objects."""
+    typical = float(np.median(boxes[:, 2:] - boxes[:, :2])) if len(boxes) else 0.0
+    return max(1, min(round(max(picture.size) / 400), round(typical / 12)))
+
+
+def _with_masks(
+    picture: Image.Image, masks: Sequence[RLE], colours: Sequence[Colour], factor: int, width: int
+) -> Image.Image:
+    pixels = np.array(picture)
+    for mask, own in zip(masks[::-1], colours[::-1], strict=True):
+        left, top, wide, high = box(mask)
+        inner = decode(mask)[top : top + high, left : left + wide].repeat(factor, 0).repeat(factor, 1)
+        part = pixels[top * factor : (top + high) * factor, left * factor : (left + wide) * factor]
+        part[inner] = (part[inner] * (1 - FILL) + np.array(own) * FILL).astype(np.uint8)
+        part[inner & ~_shrunk(inner, width)] = own
+    return Image.fromarray(pixels)
+
+
+def _shrunk(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+    """Without its outermost pixels."""
+    for _ in range(steps):
+        wide = np.pad(mask, 1)
+        mask = mask & wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
+    return mask
+
+
+def _draw_box(pen: ImageDraw.ImageDraw, corners: NDArray[np.float32], colour: Colour, width: int) -> None:
+    left, top, right, bottom = (round(float(side)) for side in corners)
+    right, bottom = max(right - 1, left), max(bottom - 1, top)
+    if width > 1:
+        pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=RIM, width=width + 2)
+    pen.rectangle((left, top, right, bottom), outline=colour, width=width)
+
+
+def _write_labels(
+    pen: ImageDraw.ImageDraw,
+    boxes: NDArray[np.float32],
+    texts: Sequence[str],
+    colours: Sequence[Colour],
+    picture: tuple[int, int],
+) -> None:
+    """The best objects first: each where it lies on no other text, or nowhere."""
+    size = max(11, min(picture) // 40)
+    font = ImageFont.load_default(size)
+    taken: list[Rectangle] = []
+    for corners, text, own in zip(boxes, texts, colours, strict=True):
+        wide, high = pen.textlength(text, font) + size / 2, size * 1.3
+        spot = _spot(corners, wide, high, picture, taken)
+        if spot is None:
+            continue
+        taken.append(spot)
+        pen.rectangle(spot, fill=own)
+        pen.text((spot[0] + size / 4, spot[1] + high / 2), text, fill=ink_on(own), font=font, anchor="lm")
+
+
+def _spot(
+    corners: NDArray[np.float32], wide: float, high: float, picture: tuple[int, int], taken: list[Rectangle]
+) -> Rectangle | None:
+    """Above the box, within it, or below it, wholly in the picture."""
+    x1, y1, x2, y2 = map(float, corners)
+    left = min(x1, picture[0] - wide)
+    for x, y in ((left, y1 - high), (left, y1), (left, y2), (x2 - wide, y1 - high), (x2 - wide, y2)):
+        spot = (x, y, x + wide, y + high)
+        if y == y1 and y2 - y1 < 2 * high:
+            continue  # it would hide what is in the box
+        inside = x >= 0 and y >= 0 and spot[3] <= picture[1]
+        if inside and is_free(spot, taken):
+            return spot
+    return None

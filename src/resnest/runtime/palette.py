@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import colorsys
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.runtime.label_map import Colour, PixelClasses
-from resnest.runtime.panoptic_map import PanopticClasses
+Colour = tuple[int, int, int]
 
 FIRST = ((230, 159, 0), (86, 180, 233), (240, 228, 66), (204, 121, 167), (0, 158, 115), (213, 94, 0), (0, 114, 178))
 MOST = 256  # then the first again
@@ -43,12 +43,22 @@ TO_LAB = (
 )
 
 
+class Coloured(Protocol):
+    """Classes that may have colours of their own."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def colours(self) -> tuple[Colour, ...]: ...  # (K,), or none
+
+
 def colour(number: int) -> Colour:
     """Of class `number`."""
     return _colours()[number % MOST]
 
 
-def class_colours(classes: PixelClasses | PanopticClasses) -> list[Colour]:
+def class_colours(classes: Coloured) -> list[Colour]:
     """The data's own, or else ours."""
     return list(classes.colours) or [colour(number) for number in range(len(classes.names))]
 

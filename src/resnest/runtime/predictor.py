@@ -2,6 +2,7 @@
 
 predictor = ImagePredictor(engine, card)
 predictor("rose.jpg").label
+predictor([image, array, b"..."])                 # a list of results
 for result in predictor.stream(paths): ...        # results and BadImage, in order
 
 A stream decodes the images of the next batch in threads while the engine runs, and holds three batches at most.
@@ -11,15 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
-from pathlib import Path
+from typing import Any, overload
 
-from PIL import Image
-
-from resnest.runtime.ahead import ahead
 from resnest.runtime.card import ModelCard
-from resnest.runtime.decode import BadImage, decode_image
+from resnest.runtime.decode import BadImage
 from resnest.runtime.engines.engine import Engine, Prepared
 from resnest.runtime.hardware import usable_cores
+from resnest.runtime.inputs import TAKES, ImageInput, WrongInput, described, is_image, name_of, to_image
+from resnest.runtime.prefetch import prefetch
 from resnest.runtime.results import Result
 
 BATCHES_AHEAD = 2  # decoded while another one is in the engine: one would do if all took equally long
@@ -33,32 +33,60 @@ class ImagePredictor:
         self.card = card
         self.batch_size = min(batch_size, card.info.max_batch_size or batch_size)
 
-    def __call__(self, image: str | Path | bytes | Image.Image) -> Result:
-        """What one image shows: a path, encoded bytes, or a Pillow image. Of a detector, all that it keeps.
+    @overload
+    def __call__(self, image: list[Any] | tuple[ImageInput, ...]) -> list[Result]: ...
+
+    @overload
+    def __call__(self, image: ImageInput) -> Result: ...
+
+    def __call__(self, image: ImageInput | list[Any] | tuple[ImageInput, ...]) -> Result | list[Result]:
+        """What one image shows, or each of a list or tuple of them. Of a detector, all that it keeps.
+
+        Args:
+            image: a path, the bytes of a file, a file opened in binary mode, a Pillow image, or an array: (H, W, 3)
+                uint8 in RGB order, or (H, W) in grey. In a list, those without a name of their own are called "image 0"
+                and so on.
 
         Raises:
             BadImage: a ResnestError that says what is wrong with the file.
+            WrongInput: it is none of these.
         """
-        name = str(image) if isinstance(image, str | Path) else "image"
-        return self._run([self._prepare(image, name)])[0]
+        if not isinstance(image, list | tuple):
+            return self._run([self._prepare(image, name_of(image, "image"))])[0]
+        results = []
+        for result in self.stream(image):
+            if isinstance(result, BadImage):
+                raise result
+            results.append(result)
+        return results
 
-    def stream(self, paths: Iterable[str | Path]) -> Iterator[Result | BadImage]:
-        """One item a path, in order; an unusable file gives its BadImage and the others go on."""
-        with ahead(self._try, paths, most=BATCHES_AHEAD * self.batch_size, threads=usable_cores()) as images:
-            while batch := list(islice(images, self.batch_size)):
+    def stream(self, images: Iterable[ImageInput]) -> Iterator[Result | BadImage]:
+        """One item an image, in order; an unusable one gives its BadImage and the others go on.
+
+        Raises:
+            WrongInput: it is one image, or among the images is something else; see `__call__`.
+        """
+        if is_image(images) or not isinstance(images, Iterable):
+            one = f"expected several images, such as a list; each of them {TAKES}"
+            raise WrongInput(f"a stream of images cannot be {described(images)}: {one}")
+        return self._stream(images)
+
+    def _stream(self, images: Iterable[ImageInput]) -> Iterator[Result | BadImage]:
+        most, threads = BATCHES_AHEAD * self.batch_size, usable_cores()
+        with prefetch(self._try, enumerate(images), most=most, threads=threads) as prepared:
+            while batch := list(islice(prepared, self.batch_size)):
                 yield from self._finish(batch)
 
-    def _try(self, path: str | Path) -> Prepared | BadImage:
+    def _try(self, numbered: tuple[int, ImageInput]) -> Prepared | BadImage:
+        number, image = numbered
         try:
-            return self._prepare(path, str(path))
+            return self._prepare(image, name_of(image, f"image {number}"))
         except BadImage as error:
             return error
 
-    def _prepare(self, image: str | Path | bytes | Image.Image, name: str) -> Prepared:
-        if not isinstance(image, Image.Image):
-            image = decode_image(Path(image) if isinstance(image, str) else image)
-        pixels = self.card.preprocess(image if image.mode == "RGB" else image.convert("RGB"))
-        return Prepared(name, pixels, image.size)
+    def _prepare(self, image: ImageInput, name: str) -> Prepared:
+        picture = to_image(image, name)
+        return Prepared(name, self.card.preprocess(picture), picture.size)
 
     def _finish(self, batch: list[Prepared | BadImage]) -> Iterator[Result | BadImage]:
         results = iter(self._run([image for image in batch if not isinstance(image, BadImage)]))

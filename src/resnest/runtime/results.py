@@ -1,87 +1,187 @@
-"""What a prediction is, for programs and for people.
+"""Results: what predictions of every task can do.
 
-prediction.top(3)         # [("rose", 0.91), ("tulip", 0.06), ("daisy", 0.02)]
-prediction.to_dict(3)     # ready for json.dumps; scores are fractions 0..1
+    result = predict("x.jpg")
+    print(result)                             # x.jpg: 12 RBC, 1 WBC; the line that `resnest predict` prints
+    result.rows()                             # a flat dict for each label, object or segment
+    result.to_dict()                          # ready for json.dumps
+    result.to_pandas()                        # the rows as a DataFrame
+    result.to_supervision()                   # sv.Detections or sv.Classifications
+    result.draw("x.jpg", Show(threshold=0.3)).show()
+    result.save("drawn.jpg", "x.jpg")         # and without a picture: x.json, x.csv
+
+Programs get all that a result holds; people, by `text` and `draw`, what is likely. `Show` says otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+import csv
+import importlib
+import io
+import json
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
+
+from resnest.errors import ResnestError
+from resnest.files import replacing, write_errors
+from resnest.runtime.inputs import ImageInput, to_image
+
+if TYPE_CHECKING:
+    from resnest.runtime.card import ModelCard
+
+THRESHOLD = 0.5  # the score from which on a label or an object is shown to people
+DRAWINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+QUALITY = 90  # of JPEG and WEBP
 
 
-class Result(Protocol):
-    """What a picture shows, of any task."""
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """What of a result is shown; a result takes what has a meaning for it (`Result.OPTIONS`), and not the rest."""
 
-    @property
-    def name(self) -> str: ...  # the picture's path as it was given
+    top: int | None = None  # labels, best first; none: the best one, of several labels those of `threshold` or more
+    threshold: float = THRESHOLD  # the lowest score of an object
 
 
-@dataclass(frozen=True)
-class Classification:
-    """Scores of every class for one image."""
+LIKELY = Show()  # what people see
+ALL = Show(top=sys.maxsize, threshold=0.0)  # what programs get
+
+
+class ResultFiles(Protocol):
+    """Results in the files of another program, one after the other."""
+
+    def add(self, result: Any, name: Path | None = None) -> None:
+        """`name` is that of the picture, within its folder; by default the last part of `result.name`."""
+
+    def close(self) -> str:
+        """Write what is left, and say what was written."""
+
+
+# path, the model's card, what to show, pictures that must not be replaced
+OpenFiles = Callable[[Path, "ModelCard", Show, Iterable[Path]], ResultFiles]
+
+
+class Result(ABC):
+    """What a model gives for one image."""
+
+    COLUMNS: ClassVar[Mapping[str, str]]  # of a row, in order, with the format that CSV has them in
+    OPTIONS: ClassVar[frozenset[str]] = frozenset()  # fields of `Show` that have a meaning here
 
     name: str  # the image's path as it was given
-    class_names: Sequence[str]
-    scores: NDArray[np.float32]  # (K,), they add up to 1
-    logits: NDArray[np.float32] | None = field(default=None, repr=False)  # (K,) what the scores were made from
 
-    def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """The k most likely classes with their scores, best first; ties go to the lower index."""
-        order = np.argsort(-self.scores, kind="stable")[:k]
-        return [(self.class_names[index], float(self.scores[index])) for index in order]
+    @classmethod
+    def files(cls) -> Mapping[str, OpenFiles]:
+        """Files for other programs, by the option of `resnest predict` that writes them."""
+        return {}
 
     @property
-    def label(self) -> str:
-        return self.top(1)[0][0]
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of the picture, where the result depends on them."""
+        return None
 
-    def shown(self, k: int | None = None) -> list[tuple[str, float]]:
-        """What to show to people: the k most likely classes, by default one."""
-        return self.top(k or 1)
+    @abstractmethod
+    def rows(self, show: Show = ALL) -> list[dict[str, Any]]:
+        """A flat dict for each label, object or segment, with the keys of `COLUMNS`."""
 
-    def to_dict(self, k: int = 5) -> dict[str, Any]:
-        return {"image": self.name, "top": [{"label": label, "score": score} for label, score in self.top(k)]}
+    @abstractmethod
+    def text(self, show: Show = LIKELY) -> str:
+        """One line, with the image's name."""
+
+    @abstractmethod
+    def to_dict(self, show: Show = ALL) -> dict[str, Any]:
+        """For JSON; scores are fractions 0..1."""
+
+    @abstractmethod
+    def to_supervision(self, show: Show = ALL) -> Any:
+        """sv.Detections, with `class_name` in its data, or sv.Classifications.
+
+        Raises:
+            ResnestError: supervision is not installed.
+        """
+
+    @abstractmethod
+    def _drawn(self, picture: Image.Image, show: Show) -> Image.Image:
+        """An RGB picture of the right size, with the result in it."""
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def draw(self, image: ImageInput, show: Show = LIKELY) -> Image.Image:
+        """The picture that this was predicted from, with the result in it; small ones are enlarged.
+
+        Raises:
+            BadImage, WrongInput: as a predictor.
+            ResnestError: it is another picture, by its size.
+        """
+        picture = to_image(image)
+        if self.size is not None and self.size != picture.size:
+            sizes = "the picture has {} x {} pixels, and the result is of one with {} x {}"
+            raise ResnestError(f"{self.name}: {sizes.format(*picture.size, *self.size)}")
+        return self._drawn(picture, show)
+
+    def save(self, path: str | Path, image: ImageInput | None = None, show: Show | None = None) -> None:
+        """Write a file, by its suffix: a drawing into the `image`, or without one .json, .csv, or the task's own.
+
+        Raises:
+            ResnestError: an unknown suffix; the file cannot be written; as `draw`.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix in DRAWINGS:
+            picture = self._own_picture(suffix) if image is None else self.draw(image, show or LIKELY)
+            if picture is None:
+                raise ResnestError(f"{path}: a drawing needs the picture, save(path, image)")
+            with write_errors(path):
+                picture.save(path, quality=QUALITY)
+        elif image is None and suffix in (".json", ".csv"):
+            content = self.to_json(show or ALL) + "\n" if suffix == ".json" else self.to_csv(show or ALL)
+            with write_errors(path), replacing(path) as temporary:
+                temporary.write_text(content, encoding="utf-8", newline="")
+        else:
+            raise ResnestError(f"{path}: expected {', '.join(DRAWINGS)} with the picture, or without it .json or .csv")
+
+    def _own_picture(self, suffix: str) -> Image.Image | None:
+        """The result itself as a picture of numbers, if it is one and files of this kind keep numbers."""
+        return None
+
+    def to_json(self, show: Show = ALL) -> str:
+        """`to_dict` as one line."""
+        return json.dumps(self.to_dict(show), ensure_ascii=False)
+
+    def cells(self, show: Show = ALL) -> list[list[str]]:
+        """The rows as CSV has them; where there are none, one with the image's name alone."""
+        rows = [[format(row[key], form) for key, form in self.COLUMNS.items()] for row in self.rows(show)]
+        return rows or [[self.name, *[""] * (len(self.COLUMNS) - 1)]]
+
+    def to_csv(self, show: Show = ALL) -> str:
+        """The rows below their names."""
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([[*self.COLUMNS], *self.cells(show)])
+        return text.getvalue()
+
+    def to_pandas(self, show: Show = ALL) -> Any:
+        """A DataFrame of the rows; pd.concat joins those of several images.
+
+        Raises:
+            ResnestError: pandas is not installed.
+        """
+        return installed("pandas").DataFrame(self.rows(show), columns=[*self.COLUMNS])
 
 
-THRESHOLD = 0.5  # the score from which on a label is shown
+def installed(package: str) -> Any:
+    """A package that is no dependency. Raises ResnestError if it is not installed."""
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise ResnestError(f"{package} is not installed: pip install {package}") from None
 
 
-@dataclass(frozen=True)
-class MultiLabel(Classification):
-    """A score for every class by itself: any number of labels, or none, apply to the image.
-
-    prediction.labels         # ("cat", "sofa"): those that score 0.5 or more, best first
-    """
-
-    scores: NDArray[np.float32]  # (K,), each 0..1
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return tuple(label for label, _ in self.shown())
-
-    def shown(self, k: int | None = None) -> list[tuple[str, float]]:
-        """The k most likely classes, by default those that score 0.5 or more."""
-        ranking = self.top(k or len(self.scores))
-        return ranking if k else [(label, score) for label, score in ranking if score >= THRESHOLD]
-
-    def to_dict(self, k: int = 5) -> dict[str, Any]:
-        """All classes with their scores, whatever `k` says, and the labels that apply."""
-        return {**super().to_dict(len(self.scores)), "labels": list(self.labels)}
-
-
-def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of each value, without overflow."""
-    small = np.exp(-np.abs(logits))
-    scores: NDArray[np.float32] = (np.where(logits >= 0, 1, small) / (1 + small)).astype(np.float32)
-    return scores
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Over the last axis, without overflow."""
-    shifted = np.exp(logits - logits.max(-1, keepdims=True))
-    scores: NDArray[np.float32] = (shifted / shifted.sum(-1, keepdims=True)).astype(np.float32)
-    return scores
+def in_percent(fraction: float) -> str:
+    """For people, who need no digits here."""
+    return f"{fraction * 100:.0f} %" if fraction >= 0.005 else "<1 %"

@@ -12,8 +12,8 @@ from typing import Any
 
 from resnest.errors import ResnestError
 from resnest.runtime.card import LONGEST, AnnotatedCard, parse_sides, whole_numbers
-from resnest.runtime.label_map import PixelClasses
 from resnest.segmentation.preprocess import LEAST, MOST_WINDOW, SegmentationPreprocess
+from resnest.segmentation.result import PixelClasses
 from resnest.segmentation.spec import SegmenterSpec
 
 
@@ -24,7 +24,7 @@ class SegmentationCard(AnnotatedCard):
     task = "segmentation"
     pipeline_tag = "image-segmentation"
     hub_metric = ("miou", "mean_iou")
-    usage = (".shares()", "--draw drawn")
+    usage = (".class_fractions()", "--draw drawn")
 
     preprocess: SegmentationPreprocess
     segmenter: SegmenterSpec  # what stands on the network

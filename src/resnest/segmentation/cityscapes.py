@@ -14,7 +14,7 @@ from pathlib import Path
 from resnest.data.handle import DatasetHandle
 from resnest.data.stores import FolderStore
 from resnest.errors import ResnestError
-from resnest.runtime.label_map import Colour
+from resnest.runtime.palette import Colour
 from resnest.segmentation.class_lists import ClassList, Row
 from resnest.segmentation.data import PixelSamples
 

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from resnest.errors import ResnestError
-from resnest.runtime.label_map import Colour, PixelClasses
+from resnest.runtime.palette import Colour
 from resnest.segmentation.mask_values import MaskMeaning, Value
+from resnest.segmentation.result import PixelClasses
 from resnest.segmentation.spec import IGNORED
 
 UNCOUNTED = ("void", "ignore", "unlabelled", "unlabeled")

@@ -20,9 +20,9 @@ from resnest.data.samples import Samples, describe_classes, describe_notes
 from resnest.data.stores import Store, read_from
 from resnest.errors import ResnestError
 from resnest.runtime.decode import BadImage, WrongSize, decode_image, decode_stored
-from resnest.runtime.label_map import PixelClasses
 from resnest.segmentation.class_lists import ClassList
 from resnest.segmentation.mask_values import MaskMeaning
+from resnest.segmentation.result import PixelClasses
 from resnest.segmentation.spec import IGNORED
 
 UNKNOWN = (1, 1)  # the size of a mask that cannot be read

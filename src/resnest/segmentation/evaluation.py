@@ -13,8 +13,8 @@ import numpy as np
 from resnest.figures import Figure, percent
 from resnest.inference.evaluation_result import Evaluation, Floats, Indices
 from resnest.inference.worst import WorstPictures, lowest
-from resnest.runtime.label_map import LabelMap
 from resnest.segmentation.metrics import Counts, PixelMetrics, Shares, intersection_over_union
+from resnest.segmentation.result import LabelMap
 
 FIGURES = (
     Figure("miou", "mIoU", "intersection over union, mean of the classes"),

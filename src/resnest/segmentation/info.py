@@ -20,6 +20,7 @@ INFO = TaskInfo(
     exporter="resnest.segmentation.export:SegmentationExporter",
     inspection="resnest.segmentation.checks:SegmentationInspection",
     scorer="resnest.segmentation.scorer:SegmentationScorer",
+    result="resnest.segmentation.result:LabelMap",
     predict=predict,
     check_views=check_views,
     batch_size=BATCH,
@@ -31,5 +32,4 @@ INFO = TaskInfo(
         "folders images and masks, with files of the same names and a list of classes in classes.txt; or ADE20K,"
         " Cityscapes, Pascal VOC with SegmentationClass, COCO panoptic"
     ),
-    options=frozenset({"masks"}),
 )

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
 from resnest.runtime.engines.engine import Engine, Prepared, Shape, Views, stack_pixels
-from resnest.runtime.label_map import LabelMap
-from resnest.runtime.segmenting import Map, label_map, logits_of, segment
 from resnest.segmentation.card import SegmentationCard
+from resnest.segmentation.result import LabelMap
+from resnest.segmentation.sliding_window import Map, label_map, logits_of, segment
 
 FACTORS = (0.1, 8.0)  # of a segmenter's own size, that a view may have
 

@@ -16,10 +16,10 @@ from resnest.report.confusion import confusion_section, recall_and_precision
 from resnest.report.history import History, number
 from resnest.report.page import Report, Section, clip, count, percent
 from resnest.report.parts import Caption, Column, classes_section, curves_section, headlines, mistakes_section
-from resnest.runtime.label_map import LabelMap
 from resnest.runtime.palette import class_colours
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.evaluation import PixelEvaluation
+from resnest.segmentation.result import LabelMap
 
 MOST_CLASSES = 160  # all of ADE20K
 

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.inference.worst import WorstPictures
-from resnest.runtime.label_map import LabelMap
 from resnest.segmentation.card import SegmentationCard
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.evaluation import PixelEvaluation, collect_pixels
 from resnest.segmentation.metrics import PixelMetrics, intersection_over_union, mean_of_known
+from resnest.segmentation.result import LabelMap
 
 
 class SegmentationScorer:

@@ -19,7 +19,7 @@ from resnest.data.parts import VAL_NAMES
 from resnest.data.stores import FolderStore
 from resnest.detection.voc import read_list
 from resnest.errors import ResnestError
-from resnest.runtime.label_map import Colour
+from resnest.runtime.palette import Colour
 from resnest.segmentation.class_lists import ClassList, Row, find_class_list
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.spec import IGNORED

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.result import Classes, Detections, RawDetections, RawPanoptic
+from resnest.detection.rle import decode
+from resnest.panoptic.result import PanopticClasses, PanopticMap, Segment
 from resnest.panoptic.spec import PanopticSpec
-from resnest.runtime.detections import Classes, Detections, RawDetections, RawPanoptic
-from resnest.runtime.panoptic_map import PanopticClasses, PanopticMap, Segment
-from resnest.runtime.rle import decode
 
 THING = 0  # the label of pixels of any object; kinds of stuff come behind it
 

@@ -1,6 +1,7 @@
 """Panoptic maps in files as COCO has them, results or ground truth: a folder of PNGs, and a json of their segments.
 
     write_panoptic(Path("found.json"), ((139, found), ...), classes)       # PNGs in found/
+    folder = PanopticFolder(Path("masks"), predict.card.panoptic_classes)  # for `resnest predict`
     files = PanopticFiles.read(Path("found.json"))
     files.load(139)                                                        # PanopticMap
 
@@ -10,8 +11,7 @@ The colour of a pixel is the number of its segment: R + 256 G + 65536 B, black i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.errors import ResnestError
-from resnest.files import replacing
+from resnest.files import OutputFolder, replacing, write_errors
+from resnest.panoptic.result import VOID, PanopticClasses, PanopticMap, Segment, decode_ids, encode_ids
 from resnest.runtime.decode import BadImage, decode_image
 from resnest.runtime.palette import class_colours
-from resnest.runtime.panoptic_map import VOID, PanopticClasses, PanopticMap, Segment, decode_ids, encode_ids
 
 
 def write_panoptic(path: Path, maps: Iterable[tuple[int, PanopticMap]], classes: PanopticClasses) -> None:
@@ -50,13 +50,13 @@ class PanopticWriter:
         self.path, self.folder, self.classes = path, path.with_suffix(""), classes
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
-        with _told(path):
+        with write_errors(path):
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, number: int, one: PanopticMap, file_name: str = "") -> None:
         """`file_name` of the PNG in the folder: by default the number, as COCO's."""
         file_name = file_name or f"{number:012d}.png"
-        with _told(self.path):
+        with write_errors(self.path):
             Image.fromarray(encode_ids(one.ids)).save(self.folder / file_name)
         height, width = one.ids.shape
         self.images.append({"id": number, "file_name": one.name, "width": width, "height": height})
@@ -68,16 +68,35 @@ class PanopticWriter:
             "annotations": self.annotations,
             "categories": _categories(self.classes),
         }
-        with _told(self.path), replacing(self.path) as temporary:
+        with write_errors(self.path), replacing(self.path) as temporary:
             temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ResnestError(f"{error.filename or path} cannot be written: {error.strerror or error}") from None
+class PanopticFolder:
+    """COCO's files in a folder: panoptic.json with the segments, and in panoptic/ a PNG of their ids for each picture.
+
+    Args:
+        inputs: pictures that must not be replaced.
+
+    Raises:
+        ResnestError: as all of its methods: the files cannot be written.
+    """
+
+    def __init__(self, folder: str | Path, classes: PanopticClasses, inputs: Iterable[Path] = ()) -> None:
+        self.files = OutputFolder(Path(folder), inputs)
+        self.writer = PanopticWriter(self.files.folder / "panoptic.json", classes)
+
+    def add(self, result: PanopticMap, name: Path | None = None) -> None:
+        """`name` of the picture within its folder, by default the last part of the result's."""
+        name = name or Path(Path(result.name).name)
+        with self.files.writing("panoptic" / name.with_suffix(".png")) as path:
+            number = len(self.files.names)
+            self.writer.add(number, result, path.relative_to(self.writer.folder).as_posix())
+
+    def close(self) -> str:
+        """Write the json, and say so."""
+        self.writer.close()
+        return f"{len(self.files.names)} maps in {self.writer.folder}, and {self.writer.path.name} beside it"
 
 
 def _infos(one: PanopticMap) -> list[dict[str, Any]]:

@@ -19,8 +19,8 @@ from PIL import Image
 
 from resnest.errors import ResnestError
 from resnest.runtime.engines.engine import Views
-from resnest.runtime.label_map import LabelMap, PixelClasses
 from resnest.segmentation.preprocess import SegmentationPreprocess
+from resnest.segmentation.result import LabelMap, PixelClasses
 
 Map = NDArray[np.float32]
 Labels = NDArray[np.uint8]

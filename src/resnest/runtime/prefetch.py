@@ -1,7 +1,7 @@
-"""Work done ahead in threads, for what comes in the order that it was asked for.
+"""Prefetch: work done ahead in threads, for results that come in the order of their inputs.
 
-with ahead(decode, paths, most=32, threads=2) as images:
-    for image in images: ...              # decode(path) of the next 32 runs meanwhile
+    with prefetch(decode, paths, most=32, threads=2) as images:
+        for image in images: ...          # decode(path) of the next 32 runs meanwhile
 
 Pillow and numpy let other threads run while they compute, so threads are enough. No more than `most` results wait,
 however long the input is; leaving the block, by an error or early, stops the threads.
@@ -21,9 +21,9 @@ Out = TypeVar("Out")
 
 
 @contextmanager
-def ahead(work: Callable[[In], Out], inputs: Iterable[In], *, most: int, threads: int) -> Iterator[Iterator[Out]]:
+def prefetch(work: Callable[[In], Out], inputs: Iterable[In], *, most: int, threads: int) -> Iterator[Iterator[Out]]:
     """Gives an iterator over the results in order; an error of `work` comes up where its result would."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
     try:
         yield _in_order(pool, work, iter(inputs), most)
     finally:

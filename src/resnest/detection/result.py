@@ -1,23 +1,30 @@
 """What a detector gives: raw arrays from an engine, and what they mean for one image.
 
 raw = engine(images, sizes)               # RawDetections of a batch
-found = Detections.of(raw, 0, name="x.jpg", size=image.size, card=card)
+found = Detections.of(raw, 0, name="x.jpg", size=image.size, preprocess=preprocess, classes=classes)
 found.shown().counts()                    # {"RBC": 12, "WBC": 1}
-found.to_dict()                           # ready for json.dumps; found.to_coco(17): COCO results
+found[found.labels == 1]                  # Detections of one class
+found.to_coco(17)                         # COCO results
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from resnest.detection.coco_file import CocoFile
+from resnest.detection.paste import paste
 from resnest.detection.preprocess import DetectionPreprocess
-from resnest.runtime.masks import paste
-from resnest.runtime.results import THRESHOLD
-from resnest.runtime.rle import RLE
+from resnest.detection.rle import RLE, decode
+from resnest.runtime.palette import FIRST, Colour, colour, shade
+from resnest.runtime.results import ALL, LIKELY, THRESHOLD, OpenFiles, Result, Show, installed
+
+FEW = 20  # objects that have texts although there is one class
 
 
 class RawDetections(NamedTuple):
@@ -44,8 +51,13 @@ class Classes(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Detections:
+class Detections(Result):
     """The objects found in one picture, best first."""
+
+    COLUMNS: ClassVar = {
+        "image": "", "label": "", "score": ".6f", "x": ".2f", "y": ".2f", "width": ".2f", "height": ".2f",
+    }  # fmt: skip
+    OPTIONS: ClassVar = frozenset({"threshold"})
 
     name: str  # the picture's path as it was given
     width: int
@@ -95,31 +107,96 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def chosen(self, places: NDArray[Any]) -> Detections:
-        """Some of the objects: by number, or one bool each."""
-        numbers = np.arange(len(self))[places]
+    def __getitem__(self, which: int | slice | NDArray[Any]) -> Detections:
+        """Some of the objects: a number, numbers, a slice, or one bool each."""
+        numbers = np.atleast_1d(np.arange(len(self))[which])
         masks = None if self.masks is None else tuple(self.masks[number] for number in numbers)
         picked = {name: getattr(self, name)[numbers] for name in ("boxes", "labels", "scores")}
         return replace(self, masks=masks, **picked)
 
+    def __iter__(self) -> Iterator[Detections]:
+        """The objects one by one."""
+        return (self[number] for number in range(len(self)))
+
+    @classmethod
+    def files(cls) -> Mapping[str, OpenFiles]:
+        """COCO json."""
+        return {"coco": lambda path, card, show, inputs: CocoFile(path, show.threshold)}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture."""
+        return self.width, self.height
+
+    @property
+    def class_names(self) -> list[str]:
+        """Of each object, (M)."""
+        return [self.classes.names[label] for label in self.labels]
+
     def shown(self, threshold: float = THRESHOLD) -> Detections:
-        """What to show to people: the objects with this score or more."""
-        return self.chosen(self.scores >= threshold)
+        """The objects with this score or more; by default those that `text` and `draw` show."""
+        return self[self.scores >= threshold]
 
     def counts(self) -> dict[str, int]:
         """Objects of each class that is there, the most frequent first."""
         counts = np.bincount(self.labels, minlength=len(self.classes.names))
         return {self.classes.names[k]: int(counts[k]) for k in np.argsort(-counts, kind="stable") if counts[k]}
 
-    def to_dict(self) -> dict[str, Any]:
+    def rows(self, show: Show = ALL) -> list[dict[str, Any]]:
+        """A row an object."""
+        return [
+            {"image": self.name, "label": one["label"], "score": one["score"]}
+            | dict(zip(("x", "y", "width", "height"), one["bbox"], strict=True))
+            for one in self.to_dict(show)["objects"]
+        ]
+
+    def text(self, show: Show = LIKELY) -> str:
+        """x.jpg: 12 RBC, 1 WBC."""
+        counts = self.shown(show.threshold).counts().items()
+        return f"{self.name}: {', '.join(f'{count} {name}' for name, count in counts) or '-'}"
+
+    def to_dict(self, show: Show = ALL) -> dict[str, Any]:
         """For JSON: boxes are x, y, width, height, masks COCO's compressed runs."""
-        labels = [self.classes.names[label] for label in self.labels]
-        objects = [{"label": label, **one} for label, one in zip(labels, self._objects(), strict=True)]
+        found = self.shown(show.threshold)
+        objects = [{"label": label, **one} for label, one in zip(found.class_names, found._objects(), strict=True)]
         return {"image": self.name, "width": self.width, "height": self.height, "objects": objects}
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """Entries of a COCO results file."""
         return [{"image_id": image_id, **one} for one in self._objects()]
+
+    def to_supervision(self, show: Show = ALL) -> Any:
+        """sv.Detections: class_id numbers classes from 0."""
+        found = self.shown(show.threshold)
+        masks = None
+        if found.masks is not None:
+            masks = np.array([decode(mask) for mask in found.masks], bool).reshape(-1, self.height, self.width)
+        return installed("supervision").Detections(
+            xyxy=found.boxes,
+            mask=masks,
+            confidence=found.scores,
+            class_id=found.labels,
+            data={"class_name": np.array(found.class_names, str)},
+        )
+
+    def _drawn(self, picture: Image.Image, show: Show) -> Image.Image:
+        """Masks of one class have a colour an object, since objects touch."""
+        from resnest.runtime.draw import Entry, draw_objects
+
+        found = self.shown(show.threshold)
+        single = len(self.classes.names) == 1
+        apart = single and found.masks is not None
+        places = {name: place for place, name in enumerate(self.classes.names)}
+        legend = [Entry(f"{name}  {n}", None if apart else colour(places[name])) for name, n in found.counts().items()]
+        texts = [f"{name} {score:.0%}" for name, score in zip(found.class_names, found.scores, strict=True)]
+        return draw_objects(
+            picture,
+            found.boxes,
+            texts=[] if single and len(found) > FEW else texts,
+            colours=_object_colours(len(found)) if apart else [colour(int(label)) for label in found.labels],
+            masks=found.masks,
+            legend=legend,
+        )
 
     def _objects(self) -> list[dict[str, Any]]:
         corner, opposite = self.boxes[:, :2], self.boxes[:, 2:]
@@ -131,6 +208,12 @@ class Detections:
         for one, mask in zip(objects, self.masks or (), strict=False):
             one["segmentation"] = mask
         return objects
+
+
+def _object_colours(count: int) -> list[Colour]:
+    """Of objects of one class that touch."""
+    few = len(FIRST)
+    return [shade(colour(number % few), number // few % 2) for number in range(count)]
 
 
 def _short(value: np.float32) -> float:

@@ -1,0 +1,54 @@
+"""COCO json of detections, which COCO's tools and labelling programs open.
+
+file = CocoFile(Path("found.json"), threshold=0.3)
+for result in predict.stream(paths):
+    file.add(result)
+print(file.close())
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resnest.detection.rle import area
+from resnest.errors import ResnestError
+from resnest.files import replacing, write_errors
+
+if TYPE_CHECKING:
+    from resnest.detection.result import Detections
+
+
+class CocoFile:
+    """The pictures as `images` and what was found in them as `annotations`, each with its `score`.
+
+    The annotations are a COCO results list, and the whole is a data set. Pictures are numbered from 1 in their order;
+    `file_name` is the path as it was given.
+    """
+
+    def __init__(self, path: str | Path, threshold: float = 0.0) -> None:
+        self.path, self.threshold = Path(path), threshold
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+        self.categories: list[dict[str, Any]] = []
+        if not self.path.parent.is_dir():
+            raise ResnestError(f"{path} cannot be written: there is no folder {self.path.parent}")
+        if self.path.is_dir():
+            raise ResnestError(f"{path} is a folder: name a file")
+
+    def add(self, result: Detections, name: Path | None = None) -> None:
+        """The objects of a picture that score `threshold` or more; its own name counts, not `name`."""
+        number = len(self.images) + 1
+        self.images.append({"id": number, "file_name": result.name, "width": result.width, "height": result.height})
+        self.categories = [{"id": key, "name": name} for name, key in zip(*result.classes, strict=True)]
+        for entry in result.shown(self.threshold).to_coco(number):
+            pixels = area(entry["segmentation"]) if "segmentation" in entry else entry["bbox"][2] * entry["bbox"][3]
+            self.annotations.append({"id": len(self.annotations) + 1, **entry, "area": pixels, "iscrowd": 0})
+
+    def close(self) -> str:
+        """Write it, and say so. Raises ResnestError."""
+        content = {"images": self.images, "categories": self.categories, "annotations": self.annotations}
+        with write_errors(self.path), replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        return f"{len(self.annotations)} objects of {len(self.images)} pictures in {self.path}"

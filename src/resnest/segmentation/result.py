@@ -1,0 +1,140 @@
+"""What a segmenter gives: a class for every pixel of a picture.
+
+found = segment(engine, image, card.segmenter_input, card.pixel_classes, "x.jpg")        # runtime.segmenting
+found.class_fractions()                   # {"road": 0.31, "sky": 0.22}
+found.save("mask.png")                    # a PNG of class ids, see `label_files`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnest.detection.rle import box, encode
+from resnest.runtime.palette import Colour, class_colours
+from resnest.runtime.results import ALL, LIKELY, OpenFiles, Result, Show, in_percent, installed
+from resnest.segmentation.files import LabelFolder, label_image
+
+if TYPE_CHECKING:
+    from resnest.runtime.draw_regions import Regions
+
+BACKGROUND = "background"  # a class of this name is not drawn
+
+
+class PixelClasses(NamedTuple):
+    """What labels mean."""
+
+    names: tuple[str, ...]  # (K,)
+    ids: tuple[int, ...]  # (K,) what the data's masks call them
+    colours: tuple[Colour, ...] = ()  # (K,) as the data draws them; none: colours of our own
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap(Result):
+    """The classes of one picture's pixels."""
+
+    COLUMNS: ClassVar = {"image": "", "label": "", "category_id": "", "pixels": "", "share": ".6f", "score": ".6f"}
+
+    name: str  # the picture's path as it was given
+    classes: PixelClasses
+    labels: NDArray[np.uint8]  # (H, W) class numbers from 0, of every pixel of the picture
+    scores: NDArray[np.float32]  # (K,) mean probability of the pixels of each class, 0 where there are none
+
+    def counts(self) -> NDArray[np.int64]:
+        """Pixels of each class, (K,)."""
+        return np.bincount(self.labels.reshape(-1), minlength=len(self.classes.names))
+
+    def class_fractions(self) -> dict[str, float]:
+        """Fraction of the picture of each class that is there, the largest first."""
+        counts = self.counts()
+        return {self.classes.names[k]: float(counts[k] / counts.sum()) for k in _largest(counts)}
+
+    @classmethod
+    def files(cls) -> Mapping[str, OpenFiles]:
+        """A folder of masks."""
+        return {"masks": lambda path, card, show, inputs: LabelFolder(path, card.pixel_classes, inputs)}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture."""
+        height, width = self.labels.shape
+        return width, height
+
+    def rows(self, show: Show = ALL) -> list[dict[str, Any]]:
+        """A row a class that is there."""
+        return [{"image": self.name, **segment} for segment in self.to_dict()["segments"]]
+
+    def text(self, show: Show = LIKELY) -> str:
+        """x.jpg: road 31 %, sky 22 %."""
+        fractions = self.class_fractions().items()
+        return f"{self.name}: {', '.join(f'{name} {in_percent(fraction)}' for name, fraction in fractions)}"
+
+    def to_dict(self, show: Show = ALL) -> dict[str, Any]:
+        """For JSON: one segment for each class that is there, the largest first."""
+        counts = self.counts()
+        segments = [
+            {
+                "label": self.classes.names[k],
+                "category_id": self.classes.ids[k],
+                "pixels": int(counts[k]),
+                "share": round(float(counts[k] / counts.sum()), 6),
+                "score": round(float(self.scores[k]), 6),
+            }
+            for k in _largest(counts)
+        ]
+        height, width = self.labels.shape
+        return {"image": self.name, "width": width, "height": height, "segments": segments}
+
+    def to_supervision(self, show: Show = ALL) -> Any:
+        """sv.Detections: a mask for each class that is there, the largest first."""
+        there = np.array(_largest(self.counts()), np.int64)
+        masks = self.labels == there[:, None, None].astype(np.uint8)  # (C, H, W)
+        boxes = np.array([box(encode(mask)) for mask in masks], np.float32)  # (C, 4) x, y, width, height
+        return installed("supervision").Detections(
+            xyxy=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
+            mask=masks,
+            confidence=self.scores[there],
+            class_id=there,
+            data={"class_name": np.array([self.classes.names[k] for k in there], str)},
+        )
+
+    def paint(self, picture: Image.Image, side: int) -> Image.Image:
+        """A small picture with the classes in their colours; its longer side has at most `side` pixels."""
+        from resnest.runtime.draw_regions import paint_regions
+
+        return paint_regions(picture, self._regions(), side)
+
+    def _drawn(self, picture: Image.Image, show: Show) -> Image.Image:
+        from resnest.runtime.draw import Entry
+        from resnest.runtime.draw_regions import draw_regions
+
+        colours = dict(zip(self.classes.names, class_colours(self.classes), strict=True))
+        fractions = {name: part for name, part in self.class_fractions().items() if _is_drawn(name)}
+        legend = [Entry(f"{name}  {in_percent(part)}", colours[name]) for name, part in fractions.items()]
+        return draw_regions(picture, self._regions(), legend)
+
+    def _regions(self) -> Regions:
+        """The classes; labels of no class belong to none."""
+        from resnest.runtime.draw_regions import Regions
+
+        names = self.classes.names
+        shown = np.array([number if _is_drawn(name) else -1 for number, name in enumerate(names)], np.int32)
+        areas = np.where(self.labels < len(names), shown[np.minimum(self.labels, len(names) - 1)], np.int32(-1))
+        return Regions(areas, list(names), class_colours(self.classes))
+
+    def _own_picture(self, suffix: str) -> Image.Image | None:
+        return label_image(self) if suffix == ".png" else None
+
+
+def _largest(counts: NDArray[np.int64]) -> list[int]:
+    """The classes that are there, the one with the most pixels first."""
+    return [int(k) for k in np.argsort(-counts, kind="stable") if counts[k]]
+
+
+def _is_drawn(name: str) -> bool:
+    return name.lower() != BACKGROUND
