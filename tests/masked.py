@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.panoptic.result import encode_ids
+from resnest.runtime.palette import encode_ids
 
 WIDTH, HEIGHT = 40, 30
 CLASSES = "sky\nroad 128 64 128\ntree\n"

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from resnest.detection.card import DetectionCard
 from resnest.detection.detector import Detected, build_detector
 from resnest.detection.preprocess import DetectionPreprocess
-from resnest.detection.rle import encode
 from resnest.detection.spec import DetectorSpec
 from resnest.inference.model import Model
+from resnest.runtime.rle import encode
 from resnest.spec import Spec
 
 NAMES, IDS = ("red", "green", "blue"), (3, 7, 20)

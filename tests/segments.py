@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.detection.result import Classes, Detections
-from resnest.detection.rle import encode
 from resnest.panoptic.merge import Semantic
 from resnest.panoptic.result import PanopticClasses, PanopticMap, Segment
+from resnest.runtime.rle import encode
 
 THINGS = 3
 CLASSES = PanopticClasses(

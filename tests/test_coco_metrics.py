@@ -17,8 +17,8 @@ from pycocotools.cocoeval import COCOeval
 
 from resnest.detection.metrics import CocoMetrics, CocoResult
 from resnest.detection.result import Classes, Detections
-from resnest.detection.rle import encode
 from resnest.errors import ResnestError
+from resnest.runtime.rle import encode
 
 SIDE, CLASSES = 160, ("a", "b", "c", "never")
 

@@ -24,7 +24,6 @@ from painted import IDS, NAMES, PREPROCESS, paint, real_model
 from resnest.classification.card import ClassificationCard
 from resnest.data.labelled import LabelledSamples
 from resnest.data.stores import FolderStore
-from resnest.detection import rle
 from resnest.detection.card import DetectionCard
 from resnest.detection.evaluation import find_mistakes
 from resnest.detection.preprocess import DetectionPreprocess
@@ -32,6 +31,7 @@ from resnest.detection.result import Classes, Detections, RawDetections
 from resnest.detection.spec import DetectorSpec
 from resnest.errors import ResnestError
 from resnest.inference.model import Model
+from resnest.runtime import rle
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage
 from resnest.runtime.draw import _spot, overlap

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from resnest.classification.metrics import ClassificationMetrics, wilson_interval
+from resnest.classification.metrics import ClassificationMetrics
+from resnest.figures import wilson_interval
 
 RNG = np.random.default_rng(0)
 LOGITS, LABELS = RNG.normal(size=(101, 12)).astype(np.float32) * 3, RNG.integers(0, 12, 101)

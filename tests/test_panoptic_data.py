@@ -20,13 +20,14 @@ from resnest.data.sources import open_dataset, open_part
 from resnest.detection.data import DetectionSamples
 from resnest.detection.dataset import DetectionDataset
 from resnest.detection.preprocess import DetectionPreprocess
-from resnest.detection.rle import decode
 from resnest.detection.settings import DetectionSettings
 from resnest.detection.transforms import SceneTransform, place_objects
 from resnest.errors import ResnestError
 from resnest.panoptic.data import PanopticSamples
-from resnest.panoptic.result import PanopticClasses, encode_ids
+from resnest.panoptic.result import PanopticClasses
 from resnest.runtime.decode import BadImage
+from resnest.runtime.palette import encode_ids
+from resnest.runtime.rle import decode
 from scenes import as_is
 
 CLASSES = PanopticClasses(

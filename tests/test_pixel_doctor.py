@@ -12,7 +12,7 @@ from PIL import Image
 
 from conftest import Outcome
 from masked import HEIGHT, SEGMENTS, WIDTH, folders, ids, mask, panoptic, panoptic_json, picture, text
-from resnest.panoptic.result import encode_ids
+from resnest.runtime.palette import encode_ids
 from scenes import coco_json, instances
 
 Run = Callable[..., Outcome]

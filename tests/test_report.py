@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from resnest.classification.evaluation import ClassEvaluation
-from resnest.classification.metrics import wilson_interval
 from resnest.classification.report import classification_report
+from resnest.figures import wilson_interval
 from resnest.report.charts import loss_chart, nice_ticks, rate_chart, thin
 from resnest.report.confusion import largest_confusions, recall_and_precision
 from resnest.report.history import History, Series, read_history, series

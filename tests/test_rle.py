@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from pycocotools import mask as oracle
 from torch.nn.functional import grid_sample
 
-from resnest.detection import rle
 from resnest.detection.paste import paste, resample
 from resnest.errors import ResnestError
+from resnest.runtime import rle
 
 
 def _masks() -> list[NDArray[np.bool_]]:

@@ -22,13 +22,13 @@ from resnest.exporters.exporting import export
 from resnest.exporters.formats import FORMATS
 from resnest.exporters.same_labels import same_label
 from resnest.inference.model import Model
-from resnest.inference.prepare import prepared_segmenter
 from resnest.inference.readme import model_card_text
 from resnest.inference.torch_engine import TorchEngine, open_torch_engine
 from resnest.network.tools import freeze_bn_statistics
 from resnest.runtime.engines.choosing import open_engine
 from resnest.runtime.preprocess import Preprocess
 from resnest.segmentation.result import LabelMap
+from resnest.segmentation.segmenter import prepared_segmenter
 from resnest.segmentation.task import SegmentationTask
 
 Cli = Callable[..., Outcome]

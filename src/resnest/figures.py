@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+Z95 = 1.959964  # normal quantile of a two-sided 95 % interval
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -41,3 +43,20 @@ def percent(fraction: float, digits: int = 2, *, unit: str = "%", exact_ends: bo
         step = 10.0**-digits
         shown = min(max(round(shown, digits), step), 100 - step)
     return f"{shown:.{digits}f}{unit}"
+
+
+def wilson_interval(successes: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson, JASA 22, 1927).
+
+    Unlike the textbook interval it stays within [0, 1], and has a width at both ends.
+
+    >>> tuple(round(end, 3) for end in wilson_interval(97, 100))
+    (0.915, 0.99)
+    """
+    if count == 0:
+        return (0.0, 1.0)
+    share, scale = successes / count, 1 + Z95**2 / count
+    centre = share + Z95**2 / (2 * count)
+    spread = Z95 * math.sqrt(share * (1 - share) / count + Z95**2 / (4 * count**2))
+    low, high = (centre - spread) / scale, (centre + spread) / scale
+    return (0.0 if share == 0 else low), (1.0 if share == 1 else high)  # exact there, where rounding would show

@@ -53,6 +53,7 @@ class TaskInfo:
     recipes: str = ""  # Mapping[str, Callable[[], Recipe]]: those that come with the package
     task: str  # the Task
     result: str  # the Result that `predict` gives, or their base class
+    files: Mapping[str, str] = field(default_factory=dict)  # ResultFiles for other programs, by option of `predict`
     predict: Callable[[Engine, Any, Sequence[Prepared], Views | None], Sequence[Result]]
     check_views: Callable[[Views], None]  # raises ResnestError for those that such a model does not take
     batch_size: int  # images of a call of an engine, in evaluation

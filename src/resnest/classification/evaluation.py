@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.classification.metrics import ClassificationMetrics, wilson_interval
+from resnest.classification.metrics import ClassificationMetrics
 from resnest.classification.multilabel_metrics import (
     MultiLabelMetrics,
     average_precision,
@@ -21,7 +21,7 @@ from resnest.classification.multilabel_metrics import (
 )
 from resnest.classification.result import sigmoid, softmax
 from resnest.errors import ResnestError
-from resnest.figures import LOSS, Figure
+from resnest.figures import LOSS, Figure, wilson_interval
 from resnest.inference.evaluation_result import Evaluation, Floats, Indices
 from resnest.runtime.results import THRESHOLD
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 from resnest.classification.evaluation import ClassEvaluation
-from resnest.classification.metrics import wilson_interval
 from resnest.data.samples import Samples
+from resnest.figures import wilson_interval
 from resnest.report.confusion import confusion_section, recall_and_precision, taken_for
 from resnest.report.history import History, number
 from resnest.report.page import NO_BREAK, Headline, Report, count, percent

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -108,33 +107,17 @@ def _to_dict(model: str, data: str, split: str, result: Evaluation) -> dict[str,
         **{name: _or_null(value) for name, value in result.figures.items()},
         **{f"{name}_interval": list(interval) for name, interval in result.intervals().items()},
         "per_class": {name: share for name, share, _ in result.per_class()},
-        **_more(result),
+        **_finite(result.details()),
         "bad_images": [{"image": key, "reason": reason} for key, reason in result.bad],
         "seconds": round(result.seconds, 3),
     }
 
 
-def _more(result: Evaluation) -> dict[str, object]:
-    """What there is of each class beside its main figure, and how much was counted."""
-    from resnest.detection.evaluation import DetectionEvaluation
-    from resnest.panoptic.evaluation import PanopticEvaluation
-    from resnest.segmentation.evaluation import PixelEvaluation
-
-    def told(shares: Iterable[float]) -> dict[str, float | None]:
-        return dict(zip(result.class_names, map(_or_null, shares), strict=True))
-
-    if isinstance(result, DetectionEvaluation):
-        areas = {kind: told(shares) for kind, shares in result.class_ap.items()}
-        return {"objects": int(result.objects.sum()), "class_ap": areas}
-    if isinstance(result, PixelEvaluation):
-        accuracy = result.confusion.diagonal() / result.confusion.sum(1).clip(1)
-        there = result.confusion.sum(1) > 0
-        shares = [share if known else math.nan for share, known in zip(accuracy, there, strict=True)]
-        return {"pixels": int(result.confusion.sum()), "class_accuracy": told(shares)}
-    if isinstance(result, PanopticEvaluation):
-        qualities = {"class_sq": told(result.class_sq), "class_rq": told(result.class_rq)}
-        return {"segments": int(result.segments.sum()), **qualities}
-    return {}
+def _finite(value: Any) -> Any:
+    """The same with None for each NaN in it."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return _or_null(value) if isinstance(value, float) else value
 
 
 def _or_null(value: float) -> float | None:

@@ -76,9 +76,9 @@ def check_options(task: str, options: Iterable[str]) -> None:
     """Raises ResnestError for an option that is for another kind of model."""
     from resnest.tasks import TASKS, load_object, task_info
 
-    kinds = {name: load_object(task_info(name).result) for name in TASKS}
+    known = {name: {*load_object(task_info(name).result).OPTIONS, *task_info(name).files} for name in TASKS}
     for option in options:
-        owners = [name for name, kind in kinds.items() if option in kind.OPTIONS or option in kind.files()]
+        owners = [name for name in TASKS if option in known[name]]
         if task not in owners:
             others = " and ".join(f"{task_info(owner).noun.removeprefix('a ')}s" for owner in owners)
             raise ResnestError(f"--{option} is for {others}, and this model is {task_info(task).noun}: leave it out")

@@ -60,12 +60,13 @@ def predict(
         model, engine=engine, network=network, device=device, batch_size=size, card=card, window=window
     )
     typer.echo(f"engine: {predictor.engine.name}{f' ({predictor.note})' if predictor.note else ''}", err=True)
-    kind = load_object(predictor.card.info.result)
+    info = predictor.card.info
     limits, asked = given(top=top, threshold=threshold), given(coco=coco, masks=masks)
     check_options(predictor.card.task, [*limits, *asked])
     show, inputs = Show(**limits), [one.path for one in pictures]
-    opened = [kind.files()[name](path, predictor.card, replace(ALL, **limits), inputs) for name, path in asked.items()]
-    printer = Printer("json" if as_json else "csv" if as_csv else "text", kind, show)
+    kept = replace(ALL, **limits)
+    opened = [load_object(info.files[name]).open(path, predictor.card, kept, inputs) for name, path in asked.items()]
+    printer = Printer("json" if as_json else "csv" if as_csv else "text", load_object(info.result), show)
     outputs = Outputs(opened, draw, show, inputs)
     bad = 0
     with Progress("predicting:", rate="images", lines=False) as bar:

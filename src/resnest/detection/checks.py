@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.data.checks import DatasetReport, Inspection
-from resnest.detection import rle
 from resnest.detection.data import DetectionSamples, ObjectTable, clip, has_area
 from resnest.detection.preprocess import DetectionPreprocess
 from resnest.detection.segmentations import NONE, Segmentation
+from resnest.runtime import rle
 
 BEYOND = 1.0  # pixels that a box may stand out of its image: some count from 1
 MISSED = 2.0  # pixels between a box and the outermost of its mask: some count from 1, some round

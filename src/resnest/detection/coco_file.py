@@ -9,12 +9,14 @@ print(file.close())
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnest.detection.rle import area
 from resnest.errors import ResnestError
 from resnest.files import replacing, write_errors
+from resnest.runtime.results import Show
+from resnest.runtime.rle import area
 
 if TYPE_CHECKING:
     from resnest.detection.result import Detections
@@ -36,6 +38,10 @@ class CocoFile:
             raise ResnestError(f"{path} cannot be written: there is no folder {self.path.parent}")
         if self.path.is_dir():
             raise ResnestError(f"{path} is a folder: name a file")
+
+    @classmethod
+    def open(cls, path: Path, card: Any, show: Show, inputs: Iterable[Path]) -> CocoFile:
+        return cls(path, show.threshold)
 
     def add(self, result: Detections, name: Path | None = None) -> None:
         """The objects of a picture that score `threshold` or more; its own name counts, not `name`."""

@@ -108,6 +108,10 @@ class DetectionEvaluation(Evaluation):
         """Box AP and number of objects of each class."""
         return self.class_ap["box"], self.objects
 
+    def details(self) -> dict[str, Any]:
+        class_ap = {kind: self.by_class(values) for kind, values in self.class_ap.items()}
+        return {"objects": int(self.objects.sum()), "class_ap": class_ap}
+
     def worst(self, most: int) -> Indices:
         """Positions of the images with most objects missed or found wrongly, worst first."""
         counts = np.array([len(one) for one in self.mistakes], np.int64)

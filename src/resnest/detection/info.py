@@ -30,6 +30,7 @@ INFO = TaskInfo(
     inspection="resnest.detection.checks:DetectionInspection",
     scorer="resnest.detection.scorer:DetectionScorer",
     result="resnest.detection.result:Detections",
+    files={"coco": "resnest.detection.coco_file:CocoFile"},
     predict=predict,
     check_views=check_views,
     batch_size=BATCH,

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.detection.rle import RLE, encode
+from resnest.runtime.rle import RLE, encode
 
 THRESHOLD = 0.5  # of the probability
 

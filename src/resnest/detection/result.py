@@ -9,7 +9,7 @@ found.to_coco(17)                         # COCO results
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.detection.coco_file import CocoFile
 from resnest.detection.paste import paste
 from resnest.detection.preprocess import DetectionPreprocess
-from resnest.detection.rle import RLE, decode
 from resnest.runtime.palette import FIRST, Colour, colour, shade
-from resnest.runtime.results import ALL, LIKELY, THRESHOLD, OpenFiles, Result, Show, installed
+from resnest.runtime.results import ALL, LIKELY, THRESHOLD, Result, Show, installed
+from resnest.runtime.rle import RLE, decode
 
 FEW = 20  # objects that have texts although there is one class
 
@@ -117,11 +116,6 @@ class Detections(Result):
     def __iter__(self) -> Iterator[Detections]:
         """The objects one by one."""
         return (self[number] for number in range(len(self)))
-
-    @classmethod
-    def files(cls) -> Mapping[str, OpenFiles]:
-        """COCO json."""
-        return {"coco": lambda path, card, show, inputs: CocoFile(path, show.threshold)}
 
     @property
     def size(self) -> tuple[int, int]:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.detection import rle
 from resnest.errors import ResnestError
+from resnest.runtime import rle
 
 NONE, POLYGONS, RUNS = 0, 1, 2
 GRID = 5  # places a pixel that polygons are drawn on

@@ -10,6 +10,7 @@ Reading a .pt2 can run code that is in it (torch unpickles parts of it): load on
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from resnest.detection.result import RawDetections
 from resnest.exporters.capture import Interface, capture, quiet
 from resnest.exporters.layers import Arrays, Runner
+
+OUTPUTS = "resnest_outputs"  # of the archive's extra files: names of what the network gives, as JSON
 
 
 def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interface) -> None:
@@ -29,20 +31,21 @@ def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interfa
     program = capture(net, takes)
     content = io.BytesIO()  # written straight to a disk that is full, torch ends the process
     with quiet():
-        torch.export.save(program, content, extra_files=dict(strings))
+        torch.export.save(program, content, extra_files={**strings, OUTPUTS: json.dumps(takes.outputs)})
     path.write_bytes(content.getbuffer())
 
 
 def load(path: Path) -> Runner:
     """The file in torch, on the CPU."""
     module = _module(path)
+    names = _output_names(path)
 
     def run(images: NDArray[np.float32]) -> Arrays:
         with torch.no_grad():
             outputs = module(torch.from_numpy(images))
         if isinstance(outputs, Tensor):
             return {"logits": outputs.numpy()}
-        return {name: value.numpy() for name, value in zip(RawDetections._fields, outputs, strict=False)}
+        return {name: value.numpy() for name, value in zip(names, outputs, strict=True)}
 
     return run
 
@@ -53,6 +56,15 @@ def layers(path: Path, images: NDArray[np.float32]) -> Arrays:
     with torch.no_grad():
         recorder.run(torch.from_numpy(images))
     return {name: tensor.numpy() for name, tensor in recorder.seen.items()}
+
+
+def _output_names(path: Path) -> list[str]:
+    """As `write` put them into the archive."""
+    extra = {OUTPUTS: ""}
+    with quiet():
+        torch.export.load(path, extra_files=extra)
+    names: list[str] = json.loads(extra[OUTPUTS])
+    return names
 
 
 def _module(path: Path) -> torch.fx.GraphModule:

@@ -6,8 +6,9 @@ result.figures, result.headline, result.worst(24)
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,14 @@ class Evaluation:
         """A figure with its title: "mIoU 68.50%"."""
         [title] = (figure.title for figure in self.table if figure.key == key)
         return f"{title} {percent(self.figures[key])}"
+
+    def details(self) -> dict[str, Any]:
+        """For JSON: what there is of each class beside its main figure, and how much was counted. May hold NaN."""
+        return {}
+
+    def by_class(self, values: Iterable[float]) -> dict[str, float]:
+        """Values of the classes, (K,), by their names."""
+        return dict(zip(self.class_names, map(float, values), strict=True))
 
     def worst(self, most: int) -> Indices:
         """Positions of the worst mistakes, worst first."""

@@ -31,7 +31,7 @@ from resnest.network.resnest import Bottleneck, ResNeSt
 from resnest.network.split_attention import SplitAttention
 
 if TYPE_CHECKING:
-    from resnest.segmentation.segmenter import Segmenter
+    pass
 
 Whole = TypeVar("Whole", bound=nn.Module)
 
@@ -68,15 +68,6 @@ def prepared_whole(
             module.conv = FusedConv.of(module.conv, module.norm, relu=False)
             module.norm = nn.Identity()
     return fast.to(memory_format=memory_format)
-
-
-def prepared_segmenter(
-    net: Segmenter, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False
-) -> Segmenter:
-    """A copy of a segmenter for inference alone."""
-    fast = prepared_whole(net, memory_format=memory_format, kernels=kernels)
-    fast.auxiliary = None
-    return fast
 
 
 class PreparedBottleneck(nn.Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from resnest.classification.metrics import wilson_interval
+from resnest.figures import wilson_interval
 from resnest.runtime.card import ModelCard
 
 MOST_NAMES = 30  # classes that are listed by name

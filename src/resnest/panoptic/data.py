@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.data.stores import Store, read_from
-from resnest.detection import rle
 from resnest.detection.data import DetectionSamples, Objects
 from resnest.errors import ResnestError
 from resnest.panoptic.files import described
-from resnest.panoptic.result import PanopticClasses, PanopticMap, Segment, decode_ids
+from resnest.panoptic.result import PanopticClasses, PanopticMap, Segment
 from resnest.panoptic.segments import SegmentTable
+from resnest.runtime import rle
 from resnest.runtime.decode import BadImage, decode_stored
+from resnest.runtime.palette import decode_ids
 from resnest.segmentation.spec import IGNORED
 
 

@@ -7,6 +7,7 @@ for place in result.worst(12): result.indices[place], result.kept[place].segment
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +63,10 @@ class PanopticEvaluation(Evaluation):
     def class_figures(self) -> tuple[Floats, Indices]:
         """PQ and number of true segments of each class."""
         return self.class_pq, self.segments
+
+    def details(self) -> dict[str, Any]:
+        qualities = {"class_sq": self.by_class(self.class_sq), "class_rq": self.by_class(self.class_rq)}
+        return {"segments": int(self.segments.sum()), **qualities}
 
     def worst(self, most: int) -> Indices:
         """Positions of the pictures with the lowest PQ, worst first; none without a mistake."""

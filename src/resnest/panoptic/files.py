@@ -22,9 +22,10 @@ from PIL import Image
 
 from resnest.errors import ResnestError
 from resnest.files import OutputFolder, replacing, write_errors
-from resnest.panoptic.result import VOID, PanopticClasses, PanopticMap, Segment, decode_ids, encode_ids
+from resnest.panoptic.result import VOID, PanopticClasses, PanopticMap, Segment
 from resnest.runtime.decode import BadImage, decode_image
-from resnest.runtime.palette import class_colours
+from resnest.runtime.palette import class_colours, decode_ids, encode_ids
+from resnest.runtime.results import Show
 
 
 def write_panoptic(path: Path, maps: Iterable[tuple[int, PanopticMap]], classes: PanopticClasses) -> None:
@@ -85,6 +86,10 @@ class PanopticFolder:
     def __init__(self, folder: str | Path, classes: PanopticClasses, inputs: Iterable[Path] = ()) -> None:
         self.files = OutputFolder(Path(folder), inputs)
         self.writer = PanopticWriter(self.files.folder / "panoptic.json", classes)
+
+    @classmethod
+    def open(cls, path: Path, card: Any, show: Show, inputs: Iterable[Path]) -> PanopticFolder:
+        return cls(path, card.classes, inputs)
 
     def add(self, result: PanopticMap, name: Path | None = None) -> None:
         """`name` of the picture within its folder, by default the last part of the result's."""

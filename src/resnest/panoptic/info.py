@@ -19,6 +19,7 @@ INFO = TaskInfo(
     inspection="resnest.panoptic.checks:PanopticInspection",
     scorer="resnest.panoptic.scorer:PanopticScorer",
     result="resnest.panoptic.result:PanopticMap",
+    files={"masks": "resnest.panoptic.files:PanopticFolder"},
     predict=predict,
     check_views=check_views,
     batch_size=BATCH,

@@ -18,9 +18,9 @@ from PIL import Image
 
 from resnest.detection.preprocess import DetectionPreprocess
 from resnest.detection.result import Classes, Detections, RawDetections, RawPanoptic
-from resnest.detection.rle import decode
 from resnest.panoptic.result import PanopticClasses, PanopticMap, Segment
 from resnest.panoptic.spec import PanopticSpec
+from resnest.runtime.rle import decode
 
 THING = 0  # the label of pixels of any object; kinds of stuff come behind it
 

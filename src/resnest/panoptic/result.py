@@ -7,7 +7,6 @@ encode_ids(found.ids)                     # (H, W, 3) uint8: id = R + 256 G + 65
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -15,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.runtime.palette import Colour, class_colours, shade
-from resnest.runtime.results import ALL, LIKELY, OpenFiles, Result, Show, in_percent, installed
+from resnest.runtime.palette import Colour, class_colours, encode_ids, shade
+from resnest.runtime.results import ALL, LIKELY, Result, Show, in_percent, installed
 
 if TYPE_CHECKING:
     from resnest.runtime.draw import Entry
@@ -71,19 +70,16 @@ class PanopticMap(Result):
     ids: NDArray[np.int32]  # (H, W)
     segments: tuple[Segment, ...]
 
+    def present(self) -> list[int]:
+        """Numbers of the classes that are there."""
+        return [segment.label for segment in self.segments]
+
     def counts(self) -> dict[str, int]:
         """Things of each class that are there, the most frequent first; then stuff, each once."""
         things = [s.label for s in self.segments if s.label < self.classes.things]
         counts = np.bincount(np.array(things, np.int64), minlength=self.classes.things)
         found = {self.classes.names[k]: int(counts[k]) for k in np.argsort(-counts, kind="stable") if counts[k]}
         return found | {self.classes.names[s.label]: 1 for s in self.segments if s.label >= self.classes.things}
-
-    @classmethod
-    def files(cls) -> Mapping[str, OpenFiles]:
-        """COCO's json and PNGs."""
-        from resnest.panoptic.files import PanopticFolder
-
-        return {"masks": lambda path, card, show, inputs: PanopticFolder(path, card.panoptic_classes, inputs)}
 
     @property
     def size(self) -> tuple[int, int]:
@@ -172,15 +168,3 @@ class PanopticMap(Result):
 
     def _own_picture(self, suffix: str) -> Image.Image | None:
         return Image.fromarray(encode_ids(self.ids)) if suffix == ".png" else None
-
-
-def encode_ids(ids: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """(H, W) -> (H, W, 3), COCO's PNG encoding."""
-    return np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)
-
-
-def decode_ids(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """(H, W, 3) -> (H, W)."""
-    wide = pixels.astype(np.int32)
-    ids: NDArray[np.int32] = wide[..., 0] + 256 * wide[..., 1] + 65536 * wide[..., 2]
-    return ids

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from PIL import Image
 
-from resnest.panoptic.result import PanopticMap
 from resnest.report.parts import SIDES, Caption, Key, Picture, css_colour
 from resnest.runtime.palette import class_colours
-from resnest.segmentation.result import LabelMap
+
+
+class Regions(Protocol):
+    """The regions of one picture, each of a class."""
+
+    @property
+    def classes(self) -> Any: ...
+    def present(self) -> Iterable[int]: ...  # numbers of the classes that are there
+    def paint(self, image: Image.Image, side: int, /) -> Image.Image: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +30,8 @@ class Comparison:
 
     name: str  # path relative to the data set
     image: Image.Image
-    truth: LabelMap | PanopticMap  # labels of no class: pixels that do not count
-    found: LabelMap | PanopticMap
+    truth: Regions  # labels of no class: pixels that do not count
+    found: Regions
     captions: Sequence[Caption]
 
 
@@ -39,11 +47,5 @@ def colour_keys(comparisons: Sequence[Comparison]) -> list[Key]:
         return []
     classes = comparisons[0].found.classes
     colours = class_colours(classes)
-    there = {label for one in comparisons for regions in (one.truth, one.found) for label in _labels(regions)}
+    there = {label for one in comparisons for regions in (one.truth, one.found) for label in regions.present()}
     return [Key(classes.names[label], "patch", css_colour(colours[label])) for label in sorted(there)]
-
-
-def _labels(regions: LabelMap | PanopticMap) -> Iterable[int]:
-    if isinstance(regions, LabelMap):
-        return [int(label) for label in regions.counts()[: len(regions.classes.names)].nonzero()[0]]
-    return [segment.label for segment in regions.segments]

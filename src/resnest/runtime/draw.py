@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from resnest.detection.rle import RLE, box, decode
 from resnest.runtime.palette import Colour
+from resnest.runtime.rle import RLE, box, decode
 
 INK, FAINT, PAPER, RIM, BAR = (255, 255, 255), (150, 156, 164), (18, 22, 28), (16, 16, 16), (72, 140, 255)
 LEAST_SIDE = 640  # pixels: smaller pictures are enlarged, by whole numbers

@@ -101,3 +101,15 @@ def _seen(colours: NDArray[np.float64]) -> NDArray[np.float64]:
     cones = np.clip(linear @ np.swapaxes(VISIONS, 1, 2), 0, 1) @ np.transpose(TO_CONES)
     seen: NDArray[np.float64] = np.cbrt(cones) @ np.transpose(TO_LAB)
     return seen
+
+
+def encode_ids(ids: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """(H, W) -> (H, W, 3), COCO's PNG encoding."""
+    return np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)
+
+
+def decode_ids(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """(H, W, 3) -> (H, W)."""
+    wide = pixels.astype(np.int32)
+    ids: NDArray[np.int32] = wide[..., 0] + 256 * wide[..., 1] + 65536 * wide[..., 2]
+    return ids

@@ -20,10 +20,10 @@ import io
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from PIL import Image
 
@@ -32,7 +32,7 @@ from resnest.files import replacing, write_errors
 from resnest.runtime.inputs import ImageInput, to_image
 
 if TYPE_CHECKING:
-    from resnest.runtime.card import ModelCard
+    pass
 
 THRESHOLD = 0.5  # the score from which on a label or an object is shown to people
 DRAWINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -54,15 +54,15 @@ ALL = Show(top=sys.maxsize, threshold=0.0)  # what programs get
 class ResultFiles(Protocol):
     """Results in the files of another program, one after the other."""
 
+    @classmethod
+    def open(cls, path: Path, card: Any, show: Show, inputs: Iterable[Path]) -> Self:
+        """For results of a card's model; `inputs` are pictures that must not be replaced. Raises ResnestError."""
+
     def add(self, result: Any, name: Path | None = None) -> None:
         """`name` is that of the picture, within its folder; by default the last part of `result.name`."""
 
     def close(self) -> str:
         """Write what is left, and say what was written."""
-
-
-# path, the model's card, what to show, pictures that must not be replaced
-OpenFiles = Callable[[Path, "ModelCard", Show, Iterable[Path]], ResultFiles]
 
 
 class Result(ABC):
@@ -72,11 +72,6 @@ class Result(ABC):
     OPTIONS: ClassVar[frozenset[str]] = frozenset()  # fields of `Show` that have a meaning here
 
     name: str  # the image's path as it was given
-
-    @classmethod
-    def files(cls) -> Mapping[str, OpenFiles]:
-        """Files for other programs, by the option of `resnest predict` that writes them."""
-        return {}
 
     @property
     def size(self) -> tuple[int, int] | None:

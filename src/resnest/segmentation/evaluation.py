@@ -7,6 +7,7 @@ for place in result.worst(12): result.indices[place], result.kept[place].labels
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,11 @@ class PixelEvaluation(Evaluation):
     def class_figures(self) -> tuple[Floats, Indices]:
         """IoU and number of pixels of each class."""
         return self.class_iou, self.confusion.sum(1)
+
+    def details(self) -> dict[str, Any]:
+        pixels = self.confusion.sum(1)
+        accuracy = np.where(pixels > 0, self.confusion.diagonal() / pixels.clip(1), np.nan)
+        return {"pixels": int(pixels.sum()), "class_accuracy": self.by_class(accuracy)}
 
     def worst(self, most: int) -> Indices:
         """Positions of the pictures with the lowest mean IoU, worst first; none without a mistake."""

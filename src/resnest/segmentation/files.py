@@ -14,20 +14,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
-from PIL import Image
+from typing import TYPE_CHECKING, Any
 
 from resnest.files import OutputFolder, replacing
 from resnest.runtime.palette import class_colours
-from resnest.segmentation.result import LabelMap, PixelClasses
+from resnest.runtime.results import Show
+from resnest.segmentation.result import LabelMap, PixelClasses, file_ids, label_image
 
 if TYPE_CHECKING:
     from resnest.segmentation.result import LabelMap, PixelClasses
-
-MOST = 2**16  # ids that a PNG can hold
-IN_PALETTE = 2**8
 
 
 class LabelFolder:
@@ -44,6 +39,10 @@ class LabelFolder:
         self.files = OutputFolder(Path(folder), inputs)
         self.classes = classes
 
+    @classmethod
+    def open(cls, path: Path, card: Any, show: Show, inputs: Iterable[Path]) -> LabelFolder:
+        return cls(path, card.classes, inputs)
+
     def add(self, result: LabelMap, name: Path | None = None) -> None:
         """`name` of the picture within its folder, by default the last part of the result's."""
         name = name or Path(Path(result.name).name)
@@ -56,24 +55,6 @@ class LabelFolder:
         with self.files.writing(Path("classes.json")) as path:
             save_class_list(self.classes, path)
         return f"{masks} masks and classes.json in {self.files.folder}"
-
-
-def file_ids(classes: PixelClasses) -> tuple[int, ...]:
-    """What files call the classes: the data's ids, or their numbers from 0 where a PNG cannot hold those."""
-    fits = all(0 <= number < MOST for number in classes.ids)
-    return classes.ids if fits else tuple(range(len(classes.names)))
-
-
-def label_image(found: LabelMap) -> Image.Image:
-    """The ids of the classes as an image for a PNG."""
-    ids = np.array(file_ids(found.classes))
-    if ids.max() >= IN_PALETTE:
-        return Image.fromarray(ids.astype(np.uint16)[found.labels])
-    image = Image.fromarray(ids.astype(np.uint8)[found.labels], "L")
-    palette = np.zeros((IN_PALETTE, 3), np.uint8)
-    palette[ids] = class_colours(found.classes)
-    image.putpalette(palette.tobytes())
-    return image
 
 
 def save_class_list(classes: PixelClasses, path: Path) -> None:

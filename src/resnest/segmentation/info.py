@@ -21,6 +21,7 @@ INFO = TaskInfo(
     inspection="resnest.segmentation.checks:SegmentationInspection",
     scorer="resnest.segmentation.scorer:SegmentationScorer",
     result="resnest.segmentation.result:LabelMap",
+    files={"masks": "resnest.segmentation.files:LabelFolder"},
     predict=predict,
     check_views=check_views,
     batch_size=BATCH,

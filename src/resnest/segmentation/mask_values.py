@@ -14,9 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.panoptic.result import decode_ids
 from resnest.runtime.decode import BadImage, decode_stored
-from resnest.runtime.palette import Colour
+from resnest.runtime.palette import Colour, decode_ids
 from resnest.segmentation.spec import IGNORED
 
 Value = int | Colour  # a number, or red, green, blue

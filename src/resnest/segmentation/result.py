@@ -7,7 +7,6 @@ found.save("mask.png")                    # a PNG of class ids, see `label_files
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -15,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.detection.rle import box, encode
 from resnest.runtime.palette import Colour, class_colours
-from resnest.runtime.results import ALL, LIKELY, OpenFiles, Result, Show, in_percent, installed
-from resnest.segmentation.files import LabelFolder, label_image
+from resnest.runtime.results import ALL, LIKELY, Result, Show, in_percent, installed
+from resnest.runtime.rle import box, encode
 
 if TYPE_CHECKING:
     from resnest.runtime.draw_regions import Regions
@@ -34,6 +32,10 @@ class PixelClasses(NamedTuple):
     colours: tuple[Colour, ...] = ()  # (K,) as the data draws them; none: colours of our own
 
 
+MOST = 2**16  # ids that a PNG can hold
+IN_PALETTE = 2**8
+
+
 @dataclass(frozen=True, eq=False)
 class LabelMap(Result):
     """The classes of one picture's pixels."""
@@ -45,6 +47,10 @@ class LabelMap(Result):
     labels: NDArray[np.uint8]  # (H, W) class numbers from 0, of every pixel of the picture
     scores: NDArray[np.float32]  # (K,) mean probability of the pixels of each class, 0 where there are none
 
+    def present(self) -> list[int]:
+        """Numbers of the classes that are there."""
+        return [int(label) for label in self.counts()[: len(self.classes.names)].nonzero()[0]]
+
     def counts(self) -> NDArray[np.int64]:
         """Pixels of each class, (K,)."""
         return np.bincount(self.labels.reshape(-1), minlength=len(self.classes.names))
@@ -53,11 +59,6 @@ class LabelMap(Result):
         """Fraction of the picture of each class that is there, the largest first."""
         counts = self.counts()
         return {self.classes.names[k]: float(counts[k] / counts.sum()) for k in _largest(counts)}
-
-    @classmethod
-    def files(cls) -> Mapping[str, OpenFiles]:
-        """A folder of masks."""
-        return {"masks": lambda path, card, show, inputs: LabelFolder(path, card.pixel_classes, inputs)}
 
     @property
     def size(self) -> tuple[int, int]:
@@ -138,3 +139,21 @@ def _largest(counts: NDArray[np.int64]) -> list[int]:
 
 def _is_drawn(name: str) -> bool:
     return name.lower() != BACKGROUND
+
+
+def file_ids(classes: PixelClasses) -> tuple[int, ...]:
+    """What files call the classes: the data's ids, or their numbers from 0 where a PNG cannot hold those."""
+    fits = all(0 <= number < MOST for number in classes.ids)
+    return classes.ids if fits else tuple(range(len(classes.names)))
+
+
+def label_image(found: LabelMap) -> Image.Image:
+    """The ids of the classes as an image for a PNG."""
+    ids = np.array(file_ids(found.classes))
+    if ids.max() >= IN_PALETTE:
+        return Image.fromarray(ids.astype(np.uint16)[found.labels])
+    image = Image.fromarray(ids.astype(np.uint8)[found.labels], "L")
+    palette = np.zeros((IN_PALETTE, 3), np.uint8)
+    palette[ids] = class_colours(found.classes)
+    image.putpalette(palette.tobytes())
+    return image

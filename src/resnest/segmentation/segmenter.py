@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnest.inference.prepare import prepared_whole
 from resnest.network.resnest import Backbone
 from resnest.segmentation.heads import HEADS, FCNHead, resize
 from resnest.segmentation.spec import IGNORED, SegmenterSpec
@@ -62,6 +63,15 @@ class Segmenter(nn.Module):
         """
         sums = [self.wrong(one[None], target[None]) for one, target in zip(logits, targets, strict=True)]
         return torch.stack(sums).sum() / (targets != IGNORED).sum().clamp(min=1)
+
+
+def prepared_segmenter(
+    net: Segmenter, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False
+) -> Segmenter:
+    """A copy for inference alone, without the head that only training has; arguments as for `prepared`."""
+    fast = prepared_whole(net, memory_format=memory_format, kernels=kernels)
+    fast.auxiliary = None
+    return fast
 
 
 class CrossEntropy(nn.Module):

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from resnest.checkpoints.segmenter_layouts import recognise_segmenter
 from resnest.checkpoints.segmenters import load_segmenter_weights
 from resnest.data.batch import normalise
-from resnest.inference.prepare import prepared_segmenter
 from resnest.segmentation.card import SegmentationCard
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.dataset import SegmentationDataset
 from resnest.segmentation.info import INFO
 from resnest.segmentation.preprocess import SegmentationPreprocess
-from resnest.segmentation.segmenter import Segmenter, build_segmenter
+from resnest.segmentation.segmenter import Segmenter, build_segmenter, prepared_segmenter
 from resnest.training.backbone_task import BackboneTask
 
 
