@@ -32,6 +32,7 @@ from pathlib import Path, PurePosixPath
 from resnest.data import remote
 from resnest.data.coco import read_coco
 from resnest.data.found import Found, Read
+from resnest.data.parquet import read_arrow, read_parquet
 from resnest.data.parts import (
     PART_NAMES,
     VAL_NAMES,
@@ -59,7 +60,6 @@ from resnest.data.readers import (
 )
 from resnest.data.samples import Samples, ZipStore
 from resnest.data.shards import read_shards, scan_shards
-from resnest.data.tables import read_arrow, read_parquet
 from resnest.data.voc import read_list, read_voc
 from resnest.errors import ResnestError, unknown
 
