@@ -30,10 +30,10 @@ import pyarrow.parquet as pq
 from torch.utils.data import DataLoader
 
 from resnest.bench.environment import environment, head
+from resnest.data.parquet import read_parquet
 from resnest.data.readers import read_zip
 from resnest.data.samples import Samples
 from resnest.data.shards import read_shards
-from resnest.data.tables import read_parquet
 
 SHARD, GROUP, FEW = 1000, 100, 500
 Row = tuple[str, str, int, float]

@@ -23,9 +23,8 @@ from conftest import pico
 from forms import Labelled, class_folders, webdataset, write_tar
 from resnest import progress
 from resnest.data import samples, shards
-from resnest.data.shards import INDEX_FOLDER, open_index, read_shards
+from resnest.data.shards import INDEX_FOLDER, open_index, read_members, read_shards
 from resnest.data.sources import open_dataset, open_part
-from resnest.data.tar import read_members
 from resnest.errors import Preempted, ResnestError
 from resnest.training import resume, train
 from resnest.training.loop import Loop

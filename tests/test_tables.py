@@ -16,9 +16,9 @@ import pytest
 
 from conftest import serving
 from forms import Labelled, table_of, webdataset, write_parquet, write_saved, write_tar
-from resnest.data import tables
+from resnest.data import parquet
+from resnest.data.parquet import read_arrow, read_parquet
 from resnest.data.sources import open_dataset, open_part
-from resnest.data.tables import read_arrow, read_parquet
 from resnest.errors import ResnestError
 
 CLASSES = ["digit-0", "digit-1", "digit-2", "digit-3"]
@@ -64,8 +64,8 @@ def test_images_are_copied_once_and_anew_for_a_changed_file(
     rows: Labelled, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Path] = []
-    original = tables._copy_images
-    monkeypatch.setattr(tables, "_copy_images", lambda path, file: (calls.append(path), original(path, file))[1])
+    original = parquet._copy_images
+    monkeypatch.setattr(parquet, "_copy_images", lambda path, file: (calls.append(path), original(path, file))[1])
     path = write_parquet(tmp_path / "all.parquet", rows, CLASSES)
     for _ in range(2):
         assert len(read_parquet([path])) == len(rows)

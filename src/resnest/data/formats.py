@@ -30,6 +30,7 @@ from pathlib import Path, PurePosixPath
 from resnest.data import remote
 from resnest.data.handle import DatasetHandle, Finder, Read
 from resnest.data.labelled import LabelledSamples
+from resnest.data.parquet import read_arrow, read_parquet
 from resnest.data.parts import (
     VAL_NAMES,
     Parts,
@@ -53,7 +54,6 @@ from resnest.data.readers import (
 )
 from resnest.data.shards import read_shards, scan_shards
 from resnest.data.stores import ZipStore
-from resnest.data.tables import read_arrow, read_parquet
 from resnest.errors import ResnestError, unknown
 from resnest.tasks import TASKS, load_object, task_info
 

@@ -5,23 +5,26 @@
 A WebDataset sample is the files of one key, which is the path up to the first dot of the base name (webdataset's
 rule): `KEY.jpg` with `KEY.cls` (a whole number) or `KEY.json` (with `label` or `cls`, a number or a class name). Tar
 files without .cls and .json are class folders, `CLASS/image.jpg`. LabelledSamples keep their order.
+
+The standard library reads the headers; it takes a file that was cut off, or damaged, between two members for a whole
+one, and so does not find what is checked here: the end mark, and that every member lies within the file.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 from resnest.data.index_cache import cache_json, cached_json, from_columns
 from resnest.data.labelled import LabelledSamples
 from resnest.data.parts import PART_NAMES
 from resnest.data.readers import Labelled, number_classes, read_class_names
 from resnest.data.stores import Ranges, RangeStore
-from resnest.data.tar import CutOff, Member, read_members
 from resnest.errors import ResnestError
 from resnest.progress import Progress
 from resnest.runtime.decode import SUFFIXES
@@ -31,6 +34,18 @@ VERSION = 1  # of an index; another one is built anew
 IMAGES = {suffix[1:] for suffix in SUFFIXES}
 MAX_LABEL = 1 << 20  # bytes of a .cls or .json
 AGAIN = "copy or download it again"
+MAX_TAIL = 1 << 20  # bytes that are looked at after the end mark
+PACKED = {  # first bytes -> what unpacks it
+    b"\x1f\x8b": "gunzip",
+    b"BZh": "bunzip2",
+    b"\xfd7zXZ": "unxz",
+    b"\x28\xb5\x2f\xfd": "unzstd",
+}
+REFUSED = {
+    tarfile.LNKTYPE: "a hard link (tar --hard-dereference stores files in place of links)",
+    tarfile.SYMTYPE: "a symbolic link, which is never followed (tar --dereference stores files in place of links)",
+    tarfile.GNUTYPE_SPARSE: "a sparse file, which cannot be read in place",
+}
 
 OnBytes = Callable[[int], None]
 
@@ -229,3 +244,97 @@ def _label_of_json(path: Path, key: str, content: bytes) -> str:
 def _shown(value: object) -> str:
     text = repr(value.decode("utf-8", "replace") if isinstance(value, bytes) else value)
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+# --- the members of a tar file, by their places ---
+
+
+class Member(NamedTuple):
+    """A regular file in a tar file."""
+
+    name: str  # relative, without "." and ".."
+    start: int  # byte in the tar file
+    size: int
+
+
+class CutOff(Exception):
+    """The file ends before its end mark: the message says where, `name` in which member, if in one."""
+
+    def __init__(self, where: str, name: str = "") -> None:
+        super().__init__(where)
+        self.name = name
+
+
+def read_members(path: Path) -> Iterator[Member]:
+    """Regular files in their order; directories are left out.
+
+    Raises:
+        ResnestError: no tar file, a compressed one, links or devices in it, names that lead out of it.
+        CutOff: the end is missing.
+    """
+    with path.open("rb") as file:
+        length = os.fstat(file.fileno()).st_size
+        _check_start(path, file, length)
+        position = 0
+        try:
+            with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="backslashreplace") as archive:
+                while (info := archive.next()) is not None:
+                    archive.members.clear()  # type: ignore[attr-defined]  # a list of a million would take a gigabyte
+                    if info.size < 0 or archive.offset <= position:  # which the binary form of large sizes can say
+                        raise tarfile.HeaderError("a negative size")
+                    position = archive.offset  # of the next header
+                    if info.offset_data + info.size > length:
+                        short = info.offset_data + info.size - length
+                        raise CutOff(f"in {info.name}, {short:,} bytes short", info.name)
+                    if info.issparse() or info.type in REFUSED or not (info.isreg() or info.isdir()):
+                        kind = tarfile.GNUTYPE_SPARSE if info.issparse() else info.type
+                        raise ResnestError(f"{path}: {info.name} is {REFUSED.get(kind, 'neither a file nor a folder')}")
+                    if info.isreg():
+                        yield Member(_safe(path, info.name), info.offset_data, info.size)
+        except (tarfile.TarError, RecursionError, MemoryError, OverflowError, ValueError) as error:
+            if isinstance(error, ResnestError):
+                raise
+            if file.tell() >= length:
+                raise CutOff(f"at byte {length:,}, before its end mark") from None
+            if position == 0:
+                raise ResnestError(f"{path} is not a tar file ({error})") from None
+            raise _damaged(path, position) from None
+        _check_end(path, file, position, length)
+
+
+def _check_start(path: Path, file: BinaryIO, length: int) -> None:
+    if not length:
+        raise ResnestError(f"{path} is empty (0 bytes)")
+    start = file.read(6)
+    file.seek(0)
+    for magic, command in PACKED.items():
+        if start.startswith(magic):
+            raise ResnestError(
+                f"{path} is compressed, and single images can only be read from a plain tar: {command} it first"
+                " (JPEG files hardly shrink)"
+            )
+
+
+def _check_end(path: Path, file: BinaryIO, position: int, length: int) -> None:
+    """Zeros follow the end mark; files that were joined by `cat` have members there."""
+    file.seek(position)
+    tail = file.read(MAX_TAIL)
+    if len(tail) < tarfile.BLOCKSIZE:
+        raise CutOff(f"at byte {length:,}, before its end mark")
+    if tail[: tarfile.BLOCKSIZE].strip(b"\0"):
+        raise _damaged(path, position)
+    if tail.strip(b"\0"):
+        raise ResnestError(
+            f"{path} goes on after its end mark at byte {position:,}: give the tar files that it was joined from"
+        )
+
+
+def _damaged(path: Path, position: int) -> ResnestError:
+    return ResnestError(f"{path} is damaged at byte {position:,} (no valid header): {AGAIN}")
+
+
+def _safe(path: Path, name: str) -> str:
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or ".." in parts:
+        raise ResnestError(f"{path}: the member {name} leads out of the tar file: pack it from within its folder")
+    return "/".join(parts)

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock
 
-from resnest.data.columns import Columns, choose_columns
+from resnest.data.hf_columns import Columns, choose_columns
 from resnest.data.index_cache import cache_json, cached_json, from_columns, path_mark
 from resnest.data.labelled import LabelledSamples
 from resnest.data.readers import Labelled, number_classes
