@@ -50,7 +50,7 @@ class TaskInfo:
     card: type[ModelCard]
     recipe: type[Recipe]
     unused_settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by section of a recipe
-    recipes: str = ""  # Mapping[str, Callable[[], Recipe]]: those that come with the package
+    recipes: str  # Mapping[str, Callable[[], Recipe]]: those that come with the package
     task: str  # the Task
     result: str  # the Result that `predict` gives, or their base class
     files: Mapping[str, str] = field(default_factory=dict)  # ResultFiles for other programs, by option of `predict`
@@ -65,6 +65,7 @@ class TaskInfo:
     relabel: str = ""  # (samples, file, card) -> samples with other labels
     finders: str = ""  # Sequence[Finder]: the task's own formats of data sets
     reads_labels: bool = False  # whether folders of labelled images are looked through for it, too
+    annotations: str = ""  # what data of its own formats has beside pictures, for a message: "masks"
     needs: str  # of data, for a message: "data with boxes"
     layout: str = ""  # how such a data set lies in its folder, where labelled images do not do
 

@@ -113,8 +113,9 @@ def check_dataset(
 def _other_annotations(where: Path) -> Iterator[str]:
     """Annotations beside those that were looked at."""
     for finder in finders() if where.is_dir() else ():
-        if not task_info(finder.tasks[0]).reads_labels and (handle := finder.find(where, None)):
-            yield f"there are masks too ({handle.format}): --task {finder.tasks[0]} looks at them"
+        info = task_info(finder.tasks[0])
+        if not info.reads_labels and (handle := finder.find(where, None)):
+            yield f"there are {info.annotations} too ({handle.format}): --task {info.name} looks at them"
             return
 
 

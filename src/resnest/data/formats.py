@@ -55,7 +55,7 @@ from resnest.data.readers import (
 from resnest.data.shards import read_shards, scan_shards
 from resnest.data.stores import ZipStore
 from resnest.errors import ResnestError, unknown
-from resnest.tasks import TASKS, load_object, task_info
+from resnest.tasks import TASKS, TaskInfo, load_object, task_info
 
 LABELLED = ("folder", "zip", "npz", "csv", "tar", "parquet", "arrow", "digits")  # formats of images with labels
 LABELS_FILE = "labels.csv"
@@ -98,10 +98,10 @@ def detect_format(where: str | Path, format: str, task: str | None = None) -> Da
         raise ResnestError(f"there is no data at {path}: {EXPECTED}, {remote.PREFIX}OWNER/NAME of the hub, or 'digits'")
     if info and not info.reads_labels:
         own = [finder for finder in finders() if info.name in finder.tasks]
-        return _find_annotated(path, format, task, own, info.layout)
+        return _find_annotated(path, format, task, own, info)
     named = [finder for finder in finders() if finder.format == format]
     if named and not any(map(_with_labels, named)):
-        return _find_annotated(path, format, task, named, task_info(named[0].tasks[-1]).layout)
+        return _find_annotated(path, format, task, named, task_info(named[0].tasks[-1]))
     return _find_in_file(path, format) if path.is_file() else _find_in_folder(path, format)
 
 
@@ -110,12 +110,12 @@ def _with_labels(finder: Finder) -> bool:
     return task_info(finder.tasks[0]).reads_labels
 
 
-def _find_annotated(path: Path, format: str, task: str | None, own: list[Finder], expected: str) -> DatasetHandle:
+def _find_annotated(path: Path, format: str, task: str | None, own: list[Finder], info: TaskInfo) -> DatasetHandle:
     for finder in own:
         if format in ("auto", finder.format) and (handle := finder.find(path, task)):
             return handle
-    kind = f"of format {format!r}" if format != "auto" else "with masks"
-    raise ResnestError(f"{path} holds no images {kind}: expected {expected}")
+    kind = f"of format {format!r}" if format != "auto" else f"with {info.annotations}"
+    raise ResnestError(f"{path} holds no images {kind}: expected {info.layout}")
 
 
 def _find_in_file(path: Path, format: str) -> DatasetHandle:

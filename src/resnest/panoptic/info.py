@@ -26,6 +26,7 @@ INFO = TaskInfo(
     max_batch_size=BATCH,
     exported=None,
     finders="resnest.panoptic.formats:FINDERS",
+    annotations="masks",
     needs="COCO panoptic data",
     layout="annotations/panoptic_train.json and panoptic_val.json with their PNG files, as COCO has them",
 )

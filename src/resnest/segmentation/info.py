@@ -28,6 +28,7 @@ INFO = TaskInfo(
     max_batch_size=BATCH,
     exported=ExportedForm(takes, gives),
     finders="resnest.segmentation.formats:FINDERS",
+    annotations="masks",
     needs="pictures with a mask each",
     layout=(
         "folders images and masks, with files of the same names and a list of classes in classes.txt; or ADE20K,"
