@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from resnest.cost import macs, parameters
 from resnest.runtime import imagenet
@@ -25,6 +25,13 @@ class ClassificationCard(ModelCard):
     fits_backbone_layouts = True
     pipeline_tag = "image-classification"
     hub_metric = ("top1", "accuracy")
+    figure_titles: ClassVar = {
+        "top1": "top-1",
+        "top5": "top-5",
+        "map": "mAP",
+        "f1_micro": "F1, all labels",
+        "f1_macro": "F1, mean of classes",
+    }
     usage = (".top(3)", "--top 3")
 
     preprocess: Preprocess

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from resnest.detection.preprocess import DetectionPreprocess
 from resnest.detection.result import Classes
@@ -22,6 +22,12 @@ class DetectionCard(AnnotatedCard):
 
     task = "detection"
     hub_metric = ("box_ap", "mAP")
+    figure_titles: ClassVar = {
+        "box_ap": "box AP",
+        "box_ap50": "box AP50",
+        "mask_ap": "mask AP",
+        "mask_ap50": "mask AP50",
+    }
     usage = (".shown().counts()", "--draw drawn")
 
     preprocess: DetectionPreprocess

@@ -12,25 +12,6 @@ from resnest.figures import wilson_interval
 from resnest.runtime.card import ModelCard
 
 MOST_NAMES = 30  # classes that are listed by name
-FIGURES = {
-    "top1": "top-1",
-    "top5": "top-5",
-    "map": "mAP",
-    "f1_micro": "F1, all labels",
-    "f1_macro": "F1, mean of classes",
-    "box_ap": "box AP",
-    "box_ap50": "box AP50",
-    "mask_ap": "mask AP",
-    "mask_ap50": "mask AP50",
-    "miou": "mIoU",
-    "pixel_accuracy": "pixel accuracy",
-    "mean_accuracy": "mean accuracy of classes",
-    "pq": "PQ",
-    "sq": "SQ",
-    "rq": "RQ",
-    "pq_things": "PQ of things",
-    "pq_stuff": "PQ of stuff",
-}
 PAPER = "[ResNeSt](https://arxiv.org/abs/2004.08955)"
 
 USE = """\
@@ -107,16 +88,16 @@ def _header(card: ModelCard, title: str, account: Mapping[str, object]) -> str:
 def _figures(card: ModelCard, account: Mapping[str, object]) -> str:
     if not card.figures:
         return "None were measured with this copy of the weights.\n"
-    rows = ["| figure | value |", "|---|---|"]
+    titles, rows = card.figure_titles, ["| figure | value |", "|---|---|"]
     images = account.get("val_images")
     for name, value in card.figures.items():
-        if math.isnan(value) or (name not in FIGURES and name != "loss"):
+        if math.isnan(value) or (name not in titles and name != "loss"):
             continue  # the others, such as more of COCO's, are in config.json
         shown = f"{value:.4f}" if name == "loss" else f"{value:.2%}"
         if name in ("top1", "top5") and isinstance(images, int):
             low, high = wilson_interval(value * images, images)
             shown += f" (95 % interval {low:.1%} to {high:.1%})"
-        rows.append(f"| {FIGURES.get(name, name)} | {shown} |")
+        rows.append(f"| {titles.get(name, name)} | {shown} |")
     if isinstance(images, int):
         rows.append(f"| training images | {account.get('train_images')} |")
         rows.append(f"| validation images | {images} |")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from resnest.detection.card import DetectionCard
 from resnest.errors import ResnestError
@@ -23,6 +23,13 @@ class PanopticCard(DetectionCard):
 
     task = "panoptic"
     hub_metric = ("pq", "panoptic-quality")
+    figure_titles: ClassVar = {
+        "pq": "PQ",
+        "sq": "SQ",
+        "rq": "RQ",
+        "pq_things": "PQ of things",
+        "pq_stuff": "PQ of stuff",
+    }
     usage = (".counts()", "--draw drawn")
 
     panoptic: PanopticSpec  # what it has beside the detector

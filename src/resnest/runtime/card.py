@@ -97,6 +97,7 @@ class ModelCard:
 
     pipeline_tag: ClassVar[str]  # the hub's word for the task
     hub_metric: ClassVar[tuple[str, str]]  # the figure that the hub shows, and its word for it
+    figure_titles: ClassVar[Mapping[str, str]]  # of the figures that its README lists, by key
     usage: ClassVar[tuple[str, str]]  # what is printed of a result in Python, and options of `resnest predict`
 
     def describe_network(self, paper: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from resnest.errors import ResnestError
 from resnest.runtime.card import LONGEST, AnnotatedCard, parse_sides, whole_numbers
@@ -24,6 +24,11 @@ class SegmentationCard(AnnotatedCard):
     task = "segmentation"
     pipeline_tag = "image-segmentation"
     hub_metric = ("miou", "mean_iou")
+    figure_titles: ClassVar = {
+        "miou": "mIoU",
+        "pixel_accuracy": "pixel accuracy",
+        "mean_accuracy": "mean accuracy of classes",
+    }
     usage = (".class_fractions()", "--draw drawn")
 
     preprocess: SegmentationPreprocess
