@@ -12,9 +12,7 @@ from resnest.errors import ResnestError
 from resnest.runtime.engines.engine import Engine, Prepared, Shape, Views, stack_pixels
 
 
-def predict(
-    engine: Engine, card: CountingCard, images: Sequence[Prepared], views: Views | None = None
-) -> list[Count]:
+def predict(engine: Engine, card: CountingCard, images: Sequence[Prepared], views: Views | None = None) -> list[Count]:
     logits = engine(stack_pixels(images), np.array([image.pixels.shape[1:] for image in images]))["logits"]
     return [Count(image.name, float(row[0])) for image, row in zip(images, logits, strict=True)]
 
