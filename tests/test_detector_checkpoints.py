@@ -12,11 +12,10 @@ from torch import Tensor
 
 from peers import NARROW, SMALL, TORCHVISION, small_spec, torchvisions
 from resnest.checkpoints.convert import convert
-from resnest.checkpoints.detector_layouts import from_ours, recognise_detector
-from resnest.checkpoints.detectors import load_detector_weights
 from resnest.checkpoints.layouts import COUNTER
 from resnest.detection.detector import Detector
 from resnest.detection.spec import DetectorSpec
+from resnest.detection.weights import WEIGHTS, from_ours
 from resnest.errors import ResnestError
 from resnest.layers.deform import stage_convs
 from resnest.network import Backbone, ResNeSt
@@ -115,7 +114,7 @@ def test_detectron2s_detectors(kind: str, tmp_path: Path) -> None:
     state = _detectron2(NARROW, spec, classes=3)
     torch.save({"model": {**state, **CONSTANTS}, "iteration": 90_000}, tmp_path / "d2.pth")
     net = _net(spec)
-    report = load_detector_weights(net, tmp_path / "d2.pth")
+    report = WEIGHTS.load(net, tmp_path / "d2.pth")
     assert (report.layout, report.untrained, report.unexpected, report.reshaped) == ("detectron2", [], [], [])
     assert sorted(report.matched) == sorted(net.state_dict())
     values = [tensor for name, tensor in net.state_dict().items() if not name.endswith(COUNTER)]
@@ -137,7 +136,7 @@ def test_detectron2s_panoptic_detectors(tmp_path: Path) -> None:
     state = _detectron2(NARROW, spec, classes=3) | _numbers(shapes)
     torch.save({"model": {**state, **CONSTANTS}}, tmp_path / "d2.pth")
     net = PanopticFPN(Backbone(NARROW), spec, panoptic, num_classes=6, things=3)
-    report = load_detector_weights(net, tmp_path / "d2.pth")
+    report = WEIGHTS.load(net, tmp_path / "d2.pth")
     assert (report.untrained, report.unexpected, report.reshaped) == ([], [], [])
     assert torch.equal(net.semantic.scale[3][2].conv.weight, state["sem_seg_head.p5.4.weight"])
     assert torch.equal(net.semantic.scale[2][1].norm.bias, state["sem_seg_head.p4.2.norm.bias"])
@@ -147,10 +146,10 @@ def test_detectron2s_panoptic_detectors(tmp_path: Path) -> None:
     assert all(torch.equal(back[name], tensor) for name, tensor in state.items())
     with pytest.raises(ResnestError, match="torchvision has no Panoptic FPN"):
         from_ours(net.state_dict(), "torchvision")
-    report = load_detector_weights(_net(spec), tmp_path / "d2.pth")  # its detector alone
+    report = WEIGHTS.load(_net(spec), tmp_path / "d2.pth")  # its detector alone
     assert {name.split(".")[0] for name in report.unexpected} == {"semantic"}
     torch.save(_net(spec).state_dict(), tmp_path / "ours.pth")
-    assert load_detector_weights(net, tmp_path / "ours.pth").untrained == ["semantic"]
+    assert WEIGHTS.load(net, tmp_path / "ours.pth").untrained == ["semantic"]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +172,7 @@ def test_each_part_goes_to_its_place(theirs: str, ours: str, tmp_path: Path) -> 
     state = _detectron2(NARROW, spec, classes=3)
     torch.save({"model": state}, tmp_path / "d2.pth")
     net = _net(spec)
-    load_detector_weights(net, tmp_path / "d2.pth")
+    WEIGHTS.load(net, tmp_path / "d2.pth")
     assert torch.equal(net.state_dict()[ours], state[theirs])
 
 
@@ -189,7 +188,7 @@ def test_torchvisions_detectors(kind: str, old: bool, tmp_path: Path) -> None:
     state = _marked(torchvisions(spec, classes=3).state_dict())
     torch.save({_old_name(name) if old else name: tensor for name, tensor in state.items()}, tmp_path / "tv.pth")
     net = _net(spec)
-    report = load_detector_weights(net, tmp_path / "tv.pth")
+    report = WEIGHTS.load(net, tmp_path / "tv.pth")
     assert (report.layout, report.untrained, report.unexpected, report.reshaped) == ("torchvision", [], [], [])
     ours = net.state_dict()
     score, boxes = state["roi_heads.box_predictor.cls_score.weight"], state["roi_heads.box_predictor.bbox_pred.bias"]
@@ -233,7 +232,7 @@ def test_other_classes_leave_what_predicts_them_untrained(tmp_path: Path) -> Non
     torch.save({"model": _detectron2(NARROW, spec, classes=5)}, tmp_path / "d2.pth")
     net = _net(spec)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    report = load_detector_weights(net, tmp_path / "d2.pth")
+    report = WEIGHTS.load(net, tmp_path / "d2.pth")
     same = {name for name, tensor in net.state_dict().items() if torch.equal(tensor, before[name])}
     kept = {f"{part}.{leaf}" for part in (*(f"box_heads.{i}.score" for i in range(3)), "mask_head.logits")
             for leaf in ("weight", "bias")}  # fmt: skip
@@ -246,13 +245,13 @@ def test_a_mask_head_more_or_less(tmp_path: Path) -> None:
     with_masks, without = small_spec(masks=True), small_spec()
     torch.save(_net(with_masks).state_dict(), tmp_path / "mask.pth")
     torch.save({f"module.{name}": tensor for name, tensor in _net(without).state_dict().items()}, tmp_path / "box.pth")
-    report = load_detector_weights(_net(with_masks), tmp_path / "box.pth")
+    report = WEIGHTS.load(_net(with_masks), tmp_path / "box.pth")
     assert (report.layout, report.untrained) == ("official", ["mask_head"])
-    report = load_detector_weights(_net(without), tmp_path / "mask.pth")
+    report = WEIGHTS.load(_net(without), tmp_path / "mask.pth")
     assert report.untrained == []
     assert all(name.startswith("mask_head.") for name in report.unexpected)
     assert len(report.unexpected) == 28
-    report = load_detector_weights(_net(small_spec(deform=DCN)), tmp_path / "box.pth")
+    report = WEIGHTS.load(_net(small_spec(deform=DCN)), tmp_path / "box.pth")
     assert report.untrained == ["deformable offsets"]
 
 
@@ -264,7 +263,7 @@ def test_a_classifier_goes_into_the_backbone(tmp_path: Path) -> None:
         (small_spec(deform=DCN, masks=True), ["deformable offsets", "fpn", "rpn", "box_heads", "mask_head"]),
     ):
         net = _net(spec)
-        report = load_detector_weights(net, tmp_path / "classifier.pth")
+        report = WEIGHTS.load(net, tmp_path / "classifier.pth")
         assert report.untrained == untrained
         assert set(report.matched) == {f"backbone.{name}" for name in classifier.state_dict() if name[:3] != "fc."}
         loaded = net.backbone.state_dict()
@@ -287,7 +286,7 @@ def test_what_does_not_fit_is_named_and_nothing_changes(case: str, tmp_path: Pat
     net = _net(small_spec(**ours))
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     with pytest.raises(ResnestError, match=message):
-        load_detector_weights(net, tmp_path / "other.pth")
+        WEIGHTS.load(net, tmp_path / "other.pth")
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
@@ -307,9 +306,9 @@ def test_strange_parts_are_named(tmp_path: Path) -> None:
     for number, (content, message) in enumerate(cases):
         torch.save(content, tmp_path / f"{number}.pth")
         with pytest.raises(ResnestError, match=message):
-            load_detector_weights(_net(spec), tmp_path / f"{number}.pth")
+            WEIGHTS.load(_net(spec), tmp_path / f"{number}.pth")
     torch.save(state | keypoints, tmp_path / "keypoints.pth")
-    assert load_detector_weights(_net(spec), tmp_path / "keypoints.pth").unexpected == list(keypoints)
+    assert WEIGHTS.load(_net(spec), tmp_path / "keypoints.pth").unexpected == list(keypoints)
 
 
 def test_whole_detectors_are_converted(tmp_path: Path) -> None:
@@ -320,7 +319,7 @@ def test_whole_detectors_are_converted(tmp_path: Path) -> None:
     done = convert(tmp_path / "d2.pth", to="torchvision", out=tmp_path / "tv.pth")
     assert str(done).startswith("a detector on resnest50 or resnest50_fast_2s1x64d, detectron2 to torchvision: ")
     content = torch.load(tmp_path / "tv.pth", weights_only=True)
-    assert recognise_detector(content) == "torchvision"
+    assert WEIGHTS.recognise(content) == "torchvision"
     assert content["roi_heads.box_head.3.1." + COUNTER] == 0
     convert(tmp_path / "tv.pth", to="official", out=tmp_path / "ours.safetensors", network="resnest50")
     convert(tmp_path / "ours.safetensors", to="detectron2", out=tmp_path / "again.pth")

@@ -10,10 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from peers import NARROW, small_spec
-from resnest.checkpoints.detector_layouts import from_ours
-from resnest.checkpoints.detectors import load_detector_weights
 from resnest.checkpoints.layouts import COUNTER
 from resnest.detection.detector import build_detector
+from resnest.detection.weights import WEIGHTS, from_ours
 from resnest.errors import ResnestError
 from resnest.network import ResNeSt
 from resnest.panoptic.model import PanopticFPN, build_panoptic
@@ -50,7 +49,7 @@ def test_names_of_detectron2(tmp_path: Path) -> None:
         "sem_seg_head.predictor.bias",
     }
     torch.save({"model": theirs}, tmp_path / "d2.pth")
-    report = load_detector_weights(after, tmp_path / "d2.pth")
+    report = WEIGHTS.load(after, tmp_path / "d2.pth")
     assert (report.layout, report.untrained, report.unexpected, report.reshaped) == ("detectron2", [], [], [])
     agree(after, before.state_dict())
     with pytest.raises(ResnestError, match="torchvision has no"):
@@ -59,25 +58,25 @@ def test_names_of_detectron2(tmp_path: Path) -> None:
 
 def test_from_one_like_it(tmp_path: Path) -> None:
     before, after = build(0), build(1)
-    assert load_detector_weights(after, saved(before, tmp_path / "a.safetensors")).untrained == []
+    assert WEIGHTS.load(after, saved(before, tmp_path / "a.safetensors")).untrained == []
     agree(after, before.state_dict())
 
 
 def test_from_a_detector_and_into_one(tmp_path: Path) -> None:
     torch.manual_seed(0)
     detector, net = build_detector(NARROW, SPEC, THINGS), build(1)
-    report = load_detector_weights(net, saved(detector, tmp_path / "detector.safetensors"))
+    report = WEIGHTS.load(net, saved(detector, tmp_path / "detector.safetensors"))
     assert report.untrained == ["semantic"]
     agree(detector, net.state_dict())
     other = build_detector(NARROW, SPEC, THINGS)
-    assert load_detector_weights(other, saved(build(2), tmp_path / "panoptic.safetensors")).untrained == []
+    assert WEIGHTS.load(other, saved(build(2), tmp_path / "panoptic.safetensors")).untrained == []
     agree(other, build(2).state_dict())
 
 
 def test_from_a_classifier(tmp_path: Path) -> None:
     torch.manual_seed(0)
     classifier, net = ResNeSt(NARROW, num_classes=10), build(1)
-    report = load_detector_weights(net, saved(classifier, tmp_path / "classifier.safetensors"))
+    report = WEIGHTS.load(net, saved(classifier, tmp_path / "classifier.safetensors"))
     assert report.untrained == ["fpn", "rpn", "box_heads", "mask_head", "semantic"]
     agree(net.get_submodule("backbone"), classifier.state_dict())
 
@@ -86,7 +85,7 @@ def test_from_a_classifier(tmp_path: Path) -> None:
 def test_from_one_of_other_classes(things: int, stuff: int, tmp_path: Path) -> None:
     before, after = build(0, things=things, stuff=stuff), build(1)
     kept = {name: tensor.clone() for name, tensor in after.state_dict().items()}
-    report = load_detector_weights(after, saved(before, tmp_path / "a.safetensors"))
+    report = WEIGHTS.load(after, saved(before, tmp_path / "a.safetensors"))
     assert report.untrained == ["what predicts classes, since there are others"]
     anew = {name.split(" ")[0] for name in report.reshaped}
     assert ("semantic.logits.weight" in anew) == (stuff != STUFF)

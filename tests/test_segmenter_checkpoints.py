@@ -15,14 +15,12 @@ import resnest
 import restated
 from resnest.checkpoints.convert import convert
 from resnest.checkpoints.layouts import COUNTER
-from resnest.checkpoints.segmenter_layouts import from_ours, recognise_segmenter, to_ours
-from resnest.checkpoints.segmenters import load_segmenter_weights
 from resnest.errors import ResnestError
 from resnest.inference.model import Model
 from resnest.network import ResNeSt
-from resnest.segmentation.create import create_segmenter
-from resnest.segmentation.segmenter import Segmenter, build_segmenter
+from resnest.segmentation.segmenter import Segmenter, build_segmenter, create_segmenter
 from resnest.segmentation.spec import SegmenterSpec
+from resnest.segmentation.weights import WEIGHTS, from_ours, to_ours
 from resnest.spec import Spec
 
 NARROW = Spec(depths=(1, 1, 2, 2), planes=(8, 8, 16, 16), stem_width=4)
@@ -124,7 +122,7 @@ def test_they_load_and_give_the_same_logits(kind: str, stride: int, tmp_path: Pa
     state = numbers(encoding(kind, NARROW))
     torch.save({"state_dict": state, "epoch": 180}, tmp_path / "theirs.pth.tar")
     net = _net(kind, output_stride=stride).eval()
-    report = load_segmenter_weights(net, tmp_path / "theirs.pth.tar")
+    report = WEIGHTS.load(net, tmp_path / "theirs.pth.tar")
     assert (report.layout, report.untrained, report.unexpected, report.reshaped) == ("encoding", [], [], [])
     assert sorted(report.matched) == sorted(net.state_dict())
     assert len(net.state_dict()) == len(state)
@@ -176,7 +174,7 @@ def test_other_classes_leave_what_predicts_them_untrained(tmp_path: Path) -> Non
     torch.save(numbers(encoding("deeplabv3", NARROW, classes=150)), tmp_path / "ade.pth")
     net = _net("deeplabv3")
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    report = load_segmenter_weights(net, tmp_path / "ade.pth")
+    report = WEIGHTS.load(net, tmp_path / "ade.pth")
     same = {name for name, tensor in net.state_dict().items() if torch.equal(tensor, before[name])}
     assert same == {f"{head}.predict.logits.{leaf}" for head in ("head", "auxiliary") for leaf in ("weight", "bias")}
     assert "head.predict.logits.weight from (150, 8, 1, 1) to (5, 8, 1, 1)" in report.reshaped
@@ -186,8 +184,8 @@ def test_other_classes_leave_what_predicts_them_untrained(tmp_path: Path) -> Non
 def test_an_auxiliary_head_more_or_less(tmp_path: Path) -> None:
     torch.save(numbers(encoding("deeplabv3", NARROW, aux=False)), tmp_path / "without.pth")
     torch.save({f"module.{k}": v for k, v in numbers(encoding("deeplabv3", NARROW)).items()}, tmp_path / "with.pth")
-    assert load_segmenter_weights(_net("deeplabv3"), tmp_path / "without.pth").untrained == ["auxiliary"]
-    report = load_segmenter_weights(_net("deeplabv3", aux=0), tmp_path / "with.pth")
+    assert WEIGHTS.load(_net("deeplabv3"), tmp_path / "without.pth").untrained == ["auxiliary"]
+    report = WEIGHTS.load(_net("deeplabv3", aux=0), tmp_path / "with.pth")
     assert report.untrained == []
     assert {name.split(".")[0] for name in report.unexpected} == {"auxiliary"}
 
@@ -200,7 +198,7 @@ def test_a_classifier_or_a_detector_goes_into_the_backbone(tmp_path: Path) -> No
     torch.save({"model": detector | {"proposal_generator.rpn_head.conv.weight": torch.ones(1)}}, tmp_path / "d2.pth")
     for name in ("classifier", "d2"):
         net = _net("deeplabv3")
-        report = load_segmenter_weights(net, tmp_path / f"{name}.pth")
+        report = WEIGHTS.load(net, tmp_path / f"{name}.pth")
         assert report.untrained == ["head", "auxiliary"]
         assert set(report.matched) == {f"backbone.{name}" for name in weights}
         loaded = net.backbone.state_dict()
@@ -237,7 +235,7 @@ def test_what_does_not_fit_is_named_and_nothing_changes(case: str, tmp_path: Pat
     net = build_segmenter(NARROW, SegmenterSpec(**ours), CLASSES)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     with pytest.raises(ResnestError, match=message):
-        load_segmenter_weights(net, tmp_path / "other.pth")
+        WEIGHTS.load(net, tmp_path / "other.pth")
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
@@ -253,7 +251,7 @@ def test_heads_that_are_built_in_another_way_are_named(tmp_path: Path) -> None:
     for name, (content, message) in cases.items():
         torch.save(content, tmp_path / f"{name}.pth")
         with pytest.raises(ResnestError, match=message):
-            load_segmenter_weights(_net("fcn"), tmp_path / f"{name}.pth")
+            WEIGHTS.load(_net("fcn"), tmp_path / f"{name}.pth")
 
 
 def test_whole_segmenters_are_converted(tmp_path: Path) -> None:
@@ -264,7 +262,7 @@ def test_whole_segmenters_are_converted(tmp_path: Path) -> None:
     assert done.written == len(state)
     done = convert(tmp_path / "ours.safetensors", to="encoding", out=tmp_path / "again.pth")
     again = torch.load(tmp_path / "again.pth", weights_only=True)
-    assert recognise_segmenter(again) == "encoding"
+    assert WEIGHTS.recognise(again) == "encoding"
     assert again.keys() == state.keys()
     assert all(torch.equal(again[name], tensor) for name, tensor in state.items())
     done = convert(tmp_path / "theirs.pth", to="timm", out=tmp_path / "timm.pth", drop_head=True, network="resnest50")

@@ -16,14 +16,14 @@ __version__ = "1.0.0.dev0"
 
 if TYPE_CHECKING:
     from resnest.checkpoints.create import create_backbone, create_model
-    from resnest.detection.create import create_detector
+    from resnest.detection.detector import create_detector
     from resnest.detection.spec import DetectorSpec
     from resnest.errors import ResnestError
     from resnest.exporters.exporting import export
     from resnest.inference.evaluation import evaluate
     from resnest.inference.model import Model
     from resnest.inference.predicting import Predictor
-    from resnest.segmentation.create import create_segmenter
+    from resnest.segmentation.segmenter import create_segmenter
     from resnest.segmentation.spec import SegmenterSpec
     from resnest.spec import Spec, list_models
     from resnest.training.train import train
@@ -36,9 +36,9 @@ _HOME = {
     "SegmenterSpec": "resnest.segmentation.spec",
     "Spec": "resnest.spec",
     "create_backbone": "resnest.checkpoints.create",
-    "create_detector": "resnest.detection.create",
+    "create_detector": "resnest.detection.detector",
     "create_model": "resnest.checkpoints.create",
-    "create_segmenter": "resnest.segmentation.create",
+    "create_segmenter": "resnest.segmentation.segmenter",
     "evaluate": "resnest.inference.evaluation",
     "export": "resnest.exporters.exporting",
     "list_models": "resnest.spec",

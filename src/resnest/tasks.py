@@ -62,6 +62,7 @@ class TaskInfo:
     exporter: str = ""  # the Exporter; "": no format can hold such a model
     scorer: str  # Callable[[Samples, ModelCard], Scorer]: what compares results with what pictures show
     inspection: str  # the Inspection: the doctor's look at the task's data
+    weights: str = ""  # the Parts: names of a network's tensors in other code; "": those of a ResNeSt alone
     relabel: str = ""  # (samples, file, card) -> samples with other labels
     finders: str = ""  # Sequence[Finder]: the task's own formats of data sets
     reads_labels: bool = False  # whether folders of labelled images are looked through for it, too
@@ -99,7 +100,7 @@ class Task(ABC):
     @classmethod
     def recognises(cls, state: Mapping[str, Tensor]) -> bool:
         """Whether the tensors of a checkpoint of any layout are a network of this task, heads included."""
-        return False
+        return bool(cls.info.weights) and load_object(cls.info.weights).recognise(state) is not None
 
     # --- training ---
 

@@ -3,8 +3,8 @@
 done = convert(Path("resnest50.pth"), to="gluon", out=Path("resnest50.params"))
 print(done)          # resnest50, official to gluon: 268 tensors written, 53 batch counters left out
 
-A detector is converted whole (between ours, detectron2's and torchvision's), and so is a segmenter (between ours and
-PyTorch-Encoding's); or with `drop_head` its backbone alone.
+A network of several parts is converted whole between the layouts of its task's `weights.py`, or with `drop_head` its
+backbone alone.
 """
 
 from __future__ import annotations
@@ -12,23 +12,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from resnest.checkpoints import detector_layouts, segmenter_layouts
-from resnest.checkpoints.detector_layouts import DETECTOR_LAYOUTS, TORCHVISION, recognise_detector
-from resnest.checkpoints.detectors import read_detector
 from resnest.checkpoints.identify import METADATA_KEY, Identity, identify
-from resnest.checkpoints.layouts import COUNTER, Layout, find_layout, from_official, refusal
+from resnest.checkpoints.layouts import COUNTER, LAYOUTS, Layout, find_layout, from_official, refusal
 from resnest.checkpoints.loading import listed
+from resnest.checkpoints.multipart import Parts, all_parts
 from resnest.checkpoints.mxnet_params import write_params
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
-from resnest.checkpoints.segmenter_layouts import SEGMENTER_LAYOUTS, recognise_segmenter
-from resnest.checkpoints.segmenters import read_segmenter
 from resnest.errors import ResnestError
 from resnest.files import replacing, write_errors
 from resnest.network.resnest import ResNeSt
@@ -75,7 +71,7 @@ def convert(
     """Read a checkpoint of any known layout and write it in another.
 
     Args:
-        to: key of `LAYOUTS` or an alias; "torchvision" for detectors.
+        to: key of `LAYOUTS` or an alias; "torchvision" for whole detectors.
         network: what the checkpoint is, where it does not say so itself.
         drop_head: leave out the classifier, and heads of other tasks around the backbone.
         bare: without the prefix that a backbone has in a whole detector or segmenter.
@@ -84,16 +80,20 @@ def convert(
         ResnestError: unreadable, not a whole ResNeSt, something that the layout cannot hold, a suffix that does not go
             with the layout, or `out` exists.
     """
-    layout = TORCHVISION if to == TORCHVISION.name else find_layout(to)
+    # a layout that is not in LAYOUTS holds nothing but whole networks of its owner
+    owner = next((parts for parts in all_parts() if to in parts.layouts and to not in LAYOUTS), None)
+    layout = owner.layouts[to] if owner else find_layout(to)
     _check_target(layout, out, overwrite)
     raw = read_checkpoint(source)
     whole = None if drop_head else _read_whole(raw, layout)
     if whole is not None:
         if bare:
-            raise ResnestError(f"--bare is for a backbone alone, and {source} is a whole {whole.what}: add --drop-head")
+            raise ResnestError(
+                f"--bare is for a backbone alone, and {source} is a whole {whole.parts.what}: add --drop-head"
+            )
         return _convert_whole(raw, whole, layout, out, network)
-    if layout is TORCHVISION:
-        raise ResnestError(f"the torchvision layout is for whole detectors, and {source} is none")
+    if owner:
+        raise ResnestError(f"the {layout.name} layout is for whole {owner.what}s, and {source} is none")
     identity = identify(raw, network)
     left_out = _check_parts(identity, layout, drop_head)
     _check_structure(identity, layout, head="fc.weight" in identity.state and not left_out)
@@ -108,21 +108,19 @@ def convert(
 
 @dataclass(frozen=True)
 class Whole:
-    """A detector or segmenter of several parts, under our names."""
+    """A network of several parts, under our names."""
 
-    what: str
+    parts: Parts
     layout: str
     state: dict[str, Tensor]
     aside: list[str]  # of parts that we know nothing of, such as keypoints
-    from_ours: Callable[[Mapping[str, Tensor], str], dict[str, Tensor]]
 
 
 def _read_whole(raw: RawCheckpoint, layout: Layout) -> Whole | None:
     """None for a classifier or a backbone, and where the layout has no such models."""
-    if layout.name in DETECTOR_LAYOUTS and (whose := recognise_detector(raw.state)):
-        return Whole("detector", whose, *read_detector(raw, whose), detector_layouts.from_ours)
-    if layout.name in SEGMENTER_LAYOUTS and (whose := recognise_segmenter(raw.state)):
-        return Whole("segmenter", whose, *read_segmenter(raw, whose), segmenter_layouts.from_ours)
+    for parts in all_parts():
+        if layout.name in parts.layouts and (whose := parts.recognise(raw.state)):
+            return Whole(parts, whose, *parts.read(raw, whose))
     return None
 
 
@@ -143,11 +141,11 @@ def _convert_whole(raw: RawCheckpoint, whole: Whole, layout: Layout, out: Path, 
     for name in list(state):
         if name.endswith(".running_var"):
             state.setdefault(f"{name.removesuffix('running_var')}{COUNTER}", torch.tensor(0))
-    renamed = whole.from_ours(state, layout.name)
+    renamed = whole.parts.from_ours(state, layout.name)
     with write_errors(out), replacing(out) as temporary:
         write_checkpoint(temporary, renamed, layout, suffix=out.suffix, metadata=_metadata(identity))
     counters = 0 if layout.counters else sum(name.endswith(COUNTER) for name in state)
-    what = f"a {whole.what} on {' or '.join(identity.candidates) or 'a free structure'}"
+    what = f"a {whole.parts.what} on {' or '.join(identity.candidates) or 'a free structure'}"
     return Converted(out, what, whole.layout, layout.name, len(renamed), counters, ())
 
 

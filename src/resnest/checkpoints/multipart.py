@@ -1,23 +1,25 @@
-"""Putting weights into a model of several parts: a backbone, and heads for a task.
+"""Weights of a model of several parts: a backbone, and heads for a task.
 
-report = load_multipart(net, state, source="a.pth", by_class=re.compile(...), optional=[Part("mask_head", ...)])
+report = WEIGHTS.load(net, "a.pth")        # WEIGHTS: Parts, of a task's weights.py
 report = load_into_backbone(net, read_checkpoint(path))
-
-What a detector's parts are, and a segmenter's, stands in detectors.py and segmenters.py.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from resnest.checkpoints.layouts import COUNTER
-from resnest.checkpoints.loading import LoadReport, listed, load_weights, translate
-from resnest.checkpoints.reading import RawCheckpoint
+from resnest.checkpoints.layouts import COUNTER, Layout, Translated
+from resnest.checkpoints.loading import LoadReport, check_values, listed, load_weights, translate
+from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
+from resnest.checkpoints.references import locate_for
 from resnest.errors import ResnestError
+from resnest.tasks import TASKS, load_object, task_info
 
 
 class Part(NamedTuple):
@@ -25,24 +27,71 @@ class Part(NamedTuple):
 
     title: str
     names: re.Pattern[str]  # of its tensors
-    may_be_left: bool = True  # out, where the file has it and the network does not
+    in_backbone: bool = False  # a network must have it where the file has it; other parts may be left out
 
 
-def load_multipart(
-    net: nn.Module,
-    state: Mapping[str, Tensor],
-    *,
-    what: str,
-    source: str,
-    by_class: re.Pattern[str],
-    optional: Sequence[Part],
-) -> LoadReport:
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a task's networks consist of, under our names and those of other code."""
+
+    what: str  # the network, for an error
+    layouts: Mapping[str, Layout]  # that can hold a whole one
+    recognise: Callable[[Iterable[str]], str | None]  # names of tensors -> key of `layouts`; None: no such network
+    to_ours: Callable[[Mapping[str, Tensor], str], Translated]
+    from_ours: Callable[[Mapping[str, Tensor], str], dict[str, Tensor]]
+    by_class: re.Pattern[str]  # names of what has rows for each class: with other classes it stays untrained
+    optional: tuple[Part, ...] = ()
+
+    def load(self, net: nn.Module, reference: str | Path, *, network: str | None = None) -> LoadReport:
+        """Load what a model reference stands for into a network; nothing is changed if it does not fit.
+
+        A file of the same kind of network goes into all parts. With other classes than `net` has, what predicts them
+        stays untrained, and so does an optional part that the file has not. Of any other file, a classifier's or a
+        backbone's, the backbone is taken alone.
+
+        Args:
+            net: has a submodule `backbone`.
+            reference: a file, a directory, a name of published weights, a hub id.
+            network: the name of the backbone's network; weights of another published one are refused.
+
+        Raises:
+            ResnestError: it cannot be had or read, has another backbone, or tensors that do not fit; they are named.
+        """
+        raw = read_checkpoint(locate_for(network, reference))
+        layout = self.recognise(raw.state)
+        if layout is None:
+            report = load_into_backbone(net, raw, self.optional)
+        else:
+            state, aside = self.read(raw, layout)
+            report = load_multipart(net, state, self, source=str(raw.path))
+            report.layout, report.unexpected = layout, report.unexpected + aside
+        report.wrapper = raw.wrapper
+        return report
+
+    def read(self, raw: RawCheckpoint, layout: str) -> tuple[dict[str, Tensor], list[str]]:
+        """The tensors of a whole network under our names, and the names of those of parts that we know nothing of.
+
+        Raises:
+            ResnestError: another backbone, parts that are built in another way, or values that are no weights.
+        """
+        try:
+            translated = self.to_ours(raw.state, layout)
+            check_values(translated.state)
+        except ResnestError as error:
+            raise ResnestError(f"{raw.path} was not loaded: {error}") from None
+        return translated.state, translated.aside
+
+
+def all_parts() -> list[Parts]:
+    """Of every task that has some."""
+    return [load_object(where) for where in dict.fromkeys(task_info(task).weights for task in TASKS) if where]
+
+
+def load_multipart(net: nn.Module, state: Mapping[str, Tensor], parts: Parts, *, source: str) -> LoadReport:
     """Copy `state`, under our names, into `net`; nothing is changed if it does not fit.
 
     Args:
-        what: the network, for an error.
         source: the file, for an error.
-        by_class: names of what has rows for each class: with other classes it stays untrained.
 
     Raises:
         ResnestError: names every missing, unexpected and misshapen tensor.
@@ -56,31 +105,34 @@ def load_multipart(
         elif state[name].shape == tensor.shape:
             report.matched.append(name)
         else:
-            other_classes = by_class.match(name) and state[name].shape[1:] == tensor.shape[1:]
+            other_classes = parts.by_class.match(name) and state[name].shape[1:] == tensor.shape[1:]
             sizes = f"{name} from {tuple(state[name].shape)} to {tuple(tensor.shape)}"
             (report.reshaped if other_classes else misshapen).append(sizes)
     report.unexpected = [name for name in state if name not in wanted]
-    _excuse(report, state, optional)
-    _refuse_misfits(report, misshapen, optional, f"{source} does not fit this {what}")
+    _excuse(report, state, parts.optional)
+    _refuse_misfits(report, misshapen, parts.optional, f"{source} does not fit this {parts.what}")
     net.load_state_dict({name: state[name] for name in report.matched if name in state}, strict=False)
     return report
 
 
-def load_into_backbone(net: nn.Module, raw: RawCheckpoint, *, own: re.Pattern[str] | None = None) -> LoadReport:
+def load_into_backbone(net: nn.Module, raw: RawCheckpoint, optional: Sequence[Part] = ()) -> LoadReport:
     """A classifier's weights, or another model's backbone, into `net.backbone`; the other parts stay untrained.
 
     Args:
-        own: names of tensors that keep their values where the file has none of them.
+        optional: those in the backbone keep their values where the file has none of them.
 
     Raises:
         ResnestError: it is no ResNeSt, or another one.
     """
     translated, backbone = translate(raw), net.get_submodule("backbone")
-    kept = {name: t for name, t in backbone.state_dict().items() if own is not None and own.search(name)}
-    report = load_weights(backbone, {**kept, **translated.state}, replace_head=True, source=str(raw.path))
-    report.matched = [f"backbone.{name}" for name in report.matched if name not in kept or name in translated.state]
+    lacking = {name: tensor for name, tensor in backbone.state_dict().items() if name not in translated.state}
+    own = {part.title: [n for n in lacking if part.names.search(n)] for part in optional if part.in_backbone}
+    initial = {name: lacking[name] for names in own.values() for name in names}
+    report = load_weights(backbone, {**initial, **translated.state}, replace_head=True, source=str(raw.path))
+    report.matched = [f"backbone.{name}" for name in report.matched if name not in initial]
     report.layout, report.unexpected = translated.layout, report.unexpected + translated.aside
-    report.untrained = [name for name, part in net.named_children() if name != "backbone" and part.state_dict()]
+    report.untrained = [title for title, names in own.items() if names]
+    report.untrained += [name for name, part in net.named_children() if name != "backbone" and part.state_dict()]
     report.new_head = False  # a backbone has none
     return report
 
@@ -97,7 +149,7 @@ def _excuse(report: LoadReport, state: Mapping[str, Tensor], optional: Sequence[
 
 
 def _refuse_misfits(report: LoadReport, misshapen: list[str], optional: Sequence[Part], refusal: str) -> None:
-    left = [part.names for part in optional if part.may_be_left]
+    left = [part.names for part in optional if not part.in_backbone]
     strange = [name for name in report.unexpected if not any(names.search(name) for names in left)]
     groups = (("missing", report.missing), ("unexpected", strange), ("of another shape", misshapen))
     parts = [f"{len(names)} {kind}: {listed(names, 6)}" for kind, names in groups if names]

@@ -10,12 +10,14 @@ Read `Detector.forward` first. What goes in is normalised, zero where an image w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from resnest.checkpoints.create import find_pretrained, find_structure
 from resnest.detection import boxes as box_ops
 from resnest.detection.box_head import POOLED, BoxHead
 from resnest.detection.mask_head import POOLED as MASK_POOLED
@@ -25,6 +27,8 @@ from resnest.detection.pooling import cut_out
 from resnest.detection.proposals import ProposalNetwork
 from resnest.detection.spec import CASCADE_IOUS, CASCADE_WEIGHTS, DetectorSpec
 from resnest.detection.targets import Target
+from resnest.detection.weights import WEIGHTS
+from resnest.errors import ResnestError
 from resnest.layers.deform import stage_convs
 from resnest.layers.fpn import FeaturePyramid
 from resnest.network.resnest import Backbone
@@ -262,3 +266,32 @@ def build_detector(spec: Spec, detector: DetectorSpec, num_classes: int, *, zero
     """A detector with random weights."""
     convs = stage_convs(detector.deform, detector.deform_groups)
     return Detector(Backbone(spec, zero_gamma=zero_gamma, convs=convs), detector, num_classes)
+
+
+def create_detector(
+    backbone: Spec | str = "resnest50",
+    detector: DetectorSpec | None = None,
+    *,
+    num_classes: int = 80,
+    pretrained: bool | str | Path = False,
+    **spec: Any,
+) -> Detector:
+    """A detector on any network.
+
+    Args:
+        backbone: a name of `list_models()`, one of timm's names, or a `Spec`.
+        detector: Faster R-CNN as in the paper, if not given.
+        pretrained: True for the published classifier's weights in the backbone; or whatever `create_model` takes, a
+            whole detector too: what predicts other classes than `num_classes` then starts untrained.
+        spec: fields of `Spec` to change.
+
+    Raises:
+        ResnestError: an unknown name or field, a combination that cannot be built, weights that cannot be had or do
+            not fit.
+    """
+    if num_classes < 1:
+        raise ResnestError(f"num_classes={num_classes} must be 1 or more: the background is not one of them")
+    net = build_detector(find_structure(backbone, spec), detector or DetectorSpec(), num_classes)
+    if pretrained is not False:
+        WEIGHTS.load(net, find_pretrained(pretrained, backbone))
+    return net

@@ -26,6 +26,7 @@ INFO = TaskInfo(
     recipes="resnest.detection.recipes:RECIPES",
     unused_settings=UNUSED_SETTINGS,
     task="resnest.detection.task:DetectionTask",
+    weights="resnest.detection.weights:WEIGHTS",
     exporter="resnest.detection.export:DetectionExporter",
     inspection="resnest.detection.checks:DetectionInspection",
     scorer="resnest.detection.scorer:DetectionScorer",

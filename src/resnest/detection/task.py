@@ -7,14 +7,12 @@ loss = task.loss(net, batch.images, batch.labels)            # labels: a Target 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from resnest.checkpoints.detector_layouts import recognise_detector
-from resnest.checkpoints.detectors import load_detector_weights
 from resnest.data.batch import normalise
 from resnest.detection.card import DetectionCard
 from resnest.detection.data import DetectionSamples
@@ -32,7 +30,6 @@ class DetectionTask(BackboneTask):
     info = INFO
     takes_sizes = True
     varying_sizes = True
-    load_weights = staticmethod(load_detector_weights)
 
     def __init__(self, recipe: Any, samples: DetectionSamples) -> None:
         super().__init__(recipe, samples)
@@ -43,10 +40,6 @@ class DetectionTask(BackboneTask):
     @classmethod
     def build_network(cls, card: Any) -> Detector:
         return build_detector(card.spec, card.detector, len(card.class_names))
-
-    @classmethod
-    def recognises(cls, state: Mapping[str, Tensor]) -> bool:
-        return recognise_detector(state) is not None
 
     @property
     def preprocess(self) -> DetectionPreprocess:

@@ -16,6 +16,7 @@ INFO = TaskInfo(
     recipes="resnest.panoptic.recipes:RECIPES",
     unused_settings=UNUSED_SETTINGS,
     task="resnest.panoptic.task:PanopticTask",
+    weights="resnest.detection.weights:WEIGHTS",
     inspection="resnest.panoptic.checks:PanopticInspection",
     scorer="resnest.panoptic.scorer:PanopticScorer",
     result="resnest.panoptic.result:PanopticMap",

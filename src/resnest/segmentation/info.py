@@ -17,6 +17,7 @@ INFO = TaskInfo(
     recipes="resnest.segmentation.recipes:RECIPES",
     unused_settings=UNUSED_SETTINGS,
     task="resnest.segmentation.task:SegmentationTask",
+    weights="resnest.segmentation.weights:WEIGHTS",
     exporter="resnest.segmentation.export:SegmentationExporter",
     inspection="resnest.segmentation.checks:SegmentationInspection",
     scorer="resnest.segmentation.scorer:SegmentationScorer",

@@ -10,15 +10,20 @@ Settings and their sources: `resnest.segmentation.spec`. What goes in is normali
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnest.checkpoints.create import find_pretrained, find_structure
+from resnest.errors import ResnestError
 from resnest.inference.prepare import prepared_whole
 from resnest.network.resnest import Backbone
 from resnest.segmentation.heads import HEADS, FCNHead, resize
 from resnest.segmentation.spec import IGNORED, SegmenterSpec
+from resnest.segmentation.weights import WEIGHTS
 from resnest.spec import Spec
 
 
@@ -92,3 +97,32 @@ def build_segmenter(spec: Spec, segmenter: SegmenterSpec, num_classes: int, *, z
     """A segmenter with random weights."""
     backbone = Backbone(spec, output_stride=segmenter.output_stride, dilation=segmenter.dilation, zero_gamma=zero_gamma)
     return Segmenter(backbone, segmenter, num_classes)
+
+
+def create_segmenter(
+    backbone: Spec | str = "resnest50",
+    segmenter: SegmenterSpec | None = None,
+    *,
+    num_classes: int = 150,
+    pretrained: bool | str | Path = False,
+    **spec: Any,
+) -> Segmenter:
+    """A segmenter on any network.
+
+    Args:
+        backbone: a name of `list_models()`, one of timm's names, or a `Spec`.
+        segmenter: DeepLabV3 at output stride 8 as in the paper, if not given.
+        pretrained: True for the published classifier's weights in the backbone; or whatever `create_model` takes, a
+            whole segmenter too: what predicts other classes than `num_classes` then starts untrained.
+        spec: fields of `Spec` to change.
+
+    Raises:
+        ResnestError: an unknown name or field, a combination that cannot be built, weights that cannot be had or do
+            not fit.
+    """
+    if not 1 <= num_classes <= IGNORED:
+        raise ResnestError(f"num_classes={num_classes} must lie in 1 to {IGNORED}: the label 255 does not count")
+    net = build_segmenter(find_structure(backbone, spec), segmenter or SegmenterSpec(), num_classes)
+    if pretrained is not False:
+        WEIGHTS.load(net, find_pretrained(pretrained, backbone))
+    return net

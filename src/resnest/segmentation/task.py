@@ -7,14 +7,12 @@ loss = task.loss(net, batch.images, batch.labels)            # labels: (N, H, W)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from resnest.checkpoints.segmenter_layouts import recognise_segmenter
-from resnest.checkpoints.segmenters import load_segmenter_weights
 from resnest.data.batch import normalise
 from resnest.segmentation.card import SegmentationCard
 from resnest.segmentation.data import PixelSamples
@@ -31,7 +29,6 @@ class SegmentationTask(BackboneTask):
     info = INFO
     monitor = "miou"
     monitor_title = "mIoU"
-    load_weights = staticmethod(load_segmenter_weights)
 
     def __init__(self, recipe: Any, samples: PixelSamples) -> None:
         super().__init__(recipe, samples)
@@ -44,10 +41,6 @@ class SegmentationTask(BackboneTask):
     @classmethod
     def prepared(cls, net: Segmenter, **options: Any) -> Segmenter:
         return prepared_segmenter(net, **options)
-
-    @classmethod
-    def recognises(cls, state: Mapping[str, Tensor]) -> bool:
-        return recognise_segmenter(state) is not None
 
     @property
     def min_batch_size(self) -> int:

@@ -6,23 +6,21 @@ class DetectionTask(BackboneTask): ...
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from torch import nn
 
 from resnest.checkpoints.loading import LoadReport
+from resnest.checkpoints.multipart import Parts
 from resnest.inference.prepare import prepared_whole
 from resnest.network.resnest import initialise_as_gluon
 from resnest.network.tools import freeze, freeze_bn_statistics
 from resnest.recipes.settings import PUBLISHED_WEIGHTS
-from resnest.tasks import Task
+from resnest.tasks import Task, load_object
 
 
 class BackboneTask(Task):
-    """The network has a submodule `backbone`."""
-
-    load_weights: ClassVar[Callable[..., LoadReport]]  # (net, reference, *, network)
+    """The network has a submodule `backbone`, and the package has a `weights.py`."""
 
     @abstractmethod
     def network(self) -> nn.Module:
@@ -45,12 +43,13 @@ class BackboneTask(Task):
 
     def load_pretrained(self, net: Any) -> LoadReport | None:
         """Weights of the same kind of network go into all parts, a classifier's into the backbone."""
-        settings, load = self.recipe.model, type(self).load_weights
+        settings = self.recipe.model
+        parts: Parts = load_object(self.info.weights)
         if settings.pretrained is None:
             return None
         if settings.pretrained == PUBLISHED_WEIGHTS:
-            return load(net, settings.name, network=settings.name)
-        return load(net, settings.pretrained)
+            return parts.load(net, settings.name, network=settings.name)
+        return parts.load(net, settings.pretrained)
 
     @classmethod
     def prepared(cls, net: Any, **options: Any) -> nn.Module:

@@ -1,6 +1,9 @@
-"""The names that detectron2 and torchvision give to the parts of a whole detector, both ways.
+"""Weights of a detector: the parts it has, and the names that detectron2 and torchvision give them, both ways.
 
-    name = recognise_detector(state)               # "official" (ours), "detectron2", "torchvision", or None
+    report = WEIGHTS.load(net, "mask_cascade_rcnn_ResNeSt_50.pth")      # or a classifier's, into the backbone
+    print(report)                                  # detectron2 layout: 623 tensors matched
+
+    name = recognise(state)                        # "official" (ours), "detectron2", "torchvision", or None
     ours = to_ours(state, name)
     state = from_ours(ours.state, "torchvision")
 
@@ -19,21 +22,23 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from resnest.checkpoints import layouts
 from resnest.checkpoints.key_rules import KeyMap, Rules, conv_norm
-from resnest.checkpoints.layouts import COUNTER, LAYOUTS, Layout, Translated, from_official, recognise, to_official
+from resnest.checkpoints.layouts import COUNTER, LAYOUTS, Layout, Translated, from_official, to_official
+from resnest.checkpoints.multipart import Part, Parts
 from resnest.checkpoints.structure import looks_like
 from resnest.errors import ResnestError
 
 TORCHVISION = Layout(name="torchvision", who="torchvision's detectors", prefix="backbone.body.", head=None)
-DETECTOR_LAYOUTS = {"official": LAYOUTS["official"], "detectron2": LAYOUTS["detectron2"], "torchvision": TORCHVISION}
+WHOLE = {"official": LAYOUTS["official"], "detectron2": LAYOUTS["detectron2"], "torchvision": TORCHVISION}
 BACKBONES = {"official": "backbone.", "detectron2": "backbone.bottom_up.", "torchvision": "backbone.body."}
-PARTS = ("fpn", "rpn", "box_heads", "mask_head", "semantic")  # of a detector, beside its backbone
+HEADS = ("fpn", "rpn", "box_heads", "mask_head", "semantic")  # of a detector, beside its backbone
 # what nothing is learned in: anchors, and the mean and deviation of pixels
 CONSTANTS = re.compile(r"(proposal_generator\.anchor_generator\.cell_anchors\.\d+|pixel_mean|pixel_std)")
 MOST_LAYERS = 16  # fully connected ones of a box head
 
 
-def recognise_detector(names: Iterable[str]) -> str | None:
+def recognise(names: Iterable[str]) -> str | None:
     """Whose detector it is, by the names of its proposal network; None if it has none."""
     marks = {"official": "rpn.objectness.", "detectron2": "proposal_generator.rpn_head.", "torchvision": "rpn.head."}
     listed = [name.removeprefix("module.") for name in names]
@@ -77,7 +82,7 @@ def from_ours(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
         for strange, what in ((_cascade(state), "Cascade R-CNN"), ("semantic.logits.weight" in state, "Panoptic FPN")):
             if strange:
                 raise ResnestError(f"the torchvision layout cannot hold this detector: torchvision has no {what}")
-    counters = DETECTOR_LAYOUTS[layout].counters
+    counters = WHOLE[layout].counters
     body = {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")}
     result = {BACKBONES[layout] + name: tensor for name, tensor in _body_from_ours(body, layout).items()}
     translator = KeyMap(_rules(layout, _cascade(state), _box_convs(state)))
@@ -96,7 +101,7 @@ def _body_to_ours(body: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
     prefix = BACKBONES[layout]
     offsets = {name: tensor for name, tensor in body.items() if ".conv2_offset." in name}
     plain = {name: tensor for name, tensor in body.items() if name not in offsets}
-    found = recognise(plain)
+    found = layouts.recognise(plain)
     if found is None:
         bare = [name.removeprefix(prefix) for name in plain]
         raise ResnestError(f"its backbone ({prefix}*) is no ResNeSt: {looks_like(bare)}")
@@ -129,7 +134,7 @@ def _body_from_ours(body: Mapping[str, Tensor], layout: str) -> dict[str, Tensor
 
 def _rules(layout: str, cascade: bool, box_convs: int) -> Rules:
     if layout == "official":
-        return [(f"{part}.{{any}}", f"{part}.{{any}}") for part in PARTS]
+        return [(f"{part}.{{any}}", f"{part}.{{any}}") for part in HEADS]
     return _detectron2(cascade) if layout == "detectron2" else _torchvision(box_convs)
 
 
@@ -244,3 +249,19 @@ def _background_first(ours: str, tensor: Tensor) -> Tensor:
         return tensor.roll(1, 0)
     rows = 4 if re.match(r"box_heads\.0\.deltas\.", ours) else 1 if ours.startswith("mask_head.logits.") else 0
     return torch.cat([tensor.new_zeros(rows, *tensor.shape[1:]), tensor]) if rows else tensor
+
+
+WEIGHTS = Parts(
+    what="detector",
+    layouts=WHOLE,
+    recognise=recognise,
+    to_ours=to_ours,
+    from_ours=from_ours,
+    by_class=re.compile(r"box_heads\.\d\.(score|deltas)\.|mask_head\.logits\.|semantic\.logits\."),
+    optional=(
+        Part("mask_head", re.compile(r"^mask_head\.")),
+        Part("semantic", re.compile(r"^semantic\.")),
+        # what a deformable convolution has more than a plain one: zero where the file has none
+        Part("deformable offsets", re.compile(r"\.offset_(weight|bias)$"), in_backbone=True),
+    ),
+)

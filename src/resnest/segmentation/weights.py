@@ -1,6 +1,9 @@
-"""The names that PyTorch-Encoding gives to the parts of a whole segmenter, both ways.
+"""Weights of a segmenter: the parts it has, and the names that PyTorch-Encoding gives them, both ways.
 
-    name = recognise_segmenter(state)              # "official" (ours), "encoding", or None
+    report = WEIGHTS.load(net, "deeplab_resnest50_ade.pth")             # or a classifier's, into the backbone
+    print(report)                                  # encoding layout: 519 tensors matched
+
+    name = recognise(state)                        # "official" (ours), "encoding", or None
     ours = to_ours(state, name)
     state = from_ours(ours.state, "encoding")
 
@@ -17,16 +20,16 @@ from torch import Tensor
 
 from resnest.checkpoints.key_rules import KeyMap, Rules, conv_norm
 from resnest.checkpoints.layouts import IGNORED, LAYOUTS, Translated
+from resnest.checkpoints.multipart import Part, Parts
 from resnest.errors import ResnestError
 from resnest.segmentation.spec import Head
 
-SEGMENTER_LAYOUTS = {name: LAYOUTS[name] for name in ("official", "encoding")}
 BACKBONES = {"official": "backbone.", "encoding": "pretrained."}
 MARKS = {"official": ("head.predict.logits.",), "encoding": ("head.aspp.b0.", "head.conv5.")}
 LEVEL = re.compile(r"head\.pyramid\.\d+\.conv\.weight")
 
 
-def recognise_segmenter(names: Iterable[str]) -> str | None:
+def recognise(names: Iterable[str]) -> str | None:
     """Whose segmenter it is, by the names of its head; None if it has none that we know."""
     listed = [name.removeprefix("module.") for name in names]
     for layout, prefix in BACKBONES.items():
@@ -116,3 +119,14 @@ def _refusal(state: Mapping[str, Tensor]) -> str | None:
     width, last = state["head.predict.conv.conv.weight"].shape[0], state["backbone.layer4.0.conv3.weight"].shape[0]
     usual = last // (8 if kind == "deeplabv3" else 4)
     return None if width == usual else f"{width} channels in its head, it builds {usual}"
+
+
+WEIGHTS = Parts(
+    what="segmenter",
+    layouts={name: LAYOUTS[name] for name in ("official", "encoding")},
+    recognise=recognise,
+    to_ours=to_ours,
+    from_ours=from_ours,
+    by_class=re.compile(r"(head|auxiliary)\.predict\.logits\."),
+    optional=(Part("auxiliary", re.compile(r"^auxiliary\.")),),
+)
