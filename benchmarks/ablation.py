@@ -32,7 +32,7 @@ from resnest.cost import macs, parameters
 from resnest.data.settings import DataSettings
 from resnest.network import ResNeSt
 from resnest.recipes import ModelSettings, OptimSettings, Recipe, TrainSettings
-from resnest.training import resume, train
+from resnest.training.train import resume, train
 from resnest.training.run import RunDirectory
 
 BASELINE = "0s1x64d"  # ResNet-D: a plain 3x3 in place of the split attention

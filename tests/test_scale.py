@@ -21,7 +21,7 @@ from resnest.network import ResNeSt
 from resnest.network.norm import BatchNorm2d
 from resnest.network.tools import SyncBatchNorm2d, synchronise_norms
 from resnest.spec import Spec
-from resnest.training import resume, train
+from resnest.training.train import resume, train
 from resnest.training.step import Stepper
 from runs import checkpoint, lines
 

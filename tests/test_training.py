@@ -17,7 +17,7 @@ from conftest import pico
 from resnest import Predictor, evaluate
 from resnest.errors import NumericalStop, ResnestError
 from resnest.recipes.settings import OptimSettings
-from resnest.training import resume, train
+from resnest.training.train import resume, train
 from resnest.training.loop import Loop
 from resnest.training.optim import Muon, lr_at
 from runs import checkpoint, lines

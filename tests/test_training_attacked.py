@@ -22,7 +22,7 @@ from resnest.errors import NumericalStop, ResnestError
 from resnest.files import sha256_of
 from resnest.progress import Progress, say
 from resnest.recipes import find_recipe, override
-from resnest.training import train
+from resnest.training.train import train
 from resnest.training.distributed import open_fabric
 from resnest.training.lock import Lock
 from resnest.training.run import RunDirectory

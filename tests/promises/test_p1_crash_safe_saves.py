@@ -19,7 +19,7 @@ import torch
 
 from conftest import FULL, pico, small_file_system
 from resnest.errors import ResnestError
-from resnest.training import resume, train
+from resnest.training.train import resume, train
 from resnest.training.run import RunDirectory
 
 KILLS = 60 if FULL else 8

@@ -14,7 +14,7 @@ import torch
 from conftest import pico
 from processes import in_processes
 from resnest.errors import Preempted
-from resnest.training import resume, train
+from resnest.training.train import resume, train
 from resnest.training.loop import Loop
 from runs import checkpoint, lines
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from conftest import Outcome, pico
 from resnest.classification.task import ClassificationTask
 from resnest.errors import NumericalStop
-from resnest.training import train
+from resnest.training.train import train
 from resnest.training.loop import Loop
 from runs import lines
 

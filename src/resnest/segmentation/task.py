@@ -29,6 +29,7 @@ class SegmentationTask(BackboneTask):
     """Of a segmenter."""
 
     info = INFO
+    network_type = Segmenter
     monitor = "miou"
     monitor_title = "mIoU"
     load_weights = staticmethod(load_segmenter_weights)

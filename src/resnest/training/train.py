@@ -32,7 +32,7 @@ from resnest.training.run_report import write_run_report
 
 
 @dataclass(frozen=True)
-class Result:
+class TrainingResult:
     """What a finished run reached; figures are fractions, of the best weights."""
 
     out: Path
@@ -51,7 +51,7 @@ def train(
     device: str = "auto",
     overwrite: bool = False,
     quiet: bool = True,
-) -> Result:
+) -> TrainingResult:
     """Train a recipe on a data set and leave a run directory.
 
     Args:
@@ -97,7 +97,7 @@ def resume(
     settings: Sequence[str] = (),
     device: str = "auto",
     quiet: bool = True,
-) -> Result:
+) -> TrainingResult:
     """Go on with a stopped run from its newest good checkpoint.
 
     Args:
@@ -147,12 +147,12 @@ def _open(data: str | Path, recipe: Recipe) -> Splits:
     return replace(splits, train=splits.train.for_training(recipe))
 
 
-def _finish(loop: Loop) -> Result:
+def _finish(loop: Loop) -> TrainingResult:
     with watching(loop.world, seconds=loop.task.recipe.trainer.timeout_seconds):
         evaluation = loop.run_to_end()
         loop.world.on_rank_zero(lambda: write_run_report(loop.run, loop.task, loop.splits, evaluation, loop.seconds))
         loop.world.shutdown()
-    return Result(loop.run.path, loop.best_figures, evaluation, loop.seconds, loop.world.leads)
+    return TrainingResult(loop.run.path, loop.best_figures, evaluation, loop.seconds, loop.world.leads)
 
 
 def _account(data: str | Path, splits: Splits, fabric: Fabric) -> dict[str, Any]:
