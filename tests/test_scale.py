@@ -21,8 +21,8 @@ from resnest.network import ResNeSt
 from resnest.network.norm import BatchNorm2d
 from resnest.network.tools import SyncBatchNorm2d, synchronise_norms
 from resnest.spec import Spec
-from resnest.training.train import resume, train
 from resnest.training.step import Stepper
+from resnest.training.train import resume, train
 from runs import checkpoint, lines
 
 SMALL = Spec(depths=(1, 1, 1, 1), planes=(8, 8, 8, 8), stem="small", stem_width=4)

@@ -169,7 +169,7 @@ def task_type(name: str) -> type[Task]:
 
 
 def task_of_network(net: nn.Module) -> type[Task]:
-    """The task that a network is of, by its type. Imports torch. Raises ResnestError where no task has such networks."""
+    """The task of a network, by its type. Imports torch. Raises ResnestError where no task has such networks."""
     fitting = [task for task in map(task_type, TASKS) if isinstance(net, task.network_type)]
     if not fitting:
         known = ", ".join(task_type(name).network_type.__name__ for name in TASKS)

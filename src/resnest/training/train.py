@@ -1,6 +1,6 @@
 """Training from beginning to end: settings, data, loop, evaluation, weights, report.
 
-result = train("imagenette", data="imagenette128", out="runs/a", settings=["train.epochs=5"])
+result = train("imagenette", data="imagenette128", out="runs/a", settings={"train.epochs": 5})
 result.figures["top1"]
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +22,7 @@ from resnest.errors import ResnestError
 from resnest.inference.evaluation import Evaluation
 from resnest.recipes import Recipe, find_recipe, override, read_recipe, to_yaml
 from resnest.recipes.comparing import check_resumable
+from resnest.recipes.reading import Settings
 from resnest.tasks import check_task, open_task
 from resnest.training.distributed import open_fabric, was_restarted
 from resnest.training.heartbeat import watching
@@ -47,7 +47,7 @@ def train(
     *,
     data: str | Path,
     out: str | Path,
-    settings: Sequence[str] = (),
+    settings: Settings = (),
     device: str = "auto",
     overwrite: bool = False,
     quiet: bool = True,
@@ -56,7 +56,8 @@ def train(
 
     Args:
         recipe: a name, a .yaml file, or a `Recipe`.
-        settings: changes such as "train.epochs=5".
+        settings: changes, as a dictionary of nested or dotted keys, {"train": {"epochs": 5}, "optim.lr": 0.2}, or as
+            text, ["train.epochs=5"].
         quiet: no progress on standard error.
 
     Raises:
@@ -94,7 +95,7 @@ def resume(
     *,
     recipe: str | Recipe | None = None,
     data: str | Path | None = None,
-    settings: Sequence[str] = (),
+    settings: Settings = (),
     device: str = "auto",
     quiet: bool = True,
 ) -> TrainingResult:
@@ -103,7 +104,7 @@ def resume(
     Args:
         recipe: the run's own, if it is given at all.
         data: where the data set is now, if it has moved.
-        settings: of those that do not change what is computed, such as "data.workers=2".
+        settings: of those that do not change what is computed, such as {"data.workers": 2}.
 
     Raises:
         NoValidCheckpoint: nothing to go on from.
