@@ -26,7 +26,7 @@ from resnest.recipes.reading import Settings
 from resnest.tasks import check_task, open_task
 from resnest.training.distributed import open_fabric, was_restarted
 from resnest.training.heartbeat import watching
-from resnest.training.loop import Loop
+from resnest.training.loop import Loop, OnEvaluation
 from resnest.training.run import RunDirectory
 from resnest.training.run_report import write_run_report
 
@@ -51,6 +51,7 @@ def train(
     device: str = "auto",
     overwrite: bool = False,
     quiet: bool = True,
+    on_evaluation: OnEvaluation | None = None,
 ) -> TrainingResult:
     """Train a recipe on a data set and leave a run directory.
 
@@ -59,6 +60,9 @@ def train(
         settings: changes, as a dictionary of nested or dotted keys, {"train": {"epochs": 5}, "optim.lr": 0.2}, or as
             text, ["train.epochs=5"].
         quiet: no progress on standard error.
+        on_evaluation: called after each evaluation with the step and its figures, `f(step, figures)`; where it returns
+            True the run ends there, as a finished one with its best weights and its report. Of several processes the
+            first one calls it.
 
     Raises:
         ResnestError: a mistake in settings or data; `out` holds a run already; the disk is full.
@@ -69,12 +73,13 @@ def train(
     run = RunDirectory(Path(out))
     if was_restarted() and (run.path / "run.json").exists():
         if any(run.checkpoints.glob("*.pt")):
-            return resume(out, recipe=chosen, data=data, device=device, quiet=quiet)
+            return resume(out, recipe=chosen, data=data, device=device, quiet=quiet, on_evaluation=on_evaluation)
         overwrite = True  # it failed before there was anything to go on from
     splits = _open(data, chosen)
     task = open_task(chosen, splits.train, splits.where)
     fabric = open_fabric(chosen, device)
-    loop = Loop(task, splits, run, fabric, quiet=quiet)  # what cannot be built fails before a file is written
+    # what cannot be built fails before a file is written
+    loop = Loop(task, splits, run, fabric, quiet=quiet, on_evaluation=on_evaluation)
 
     def begin() -> None:
         run.hold()
@@ -98,6 +103,7 @@ def resume(
     settings: Settings = (),
     device: str = "auto",
     quiet: bool = True,
+    on_evaluation: OnEvaluation | None = None,
 ) -> TrainingResult:
     """Go on with a stopped run from its newest good checkpoint.
 
@@ -105,6 +111,7 @@ def resume(
         recipe: the run's own, if it is given at all.
         data: where the data set is now, if it has moved.
         settings: of those that do not change what is computed, such as {"data.workers": 2}.
+        on_evaluation: as for `train`; a run that it ended goes on.
 
     Raises:
         NoValidCheckpoint: nothing to go on from.
@@ -128,7 +135,7 @@ def resume(
             f" {len(splits.train.class_names)} classes, then {account['train_images']} of {len(account['class_names'])}"
         )
     task = open_task(chosen, splits.train, splits.where)
-    loop = Loop(task, splits, run, open_fabric(chosen, device), quiet=quiet)
+    loop = Loop(task, splits, run, open_fabric(chosen, device), quiet=quiet, on_evaluation=on_evaluation)
     try:
         loop.world.on_rank_zero(run.hold)
         loop.restore()
