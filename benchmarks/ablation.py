@@ -32,8 +32,8 @@ from resnest.cost import macs, parameters
 from resnest.data.settings import DataSettings
 from resnest.network import ResNeSt
 from resnest.recipes import ModelSettings, OptimSettings, Recipe, TrainSettings
-from resnest.training import resume, train
 from resnest.training.run import RunDirectory
+from resnest.training.train import resume, train
 
 BASELINE = "0s1x64d"  # ResNet-D: a plain 3x3 in place of the split attention
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -137,7 +137,7 @@ def outcome(model: Path, data: Path, picture: Path) -> dict[str, Any]:
 def record(name: str) -> dict[str, Any]:
     """Pack the run of that name; what it reaches as it is, and what it logs when it goes on to its end."""
     import resnest
-    from resnest.training import resume
+    from resnest.training.train import resume
 
     recorded = RECORDED[name]
     with TemporaryDirectory() as folder:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from conftest import Outcome, pico, write_photos
-from resnest.training import train
+from resnest.training.train import train
 
 Cli = Callable[..., Outcome]
 

@@ -19,7 +19,7 @@ from resnest.errors import ResnestError
 from resnest.inference.model import Model
 from resnest.recipes import find_recipe, override
 from resnest.tasks import open_task
-from resnest.training import resume, train
+from resnest.training.train import resume, train
 from runs import checkpoint, lines, losses
 
 

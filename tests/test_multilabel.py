@@ -31,7 +31,7 @@ from resnest.inference.evaluation import Evaluation, evaluate_network
 from resnest.recipes import find_recipe, override
 from resnest.runtime.card import ModelCard
 from resnest.tasks import open_task
-from resnest.training import train
+from resnest.training.train import train
 from runs import lines
 
 NAMES = ("nil", "one", "two")

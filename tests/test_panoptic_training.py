@@ -27,7 +27,7 @@ from resnest.panoptic.task import PanopticTask
 from resnest.recipes import find_recipe, override
 from resnest.runtime.engines.engine import Views
 from resnest.tasks import open_task
-from resnest.training import resume, train
+from resnest.training.train import resume, train
 from runs import checkpoint, lines, losses
 from segments import CLASSES
 

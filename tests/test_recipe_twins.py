@@ -11,7 +11,7 @@ import torch
 
 from conftest import pico
 from resnest.checkpoints.loading import read_weights
-from resnest.training import train
+from resnest.training.train import train
 from runs import checkpoint, losses
 
 

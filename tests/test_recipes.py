@@ -12,6 +12,7 @@ from resnest.classification.task import ClassificationTask
 from resnest.classification.transforms import training_transform
 from resnest.errors import ResnestError
 from resnest.recipes import all_recipes, find_recipe, override, read_recipe, to_yaml
+from resnest.recipes.reading import Settings
 from resnest.training.optim import build_optimizers
 
 
@@ -247,3 +248,38 @@ def test_unknown_recipe() -> None:
         find_recipe("imagenet")
     with pytest.raises(ResnestError, match="cannot be read"):
         find_recipe("nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"train": {"epochs": 5, "ema": None}}, ["train.epochs=5", "train.ema=null"]),
+        ({"train.epochs": 5, "optim": {"lr": 0.2}}, ["train.epochs=5", "optim.lr=0.2"]),
+        ({"model": {"spec": {"radix": 1}}}, ["model.spec={radix: 1}"]),
+        ({"model.spec.radix": 1}, ["model.spec.radix=1"]),
+        ({"model.pretrained": Path("runs/a")}, ["model.pretrained=runs/a"]),
+        ({"data": {"mean": (0.5, 0.5, 0.5)}}, ["data.mean=[0.5, 0.5, 0.5]"]),
+        ("train.epochs=5", ["train.epochs=5"]),
+        ({}, []),
+        ({"train": {}}, []),
+    ],
+)
+def test_settings_as_a_dictionary(settings: Settings, text: list[str]) -> None:
+    recipe = find_recipe("imagenette")
+    assert override(recipe, settings) == override(recipe, text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train": {"epoch": 5}}, r"'train.epoch' is not a known setting .*Did you mean 'train.epochs'"),
+        ({"trian": {"epochs": 5}}, r"'trian' is not a known setting .*Did you mean 'train'"),
+        ({"train": 5}, "train is a section: set one of its fields, such as train.epochs"),
+        ({"train": {"epochs": "many"}}, r"train.epochs: .*it is 'many'"),
+        ({"detector": {"masks": True}}, "detector={'masks': True}.* recipes for detection and panoptic have one"),
+        ({3: 5}, "'3' is not a known setting"),
+    ],
+)
+def test_mistakes_in_a_dictionary(settings: Settings, message: str) -> None:
+    with pytest.raises(ResnestError, match=message):
+        override(find_recipe("imagenette"), settings)

@@ -21,8 +21,8 @@ from resnest.network import ResNeSt
 from resnest.network.norm import BatchNorm2d
 from resnest.network.tools import SyncBatchNorm2d, synchronise_norms
 from resnest.spec import Spec
-from resnest.training import resume, train
 from resnest.training.step import Stepper
+from resnest.training.train import resume, train
 from runs import checkpoint, lines
 
 SMALL = Spec(depths=(1, 1, 1, 1), planes=(8, 8, 8, 8), stem="small", stem_width=4)
@@ -189,6 +189,26 @@ def test_a_bad_file_does_not_end_a_run_of_two_processes(case: str, photos: Path,
     assert [line["skipped"] for line in lines(tmp_path / "run", "train")] == [0, 0, 0]  # skipped as not finite
     listed = [json.loads(line) for line in (tmp_path / "run" / "bad_images.jsonl").read_text().splitlines()]
     assert [photos / line["image"] for line in listed] == [victim]
+
+
+def test_the_first_process_is_asked_for_all_whether_to_stop(photos: Path, tmp_path: Path) -> None:
+    """And the others of that evaluation end with it, whatever their own function would say."""
+
+    def act(rank: int) -> tuple[list[int], dict[str, float]]:
+        heard: list[int] = []
+
+        def stop(step: int, figures: dict[str, float]) -> bool:
+            heard.append(step)
+            return True
+
+        halves = pico("train.batch_size=4", "trainer.accelerator=cpu", "train.epochs=3")
+        asked = stop if rank == 0 else None
+        return heard, train("imagenette", data=photos, out=tmp_path, settings=halves, on_evaluation=asked).figures
+
+    first, second = in_processes(2, act, group=False)
+    assert [len(first[0]), len(second[0])] == [1, 0]
+    assert first[1] == second[1]
+    assert len(lines(tmp_path, "eval")) == 1
 
 
 def test_one_device_is_not_for_several_processes(photos: Path, tmp_path: Path) -> None:

@@ -34,9 +34,9 @@ from resnest.runtime.palette import colour
 from resnest.runtime.predictor import ImagePredictor
 from resnest.segmentation.card import SegmentationCard
 from resnest.segmentation.data import PixelSamples
-from resnest.segmentation.files import label_image, save_class_list
+from resnest.segmentation.files import save_class_list
 from resnest.segmentation.preprocess import SegmentationPreprocess
-from resnest.segmentation.result import LabelMap, PixelClasses
+from resnest.segmentation.result import LabelMap, PixelClasses, label_image
 from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import Spec
 from resnest.tasks import task_info

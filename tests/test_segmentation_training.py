@@ -21,7 +21,7 @@ from resnest.recipes import find_recipe, override
 from resnest.segmentation.evaluation import PixelEvaluation
 from resnest.segmentation.metrics import PixelMetrics
 from resnest.tasks import open_task
-from resnest.training import resume, train
+from resnest.training.train import resume, train
 from runs import checkpoint, lines, losses
 from streets import NAMES, write_streets
 

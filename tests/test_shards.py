@@ -26,8 +26,8 @@ from resnest.data import samples, shards
 from resnest.data.shards import INDEX_FOLDER, open_index, read_members, read_shards
 from resnest.data.sources import open_dataset, open_part
 from resnest.errors import Preempted, ResnestError
-from resnest.training import resume, train
 from resnest.training.loop import Loop
+from resnest.training.train import resume, train
 from runs import checkpoint
 
 CLASSES = ["digit-0", "digit-1", "digit-2", "digit-3"]

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,9 @@ from conftest import pico
 from resnest import Predictor, evaluate
 from resnest.errors import NumericalStop, ResnestError
 from resnest.recipes.settings import OptimSettings
-from resnest.training import resume, train
 from resnest.training.loop import Loop
 from resnest.training.optim import Muon, lr_at
+from resnest.training.train import resume, train
 from runs import checkpoint, lines
 
 
@@ -139,6 +140,38 @@ def test_too_many_bad_images_stop_the_first_epoch(photos: Path, tmp_path: Path) 
         train("imagenette", data=photos, out=tmp_path / "run", settings=pico())
     assert (tmp_path / "run" / "bad_images.jsonl").exists()
     assert not (tmp_path / "run" / "model.safetensors").exists()  # no epoch came to its end
+
+
+def test_a_callback_hears_of_evaluations_and_ends_the_run(photos: Path, tmp_path: Path) -> None:
+    heard: list[tuple[int, dict[str, float]]] = []
+
+    def stop_at_second(step: int, figures: dict[str, float]) -> bool:
+        heard.append((step, dict(figures)))
+        figures.clear()  # they are its own
+        return len(heard) == 2
+
+    run, four = tmp_path / "run", pico("train.epochs=4")
+    result = train("imagenette", data=photos, out=run, settings=four, on_evaluation=stop_at_second)
+    assert heard == [(line["step"], _without_columns(line)) for line in lines(run, "eval")]
+    assert result.figures == max((figures for _, figures in heard), key=lambda figures: figures["top1"])
+    assert {"model.safetensors", "config.json", "report.html"} <= {path.name for path in run.iterdir()}
+    assert resume(run, on_evaluation=lambda step, figures: heard.append((step, figures))).out == run  # None: go on
+    assert [step for step, _ in heard] == [line["step"] for line in lines(run, "eval")]
+    assert len(heard) == 4
+
+
+def test_a_callback_that_raises_leaves_a_run_to_resume(photos: Path, tmp_path: Path) -> None:
+    def prune(step: int, figures: dict[str, float]) -> None:
+        raise KeyError("pruned")
+
+    with pytest.raises(KeyError, match="pruned"):
+        train("imagenette", data=photos, out=tmp_path / "run", settings=pico(), on_evaluation=prune)
+    assert resume(tmp_path / "run").figures["top1"] >= 0
+    assert len(lines(tmp_path / "run", "eval")) == 2
+
+
+def _without_columns(line: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in line.items() if name not in ("kind", "step", "epoch", "seconds")}
 
 
 def test_learning_rate_schedule() -> None:

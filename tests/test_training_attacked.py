@@ -22,11 +22,11 @@ from resnest.errors import NumericalStop, ResnestError
 from resnest.files import sha256_of
 from resnest.progress import Progress, say
 from resnest.recipes import find_recipe, override
-from resnest.training import train
 from resnest.training.distributed import open_fabric
 from resnest.training.lock import Lock
 from resnest.training.run import RunDirectory
 from resnest.training.stopping import StopRequests
+from resnest.training.train import train
 
 
 def _hold(folder: Path, pipe: Connection) -> None:

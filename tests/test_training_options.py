@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from conftest import FULL, pico
 from resnest.data import loading
 from resnest.errors import ResnestError
-from resnest.training import resume, train
 from resnest.training.ema import EMA
 from resnest.training.run_logger import Meter
 from resnest.training.state import State
+from resnest.training.train import resume, train
 from runs import checkpoint, lines, losses
 
 

@@ -18,7 +18,7 @@ import pytest
 import resnest
 from golden_runs import logged
 from recorded_runs import EXPECTED, FOLDER, RECORDED, outcome, unpack
-from resnest.training import resume
+from resnest.training.train import resume
 
 MOST = 1_000_000  # bytes of all that is recorded
 FIGURE = 2e-3  # absolute: a detection that comes out on the other side of a threshold moves it by more

@@ -15,50 +15,97 @@ from typing import TYPE_CHECKING, Any
 __version__ = "1.0.0.dev0"
 
 if TYPE_CHECKING:
+    from resnest.checkpoints.convert import convert
     from resnest.checkpoints.create import create_backbone, create_model
+    from resnest.classification.result import Classification, MultiLabel
+    from resnest.data.sources import open_dataset
     from resnest.detection.detector import create_detector
+    from resnest.detection.result import Detections
     from resnest.detection.spec import DetectorSpec
     from resnest.errors import ResnestError
     from resnest.exporters.exporting import export
     from resnest.inference.evaluation import evaluate
+    from resnest.inference.evaluation_result import Evaluation
     from resnest.inference.model import Model
     from resnest.inference.predicting import Predictor
+    from resnest.inference.prepare import prepare
+    from resnest.panoptic.result import PanopticMap
+    from resnest.recipes.catalogue import find_recipe
+    from resnest.recipes.schema import Recipe
+    from resnest.runtime.card import ModelCard
+    from resnest.runtime.decode import BadImage
+    from resnest.runtime.results import Result, Show
+    from resnest.segmentation.result import LabelMap
     from resnest.segmentation.segmenter import create_segmenter
     from resnest.segmentation.spec import SegmenterSpec
     from resnest.spec import Spec, list_models
-    from resnest.training.train import train
+    from resnest.training.train import TrainingResult, resume, train
 
 _HOME = {
+    "BadImage": "resnest.runtime.decode",
+    "Classification": "resnest.classification.result",
+    "Detections": "resnest.detection.result",
     "DetectorSpec": "resnest.detection.spec",
+    "Evaluation": "resnest.inference.evaluation_result",
+    "LabelMap": "resnest.segmentation.result",
     "Model": "resnest.inference.model",
+    "ModelCard": "resnest.runtime.card",
+    "MultiLabel": "resnest.classification.result",
+    "PanopticMap": "resnest.panoptic.result",
     "Predictor": "resnest.inference.predicting",
+    "Recipe": "resnest.recipes.schema",
     "ResnestError": "resnest.errors",
+    "Result": "resnest.runtime.results",
     "SegmenterSpec": "resnest.segmentation.spec",
+    "Show": "resnest.runtime.results",
     "Spec": "resnest.spec",
+    "TrainingResult": "resnest.training.train",
+    "convert": "resnest.checkpoints.convert",
     "create_backbone": "resnest.checkpoints.create",
     "create_detector": "resnest.detection.detector",
     "create_model": "resnest.checkpoints.create",
     "create_segmenter": "resnest.segmentation.segmenter",
     "evaluate": "resnest.inference.evaluation",
     "export": "resnest.exporters.exporting",
+    "find_recipe": "resnest.recipes.catalogue",
     "list_models": "resnest.spec",
-    "train": "resnest.training",
+    "open_dataset": "resnest.data.sources",
+    "prepare": "resnest.inference.prepare",
+    "resume": "resnest.training.train",
+    "train": "resnest.training.train",
 }
 
 __all__ = [
+    "BadImage",
+    "Classification",
+    "Detections",
     "DetectorSpec",
+    "Evaluation",
+    "LabelMap",
     "Model",
+    "ModelCard",
+    "MultiLabel",
+    "PanopticMap",
     "Predictor",
+    "Recipe",
     "ResnestError",
+    "Result",
     "SegmenterSpec",
+    "Show",
     "Spec",
+    "TrainingResult",
+    "convert",
     "create_backbone",
     "create_detector",
     "create_model",
     "create_segmenter",
     "evaluate",
     "export",
+    "find_recipe",
     "list_models",
+    "open_dataset",
+    "prepare",
+    "resume",
     "train",
 ]
 

@@ -75,6 +75,7 @@ class Task(ABC):
     """A task with a recipe and its data: what training needs. Its class methods are what a model of the task needs."""
 
     info: ClassVar[TaskInfo]
+    network_type: ClassVar[type[nn.Module]]  # of its networks
     takes_sizes: ClassVar[bool] = False  # whether the network takes the sizes of images without padding, too
     varying_sizes: ClassVar[bool] = False  # of training images
     graphed_images: ClassVar[int] = 0  # a GPU's launches are recorded for batches of up to so many (inference/graphs)
@@ -167,6 +168,18 @@ def task_type(name: str) -> type[Task]:
     """The class of a task's `task.py`. Imports torch. Raises ResnestError for an unknown task."""
     task: type[Task] = load_object(task_info(name).task)
     return task
+
+
+def task_of_network(net: nn.Module) -> type[Task]:
+    """The task of a network, by its type. Imports torch. Raises ResnestError where no task has such networks."""
+    fitting = [task for task in map(task_type, TASKS) if isinstance(net, task.network_type)]
+    if not fitting:
+        known = ", ".join(task_type(name).network_type.__name__ for name in TASKS)
+        raise ResnestError(
+            f"a {type(net).__name__} is a network of no task: expected one of {known}, without what is wrapped around"
+            " it, such as DistributedDataParallel (its .module) or torch.compile (its ._orig_mod)"
+        )
+    return max(fitting, key=lambda task: len(task.network_type.__mro__))  # a panoptic detector is a detector, too
 
 
 def open_task(recipe: Recipe, samples: Samples, where: str = "the data") -> Task:

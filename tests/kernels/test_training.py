@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,8 +19,7 @@ pytest.importorskip("resnest.kernels.triton_backend", reason="triton is not inst
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="runs on a CPU, so that both runs have the same images")
 def test_a_run(digit_images: list[tuple[str, Image.Image]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["resnest.training.train"]  # under its name stands the function
-    monkeypatch.setattr(module, "write_run_report", lambda *given: None)  # pictures 16 times as large
+    monkeypatch.setattr("resnest.training.train.write_run_report", lambda *given: None)  # pictures 16 times as large
     photos = write_photos(tmp_path / "photos", digit_images, most=4)
     calls: list[int] = []
     operator = fuse.split_attention

@@ -19,8 +19,8 @@ import torch
 
 from conftest import FULL, pico, small_file_system
 from resnest.errors import ResnestError
-from resnest.training import resume, train
 from resnest.training.run import RunDirectory
+from resnest.training.train import resume, train
 
 KILLS = 60 if FULL else 8
 

@@ -14,8 +14,8 @@ import torch
 from conftest import pico
 from processes import in_processes
 from resnest.errors import Preempted
-from resnest.training import resume, train
 from resnest.training.loop import Loop
+from resnest.training.train import resume, train
 from runs import checkpoint, lines
 
 # Everything that is random or has a memory: dropped paths and blocks, mixed images, averaged weights.

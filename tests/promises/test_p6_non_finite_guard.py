@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from conftest import Outcome, pico
 from resnest.classification.task import ClassificationTask
 from resnest.errors import NumericalStop
-from resnest.training import train
 from resnest.training.loop import Loop
+from resnest.training.train import train
 from runs import lines
 
 Loss = Callable[..., torch.Tensor]

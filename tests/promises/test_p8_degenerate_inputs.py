@@ -20,7 +20,7 @@ from painted import TINY_RUN, paint
 from painted_segments import TINY_PANOPTIC, paint_segments
 from resnest.errors import ResnestError
 from resnest.panoptic.result import PanopticClasses, PanopticMap, Segment
-from resnest.training import train
+from resnest.training.train import train
 from runs import checkpoint, lines
 from segments import THINGS
 

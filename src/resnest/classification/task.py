@@ -36,6 +36,7 @@ class ClassificationTask(Task):
     """One label an image: softmax."""
 
     info = INFO
+    network_type = ResNeSt
     graphed_images = 16  # with more, a GPU has enough to do between two launches
     monitor = "top1"
     monitor_title = "top-1"

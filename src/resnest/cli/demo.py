@@ -22,7 +22,7 @@ def demo(
     from resnest.cli.predict import predict
     from resnest.data.sources import open_dataset
     from resnest.inference.evaluation import evaluate
-    from resnest.training import train
+    from resnest.training.train import train
 
     typer.echo("1. training a small ResNeSt on scikit-learn's handwritten digits")
     train("digits", data="digits", out=out, overwrite=True, quiet=False)

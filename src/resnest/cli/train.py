@@ -28,7 +28,7 @@ def train(
     if resume is not None:
         if out or overwrite:
             raise ResnestError("--resume RUN goes on in the run's own directory: leave out --out and --overwrite")
-        from resnest.training import resume as go_on
+        from resnest.training.train import resume as go_on
 
         result = go_on(resume, recipe=recipe, data=data, settings=set or [], device=device, quiet=False)
     else:
@@ -40,7 +40,7 @@ def train(
         from resnest.recipes import find_recipe, override
 
         chosen = override(find_recipe(recipe), set or [])  # before torch is loaded: a typo answers at once
-        from resnest.training import train as run
+        from resnest.training.train import train as run
 
         result = run(
             chosen, data=data, out=out or _free_directory(chosen.name), device=device, overwrite=overwrite, quiet=False

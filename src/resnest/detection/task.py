@@ -8,7 +8,7 @@ loss = task.loss(net, batch.images, batch.labels)            # labels: a Target 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ class DetectionTask(BackboneTask):
     """Of a detector, with masks or without."""
 
     info = INFO
+    network_type: ClassVar[type[nn.Module]] = Detector
     takes_sizes = True
     varying_sizes = True
 

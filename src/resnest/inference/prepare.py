@@ -1,9 +1,7 @@
 """A network prepared for inference: the same function with less to compute.
 
-    fast = prepared(net)                     # a copy; `net` stays as it is
+    fast = prepare(net)                      # a copy of a network of any task; `net` stays as it is
     fast(images.contiguous(memory_format=torch.channels_last))
-    fast = prepared_whole(net)               # a network on a backbone: the backbone, and the norms of all heads
-    fast = prepared_segmenter(net)           # without the head that only training has
 
 Exact up to rounding (1e-5 of the largest logit in float32, tests/test_prepare.py):
 
@@ -20,7 +18,7 @@ its input.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +27,22 @@ from resnest.inference.folded import FusedConv, Norm, PreparedSplitAttention
 from resnest.layers.convolution import ConvNorm
 from resnest.network.resnest import Bottleneck, ResNeSt
 from resnest.network.split_attention import SplitAttention
+from resnest.tasks import task_of_network
 
 if TYPE_CHECKING:
     pass
 
 Whole = TypeVar("Whole", bound=nn.Module)
+
+
+def prepare(net: Whole, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False) -> Whole:
+    """A copy of a network of any task for inference alone; arguments as for `prepared`.
+
+    Raises:
+        ResnestError: a network that no task has.
+    """
+    task = task_of_network(net)
+    return cast(Whole, task.prepared(net, memory_format=memory_format, kernels=kernels))
 
 
 def prepared(

@@ -20,6 +20,7 @@ class PanopticTask(DetectionTask):
     """A detector's task with a semantic branch beside the detector."""
 
     info = INFO
+    network_type = PanopticFPN
 
     def __init__(self, recipe: Any, samples: PanopticSamples) -> None:
         super().__init__(recipe, samples)

@@ -1,14 +1,16 @@
 """Recipes from YAML and back, and single settings from the command line, checked at the edge.
 
 recipe = override(find_recipe("imagenette"), ["train.epochs=5", "optim.lr=0.2"])
+recipe = override(find_recipe("imagenette"), {"train": {"epochs": 5}, "optim.lr": 0.2})
 print(to_yaml(recipe))
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from resnest.recipes.schema import Recipe
 from resnest.recipes.settings import ModelSettings
 from resnest.spec import Spec
 from resnest.tasks import DEFAULT_TASK, TASKS, task_info
+
+Settings = Sequence[str] | Mapping[str, Any]
 
 OWN_BEFORE = "optim"  # where a task's own sections stand in a file
 
@@ -39,20 +43,13 @@ def read_recipe(path: Path) -> Recipe:
     return build(content, where=str(path))
 
 
-def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """The recipe with settings such as "train.epochs=5" replaced; values are read as YAML."""
-    import yaml
-
+def override(recipe: Recipe, settings: Settings) -> Recipe:
+    """The recipe with some settings replaced: nested or dotted keys, or text whose values are read as YAML."""
     content = dataclasses.asdict(recipe)
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise ResnestError(f"--set {setting}: expected section.field=value, such as train.epochs=5")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        keys = key.strip().split(".")
+    settings = [settings] if isinstance(settings, str) else settings
+    pairs = _of_mapping(recipe, settings) if isinstance(settings, Mapping) else map(_of_text, settings)
+    for key, value, setting in pairs:
+        keys = key.split(".")
         if keys[0] not in content and (owners := _owners(keys[0])):
             raise ResnestError(
                 f"--set {setting}: recipe {recipe.name!r} trains a network for {recipe.task} and has no section"
@@ -63,6 +60,30 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     if changed:
         content["expect"] = None  # what was measured holds for the recipe as it was
     return build(content, where=f"recipe {recipe.name!r}")
+
+
+def _of_text(setting: str) -> tuple[str, Any, str]:
+    """Key, value, and the setting as it is named in messages."""
+    import yaml
+
+    key, equals, text = setting.partition("=")
+    if not equals:
+        raise ResnestError(f"--set {setting}: expected section.field=value, such as train.epochs=5")
+    try:
+        return key.strip(), yaml.safe_load(text), setting
+    except yaml.YAMLError:
+        return key.strip(), text, setting
+
+
+def _of_mapping(node: Any, settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """The same of each setting, also of those in dictionaries for sections. `node`: the recipe, or a section of it."""
+    for name, value in settings.items():
+        key, section = f"{prefix}{name}", getattr(node, str(name), None)
+        if isinstance(value, Mapping) and dataclasses.is_dataclass(section):
+            yield from _of_mapping(section, value, f"{key}.")
+        else:
+            plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+            yield key, plain, f"{key}={plain}"
 
 
 def build(content: dict[str, Any], *, where: str) -> Recipe:

@@ -27,6 +27,7 @@ class SegmentationTask(BackboneTask):
     """Of a segmenter."""
 
     info = INFO
+    network_type = Segmenter
     monitor = "miou"
     monitor_title = "mIoU"
 

@@ -68,14 +68,21 @@ class ProcessGroup:
 
     def on_rank_zero(self, act: Callable[[], None]) -> None:
         """Let rank 0 act; where it fails, every process fails with the same error."""
+        self.answer_of_rank_zero(act)
+
+    def answer_of_rank_zero(self, ask: Callable[[], T]) -> T:
+        """Broadcast what the function returns on rank 0; where it fails, every process fails with the same error."""
+        answer: T | None = None
         error: ResnestError | OSError | None = None
         if self.leads:
             try:
-                act()
+                answer = ask()
             except (ResnestError, OSError) as caught:
                 error = caught
-        if failed := self.gather(error)[0]:
-            raise failed
+        answer, error = self.gather((answer, error))[0]
+        if error is not None:
+            raise error
+        return cast(T, answer)
 
     def shutdown(self) -> None:
         """A barrier, then the end of the group."""

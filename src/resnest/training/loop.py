@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -43,6 +43,8 @@ from resnest.training.step import INIT, Schedule, Step, Stepper
 from resnest.training.stopping import StopRequests
 
 NEEDED = ("recipe", "model", "optimizers", "average", "best", "best_figures", "seconds")  # in a checkpoint
+OnEvaluation = Callable[[int, dict[str, float]], bool | None]  # step, figures -> True ends the run
+
 GIVE_BACK_EVERY = 10  # steps; takes milliseconds
 NON_FINITE_IN_A_ROW = 5  # then the run stops (promise P6)
 
@@ -50,11 +52,21 @@ NON_FINITE_IN_A_ROW = 5  # then the run stops (promise P6)
 class Loop:
     """Trains one task on one data set into one run directory, as one process of possibly many."""
 
-    def __init__(self, task: Task, splits: Splits, run: RunDirectory, fabric: Fabric, *, quiet: bool) -> None:
+    def __init__(
+        self,
+        task: Task,
+        splits: Splits,
+        run: RunDirectory,
+        fabric: Fabric,
+        *,
+        quiet: bool,
+        on_evaluation: OnEvaluation | None = None,
+    ) -> None:
         self.task, self.splits, self.run, self.fabric = task, splits, run, fabric
         self.settings = task.recipe.train
         self.world = ProcessGroup(fabric)
         self.quiet = quiet or not self.world.leads
+        self.on_evaluation, self.stopped = on_evaluation, False
         self.schedule = self._plan()
         with seeded(self.settings.seed, INIT):
             net = task.build()
@@ -117,10 +129,11 @@ class Loop:
         with StopRequests() as stop, Progress("step", quiet=self.quiet) as show:
             show.start(self.schedule.end, done=self.step)
             self._say_at_start(show)
-            while self.step < self.schedule.end and not self._is_patience_over():
+            while self.step < self.schedule.end and not self._is_patience_over() and not self.stopped:
                 self._train_epoch(show, stop, began)
-                self._evaluate_epoch(show, began)
+                figures = self._evaluate_epoch(show, began)
                 self._save()
+                self._ask_callback(show, figures)
                 self._leave_if_asked(bool(self.world.total(float(stop.requested))[0]))
         if self.logger:
             self.logger.close()
@@ -218,7 +231,7 @@ class Loop:
 
     # --- evaluation ---
 
-    def _evaluate_epoch(self, show: Progress, began: float) -> None:
+    def _evaluate_epoch(self, show: Progress, began: float) -> dict[str, float]:
         with self.state.averaged():
             result = self._evaluate()
             self.seconds = time.monotonic() - began
@@ -242,6 +255,17 @@ class Loop:
         show.say(f"epoch {epoch}  {self.task.monitor_title} {monitored:.2%}{loss}  {clock(self.seconds)}{mark}")
         if self._is_patience_over() and self.step < self.schedule.end:
             show.say(f"no better in {self.since_best} evaluations (train.patience): the run ends here")
+        return result.figures
+
+    def _ask_callback(self, show: Progress, figures: dict[str, float]) -> None:
+        """The function of the caller may end the run, of all processes; what it raises finds everything saved."""
+
+        def ask() -> bool:
+            return bool(self.on_evaluation and self.on_evaluation(self.step, dict(figures)))
+
+        self.stopped = self.world.answer_of_rank_zero(ask)
+        if self.stopped and self.step < self.schedule.end:
+            show.say("on_evaluation stops the run: it ends here")
 
     def _evaluate(self) -> Evaluation:
         self.bad_images.share()
@@ -333,7 +357,7 @@ class Loop:
             )
 
     def _leave_if_asked(self, asked: bool) -> None:
-        if asked and self.step < self.schedule.end:
+        if asked and self.step < self.schedule.end and not self.stopped:
             if self.logger:
                 self.logger.close()
             raise Preempted(

@@ -1,6 +1,6 @@
 """Training from beginning to end: settings, data, loop, evaluation, weights, report.
 
-result = train("imagenette", data="imagenette128", out="runs/a", settings=["train.epochs=5"])
+result = train("imagenette", data="imagenette128", out="runs/a", settings={"train.epochs": 5})
 result.figures["top1"]
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,16 +22,17 @@ from resnest.errors import ResnestError
 from resnest.inference.evaluation import Evaluation
 from resnest.recipes import Recipe, find_recipe, override, read_recipe, to_yaml
 from resnest.recipes.comparing import check_resumable
+from resnest.recipes.reading import Settings
 from resnest.tasks import check_task, open_task
 from resnest.training.distributed import open_fabric, was_restarted
 from resnest.training.heartbeat import watching
-from resnest.training.loop import Loop
+from resnest.training.loop import Loop, OnEvaluation
 from resnest.training.run import RunDirectory
 from resnest.training.run_report import write_run_report
 
 
 @dataclass(frozen=True)
-class Result:
+class TrainingResult:
     """What a finished run reached; figures are fractions, of the best weights."""
 
     out: Path
@@ -47,17 +47,22 @@ def train(
     *,
     data: str | Path,
     out: str | Path,
-    settings: Sequence[str] = (),
+    settings: Settings = (),
     device: str = "auto",
     overwrite: bool = False,
     quiet: bool = True,
-) -> Result:
+    on_evaluation: OnEvaluation | None = None,
+) -> TrainingResult:
     """Train a recipe on a data set and leave a run directory.
 
     Args:
         recipe: a name, a .yaml file, or a `Recipe`.
-        settings: changes such as "train.epochs=5".
+        settings: changes, as a dictionary of nested or dotted keys, {"train": {"epochs": 5}, "optim.lr": 0.2}, or as
+            text, ["train.epochs=5"].
         quiet: no progress on standard error.
+        on_evaluation: called after each evaluation with the step and its figures, `f(step, figures)`; where it returns
+            True the run ends there, as a finished one with its best weights and its report. Of several processes the
+            first one calls it.
 
     Raises:
         ResnestError: a mistake in settings or data; `out` holds a run already; the disk is full.
@@ -68,12 +73,13 @@ def train(
     run = RunDirectory(Path(out))
     if was_restarted() and (run.path / "run.json").exists():
         if any(run.checkpoints.glob("*.pt")):
-            return resume(out, recipe=chosen, data=data, device=device, quiet=quiet)
+            return resume(out, recipe=chosen, data=data, device=device, quiet=quiet, on_evaluation=on_evaluation)
         overwrite = True  # it failed before there was anything to go on from
     splits = _open(data, chosen)
     task = open_task(chosen, splits.train, splits.where)
     fabric = open_fabric(chosen, device)
-    loop = Loop(task, splits, run, fabric, quiet=quiet)  # what cannot be built fails before a file is written
+    # what cannot be built fails before a file is written
+    loop = Loop(task, splits, run, fabric, quiet=quiet, on_evaluation=on_evaluation)
 
     def begin() -> None:
         run.hold()
@@ -94,16 +100,18 @@ def resume(
     *,
     recipe: str | Recipe | None = None,
     data: str | Path | None = None,
-    settings: Sequence[str] = (),
+    settings: Settings = (),
     device: str = "auto",
     quiet: bool = True,
-) -> Result:
+    on_evaluation: OnEvaluation | None = None,
+) -> TrainingResult:
     """Go on with a stopped run from its newest good checkpoint.
 
     Args:
         recipe: the run's own, if it is given at all.
         data: where the data set is now, if it has moved.
-        settings: of those that do not change what is computed, such as "data.workers=2".
+        settings: of those that do not change what is computed, such as {"data.workers": 2}.
+        on_evaluation: as for `train`; a run that it ended goes on.
 
     Raises:
         NoValidCheckpoint: nothing to go on from.
@@ -127,7 +135,7 @@ def resume(
             f" {len(splits.train.class_names)} classes, then {account['train_images']} of {len(account['class_names'])}"
         )
     task = open_task(chosen, splits.train, splits.where)
-    loop = Loop(task, splits, run, open_fabric(chosen, device), quiet=quiet)
+    loop = Loop(task, splits, run, open_fabric(chosen, device), quiet=quiet, on_evaluation=on_evaluation)
     try:
         loop.world.on_rank_zero(run.hold)
         loop.restore()
@@ -147,12 +155,12 @@ def _open(data: str | Path, recipe: Recipe) -> Splits:
     return replace(splits, train=splits.train.for_training(recipe))
 
 
-def _finish(loop: Loop) -> Result:
+def _finish(loop: Loop) -> TrainingResult:
     with watching(loop.world, seconds=loop.task.recipe.trainer.timeout_seconds):
         evaluation = loop.run_to_end()
         loop.world.on_rank_zero(lambda: write_run_report(loop.run, loop.task, loop.splits, evaluation, loop.seconds))
         loop.world.shutdown()
-    return Result(loop.run.path, loop.best_figures, evaluation, loop.seconds, loop.world.leads)
+    return TrainingResult(loop.run.path, loop.best_figures, evaluation, loop.seconds, loop.world.leads)
 
 
 def _account(data: str | Path, splits: Splits, fabric: Fabric) -> dict[str, Any]:
