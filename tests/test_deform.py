@@ -12,8 +12,8 @@ from torchvision.ops import deform_conv2d
 
 from resnest.errors import ResnestError
 from resnest.inference.prepare import prepared
-from resnest.layers.deform import DeformConv2d, stage_convs
 from resnest.network import Backbone, ResNeSt
+from resnest.network.deform import DeformConv2d, stage_convs
 from resnest.network.regularize import decay_groups
 from resnest.network.resnest import initialise_as_gluon
 from resnest.network.tools import recompute_activations

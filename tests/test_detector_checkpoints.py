@@ -17,8 +17,8 @@ from resnest.detection.detector import Detector
 from resnest.detection.spec import DetectorSpec
 from resnest.detection.weights import WEIGHTS, from_ours
 from resnest.errors import ResnestError
-from resnest.layers.deform import stage_convs
 from resnest.network import Backbone, ResNeSt
+from resnest.network.deform import stage_convs
 from resnest.panoptic.model import PanopticFPN
 from resnest.panoptic.spec import PanopticSpec
 from resnest.spec import Spec

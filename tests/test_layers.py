@@ -19,7 +19,7 @@ LAYERS = [
     {"cost", "runtime", "metrics"},
     {"network"},
     {"kernels"},
-    {"checkpoints", "data", "layers"},
+    {"checkpoints", "data"},
     {"torch", "recipes"},
     {"inference"},
     {"report"},

@@ -15,8 +15,8 @@ from torch import nn
 import resnest
 import restated
 from resnest.errors import ResnestError
-from resnest.layers.convolution import ConvNorm
 from resnest.network import Backbone
+from resnest.network.pyramid import ConvNorm
 from resnest.network.tools import freeze_bn_statistics, parameter_stages, recompute_activations
 from resnest.segmentation.segmenter import Segmenter, build_segmenter
 from resnest.segmentation.spec import IGNORED, SegmenterSpec

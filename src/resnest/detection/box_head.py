@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from resnest.detection import boxes as box_ops
 from resnest.detection.proposals import distance
 from resnest.detection.spec import DetectorSpec
-from resnest.layers.convolution import ConvNorm
+from resnest.network.pyramid import ConvNorm
 
 POOLED = 7  # pixels of a side
 

@@ -29,8 +29,8 @@ from resnest.detection.spec import CASCADE_IOUS, CASCADE_WEIGHTS, DetectorSpec
 from resnest.detection.targets import Target
 from resnest.detection.weights import WEIGHTS
 from resnest.errors import ResnestError
-from resnest.layers.deform import stage_convs
-from resnest.layers.fpn import FeaturePyramid
+from resnest.network.deform import stage_convs
+from resnest.network.pyramid import FeaturePyramid
 from resnest.network.resnest import Backbone
 from resnest.spec import Spec
 

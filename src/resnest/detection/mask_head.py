@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from resnest.detection.spec import DetectorSpec, Preset
-from resnest.layers.convolution import ConvNorm
+from resnest.network.pyramid import ConvNorm
 
 POOLED, SIDE = 14, 28  # pixels: what it sees, and of its masks
 AT_ONCE = 8  # true masks as floating-point numbers: all of a crowded photograph's would take a gigabyte

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from resnest.detection.spec import Preset
-from resnest.layers.fpn import STRIDES
+from resnest.network.pyramid import STRIDES
 
 CUT_FROM = 4  # levels, P2 to P5
 CANONICAL_SIZE, CANONICAL_LEVEL = 224, 4  # a box of ImageNet's size goes to P4

@@ -19,7 +19,7 @@ from resnest.detection.anchors import level_anchors
 from resnest.detection.matching import match, sample
 from resnest.detection.spec import DetectorSpec
 from resnest.detection.targets import Target
-from resnest.layers.fpn import STRIDES
+from resnest.network.pyramid import STRIDES
 
 TORCHVISION_BETA = 1 / 9  # of its smooth L1 losses, here and in the heads; detectron2's are plain L1
 LEAST_SIDE = {"detectron2": 0.0, "torchvision": 1e-3}  # pixels, of a proposal

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from resnest.inference.folded import FusedConv, Norm, PreparedSplitAttention
-from resnest.layers.convolution import ConvNorm
+from resnest.network.pyramid import ConvNorm
 from resnest.network.resnest import Bottleneck, ResNeSt
 from resnest.network.split_attention import SplitAttention
 from resnest.tasks import task_of_network

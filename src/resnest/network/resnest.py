@@ -114,7 +114,7 @@ class ResNeSt(nn.Module):
             as the released segmentation weights need; "timm" leaves it out and pads the shortcut's pool, as timm.
         zero_gamma: start every residual branch at zero (Goyal et al., arXiv 1706.02677, section 5.1).
         convs: for each of the four stages, what makes its 3x3 convolutions; plain ones by default
-            (`resnest.layers.deform.stage_convs` has deformable ones).
+            (`resnest.network.deform.stage_convs` has deformable ones).
     """
 
     def __init__(

@@ -18,7 +18,7 @@ from resnest.detection.detector import Detected, Detector
 from resnest.detection.spec import DetectorSpec
 from resnest.detection.targets import Target
 from resnest.errors import ResnestError
-from resnest.layers.deform import stage_convs
+from resnest.network.deform import stage_convs
 from resnest.network.resnest import Backbone
 from resnest.panoptic.semantic import SemanticBranch
 from resnest.panoptic.spec import PanopticSpec

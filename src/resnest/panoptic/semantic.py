@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnest.detection.targets import Target
-from resnest.layers.convolution import ConvNorm
-from resnest.layers.fpn import STRIDES
+from resnest.network.pyramid import STRIDES, ConvNorm
 from resnest.segmentation.spec import IGNORED
 from resnest.spec import HeadNorm
 

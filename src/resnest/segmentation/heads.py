@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnest.errors import ResnestError
-from resnest.layers.convolution import ConvNorm
 from resnest.network.norm import BatchNorm2d
+from resnest.network.pyramid import ConvNorm
 from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import HeadNorm
 

@@ -1,5 +1,6 @@
-"""The feature pyramid (Lin et al., arXiv 1612.03144): every level sees as far as the coarsest one.
+"""The feature pyramid (Lin et al., arXiv 1612.03144), and the convolution with a norm that it and heads are made of.
 
+conv = ConvNorm(2048, 256, 3, "batch", dilation=12)
 pyramid = FeaturePyramid(backbone.channels, 256, norm="batch")
 p2, p3, p4, p5, p6 = pyramid(backbone(images))
 """
@@ -7,14 +8,35 @@ p2, p3, p4, p5, p6 = pyramid(backbone(images))
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import gcd
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnest.layers.convolution import ConvNorm
-from resnest.spec import HeadNorm
+from resnest.network.norm import BatchNorm2d, conv_norm
+from resnest.spec import GROUPS, HeadNorm
 
 STRIDES = (4, 8, 16, 32, 64)  # of P2 to P6
+
+
+class ConvNorm(nn.Module):
+    """Convolution, then norm: (N, C, H, W) -> (N, out_chans, H, W). The convolution has a bias if there is no norm.
+
+    A group norm has 32 groups, and fewer where 32 does not divide the channels.
+    """
+
+    def __init__(self, in_chans: int, out_chans: int, kernel_size: int, norm: HeadNorm, *, dilation: int = 1) -> None:
+        super().__init__()
+        padding = dilation * (kernel_size // 2)
+        self.conv = nn.Conv2d(in_chans, out_chans, kernel_size, padding=padding, dilation=dilation, bias=norm == "none")
+        self.norm: nn.Module = nn.Identity()
+        if norm == "batch":
+            self.norm = BatchNorm2d(out_chans)
+        elif norm == "group":
+            self.norm = nn.GroupNorm(gcd(GROUPS, out_chans), out_chans)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return conv_norm(self.conv, self.norm, x)
 
 
 class FeaturePyramid(nn.Module):

@@ -1,1 +1,0 @@
-"""Parts that tasks share and that stand on a backbone: feature pyramid, deformable convolution."""
