@@ -22,6 +22,7 @@ from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import ENGINES as READERS
 from resnest.runtime.engines.exported import CARD_KEY
 from resnest.spec import PUBLISHED, find_spec
+from resnest.tasks import DEFAULT_TASK
 
 Kind = Literal["ours", "saved", "timm", "torchvision", "file"]
 
@@ -161,8 +162,14 @@ def _own_size(name: str) -> int:
     return PUBLISHED[official].crop if official in PUBLISHED else 224
 
 
+def classifier_size(card: ModelCard, where: object) -> int:
+    """Pixels a side that a classifier sees. Raises ResnestError for another task's model."""
+    if card.task != DEFAULT_TASK:
+        raise ResnestError(f"{where} is {card.info.noun}, and bench times classifiers")
+    return card.preprocess.padded_size(1, 1)[0]
+
+
 def _saved_size(reference: str) -> int:
-    from resnest.bench.networks import classifier_size
     from resnest.inference.model import Model
 
     return classifier_size(Model.from_pretrained(reference).card, reference)
@@ -174,7 +181,6 @@ def _file_size(path: Path) -> int:
     Raises:
         ResnestError: the file cannot be read.
     """
-    from resnest.bench.networks import classifier_size
 
     for reader in READERS.values():
         if path.suffix not in reader.SUFFIXES:

@@ -23,7 +23,6 @@ from resnest.network import ResNeSt
 from resnest.runtime.card import ModelCard
 from resnest.runtime.preprocess import Preprocess
 from resnest.spec import PUBLISHED, find_spec
-from resnest.tasks import DEFAULT_TASK
 
 
 def build(reference: str, kind: Kind, size: int = 224) -> nn.Module:
@@ -124,13 +123,6 @@ def _card(reference: str, kind: Kind) -> ModelCard:
     crop = PUBLISHED[network].crop if network in PUBLISHED else 224
     card: ModelCard = published_card(network, Preprocess(size=crop))
     return card
-
-
-def classifier_size(card: ModelCard, where: object) -> int:
-    """Pixels a side that a classifier sees. Raises ResnestError for another task's model."""
-    if card.task != DEFAULT_TASK:
-        raise ResnestError(f"{where} is {card.info.noun}, and bench times classifiers")
-    return card.preprocess.padded_size(1, 1)[0]
 
 
 def check_output(values: object, name: str) -> None:
