@@ -18,8 +18,9 @@ module is generic. Lines of generic modules that know a task are counted as
 with members named after as many. `chains` are functions whose `if`s and cases tell two tasks or more apart.
 `circles` are groups of modules that import each other, by imports that run with the module, `circles_nested` by those
 in functions too, `circles_typing` by those under TYPE_CHECKING too; packages on the way do not count. `up` are
-imports, wherever they stand, that run up LAYERS of tests/test_layers.py; `resnest.__version__` is none. `help_s` and
-`import_s` are the least of the runs: of `python -m resnest --help` the whole process, of the import itself.
+imports, wherever they stand, that run up LAYERS of tests/test_layers.py; `resnest.__version__` is none, nor are the
+annotations of `tasks`. `help_s` and `import_s` are the least of the runs: of `python -m resnest --help` the whole
+process, of the import itself.
 """
 
 from __future__ import annotations
@@ -50,13 +51,12 @@ CLASS = {  # first wins: a panoptic detector is panoptic
 }
 STRAYS = {  # by task: its modules outside its package; first wins
     "panoptic": "*/panoptic* data/segments",
-    "detection": "*/detect* */coco* cli/objects data/segmentations data/targets data/voc detector_spec layers/*"
-    " recipes/few_images report/pictures runtime/draw_detections runtime/masks runtime/rle",
+    "detection": "*/detect* */coco* cli/objects data/segmentations data/targets data/voc detector_spec"
+    " recipes/few_images report/pictures runtime/draw_detections runtime/masks",
     "segmentation": "*/segment* */pixel* */mask_* data/ade20k data/cityscapes data/class_lists data/voc_masks"
     " recipes/few_pixels runtime/draw_segments runtime/label_* segmenter_spec",
     "classification": "*/classification */multilabel cli/labels data/augment data/real data/transforms"
-    " inference/outcome recipes/finetune recipes/imagenet recipes/modern report/confusion runtime/imagenet"
-    " runtime/results tasks/losses tasks/mixing",
+    " inference/outcome recipes/finetune recipes/imagenet recipes/modern tasks/losses tasks/mixing",
 }
 MEASURES: dict[str, tuple[str, float | None]] = {  # title, goal
     "files": ("source files", 190),
@@ -148,7 +148,10 @@ class House:
             heights[name] = next(globs, level.get(module.room, float("nan")))
         lines = []
         for name, module in self.modules.items():
-            lines += module.lines(at for to, _, at in self.arrows(name) if not heights[to.name] <= heights[name])
+            kinds = ("module", "function") if module.stem == "tasks" else ()  # its annotations may look up
+            lines += module.lines(
+                at for to, _, at in self.arrows(name, *kinds) if not heights[to.name] <= heights[name]
+            )
         return lines
 
 

@@ -121,8 +121,8 @@ def test_nothing_to_learn(case: str, scenes: Path, tmp_path: Path) -> None:
 
 
 def test_a_recipe_for_other_data(scenes: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(ResnestError, match="'imagenette' trains a classifier, and the data has boxes"):
+    with pytest.raises(ResnestError, match="has boxes, and recipe 'imagenette' is for classification: give "):
         train("imagenette", data=scenes, out=tmp_path / "run", settings=pico())
-    with pytest.raises(ResnestError, match="'detect_small' trains a detector, and the data has labels without boxes"):
+    with pytest.raises(ResnestError, match="has labels, and recipe 'detect_small' is for detection: give data"):
         train("detect_small", data=photos, out=tmp_path / "run", settings=list(TINY_RUN))
     assert isinstance(open_dataset(scenes).train, DetectionSamples)

@@ -113,9 +113,9 @@ def test_recipes_and_data_that_do_not_go_together(scenes: Path) -> None:
     assert (task.monitor, task.monitor_title, task.min_batch_size) == ("pq", "PQ", 1)
     held = override(find_recipe("panoptic_small"), ["detection.backbone_norm=batch"])
     assert open_task(held, samples).min_batch_size == 2
-    with pytest.raises(ResnestError, match="'imagenette' is for classification, and the data has segments of things"):
+    with pytest.raises(ResnestError, match="has segments, and recipe 'imagenette' is for classification"):
         open_task(find_recipe("imagenette"), samples)
-    with pytest.raises(ResnestError, match="'panoptic_small' learns things and stuff, and the data has no segments"):
+    with pytest.raises(ResnestError, match="has labels, and recipe 'panoptic_small' is for panoptic"):
         open_task(
             find_recipe("panoptic_small"), LabelledSamples(FolderStore(scenes), ["a.jpg"], ("a",), np.zeros(1, int))
         )
