@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 
@@ -114,12 +115,16 @@ def _recomputing(part: nn.Module, x: Tensor, *more: Tensor) -> Tensor:
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _counting_once(block)
+    return nullcontext(), _second_pass(block, copy_context())
 
 
 @contextmanager
-def _counting_once(block: nn.Module) -> Iterator[None]:
-    """The second pass normalises as the first did, and moves copies of the running statistics, not themselves."""
+def _second_pass(block: nn.Module, context: Context) -> Iterator[None]:
+    """The second pass normalises as the first did, and moves copies of the running statistics, not themselves.
+
+    On a GPU it runs in a thread of autograd, which has none of the first one's context variables.
+    """
+    tokens = [(variable, variable.set(value)) for variable, value in context.items()]
     norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
     own = [dict(norm._buffers) for norm in norms]
     for norm in norms:
@@ -130,6 +135,8 @@ def _counting_once(block: nn.Module) -> Iterator[None]:
     finally:
         for norm, buffers in zip(norms, own, strict=True):
             norm._buffers.update(buffers)
+        for variable, token in tokens:
+            variable.reset(token)
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
