@@ -160,7 +160,35 @@ def small_file_system(place: Path, size: str) -> Iterator[Path]:
 
 
 # Files of more than fifteen seconds, longest first: then both processes of `make test` end at about the same time.
-LONG: tuple[str, ...] = ()
+# tests/test_export.py comes late for one so long: it reads what test_p15_parity_gate.py makes.
+LONG = (
+    "test_detector.py",
+    "test_p2_exact_resume.py",
+    "test_scale.py",
+    "test_p5_lost_worker.py",
+    "test_p15_parity_gate.py",
+    "test_int8.py",
+    "test_layouts.py",
+    "test_export.py",
+    "test_identify.py",
+    "test_hub.py",
+    "test_published_evaluation.py",
+    "test_network_timm.py",
+    "test_bench.py",
+    "test_operator.py",
+    "test_network_tools.py",
+    "test_fuse.py",
+    "test_prepared.py",
+    "test_code.py",
+    "test_segmenter_export.py",
+    "test_training_options.py",
+    "test_engines.py",
+    "test_fetch.py",
+    "test_p8_degenerate_inputs.py",
+    "test_gpu_bench.py",
+    "test_p9_no_code_on_load.py",
+    "test_cost.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
