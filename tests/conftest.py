@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import subprocess
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 # One thread for each process of the tests: on two, small networks wait for their threads up to ten times longer than
 # they compute, and the last bits of sums hang on the number. It is read when torch is imported, here and in children.
@@ -19,6 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 if not torch.cuda.is_available():
@@ -52,6 +55,20 @@ def no_network(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("RESNEST_HOME", str(tmp_path_factory.getbasetemp() / "resnest-home"))
     monkeypatch.setenv("RESNEST_OFFLINE", "1")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _torchlib_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache: torch.onnx.export reads its table of operators anew each time, for more than a second."""
+    module = sys.modules.get("torch.onnx._internal.exporter._registration")
+    if module:
+        read = module.ONNXRegistry.from_torchlib
+        monkeypatch.setattr(module.ONNXRegistry, "from_torchlib", staticmethod(functools.partial(_torchlib, read)))
+
+
+@functools.cache
+def _torchlib(read: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    return read(*given, **named)
 
 
 @dataclass
@@ -143,7 +160,35 @@ def small_file_system(place: Path, size: str) -> Iterator[Path]:
 
 
 # Files of more than fifteen seconds, longest first: then both processes of `make test` end at about the same time.
-LONG: tuple[str, ...] = ()
+# tests/test_export.py comes late for one so long: it reads what test_p15_parity_gate.py makes.
+LONG = (
+    "test_detector.py",
+    "test_p2_exact_resume.py",
+    "test_scale.py",
+    "test_p5_lost_worker.py",
+    "test_p15_parity_gate.py",
+    "test_int8.py",
+    "test_layouts.py",
+    "test_export.py",
+    "test_identify.py",
+    "test_hub.py",
+    "test_published_evaluation.py",
+    "test_network_timm.py",
+    "test_bench.py",
+    "test_operator.py",
+    "test_network_tools.py",
+    "test_fuse.py",
+    "test_prepared.py",
+    "test_code.py",
+    "test_segmenter_export.py",
+    "test_training_options.py",
+    "test_engines.py",
+    "test_fetch.py",
+    "test_p8_degenerate_inputs.py",
+    "test_gpu_bench.py",
+    "test_p9_no_code_on_load.py",
+    "test_cost.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -180,7 +225,7 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model with random weights, in the directory that `resnest` names take."""
     from exports import saved
 
-    return saved(tmp_path_factory.mktemp("saved") / "pico")
+    return once(tmp_path_factory, "saved", lambda folder: saved(folder / "pico")) / "pico"
 
 
 @pytest.fixture(scope="session")
@@ -195,26 +240,45 @@ def saved_segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from exports import save_segmenter
     from streets import NAMES, write_streets
 
-    folder = tmp_path_factory.mktemp("saved_segmenter")
-    write_streets(folder / "streets", train=1, val=3)
-    return save_segmenter(folder / "pico", names=NAMES)
+    def make(folder: Path) -> None:
+        write_streets(folder / "streets", train=1, val=3)
+        save_segmenter(folder / "pico", names=NAMES)
+
+    return once(tmp_path_factory, "saved_segmenter", make) / "pico"
 
 
 @pytest.fixture(scope="session")
 def segmenter_exports(saved_segmenter: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Its verified exports, a file per format that takes any size."""
-    pictures = saved_segmenter.with_name("streets") / "images"
-    return _exports(saved_segmenter, tmp_path_factory, images=pictures)
+    return _exports(saved_segmenter, tmp_path_factory, images=saved_segmenter.with_name("streets") / "images")
 
 
 def _exports(model: Path, tmp_path_factory: pytest.TempPathFactory, images: Path | None = None) -> dict[str, Path]:
     from resnest.exporters.exporting import export
     from resnest.exporters.formats import FORMATS
 
-    made = {}
-    for name in ("onnx", "openvino", "torch"):
-        for package in FORMATS[name].needs:
-            pytest.importorskip(package)
-        made[name] = tmp_path_factory.mktemp(name) / f"real{FORMATS[name].suffix}"
-        export(model, format=name, out=made[name], images=images)
-    return made
+    names = ("onnx", "openvino", "torch")
+    for package in {package for name in names for package in FORMATS[name].needs}:
+        pytest.importorskip(package)
+
+    def make(folder: Path) -> None:
+        for name in names:
+            (folder / name).mkdir()
+            export(model, format=name, out=folder / name / f"real{FORMATS[name].suffix}", images=images)
+
+    folder = once(tmp_path_factory, f"{model.parent.name}-exports", make)
+    return {name: folder / name / f"real{FORMATS[name].suffix}" for name in names}
+
+
+def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills, in the first of the processes of a run that needs it; the others wait for it."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # that of the whole run
+    folder, done = root / name, root / f"{name}.done"
+    with FileLock(root / f"{name}.lock"):
+        if not done.exists():
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
