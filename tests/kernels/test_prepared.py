@@ -254,6 +254,6 @@ def test_the_engine_takes_them(device: torch.device, monkeypatch: pytest.MonkeyP
     attend = fused.attend
     monkeypatch.setattr(fused, "attend", lambda *given: (calls.append(1), attend(*given))[1])
     net, x = network(TINY, device), images(device)
-    logits = TorchEngine(net, device.type)(x.cpu().numpy())
+    logits = TorchEngine(net, device.type)(x.cpu().numpy())["logits"]
     assert calls
     assert apart(torch.from_numpy(logits), net(x).cpu()) < CLOSE

@@ -24,6 +24,7 @@ from conftest import FULL, Outcome
 from exports import CLASSES, lively, use
 from resnest.exporters import aotinductor
 from resnest.exporters.capture import Interface
+from resnest.exporters.exporter import find_exporter
 from resnest.exporters.formats import FORMATS
 from resnest.exporters.layers import Tapped
 from resnest.exporters.pictures import synthetic
@@ -77,7 +78,7 @@ def _check(name: str, path: Path, opened: Model) -> None:
     run, side = _engine(name, path), opened.card.preprocess.size
     shapes = PROMISED if FORMATS[name].any_size else [(n, side, side) for n in (1, 2, 5)]
     batches = [np.random.default_rng(n * h).standard_normal((n, 3, h, w), np.float32) for n, h, w in shapes]
-    pictures = [*synthetic().batches(opened.card)]
+    pictures = [*find_exporter(opened).batches(opened.card, synthetic().images, 8)]
     assert sum(len(batch) for batch in pictures) == 64
     for images in [*batches, *pictures]:
         with torch.inference_mode():
