@@ -91,10 +91,11 @@ def test_the_text(cli: Cli, saved_model: Path, real_exports: dict[str, Path], mo
 def test_every_format_knows_where_it_comes_from(saved_model: Path, real_exports: dict[str, Path]) -> None:
     import openvino
 
-    extra = {"resnest": "", "resnest_origin": ""}
+    names = ("resnest", "resnest_origin")
+    extra = dict.fromkeys(names, "")
     torch.export.load(real_exports["torch"], extra_files=extra)
     read = openvino.Core().read_model(real_exports["openvino"])
-    for strings in (extra, {name: read.get_rt_info(name).astype(str) for name in extra}):
+    for strings in (extra, {name: read.get_rt_info(name).astype(str) for name in names}):
         assert ModelCard.from_json(strings["resnest"], where="").class_names == CLASSES
         assert json.loads(strings["resnest_origin"])["precision"] == "float32"
     kinds = {step.get_element_type().get_type_name() for step in read.get_ordered_ops()}

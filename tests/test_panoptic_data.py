@@ -215,7 +215,7 @@ def test_unusable_maps_are_named(tmp_path: Path, spoil: Callable[[Path], Any], r
     path = panoptic(tmp_path)
     spoil(path.with_suffix("") / "2.png")
     samples = opened(tmp_path)
-    for look in (samples.truth, samples.scene):
+    for look in (samples.truth, samples.annotations):
         with pytest.raises(BadImage, match=f"^2.png: its map 2.png: {reason}"):
             look(2)
     dataset = DetectionDataset(samples, DataSettings(), DetectionSettings(), seed=0)
