@@ -37,8 +37,9 @@ def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interfa
 
 def load(path: Path) -> Runner:
     """The file in torch, on the CPU."""
-    module = _module(path)
-    names = _output_names(path)
+    extra = {OUTPUTS: ""}
+    module = _module(path, extra)
+    names = json.loads(extra[OUTPUTS] or "[]")
 
     def run(images: NDArray[np.float32]) -> Arrays:
         with torch.no_grad():
@@ -58,18 +59,10 @@ def layers(path: Path, images: NDArray[np.float32]) -> Arrays:
     return {name: tensor.numpy() for name, tensor in recorder.seen.items()}
 
 
-def _output_names(path: Path) -> list[str]:
-    """As `write` put them into the archive."""
-    extra = {OUTPUTS: ""}
+def _module(path: Path, extra: dict[str, str] | None = None) -> torch.fx.GraphModule:
+    """The network; the archive's extra files replace the values of `extra`."""
     with quiet():
-        torch.export.load(path, extra_files=extra)
-    names: list[str] = json.loads(extra[OUTPUTS])
-    return names
-
-
-def _module(path: Path) -> torch.fx.GraphModule:
-    with quiet():
-        module = torch.export.load(path).module()
+        module = torch.export.load(path, extra_files=extra).module()
     assert isinstance(module, torch.fx.GraphModule)
     return module
 
