@@ -155,6 +155,7 @@ def _open_file(path: Path, network: str | None) -> Model:
         if task != DEFAULT_TASK and task_type(task).recognises(raw.state):
             raise ResnestError(f"{path} holds {task_info(task).noun} but does not name its classes: {NAMELESS}{path}")
     identity = identify(raw, network)
+    spec = identity.spec  # raises where nothing tells twins apart
     if identity.name not in PUBLISHED:
         raise ResnestError(f"{path} is a {identity.name} without its {CARD_NAME}: put that beside it, or name the run")
     if identity.seen.num_classes != imagenet.COUNT:
@@ -162,7 +163,7 @@ def _open_file(path: Path, network: str | None) -> Model:
         raise ResnestError(f"{path} holds weights with {heads} but does not name them: {NAMELESS}{path}")
     row = identity.row or find_weights(network if network and is_network_name(network) else identity.name)
     card = published_card(identity.name, row.preprocess())
-    net = task_type(card.task).build_network(replace(card, spec=identity.spec, in_chans=identity.seen.in_chans))
+    net = task_type(card.task).build_network(replace(card, spec=spec, in_chans=identity.seen.in_chans))
     load_weights(net, identity.state, source=str(path))
     return Model(net.eval(), card, str(path))
 
