@@ -24,8 +24,8 @@ from torch import Tensor
 
 from peak_memory import arguments, each_in_its_process, measured
 from resnest.bench.environment import environment, head
+from resnest.detection.boxes import Target
 from resnest.detection.detector import Detector, build_detector
-from resnest.detection.targets import Target
 from resnest.network.regularize import decay_groups
 from resnest.network.tools import freeze, freeze_bn_statistics, recompute_activations
 from resnest.recipes.catalogue import find_recipe

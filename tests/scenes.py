@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
-from resnest.detection.transforms import Placing
+from resnest.detection.transforms import Geometry
 
 WIDTH, HEIGHT = 40, 30
 SQUARE = [[4, 4, 14, 4, 14, 14, 4, 14]]
@@ -78,7 +78,7 @@ def instances(root: Path, part: str, content: dict[str, Any]) -> Path:
     return write(root / "annotations" / f"instances_{part}.json", content)
 
 
-def as_is(**changes: Any) -> Placing:
+def as_is(**changes: Any) -> Geometry:
     """Nothing moves, unless told."""
     whole = {"left": 0, "top": 0, "right": WIDTH, "bottom": HEIGHT, "width": WIDTH, "height": HEIGHT}
-    return Placing(**{**whole, **changes})
+    return Geometry(**{**whole, **changes})

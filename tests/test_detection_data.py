@@ -22,7 +22,7 @@ from resnest.detection.data import DetectionSamples, Objects
 from resnest.detection.dataset import DetectionDataset
 from resnest.detection.preprocess import DetectionPreprocess
 from resnest.detection.settings import DetectionSettings
-from resnest.detection.transforms import Placing, SceneTransform, boxes_of, draw, place_objects
+from resnest.detection.transforms import DetectionTransform, Geometry, boxes_of, draw, place_objects
 from resnest.errors import ResnestError
 from resnest.recipes import find_recipe
 from resnest.runtime.decode import BadImage, decode_image
@@ -88,7 +88,7 @@ def _scene(rng: np.random.Generator) -> tuple[Image.Image, Objects]:
 def test_boxes_and_masks_stay_on_their_pixels(seed: int) -> None:
     image, objects = _scene(np.random.default_rng(seed))
     torch.manual_seed(seed)
-    transform = SceneTransform(DataSettings(), VARIED, masks=True)
+    transform = DetectionTransform(DataSettings(), VARIED, masks=True)
     placing = transform.draw(objects.width, objects.height)
     pixels = np.asarray(placing.picture(image))[..., 0]
     assert pixels.shape == placing.size
@@ -112,7 +112,7 @@ def test_placing_is_as_in_torchvision() -> None:
     rng = np.random.default_rng(3)
     image, objects = _scene(rng)
     place = {"left": 3, "top": 5, "right": objects.width, "bottom": 27}
-    placing = Placing(**place, width=61, height=52, mirror=True, upend=True)
+    placing = Geometry(**place, width=61, height=52, mirror=True, flip_vertical=True)
     size = (objects.height, objects.width)
     boxes: Any = tv_tensors.BoundingBoxes(torch.from_numpy(objects.boxes), format="XYXY", canvas_size=size)
     boxes = v2.functional.crop(boxes, placing.top, placing.left, placing.bottom - 5, placing.right - 3)

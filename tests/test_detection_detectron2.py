@@ -15,14 +15,11 @@ from torch.nn import functional as F
 
 from peers import NARROW, small_spec
 from resnest.detection import detector as detector_module
-from resnest.detection.anchors import level_anchors
-from resnest.detection.box_head import BoxHead
+from resnest.detection.boxes import Target, level_anchors
 from resnest.detection.detector import Detector, build_detector
-from resnest.detection.mask_head import mask_aims
-from resnest.detection.pooling import box_levels, cut_out
-from resnest.detection.proposals import ProposalNetwork
+from resnest.detection.heads import BoxHead, box_levels, mask_targets, roi_align_levels
+from resnest.detection.rpn import ProposalNetwork
 from resnest.detection.spec import DetectorSpec
-from resnest.detection.targets import Target
 
 SIZE = (128, 192)
 CLASSES = 3
@@ -122,10 +119,10 @@ def test_levels_of_boxes() -> None:
 @pytest.mark.parametrize(
     "box", [[10.0, 12.0, 61.5, 40.0], [-4.0, 3.0, 30.0, 140.0], [20.0, 20.0, 20.5, 20.5], [0.0, 0.0, 191.0, 127.0]]
 )
-def test_regions_are_cut_out_at_half_pixels_with_as_many_samples_as_pixels(box: list[float]) -> None:
+def test_regions_are_roi_align_levels_at_half_pixels_with_as_many_samples_as_pixels(box: list[float]) -> None:
     torch.manual_seed(0)
     levels = [torch.randn(1, 1, SIZE[0] // stride, SIZE[1] // stride) for stride in (4, 8, 16, 32)]
-    got = cut_out(levels, torch.tensor([[box]]), size=7, preset="detectron2")[0, 0]
+    got = roi_align_levels(levels, torch.tensor([[box]]), size=7, preset="detectron2")[0, 0]
     level = int(box_levels(torch.tensor([box]), "detectron2"))
     torch.testing.assert_close(got, _roi_align(levels[level][0, 0], box, 7, 1 / (4 << level)), rtol=0, atol=1e-5)
 
@@ -135,19 +132,19 @@ def test_regions_keep_their_place_where_features_have_16_bits() -> None:
     torch.manual_seed(0)
     levels = [torch.randn(1, 2, 96 * 4 // stride, 1344 // stride).bfloat16() for stride in (4, 8, 16, 32)]
     box = torch.tensor([[[901.3, 33.2, 1003.7, 80.9]]])
-    expected = cut_out([level.float() for level in levels], box, size=7, preset="detectron2")
+    expected = roi_align_levels([level.float() for level in levels], box, size=7, preset="detectron2")
     with torch.autocast("cpu", torch.bfloat16):
-        got = cut_out(levels, box, size=7, preset="detectron2")
+        got = roi_align_levels(levels, box, size=7, preset="detectron2")
     assert got.dtype == torch.bfloat16
     torch.testing.assert_close(got.float(), expected, rtol=2**-8, atol=0)
 
 
-def test_masks_to_learn_are_cut_out_so_too_and_rounded() -> None:
+def test_masks_to_learn_are_roi_align_levels_so_too_and_rounded() -> None:
     """BitMasks.crop_and_resize."""
     torch.manual_seed(0)
     masks = F.interpolate(torch.randn(20, 1, 9, 11), size=SIZE, mode="bilinear")[:, 0] > 0  # more than at once
     boxes = [[3.0, 5.5, 60.0, 70.0], [40.0, 60.0, 55.0, 70.0], [40.0, 60.0, 55.0, 70.0]]
-    got = mask_aims(masks, torch.tensor(boxes), torch.tensor([17, 0, 9]), "detectron2")
+    got = mask_targets(masks, torch.tensor(boxes), torch.tensor([17, 0, 9]), "detectron2")
     assert got.unique().tolist() == [0, 1]
     for aim, box, matched in zip(got, boxes, (17, 0, 9), strict=True):
         values = _roi_align(masks[matched].float(), box, 28, 1.0)
@@ -304,7 +301,7 @@ def test_scores_of_a_cascade_are_the_mean_and_boxes_the_last(cascade: tuple[Dete
     expected, current = [], boxes[0]
     for head, weights in zip(net.box_heads, WEIGHTS, strict=True):
         start = current if not expected else _clipped(current)
-        logits, deltas = head(cut_out(levels, start[None], size=7, preset="detectron2"))
+        logits, deltas = head(roi_align_levels(levels, start[None], size=7, preset="detectron2"))
         expected.append(logits.softmax(1)[:, :CLASSES])
         current = _moved(deltas[:, 0], start, weights)
     torch.testing.assert_close(scores[0], sum(expected) / 3)

@@ -34,7 +34,7 @@ def test_a_json_file_is_read_as_annotated(tmp_path: Path) -> None:
     assert first.labels.tolist() == [1, 0]
     assert first.segmentations[0] == SQUARE
     assert second.areas.tolist() == [1, 1200]  # the first has none: its box's
-    assert second.usable().tolist() == [True, False]
+    assert second.trainable_mask().tolist() == [True, False]
     assert [len(third.ids), len(fourth.ids), fourth.image_id] == [1, 0, 3]
     wanted = [coco.decode(coco.frPyObjects(SQUARE, HEIGHT, WIDTH))[..., 0], np.zeros((HEIGHT, WIDTH))]
     wanted[1][:, 5:7] = 1
@@ -150,7 +150,7 @@ def test_voc_counts_from_one_and_difficult_is_not_learned(tmp_path: Path) -> Non
     assert isinstance(samples, DetectionSamples)
     assert samples.class_names == ("cat", "dog")
     assert samples.objects[0].boxes.tolist() == [[0, 0, 40, 30], [2, 3, 3, 4]]
-    assert samples.objects[0].usable().tolist() == [True, False]
+    assert samples.objects[0].trainable_mask().tolist() == [True, False]
 
 
 def test_incomplete_images_are_left_out_of_both_parts_and_named(tmp_path: Path) -> None:

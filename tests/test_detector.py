@@ -19,11 +19,9 @@ from conftest import Outcome
 from painted import NAMES, SMALL, TINY, paint, real_model
 from processes import in_processes
 from resnest.detection import export as compared
-from resnest.detection.boxes import best, decode, encode, survivors
+from resnest.detection.boxes import FOREGROUND, IGNORED, Target, decode, encode, match, nms_per_class, sample, top_k
 from resnest.detection.detector import Detected, Detector, build_detector
-from resnest.detection.matching import FOREGROUND, IGNORED, match, sample
 from resnest.detection.spec import DetectorSpec
-from resnest.detection.targets import Target
 from resnest.exporters.formats import FORMATS
 from resnest.inference.prepare import prepared_whole
 from resnest.network.tools import freeze_bn_statistics, synchronise_norms
@@ -154,9 +152,9 @@ def test_deltas_and_back() -> None:
 def test_suppression_by_kind() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 9], [50, 50, 60, 60], [50, 50, 60, 60]])
     scores, kinds = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.95]), torch.tensor([0, 0, 1, 0, 0])
-    left = survivors(boxes, scores, kinds, torch.tensor([True, True, True, True, False]), 0.5)
+    left = nms_per_class(boxes, scores, kinds, torch.tensor([True, True, True, True, False]), 0.5)
     assert left.tolist() == [True, False, True, True, False]
-    places, exists = best(scores, left, 6)
+    places, exists = top_k(scores, left, 6)
     assert places[exists].tolist() == [0, 2, 3]
     assert exists.tolist() == [True] * 3 + [False] * 3
 

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from painted import SMALL, TINY
 from processes import in_processes
+from resnest.detection.boxes import Target
 from resnest.detection.detector import build_detector
 from resnest.detection.spec import DetectorSpec
-from resnest.detection.targets import Target
 from resnest.errors import ResnestError
 from resnest.inference.torch_engine import TorchEngine
 from resnest.network.tools import freeze_bn_statistics, synchronise_norms

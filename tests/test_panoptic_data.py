@@ -21,7 +21,7 @@ from resnest.detection.data import DetectionSamples
 from resnest.detection.dataset import DetectionDataset
 from resnest.detection.preprocess import DetectionPreprocess
 from resnest.detection.settings import DetectionSettings
-from resnest.detection.transforms import SceneTransform, place_objects
+from resnest.detection.transforms import DetectionTransform, place_objects
 from resnest.errors import ResnestError
 from resnest.panoptic.data import PanopticSamples
 from resnest.panoptic.result import PanopticClasses
@@ -67,7 +67,7 @@ def test_what_is_learned(tmp_path: Path) -> None:
     scene = samples.annotations(0)
     assert scene.labels.tolist() == [0, 0, 1]
     assert scene.crowd.tolist() == [False, True, False]
-    assert scene.usable().tolist() == [True, False, True]
+    assert scene.trainable_mask().tolist() == [True, False, True]
     for outline, number in zip(scene.segmentations, (5, 6, 9), strict=True):
         np.testing.assert_array_equal(decode(outline), ids() == number)  # type: ignore[arg-type]
     wanted = np.full((HEIGHT, WIDTH), 255)
@@ -101,7 +101,8 @@ def test_semantic_maps_stay_on_their_pixels(tmp_path: Path, seed: int) -> None:
     samples = opened(panoptic(tmp_path))
     varied = DetectionSettings(short=(48, 90), long=120, crop=0.5, flip_vertical=True, rotate=True)
     torch.manual_seed(seed)
-    image, target = SceneTransform(DataSettings(), varied, masks=True)(samples.read(0), samples.annotations(0), "0.png")
+    transform = DetectionTransform(DataSettings(), varied, masks=True)
+    image, target = transform(samples.read(0), samples.annotations(0), "0.png")
     assert target.semantic is not None
     assert target.masks is not None
     assert tuple(target.semantic.shape) == target.size == tuple(image.shape[1:])

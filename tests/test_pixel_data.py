@@ -26,7 +26,7 @@ from resnest.segmentation.dataset import SegmentationDataset
 from resnest.segmentation.preprocess import SegmentationPreprocess
 from resnest.segmentation.settings import SegmentationSettings
 from resnest.segmentation.spec import SegmenterSpec
-from resnest.segmentation.transforms import Cut, PixelTransform
+from resnest.segmentation.transforms import Geometry, PixelTransform
 from resnest.spec import Spec
 from resnest.tasks import check_task, open_task
 
@@ -74,11 +74,11 @@ def test_a_cut_is_a_part_of_the_whole_resized() -> None:
         box = (left * 83 / wide, top * 61 / high, (left + width) * 83 / wide, (top + height) * 61 / high)
         for method in (Image.Resampling.BILINEAR, Image.Resampling.NEAREST):
             whole = image.resize((wide, high), method).crop((left, top, left + width, top + height))
-            seen = Cut(box=box, width=width, height=height)(image, method)
+            seen = Geometry(box=box, width=width, height=height)(image, method)
             differ = np.abs(np.asarray(seen).astype(int) - np.asarray(whole))
             assert differ.max() <= 1  # rounding of the box
             assert (differ > 0).mean() < 0.01
-    mirrored = Cut(box=box, width=width, height=height, mirror=True, upend=True)(image, method)
+    mirrored = Geometry(box=box, width=width, height=height, mirror=True, flip_vertical=True)(image, method)
     np.testing.assert_array_equal(np.asarray(mirrored), np.asarray(seen)[::-1, ::-1])
 
 
@@ -120,7 +120,7 @@ def test_sizes_and_places_are_drawn_as_the_authors_draw_them() -> None:
         cut.height == min(64, round(side / 2 + 1e-9)) for cut, side in zip(cuts, sides, strict=True) if side > 129
     )
     assert 0.45 < np.mean([cut.mirror for cut in cuts]) < 0.55
-    assert not any(cut.upend for cut in cuts)
+    assert not any(cut.flip_vertical for cut in cuts)
     assert max(cut.box[2] for cut in cuts) <= 200
     assert max(cut.box[3] for cut in cuts) <= 100
 

@@ -123,7 +123,7 @@ def size_notes(tables: Sequence[ObjectTable]) -> Iterator[str]:
     counts = np.concatenate([table.counts for table in tables])
     told = f"objects an image: median {np.median(counts):g}, {counts.max()} at most"
     yield told + (f": raise detector.max_detections above {USUAL_LIMIT}" if counts.max() > USUAL_LIMIT else "")
-    usable = [table.usable() for table in tables]
+    usable = [table.trainable_mask() for table in tables]
     areas = np.concatenate([table.areas[table.rows()][chosen] for table, chosen in zip(tables, usable, strict=True)])
     small, large = float((areas < SMALL).mean()), float((areas > LARGE).mean())
     yield f"objects by area as COCO has it: {small:.0%} small, {1 - small - large:.0%} medium, {large:.0%} large"

@@ -3,11 +3,13 @@
     samples = read_coco(Path("bccd/annotations/instances_train.json"))
 
 Classes are numbered by their category id, in ascending order, as pycocotools and detectron2 do. Images with
-`"suspect_incomplete": true`, whose annotations are known to lack objects, are left out.
+`"suspect_incomplete": true`, whose annotations are known to lack objects, are left out. `CocoLists` reads what all
+of COCO's json files have, images and categories.
 """
 
 from __future__ import annotations
 
+import json
 from array import array
 from dataclasses import replace
 from pathlib import Path
@@ -19,19 +21,14 @@ from numpy.typing import NDArray
 from resnest.data.image_roots import locate_images
 from resnest.data.stores import FolderStore
 from resnest.data.streaming import read_items
-from resnest.detection.coco_lists import (
-    INCOMPLETE,
-    MOST_CATEGORIES,
-    CocoLists,
-    Numbers,
-    missing,
-    places_of,
-    short,
-    told,
-)
 from resnest.detection.data import DetectionSamples, ObjectTable
 from resnest.detection.segmentations import RUNS, BadSegmentation, SegmentationBuilder, Segmentations
 from resnest.errors import ResnestError
+
+INCOMPLETE = "suspect_incomplete"
+MOST_CATEGORIES = 65536  # the largest set, V3Det (arXiv 2304.03752), has 13,204; a mask head has an output for each
+
+Numbers = NDArray[np.int64]
 
 
 def read_coco(path: Path) -> DetectionSamples:
@@ -39,6 +36,59 @@ def read_coco(path: Path) -> DetectionSamples:
     reader = _Reader(path)
     read_items(path, {"images": reader.image, "annotations": reader.annotation, "categories": reader.category})
     return reader.done()
+
+
+class CocoLists:
+    """Collects images and categories in whatever order the file has them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names: list[str] = []
+        self.image_ids = array("q")
+        self.sizes = array("i")
+        self.incomplete = bytearray()
+        self.categories: dict[int, str] = {}
+
+    def image(self, item: Any) -> None:
+        """Raises ResnestError for one that is not complete."""
+        try:
+            self.names.append(str(item["file_name"]))
+            self.image_ids.append(item["id"])
+            self.sizes.extend((item["width"], item["height"]))
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ResnestError(
+                f"{self.path}: image {told(item)}: {missing(error)}; needed are whole numbers id, width and height,"
+                " and file_name"
+            ) from None
+        if min(self.sizes[-2:]) < 1:
+            raise ResnestError(f"{self.path}: image {told(item)}: width and height must be 1 pixel or more")
+        self.incomplete.append(bool(item.get(INCOMPLETE)))
+
+    def category(self, item: Any) -> None:
+        """Raises ResnestError for one that is not complete, and for a second one of a number."""
+        try:
+            number, name = item["id"], str(item["name"])
+            array("q", [number])
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ResnestError(
+                f"{self.path}: category {told(item)}: {missing(error)}; needed are a whole number id, and name"
+            ) from None
+        if number in self.categories:
+            raise ResnestError(
+                f"{self.path}: two categories have the id {number}: {self.categories[number]!r} and {name!r}"
+            )
+        self.categories[number] = name
+
+    def images(self) -> tuple[Numbers, NDArray[np.int32]]:
+        """Their ids, (N,), and width and height, (N, 2). Raises ResnestError where there is none, or two of an id."""
+        ids = np.array(self.image_ids, np.int64)
+        if not len(ids):
+            raise ResnestError(f"{self.path} lists no image")
+        order = np.argsort(ids, kind="stable")
+        if len(twice := np.flatnonzero(np.diff(ids[order]) == 0)):
+            first, second = (self.names[order[place]] for place in (twice[0], twice[0] + 1))
+            raise ResnestError(f"{self.path}: two images have the id {ids[order[twice[0]]]}: {first} and {second}")
+        return ids, np.array(self.sizes, np.int32).reshape(-1, 2)
 
 
 class _Reader(CocoLists):
@@ -158,3 +208,29 @@ def _without_incomplete(samples: DetectionSamples, incomplete: NDArray[np.bool_]
     note = f"{incomplete.sum()} images marked {INCOMPLETE} are left out"
     kept = samples.subset(np.flatnonzero(~incomplete))
     return replace(kept, notes=(*kept.notes, note))
+
+
+def places_of(numbers: Numbers, known: Numbers) -> tuple[Numbers, Numbers]:
+    """Where each of them is among the known ones, and the places of those that are not."""
+    order = np.argsort(known, kind="stable")
+    ranked = known[order]
+    places = np.minimum(np.searchsorted(ranked, numbers), len(known) - 1)
+    return order[places], np.flatnonzero(ranked[places] != numbers)
+
+
+def told(item: Any) -> str:
+    """The id of an entry, or how it starts."""
+    if not isinstance(item, dict) or "id" not in item:
+        return short(item)
+    return item["id"][:60] if isinstance(item["id"], str) else short(item["id"])
+
+
+def short(value: Any) -> str:
+    """The start of some json."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def missing(error: Exception) -> str:
+    """What is wrong with an entry that could not be read."""
+    return f"{error.args[0]} is missing" if isinstance(error, KeyError) else f"not as expected ({error})"

@@ -47,7 +47,7 @@ class Objects(NamedTuple):
         """The boxes, clipped to the image, (M, 4)."""
         return clip(self.boxes, self.width, self.height)
 
-    def usable(self) -> NDArray[np.bool_]:
+    def trainable_mask(self) -> NDArray[np.bool_]:
         """Which of them a detector learns, (M,): no crowd, and an area within the image."""
         return ~self.crowd & has_area(self.inside())
 
@@ -115,7 +115,7 @@ class ObjectTable(Sequence[Objects]):
         """To which image each of `rows()` belongs."""
         return np.repeat(np.arange(len(self)), self.counts)
 
-    def usable(self) -> NDArray[np.bool_]:
+    def trainable_mask(self) -> NDArray[np.bool_]:
         """Which of `rows()` a detector learns."""
         rows, sizes = self.rows(), self.sizes[self.owners()]
         return ~self.crowd[rows] & has_area(clip(self.boxes[rows], sizes[:, 0], sizes[:, 1]))
@@ -123,7 +123,7 @@ class ObjectTable(Sequence[Objects]):
     def presence(self, num_classes: int) -> NDArray[np.bool_]:
         """(N, K): which classes each image has objects of, that a detector learns."""
         present = np.zeros((len(self), num_classes), bool)
-        chosen = self.usable()
+        chosen = self.trainable_mask()
         present[self.owners()[chosen], self.labels[self.rows()[chosen]]] = True
         return present
 
@@ -234,7 +234,7 @@ class DetectionSamples(Samples):
 
     def check_outlines(self) -> None:
         """Raises ResnestError if some object that a detector would learn has a box and no outline."""
-        rows, usable = self.objects.rows(), self.objects.usable()
+        rows, usable = self.objects.rows(), self.objects.trainable_mask()
         missing = usable & (self.objects.segmentations.kinds[rows] == NONE)
         if missing.any():
             place = int(np.argmax(missing))
@@ -246,7 +246,7 @@ class DetectionSamples(Samples):
 
     def object_counts(self) -> NDArray[np.int64]:
         """Objects of each class, (K,): those that a detector learns."""
-        chosen = self.objects.rows()[self.objects.usable()]
+        chosen = self.objects.rows()[self.objects.trainable_mask()]
         return np.bincount(self.objects.labels[chosen], minlength=len(self.class_names))
 
     def matched(self, val: DetectionSamples, where: str) -> tuple[DetectionSamples, DetectionSamples]:

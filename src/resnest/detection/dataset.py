@@ -11,10 +11,10 @@ from torch import Tensor
 
 from resnest.data.loading import TrainingDataset
 from resnest.data.settings import DataSettings
+from resnest.detection.boxes import Target
 from resnest.detection.data import DetectionSamples
 from resnest.detection.preprocess import DIVISOR
 from resnest.detection.settings import DetectionSettings
-from resnest.detection.targets import Target
 
 
 class DetectionDataset(TrainingDataset):
@@ -31,12 +31,12 @@ class DetectionDataset(TrainingDataset):
         masks: bool = False,
         seed: int,
     ) -> None:
-        from resnest.detection.transforms import SceneTransform  # torchvision, which evaluation can do without
+        from resnest.detection.transforms import DetectionTransform  # torchvision, which evaluation can do without
 
         if masks:
             samples.check_outlines()
         super().__init__(samples, seed=seed)
-        self.transform = SceneTransform(data, detection, masks=masks)
+        self.transform = DetectionTransform(data, detection, masks=masks)
 
     def augment(self, index: int, epoch: int) -> tuple[Tensor, Target]:
         content = self.samples.read(index)

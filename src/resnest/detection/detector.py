@@ -19,14 +19,10 @@ from torch.autograd.function import once_differentiable
 
 from resnest.checkpoints.create import find_pretrained, find_structure
 from resnest.detection import boxes as box_ops
-from resnest.detection.box_head import POOLED, BoxHead
-from resnest.detection.mask_head import POOLED as MASK_POOLED
-from resnest.detection.mask_head import MaskHead, mask_aims
-from resnest.detection.matching import FOREGROUND, match, sample
-from resnest.detection.pooling import cut_out
-from resnest.detection.proposals import ProposalNetwork
+from resnest.detection.boxes import FOREGROUND, Target, match, sample
+from resnest.detection.heads import BOX_POOLED, MASK_POOLED, BoxHead, MaskHead, mask_targets, roi_align_levels
+from resnest.detection.rpn import ProposalNetwork
 from resnest.detection.spec import CASCADE_IOUS, CASCADE_WEIGHTS, DetectorSpec
-from resnest.detection.targets import Target
 from resnest.detection.weights import WEIGHTS
 from resnest.errors import ResnestError
 from resnest.network.deform import stage_convs
@@ -34,7 +30,7 @@ from resnest.network.pyramid import FeaturePyramid
 from resnest.network.resnest import Backbone
 from resnest.spec import Spec
 
-LEAST_SIDE = {"detectron2": 0.0, "torchvision": 1e-2}  # pixels, of an object
+MIN_SIDE = {"detectron2": 0.0, "torchvision": 1e-2}  # pixels, of an object
 
 
 class Detected(NamedTuple):
@@ -116,7 +112,7 @@ class Detector(nn.Module):
         for head in self.box_heads:
             assert isinstance(head, BoxHead)
             start = self._clip(boxes[:, :, 0], sizes) if scores else proposals
-            cut = cut_out(levels, start, size=POOLED, preset=self.spec.preset)
+            cut = roi_align_levels(levels, start, size=BOX_POOLED, preset=self.spec.preset)
             logits, deltas = head(cut)
             scores.append(logits.softmax(1)[:, :-1].unflatten(0, count))
             boxes = head.decode(deltas, start.flatten(0, 1)).unflatten(0, count)
@@ -131,15 +127,15 @@ class Detector(nn.Module):
         boxes = box_ops.clip(boxes, size).expand(-1, kinds, -1).reshape(-1, 4)  # (P*K, 4)
         flat = scores.reshape(-1)
         labels = torch.arange(kinds, device=boxes.device).repeat(scores.shape[0])
-        candidates = (flat > spec.score_threshold) & box_ops.has_size(boxes, LEAST_SIDE[spec.preset])
-        left = box_ops.survivors(boxes, flat, labels, candidates, spec.nms)
-        places, exists = box_ops.best(flat, left, spec.max_detections)
+        candidates = (flat > spec.score_threshold) & box_ops.has_size(boxes, MIN_SIDE[spec.preset])
+        left = box_ops.nms_per_class(boxes, flat, labels, candidates, spec.nms)
+        places, exists = box_ops.top_k(flat, left, spec.max_detections)
         return boxes[places] * exists[:, None], flat[places] * exists, labels[places]
 
     def predict_masks(self, levels: list[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         """(N, D, 4), (N, D) -> probabilities (N, D, 28, 28) within the boxes."""
         assert self.mask_head is not None
-        cut = cut_out(levels, boxes, size=MASK_POOLED, preset=self.spec.preset)
+        cut = roi_align_levels(levels, boxes, size=MASK_POOLED, preset=self.spec.preset)
         masks: Tensor = self.mask_head.of_class(self.mask_head(cut), labels.flatten()).float().sigmoid()
         return masks.reshape(*boxes.shape[:2], *masks.shape[1:])
 
@@ -185,7 +181,7 @@ class Detector(nn.Module):
                     for boxes, target, size in zip(moved, targets, sizes, strict=True)
                 ]
             boxes, labels = (torch.cat(column) for column in ([s.boxes for s in sampled], [s.labels for s in sampled]))
-            cut = self._cut([one.boxes for one in sampled], levels, POOLED)
+            cut = self._cut([one.boxes for one in sampled], levels, BOX_POOLED)
             if self.spec.cascade:
                 cut = _scale_gradient(cut, 1 / len(self.box_heads))
             logits, deltas = head(cut)
@@ -205,26 +201,26 @@ class Detector(nn.Module):
 
     def _mask_loss(self, levels: list[Tensor], sampled: list[Sampled], targets: Sequence[Target]) -> Tensor:
         assert self.mask_head is not None
-        boxes, labels, aims = [], [], []
+        boxes, labels, masks = [], [], []
         for one, target in zip(sampled, targets, strict=True):
             assert target.masks is not None
             objects = (one.labels < self.num_classes).nonzero()[:, 0]
             boxes.append(one.boxes[objects])
             labels.append(one.labels[objects])
-            aims.append(mask_aims(target.masks, boxes[-1], one.matched[objects], self.spec.preset))
+            masks.append(mask_targets(target.masks, boxes[-1], one.matched[objects], self.spec.preset))
         if not sum(map(len, boxes)):  # the whole picture stands in: other processes wait in norms, and for gradients
             height, width = targets[0].size
             whole = boxes[0].new_tensor([[0, 0, width, height]])
             unused: Tensor = self.mask_head(self._cut([whole, *boxes[1:]], levels, MASK_POOLED))
             return 0 * unused.float().sum()
         logits = self.mask_head(self._cut(boxes, levels, MASK_POOLED))
-        return self.mask_head.loss(self.mask_head.of_class(logits, torch.cat(labels)).float(), torch.cat(aims))
+        return self.mask_head.loss(self.mask_head.of_class(logits, torch.cat(labels)).float(), torch.cat(masks))
 
     def _cut(self, boxes: Sequence[Tensor], levels: list[Tensor], size: int) -> Tensor:
         """Features of different numbers of boxes an image: (M, C, size, size)."""
         most = max(len(one) for one in boxes)
         padded = torch.stack([torch.cat([one, one.new_zeros(most - len(one), 4)]) for one in boxes])  # (N, most, 4)
-        cut = cut_out(levels, padded, size=size, preset=self.spec.preset)
+        cut = roi_align_levels(levels, padded, size=size, preset=self.spec.preset)
         real = torch.cat([torch.arange(most, device=cut.device) < len(one) for one in boxes])
         return cut if bool(real.all()) else cut[real]
 

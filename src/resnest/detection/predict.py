@@ -57,7 +57,7 @@ def _augmented(engine: Engine, card: DetectionCard, image: Prepared, views: View
     net = getattr(engine, "net", None)
     if net is None or image.image is None:
         raise ResnestError("several views of an image need the model itself: an exported file takes one size")
-    from resnest.detection.augmented import predict_augmented
+    from resnest.detection.tta import predict_augmented
 
     scales = [int(scale) for scale in views.scales] or [card.preprocess.short]
     return predict_augmented(net, image.image, card.preprocess, scales=scales, flip=views.flip)

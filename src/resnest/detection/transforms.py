@@ -1,8 +1,8 @@
 """What happens to a training image with objects: crop, size, mirror, turn, colour (detectron2's augmentations).
 
-    image, target = SceneTransform(DataSettings(), DetectionSettings())(content, objects, "1.jpg")
+    image, target = DetectionTransform(DataSettings(), DetectionSettings())(content, objects, "1.jpg")
 
-One `Placing` moves pixels, boxes and outlines alike, so that they cannot part. Masks are made in the size of the
+One `Geometry` moves pixels, boxes and outlines alike, so that they cannot part. Masks are made in the size of the
 result, one by one, from polygons or run lengths: torchvision's transforms v2 would take all of them in the size of
 the photograph, which are half a gigabyte for 375 objects on 1388 x 1040 pixels.
 """
@@ -20,11 +20,11 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from resnest.data.settings import DataSettings
+from resnest.detection.boxes import Target
 from resnest.detection.data import Objects, clip, has_area
 from resnest.detection.preprocess import DetectionPreprocess
 from resnest.detection.segmentations import Segmentation, columns_of_runs, mask_of_polygons
 from resnest.detection.settings import DetectionSettings
-from resnest.detection.targets import Target
 from resnest.errors import ResnestError
 from resnest.runtime.decode import decode_image
 
@@ -33,7 +33,7 @@ Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placing:
+class Geometry:
     """How an image becomes a training image: cut, resized, mirrored, turned, in this order."""
 
     left: int
@@ -43,7 +43,7 @@ class Placing:
     width: int  # of the cut after resizing, before turning
     height: int
     mirror: bool = False  # left and right
-    upend: bool = False  # top and bottom
+    flip_vertical: bool = False  # top and bottom
     turns: int = 0  # quarter turns against the clock
 
     @property
@@ -61,7 +61,7 @@ class Placing:
         return cut
 
     def _moves(self) -> list[Transpose]:
-        moves = [Transpose.FLIP_LEFT_RIGHT] * self.mirror + [Transpose.FLIP_TOP_BOTTOM] * self.upend
+        moves = [Transpose.FLIP_LEFT_RIGHT] * self.mirror + [Transpose.FLIP_TOP_BOTTOM] * self.flip_vertical
         turn = (None, Transpose.ROTATE_90, Transpose.ROTATE_180, Transpose.ROTATE_270)[self.turns % 4]
         return moves + ([turn] if turn else [])
 
@@ -70,7 +70,7 @@ class Placing:
         scale = np.array([self.width / (self.right - self.left), self.height / (self.bottom - self.top)])
         x, y = ((points - (self.left, self.top)) * scale).T
         x = self.width - x if self.mirror else x
-        y = self.height - y if self.upend else y
+        y = self.height - y if self.flip_vertical else y
         width, height = self.width, self.height
         for _ in range(self.turns % 4):
             x, y = y, width - x
@@ -92,7 +92,7 @@ class Placing:
     def unmoved(self, mask: NDArray[Any]) -> NDArray[Any]:
         """A view of a mask of the result, before turning and mirroring: (height, width)."""
         view = np.rot90(mask, -self.turns)
-        view = view[::-1] if self.upend else view
+        view = view[::-1] if self.flip_vertical else view
         return view[:, ::-1] if self.mirror else view
 
     @property
@@ -110,7 +110,7 @@ def _nearest(start: int, end: int, count: int) -> NDArray[np.int64]:
     return start + ((np.arange(count) + 0.5) * ((end - start) / count)).astype(np.int64)
 
 
-class SceneTransform:
+class DetectionTransform:
     """Bytes and objects of an image -> uint8 (3, H, W) and its target; randomness is torch's default generator's."""
 
     def __init__(self, data: DataSettings, detection: DetectionSettings, *, masks: bool = False) -> None:
@@ -122,19 +122,19 @@ class SceneTransform:
     def __call__(self, content: bytes, objects: Objects, name: str = "image") -> tuple[Tensor, Target]:
         """Raises BadImage."""
         image = decode_image(content, name=name, annotated=(objects.width, objects.height))
-        placing = self.draw(objects.width, objects.height)
-        image = placing.picture(image)
+        geometry = self.draw(objects.width, objects.height)
+        image = geometry.picture(image)
         if self.colour is not None:
             image = self.colour(image)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, H, W)
-        return pixels, place_objects(objects, placing, masks=self.masks, tighten=self.detection.crop is not None)
+        return pixels, place_objects(objects, geometry, masks=self.masks, tighten=self.detection.crop is not None)
 
-    def draw(self, width: int, height: int) -> Placing:
+    def draw(self, width: int, height: int) -> Geometry:
         """Chance decides where things lie."""
         left, top, right, bottom = self._crop(width, height)
         rule = DetectionPreprocess(short=self._short(), long=self.detection.long)
         wide, high = rule.scaled_size(right - left, bottom - top)
-        return Placing(
+        return Geometry(
             left=left,
             top=top,
             right=right,
@@ -142,7 +142,7 @@ class SceneTransform:
             width=wide,
             height=high,
             mirror=self.data.flip and _chance(2) == 1,
-            upend=self.detection.flip_vertical and _chance(2) == 1,
+            flip_vertical=self.detection.flip_vertical and _chance(2) == 1,
             turns=_chance(4) if self.detection.rotate else 0,
         )
 
@@ -165,20 +165,20 @@ class SceneTransform:
         return left, top, left + wide, top + high
 
 
-def place_objects(objects: Objects, placing: Placing, *, masks: bool = False, tighten: bool = False) -> Target:
+def place_objects(objects: Objects, geometry: Geometry, *, masks: bool = False, tighten: bool = False) -> Target:
     """The objects that a detector learns, in pixels of the result: without crowds and without what lies outside.
 
     Args:
         masks: with outlines.
         tighten: boxes around what is left of the masks, as a cut may leave less than the box (detectron2 too).
     """
-    boxes = placing.boxes(objects.inside())
-    chosen = np.flatnonzero(objects.usable() & has_area(boxes))
+    boxes = geometry.boxes(objects.inside())
+    chosen = np.flatnonzero(objects.trainable_mask() & has_area(boxes))
     outlines = None
     if masks:
-        drawn = np.zeros((len(chosen), *placing.size), bool)
+        drawn = np.zeros((len(chosen), *geometry.size), bool)
         seen = np.array(
-            [draw(objects.segmentations[i], placing, mask) for i, mask in zip(chosen, drawn, strict=True)], bool
+            [draw(objects.segmentations[i], geometry, mask) for i, mask in zip(chosen, drawn, strict=True)], bool
         )
         chosen = chosen[seen]
         drawn = drawn if seen.all() else drawn[seen]
@@ -186,21 +186,21 @@ def place_objects(objects: Objects, placing: Placing, *, masks: bool = False, ti
             boxes[chosen] = boxes_of(drawn)
         outlines = torch.from_numpy(drawn)
     labels = torch.from_numpy(objects.labels[chosen].astype(np.int64))
-    semantic = torch.from_numpy(placing.labels(objects.semantic)) if objects.semantic is not None else None
-    return Target(torch.from_numpy(boxes[chosen]), labels, placing.size, outlines, semantic)
+    semantic = torch.from_numpy(geometry.labels(objects.semantic)) if objects.semantic is not None else None
+    return Target(torch.from_numpy(boxes[chosen]), labels, geometry.size, outlines, semantic)
 
 
-def draw(outline: Segmentation, placing: Placing, mask: NDArray[np.bool_]) -> bool:
+def draw(outline: Segmentation, geometry: Geometry, mask: NDArray[np.bool_]) -> bool:
     """Draw one object into an empty mask of the result, (H, W); false if nothing of it is seen."""
     if outline is None:
         raise ResnestError("an object has no segmentation: choose a detector without masks")
     if isinstance(outline, dict):
         columns, part = columns_of_runs(outline)
-        first, last = np.searchsorted(placing.columns, (columns.start, columns.stop))
-        small = part[placing.rows[:, None], placing.columns[first:last] - columns.start]
-        placing.unmoved(mask)[:, first:last] = small
+        first, last = np.searchsorted(geometry.columns, (columns.start, columns.stop))
+        small = part[geometry.rows[:, None], geometry.columns[first:last] - columns.start]
+        geometry.unmoved(mask)[:, first:last] = small
         return bool(small.any())
-    moved = [placing.points(np.reshape(polygon, (-1, 2))) for polygon in outline]
+    moved = [geometry.points(np.reshape(polygon, (-1, 2))) for polygon in outline]
     rows, columns, small = mask_of_polygons(moved, *mask.shape)
     mask[rows, columns] = small
     return bool(small.any())

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from resnest.detection.boxes import Target
 from resnest.detection.detector import Detected, Detector
 from resnest.detection.spec import DetectorSpec
-from resnest.detection.targets import Target
 from resnest.errors import ResnestError
 from resnest.network.deform import stage_convs
 from resnest.network.resnest import Backbone

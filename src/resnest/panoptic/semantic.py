@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnest.detection.targets import Target
+from resnest.detection.boxes import Target
 from resnest.network.pyramid import STRIDES, ConvNorm
 from resnest.segmentation.spec import IGNORED
 from resnest.spec import HeadNorm

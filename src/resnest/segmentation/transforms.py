@@ -24,19 +24,19 @@ Transpose = Image.Transpose
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class Geometry:
     """A part of an image, how large it becomes, and whether it is mirrored."""
 
     box: tuple[float, float, float, float]  # left, top, right, bottom
     width: int
     height: int
     mirror: bool = False  # left and right
-    upend: bool = False  # top and bottom
+    flip_vertical: bool = False  # top and bottom
 
     def __call__(self, image: Image.Image, resampling: Image.Resampling) -> Image.Image:
         cut = image.resize((self.width, self.height), resampling, self.box)
         cut = cut.transpose(Transpose.FLIP_LEFT_RIGHT) if self.mirror else cut
-        return cut.transpose(Transpose.FLIP_TOP_BOTTOM) if self.upend else cut
+        return cut.transpose(Transpose.FLIP_TOP_BOTTOM) if self.flip_vertical else cut
 
 
 class PixelTransform:
@@ -59,14 +59,14 @@ class PixelTransform:
         labels[: cut.height, : cut.width] = np.asarray(cut(Image.fromarray(mask), Image.Resampling.NEAREST))
         return torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(labels)
 
-    def draw(self, width: int, height: int) -> Cut:
+    def draw(self, width: int, height: int) -> Geometry:
         """Chance decides: the long side's length, then where in the resized image the crop lies."""
         low, high = (int(self.segmentation.base * factor) for factor in self.segmentation.scale)
         scale = (low + _chance(high - low + 1)) / max(width, height)
         wide, tall = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
         seen_wide, seen_tall = min(wide, self.segmentation.crop), min(tall, self.segmentation.crop)
         left, top = _chance(wide - seen_wide + 1), _chance(tall - seen_tall + 1)
-        return Cut(
+        return Geometry(
             box=(
                 left * width / wide,
                 top * height / tall,
@@ -76,7 +76,7 @@ class PixelTransform:
             width=seen_wide,
             height=seen_tall,
             mirror=self.data.flip and _chance(2) == 1,
-            upend=self.segmentation.flip_vertical and _chance(2) == 1,
+            flip_vertical=self.segmentation.flip_vertical and _chance(2) == 1,
         )
 
 

@@ -24,7 +24,7 @@ from resnest.detection.result import RawDetections
 from resnest.errors import ResnestError
 
 LONG = 4000  # pixels of the long side of a view at most (detectron2's TEST.AUG.MAX_SIZE)
-LEAST_SCORE = 1e-8  # when views are merged; each has applied the detector's own threshold before (detectron2)
+MIN_SCORE = 1e-8  # when views are merged; each has applied the detector's own threshold before (detectron2)
 
 
 @dataclass
@@ -115,8 +115,8 @@ def _merge(
     """The best of all views without those that repeat others, as many as one view gives."""
     width, height = size
     boxes = box_ops.clip(boxes, torch.tensor([height, width], device=boxes.device))
-    left = box_ops.survivors(boxes, scores, labels, scores > LEAST_SCORE, net.spec.nms)
-    places, exists = box_ops.best(scores, left, net.spec.max_detections)
+    left = box_ops.nms_per_class(boxes, scores, labels, scores > MIN_SCORE, net.spec.nms)
+    places, exists = box_ops.top_k(scores, left, net.spec.max_detections)
     return boxes[places] * exists[:, None], scores[places] * exists, labels[places]
 
 

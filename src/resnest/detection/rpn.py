@@ -2,7 +2,7 @@
 
 rpn = ProposalNetwork(256, spec)
 proposals = rpn(levels, image_size, sizes)         # Proposals: boxes (N, P, 4), exists (N, P)
-losses = proposals.losses(targets)
+losses = rpn.losses(proposals, targets)
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnest.detection import boxes as box_ops
-from resnest.detection.anchors import level_anchors
-from resnest.detection.matching import match, sample
+from resnest.detection.boxes import Target, level_anchors, match, sample
 from resnest.detection.spec import DetectorSpec
-from resnest.detection.targets import Target
 from resnest.network.pyramid import STRIDES
 
 TORCHVISION_BETA = 1 / 9  # of its smooth L1 losses, here and in the heads; detectron2's are plain L1
-LEAST_SIDE = {"detectron2": 0.0, "torchvision": 1e-3}  # pixels, of a proposal
+MIN_SIDE = {"detectron2": 0.0, "torchvision": 1e-3}  # pixels, of a proposal
 
 
 class Proposals(NamedTuple):
@@ -73,8 +71,8 @@ class ProposalNetwork(nn.Module):
             chosen = logits[torch.cat([foreground, background])]
             objectness.append(F.binary_cross_entropy_with_logits(chosen, wanted, reduction="sum"))
             truth = target.boxes[matched[foreground]] if len(foreground) else target.boxes[:0]
-            aim = box_ops.encode(found.anchors[foreground], truth, box_ops.RPN_WEIGHTS)
-            nearness.append(distance(deltas[foreground], aim, self.spec))
+            true_deltas = box_ops.encode(found.anchors[foreground], truth, box_ops.RPN_WEIGHTS)
+            nearness.append(box_loss(deltas[foreground], true_deltas, self.spec))
             count += len(wanted)
         # detectron2 divides by what could have been sampled, torchvision by what was
         norm = spec.rpn_batch * len(targets) if spec.preset == "detectron2" else max(count, 1)
@@ -107,14 +105,14 @@ class ProposalNetwork(nn.Module):
             boxes.append(box_ops.decode(change[places], anchor[places], box_ops.RPN_WEIGHTS))
             levels.append(torch.full_like(places, index))
         score, box, level = torch.cat(scores), box_ops.clip(torch.cat(boxes), size), torch.cat(levels)
-        candidates = box_ops.has_size(box, LEAST_SIDE[spec.preset]) & torch.isfinite(score)
-        left = box_ops.survivors(box, score, level, candidates, spec.rpn_nms)
-        places, exists = box_ops.best(score, left, after)
+        candidates = box_ops.has_size(box, MIN_SIDE[spec.preset]) & torch.isfinite(score)
+        left = box_ops.nms_per_class(box, score, level, candidates, spec.rpn_nms)
+        places, exists = box_ops.top_k(score, left, after)
         return box[places] * exists[:, None], exists
 
 
-def distance(deltas: Tensor, aim: Tensor, spec: DetectorSpec) -> Tensor:
-    """L1, summed; torchvision's is squared near zero."""
+def box_loss(deltas: Tensor, target: Tensor, spec: DetectorSpec) -> Tensor:
+    """L1 loss, summed; torchvision's is squared near zero."""
     if spec.preset == "torchvision":
-        return F.smooth_l1_loss(deltas, aim, beta=TORCHVISION_BETA, reduction="sum")
-    return F.l1_loss(deltas, aim, reduction="sum")
+        return F.smooth_l1_loss(deltas, target, beta=TORCHVISION_BETA, reduction="sum")
+    return F.l1_loss(deltas, target, reduction="sum")
