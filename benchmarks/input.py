@@ -33,8 +33,7 @@ from torchvision.transforms import v2
 
 from resnest.bench.environment import environment, head
 from resnest.classification.transforms import Lighting
-from resnest.data.batch import normalise
-from resnest.data.loading import training_batches
+from resnest.data.loading import normalise, training_batches
 from resnest.data.readers import read_folder
 from resnest.data.samples import Samples
 from resnest.data.settings import DataSettings

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 
 from resnest.bench.environment import environment, head
-from resnest.data.loading import seeded, training_batches
+from resnest.data.loading import training_batches
+from resnest.data.order import seeded
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset
 from resnest.detection.settings import DetectionSettings

@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from conftest import encoded
 from resnest.classification.augment import OPERATIONS, POLICY, GluonAutoAugment
 from resnest.classification.transforms import training_transform
-from resnest.data.loading import seeded
+from resnest.data.order import seeded
 from resnest.data.settings import DataSettings
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8))

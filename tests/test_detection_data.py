@@ -13,8 +13,8 @@ from pycocotools import mask as coco
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from resnest.data.labelled import LabelledSamples
 from resnest.data.loading import Batch, evaluation_batches, training_batches
+from resnest.data.samples import LabelledSamples
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_part
 from resnest.data.stores import FolderStore

@@ -22,7 +22,7 @@ import resnest
 from conftest import Outcome
 from painted import IDS, NAMES, PREPROCESS, paint, real_model
 from resnest.classification.card import ClassificationCard
-from resnest.data.labelled import LabelledSamples
+from resnest.data.samples import LabelledSamples
 from resnest.data.stores import FolderStore
 from resnest.detection.card import DetectionCard
 from resnest.detection.evaluation import find_mistakes

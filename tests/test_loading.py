@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from resnest.classification.dataset import ClassificationDataset
-from resnest.data.loading import evaluation_batches, seeded, training_batches
+from resnest.data.loading import evaluation_batches, training_batches
+from resnest.data.order import seeded
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset
 from resnest.runtime.preprocess import Preprocess

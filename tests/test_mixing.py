@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from resnest.classification.losses import binary_cross_entropy, cross_entropy
 from resnest.classification.mixing import NO_MIX, Mix, cut_box, mix_images, sample_mixup
 from resnest.classification.task import ClassificationTask
-from resnest.data.batch import normalise
+from resnest.data.loading import normalise
 from resnest.recipes import find_recipe, override
 
 LABELS = torch.tensor([0, 2, 1, 2, 0])

@@ -18,11 +18,9 @@ from resnest import Predictor, evaluate
 from resnest.classification.dataset import ClassificationDataset
 from resnest.classification.mixing import Mix
 from resnest.classification.task import MultiLabelTask
-from resnest.data.batch import normalise
 from resnest.data.checks import check_dataset
-from resnest.data.labelled import LabelledSamples
-from resnest.data.loading import training_batches
-from resnest.data.samples import holdout
+from resnest.data.loading import normalise, training_batches
+from resnest.data.samples import LabelledSamples, holdout
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset
 from resnest.data.stores import BytesStore

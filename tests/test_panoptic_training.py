@@ -13,7 +13,7 @@ import torch
 from painted import TINY_RUN
 from painted_segments import TINY_PANOPTIC, paint_segments
 from processes import alone, in_processes
-from resnest.data.labelled import LabelledSamples
+from resnest.data.samples import LabelledSamples
 from resnest.data.sources import open_dataset
 from resnest.data.stores import FolderStore
 from resnest.errors import ResnestError

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from masked import HEIGHT, WIDTH, folders, labels, mask, panoptic, picture, scene
-from resnest.data.labelled import LabelledSamples
 from resnest.data.loading import Batch, evaluation_batches, training_batches
-from resnest.data.seeding import seeded
+from resnest.data.order import seeded
+from resnest.data.samples import LabelledSamples
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset, open_part
 from resnest.errors import ResnestError

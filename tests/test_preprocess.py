@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F2
 
-from resnest.data.batch import normalise
+from resnest.data.loading import normalise
 from resnest.data.settings import DataSettings
 from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 

@@ -13,8 +13,8 @@ from torchvision.transforms import v2
 
 from conftest import encoded, shared_data
 from resnest.classification.transforms import EIGENVALUES, EIGENVECTORS, HeightCrop, Lighting, training_transform
-from resnest.data.batch import normalise
-from resnest.data.loading import seeded
+from resnest.data.loading import normalise
+from resnest.data.order import seeded
 from resnest.data.settings import DataSettings
 from resnest.runtime.decode import decode_image
 from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD

@@ -16,7 +16,7 @@ __version__ = "1.0.0.dev0"
 
 if TYPE_CHECKING:
     from resnest.checkpoints.convert import convert
-    from resnest.checkpoints.create import create_backbone, create_model
+    from resnest.checkpoints.loading import create_backbone, create_model
     from resnest.classification.result import Classification, MultiLabel
     from resnest.data.sources import open_dataset
     from resnest.detection.detector import create_detector
@@ -61,9 +61,9 @@ _HOME = {
     "Spec": "resnest.spec",
     "TrainingResult": "resnest.training.train",
     "convert": "resnest.checkpoints.convert",
-    "create_backbone": "resnest.checkpoints.create",
+    "create_backbone": "resnest.checkpoints.loading",
     "create_detector": "resnest.detection.detector",
-    "create_model": "resnest.checkpoints.create",
+    "create_model": "resnest.checkpoints.loading",
     "create_segmenter": "resnest.segmentation.segmenter",
     "evaluate": "resnest.inference.evaluation",
     "export": "resnest.exporters.exporting",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.data.handle import DatasetHandle, Finder
+from resnest.data.formats import DatasetHandle, Finder
 from resnest.data.samples import Samples
 from resnest.data.stores import FolderStore
 from resnest.errors import ResnestError

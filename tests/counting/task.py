@@ -12,10 +12,8 @@ from torch.nn import functional as F
 
 from counting.card import CountingCard
 from counting.info import INFO
-from resnest.checkpoints.create import load_pretrained
-from resnest.checkpoints.loading import LoadReport
-from resnest.data.batch import normalise
-from resnest.data.loading import TrainingDataset
+from resnest.checkpoints.loading import LoadReport, load_pretrained
+from resnest.data.loading import TrainingDataset, normalise
 from resnest.inference.prepare import prepared
 from resnest.network.resnest import ResNeSt
 from resnest.runtime.preprocess import Preprocess

@@ -42,7 +42,7 @@ def build(reference: str, kind: Kind, size: int = 224) -> nn.Module:
         from torchvision import models
 
         return enliven(cast(nn.Module, models.get_model(name, weights=None)), size)
-    from resnest.checkpoints.create import create_model
+    from resnest.checkpoints.loading import create_model
 
     return enliven(create_model(reference, zero_gamma=False), size)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from resnest.data.labelled import LabelledSamples
 from resnest.data.loading import TrainingDataset, labels_to_tensor
+from resnest.data.samples import LabelledSamples
 from resnest.data.settings import DataSettings
 
 

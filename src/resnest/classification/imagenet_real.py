@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.classification.card import ClassificationCard
-from resnest.data.labelled import LabelledSamples
+from resnest.data.samples import LabelledSamples
 from resnest.errors import ResnestError
 
 _NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})")

@@ -11,7 +11,7 @@ from resnest.classification.card import ClassificationCard
 from resnest.classification.evaluation import collect
 from resnest.classification.imagenet_real import Answers, best_answer
 from resnest.classification.result import Classification
-from resnest.data.labelled import LabelledSamples
+from resnest.data.samples import LabelledSamples
 from resnest.inference.evaluation_result import Evaluation
 
 

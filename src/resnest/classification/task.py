@@ -14,16 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnest.checkpoints.create import load_pretrained
-from resnest.checkpoints.loading import LoadReport
+from resnest.checkpoints.loading import LoadReport, load_pretrained
 from resnest.classification.card import ClassificationCard
 from resnest.classification.dataset import ClassificationDataset
 from resnest.classification.info import INFO
 from resnest.classification.losses import binary_cross_entropy, cross_entropy
 from resnest.classification.mixing import NO_MIX, Mix, mix_images, mix_targets, sample_mixup
 from resnest.cost import smallest_map
-from resnest.data.batch import normalise
-from resnest.data.labelled import LabelledSamples
+from resnest.data.loading import normalise
+from resnest.data.samples import LabelledSamples
 from resnest.inference.prepare import prepared
 from resnest.network.resnest import ResNeSt, initialise_as_gluon
 from resnest.network.tools import freeze

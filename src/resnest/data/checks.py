@@ -16,8 +16,7 @@ import numpy as np
 from PIL import Image
 
 from resnest.data.formats import finders
-from resnest.data.labelled import LabelledSamples
-from resnest.data.samples import Samples
+from resnest.data.samples import LabelledSamples, Samples
 from resnest.data.sources import open_dataset
 from resnest.runtime.decode import BadImage
 from resnest.tasks import load_object, task_info

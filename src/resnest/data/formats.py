@@ -24,22 +24,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from resnest.data import remote
-from resnest.data.handle import DatasetHandle, Finder, Read
-from resnest.data.labelled import LabelledSamples
-from resnest.data.parquet import read_arrow, read_parquet
-from resnest.data.parts import (
+from resnest.data.folders import (
     VAL_NAMES,
-    Parts,
+    SplitFiles,
     choose_parts,
     has_class_folders,
     holds_files,
     is_of,
     list_files,
 )
+from resnest.data.parquet import read_arrow, read_parquet
 from resnest.data.readers import (
     Labelled,
     number_classes,
@@ -52,14 +52,39 @@ from resnest.data.readers import (
     read_zip,
     scan_zip,
 )
+from resnest.data.samples import LabelledSamples
 from resnest.data.shards import read_shards, scan_shards
 from resnest.data.stores import ZipStore
 from resnest.errors import ResnestError, unknown
 from resnest.tasks import TASKS, TaskInfo, load_object, task_info
 
+Read = Callable[[], Any]  # -> Samples
 LABELLED = ("folder", "zip", "npz", "csv", "tar", "parquet", "arrow", "digits")  # formats of images with labels
 LABELS_FILE = "labels.csv"
 EXPECTED = "give a folder, a .zip, .npz, .csv, .tar, .parquet or COCO .json file"
+
+
+@dataclass(frozen=True)
+class DatasetHandle:
+    """Either its parts, or one whole."""
+
+    format: str
+    where: str
+    train: Read | None = None
+    val: Read | None = None
+    whole: Read | None = None
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Recognises a format of a task's own, in a folder or a file."""
+
+    format: str
+    tasks: tuple[str, ...]  # that this format has annotations for
+    find: Callable[[Path, str | None], DatasetHandle | None]  # path, the task that is asked for
+    suffix: str = ""  # of a file that is a data set of this format
+    first: bool = False  # looked for before other tasks' formats
+
 
 # Formats with one file or folder a part, and those with one file or several
 ONE: tuple[tuple[str, str, Callable[[Path], LabelledSamples]], ...] = (
@@ -132,7 +157,7 @@ def _find_in_file(path: Path, format: str) -> DatasetHandle:
             return found
     for several in SEVERAL:
         if kind == several or (format == "auto" and is_of(several, path.name)):
-            return _by_part(several, str(path), Parts([], [], [path.name]), path.parent)
+            return _by_part(several, str(path), SplitFiles([], [], [path.name]), path.parent)
     raise ResnestError(f"{path} is not a data set: {EXPECTED}")
 
 
@@ -163,7 +188,7 @@ def _find_on_hub(reference: str, format: str) -> DatasetHandle:
     return _by_part(data.kind, data.where, choose_parts(data.names), data.fetch)
 
 
-def _by_part(kind: str, where: str, parts: Parts, place: Path | Callable[[str], Path]) -> DatasetHandle:
+def _by_part(kind: str, where: str, parts: SplitFiles, place: Path | Callable[[str], Path]) -> DatasetHandle:
     """Files of a format that may have several a part; `place` is their folder, or fetches one of them."""
 
     def read(names: list[str]) -> Read:

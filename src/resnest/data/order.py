@@ -1,4 +1,4 @@
-"""Which images every step of an epoch sees, in which order: f(seed, epoch), the same on every machine.
+"""Order and randomness by seed: which images every step of an epoch sees, the same on every machine.
 
     step_batches(9469, batch_size=64, seed=0, epoch=3)        # (147, 1, 64, 2): steps, micro-batches, images, ...
 
@@ -10,6 +10,7 @@ number of processes and micro-batches that make up the same step.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
@@ -118,3 +119,21 @@ def _occurrences(order: Numbers) -> Numbers:
     before = np.empty_like(flat)
     before[by_value] = np.arange(len(flat)) - np.repeat(first, sizes)
     return before.reshape(order.shape)
+
+
+class seeded:
+    """Within it, torch's CPU generator starts from the given whole numbers; afterwards it is as before.
+
+    Gives the seed that it makes of them, for other generators.
+    """
+
+    def __init__(self, *numbers: int) -> None:
+        self.seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+    def __enter__(self) -> int:
+        self.before = torch.default_generator.get_state()
+        torch.default_generator.manual_seed(self.seed)  # torch.manual_seed would wake up CUDA in a worker
+        return self.seed
+
+    def __exit__(self, *_: object) -> None:
+        torch.default_generator.set_state(self.before)

@@ -23,10 +23,9 @@ import numpy as np
 from filelock import FileLock
 
 from resnest.data.hf_columns import Columns, choose_columns
-from resnest.data.index_cache import cache_json, cached_json, from_columns, path_mark
-from resnest.data.labelled import LabelledSamples
 from resnest.data.readers import Labelled, number_classes
-from resnest.data.stores import RangeStore
+from resnest.data.samples import LabelledSamples
+from resnest.data.stores import RangeStore, cache_json, cached_json, from_columns, path_mark
 from resnest.errors import ResnestError, one_line
 from resnest.files import cache_folder, replacing
 from resnest.progress import Progress

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from resnest.data.labelled import LabelledSamples
+from resnest.data.samples import LabelledSamples
 from resnest.data.stores import BytesStore, FolderStore, Store, ZipStore
 from resnest.errors import ResnestError
 from resnest.runtime.decode import SUFFIXES

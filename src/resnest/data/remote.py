@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from resnest.checkpoints import hub
 from resnest.checkpoints.fetch import is_offline
-from resnest.data.parts import PART_NAMES, is_of
+from resnest.data.folders import PART_NAMES, is_of
 from resnest.errors import ResnestError
 from resnest.files import cache_folder, write_errors, write_whole
 

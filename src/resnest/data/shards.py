@@ -20,11 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
-from resnest.data.index_cache import cache_json, cached_json, from_columns
-from resnest.data.labelled import LabelledSamples
-from resnest.data.parts import PART_NAMES
+from resnest.data.folders import PART_NAMES
 from resnest.data.readers import Labelled, number_classes, read_class_names
-from resnest.data.stores import Ranges, RangeStore
+from resnest.data.samples import LabelledSamples
+from resnest.data.stores import Ranges, RangeStore, cache_json, cached_json, from_columns
 from resnest.errors import ResnestError
 from resnest.progress import Progress
 from resnest.runtime.decode import SUFFIXES

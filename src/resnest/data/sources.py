@@ -11,8 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnest.data.formats import detect_format
-from resnest.data.handle import DatasetHandle
+from resnest.data.formats import DatasetHandle, detect_format
 from resnest.data.samples import Samples
 from resnest.data.samples import holdout as hold_out
 from resnest.errors import ResnestError

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.data.labelled import class_indices, rarest
-from resnest.data.samples import Samples, describe_classes, describe_notes
+from resnest.data.samples import Samples, class_indices, describe_classes, describe_notes, rarest
 from resnest.data.stores import Store
 from resnest.detection.segmentations import NONE, Segmentation, Segmentations
 from resnest.errors import ResnestError

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from resnest.checkpoints.create import find_pretrained, find_structure
+from resnest.checkpoints.loading import find_pretrained, find_structure
 from resnest.detection import boxes as box_ops
 from resnest.detection.boxes import FOREGROUND, Target, match, sample
 from resnest.detection.heads import BOX_POOLED, MASK_POOLED, BoxHead, MaskHead, mask_targets, roi_align_levels

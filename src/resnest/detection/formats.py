@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from resnest.data.handle import DatasetHandle, Finder, Read
-from resnest.data.parts import PART_NAMES, choose_parts, holds_xml, list_coco
+from resnest.data.folders import PART_NAMES, choose_parts, holds_xml, list_coco
+from resnest.data.formats import DatasetHandle, Finder, Read
 from resnest.detection.coco import read_coco
 from resnest.detection.voc import read_list, read_voc
 from resnest.errors import ResnestError

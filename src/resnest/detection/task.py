@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from resnest.data.batch import normalise
+from resnest.data.loading import normalise
 from resnest.detection.boxes import Target
 from resnest.detection.card import DetectionCard
 from resnest.detection.data import DetectionSamples

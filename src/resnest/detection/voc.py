@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from resnest.data.image_roots import locate_by_stem
+from resnest.data.folders import locate_by_stem
 from resnest.data.stores import FolderStore
 from resnest.detection.data import DetectionSamples, ObjectTable
 from resnest.detection.segmentations import Segmentations

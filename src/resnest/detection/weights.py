@@ -23,9 +23,8 @@ import torch
 from torch import Tensor
 
 from resnest.checkpoints import layouts
-from resnest.checkpoints.key_rules import KeyMap, Rules, conv_norm
 from resnest.checkpoints.layouts import COUNTER, LAYOUTS, Layout, Translated, from_official, to_official
-from resnest.checkpoints.multipart import Part, Parts
+from resnest.checkpoints.multipart import KeyMap, Part, Parts, Rules, conv_norm
 from resnest.checkpoints.structure import looks_like
 from resnest.errors import ResnestError
 

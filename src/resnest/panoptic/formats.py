@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from resnest.data.handle import DatasetHandle, Finder, Read
-from resnest.data.parts import choose_parts, list_panoptic
+from resnest.data.folders import choose_parts, list_panoptic
+from resnest.data.formats import DatasetHandle, Finder, Read
 from resnest.errors import ResnestError
 from resnest.panoptic.as_masks import all_classes
 from resnest.panoptic.json_files import read_panoptic

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.data.image_roots import locate_images, locate_maps
+from resnest.data.folders import locate_images, locate_maps
 from resnest.data.stores import FolderStore
-from resnest.data.streaming import read_items
-from resnest.detection.coco import MOST_CATEGORIES, CocoLists, Numbers, missing, places_of, short, told
+from resnest.detection.coco import MOST_CATEGORIES, CocoLists, Numbers, missing, places_of, read_items, short, told
 from resnest.detection.data import ObjectTable
 from resnest.detection.segmentations import Segmentations
 from resnest.errors import ResnestError

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from resnest.data.handle import DatasetHandle
+from resnest.data.formats import DatasetHandle
 from resnest.errors import ResnestError
 from resnest.segmentation.class_lists import ClassList, Row
 from resnest.segmentation.mask_folders import Pairs, read_masks

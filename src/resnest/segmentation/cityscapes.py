@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from resnest.data.handle import DatasetHandle
+from resnest.data.formats import DatasetHandle
 from resnest.data.stores import FolderStore
 from resnest.errors import ResnestError
 from resnest.runtime.palette import Colour

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.data.labelled import class_indices
-from resnest.data.samples import Samples, describe_classes, describe_notes
+from resnest.data.samples import Samples, class_indices, describe_classes, describe_notes
 from resnest.data.stores import Store, read_from
 from resnest.errors import ResnestError
 from resnest.runtime.decode import BadImage, WrongSize, decode_image, decode_stored

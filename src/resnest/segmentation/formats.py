@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from resnest.data.handle import DatasetHandle, Finder
+from resnest.data.formats import DatasetHandle, Finder
 from resnest.segmentation.ade20k import find_ade20k
 from resnest.segmentation.cityscapes import find_cityscapes
 from resnest.segmentation.mask_folders import find_masks, read_masks

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnest.data.parts import PART_NAMES, VAL_NAMES
+from resnest.data.folders import PART_NAMES, VAL_NAMES
 from resnest.data.stores import FolderStore
 from resnest.errors import ResnestError
 from resnest.runtime.decode import EXACT, SUFFIXES

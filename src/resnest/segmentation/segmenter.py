@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnest.checkpoints.create import find_pretrained, find_structure
+from resnest.checkpoints.loading import find_pretrained, find_structure
 from resnest.errors import ResnestError
 from resnest.inference.prepare import prepared_whole
 from resnest.network.resnest import Backbone

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnest.data.batch import normalise
+from resnest.data.loading import normalise
 from resnest.segmentation.card import SegmentationCard
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.dataset import SegmentationDataset

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from resnest.data.handle import DatasetHandle, Read
-from resnest.data.image_roots import stems_in
-from resnest.data.parts import VAL_NAMES
+from resnest.data.folders import VAL_NAMES, stems_in
+from resnest.data.formats import DatasetHandle, Read
 from resnest.data.stores import FolderStore
 from resnest.detection.voc import read_list
 from resnest.errors import ResnestError

@@ -18,9 +18,8 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from resnest.checkpoints.key_rules import KeyMap, Rules, conv_norm
 from resnest.checkpoints.layouts import IGNORED, LAYOUTS, Translated
-from resnest.checkpoints.multipart import Part, Parts
+from resnest.checkpoints.multipart import KeyMap, Part, Parts, Rules, conv_norm
 from resnest.errors import ResnestError
 from resnest.segmentation.spec import Head
 

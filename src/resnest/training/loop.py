@@ -17,8 +17,8 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import nn
 
-from resnest.data.loading import Batch, seeded, training_batches
-from resnest.data.order import epoch_steps
+from resnest.data.loading import Batch, training_batches
+from resnest.data.order import epoch_steps, seeded
 from resnest.data.sources import Splits
 from resnest.errors import NoValidCheckpoint, NumericalStop, Preempted, ResnestError
 from resnest.files import WEIGHTS_NAME

@@ -19,7 +19,8 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from resnest.data.loading import Batch, seeded
+from resnest.data.loading import Batch
+from resnest.data.order import seeded
 from resnest.network.regularize import set_drop_block
 from resnest.tasks import Task
 from resnest.training.distributed import ProcessGroup
