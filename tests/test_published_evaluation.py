@@ -94,7 +94,7 @@ def test_the_command_gives_what_timm_gives(
     assert told["top5_interval"][0] < told["top5"] < told["top5_interval"][1]
     predictor = resnest.Predictor(name)
     ours = torch.from_numpy(
-        predictor.engine(np.stack([predictor.card.preprocess(_rgb(path)) for path, _ in chosen[:16]]))
+        predictor.engine(np.stack([predictor.card.preprocess(_rgb(path)) for path, _ in chosen[:16]]))["logits"]
     )
     assert (ours - logits[: len(ours)]).abs().max() <= 1e-5 * logits.abs().max()
 
