@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,8 +16,10 @@ from torch import nn
 import resnest
 from resnest.errors import ResnestError
 from resnest.inference.torch_engine import to_arrays
+from resnest.kernels.fuse import fuse
+from resnest.network.tools import freeze, recompute_activations, synchronise_norms
 from resnest.tasks import TASKS, task_of_network, task_type
-from small import small
+from small import SPEC, small
 
 SIDE = 64  # pixels
 
@@ -70,3 +75,102 @@ def test_prepare(task: str) -> None:
 def test_a_network_of_no_task() -> None:
     with pytest.raises(ResnestError, match=r"a Linear is a network of no task: expected one of ResNeSt, Detector"):
         resnest.prepare(nn.Linear(1, 1))
+
+
+PREPROCESS: dict[str, Any] = {
+    "classification": resnest.Preprocess(size=SIDE),
+    "detection": resnest.DetectionPreprocess(short=SIDE, long=SIDE),
+    "segmentation": resnest.SegmentationPreprocess(long=SIDE),
+    "panoptic": resnest.DetectionPreprocess(short=SIDE, long=SIDE),
+}
+NAMES = ["rose", "tulip", "sky"]
+PICTURE = np.random.default_rng(0).integers(0, 256, (50, SIDE, 3), np.uint8)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_network_of_ones_own_is_a_model(task: str, tmp_path: Path) -> None:
+    """Saved and opened again it gives the same, to the last bit."""
+    net = small(task).train()
+    model = resnest.Model.of(net, NAMES, PREPROCESS[task])
+    assert net.training
+    assert model.card.task == task
+    assert list(model.card.class_names) == NAMES
+    saved = resnest.Model.from_pretrained(model.save_pretrained(tmp_path / "saved"))
+    assert saved.card == model.card
+    expected, got = outputs(net.eval()), outputs(saved.net)
+    assert all(np.array_equal(values, got[name]) for name, values in expected.items())
+    one, other = model.predictor()(PICTURE), resnest.Predictor(tmp_path / "saved")(PICTURE)
+    assert one.to_dict() == other.to_dict()
+
+
+def test_it_is_exported(tmp_path: Path) -> None:
+    model = resnest.Model.of(small("classification"), NAMES, PREPROCESS["classification"])
+    exported = resnest.export(model, format="torch", out=tmp_path / "m.pt2")
+    assert exported.parity.ok
+
+
+def test_fields_of_its_card() -> None:
+    fields = {"category_ids": (7, 8, 9), "figures": {"box_ap": 0.5}}
+    card = resnest.Model.of(small("detection"), NAMES, PREPROCESS["detection"], **fields).card
+    assert (card.category_ids, card.figures) == ((7, 8, 9), {"box_ap": 0.5})
+    net = resnest.create_model("resnest14", num_classes=2, in_chans=1)
+    card = resnest.Model.of(net, ["a", "b"], resnest.Preprocess(), multi_label=True).card
+    assert (card.architecture, card.in_chans, card.multi_label) == ("resnest14", 1, True)
+
+
+def test_what_training_does_to_a_network_does_not_matter() -> None:
+    """Norms over processes or with fixed statistics, activations computed twice, fused operators, a new head."""
+    net = small("classification")
+    synchronise_norms(net)
+    recompute_activations(net)
+    freeze(net, 2)
+    fuse(net)
+    net.fc = nn.Linear(net.num_features, 2)
+    model = resnest.Model.of(net, NAMES[:2], PREPROCESS["classification"])
+    assert torch.equal(model.net(torch.ones(1, 3, SIDE, SIDE)), net.eval()(torch.ones(1, 3, SIDE, SIDE)))
+
+
+def _with(net: Any, **modules: Any) -> Any:
+    for name, module in modules.items():
+        setattr(net, name, module)
+    return net
+
+
+def _not_finite(net: Any) -> Any:
+    nn.init.constant_(net.fc.bias, torch.nan)
+    return net
+
+
+SIZE = PREPROCESS["classification"]
+REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
+    "too few names": (lambda: small("panoptic"), {"class_names": NAMES[:2]}, "2 names, and .* 3 classes"),
+    "a name": (lambda: small("classification"), {"class_names": "rose"}, "class_names must be a list of names"),
+    "numbers": (lambda: small("classification"), {"class_names": [1, 2, 3]}, "class_names must be a list of names"),
+    "one name twice": (lambda: small("classification"), {"class_names": ["a", "b", "a"]}, "class_names has 'a' twice"),
+    "no preprocessing": (lambda: small("detection"), {"preprocess": None}, "is missing: a detector takes the"),
+    "another's": (lambda: small("detection"), {"preprocess": SIZE}, "a Preprocess: a detector takes the Det"),
+    "unknown field": (lambda: small("classification"), {"multilabel": True}, "Did you mean 'multi_label'"),
+    "wrapped": (lambda: nn.Sequential(small("classification")), {}, "a Sequential is a network of no task"),
+    "another head": (lambda: _with(small("classification"), fc=nn.Sequential()), {}, "`fc` of the network is a Sequen"),
+    "another layer": (lambda: _with(small("classification"), layer4=nn.Identity()), {}, "layer4.* differs"),
+    "strides": (lambda: resnest.create_model(SPEC, num_classes=3, output_stride=8), {}, r"a AvgPool2d\(.* differs"),
+    "pools": (
+        lambda: _with(small("segmentation"), backbone=resnest.create_backbone(SPEC, output_stride=8, dilation="timm")),
+        {"preprocess": PREPROCESS["segmentation"]},
+        r"a Conv2d\(.* differs",
+    ),
+    "another backbone": (
+        lambda: _with(small("segmentation"), backbone=nn.Identity()), {}, "stands on a Identity: expected one of"
+    ),
+    "not a number": (lambda: _not_finite(small("classification")), {}, "fc.bias holds values that are not finite"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_model(case: str) -> None:
+    make, changed, message = REFUSED[case]
+    net = make()
+    kind = type(net).__name__
+    preprocess = PREPROCESS["segmentation" if kind == "Segmenter" else "classification"]
+    with pytest.raises(ResnestError, match=message):
+        resnest.Model.of(net, **{"class_names": NAMES, "preprocess": preprocess, **changed})

@@ -28,7 +28,7 @@ from resnest.network.tools import freeze_bn_statistics
 from resnest.runtime.engines.choosing import open_engine
 from resnest.runtime.preprocess import Preprocess
 from resnest.segmentation.result import LabelMap
-from resnest.segmentation.segmenter import prepared_segmenter
+from resnest.segmentation.segmenter import Segmenter, prepared_segmenter
 from resnest.segmentation.task import SegmentationTask
 
 Cli = Callable[..., Outcome]
@@ -52,14 +52,14 @@ def streets(saved_segmenter: Path) -> Path:
 @pytest.mark.parametrize("head", HEADS)
 def test_prepared_is_the_same(head: str, tmp_path: Path) -> None:
     """And without what only training needs; norms with frozen statistics are folded too."""
-    net = Model.from_pretrained(segmenter_of(head, tmp_path)).segmenter
+    net = Model.from_pretrained(segmenter_of(head, tmp_path)).net
     freeze_bn_statistics(net.head)
     images = torch.randn(2, 3, 49, 71)
     fast = prepared_segmenter(net)
     engine = TorchEngine(net, "cpu", task=SegmentationTask)
     with torch.inference_mode():
         expected = net(images)
-        for got in (fast(images), torch.from_numpy(engine(images.numpy()))):
+        for got in (fast(images), torch.from_numpy(engine(images.numpy())["logits"])):
             assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert not any("auxiliary" in name for name in fast.state_dict())
     assert any("auxiliary" in name for name in net.state_dict())
@@ -70,10 +70,7 @@ def test_prepared_is_the_same(head: str, tmp_path: Path) -> None:
 def test_a_saved_segmenter_opens_as_one(saved_segmenter: Path, streets: Path) -> None:
     model = Model.from_pretrained(saved_segmenter)
     assert open_torch_engine(model, "cpu").name.startswith("torch")
-    with pytest.raises(ResnestError, match="is a segmenter, and a detector is needed here"):
-        _ = model.net
-    with pytest.raises(ResnestError, match="is a detector, and a segmenter is needed here"):
-        _ = real_model().segmenter
+    assert isinstance(model.net, Segmenter)
     pictures = sorted((streets / "images" / "val").iterdir())
     found = resnest.Predictor(saved_segmenter, engine="torch")(pictures[0])
     assert isinstance(found, LabelMap)
@@ -143,7 +140,7 @@ def test_one_size(saved_segmenter: Path, streets: Path, tmp_path: Path, cli: Cli
     assert "labels     the same for 3 of 3 pictures" in done.out
     engine = open_engine(out)
     assert engine.card.preprocess.canvas == (48, 80)
-    assert engine(np.zeros((3, 3, 48, 80), np.float32)).shape == (3, len(CLASSES), 48, 80)  # type: ignore[call-arg]
+    assert engine(np.zeros((3, 3, 48, 80), np.float32))["logits"].shape == (3, len(CLASSES), 48, 80)  # type: ignore[call-arg]
     told = json.loads(cli("predict", out, next(pictures.iterdir()), "--json").out)
     assert (told["width"], told["height"]) == (96, 64)
     free = replace(engine.card, preprocess=replace(engine.card.preprocess, canvas=None))
@@ -152,7 +149,7 @@ def test_one_size(saved_segmenter: Path, streets: Path, tmp_path: Path, cli: Cli
         r"gives \(any, 4, 48, 80\), and its card names 2 classes": replace(
             engine.card, class_names=("a", "b"), category_ids=(1, 2)
         ),
-        "its card is that of a classifier": ClassificationCard.of_imagenet("resnest14", Preprocess()),
+        r"its card prepares \(any, 3, 224, 224\)": ClassificationCard.of_imagenet("resnest14", Preprocess()),
         "its card is that of a detector": real_model().card,
     }
     for message, card in wrong.items():

@@ -22,7 +22,7 @@ import torch
 from conftest import pico
 from forms import Labelled, class_folders, webdataset, write_tar
 from resnest import progress
-from resnest.data import samples, shards
+from resnest.data import shards, stores
 from resnest.data.shards import INDEX_FOLDER, open_index, read_members, read_shards
 from resnest.data.sources import open_dataset, open_part
 from resnest.errors import Preempted, ResnestError
@@ -69,12 +69,12 @@ def test_samples_keep_their_order_and_name_their_shard(rows: Labelled, sharded: 
     assert (whole.format, len(whole.train) + len(whole.val)) == ("tar", len(rows))
 
 
-def _read_all(store: samples.Store, keys: list[str], queue: multiprocessing.Queue[list[bytes]]) -> None:
+def _read_all(store: stores.Store, keys: list[str], queue: multiprocessing.Queue[list[bytes]]) -> None:
     queue.put([store.read(key) for key in keys])
 
 
 def test_a_store_goes_to_other_processes(rows: Labelled, sharded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samples, "MOST_OPEN", 2)  # fewer than there are shards
+    monkeypatch.setattr(stores, "MOST_OPEN", 2)  # fewer than there are shards
     read = read_shards(_all(sharded))
     before = len(os.listdir("/proc/self/fd"))
     assert [read.store.read(key) for key in read.keys] == [content for *_, content in rows]

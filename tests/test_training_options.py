@@ -182,17 +182,17 @@ def test_what_is_not_installed_is_named(photos: Path, tmp_path: Path, monkeypatc
 
 def test_a_loading_process_that_dies(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when the kernel wants its memory: one line, everything saved, and the run goes on."""
-    original = loading.TrainingImages.__getitem__
+    original = loading.TrainingDataset.__getitem__
     parent = os.getpid()
 
-    def dying(self: Any, pair: Any) -> Any:
-        if self.seed[1] == 1 and os.getpid() != parent:  # in the second epoch
+    def dying(self: Any, key: Any) -> Any:
+        if key[0] == 1 and os.getpid() != parent:  # in the second epoch
             os.kill(os.getpid(), signal.SIGKILL)
-        return original(self, pair)
+        return original(self, key)
 
     settings = pico("data.workers=1")
     with monkeypatch.context() as patch:
-        patch.setattr(loading.TrainingImages, "__getitem__", dying)
+        patch.setattr(loading.TrainingDataset, "__getitem__", dying)
         with pytest.raises(ResnestError, match=r"a process that loads images died.*--set data\.workers=1") as caught:
             train("imagenette", data=photos, out=tmp_path / "run", settings=settings)
     assert "\n" not in str(caught.value)

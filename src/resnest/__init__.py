@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from resnest.classification.result import Classification, MultiLabel
     from resnest.data.sources import open_dataset
     from resnest.detection.detector import create_detector
+    from resnest.detection.preprocess import DetectionPreprocess
     from resnest.detection.result import Detections
     from resnest.detection.spec import DetectorSpec
     from resnest.errors import ResnestError
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from resnest.recipes.schema import Recipe
     from resnest.runtime.card import ModelCard
     from resnest.runtime.decode import BadImage
+    from resnest.runtime.preprocess import Preprocess
     from resnest.runtime.results import Result, Show
+    from resnest.segmentation.preprocess import SegmentationPreprocess
     from resnest.segmentation.result import LabelMap
     from resnest.segmentation.segmenter import create_segmenter
     from resnest.segmentation.spec import SegmenterSpec
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 _HOME = {
     "BadImage": "resnest.runtime.decode",
     "Classification": "resnest.classification.result",
+    "DetectionPreprocess": "resnest.detection.preprocess",
     "Detections": "resnest.detection.result",
     "DetectorSpec": "resnest.detection.spec",
     "Evaluation": "resnest.inference.evaluation_result",
@@ -53,9 +57,11 @@ _HOME = {
     "MultiLabel": "resnest.classification.result",
     "PanopticMap": "resnest.panoptic.result",
     "Predictor": "resnest.inference.predicting",
+    "Preprocess": "resnest.runtime.preprocess",
     "Recipe": "resnest.recipes.schema",
     "ResnestError": "resnest.errors",
     "Result": "resnest.runtime.results",
+    "SegmentationPreprocess": "resnest.segmentation.preprocess",
     "SegmenterSpec": "resnest.segmentation.spec",
     "Show": "resnest.runtime.results",
     "Spec": "resnest.spec",
@@ -78,6 +84,7 @@ _HOME = {
 __all__ = [
     "BadImage",
     "Classification",
+    "DetectionPreprocess",
     "Detections",
     "DetectorSpec",
     "Evaluation",
@@ -87,9 +94,11 @@ __all__ = [
     "MultiLabel",
     "PanopticMap",
     "Predictor",
+    "Preprocess",
     "Recipe",
     "ResnestError",
     "Result",
+    "SegmentationPreprocess",
     "SegmenterSpec",
     "Show",
     "Spec",

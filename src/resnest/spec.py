@@ -172,6 +172,16 @@ def find_spec(name: str) -> tuple[Spec, str]:
     raise unknown("model", name, known, like=base, hint="`resnest models` lists them all.")
 
 
+def name_of(spec: Spec) -> str:
+    """The official name of a structure; "resnest" for one without.
+
+    >>> name_of(Spec())
+    'resnest50'
+    """
+    official = {name: network.spec for name, network in PUBLISHED.items()} | BASELINES
+    return next((name for name, known in official.items() if known == spec), "resnest")
+
+
 def list_models() -> list[str]:
     """Official names of the published networks, then the ResNet-D baselines.
 

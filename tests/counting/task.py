@@ -50,6 +50,10 @@ class CountingTask(Task):
         return ResNeSt(card.spec, num_classes=1)
 
     @classmethod
+    def card_fields(cls, net: ResNeSt) -> dict[str, Any]:
+        return {"spec": net.spec}
+
+    @classmethod
     def prepared(cls, net: ResNeSt, *, memory_format: torch.memory_format, kernels: bool) -> ResNeSt:
         return prepared(net, memory_format=memory_format, kernels=kernels)
 

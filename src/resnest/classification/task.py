@@ -23,6 +23,7 @@ from resnest.classification.mixing import NO_MIX, Mix, mix_images, mix_targets, 
 from resnest.cost import smallest_map
 from resnest.data.loading import normalise
 from resnest.data.samples import LabelledSamples
+from resnest.errors import ResnestError
 from resnest.inference.prepare import prepared
 from resnest.network.resnest import ResNeSt, initialise_as_gluon
 from resnest.network.tools import freeze
@@ -44,6 +45,18 @@ class ClassificationTask(Task):
     @classmethod
     def build_network(cls, card: ClassificationCard) -> ResNeSt:
         return ResNeSt(card.spec, num_classes=len(card.class_names), in_chans=card.in_chans)
+
+    @classmethod
+    def num_classes(cls, net: ResNeSt) -> int:
+        """Of the classifier, also of one that was put in place of `fc`."""
+        if not isinstance(net.fc, nn.Linear):
+            raise ResnestError(f"the classifier `fc` of the network is a {type(net.fc).__name__}: expected a Linear")
+        return net.fc.out_features
+
+    @classmethod
+    def card_fields(cls, net: ResNeSt) -> dict[str, Any]:
+        stem = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
+        return {"spec": net.spec, "in_chans": stem.in_channels}
 
     @classmethod
     def prepared(cls, net: ResNeSt, *, memory_format: torch.memory_format, kernels: bool) -> ResNeSt:

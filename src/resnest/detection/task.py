@@ -42,6 +42,11 @@ class DetectionTask(BackboneTask):
     def build_network(cls, card: Any) -> Detector:
         return build_detector(card.spec, card.detector, len(card.class_names))
 
+    @classmethod
+    def card_fields(cls, net: Any) -> dict[str, Any]:
+        numbers = range(1, cls.num_classes(net) + 1)
+        return {**super().card_fields(net), "detector": net.spec, "category_ids": tuple(numbers)}
+
     @property
     def preprocess(self) -> DetectionPreprocess:
         preprocess: DetectionPreprocess = self.recipe.detection.preprocess(self.recipe.data)

@@ -1,21 +1,27 @@
-"""The network that a model card describes, of any task.
+"""The network that a model card describes, of any task, and the card that describes a network.
 
 net = build_from_card(card, state, source="runs/a/model.safetensors")
+card = card_of(net, ["rose", "tulip"], Preprocess(size=224))
+net = rebuilt(net, card)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
-from resnest.checkpoints.loading import load_weights
-from resnest.errors import ResnestError
+from resnest.checkpoints.loading import check_values, load_weights
+from resnest.errors import ResnestError, unknown
 from resnest.files import CARD_NAME
 from resnest.runtime.card import ModelCard
-from resnest.tasks import task_type
+from resnest.runtime.preprocess import ImageTransform
+from resnest.spec import name_of
+from resnest.tasks import task_of_network, task_type
 
 
 def build_from_card(card: ModelCard, state: Mapping[str, Tensor], *, source: str) -> Any:
@@ -40,3 +46,76 @@ def build_from_card(card: ModelCard, state: Mapping[str, Tensor], *, source: str
 
 def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
     return tuple(state[name].shape) if name in state else None
+
+
+def card_of(
+    net: nn.Module, class_names: Sequence[str], preprocess: ImageTransform | None = None, **fields: Any
+) -> ModelCard:
+    """The card of a network that was built here and trained elsewhere.
+
+    Args:
+        class_names: in the order of the network's outputs.
+        preprocess: what it was trained with; by default what the network itself has, `net.preprocess`.
+        fields: of the task's card, such as `category_ids` or `multi_label`.
+
+    Raises:
+        ResnestError: a network of no task, another number of classes than it has, an unknown field.
+    """
+    task = task_of_network(net)
+    kind = task.info.card
+    known = [field.name for field in dataclasses.fields(kind)]
+    for name in fields:
+        if name not in known:
+            raise unknown(f"field of {kind.__name__}", name, known)
+    names = _checked_names(class_names, task.num_classes(net))
+    given = preprocess or getattr(net, "preprocess", None)
+    if not isinstance(given, kind.preprocess_type()):
+        what = "is missing" if given is None else f"is a {type(given).__name__}"
+        raise ResnestError(
+            f"preprocess {what}: {task.info.noun} takes the {kind.preprocess_type().__name__} that it was trained with"
+        )
+    own = task.card_fields(net)
+    content = {"architecture": name_of(own["spec"]), "class_names": names, "preprocess": given, **own, **fields}
+    return kind(**content)
+
+
+def _checked_names(class_names: Sequence[str], count: int) -> tuple[str, ...]:
+    names = () if isinstance(class_names, str) else tuple(class_names)
+    if not all(isinstance(name, str) for name in names) or isinstance(class_names, str):
+        raise ResnestError("class_names must be a list of names, in the order of the network's outputs")
+    if len(names) != count:
+        raise ResnestError(f"class_names has {len(names)} names, and the network has {count} classes")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ResnestError(f"class_names has {twice!r} twice")
+    return names
+
+
+def rebuilt(net: nn.Module, card: ModelCard) -> Any:
+    """A new network as the card describes it, with the weights of `net`, on the CPU in evaluation mode.
+
+    Raises:
+        ResnestError: `net` is another network than its card says, or has weights that are not finite.
+    """
+    task, state = task_type(card.task), net.state_dict()
+    with torch.device("meta"):
+        described = task.build_network(card)
+    wanted = described.state_dict()
+    wrong = sorted(name for name in wanted.keys() | state.keys() if _shape(wanted, name) != _shape(state, name))
+    if not wrong:
+        wrong = [
+            f"a {mine}" for mine, theirs in zip(_windows(net), _windows(described), strict=False) if mine != theirs
+        ]
+    if wrong:
+        raise ResnestError(
+            f"the network is not what its structure (`spec`) and the card say: {wrong[0]} differs. A saved model is"
+            " built anew from them: no other layers, strides or dilation than `create_model` and its like give"
+        )
+    check_values(state)
+    copy = task.build_network(card)
+    copy.load_state_dict({name: tensor.detach().cpu() for name, tensor in state.items()})
+    return copy.eval()
+
+
+def _windows(net: nn.Module) -> list[str]:
+    """Convolutions and pools in order: strides, padding and dilation have no tensors."""
+    return [str(module) for module in net.modules() if isinstance(module, nn.Conv2d | _AvgPoolNd | _MaxPoolNd)]

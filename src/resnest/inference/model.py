@@ -1,6 +1,7 @@
 """A network with its weights and its card: opened from any reference, saved and shared in the hub's usual form.
 
 model = Model.from_pretrained("runs/a")                 # or "resnest50", a checkpoint file, "someone/flowers"
+model = Model.of(net, class_names=["rose", "tulip"])    # trained in a loop of your own
 model.net, model.card
 model.save_pretrained("flowers")                        # config.json, model.safetensors, README.md
 model.push_to_hub("me/flowers")
@@ -9,10 +10,13 @@ model.push_to_hub("me/flowers")
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from torch import nn
 
 from resnest.checkpoints import hub
 from resnest.checkpoints.identify import identify
@@ -23,13 +27,15 @@ from resnest.checkpoints.references import is_network_name, locate
 from resnest.checkpoints.structure import read_structure, same_tensors
 from resnest.errors import ResnestError
 from resnest.files import CARD_NAME, WEIGHTS_NAME, replacing, sha256_of
-from resnest.inference.building import build_from_card
+from resnest.inference.building import build_from_card, card_of, rebuilt
 from resnest.inference.readme import model_card_text
+from resnest.inference.torch_engine import open_torch_engine
 from resnest.recipes.reading import build, read_recipe
 from resnest.recipes.schema import Recipe
 from resnest.runtime import imagenet
 from resnest.runtime.card import ModelCard
-from resnest.runtime.preprocess import Preprocess
+from resnest.runtime.predictor import ImagePredictor
+from resnest.runtime.preprocess import ImageTransform, Preprocess
 from resnest.spec import PUBLISHED
 from resnest.tasks import DEFAULT_TASK, TASKS, task_info, task_type
 
@@ -69,6 +75,31 @@ class Model:
         if path.name == WEIGHTS_NAME and (path.parent / CARD_NAME).is_file() and network is None:
             return _open_directory(path.parent, str(reference))
         return _open_file(path, network)
+
+    @classmethod
+    def of(
+        cls, net: nn.Module, class_names: Sequence[str], preprocess: ImageTransform | None = None, **fields: Any
+    ) -> Model:
+        """The model of a network of any task that was trained in a loop of your own; `net` stays as it is.
+
+            model = Model.of(net, class_names=["rose", "tulip"], preprocess=Preprocess(size=224))
+            model.save_pretrained("flowers")
+
+        Args:
+            net: of `create_model`, `create_detector` or `create_segmenter`, without what is wrapped around it.
+            class_names: in the order of its outputs.
+            preprocess: what it was trained with; by default that of its published weights, `net.preprocess`.
+            fields: of the card of its task, such as `multi_label`, `category_ids` or `figures`.
+
+        Raises:
+            ResnestError: a network of no task, another number of classes than it has, layers that no card describes.
+        """
+        card = card_of(net, class_names, preprocess, **fields)
+        return cls(rebuilt(net, card), card, "network")
+
+    def predictor(self, device: str = "auto", *, batch_size: int = 16) -> ImagePredictor:
+        """As `Predictor` of a saved model, by torch."""
+        return ImagePredictor(open_torch_engine(self, device), self.card, batch_size=batch_size)
 
     def save_pretrained(self, directory: str | Path) -> Path:
         """Write config.json, model.safetensors and README.md, which timm's `local-dir:` and the hub read.

@@ -31,6 +31,14 @@ class PanopticTask(DetectionTask):
     def build_network(cls, card: PanopticCard) -> PanopticFPN:
         return build_panoptic(card.spec, card.detector, card.panoptic, len(card.class_names), card.things)
 
+    @classmethod
+    def num_classes(cls, net: PanopticFPN) -> int:
+        return net.num_classes + net.semantic.logits.out_channels - 1
+
+    @classmethod
+    def card_fields(cls, net: PanopticFPN) -> dict[str, Any]:
+        return {**super().card_fields(net), "panoptic": net.panoptic, "things": net.num_classes}
+
     def network(self) -> PanopticFPN:
         return build_panoptic(
             self.spec,

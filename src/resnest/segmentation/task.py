@@ -40,6 +40,11 @@ class SegmentationTask(BackboneTask):
         return build_segmenter(card.spec, card.segmenter, len(card.class_names))
 
     @classmethod
+    def card_fields(cls, net: Segmenter) -> dict[str, Any]:
+        ids = tuple(range(net.num_classes))
+        return {**super().card_fields(net), "segmenter": net.spec, "category_ids": ids}
+
+    @classmethod
     def prepared(cls, net: Segmenter, **options: Any) -> Segmenter:
         return prepared_segmenter(net, **options)
 

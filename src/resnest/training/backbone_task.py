@@ -12,10 +12,12 @@ from torch import nn
 
 from resnest.checkpoints.loading import LoadReport
 from resnest.checkpoints.multipart import Parts
+from resnest.errors import ResnestError
 from resnest.inference.prepare import prepared_whole
 from resnest.network.resnest import initialise_as_gluon
 from resnest.network.tools import freeze, freeze_bn_statistics
 from resnest.recipes.settings import PUBLISHED_WEIGHTS
+from resnest.spec import Spec
 from resnest.tasks import Task, load_object
 
 
@@ -25,6 +27,15 @@ class BackboneTask(Task):
     @abstractmethod
     def network(self) -> nn.Module:
         """The bare network."""
+
+    @classmethod
+    def card_fields(cls, net: Any) -> dict[str, Any]:
+        spec = getattr(net.backbone, "spec", None)
+        if not isinstance(spec, Spec):
+            raise ResnestError(
+                f"the network stands on a {type(net.backbone).__name__}: expected one of `create_backbone`"
+            )
+        return {"spec": spec}
 
     @property
     def min_batch_size(self) -> int:
