@@ -8,7 +8,7 @@ engine = TorchEngine(net, "cpu", task=task_type("detection"), prepare=False)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +21,6 @@ from resnest.inference.onednn import can_pack, packed
 from resnest.kernels.backend import chosen
 from resnest.runtime.engines.engine import Arrays
 from resnest.tasks import DEFAULT_TASK, Task, task_type
-
-if TYPE_CHECKING:
-    from resnest.inference.model import Model
 
 
 class TorchEngine:
@@ -90,8 +87,8 @@ def _fields(outputs: Any) -> Iterator[tuple[str, Tensor]]:
             yield from _fields(value)
 
 
-def open_torch_engine(model: Model, device: str | torch.device = "auto") -> TorchEngine:
-    """A model's network, prepared."""
+def open_torch_engine(model: Any, device: str | torch.device = "auto") -> TorchEngine:
+    """The network of a `Model`, prepared."""
     return TorchEngine(model.net, device, task=task_type(model.card.task))
 
 
