@@ -26,7 +26,7 @@ from resnest.data.order import seeded
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset
 from resnest.detection.data import DetectionSamples
-from resnest.detection.settings import DetectionSettings
+from resnest.detection.recipe import DetectionSettings
 from resnest.detection.spec import DetectorSpec
 from resnest.detection.task import DetectionTask
 from resnest.inference.evaluation import evaluate_network

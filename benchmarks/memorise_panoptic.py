@@ -27,7 +27,7 @@ from resnest.data.loading import training_batches
 from resnest.data.order import seeded
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset
-from resnest.detection.settings import DetectionSettings
+from resnest.detection.recipe import DetectionSettings
 from resnest.inference.torch_engine import TorchEngine
 from resnest.panoptic.data import PanopticSamples
 from resnest.panoptic.files import PanopticFiles, write_panoptic

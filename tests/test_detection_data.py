@@ -21,7 +21,7 @@ from resnest.data.stores import FolderStore
 from resnest.detection.data import DetectionSamples, Objects
 from resnest.detection.dataset import DetectionDataset
 from resnest.detection.preprocess import DetectionPreprocess
-from resnest.detection.settings import DetectionSettings
+from resnest.detection.recipe import DetectionSettings
 from resnest.detection.transforms import DetectionTransform, Geometry, boxes_of, draw, place_objects
 from resnest.errors import ResnestError
 from resnest.recipes import find_recipe

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from conftest import Outcome
-from resnest.detection.recipe import DetectionRecipe
+from resnest.detection.recipe import DetectionRecipe, DetectionSettings
 from resnest.detection.recipes import ROWS
-from resnest.detection.settings import DetectionSettings
 from resnest.detection.spec import DetectorSpec
 from resnest.errors import ResnestError
 from resnest.recipes import all_recipes, find_recipe, override, read_recipe, to_yaml

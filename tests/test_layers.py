@@ -54,7 +54,6 @@ TASK_FILES = {
     "card",
     "recipe",
     "recipes",
-    "settings",
     "preprocess",
     "predict",
     "data",

@@ -20,7 +20,7 @@ from resnest.data.sources import open_dataset, open_part
 from resnest.detection.data import DetectionSamples
 from resnest.detection.dataset import DetectionDataset
 from resnest.detection.preprocess import DetectionPreprocess
-from resnest.detection.settings import DetectionSettings
+from resnest.detection.recipe import DetectionSettings
 from resnest.detection.transforms import DetectionTransform, place_objects
 from resnest.errors import ResnestError
 from resnest.panoptic.data import PanopticSamples

@@ -24,7 +24,7 @@ from resnest.segmentation.card import SegmentationCard
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.dataset import SegmentationDataset
 from resnest.segmentation.preprocess import SegmentationPreprocess
-from resnest.segmentation.settings import SegmentationSettings
+from resnest.segmentation.recipe import SegmentationSettings
 from resnest.segmentation.spec import SegmenterSpec
 from resnest.segmentation.transforms import Geometry, PixelTransform
 from resnest.spec import Spec

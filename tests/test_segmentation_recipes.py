@@ -15,9 +15,8 @@ from resnest.panoptic.spec import PanopticSpec
 from resnest.recipes import find_recipe, override, read_recipe, to_yaml
 from resnest.recipes.comparing import differences
 from resnest.recipes.settings import ModelSettings, OptimSettings
-from resnest.segmentation.recipe import SegmentationRecipe
+from resnest.segmentation.recipe import SegmentationRecipe, SegmentationSettings
 from resnest.segmentation.recipes import ROWS
-from resnest.segmentation.settings import SegmentationSettings
 from resnest.segmentation.spec import SegmenterSpec
 from resnest.training.optim import lr_at
 

@@ -1,4 +1,4 @@
-"""What evaluating a classifier gave: its figures, and what was said of every image.
+"""Evaluation of a classifier: its figures, what was said of every image, and the scorer that collects both.
 
 result.figures, result.headline, result.worst(24)
 """
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnest.classification.card import ClassificationCard
+from resnest.classification.imagenet_real import Answers, best_answer
 from resnest.classification.metrics import ClassificationMetrics
 from resnest.classification.multilabel_metrics import (
     MultiLabelMetrics,
@@ -19,7 +21,8 @@ from resnest.classification.multilabel_metrics import (
     binary_cross_entropy,
     count_labels,
 )
-from resnest.classification.result import sigmoid, softmax
+from resnest.classification.result import Classification, sigmoid, softmax
+from resnest.data.samples import LabelledSamples
 from resnest.errors import ResnestError
 from resnest.figures import LOSS, Figure, wilson_interval
 from resnest.inference.evaluation_result import Evaluation, Floats, Indices
@@ -187,3 +190,32 @@ def _multi_label(logits: NDArray[np.float32], labels: NDArray[Any], **common: An
         areas=average_precision(logits, truth),
         **common,
     )
+
+
+class ClassificationScorer:
+    """Scores of a classifier: top-k, or of several labels an image mean average precision and F1.
+
+    Keeps the logits of every image, since figures are worked out in their order, in float64.
+    """
+
+    def __init__(self, samples: LabelledSamples, card: ClassificationCard) -> None:
+        self.class_names, self.multi_label = card.class_names, card.multi_label
+        self.several_answers = False
+        self.rows: list[tuple[int, Any, NDArray[np.float32]]] = []  # index, label or labels, logits (K,)
+
+    def update(self, index: int, result: Classification, truth: Any) -> None:
+        assert result.logits is not None
+        if isinstance(truth, Answers):  # the best-ranked of several right ones
+            self.several_answers, truth = True, best_answer(truth, result.logits)
+        self.rows.append((index, truth, result.logits))
+
+    def merge(self, other: ClassificationScorer) -> None:
+        self.rows += other.rows
+        self.several_answers |= other.several_answers
+
+    def result(self) -> Evaluation:
+        columns = [tuple(np.stack(column) for column in zip(*self.rows, strict=True))] if self.rows else []
+        evaluation = collect(columns, self.class_names, multi_label=self.multi_label)  # type: ignore[arg-type]
+        if self.several_answers:
+            del evaluation.figures["loss"]  # which of several right answers should have been likely is not defined
+        return evaluation

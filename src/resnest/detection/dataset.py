@@ -14,7 +14,7 @@ from resnest.data.settings import DataSettings
 from resnest.detection.boxes import Target
 from resnest.detection.data import DetectionSamples
 from resnest.detection.preprocess import DIVISOR
-from resnest.detection.settings import DetectionSettings
+from resnest.detection.recipe import DetectionSettings
 
 
 class DetectionDataset(TrainingDataset):

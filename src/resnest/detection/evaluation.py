@@ -1,4 +1,4 @@
-"""What evaluating a detector gave: COCO's figures, and what was missed or found wrongly in every image.
+"""Evaluation of a detector: COCO's figures, each image's mistakes, and the scorer that collects both.
 
 result.figures["box_ap50"], result.headline, result.class_ap["box"], result.curves["box"]
 for place in result.worst(24): result.indices[place], result.mistakes[place].missed
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnest.detection.card import DetectionCard
+from resnest.detection.data import DetectionSamples, Objects
 from resnest.detection.metrics import CocoMetrics, Floats, Truth
 from resnest.detection.result import Detections
 from resnest.errors import ResnestError
@@ -184,3 +186,27 @@ def overlap(boxes: NDArray[np.float32], others: NDArray[np.float32], crowd: NDAr
     whole = np.where(crowd, area, area + areas - shared)
     overlaps: Floats = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
     return overlaps
+
+
+class DetectionScorer:
+    """Scores of a detector: COCO's average precision and recall, and each image's mistakes.
+
+    Keeps every object found, by the image's number.
+    """
+
+    def __init__(self, samples: DetectionSamples, card: DetectionCard) -> None:
+        self.class_names, self.max_detections = card.class_names, card.detector.max_detections
+        self.found: dict[int, Detections] = {}
+        self.truths: dict[int, Objects] = {}
+
+    def update(self, index: int, result: Detections, truth: Objects) -> None:
+        self.found[index], self.truths[index] = result, truth
+
+    def merge(self, other: DetectionScorer) -> None:
+        self.found |= other.found
+        self.truths |= other.truths
+
+    def result(self) -> DetectionEvaluation:
+        return collect_detections(
+            self.found, self.truths, self.class_names, max_detections=self.max_detections, bad=[], seconds=0.0
+        )

@@ -32,8 +32,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from resnest.data.settings import DataSettings
-from resnest.detection.recipe import DetectionExpect, DetectionRecipe
-from resnest.detection.settings import DetectionSettings
+from resnest.detection.recipe import DetectionExpect, DetectionRecipe, DetectionSettings
 from resnest.detection.spec import DetectorSpec
 from resnest.recipes.settings import PUBLISHED_WEIGHTS, ModelSettings, OptimSettings, TrainSettings
 

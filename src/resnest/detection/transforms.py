@@ -23,8 +23,8 @@ from resnest.data.settings import DataSettings
 from resnest.detection.boxes import Target
 from resnest.detection.data import Objects, clip, has_area
 from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.recipe import DetectionSettings
 from resnest.detection.segmentations import Segmentation, columns_of_runs, mask_of_polygons
-from resnest.detection.settings import DetectionSettings
 from resnest.errors import ResnestError
 from resnest.runtime.decode import decode_image
 

@@ -1,4 +1,4 @@
-"""What evaluating a panoptic detector gave: how well the segments of every class are found and outlined.
+"""Evaluation of a panoptic detector: how well each class's segments are found and outlined, and its scorer.
 
 result.figures["pq"], result.headline, result.class_pq, result.segments
 for place in result.worst(12): result.indices[place], result.kept[place].segments
@@ -14,6 +14,8 @@ import numpy as np
 from resnest.figures import Figure, percent
 from resnest.inference.evaluation_result import Evaluation, Indices
 from resnest.inference.worst import WorstPictures, lowest
+from resnest.panoptic.card import PanopticCard
+from resnest.panoptic.data import PanopticSamples
 from resnest.panoptic.metrics import KINDS, Counts, Floats, PanopticMetrics
 from resnest.panoptic.result import PanopticMap
 
@@ -94,3 +96,28 @@ def collect_panoptic(
         image_pq=worst.qualities,
         kept=worst.results,
     )
+
+
+class PanopticScorer:
+    """Scores of a panoptic detector: panoptic quality of every class, and each picture's own.
+
+    Counts segments that match; sums of IoU do not depend on the order of pictures.
+    """
+
+    def __init__(self, samples: PanopticSamples, card: PanopticCard) -> None:
+        self.class_names, self.things = card.class_names, card.things
+        self.metrics = PanopticMetrics(len(card.class_names), card.things)
+        self.worst = WorstPictures()
+
+    def update(self, index: int, result: PanopticMap, truth: PanopticMap) -> None:
+        alone = PanopticMetrics(len(self.class_names), self.things)
+        alone.update(result, truth)
+        self.metrics.merge(alone)
+        self.worst.add(index, alone.compute().figures["pq"], result)
+
+    def merge(self, other: PanopticScorer) -> None:
+        self.metrics.merge(other.metrics)
+        self.worst.merge(other.worst)
+
+    def result(self) -> PanopticEvaluation:
+        return collect_panoptic(self.metrics, self.worst, self.class_names)

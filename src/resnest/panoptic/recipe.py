@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from resnest.detection.recipe import DetectionExpect, DetectionRecipe
-from resnest.detection.settings import DetectionSettings
+from resnest.detection.recipe import DetectionExpect, DetectionRecipe, DetectionSettings
 from resnest.detection.spec import DetectorSpec
 from resnest.panoptic.spec import PanopticSpec
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from resnest.detection.recipe import DetectionSettings
 from resnest.detection.recipes import CASCADE_MASK, finetune_instances, instances_small, paper
-from resnest.detection.settings import DetectionSettings
 from resnest.panoptic.recipe import PanopticExpect, PanopticRecipe, as_panoptic
 from resnest.panoptic.spec import PanopticSpec
 

@@ -13,7 +13,7 @@ from resnest.data.settings import DataSettings
 from resnest.errors import ResnestError
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.preprocess import LEAST
-from resnest.segmentation.settings import SegmentationSettings
+from resnest.segmentation.recipe import SegmentationSettings
 
 
 class SegmentationDataset(TrainingDataset):

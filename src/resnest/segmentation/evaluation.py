@@ -1,4 +1,4 @@
-"""What evaluating a segmenter gave: mean IoU, and which classes are taken for which.
+"""Evaluation of a segmenter: mean IoU, which classes are taken for which, and the scorer that counts pixels.
 
 result.figures["miou"], result.headline, result.class_iou, result.confusion
 for place in result.worst(12): result.indices[place], result.kept[place].labels
@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from resnest.figures import Figure, percent
 from resnest.inference.evaluation_result import Evaluation, Floats, Indices
 from resnest.inference.worst import WorstPictures, lowest
-from resnest.segmentation.metrics import Counts, PixelMetrics, Shares, intersection_over_union
+from resnest.segmentation.card import SegmentationCard
+from resnest.segmentation.data import PixelSamples
+from resnest.segmentation.metrics import Counts, PixelMetrics, Shares, intersection_over_union, mean_of_known
 from resnest.segmentation.result import LabelMap
 
 FIGURES = (
@@ -80,3 +83,26 @@ def collect_pixels(metrics: PixelMetrics, worst: WorstPictures, class_names: tup
         image_iou=worst.qualities,
         kept=worst.results,
     )
+
+
+class SegmentationScorer:
+    """Scores of a segmenter: mean IoU and accuracies over all pixels, and each picture's own mean IoU.
+
+    Counts pixels in whole numbers.
+    """
+
+    def __init__(self, samples: PixelSamples, card: SegmentationCard) -> None:
+        self.class_names = card.class_names
+        self.metrics = PixelMetrics(len(card.class_names))
+        self.worst = WorstPictures()
+
+    def update(self, index: int, result: LabelMap, truth: NDArray[np.uint8]) -> None:
+        counts = self.metrics.update(result.labels, truth)
+        self.worst.add(index, mean_of_known(intersection_over_union(counts)), result)
+
+    def merge(self, other: SegmentationScorer) -> None:
+        self.metrics.merge(other.metrics)
+        self.worst.merge(other.worst)
+
+    def result(self) -> PixelEvaluation:
+        return collect_pixels(self.metrics, self.worst, self.class_names)

@@ -33,8 +33,7 @@ from functools import partial
 
 from resnest.data.settings import DataSettings
 from resnest.recipes.settings import PUBLISHED_WEIGHTS, ModelSettings, OptimSettings, TrainSettings
-from resnest.segmentation.recipe import SegmentationExpect, SegmentationRecipe
-from resnest.segmentation.settings import SegmentationSettings
+from resnest.segmentation.recipe import SegmentationExpect, SegmentationRecipe, SegmentationSettings
 from resnest.segmentation.spec import TITLES, Head, SegmenterSpec
 
 HALF_WIDTH = {"planes": [32, 64, 128, 256], "stem_width": 16}  # that of the recipe imagenette

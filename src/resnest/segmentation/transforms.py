@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from resnest.data.settings import DataSettings
-from resnest.segmentation.settings import SegmentationSettings
+from resnest.segmentation.recipe import SegmentationSettings
 from resnest.segmentation.spec import IGNORED
 
 Transpose = Image.Transpose
