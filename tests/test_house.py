@@ -15,7 +15,7 @@ HOUSE = runpy.run_path(str(ROOT / "benchmarks" / "house.py"))
 # has the goals.
 LIMITS = {
     "files": 280,
-    "lines": 33_530,
+    "lines": 33_550,
     "knowing": 7,
     "imports": 0,
     "strays": 0,

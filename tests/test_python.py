@@ -14,10 +14,12 @@ import torch
 from torch import nn
 
 import resnest
+from resnest.checkpoints.manifest import find_weights
 from resnest.errors import ResnestError
 from resnest.inference.torch_engine import to_arrays
 from resnest.kernels.fuse import fuse
 from resnest.network.tools import freeze, recompute_activations, synchronise_norms
+from resnest.runtime import imagenet
 from resnest.tasks import TASKS, task_of_network, task_type
 from small import SPEC, small
 
@@ -174,3 +176,26 @@ def test_what_is_no_model(case: str) -> None:
     preprocess = PREPROCESS["segmentation" if kind == "Segmenter" else "classification"]
     with pytest.raises(ResnestError, match=message):
         resnest.Model.of(net, **{"class_names": NAMES, "preprocess": preprocess, **changed})
+
+
+@pytest.mark.parametrize("create", [resnest.create_model, resnest.create_backbone])
+@pytest.mark.parametrize(
+    ("name", "pretrained", "row"),
+    [
+        ("resnest14", True, "resnest14d.gluon_in1k"),
+        ("resnest14.gluon", True, "resnest14.gluon"),
+        ("resnest14", "resnest14.gluon", "resnest14.gluon"),
+        ("resnest14", False, None),
+        ("resnest14", "file", None),
+    ],
+)
+def test_published_weights_bring_their_preprocessing(
+    create: Callable[..., Any], name: str, pretrained: bool | str, row: str | None, tmp_path: Path, monkeypatch: Any
+) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(resnest.create_model("resnest14").state_dict(), path)
+    monkeypatch.setattr("resnest.checkpoints.loading.locate_for", lambda name, reference: path)
+    net = create(name, pretrained=path if pretrained == "file" else pretrained)
+    assert net.preprocess == (find_weights(row).preprocess() if row else None)
+    if row and create is resnest.create_model:
+        assert resnest.Model.of(net, imagenet.class_names()).card.preprocess == net.preprocess

@@ -19,11 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from resnest.checkpoints.layouts import COUNTER, Translated, recognise, to_official
+from resnest.checkpoints.manifest import find_weights
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
-from resnest.checkpoints.references import locate_for
+from resnest.checkpoints.references import is_network_name, locate_for
 from resnest.checkpoints.structure import looks_like
 from resnest.errors import ResnestError
 from resnest.network.resnest import Backbone, Dilation, ResNeSt
+from resnest.runtime.preprocess import Preprocess
 from resnest.spec import Spec, find_spec, override_spec
 
 HEAD = ("fc.weight", "fc.bias")
@@ -43,6 +45,9 @@ def create_model(
     **spec: Any,
 ) -> ResNeSt:
     """A classifier: (N, in_chans, H, W) -> logits (N, num_classes).
+
+    `net.preprocess` is the evaluation transform of its published weights, None of a network without:
+    `net.preprocess(image)` of a Pillow image is (3, H, W), normalised.
 
     Args:
         spec_or_name: a name of `list_models()`, one of timm's names, or a `Spec`.
@@ -65,6 +70,7 @@ def create_model(
         zero_gamma=zero_gamma,
     )
     load_pretrained(net, pretrained, spec_or_name)
+    net.preprocess = published_preprocess(pretrained, spec_or_name)
     return net
 
 
@@ -92,6 +98,7 @@ def create_backbone(
         zero_gamma=zero_gamma,
     )
     load_pretrained(net, pretrained, spec_or_name)
+    net.preprocess = published_preprocess(pretrained, spec_or_name)
     return net
 
 
@@ -102,6 +109,14 @@ def load_pretrained(net: ResNeSt, pretrained: bool | str | Path, what: Spec | st
         ResnestError: weights that cannot be had, do not fit, or belong to another network than `what` names.
     """
     return None if pretrained is False else load_file(net, find_pretrained(pretrained, what), replace_head=True)
+
+
+def published_preprocess(pretrained: bool | str | Path, what: Spec | str) -> Preprocess | None:
+    """What `pretrained` of `create_model` was published with; None where it names no published weights."""
+    name = what if pretrained is True else pretrained
+    if not isinstance(name, str) or not is_network_name(name) or Path(name).exists():
+        return None
+    return find_weights(name).preprocess()
 
 
 def find_pretrained(pretrained: bool | str | Path, what: Spec | str) -> Path:

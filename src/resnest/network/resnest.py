@@ -22,6 +22,7 @@ from resnest.errors import ResnestError
 from resnest.network.norm import BatchNorm2d, ConvNormSequential, conv_norm
 from resnest.network.regularize import DropBlock2d, DropPath
 from resnest.network.split_attention import SplitAttention
+from resnest.runtime.preprocess import Preprocess
 from resnest.spec import EXPANSION, Spec
 
 Dilation = Literal["official", "timm"]
@@ -116,6 +117,8 @@ class ResNeSt(nn.Module):
         convs: for each of the four stages, what makes its 3x3 convolutions; plain ones by default
             (`resnest.network.deform.stage_convs` has deformable ones).
     """
+
+    preprocess: Preprocess | None = None  # of published weights; `create_model(..., pretrained=True)` sets it
 
     def __init__(
         self,
