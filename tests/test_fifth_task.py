@@ -159,6 +159,17 @@ def test_saved_model(run: Path, tmp_path: Path) -> None:
     assert resnest.Model.from_pretrained(tmp_path / "saved").card == model.card
 
 
+def test_network_of_ones_own(run: Path, dots: Path) -> None:
+    """Each network is of its own task, though a counter is a ResNeSt as a classifier is."""
+    saved = resnest.Model.from_pretrained(run)
+    made = resnest.Model.of(saved.net, class_names=saved.card.class_names, preprocess=saved.card.preprocess)
+    assert made.card.task == "counting"
+    path = dots / "images" / "04.png"
+    assert made.predictor("cpu")(path).value == pytest.approx(resnest.Predictor(run, engine="torch")(path).value)
+    classifier = resnest.create_model("resnest14", num_classes=2)
+    assert resnest.Model.of(classifier, ["a", "b"], resnest.Preprocess()).card.task == "classification"
+
+
 def test_data_of_other_tasks(run: Path, dots: Path, cli: Callable[..., Outcome]) -> None:
     """Messages have the task's own words."""
     photos = dots / "images"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from resnest.tasks import TASKS
+
 SOURCE = Path(__file__).parents[1] / "src" / "resnest"
 
 # From the ground up; a room imports its own and lower layers. The rooms below the tasks name none of them: they reach
@@ -45,7 +47,7 @@ WITHOUT_TORCH = {
     "cli",
     "__init__",
 }
-TASK_ROOMS = {"classification", "detection", "segmentation", "panoptic"}
+TASK_ROOMS = {*TASKS}
 # Of a task's package, what is imported without torch
 TASK_FILES = {
     "__init__",

@@ -37,17 +37,22 @@ class CountingDataset(TrainingDataset):
         return torch.tensor(targets)
 
 
+class Counter(ResNeSt):
+    """A ResNeSt whose one output is the count."""
+
+
 class CountingTask(Task):
     """Of a counter."""
 
     info = INFO
+    network_type = Counter
     monitor = "exact"
     monitor_title = "exact"
     min_batch_size = 2  # type: ignore[assignment]
 
     @classmethod
-    def build_network(cls, card: CountingCard) -> ResNeSt:
-        return ResNeSt(card.spec, num_classes=1)
+    def build_network(cls, card: CountingCard) -> Counter:
+        return Counter(card.spec, num_classes=1)
 
     @classmethod
     def card_fields(cls, net: ResNeSt) -> dict[str, Any]:
@@ -62,8 +67,8 @@ class CountingTask(Task):
         """The whole picture."""
         return replace(self.recipe.data.preprocess, crop=1.0)
 
-    def build(self) -> ResNeSt:
-        return ResNeSt(self.spec, num_classes=1, zero_gamma=self.recipe.model.zero_gamma)
+    def build(self) -> Counter:
+        return Counter(self.spec, num_classes=1, zero_gamma=self.recipe.model.zero_gamma)
 
     def load_pretrained(self, net: ResNeSt) -> LoadReport | None:
         return load_pretrained(net, self.recipe.model.pretrained or False, self.recipe.model.name)
