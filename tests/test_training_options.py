@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from lightning_fabric.plugins import MixedPrecision
 from safetensors.torch import load_file
 
-from conftest import FULL, pico
+from conftest import pico
 from resnest.data import loading
 from resnest.errors import ResnestError
 from resnest.training.ema import EMA
@@ -94,11 +93,7 @@ def test_patience_ends_a_run_and_resuming_respects_it(
     ("setting", "tolerance"),
     [("train.checkpoint_activations=true", 1e-5), ("train.compile=true", 2e-2), ("train.precision=bf16-mixed", 0.2)],
 )
-def test_other_ways_to_the_samelosses(
-    setting: str, tolerance: float, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not FULL:  # the same graphs, without a C++ compiler for each of their seventy kernels: seconds, not two minutes
-        monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="aot_eager"))
+def test_other_ways_to_the_samelosses(setting: str, tolerance: float, photos: Path, tmp_path: Path) -> None:
     sgd = pico("optim.name=sgd", "optim.lr=0.05", "train.max_steps=5")
     train("imagenette", data=photos, out=tmp_path / "plain", settings=sgd)
     train("imagenette", data=photos, out=tmp_path / "other", settings=[*sgd, setting])
