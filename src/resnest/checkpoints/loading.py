@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,10 @@ from resnest.checkpoints.references import is_network_name, locate_for
 from resnest.checkpoints.structure import looks_like
 from resnest.errors import ResnestError
 from resnest.network.resnest import Backbone, Dilation, ResNeSt
-from resnest.runtime.preprocess import Preprocess
 from resnest.spec import Spec, find_spec, override_spec
+
+if TYPE_CHECKING:
+    from resnest.runtime.preprocess import Preprocess  # the published constructors do with torch alone
 
 HEAD = ("fc.weight", "fc.bias")
 WEIGHT_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,8 +22,10 @@ from resnest.errors import ResnestError
 from resnest.network.norm import BatchNorm2d, ConvNormSequential, conv_norm
 from resnest.network.regularize import DropBlock2d, DropPath
 from resnest.network.split_attention import SplitAttention
-from resnest.runtime.preprocess import Preprocess
 from resnest.spec import EXPANSION, Spec
+
+if TYPE_CHECKING:
+    from resnest.runtime.preprocess import Preprocess
 
 Dilation = Literal["official", "timm"]
 ConvFactory = Callable[..., nn.Conv2d]  # takes the arguments of torch.nn.Conv2d
