@@ -108,11 +108,6 @@ class Task(ABC):
     def card_fields(cls, net: Any) -> dict[str, Any]:
         """What a network says of its own card: its structure, and what classes have by default beside their names."""
 
-    @classmethod
-    def recognises(cls, state: Mapping[str, Tensor]) -> bool:
-        """Whether the tensors of a checkpoint of any layout are a network of this task, heads included."""
-        return bool(cls.info.weights) and load_object(cls.info.weights).recognise(state) is not None
-
     # --- training ---
 
     @classmethod

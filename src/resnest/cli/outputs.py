@@ -76,9 +76,11 @@ def check_options(task: str, options: Iterable[str]) -> None:
     """Raises ResnestError for an option that is for another kind of model."""
     from resnest.tasks import TASKS, load_object, task_info
 
-    known = {name: {*load_object(task_info(name).result).OPTIONS, *task_info(name).files} for name in TASKS}
+    def takes(name: str, option: str) -> bool:
+        return option in {*load_object(task_info(name).result).OPTIONS, *task_info(name).files}
+
     for option in options:
-        owners = [name for name in TASKS if option in known[name]]
-        if task not in owners:
-            others = " and ".join(f"{task_info(owner).noun.removeprefix('a ')}s" for owner in owners)
+        if not takes(task, option):
+            owners = [task_info(name) for name in TASKS if takes(name, option)]
+            others = " and ".join(f"{owner.noun.removeprefix('a ')}s" for owner in owners)
             raise ResnestError(f"--{option} is for {others}, and this model is {task_info(task).noun}: leave it out")

@@ -93,14 +93,14 @@ ONE: tuple[tuple[str, str, Callable[[Path], LabelledSamples]], ...] = (
     ("npz", ".npz", read_npz),
     ("csv", ".csv", read_csv),
 )
-NONE: tuple[Finder, ...] = ()
 SEVERAL: dict[str, Callable[[Sequence[Path]], LabelledSamples]] = {"parquet": read_parquet, "tar": read_shards}
 
 
 @cache
 def finders() -> tuple[Finder, ...]:
     """Of all tasks' own formats, in the order in which they are looked for."""
-    every = [finder for task in TASKS for finder in load_object(task_info(task).finders or f"{__name__}:NONE")]
+    listed = [where for task in TASKS if (where := task_info(task).finders)]
+    every = [finder for where in listed for finder in load_object(where)]
     return tuple(sorted(every, key=lambda finder: (not _with_labels(finder), not finder.first)))
 
 

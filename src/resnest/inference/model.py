@@ -22,6 +22,7 @@ from resnest.checkpoints import hub
 from resnest.checkpoints.identify import identify
 from resnest.checkpoints.loading import load_file, load_weights, translate
 from resnest.checkpoints.manifest import Weights, find_weights
+from resnest.checkpoints.multipart import all_parts
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.checkpoints.references import is_network_name, locate
 from resnest.checkpoints.structure import read_structure, same_tensors
@@ -37,7 +38,7 @@ from resnest.runtime.card import ModelCard
 from resnest.runtime.predictor import ImagePredictor
 from resnest.runtime.preprocess import ImageTransform, Preprocess
 from resnest.spec import PUBLISHED
-from resnest.tasks import DEFAULT_TASK, TASKS, task_info, task_type
+from resnest.tasks import DEFAULT_TASK, task_info, task_type
 
 RECIPE_NAME = "recipe.yaml"
 
@@ -182,9 +183,9 @@ def _open_file(path: Path, network: str | None) -> Model:
     raw = read_checkpoint(path)
     if {"recipe", "card", "model"} <= raw.content.keys():
         return _open_training_checkpoint(raw)
-    for task in TASKS:
-        if task != DEFAULT_TASK and task_type(task).recognises(raw.state):
-            raise ResnestError(f"{path} holds {task_info(task).noun} but does not name its classes: {NAMELESS}{path}")
+    for parts in all_parts():
+        if parts.recognise(raw.state):
+            raise ResnestError(f"{path} holds a {parts.what} but does not name its classes: {NAMELESS}{path}")
     identity = identify(raw, network)
     spec = identity.spec  # raises where nothing tells twins apart
     if identity.name not in PUBLISHED:

@@ -95,8 +95,9 @@ def build(content: dict[str, Any], *, where: str) -> Recipe:
     if not isinstance(task, str) or task not in TASKS:
         raise ResnestError(f"{where}: {unknown('task', str(task), TASKS)}")
     kind = task_info(task).recipe
+    known = typing.get_type_hints(kind)
     for name in content:
-        if name not in typing.get_type_hints(kind) and (owners := _owners(name)):
+        if name not in known and (owners := _owners(name)):
             raise ResnestError(
                 f"{where}: {name} belongs to recipes with task={' or '.join(owners)}, this one has task={task}:"
                 " leave it out"

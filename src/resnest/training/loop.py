@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -17,7 +18,7 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import nn
 
-from resnest.data.loading import Batch, training_batches
+from resnest.data.loading import Batch, TrainingDataset, training_batches
 from resnest.data.order import epoch_steps, seeded
 from resnest.data.sources import Splits
 from resnest.errors import NoValidCheckpoint, NumericalStop, Preempted, ResnestError
@@ -174,11 +175,16 @@ class Loop:
             if self.step == self.schedule.end:
                 return
 
+    @cached_property
+    def _dataset(self) -> TrainingDataset:
+        """Of all epochs: the loader's keys say which."""
+        return self.task.dataset(self.splits.train)
+
     def _batches(self) -> Iterator[list[Batch]]:
         """This process's micro-batches of every step that is left of the epoch."""
         epoch, skip = divmod(self.step, self.schedule.per_epoch)
         batches = training_batches(
-            self.task.dataset(self.splits.train),
+            self._dataset,
             self.task.recipe.data,
             batch_size=self.settings.batch_size,
             accumulate=self.settings.accumulate,
