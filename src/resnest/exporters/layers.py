@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,20 +16,9 @@ from torch import Tensor, nn
 
 from resnest.network.resnest import Bottleneck, ResNeSt
 from resnest.network.split_attention import SplitAttention
-from resnest.runtime.engines.engine import Loaded
-from resnest.runtime.engines.exported import open_loaded
 
 Arrays = Mapping[str, NDArray[Any]]  # by the name of an output or of a module
 Runner = Callable[[NDArray[np.float32]], Arrays]  # images (N, C, H, W) -> named outputs
-
-
-def runner(loaded: Loaded, path: Path) -> Runner:
-    """A file in the engine that `Predictor` runs it with, opened as there.
-
-    Raises:
-        ResnestError: the file's card is missing, or does not fit it.
-    """
-    return open_loaded(loaded, path)
 
 
 def difference(expected: NDArray[Any], got: NDArray[Any]) -> float:

@@ -21,8 +21,9 @@ from torch import nn
 
 from resnest.errors import ResnestError
 from resnest.exporters.capture import Interface, capture, quiet
-from resnest.exporters.layers import Arrays, Runner, runner
+from resnest.exporters.layers import Arrays, Runner
 from resnest.runtime.engines import onnxruntime as engine
+from resnest.runtime.engines.exported import open_loaded
 from resnest.runtime.hardware import usable_cores
 
 OPSET = 20  # onnxruntime >= 1.17, OpenVINO >= 2024.0, TensorRT >= 10
@@ -75,8 +76,8 @@ def _tidy(model: Any) -> None:
 
 
 def load(path: Path) -> Runner:
-    """The file in onnxruntime, on the CPU."""
-    return runner(engine.load(path, threads=usable_cores()), path)
+    """The file in onnxruntime, on the CPU, opened as `Predictor` does. Raises ResnestError: another card."""
+    return open_loaded(engine.load(path, threads=usable_cores()), path)
 
 
 def layers(path: Path, images: NDArray[np.float32]) -> Arrays:

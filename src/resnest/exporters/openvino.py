@@ -19,8 +19,9 @@ from torch import nn
 
 from resnest.exporters import onnx as onnx_format
 from resnest.exporters.capture import Interface
-from resnest.exporters.layers import Arrays, Runner, runner
+from resnest.exporters.layers import Arrays, Runner
 from resnest.runtime.engines import openvino as engine
+from resnest.runtime.engines.exported import open_loaded
 from resnest.runtime.hardware import usable_cores
 
 DATA_FREE = ("Parameter", "Constant", "Result")
@@ -43,8 +44,8 @@ def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interfa
 
 
 def load(path: Path) -> Runner:
-    """The file in OpenVINO, on the CPU, computing in float32."""
-    return runner(engine.load(path, threads=usable_cores()), path)
+    """The file in OpenVINO, on the CPU in float32, opened as `Predictor` does. Raises ResnestError: another card."""
+    return open_loaded(engine.load(path, threads=usable_cores()), path)
 
 
 def layers(path: Path, images: NDArray[np.float32]) -> Arrays:

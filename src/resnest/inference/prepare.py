@@ -18,7 +18,7 @@ its input.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +28,6 @@ from resnest.network.pyramid import ConvNorm
 from resnest.network.resnest import Bottleneck, ResNeSt
 from resnest.network.split_attention import SplitAttention
 from resnest.tasks import task_of_network
-
-if TYPE_CHECKING:
-    pass
 
 Whole = TypeVar("Whole", bound=nn.Module)
 

@@ -23,16 +23,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from PIL import Image
 
 from resnest.errors import ResnestError
 from resnest.files import replacing, write_errors
 from resnest.runtime.inputs import ImageInput, to_image
-
-if TYPE_CHECKING:
-    pass
 
 THRESHOLD = 0.5  # the score from which on a label or an object is shown to people
 DRAWINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

@@ -14,15 +14,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resnest.files import OutputFolder, replacing
 from resnest.runtime.palette import class_colours
 from resnest.runtime.results import Show
 from resnest.segmentation.result import LabelMap, PixelClasses, file_ids, label_image
-
-if TYPE_CHECKING:
-    from resnest.segmentation.result import LabelMap, PixelClasses
 
 
 class LabelFolder:
