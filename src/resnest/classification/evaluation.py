@@ -5,8 +5,8 @@ result.figures, result.headline, result.worst(24)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,6 @@ from resnest.inference.evaluation_result import Evaluation, Floats, Indices
 from resnest.runtime.results import THRESHOLD
 
 CHUNK = 1024  # images whose metrics are worked out at once, in float64
-Rows = Sequence[tuple[Indices, NDArray[Any], NDArray[np.float32]]]  # indices (N,), labels, logits (N, K)
 FIGURES = (
     Figure("top1", "top-1", "images whose likeliest class is right"),
     Figure("top5", "top-5", "images whose class is among the five likeliest"),
@@ -143,25 +142,6 @@ class MultiLabelEvaluation(Evaluation):
         return wrong[np.argsort(-self.losses[wrong], kind="stable")][:most]
 
 
-def collect(rows: Rows, class_names: tuple[str, ...], *, multi_label: bool) -> Evaluation:
-    """The evaluation of all batches together, in the order of the samples: processes take turns.
-
-    Raises:
-        ResnestError: there is none.
-    """
-    if not rows:
-        raise ResnestError("not one image could be used")
-    indices, labels, logits = (np.concatenate(column) for column in zip(*rows, strict=True))
-    order = np.argsort(indices, kind="stable")
-    build = _multi_label if multi_label else _one_label
-    return build(
-        logits[order],
-        labels[order],
-        indices=indices[order],
-        class_names=class_names,
-    )
-
-
 def _one_label(logits: NDArray[np.float32], labels: NDArray[Any], **common: Any) -> ClassEvaluation:
     metrics = ClassificationMetrics(logits.shape[1])
     for start in range(0, len(logits), CHUNK):
@@ -214,8 +194,12 @@ class ClassificationScorer:
         self.several_answers |= other.several_answers
 
     def result(self) -> Evaluation:
-        columns = [tuple(np.stack(column) for column in zip(*self.rows, strict=True))] if self.rows else []
-        evaluation = collect(columns, self.class_names, multi_label=self.multi_label)  # type: ignore[arg-type]
+        """In the order of the samples: processes take turns."""
+        if not self.rows:
+            raise ResnestError("not one image could be used")
+        indices, labels, logits = map(np.stack, zip(*sorted(self.rows, key=itemgetter(0)), strict=True))
+        build = _multi_label if self.multi_label else _one_label
+        evaluation = build(logits, labels, indices=indices, class_names=self.class_names)
         if self.several_answers:
             del evaluation.figures["loss"]  # which of several right answers should have been likely is not defined
         return evaluation

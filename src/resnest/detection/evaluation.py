@@ -6,7 +6,6 @@ for place in result.worst(24): result.indices[place], result.mistakes[place].mis
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,47 +120,6 @@ class DetectionEvaluation(Evaluation):
         return order[counts[order] > 0][:most]
 
 
-def collect_detections(
-    found: Mapping[int, Detections],
-    truths: Any,
-    class_names: tuple[str, ...],
-    *,
-    max_detections: int,
-    bad: list[tuple[str, str]],
-    seconds: float,
-) -> DetectionEvaluation:
-    """The evaluation of all images together; `truths[index]` is what image `index` shows.
-
-    Raises:
-        ResnestError: there is none, or faster-coco-eval is not installed.
-    """
-    if not found:
-        raise ResnestError("not one image could be used")
-    indices = sorted(found)
-    metrics = CocoMetrics(class_names, masks=found[indices[0]].masks is not None, max_detections=max_detections)
-    shown, mistakes = [], []
-    counts = np.zeros(len(class_names), np.int64)
-    for index in indices:
-        truth: Truth = truths[index]
-        metrics.update(index, found[index], truth)
-        counts += np.bincount(truth.labels[~truth.crowd], minlength=len(class_names))
-        shown.append(found[index].shown())
-        mistakes.append(find_mistakes(shown[-1], truth))
-    result = metrics.compute()
-    return DetectionEvaluation(
-        figures=result.figures,
-        class_names=class_names,
-        indices=np.array(indices, np.int64),
-        bad=bad,
-        seconds=seconds,
-        class_ap=result.class_ap,
-        curves=result.curves,
-        objects=counts,
-        shown=shown,
-        mistakes=mistakes,
-    )
-
-
 def find_mistakes(shown: Detections, truth: Truth) -> Mistakes:
     """The best first, each takes the free object of its class that it overlaps most; crowds forgive any number."""
     overlaps = overlap(shown.boxes, truth.boxes, truth.crowd)
@@ -207,6 +165,28 @@ class DetectionScorer:
         self.truths |= other.truths
 
     def result(self) -> DetectionEvaluation:
-        return collect_detections(
-            self.found, self.truths, self.class_names, max_detections=self.max_detections, bad=[], seconds=0.0
+        """Raises ResnestError: there is no image, or faster-coco-eval is not installed."""
+        if not self.found:
+            raise ResnestError("not one image could be used")
+        indices = sorted(self.found)
+        masks = self.found[indices[0]].masks is not None
+        metrics = CocoMetrics(self.class_names, masks=masks, max_detections=self.max_detections)
+        shown, mistakes = [], []
+        counts = np.zeros(len(self.class_names), np.int64)
+        for index in indices:
+            found, truth = self.found[index], self.truths[index]
+            metrics.update(index, found, truth)
+            counts += np.bincount(truth.labels[~truth.crowd], minlength=len(self.class_names))
+            shown.append(found.shown())
+            mistakes.append(find_mistakes(shown[-1], truth))
+        result = metrics.compute()
+        return DetectionEvaluation(
+            figures=result.figures,
+            class_names=self.class_names,
+            indices=np.array(indices, np.int64),
+            class_ap=result.class_ap,
+            curves=result.curves,
+            objects=counts,
+            shown=shown,
+            mistakes=mistakes,
         )

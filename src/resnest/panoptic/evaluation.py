@@ -75,29 +75,6 @@ class PanopticEvaluation(Evaluation):
         return lowest(self.image_pq, most)
 
 
-def collect_panoptic(
-    metrics: PanopticMetrics, worst: WorstPictures, class_names: tuple[str, ...]
-) -> PanopticEvaluation:
-    """The evaluation of all pictures together.
-
-    Raises:
-        ResnestError: there is none.
-    """
-    result = metrics.compute()
-    return PanopticEvaluation(
-        figures=result.figures,
-        class_names=class_names,
-        indices=worst.indices,
-        class_pq=result.class_pq,
-        class_sq=result.class_sq,
-        class_rq=result.class_rq,
-        segments=metrics.matched + metrics.missed,
-        things=metrics.things,
-        image_pq=worst.qualities,
-        kept=worst.results,
-    )
-
-
 class PanopticScorer:
     """Scores of a panoptic detector: panoptic quality of every class, and each picture's own.
 
@@ -120,4 +97,16 @@ class PanopticScorer:
         self.worst.merge(other.worst)
 
     def result(self) -> PanopticEvaluation:
-        return collect_panoptic(self.metrics, self.worst, self.class_names)
+        result = self.metrics.compute()
+        return PanopticEvaluation(
+            figures=result.figures,
+            class_names=self.class_names,
+            indices=self.worst.indices,
+            class_pq=result.class_pq,
+            class_sq=result.class_sq,
+            class_rq=result.class_rq,
+            segments=self.metrics.matched + self.metrics.missed,
+            things=self.things,
+            image_pq=self.worst.qualities,
+            kept=self.worst.results,
+        )

@@ -12,10 +12,10 @@ from typing import Any
 from resnest.panoptic.data import PanopticSamples
 from resnest.panoptic.evaluation import GROUPS, QUALITIES, PanopticEvaluation
 from resnest.panoptic.metrics import PanopticMetrics
-from resnest.report.comparisons import Comparison, colour_keys, compared
+from resnest.report.comparisons import Comparison, comparisons_section
 from resnest.report.history import History, number
 from resnest.report.page import Report, Section, count, percent
-from resnest.report.parts import Caption, Column, classes_section, curves_section, headlines, mistakes_section, table
+from resnest.report.parts import Caption, Column, classes_section, curves_section, headlines, table
 from resnest.runtime.palette import class_colours
 
 MOST_CLASSES = 160  # all of COCO's
@@ -78,19 +78,18 @@ def _classes_section(evaluation: PanopticEvaluation, samples: PanopticSamples) -
 
 
 def _worst_section(evaluation: PanopticEvaluation, samples: PanopticSamples) -> Section:
-    worst = [place for place in evaluation.worst(evaluation.count).tolist() if place in evaluation.kept]
+    mistaken = evaluation.worst(evaluation.count).tolist()
+    worst = [place for place in mistaken if place in evaluation.kept]
     comparisons = [_comparison(evaluation, samples, place) for place in worst]
     note = (
         f"The {count(len(worst), 'picture')} with the lowest PQ, mean over their classes. Left the picture, in the"
         " middle the truth, right the prediction: each object has a shade of its own. Grey belongs to no segment."
     )
-    return mistakes_section(
-        [compared(one) for one in comparisons],
+    return comparisons_section(
+        comparisons,
         note,
         images=evaluation.count,
-        errors=len(evaluation.worst(evaluation.count)),
-        layout="compared",
-        keys=colour_keys(comparisons),
+        errors=len(mistaken),
     )
 
 

@@ -1,6 +1,6 @@
 """Pictures beside their truth and their prediction, painted in the colours of their classes.
 
-mistakes_section([compared(one) for one in comparisons], note, keys=colour_keys(comparisons), layout="compared", ...)
+comparisons_section(comparisons, "The twelve with the lowest IoU.", images=120, errors=4711)
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from resnest.report.parts import SIDES, Caption, Key, Picture, css_colour
+from resnest.report.page import Section
+from resnest.report.parts import SIDES, Caption, Key, Picture, css_colour, mistakes_section
 from resnest.runtime.palette import class_colours
 
 
@@ -35,13 +36,19 @@ class Comparison:
     captions: Sequence[Caption]
 
 
-def compared(one: Comparison) -> Picture:
+def comparisons_section(comparisons: Sequence[Comparison], note: str, *, images: int, errors: int) -> Section:
+    """The worst of them, with a legend of their colours; arguments as for `mistakes_section`."""
+    pictures, keys = [_compared(one) for one in comparisons], _colour_keys(comparisons)
+    return mistakes_section(pictures, note, images=images, errors=errors, layout="compared", keys=keys)
+
+
+def _compared(one: Comparison) -> Picture:
     """Three pictures in a row."""
     painted = [regions.paint(one.image, SIDES["compared"]) for regions in (one.truth, one.found)]
     return Picture(name=one.name, images=[one.image, *painted], captions=one.captions)
 
 
-def colour_keys(comparisons: Sequence[Comparison]) -> list[Key]:
+def _colour_keys(comparisons: Sequence[Comparison]) -> list[Key]:
     """What the colours mean that the pictures have, in the order of the classes."""
     if not comparisons:
         return []

@@ -67,24 +67,6 @@ class PixelEvaluation(Evaluation):
         return lowest(self.image_iou, most)
 
 
-def collect_pixels(metrics: PixelMetrics, worst: WorstPictures, class_names: tuple[str, ...]) -> PixelEvaluation:
-    """The evaluation of all pictures together.
-
-    Raises:
-        ResnestError: there is none.
-    """
-    confusion = metrics.confusion
-    return PixelEvaluation(
-        figures=metrics.compute(),
-        class_names=class_names,
-        indices=worst.indices,
-        confusion=confusion,
-        class_iou=intersection_over_union(confusion),
-        image_iou=worst.qualities,
-        kept=worst.results,
-    )
-
-
 class SegmentationScorer:
     """Scores of a segmenter: mean IoU and accuracies over all pixels, and each picture's own mean IoU.
 
@@ -105,4 +87,13 @@ class SegmentationScorer:
         self.worst.merge(other.worst)
 
     def result(self) -> PixelEvaluation:
-        return collect_pixels(self.metrics, self.worst, self.class_names)
+        confusion = self.metrics.confusion
+        return PixelEvaluation(
+            figures=self.metrics.compute(),
+            class_names=self.class_names,
+            indices=self.worst.indices,
+            confusion=confusion,
+            class_iou=intersection_over_union(confusion),
+            image_iou=self.worst.qualities,
+            kept=self.worst.results,
+        )

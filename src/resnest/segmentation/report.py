@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from resnest.report.comparisons import Comparison, colour_keys, compared
+from resnest.report.comparisons import Comparison, comparisons_section
 from resnest.report.confusion import confusion_section, recall_and_precision
 from resnest.report.history import History, number
 from resnest.report.page import Report, Section, clip, count, percent
-from resnest.report.parts import Caption, Column, classes_section, curves_section, headlines, mistakes_section
+from resnest.report.parts import Caption, Column, classes_section, curves_section, headlines
 from resnest.runtime.palette import class_colours
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.evaluation import PixelEvaluation
@@ -71,13 +71,11 @@ def _worst_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Sectio
         f"The {count(len(worst), 'picture')} with the lowest IoU, mean over their classes."
         " Left the picture, in the middle the truth, right the prediction. Grey does not count."
     )
-    return mistakes_section(
-        [compared(one) for one in comparisons],
+    return comparisons_section(
+        comparisons,
         note,
         images=evaluation.count,
         errors=int(evaluation.confusion.sum() - evaluation.confusion.trace()),
-        layout="compared",
-        keys=colour_keys(comparisons),
     )
 
 
