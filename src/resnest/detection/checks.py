@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.data.checks import DatasetReport, Inspection
+from resnest.data.checks import MIN_IMAGES, DatasetReport, Inspection
 from resnest.detection.data import DetectionSamples, ObjectTable, clip, has_area
 from resnest.detection.preprocess import DetectionPreprocess
 from resnest.detection.segmentations import NONE, Segmentation
@@ -21,7 +21,6 @@ BEYOND = 1.0  # pixels that a box may stand out of its image: some count from 1
 MISSED = 2.0  # pixels between a box and the outermost of its mask: some count from 1, some round
 SMALL, LARGE = 32**2, 96**2  # COCO's sizes of objects, square pixels
 USUAL_LIMIT = 100  # detections an image (DetectorSpec.max_detections)
-FEW = 10  # training images below which a class hardly learns
 MOST_NAMED = 8
 
 
@@ -101,21 +100,21 @@ def object_notes(train: DetectionSamples, val: DetectionSamples) -> Iterator[str
     if names := named(train.class_names, (learned == 0) & (measured == 0)):
         yield f"no part has an object of {names}"
     images = train.counts()
-    if names := named(train.class_names, (learned > 0) & (images < FEW)):
-        yield f"fewer than {FEW} training images show {names}"
+    if names := named(train.class_names, (learned > 0) & (images < MIN_IMAGES)):
+        yield f"fewer than {MIN_IMAGES} training images show {names}"
     for part, samples in (("training", train), ("validation", val)):
         empty = int((~samples.labels.any(1)).sum())
         if empty:
             learn = ", and are left out of training unless detection.keep_empty is set" if part == "training" else ""
             yield f"{empty} {part} images have no objects{learn}"
-    both = [(samples, table) for samples in (train, val) if (table := samples.objects)]
-    crowds = sum(int(table.crowd[table.rows()].sum()) for _, table in both)
+    tables = [table for table in (train.objects, val.objects) if len(table)]
+    crowds = sum(int(table.crowd[table.rows()].sum()) for table in tables)
     if crowds:
         yield f"{crowds} crowds or difficult objects, which are not learned"
-    outlined = sum(int((table.segmentations.kinds[table.rows()] != NONE).sum()) for _, table in both)
-    total = sum(int(table.counts.sum()) for _, table in both)
+    outlined = sum(int((table.segmentations.kinds[table.rows()] != NONE).sum()) for table in tables)
+    total = sum(int(table.counts.sum()) for table in tables)
     yield f"{outlined} of {total} objects have masks"
-    yield from size_notes([table for _, table in both])
+    yield from size_notes(tables)
 
 
 def size_notes(tables: Sequence[ObjectTable]) -> Iterator[str]:

@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from resnest.runtime.decode import decode_image
 if TYPE_CHECKING:
     from resnest.detection.recipe import DetectionRecipe
 
+T = TypeVar("T")
 SMALLEST = 1e-5  # pixels a side: a box of less has no area (detectron2's filter_empty_instances)
 
 
@@ -51,12 +53,50 @@ class Objects(NamedTuple):
         return ~self.crowd & has_area(self.inside())
 
 
-@dataclass(frozen=True, eq=False)
-class ObjectTable(Sequence[Objects]):
-    """The objects of all images, in arrays that worker processes share; image i has `counts[i]` from row `firsts[i]`.
+class ImageTable(Sequence[T]):
+    """What is annotated on many images, in arrays that worker processes share.
 
-    Part of the images (`take`) shares the rows with the whole.
+    Image i has `counts[i]` rows from row `firsts[i]` on; part of the images (`take`) shares the rows with the whole.
     """
+
+    firsts: NDArray[np.int64]  # (N,)
+    counts: NDArray[np.int64]  # (N,)
+
+    @abstractmethod
+    def take(self, indices: NDArray[np.int64]) -> Self:
+        """Of some images, in the order given."""
+
+    @abstractmethod
+    def of_image(self, index: int) -> T:
+        """What is annotated on one."""
+
+    def __len__(self) -> int:
+        return len(self.firsts)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.take(np.arange(len(self))[index])
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self.of_image(index)
+
+    def __iter__(self) -> Iterator[T]:
+        return (self[index] for index in range(len(self)))
+
+    def rows(self) -> NDArray[np.int64]:
+        """The rows of these images, one image after the other."""
+        before = np.cumsum(self.counts) - self.counts
+        rows: NDArray[np.int64] = np.arange(self.counts.sum()) + np.repeat(self.firsts - before, self.counts)
+        return rows
+
+    def owners(self) -> NDArray[np.int64]:
+        """To which image each of `rows()` belongs."""
+        return np.repeat(np.arange(len(self)), self.counts)
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectTable(ImageTable[Objects]):
+    """The objects of all images."""
 
     image_ids: NDArray[np.int64]  # (N,)
     sizes: NDArray[np.int32]  # (N, 2) width, height
@@ -69,14 +109,7 @@ class ObjectTable(Sequence[Objects]):
     ids: NDArray[np.int64]  # (A,)
     segmentations: Segmentations
 
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return self.take(np.arange(len(self))[index])
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
+    def of_image(self, index: int) -> Objects:
         rows = slice(int(self.firsts[index]), int(self.firsts[index] + self.counts[index]))
         width, height = map(int, self.sizes[index])
         return Objects(
@@ -91,11 +124,7 @@ class ObjectTable(Sequence[Objects]):
             ids=self.ids[rows],
         )
 
-    def __iter__(self) -> Iterator[Objects]:
-        return (self[index] for index in range(len(self)))
-
     def take(self, indices: NDArray[np.int64]) -> ObjectTable:
-        """Of some images, in the order given."""
         return replace(
             self,
             image_ids=self.image_ids[indices],
@@ -103,16 +132,6 @@ class ObjectTable(Sequence[Objects]):
             firsts=self.firsts[indices],
             counts=self.counts[indices],
         )
-
-    def rows(self) -> NDArray[np.int64]:
-        """The rows of these images, one image after the other."""
-        before = np.cumsum(self.counts) - self.counts
-        rows: NDArray[np.int64] = np.arange(self.counts.sum()) + np.repeat(self.firsts - before, self.counts)
-        return rows
-
-    def owners(self) -> NDArray[np.int64]:
-        """To which image each of `rows()` belongs."""
-        return np.repeat(np.arange(len(self)), self.counts)
 
     def trainable_mask(self) -> NDArray[np.bool_]:
         """Which of `rows()` a detector learns."""

@@ -31,10 +31,7 @@ def build_from_card(card: ModelCard, state: Mapping[str, Tensor], *, source: str
         ResnestError: it holds another network.
     """
     task = task_type(card.task)
-    with torch.device("meta"):
-        wanted = task.build_network(card).state_dict()
-    wrong = sorted(name for name in wanted.keys() | state.keys() if _shape(wanted, name) != _shape(state, name))
-    if wrong:
+    if wrong := _differing(_without_weights(card), state):
         raise ResnestError(
             f"{source} holds {card.info.noun.replace('a ', 'another ', 1)} than its {CARD_NAME} or recipe describes:"
             f" {wrong[0]} differs"
@@ -42,6 +39,18 @@ def build_from_card(card: ModelCard, state: Mapping[str, Tensor], *, source: str
     net = task.build_network(card)
     load_weights(net, state, source=source)
     return net.eval()
+
+
+def _without_weights(card: ModelCard) -> nn.Module:
+    """The network that a card describes, whose tensors have shapes alone."""
+    with torch.device("meta"):
+        return task_type(card.task).build_network(card)
+
+
+def _differing(net: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Names of tensors that only one of the two has, or in another shape."""
+    wanted = net.state_dict()
+    return sorted(name for name in wanted.keys() | state.keys() if _shape(wanted, name) != _shape(state, name))
 
 
 def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
@@ -96,11 +105,8 @@ def rebuilt(net: nn.Module, card: ModelCard) -> Any:
     Raises:
         ResnestError: `net` is another network than its card says, or has weights that are not finite.
     """
-    task, state = task_type(card.task), net.state_dict()
-    with torch.device("meta"):
-        described = task.build_network(card)
-    wanted = described.state_dict()
-    wrong = sorted(name for name in wanted.keys() | state.keys() if _shape(wanted, name) != _shape(state, name))
+    described, state = _without_weights(card), net.state_dict()
+    wrong = _differing(described, state)
     if not wrong:
         wrong = [
             f"a {mine}" for mine, theirs in zip(_windows(net), _windows(described), strict=False) if mine != theirs
@@ -111,7 +117,7 @@ def rebuilt(net: nn.Module, card: ModelCard) -> Any:
             " built anew from them: no other layers, strides or dilation than `create_model` and its like give"
         )
     check_values(state)
-    copy = task.build_network(card)
+    copy = task_type(card.task).build_network(card)
     copy.load_state_dict({name: tensor.detach().cpu() for name, tensor in state.items()})
     return copy.eval()
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from resnest.data.checks import DatasetReport
-from resnest.detection.checks import FEW, named, size_notes
+from resnest.data.checks import MIN_IMAGES, DatasetReport
+from resnest.detection.checks import named, size_notes
 from resnest.panoptic.data import PanopticSamples
 from resnest.panoptic.result import PanopticMap
 from resnest.segmentation.checks import MaskInspection, pixel_notes
@@ -62,8 +62,8 @@ def panoptic_notes(train: PanopticInspection, val: PanopticInspection) -> Iterat
     """Figures to choose settings by."""
     things = train.samples.classes.things
     yield f"{things} classes of things, {len(train.tally.class_names) - things} of stuff"
-    if names := named(train.tally.class_names, (train.tally.images > 0) & (train.tally.images < FEW)):
-        yield f"fewer than {FEW} training images show {names}"
+    if names := named(train.tally.class_names, (train.tally.images > 0) & (train.tally.images < MIN_IMAGES)):
+        yield f"fewer than {MIN_IMAGES} training images show {names}"
     parts = (train.samples, val.samples)
     without = [int(np.count_nonzero(samples.objects.counts == 0)) for samples in parts]
     if any(without):

@@ -5,17 +5,19 @@ table[17]                   # [{"id": 4260, "category_id": 1, "iscrowd": 0, "are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resnest.detection.data import ImageTable
+
 
 @dataclass(frozen=True, eq=False)
-class SegmentTable(Sequence[list[dict[str, Any]]]):
-    """Image i has `counts[i]` segments from row `firsts[i]`; part of the images shares the rows with the whole."""
+class SegmentTable(ImageTable[list[dict[str, Any]]]):
+    """What the json says of all segments."""
 
     firsts: NDArray[np.int64]  # (N,)
     counts: NDArray[np.int64]  # (N,)
@@ -26,19 +28,9 @@ class SegmentTable(Sequence[list[dict[str, Any]]]):
     areas: NDArray[np.float64]  # (A,) as the json says
     boxes: NDArray[np.float64]  # (A, 4) x, y, width, height, as the json says
 
-    def __len__(self) -> int:
-        return len(self.firsts)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return self.take(np.arange(len(self))[index])
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
+    def of_image(self, index: int) -> list[dict[str, Any]]:
         first = int(self.firsts[index])
         return [self._row(row) for row in range(first, first + int(self.counts[index]))]
-
-    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        return (self[index] for index in range(len(self)))
 
     def _row(self, row: int) -> dict[str, Any]:
         return {
@@ -50,19 +42,8 @@ class SegmentTable(Sequence[list[dict[str, Any]]]):
         }
 
     def take(self, indices: NDArray[np.int64]) -> SegmentTable:
-        """Of some images, in the order given."""
         return replace(self, firsts=self.firsts[indices], counts=self.counts[indices])
 
     def named_as(self, index: NDArray[np.int64], category_ids: Sequence[int]) -> SegmentTable:
         """With class k called `index[k]`."""
         return replace(self, labels=index[self.labels], category_ids=np.array(category_ids, np.int64))
-
-    def rows(self) -> NDArray[np.int64]:
-        """The rows of these images, one image after the other."""
-        before = np.cumsum(self.counts) - self.counts
-        rows: NDArray[np.int64] = np.arange(self.counts.sum()) + np.repeat(self.firsts - before, self.counts)
-        return rows
-
-    def owners(self) -> NDArray[np.int64]:
-        """To which image each of `rows()` belongs."""
-        return np.repeat(np.arange(len(self)), self.counts)

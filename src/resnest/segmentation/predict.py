@@ -6,9 +6,9 @@ predict(engine, card, [Prepared("x.jpg", card.preprocess(image), image.size)])  
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
 from resnest.runtime.engines.engine import Engine, Prepared, Shape, Views, stack_pixels
@@ -25,7 +25,7 @@ def predict(
     """A class for every pixel of the picture, of images of one padded shape."""
     if views is not None:
         return [_augmented(engine, card, image, views) for image in images]
-    logits = logits_of(logits_engine(engine), stack_pixels(images), card.preprocess)
+    logits = logits_of(partial(_logits, engine), stack_pixels(images), card.preprocess)
     return [
         label_map(
             one,
@@ -38,21 +38,15 @@ def predict(
     ]
 
 
-class logits_engine:
-    """An engine as a function from images to logits alone."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-
-    def __call__(self, images: Map) -> Map:
-        sizes: NDArray[np.int64] = np.array([images.shape[2:]] * len(images))
-        logits: Map = self.engine(images, sizes)["logits"]
-        return logits
+def _logits(engine: Engine, images: Map) -> Map:
+    """(N, 3, H, W), without padding as far as the engine knows -> (N, K, H, W)."""
+    logits: Map = engine(images, np.array([images.shape[2:]] * len(images)))["logits"]
+    return logits
 
 
 def _augmented(engine: Engine, card: SegmentationCard, image: Prepared, views: Views) -> LabelMap:
     assert image.image is not None
-    return segment(logits_engine(engine), image.image, card.preprocess, card.classes, image.name, views)
+    return segment(partial(_logits, engine), image.image, card.preprocess, card.classes, image.name, views)
 
 
 def check_views(views: Views) -> None:

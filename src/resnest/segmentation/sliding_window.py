@@ -1,6 +1,6 @@
 """From a segmenter's logits to the class of every pixel of the picture; numpy and Pillow alone.
 
-found = segment(engine, image, card.segmenter_input, card.pixel_classes, "x.jpg")        # LabelMap
+found = segment(engine, image, card.preprocess, card.classes, "x.jpg")        # LabelMap
 found = segment(..., views=Views(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), flip=True))
 
 A picture is looked at as a whole or, with `preprocess.window`, in squares that overlap by a third (PyTorch-Encoding),
@@ -10,8 +10,7 @@ one, so that there are never as many full-size maps as classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,14 +28,11 @@ ROUNDING = 0.01  # of probabilities that are resized, at most
 LEAST_PROBABILITY = np.finfo(np.float32).tiny  # whose logarithm is finite
 
 
-class LooksAtImages(Protocol):
-    """A SegmenterEngine: (N, 3, H, W) -> logits (N, K, H, W)."""
-
-    def __call__(self, images: Map, /) -> Map: ...
+Logits = Callable[[Map], Map]  # what runs the network: images (N, 3, H, W) -> (N, K, H, W)
 
 
 def segment(
-    engine: LooksAtImages,
+    engine: Logits,
     image: Image.Image,
     preprocess: SegmentationPreprocess,
     classes: PixelClasses,
@@ -86,9 +82,7 @@ def _likely(logits: Map, top: Map, total: Map) -> Iterator[tuple[int, Map]]:
             yield number, probabilities
 
 
-def look(
-    engine: LooksAtImages, image: Image.Image, preprocess: SegmentationPreprocess, views: Views | None = None
-) -> Map:
+def look(engine: Logits, image: Image.Image, preprocess: SegmentationPreprocess, views: Views | None = None) -> Map:
     """Logits (K, h, w) of an RGB picture in the size that the network sees, without padding.
 
     Of several windows or views they are the logarithms of the mean of the probabilities. (The authors sum exp(logits),
@@ -110,7 +104,7 @@ def look(
     return _logarithms(mean)
 
 
-def logits_of(engine: LooksAtImages, images: Map, preprocess: SegmentationPreprocess) -> Iterator[Map]:
+def logits_of(engine: Logits, images: Map, preprocess: SegmentationPreprocess) -> Iterator[Map]:
     """Of each of some images (N, 3, H, W), (K, H, W): all at once, or each in its windows."""
     if preprocess.window is None or preprocess.canvas:
         yield from engine(images)
@@ -120,7 +114,7 @@ def logits_of(engine: LooksAtImages, images: Map, preprocess: SegmentationPrepro
 
 
 def _look_at_scale(
-    engine: LooksAtImages, image: Image.Image, preprocess: SegmentationPreprocess, scale: float, flip: bool
+    engine: Logits, image: Image.Image, preprocess: SegmentationPreprocess, scale: float, flip: bool
 ) -> Map:
     """Mean probabilities (K, h, w) in the base size, of a picture seen in another."""
     pixels = preprocess(image, scale)  # (3, H, W), padded
@@ -135,7 +129,7 @@ def _look_at_scale(
     return base
 
 
-def _look_in_windows(engine: LooksAtImages, pixels: Map, window: int | None, flip: bool) -> Map:
+def _look_in_windows(engine: Logits, pixels: Map, window: int | None, flip: bool) -> Map:
     """Mean probabilities (K, H, W) over all windows that a pixel lies in."""
     if window is None:
         return _look_both_ways(engine, pixels, flip)
@@ -158,7 +152,7 @@ def window_starts(length: int, side: int) -> list[int]:
     return [*range(0, length - side, max(1, side * 2 // 3)), length - side]
 
 
-def _look_both_ways(engine: LooksAtImages, pixels: Map, flip: bool) -> Map:
+def _look_both_ways(engine: Logits, pixels: Map, flip: bool) -> Map:
     """Probabilities (K, H, W); with `flip` the mean with those of the mirrored image."""
     probabilities = _softmax(engine(np.ascontiguousarray(pixels[None]))[0])
     if flip:
