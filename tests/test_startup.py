@@ -52,14 +52,17 @@ def test_predicting_with_an_exported_file_is_quick(picture_and_model: list[str])
     assert _best_of(3, [sys.executable, "-m", "resnest", "predict", *picture_and_model]) < 1.5
 
 
-def test_predicting_with_an_exported_file_does_not_import_torch(picture_and_model: list[str]) -> None:
+def test_predicting_with_an_exported_file_does_not_import_torch_or_other_tasks(picture_and_model: list[str]) -> None:
     code = (
         f"import sys; sys.argv = ['resnest', 'predict', *{picture_and_model!r}]\n"
         "from resnest.cli.app import main\n"
         "try: main()\n"
         "except SystemExit as stop: assert not stop.code, stop.code\n"
         "assert not {'torch', 'torchvision', 'onnx', 'openvino'} & sys.modules.keys()\n"
-        "assert 'onnxruntime' in sys.modules"
+        "assert 'onnxruntime' in sys.modules\n"
+        "from resnest.tasks import TASKS\n"
+        "others = tuple(package for task, package in TASKS.items() if task != 'classification')\n"
+        "assert not [name for name in sys.modules if name.startswith(others)]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
