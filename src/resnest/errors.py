@@ -2,13 +2,16 @@
 
 The command line prints the message of a `ResnestError` without a traceback and exits with its `exit_code`.
 
-    raise ResnestError("no images under data/train (looked for .jpg, .png, .webp)")
+    raise ResnestError(f"{parameter('split', 'middle')}: expected auto, val, train or all")
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 
 class ResnestError(ValueError):
@@ -53,6 +56,53 @@ class Preempted(ResnestError):
     """The run was asked to stop and can be resumed."""
 
     exit_code = 75  # EX_TEMPFAIL: "try again later"
+
+
+def _in_python(function: str, given: Sequence[object], named: Mapping[str, object]) -> str:
+    words = [*map(_literal, given)]
+    words += [name if value is None else f"{name}={_literal(value)}" for name, value in named.items()]
+    return f"resnest.{function}({', '.join(words)})" if function else f"`{', '.join(words)}`"
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, str | os.PathLike):
+        return json.dumps(os.fsdecode(value), ensure_ascii=False)
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_literal(key)}: {_literal(entry)}' for key, entry in value.items())}}}"
+    return repr(value)
+
+
+Form = Callable[[str, Sequence[object], Mapping[str, object]], str]  # of a function's name, or "", and what it is given
+_form: Form = _in_python
+
+
+@contextmanager
+def wording(form: Form) -> Iterator[None]:
+    """Messages that arise within have parameters and calls in this form; elsewhere they have Python's."""
+    global _form
+    before, _form = _form, form
+    try:
+        yield
+    finally:
+        _form = before
+
+
+def parameter(name: str, value: object = None) -> str:
+    """A parameter, with the value that was or may be given; --split val at the command line.
+
+    >>> parameter("split", "val"), parameter("split")
+    ('`split="val"`', '`split`')
+    """
+    return _form("", (), {name: value})
+
+
+def call(function: str, *given: object, **named: object) -> str:
+    """A call of a function of ours; resnest train --resume runs/a at the command line.
+
+    >>> call("resume", "runs/a")
+    'resnest.resume("runs/a")'
+    """
+    return _form(function, given, named)
 
 
 def one_line(error: object, most: int = 300) -> str:

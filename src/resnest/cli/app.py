@@ -21,7 +21,8 @@ from resnest.cli.models import models
 from resnest.cli.predict import predict
 from resnest.cli.recipes import recipes
 from resnest.cli.train import train
-from resnest.errors import INTERRUPTED, ResnestError
+from resnest.cli.words import at_command_line
+from resnest.errors import INTERRUPTED, ResnestError, wording
 from resnest.runtime.hardware import disable_malloc_trim
 
 app = typer.Typer(
@@ -50,7 +51,8 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     disable_malloc_trim()
     try:
-        app(args=arguments, prog_name="resnest")
+        with wording(at_command_line):
+            app(args=arguments, prog_name="resnest")
     except ResnestError as error:
         if debug:
             raise

@@ -1,6 +1,34 @@
-"""Help texts that several verbs share."""
+"""Help texts that several verbs share; how messages of the library read at the command line."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
 
 MODEL_HELP = "Name of published weights, run directory, checkpoint file, exported file, or hub id (user/name)."
 NETWORK_HELP = "What a checkpoint file is, where it does not say so itself."
 DATA_HELP = "Folder, .zip, .npz, .csv, .tar or .parquet with images, 'hf:owner/name' of the hub, or 'digits'."
 WINDOW_HELP = "Of a segmenter: look at pictures in squares of this many pixels a side; large ones take less memory."
+
+# What is called otherwise than in Python: parameters, and functions
+OPTIONS = {"batches": "batch", "network": "model", "photos": "calibrate", "settings": "set", "sizes": "size"}
+COMMANDS = {"find_recipe": "recipes show", "list_models": "models", "resume": "train --resume"}
+
+
+def at_command_line(function: str, given: Sequence[object], named: Mapping[str, object]) -> str:
+    """What `errors.parameter` and `errors.call` give: --split val, resnest train --resume runs/a."""
+    options = [word for name, value in named.items() for word in _option(name, value)]
+    if not function:
+        return " ".join(options)
+    return shlex.join(["resnest", *COMMANDS.get(function, function).split(), *map(str, given), *options])
+
+
+def _option(name: str, value: object) -> list[str]:
+    option = f"--{OPTIONS.get(name, name.replace('_', '-'))}"
+    if value is None or value is True:
+        return [option]
+    if isinstance(value, Mapping):
+        return [word for key, entry in value.items() for word in (option, f"{key}={entry}")]
+    if isinstance(value, tuple | list):  # height and width; several of one kind
+        value = ("x" if isinstance(value, tuple) else ",").join(map(str, value))
+    return [option, f"{value:g}" if isinstance(value, float) else str(value)]
