@@ -339,7 +339,7 @@ def test_what_a_layout_cannot_hold_is_refused(tmp_path: Path) -> None:
         ("cascade", "torchvision", "torchvision has no Cascade R-CNN"),
         ("cascade", "detectron2", "cannot hold this network"),
         ("cascade", "timm", "would be lost"),
-        ("cascade", "official", "--bare is for a backbone"),
+        ("cascade", "official", "`bare=True` is for a backbone"),
         ("classifier", "torchvision", "is for whole detectors"),
         ("panoptic", "official", r"sem_seg_head\.predictor\.weight would be lost"),
     ):

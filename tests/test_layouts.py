@@ -210,7 +210,7 @@ def test_free_structures_are_refused_by_the_layouts_that_cannot_build_them(case:
 
 def test_heads_are_given_up_only_by_request(tmp_path: Path) -> None:
     torch.save(_random(SPECS["resnest50"], 4).state_dict(), tmp_path / "net.pth")
-    with pytest.raises(ResnestError, match=r"fc\.weight, fc\.bias would be lost; leave them out with --drop-head"):
+    with pytest.raises(ResnestError, match=r"fc\.weight, fc\.bias would be lost; leave them out with `drop_head=True`"):
         convert(tmp_path / "net.pth", to="detectron2", out=tmp_path / "d2.pth", network="resnest50")
     assert not (tmp_path / "d2.pth").exists()
 

@@ -165,7 +165,7 @@ def test_an_unknown_name_is_told_the_nearest(name: str, nearest: str) -> None:
 
 
 def test_a_name_like_no_other_is_told_where_the_names_are() -> None:
-    with pytest.raises(ResnestError, match=r"'vgg' is not a known model. `resnest models` lists them all"):
+    with pytest.raises(ResnestError, match=r"'vgg' is not a known model. `resnest.list_models\(\)` lists them all"):
         find_spec("vgg")
 
 

@@ -290,7 +290,7 @@ def test_refusals_of_convert(tmp_path: Path) -> None:
     torch.save(_net("fcn").state_dict(), tmp_path / "fcn.pth")
     for to, bare, message in (
         ("timm", False, "would be lost"),
-        ("official", True, "--bare is for a backbone alone, and .* is a whole segmenter"),
+        ("official", True, "`bare=True` is for a backbone alone, and .* is a whole segmenter: add `drop_head=True`"),
         ("torchvision", False, "is for whole detectors"),
         ("encoding", False, "cannot hold this network"),
     ):

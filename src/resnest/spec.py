@@ -12,7 +12,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from resnest.errors import ResnestError, unknown
+from resnest.errors import ResnestError, call, unknown
 
 GROUPS = 32  # of a group norm in heads (arXiv 1803.08494, section 4)
 MOST = 16384  # channels, objects: more fill any memory
@@ -169,7 +169,7 @@ def find_spec(name: str) -> tuple[Spec, str]:
     if official in BASELINES:
         return BASELINES[official], official
     known = [*PUBLISHED, *ALIASES, *BASELINES]
-    raise unknown("model", name, known, like=base, hint="`resnest models` lists them all.")
+    raise unknown("model", name, known, like=base, hint=f"`{call('list_models')}` lists them all.")
 
 
 def name_of(spec: Spec) -> str:

@@ -25,7 +25,7 @@ from resnest.checkpoints.loading import listed
 from resnest.checkpoints.multipart import Parts, all_parts
 from resnest.checkpoints.mxnet_params import write_params
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 from resnest.files import replacing, write_errors
 from resnest.network.resnest import ResNeSt
 from resnest.spec import Spec, find_spec
@@ -89,7 +89,8 @@ def convert(
     if whole is not None:
         if bare:
             raise ResnestError(
-                f"--bare is for a backbone alone, and {source} is a whole {whole.parts.what}: add --drop-head"
+                f"{parameter('bare', True)} is for a backbone alone, and {source} is a whole {whole.parts.what}:"
+                f" add {parameter('drop_head', True)}"
             )
         return _convert_whole(raw, whole, layout, out, network)
     if owner:
@@ -129,7 +130,7 @@ def _convert_whole(raw: RawCheckpoint, whole: Whole, layout: Layout, out: Path, 
     if whole.aside:
         raise ResnestError(
             f"the {layout.name} layout cannot hold everything in {raw.path}: {listed(whole.aside, 4)} would be lost;"
-            " --drop-head takes the backbone alone"
+            f" {parameter('drop_head', True)} takes the backbone alone"
         )
     offsets = {name: tensor for name, tensor in whole.state.items() if OFFSET in name}
     body = {name: t for name, t in whole.state.items() if name.startswith("backbone.") and name not in offsets}
@@ -178,12 +179,14 @@ def write_checkpoint(
 
 
 def _check_target(layout: Layout, out: Path, overwrite: bool) -> None:
+    given = parameter("out", out)
     if out.suffix not in layout.suffixes:
-        raise ResnestError(f"--out {out}: the {layout.name} layout is written as {' or '.join(layout.suffixes)}")
+        raise ResnestError(f"{given}: the {layout.name} layout is written as {' or '.join(layout.suffixes)}")
     if out.exists() and not overwrite:
-        raise ResnestError(f"{out} exists: choose another --out, or replace it with --overwrite")
+        anew = parameter("overwrite", True)
+        raise ResnestError(f"{out} exists: choose another {parameter('out')}, or replace it with {anew}")
     if not out.parent.is_dir():
-        raise ResnestError(f"--out {out}: there is no folder {out.parent}")
+        raise ResnestError(f"{given}: there is no folder {out.parent}")
 
 
 def _check_parts(identity: Identity, layout: Layout, drop_head: bool) -> tuple[str, ...]:
@@ -195,7 +198,7 @@ def _check_parts(identity: Identity, layout: Layout, drop_head: bool) -> tuple[s
         names = lost or [name for name in HEAD if name in identity.state]
         raise ResnestError(
             f"the {layout.name} layout cannot hold everything in {identity.path}: {listed(names, 4)} would be lost;"
-            " leave them out with --drop-head"
+            f" leave them out with {parameter('drop_head', True)}"
         )
     return tuple(lost)
 
@@ -207,7 +210,8 @@ def _check_structure(identity: Identity, layout: Layout, *, head: bool) -> None:
     if len(met) == len(specs):
         raise ResnestError(f"{identity.path}: {met[0]}")
     if met:
-        raise ResnestError(f"{identity.path} {identity.doubt()}, and {met[0]}: say which it is with --model NAME")
+        named = parameter("network", "NAME")
+        raise ResnestError(f"{identity.path} {identity.doubt()}, and {met[0]}: say which it is with {named}")
 
 
 def _possible(identity: Identity) -> list[Spec]:

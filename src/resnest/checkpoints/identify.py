@@ -20,7 +20,7 @@ from resnest.checkpoints.loading import translate
 from resnest.checkpoints.manifest import Weights, find_by_hash, find_weights
 from resnest.checkpoints.reading import RawCheckpoint
 from resnest.checkpoints.structure import Structure, published_as, read_structure, same_tensors
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 from resnest.files import digest_of
 from resnest.spec import PUBLISHED, Spec, find_spec
 
@@ -47,7 +47,7 @@ class Identity:
             return self.sure
         if len(self.candidates) == 1:
             return find_spec(self.candidates[0])[0]
-        raise ResnestError(f"{self.path} {self.doubt()}: say which with --model NAME")
+        raise ResnestError(f"{self.path} {self.doubt()}: say which with {parameter('network', 'NAME')}")
 
     @property
     def name(self) -> str:
