@@ -70,7 +70,7 @@ def finetune() -> ClassificationRecipe:
     """Photographs of your own, up to 20 epochs from the published ResNeSt-50: few images, so most of it moves little.
 
     - The classifier is new and learns at the full rate; every part before it at 0.7 of the next one's (arXiv
-      1801.06146), the stem at 0.17. `--set model.freeze=3` leaves stem, layer1 and layer2 as they are: quicker, and
+      1801.06146), the stem at 0.17. `model.freeze=3` leaves stem, layer1 and layer2 as they are: quicker, and
       for a few dozen images a class often as good; 5 trains the classifier alone.
     - The norm inside the split attention keeps its published statistics, so that small batches train.
     - It ends after 5 evaluations without improvement.
@@ -95,16 +95,15 @@ def modern(network: str) -> ClassificationRecipe:
     the short side. What differs, and why:
 
     - AdamW with learning rate, decay and average of ConvNeXt (arXiv 2201.03545, appendix A.1: 4e-3 for 4096 images,
-      0.05, 0.9999) instead of LAMB: torch has it. `--set optim.name=sgd` works too; take `train.loss=cross_entropy`
-      with it.
+      0.05, 0.9999) instead of LAMB: torch has it. `optim.name=sgd` works too; take `train.loss=cross_entropy` with it.
     - RandAugment is torchvision's, 2 operations at 9 of 30 as torchvision trains (references/classification), because
       timm's has other operations and magnitudes.
     - Stochastic depth grows with the depth of the network, as in ConvNeXt; 0.05 at 50 layers is A2's. Dropout stays
       what the published networks have.
     - A class with at most 0.2 of a mixed image is not asked for: timm's option, the value from memory.
 
-    Nothing here was measured on ImageNet. A3, the short one: `--set train.epochs=100 --set data.size=160 --set
-    data.repeats=1 --set model.spec.drop_path_rate=0`.
+    Nothing here was measured on ImageNet. A3, the short one: `train.epochs=100`, `data.size=160`, `data.repeats=1`,
+    `model.spec.drop_path_rate=0`.
     """
     batch, drop_path = RSB_SIZES[network]
     return ClassificationRecipe(

@@ -60,7 +60,7 @@ def doctor(
 
     with Progress("reading:", rate="images", lines=False) as bar:
         report = check_dataset(data, format=format, task=task, on_open=bar.start, on_image=bar.advance)
-    typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text())
+    typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text(" (--json lists them all)"))
     if report.problems:
         raise typer.Exit(2)
 

@@ -18,6 +18,7 @@ from PIL import Image
 from resnest.data.formats import finders
 from resnest.data.samples import LabelledSamples, Samples
 from resnest.data.sources import open_dataset
+from resnest.errors import parameter
 from resnest.runtime.decode import BadImage
 from resnest.tasks import load_object, task_info
 
@@ -48,12 +49,12 @@ class DatasetReport:
             "notes": self.notes,
         }
 
-    def to_text(self) -> str:
+    def to_text(self, rest: str = "") -> str:
         lines = [self.description, f"sizes: {self.sizes}"]
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"problem: {problem}" for problem in self.problems[:MOST_SHOWN]]
         if len(self.problems) > MOST_SHOWN:
-            lines.append(f"... and {len(self.problems) - MOST_SHOWN} more problems (--json lists them all)")
+            lines.append(f"... and {len(self.problems) - MOST_SHOWN} more problems{rest}")
         return "\n".join([*lines, f"{len(self.problems)} problems" if self.problems else "no problems found"])
 
 
@@ -114,7 +115,7 @@ def _other_annotations(where: Path) -> Iterator[str]:
     for finder in finders() if where.is_dir() else ():
         info = task_info(finder.tasks[0])
         if not info.reads_labels and (handle := finder.find(where, None)):
-            yield f"there are {info.annotations} too ({handle.format}): --task {info.name} looks at them"
+            yield f"there are {info.annotations} too ({handle.format}): {parameter('task', info.name)} looks at them"
             return
 
 

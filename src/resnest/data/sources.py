@@ -14,7 +14,7 @@ from pathlib import Path
 from resnest.data.formats import DatasetHandle, detect_format
 from resnest.data.samples import Samples
 from resnest.data.samples import holdout as hold_out
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 from resnest.tasks import check_task
 
 
@@ -95,14 +95,15 @@ def open_part(
         ResnestError: as `open_dataset`; a part that the data set does not have.
     """
     if split not in ("auto", "val", "train", "all"):
-        raise ResnestError(f"--split {split}: expected auto, val, train or all")
+        raise ResnestError(f"{parameter('split', split)}: expected auto, val, train or all")
     handle = detect_format(where, format, task)
     if handle.whole is None:
         if split == "all":
-            raise ResnestError(f"--split all: {handle.where} comes with its own validation part; choose val or train")
+            given = parameter("split", split)
+            raise ResnestError(f"{given}: {handle.where} comes with its own validation part; choose val or train")
         read, name = (handle.train, "training") if split == "train" else (handle.val, "validation")
         if read is None:
-            raise ResnestError(f"--split {split}: {handle.where} has no {name} part")
+            raise ResnestError(f"{parameter('split', split)}: {handle.where} has no {name} part")
         return _part(handle, read(), f"{name} images")
     whole = handle.whole()
     if split == "all" or (split == "auto" and holdout is None):

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resnest.errors import ResnestError, unknown
+from resnest.errors import ResnestError, call, parameter, unknown
 from resnest.recipes.schema import Recipe
 from resnest.recipes.settings import ModelSettings
 from resnest.spec import Spec
@@ -38,7 +38,8 @@ def read_recipe(path: Path) -> Recipe:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ResnestError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise ResnestError(f"{path} is not a recipe: expected settings such as 'train:', see `resnest recipes show`")
+        example = call("find_recipe", "NAME")
+        raise ResnestError(f"{path} is not a recipe: expected settings such as 'train:', see `{example}`")
     content.setdefault("name", path.stem)
     return build(content, where=str(path))
 
@@ -52,7 +53,7 @@ def override(recipe: Recipe, settings: Settings) -> Recipe:
         keys = key.split(".")
         if keys[0] not in content and (owners := _owners(keys[0])):
             raise ResnestError(
-                f"--set {setting}: recipe {recipe.name!r} trains a network for {recipe.task} and has no section"
+                f"{setting}: recipe {recipe.name!r} trains a network for {recipe.task} and has no section"
                 f" {keys[0]!r}; recipes for {' and '.join(owners)} have one (`resnest recipes` lists them)"
             )
         _place(content, keys, value, recipe.name)
@@ -68,11 +69,11 @@ def _of_text(setting: str) -> tuple[str, Any, str]:
 
     key, equals, text = setting.partition("=")
     if not equals:
-        raise ResnestError(f"--set {setting}: expected section.field=value, such as train.epochs=5")
+        raise ResnestError(f"{parameter('settings', setting)}: expected section.field=value, such as train.epochs=5")
     try:
-        return key.strip(), yaml.safe_load(text), setting
+        return key.strip(), yaml.safe_load(text), parameter("settings", setting)
     except yaml.YAMLError:
-        return key.strip(), text, setting
+        return key.strip(), text, parameter("settings", setting)
 
 
 def _of_mapping(node: Any, settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, str]]:
@@ -83,7 +84,7 @@ def _of_mapping(node: Any, settings: Mapping[str, Any], prefix: str = "") -> Ite
             yield from _of_mapping(section, value, f"{key}.")
         else:
             plain = os.fspath(value) if isinstance(value, os.PathLike) else value
-            yield key, plain, f"{key}={plain}"
+            yield key, plain, parameter("settings", {key: plain})
 
 
 def build(content: dict[str, Any], *, where: str) -> Recipe:
@@ -157,7 +158,7 @@ def _place(content: dict[str, Any], keys: list[str], value: Any, recipe: str) ->
                 f"setting of recipe {recipe!r}",
                 dotted,
                 [f"{prefix}{name}" for name in (known or node)],
-                hint=f"See `resnest recipes show {recipe}`.",
+                hint=f"See `{call('find_recipe', recipe)}`.",
             )
         if depth == len(keys) - 1:
             if isinstance(node.get(key), dict) and not isinstance(value, dict):
