@@ -19,7 +19,7 @@ from PIL import Image
 
 from resnest.classification.card import ClassificationCard
 from resnest.data.samples import LabelledSamples
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 
 _NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})")
 
@@ -44,19 +44,19 @@ class RealLabels:
                     )
         except (OSError, ValueError, TypeError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise ResnestError(f"--labels {path} is not ImageNet-ReaL's real.json: {reason}") from None
+            raise ResnestError(f"{parameter('labels', path)} is not ImageNet-ReaL's real.json: {reason}") from None
         return cls(answers)
 
     def of(self, key: str) -> Sequence[int]:
         """The right answers for an image, by its file name."""
-        match = _NUMBER.search(key)
+        match, given = _NUMBER.search(key), parameter("labels")
         if match is None:
             raise ResnestError(
-                f"--labels: {key} has no number of an ImageNet validation image (ILSVRC2012_val_00000001)"
+                f"{given}: {key} has no number of an ImageNet validation image (ILSVRC2012_val_00000001)"
             )
         number = int(match[1])
         if not 1 <= number <= len(self.answers):
-            raise ResnestError(f"--labels: {key} is image {number}, and there are labels for {len(self.answers)}")
+            raise ResnestError(f"{given}: {key} is image {number}, and there are labels for {len(self.answers)}")
         return self.answers[number - 1]
 
 
@@ -82,11 +82,11 @@ def relabel(samples: LabelledSamples, path: Path, card: ClassificationCard) -> R
             or no image left.
     """
     if samples.multi_label:
-        raise ResnestError("--labels replaces one label an image: leave it out for a multi-label model")
+        raise ResnestError(f"{parameter('labels')} replaces one label an image: leave it out for a multi-label model")
     real = RealLabels.read(path, len(card.class_names))
     chosen = np.flatnonzero([bool(real.of(key)) for key in samples.keys])
     if not len(chosen):
-        raise ResnestError("--labels: not one of the images has a label in that file")
+        raise ResnestError(f"{parameter('labels')}: not one of the images has a label in that file")
     part = samples.subset(chosen)
     return RealSamples(part.store, part.keys, part.class_names, part.labels, real)
 

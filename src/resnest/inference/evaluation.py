@@ -16,7 +16,7 @@ from torch import nn
 from resnest.data.loading import evaluation_batches
 from resnest.data.samples import Samples
 from resnest.data.sources import open_part
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 from resnest.inference.evaluation_result import Evaluation as Evaluation
 from resnest.inference.evaluation_result import check_bad_share
 from resnest.inference.model import Model, holdout_of_run
@@ -159,7 +159,7 @@ def evaluate(
     chosen = part.samples.aligned(card, str(data))
     if labels:
         if not card.info.relabel:
-            raise ResnestError(f"--labels replaces one label an image: leave it out for {card.info.noun}")
+            raise ResnestError(f"{parameter('labels')} replaces one label an image: leave it out for {card.info.noun}")
         chosen = load_object(card.info.relabel)(chosen, Path(labels), card)
     on_open(
         chosen, part.describe if len(chosen) == len(part.samples) else f"{part.describe}; {len(chosen)} with labels"

@@ -26,7 +26,7 @@ from resnest.checkpoints.multipart import all_parts
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.checkpoints.references import is_network_name, locate
 from resnest.checkpoints.structure import read_structure, same_tensors
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, call, parameter
 from resnest.files import CARD_NAME, WEIGHTS_NAME, replacing, sha256_of
 from resnest.inference.building import build_from_card, card_of, rebuilt
 from resnest.inference.readme import model_card_text
@@ -41,11 +41,6 @@ from resnest.spec import PUBLISHED
 from resnest.tasks import DEFAULT_TASK, task_info, task_type
 
 RECIPE_NAME = "recipe.yaml"
-
-# What to do with weights of unknown classes
-NAMELESS = (
-    f"put its {CARD_NAME} beside it and call it {WEIGHTS_NAME}, or fine-tune from it with --set model.pretrained="
-)
 
 
 @dataclass(frozen=True)
@@ -165,7 +160,7 @@ def _open_published(path: Path, row: Weights, reference: str) -> Model:
 def _open_directory(folder: Path, reference: str) -> Model:
     recipe = folder / RECIPE_NAME
     if not (folder / CARD_NAME).exists() and recipe.exists():
-        raise ResnestError(f"{folder} has no weights yet: finish it with `resnest train --resume {folder}`")
+        raise ResnestError(f"{folder} has no weights yet: finish it with `{call('resume', folder)}`")
     card = ModelCard.read(folder)
     holdout = holdout_of(read_recipe(recipe)) if recipe.exists() else None
     raw, source = read_checkpoint(folder / WEIGHTS_NAME), str(folder / WEIGHTS_NAME)
@@ -185,19 +180,25 @@ def _open_file(path: Path, network: str | None) -> Model:
         return _open_training_checkpoint(raw)
     for parts in all_parts():
         if parts.recognise(raw.state):
-            raise ResnestError(f"{path} holds a {parts.what} but does not name its classes: {NAMELESS}{path}")
+            raise ResnestError(f"{path} holds a {parts.what} but does not name its classes: {_to_name(path)}")
     identity = identify(raw, network)
     spec = identity.spec  # raises where nothing tells twins apart
     if identity.name not in PUBLISHED:
         raise ResnestError(f"{path} is a {identity.name} without its {CARD_NAME}: put that beside it, or name the run")
     if identity.seen.num_classes != imagenet.COUNT:
         heads = f"{identity.seen.num_classes} classes" if identity.seen.num_classes else "no classifier"
-        raise ResnestError(f"{path} holds weights with {heads} but does not name them: {NAMELESS}{path}")
+        raise ResnestError(f"{path} holds weights with {heads} but does not name them: {_to_name(path)}")
     row = identity.row or find_weights(network if network and is_network_name(network) else identity.name)
     card = published_card(identity.name, row.preprocess())
     net = task_type(card.task).build_network(replace(card, spec=spec, in_chans=identity.seen.in_chans))
     load_weights(net, identity.state, source=str(path))
     return Model(net.eval(), card, str(path))
+
+
+def _to_name(path: Path) -> str:
+    """What to do with weights of unknown classes."""
+    settings = parameter("settings", {"model.pretrained": path})
+    return f"put its {CARD_NAME} beside it and call it {WEIGHTS_NAME}, or fine-tune from it with {settings}"
 
 
 def _open_training_checkpoint(raw: RawCheckpoint) -> Model:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from resnest.errors import ResnestError, unknown
+from resnest.errors import ResnestError, call, parameter, unknown
 from resnest.files import CARD_NAME, WEIGHTS_NAME, sha256_of
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import ENGINES, is_exported, open_engine
@@ -57,7 +57,8 @@ class Predictor(ImagePredictor):
             raise unknown("engine", engine, ["auto", "torch", *ENGINES])
         exported, run = is_exported(reference), Path(reference)
         if card is not None and not exported:
-            raise ResnestError(f"{reference} has its own card: --card is for exported files that have none")
+            given = parameter("card")
+            raise ResnestError(f"{reference} has its own card: {given} is for exported files that have none")
         found: ExportedEngine | None = None
         if exported:
             found = _open_exported(run, engine, device, batch_size, card)
@@ -108,10 +109,10 @@ def _open_beside(run: Path, engine: str, device: str, batch_size: int) -> Export
     """The file exported into a run's directory, with an engine that was asked for."""
     suffixes = [suffix for suffix in ENGINES[engine].SUFFIXES[::-1] if suffix in FORMATS]  # its own form before others
     path = next((run / f"model{suffix}" for suffix in suffixes if (run / f"model{suffix}").is_file()), None)
-    command = f"resnest export {run} --format {FORMATS[suffixes[0]]}"
+    aim = {} if run.is_dir() else {"out": f"{run.name}{suffixes[0]}"}
+    command = call("export", run, format=FORMATS[suffixes[0]], **aim)
     if path is None:
-        aim = "" if run.is_dir() else f" --out {run.name}{suffixes[0]}"
-        raise ResnestError(f"{engine} runs exported files, and {run} has none: `{command}{aim}`")
+        raise ResnestError(f"{engine} runs exported files, and {run} has none: `{command}`")
     found = open_engine(path, engine, device, batch_size=batch_size)
     if not _holds_weights_of(run, found):
         raise ResnestError(f"{path} holds other weights than {run / WEIGHTS_NAME}: export it anew, `{command}`")

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 from resnest.inference.graphs import Graphed
 from resnest.inference.onednn import can_pack, packed
 from resnest.kernels.backend import chosen
@@ -110,9 +110,10 @@ def choose_device(name: str | torch.device) -> torch.device:
         return name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    given = parameter("device", name)
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ResnestError("--device cuda: no usable GPU here (`resnest doctor` says what torch sees); use cpu")
+        raise ResnestError(f"{given}: no usable GPU here (`resnest doctor` says what torch sees); use cpu")
     try:
         return torch.device(name)
     except RuntimeError:
-        raise ResnestError(f"--device {name}: expected auto, cpu or cuda") from None
+        raise ResnestError(f"{given}: expected auto, cpu or cuda") from None

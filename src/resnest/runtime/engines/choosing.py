@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from resnest.errors import ResnestError, unknown
+from resnest.errors import ResnestError, parameter, unknown
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines import onnxruntime, openvino
 from resnest.runtime.engines.engine import Loaded
@@ -59,7 +59,8 @@ def open_engine(
     """
     path = Path(path)
     if device not in ("auto", "cpu"):
-        raise ResnestError(f"--device {device}: exported files run on the CPU here; use cpu, or the run itself")
+        given = parameter("device", device)
+        raise ResnestError(f"{given}: exported files run on the CPU here; use cpu, or the run itself")
     if threads is not None and threads < 1:
         raise ResnestError(f"threads={threads}: expected 1 or more")
     if not path.is_file():

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 from resnest.files import CARD_NAME
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.engine import Arrays, Loaded, Shape
@@ -137,7 +137,7 @@ def _card(metadata: Mapping[str, str], path: Path) -> ModelCard:
     if CARD_KEY not in metadata:
         raise ResnestError(
             f"{path} has no metadata {CARD_KEY!r}, which names its classes and preprocessing: it was not exported here."
-            f" Give a {CARD_NAME} that does, with --card FILE (in Python: card=)"
+            f" Give a {CARD_NAME} that does, with {parameter('card', 'FILE')}"
         )
     return ModelCard.from_json(metadata[CARD_KEY], where=f"the metadata of {path}")
 
