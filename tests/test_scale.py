@@ -212,7 +212,7 @@ def test_the_first_process_is_asked_for_all_whether_to_stop(photos: Path, tmp_pa
 
 
 def test_one_device_is_not_for_several_processes(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(ResnestError, match="--device cpu:0 is one device, for 2 processes: use cpu"):
+    with pytest.raises(ResnestError, match='`device="cpu:0"` is one device, for 2 processes: use cpu'):
         train("imagenette", data=photos, out=tmp_path / "run", settings=pico("trainer.devices=2"), device="cpu:0")
 
 

@@ -26,7 +26,7 @@ from torch import nn
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 from resnest.inference.torch_engine import choose_device
 from resnest.network.resnest import Bottleneck
 from resnest.recipes.schema import Recipe
@@ -107,7 +107,8 @@ def open_fabric(recipe: Recipe, device: str = "auto") -> Fabric:
     place = choose_device(trainer.accelerator if device == "auto" else device)
     devices, nodes = _layout(trainer)
     if place.index is not None and devices * nodes > 1:
-        raise ResnestError(f"--device {device} is one device, for {devices * nodes} processes: use {place.type}")
+        one = parameter("device", device)
+        raise ResnestError(f"{one} is one device, for {devices * nodes} processes: use {place.type}")
     try:
         fabric = Fabric(
             accelerator=place.type,

@@ -23,7 +23,7 @@ from datetime import timedelta
 
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
-from resnest.errors import NumericalStop, Preempted
+from resnest.errors import NumericalStop, Preempted, call
 from resnest.training.distributed import ProcessGroup
 
 LOST = 1  # exit code: torchrun restarts whatever is not 0
@@ -101,7 +101,7 @@ class _Heartbeat(threading.Thread):
         where = f" (process {process.strip()} on {host})" if host else ""
         print(
             f"resnest: {lost}{where} has given no sign for {self.seconds:g} s; the run ends here. Its last checkpoint"
-            " is intact: torchrun --max-restarts goes on by itself, otherwise resnest train --resume",
+            f" is intact: torchrun --max-restarts goes on by itself, otherwise {call('resume', 'RUN')}",
             file=sys.stderr,
             flush=True,
         )

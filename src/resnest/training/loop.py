@@ -21,7 +21,7 @@ from torch import nn
 from resnest.data.loading import Batch, TrainingDataset, training_batches
 from resnest.data.order import epoch_steps, seeded
 from resnest.data.sources import Splits
-from resnest.errors import NoValidCheckpoint, NumericalStop, Preempted, ResnestError
+from resnest.errors import NoValidCheckpoint, NumericalStop, Preempted, ResnestError, call, parameter
 from resnest.files import WEIGHTS_NAME
 from resnest.inference.evaluation import Evaluation, evaluate_network
 from resnest.kernels.backend import chosen
@@ -204,8 +204,8 @@ class Loop:
             kept = "Everything is saved" if self.world.size == 1 else "The last checkpoint is intact"
             raise ResnestError(
                 f"a process that loads images died, perhaps for want of memory ({' '.join(str(error).split())})."
-                f" {kept}; go on with: resnest train --resume {self.run.path}, perhaps with fewer such processes:"
-                " --set data.workers=1"
+                f" {kept}; go on with: {call('resume', self.run.path)}, perhaps with fewer such processes:"
+                f" {parameter('settings', {'data.workers': 1})}"
             ) from error
 
     # --- one step ---
@@ -350,7 +350,7 @@ class Loop:
     def _misfit(self, content: dict[str, Any], why: str) -> NoValidCheckpoint:
         return NoValidCheckpoint(
             f"the checkpoint of step {content['step']} in {self.run.path} does not fit its recipe, perhaps it is of"
-            f" another version of resnest ({why}): start the run anew (--overwrite)"
+            f" another version of resnest ({why}): start the run anew ({parameter('overwrite', True)})"
         )
 
     def _check_batch(self, before: int) -> None:
@@ -368,7 +368,7 @@ class Loop:
                 self.logger.close()
             raise Preempted(
                 f"stopped at step {self.step} of {self.schedule.end}, everything is saved;"
-                f" go on with: resnest train --resume {self.run.path}"
+                f" go on with: {call('resume', self.run.path)}"
             )
 
     # --- telling ---

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from resnest.checkpoints.reading import read_torch_file
-from resnest.errors import NoValidCheckpoint, ResnestError
+from resnest.errors import NoValidCheckpoint, ResnestError, call, parameter
 from resnest.files import CARD_NAME, WEIGHTS_NAME, is_full, replacing, sha256_of, write_errors
 from resnest.runtime.card import ModelCard
 from resnest.training.lock import Lock
@@ -71,8 +71,8 @@ class RunDirectory:
         begun = any(self.checkpoints.glob("*.pt")) or any(name in held for name in FILES if name not in AT_ONCE)
         if begun and not overwrite:
             raise ResnestError(
-                f"{self.path} already holds a run ({', '.join(held)}): choose another --out, go on with it by"
-                f" `resnest train --resume {self.path}`, or replace it with --overwrite"
+                f"{self.path} already holds a run ({', '.join(held)}): choose another {parameter('out')},"
+                f" go on with it by `{call('resume', self.path)}`, or replace it with {parameter('overwrite', True)}"
             )
         with write_errors(self.path):
             for name in held:
@@ -85,7 +85,7 @@ class RunDirectory:
             temporary.write_text(text, encoding="utf-8")
 
     def append(self, path: Path, line: dict[str, Any]) -> None:
-        with explained(path), path.open("a", encoding="utf-8") as file:
+        with explained(path, self.path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def read_lines(self, path: Path) -> list[dict[str, Any]]:
@@ -161,9 +161,8 @@ class RunDirectory:
             except ResnestError as error:
                 damaged.append(str(error))
         found = f"{len(damaged)} damaged ones" if damaged else "none"
-        raise NoValidCheckpoint(
-            f"{self.checkpoints} has no usable checkpoint ({found}): the run must start anew (--overwrite)"
-        )
+        anew = f"the run must start anew ({parameter('overwrite', True)})"
+        raise NoValidCheckpoint(f"{self.checkpoints} has no usable checkpoint ({found}): {anew}")
 
     def _all(self) -> list[Path]:
         """Checkpoints, newest first."""
@@ -172,7 +171,7 @@ class RunDirectory:
     @contextmanager
     def replacing(self, target: Path) -> Iterator[Path]:
         """A temporary file beside `target` that takes its place once it is on disk (promise P1)."""
-        with explained(target):
+        with explained(target, self.path):
             with replacing(target) as temporary:
                 yield temporary
             _sync_directory(target.parent)
@@ -203,15 +202,15 @@ def _check_hash(checkpoint: Path) -> None:
 
 
 @contextmanager
-def explained(target: Path) -> Iterator[None]:
-    """Turns a write that failed into one clear line."""
+def explained(target: Path, run: Path) -> Iterator[None]:
+    """Turns a write that failed, of a file of a run, into one clear line."""
     try:
         yield
     except (OSError, RuntimeError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error) or is_full(target.parent):
             raise ResnestError(
                 f"the disk is full: {target} could not be written; what was saved before is intact."
-                f" Free some space, then go on with `resnest train --resume`"
+                f" Free some space, then go on with `{call('resume', run)}`"
             ) from error
         if isinstance(error, OSError):
             raise ResnestError(f"{target} cannot be written: {error.strerror or error}") from error
