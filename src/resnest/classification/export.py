@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.classification.card import ClassificationCard
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 from resnest.exporters.capture import Interface
 from resnest.exporters.exporter import MAX_PIXELS, Exporter, Size
 from resnest.exporters.formats import Format
@@ -32,10 +32,11 @@ class ClassificationExporter(Exporter):
         """The shortcut of the last stage pools 2 x 2 pixels, and engines want them to be there; torch does not."""
         side = size if size is not None else model.card.preprocess.size  # type: ignore[attr-defined]
         if isinstance(side, tuple):
-            raise ResnestError(f"--size {side[0]}x{side[1]}: a classifier takes squares, give one number")
+            raise ResnestError(f"{parameter('size', side)}: a classifier takes squares, give one number")
         least = model.net.feature_info[-2]["reduction"] + 1
         if not least <= side <= MAX_PIXELS:
-            given = f"--size {side}" if size is not None else f"{model.source} takes images of {side} x {side} pixels"
+            own = f"{model.source} takes images of {side} x {side} pixels"
+            given = own if size is None else parameter("size", side)
             raise ResnestError(
                 f"{given}: to export this network, images must have {least} to {MAX_PIXELS} pixels a side"
             )

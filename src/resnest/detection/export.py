@@ -18,7 +18,7 @@ from resnest.detection.card import DetectionCard
 from resnest.detection.evaluation import overlap
 from resnest.detection.predict import gives
 from resnest.detection.preprocess import DIVISOR
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 from resnest.exporters.capture import Interface
 from resnest.exporters.exporter import MAX_PIXELS, Exporter, Size, check_sides
 from resnest.exporters.formats import FORMATS, Format
@@ -45,7 +45,7 @@ class DetectionExporter(Exporter):
         """
         if not form.many_outputs:
             able = ", ".join(name for name, other in FORMATS.items() if other.many_outputs)
-            raise ResnestError(f"--format {form.name} cannot hold a detector: choose one of {able}")
+            raise ResnestError(f"{parameter('format', form.name)} cannot hold a detector: choose one of {able}")
         assert isinstance(model.card, DetectionCard)
         preprocess = model.card.preprocess
         square = -(-preprocess.short * 4 // 3 // DIVISOR) * DIVISOR

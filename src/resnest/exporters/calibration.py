@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from resnest.data.samples import Samples
 from resnest.data.sources import open_dataset
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 from resnest.exporters.pictures import Read, image_files, pixels
 from resnest.inference.model import Model, account_of
 from resnest.runtime.card import ModelCard
@@ -75,8 +75,8 @@ def check_enough(where: str | Path, calibration: int, held_back: int) -> None:
     """Raises ResnestError if ranges or accuracy would be chance."""
     if calibration < LEAST_CALIBRATION or held_back < LEAST_HELD_BACK:
         raise ResnestError(
-            f"--calibrate {where}: {calibration} usable images to calibrate on and {held_back} held back are too few;"
-            f" it takes {LEAST_CALIBRATION} and {LEAST_HELD_BACK}, to tell a loss of one point from none"
+            f"{parameter('photos', where)}: {calibration} usable images to calibrate on and {held_back} held back are"
+            f" too few; it takes {LEAST_CALIBRATION} and {LEAST_HELD_BACK}, to tell a loss of one point from none"
         )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 from resnest.exporters.capture import Interface
 from resnest.exporters.formats import Format
 from resnest.exporters.gate import TOLERANCE, Agree, Measure, Shape
@@ -82,4 +82,4 @@ def check_sides(canvas: tuple[int, int], *, least: int, most: int, what: str, mu
     """Raises ResnestError for a size that no file can have."""
     if any(side % multiple or not least <= side <= most for side in canvas):
         expected = f"multiples of {multiple}, up to {most}" if multiple > 1 else f"{least} to {most} pixels"
-        raise ResnestError(f"--size {canvas[0]}x{canvas[1]}: the sides of {what} must be {expected}")
+        raise ResnestError(f"{parameter('size', canvas)}: the sides of {what} must be {expected}")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 from resnest.exporters import gate
 from resnest.exporters.exporter import Size, find_exporter
 from resnest.exporters.formats import Format, find_format
@@ -94,7 +94,7 @@ def export(
     sha = None if isinstance(model, Model) else weights_hash(model)  # an opened network may have been changed since
     exporter = find_exporter(opened)
     if int8 and not exporter.int8:
-        raise ResnestError(f"--int8 is for classifiers, and {opened.source} is {opened.card.info.noun}")
+        raise ResnestError(f"{parameter('int8')} is for classifiers, and {opened.source} is {opened.card.info.noun}")
     opened = exporter.sized(opened, size, form)
     with delivering(target) as temporary:
         if int8:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from resnest.errors import ResnestError, unknown
+from resnest.errors import ResnestError, parameter, unknown
 from resnest.exporters import aotinductor, executorch, exported_program, onnx, openvino
 from resnest.exporters.capture import Interface
 from resnest.exporters.layers import Arrays, Runner
@@ -53,9 +53,8 @@ class Format:
         missing = [name for name in self.needs if importlib.util.find_spec(name) is None]
         if missing:
             extras = ",".join(dict.fromkeys(PIP[name] for name in missing))
-            raise ResnestError(
-                f"--format {self.name} needs {', '.join(missing)}, not installed here: pip install 'resnest[{extras}]'"
-            )
+            told = f"{parameter('format', self.name)} needs {', '.join(missing)}, not installed here"
+            raise ResnestError(f"{told}: pip install 'resnest[{extras}]'")
 
 
 FORMATS = {
@@ -131,4 +130,4 @@ def find_format(name: str | None, out: Path | None = None) -> Format:
         if form.suffix == out.suffix:
             return form
     endings = ", ".join(f"{form.suffix} ({form.name})" for form in FORMATS.values())
-    raise ResnestError(f"--out {out}: its suffix names no format; known: {endings}")
+    raise ResnestError(f"{parameter('out', out)}: its suffix names no format; known: {endings}")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.errors import ParityFailure, ResnestError
+from resnest.errors import ParityFailure, ResnestError, parameter
 from resnest.exporters.accuracy import Cost, compare
 from resnest.exporters.calibration import Photos, check_enough, find_photos
 from resnest.exporters.formats import FORMATS, Format
@@ -49,10 +49,10 @@ class Int8:
     def check(self, form: Format) -> None:
         """Raises ResnestError for what cannot be in int8."""
         if form.name not in ("onnx", "openvino"):
-            raise ResnestError(f"--int8 is written to onnx or openvino, not to {form.name}")
+            raise ResnestError(f"{parameter('int8')} is written to onnx or openvino, not to {form.name}")
         FORMATS["onnx"].check_installed()
         if self.max_drop is not None and not 0 <= self.max_drop <= 100:
-            raise ResnestError(f"--max-drop {self.max_drop:g}: expected points of accuracy, 0 to 100")
+            raise ResnestError(f"{parameter('max_drop', self.max_drop)}: expected points of accuracy, 0 to 100")
 
     def write(
         self,
@@ -114,8 +114,8 @@ class Int8:
                 more = cost.needed(allowed)
                 doubt = f" {cost.images} pictures cannot tell for sure, about {more} would." if more else ""
                 raise ParityFailure(
-                    f"int8 in {engine}: {cost}; allowed are {100 * allowed:g} (--max-drop).{doubt} More pictures to"
-                    f" calibrate on may help, of the kind that it will see. {NOTHING}"
+                    f"int8 in {engine}: {cost}; allowed are {100 * allowed:g} ({parameter('max_drop')}).{doubt} More"
+                    f" pictures to calibrate on may help, of the kind that it will see. {NOTHING}"
                 )
         return costs
 

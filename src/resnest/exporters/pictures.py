@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.data.sources import open_part
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import SUFFIXES, BadImage, decode_image
 
@@ -72,7 +72,7 @@ def find_pictures(where: str | Path, count: int = COUNT) -> Pictures:
         with contextlib.suppress(BadImage):
             images.append(read())
     if not images:
-        raise ResnestError(f"--images {where}: none of its {len(reads)} images can be used")
+        raise ResnestError(f"{parameter('images', where)}: none of its {len(reads)} images can be used")
     return Pictures(images, f"{len(images)} pictures of {where}")
 
 

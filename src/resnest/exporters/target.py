@@ -13,20 +13,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 from resnest.files import is_full, write_errors
 
 
 def check_target(out: Path, suffix: str, kind: str) -> None:
     """Raises ResnestError for a place that no exported file can have."""
+    given = parameter("out", out)
     if out.suffix != suffix:
-        raise ResnestError(f"--out {out}: the format {kind} is written to a file that ends in {suffix}")
+        raise ResnestError(f"{given}: the format {kind} is written to a file that ends in {suffix}")
     if out.is_dir():
-        raise ResnestError(f"--out {out} is a folder: name a file in it, such as {out / ('model' + suffix)}")
+        raise ResnestError(f"{given} is a folder: name a file in it, such as {out / ('model' + suffix)}")
     if out.exists() and not out.is_file():
-        raise ResnestError(f"--out {out} is no file that could be replaced")
+        raise ResnestError(f"{given} is no file that could be replaced")
     if not out.parent.is_dir():
-        raise ResnestError(f"--out {out}: there is no folder {out.parent}")
+        raise ResnestError(f"{given}: there is no folder {out.parent}")
 
 
 @contextmanager
@@ -36,10 +37,10 @@ def delivering(out: Path) -> Iterator[Path]:
     Raises:
         ResnestError: the folder cannot be written, or the disk is full.
     """
-    with write_errors(f"--out {out}"):
+    with write_errors(parameter("out", out)):
         folder = Path(mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
     try:
-        with write_errors(f"--out {out}"):
+        with write_errors(parameter("out", out)):
             yield folder / out.name
             for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):
                 with file.open("rb+") as opened:
@@ -57,4 +58,4 @@ def delivering(out: Path) -> Iterator[Path]:
 def check_room(path: Path) -> None:
     """Raises ResnestError if the disk is full, which the exporters' own errors seldom say."""
     if is_full(path.parent):
-        raise ResnestError(f"--out {path} cannot be written: no space left on device") from None
+        raise ResnestError(f"{parameter('out', path)} cannot be written: no space left on device") from None

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from resnest.errors import ParityFailure, ResnestError, one_line
+from resnest.errors import ParityFailure, ResnestError, one_line, parameter
 from resnest.exporters import gate
 from resnest.exporters.capture import Interface
 from resnest.exporters.diagnosis import where_it_differs
@@ -87,7 +87,7 @@ def _write(form: Format, net: nn.Module, path: Path, strings: dict[str, str], ta
     try:
         return form.write(net, path, strings, takes) or {}
     except ImportError as error:  # installed, and made for another torch
-        raise ResnestError(f"--format {form.name} does not work here: {error}") from None
+        raise ResnestError(f"{parameter('format', form.name)} does not work here: {error}") from None
 
 
 def _load(form: Format, path: Path) -> Runner:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 from resnest.exporters.capture import Interface
 from resnest.exporters.exporter import MAX_PIXELS, Exporter, Size, check_sides
 from resnest.exporters.formats import Format
@@ -33,7 +33,8 @@ class SegmentationExporter(Exporter):
     def sized(self, model: Model, size: Size, form: Format) -> Model:
         if size is None:
             if not form.any_size:
-                raise ResnestError(f"--format {form.name} is made for one size of image: give it with --size HxW")
+                given = parameter("format", form.name)
+                raise ResnestError(f"{given} is made for one size of image: give it with {parameter('size')}")
             return model
         assert isinstance(model.card, SegmentationCard)
         canvas = (size, size) if isinstance(size, int) else size
