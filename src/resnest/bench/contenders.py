@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from resnest.bench.published import figure_of
-from resnest.errors import ResnestError, unknown
+from resnest.errors import ResnestError, parameter, unknown
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import ENGINES as READERS
 from resnest.runtime.engines.exported import CARD_KEY
@@ -131,7 +131,8 @@ def check_engine(engine: str, *, device: str) -> None:
         package = "onnxruntime" if engine == "predictor" else engine
         _check_package(f"the engine {engine}", package, "onnx" if package == "onnxruntime" else package)
     if engine in ("openvino", "predictor") and device == "cuda":
-        raise ResnestError(f"the engine {engine} has no CUDA: leave it out, or measure with --device cpu")
+        cpu = parameter("device", "cpu")
+        raise ResnestError(f"the engine {engine} has no CUDA: leave it out, or measure with {cpu}")
     if engine == "compiled" and device == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         raise ResnestError("the engine compiled needs a C++ compiler on a CPU, and there is none on the path")
 
@@ -154,7 +155,7 @@ def has(package: str) -> bool:
 
 def _own_size(name: str) -> int:
     if name.isdigit():
-        raise ResnestError(f"{name} is no network; several batches are given as --batch 1,16")
+        raise ResnestError(f"{name} is no network; several batches are given as {parameter('batches', [1, 16])}")
     try:
         _, official = find_spec(name)
     except ResnestError as error:

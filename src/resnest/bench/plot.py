@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from resnest.bench.environment import facts
 from resnest.bench.published import FAMILIES, Figure, figure_of
 from resnest.bench.table import Case, Table
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +59,7 @@ def points(table: Table) -> list[Point]:
     if not best:
         raise ResnestError("nothing to plot: none of these networks has a published accuracy at the size measured")
     if len({case.batch for case, _ in best.values()}) > 1:
-        raise ResnestError("a plot takes one batch: measure with --batch 1")
+        raise ResnestError(f"a plot takes one batch: measure with {parameter('batches', [1])}")
     return [Point(figure, 1e3 * case.median / case.batch, figure.top1) for case, figure in best.values()]
 
 

@@ -38,7 +38,7 @@ from resnest.bench.contenders import (
 )
 from resnest.bench.environment import environment
 from resnest.bench.table import Case, Table
-from resnest.errors import ResnestError, one_line, unknown
+from resnest.errors import ResnestError, one_line, parameter, unknown
 from resnest.runtime.hardware import usable_cores
 
 BY_ITSELF = (
@@ -112,13 +112,18 @@ def plan(
                 raise unknown(kind, name, known)
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
-    numbers = {"batch": batches, "rounds": [rounds], "threads": [] if threads is None else [threads]}
-    for kind, values in numbers.items():
+    numbers = {
+        parameter("batches", [*batches]): batches,
+        parameter("rounds", rounds): [rounds],
+        parameter("threads", threads): [1 if threads is None else threads],
+    }
+    for given, values in numbers.items():
         if any(value < 1 for value in values):
-            raise ResnestError(f"--{kind} {min(values)}: there must be 1 or more")
+            raise ResnestError(f"{given}: there must be 1 or more")
     for size in sizes:
         if size is not None and size < LEAST_SIZE:
-            raise ResnestError(f"--size {size}: these networks halve an image five times, {LEAST_SIZE} is the least")
+            given = parameter("sizes", [size])
+            raise ResnestError(f"{given}: these networks halve an image five times, {LEAST_SIZE} is the least")
     _check_device(device)
     chosen = list(engines) or [name for name in BY_ITSELF if _runs(name, device)]
     for engine in chosen:
@@ -335,4 +340,4 @@ def _check_device(device: str) -> None:
         import torch
 
         if not torch.cuda.is_available():
-            raise ResnestError("--device cuda: torch finds no CUDA device here")
+            raise ResnestError(f"{parameter('device', device)}: torch finds no CUDA device here")
