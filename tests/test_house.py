@@ -15,7 +15,7 @@ HOUSE = runpy.run_path(str(ROOT / "benchmarks" / "house.py"))
 # has the goals.
 LIMITS = {
     "files": 281,
-    "lines": 33_474,
+    "lines": 33_564,
     "knowing": 7,
     "imports": 0,
     "strays": 0,

@@ -276,7 +276,10 @@ def test_settings_as_a_dictionary(settings: Settings, text: list[str]) -> None:
         ({"trian": {"epochs": 5}}, r"'trian' is not a known setting .*Did you mean 'train'"),
         ({"train": 5}, "train is a section: set one of its fields, such as train.epochs"),
         ({"train": {"epochs": "many"}}, r"train.epochs: .*it is 'many'"),
-        ({"detector": {"masks": True}}, r'`settings={"detector": {"masks": True}}`: .* recipes for detection and panoptic have one'),
+        (
+            {"detector": {"masks": True}},
+            r'`settings={"detector": {"masks": True}}`: .* recipes for detection and panoptic have one',
+        ),
         ({3: 5}, "'3' is not a known setting"),
     ],
 )

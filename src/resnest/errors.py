@@ -88,20 +88,12 @@ def wording(form: Form) -> Iterator[None]:
 
 
 def parameter(name: str, value: object = None) -> str:
-    """A parameter, with the value that was or may be given; --split val at the command line.
-
-    >>> parameter("split", "val"), parameter("split")
-    ('`split="val"`', '`split`')
-    """
+    """A parameter and its value, if any, as it can be given: `split="val"`, or --split val at the command line."""
     return _form("", (), {name: value})
 
 
 def call(function: str, *given: object, **named: object) -> str:
-    """A call of a function of ours; resnest train --resume runs/a at the command line.
-
-    >>> call("resume", "runs/a")
-    'resnest.resume("runs/a")'
-    """
+    """A call of a function of ours: resnest.resume("runs/a"), or resnest train --resume runs/a at the command line."""
     return _form(function, given, named)
 
 
