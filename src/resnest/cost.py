@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates of a network from its structure alone, without building it.
+"""Parameters and multiply-accumulates (MACs) of a network from its `Spec`, without building it.
 
 parameters(Spec())            # 27_483_240
 macs(Spec(), size=224)        # 5.371e9: convolutions and fully connected layers, as the papers count

@@ -1,4 +1,4 @@
-"""The errors that users see: one line that says what, where and what to do.
+"""Errors for users: one line that says what, where and what to do.
 
 The command line prints the message of a `ResnestError` without a traceback and exits with its `exit_code`.
 

@@ -1,9 +1,9 @@
-"""Figures of merit: what each is called and what it says, and fractions in percent.
+"""Figures of merit: their names and titles, and fractions in percent.
 
     FIGURES = (Figure("miou", "mIoU", "intersection over union, mean of the classes"), ...)      # of a task, one table
     percent(0.12345)                    # "12.35%"
 
-The page, the command line, the hub's card and the list of recipes all read a task's table.
+The report, the command line, the hub's card and the list of recipes all use a task's table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, their hashes, the cache folder, and how timm and the hub name a saved model's.
+"""Atomic writes, file hashes, the cache folder, and the file names of a saved model for timm and the hub.
 
 with replacing(Path("config.json")) as temporary:
     temporary.write_text("{}")

@@ -4,7 +4,7 @@
         bar.start(200, "photos (folder)")
         bar.advance(64)                      # predicting: 64 of 200  50 images/s  [bar]  3 s left
 
-No run ends because nobody reads standard error.
+A closed standard error does not end a run.
 """
 
 from __future__ import annotations

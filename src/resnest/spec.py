@@ -1,4 +1,4 @@
-"""What a ResNeSt is made of (Zhang et al., arXiv 2004.08955, section 3 and table 3), and the published ones.
+"""The structure of a ResNeSt (Zhang et al., arXiv 2004.08955, section 3 and table 3), and the published networks.
 
     Spec(radix=4, cardinality=2, width=40)      # "4s2x40d" in the paper's notation
     find_spec("resnest101e.in1k")               # -> (Spec(depths=(3, 4, 23, 3), stem_width=64), "resnest101")

@@ -1,4 +1,4 @@
-"""The tasks: one table that lists them, and what the generic rooms need of each, in two halves.
+"""The table of tasks, and their interface to the generic packages, with and without torch.
 
     info = task_info("detection")        # TaskInfo: card, recipe, results, figures. Imports no torch
     task = task_type("detection")        # the Task: networks, losses, batches. Imports torch

@@ -1,4 +1,4 @@
-"""What became slower since an older table, beyond noise.
+"""Performance regressions against an older table, beyond noise.
 
     for change in compare(old, new): print(change)
 

@@ -1,4 +1,4 @@
-"""Who runs against whom: networks of ours, of timm, of torchvision, exported files, by every engine that takes them.
+"""Contenders of a benchmark: our networks, timm's, torchvision's and exported files, in each engine that runs them.
 
     entrant = find_entrant("timm:resnest50d")          # kind, engines, its own evaluation crop
     contenders([entrant], engines=["eager"], layouts=["nchw"], batch=1, size=None)

@@ -1,8 +1,8 @@
-"""What stands beside every measured figure: the machine, the versions, the load, the command.
+"""The environment of a measurement: machine, versions, load, command; the head of every table.
 
     file.write(head(environment(threads=2, notes=["seconds: per call"])))
 
-Every line is `key: value`, so that a later comparison can tell which of them changed.
+Every line is `key: value`, so that a later comparison can list those that changed.
 """
 
 from __future__ import annotations

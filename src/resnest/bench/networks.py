@@ -1,10 +1,10 @@
-"""The networks themselves, with weights that compute what real ones do: no zeros, no infinities, no denormal numbers.
+"""Networks to benchmark, with random weights that give normal numbers: no zeros, infinities or denormals.
 
     net = build("timm:resnest50d", "timm")        # in eval mode
     export("resnest50", "ours", Path("m.onnx"), size=224)
 
-How fast a named network is does not depend on its weights as long as no number leaves float32's normal range, where a
-processor takes a hundred times as long; random weights in a deep network can do that, so their norms are set from data.
+Speed does not depend on the weights as long as all numbers are in float32's normal range; denormals are computed a
+hundred times slower. Random weights of a deep network can lead there, so their norms are set from data.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The paper's first figure from what was measured here: published top-1 over the time for one image.
+"""Plot of published top-1 over measured latency: the paper's first figure.
 
     draw(Path("accuracy-latency.svg"), table)
 
-A family's members are joined by a line, in the order of their time; each point is a network at its published crop.
-Which device, engine and batch it was stands above: what holds on one does not hold on another.
+A family's networks are joined by a line, in the order of their latency; each point is a network at its published crop.
+The title has device, engine and batch: what holds for one need not hold for another.
 """
 
 from __future__ import annotations

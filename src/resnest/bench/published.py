@@ -1,4 +1,4 @@
-"""ImageNet top-1 of the networks in the paper's first figure, each at the crop that it was published for.
+"""Published ImageNet top-1 of the networks in the paper's first figure, each with its crop.
 
     figure_of("resnest101")                  # Figure(family="ResNeSt", label="101", size=256, top1=82.83, ...)
     figure_of("timm:tf_efficientnet_b2")

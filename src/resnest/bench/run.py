@@ -1,12 +1,12 @@
-"""A whole measurement: find the networks, export what engines read from files, measure batch by batch.
+"""A complete benchmark: find the networks, export them for engines that read files, measure batch by batch.
 
     table = bench(["resnest50", "timm:resnest50d"], engines=["eager", "onnxruntime"], batches=[1, 16], rounds=9)
 
-With no engine every installed one of BY_ITSELF; with no network ResNeSt-50, against timm's if that is installed.
+Without engines: every installed engine of BY_ITSELF; without networks: ResNeSt-50, against timm's if that is installed.
 
-Turn by turn: in every round each contender has one turn, in an order that moves on, each in its own process. What slows
-the machine down for a while slows whoever has its turn then; over rounds that is everyone, and ratios are taken within
-a round. A heat has one batch, so that no more processes are alive than there are networks and engines.
+In every round each contender runs once, in its own process, in an order that rotates. A temporary slowdown of the
+machine then affects all contenders over the rounds, and ratios are taken within a round. A heat has one batch, so that
+there are no more processes than networks and engines.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Table of what was measured: cases with every repetition, as CSV under the environment, as text and as JSON.
+"""The table of a benchmark: cases with all repetitions, as CSV with the environment, as text and as JSON.
 
     write_table(Path("speed.csv"), table)
     table = read_table(Path("speed.csv"))
-    base_of(table.cases, case)              # what its ratio is taken to
+    base_of(table.cases, case)              # the baseline of its ratio
     print("\\n".join(lines(table)))
 
-One line a repetition: a repetition is a round's turn, seconds are of one call, the mean of `calls` in that turn.
+One line per repetition, which is a turn in a round; seconds are per call, the mean of the `calls` of that turn.
 
-Nothing is assumed of how times are distributed: they are skewed, with rare long ones. Intervals are the sign test's
+No distribution of the times is assumed, as they are skewed with rare outliers. Intervals are those of the sign test
 (Conover, Practical Nonparametric Statistics, section 3.2): between two values in order of size, symmetrical from the
 ends, the median lies with a probability that the binomial distribution gives.
 """

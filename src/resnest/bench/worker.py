@@ -1,9 +1,9 @@
-"""One contender in a process of its own: told what to run on standard input, answers with seconds.
+"""Worker process of one contender: reads what to run from standard input and answers with seconds.
 
     python -m resnest.bench.worker        # a job as a line of JSON; then "turn N" lines; "end"
 
-A process each keeps engines' thread pools and memory apart, and gives each a peak of its own. The first answer is the
-time of one call after the warm-up, and what the process holds by then counts: interpreter, engine, network, inputs.
+Separate processes isolate the engines' thread pools and memory, and measure the peak of each. The first answer is the
+time of one call after the warm-up; peak memory includes the interpreter, engine, network and inputs.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""A checkpoint from one layout into another, refused where something would be lost.
+"""Conversion of a checkpoint to another layout, refused where something would be lost.
 
 done = convert(Path("resnest50.pth"), to="gluon", out=Path("resnest50.params"))
 print(done)          # resnest50, official to gluon: 268 tensors written, 53 batch counters left out
 
-A network of several parts is converted whole between the layouts of its task's `weights.py`, or with `drop_head` its
-backbone alone.
+A detector or segmenter is converted completely, between the layouts of its task's `weights.py`, or with `drop_head`
+only its backbone.
 """
 
 from __future__ import annotations

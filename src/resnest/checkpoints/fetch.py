@@ -1,10 +1,10 @@
-"""Published weights onto this machine: resumed, verified before anything reads them, placed whole or not at all.
+"""Download of published weights: resumed, verified before they are read, written atomically.
 
     path = fetch(find_weights("resnest50"))                  # in $RESNEST_HOME/weights, ~/.cache/resnest by default
     path = fetch(find_weights("resnest50"), Path("weights")) # in a folder of yours, to carry elsewhere
 
-Mirrors are tried in the order of trust. A file is compared with what was published of its hash; its whole sha256 is
-then pinned in the folder's SHA256SUMS (`sha256sum -c` reads it) and compared at every later use. Needs the standard
+Mirrors are tried in the order of trust. A file is compared with its published hash; its full sha256 is then pinned
+in the folder's SHA256SUMS (`sha256sum -c` reads it) and compared at every later use. Needs the standard
 library and filelock, which torch brings; the hub's rows need huggingface_hub.
 
     RESNEST_HOME       the cache                     RESNEST_OFFLINE=1   never use the network (HF_HUB_OFFLINE too)

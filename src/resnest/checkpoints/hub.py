@@ -1,4 +1,4 @@
-"""The Hugging Face hub, through huggingface_hub: its many errors become one line each.
+"""Access to the Hugging Face hub by huggingface_hub, with its errors in one line each.
 
 path = download("timm/resnest50d.in1k", "model.safetensors")        # into the hub's own cache
 """

@@ -1,10 +1,10 @@
-"""Which network a checkpoint file is, by the surest sign it carries.
+"""Identification of the network in a checkpoint file, by the most reliable evidence in it.
 
     identity = identify(read_checkpoint(path))
     identity.spec, identity.name, identity.row
 
-In this order: what the user says, what its metadata says, its published hash, the shapes of its tensors. Shapes do
-not tell `resnest50` from `resnest50_fast_2s1x64d`; such a file gets an error that names both.
+In this order: the name given by the user, its metadata, its published hash, the shapes of its tensors. Shapes do not
+distinguish `resnest50` from `resnest50_fast_2s1x64d`; such a file gets an error that names both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The names that other code gives to a ResNeSt's tensors, and what its checkpoints can hold (facts, section 1.8).
+"""Checkpoint layouts: other code bases' names for a ResNeSt's tensors, and what each can hold (facts, section 1.8).
 
     layout, prefix = recognise(state)              # by the names alone
     official = to_official(state, layout, prefix)

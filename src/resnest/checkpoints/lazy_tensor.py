@@ -1,4 +1,4 @@
-"""Tensors and arrays that still lie in a pickled file: what the pickle says of them, checked, and the way to read them.
+"""Lazy tensors and arrays of a pickled file: their checked metadata, and reading on demand.
 
 stored = LazyTensor(Storage(torch.float32, 4, read), offset=0, shape=(2, 2), stride=(2, 1))
 stored.tensor()                 # reads the storage, once for all tensors that view it

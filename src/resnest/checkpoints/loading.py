@@ -1,4 +1,4 @@
-"""Networks by name or by `Spec`, and weights into them, whatever layout they come in, with an account of what fitted.
+"""Creating networks by name or `Spec`, and loading weights of any layout into them, with a report of what matched.
 
 create_model("resnest50", pretrained=True, num_classes=10)     # published weights, verified; a new head
 create_model("resnest50", pretrained="somewhere/resnest50.pth")

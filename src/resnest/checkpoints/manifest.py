@@ -1,11 +1,11 @@
-"""Every published weight file: where it lies, how it is recognised, what goes with it (facts, sections 1.6, 1.7, 2.3).
+"""Manifest of all published weight files: links, hashes, preprocessing (facts, sections 1.6, 1.7, 2.3).
 
     find_weights("resnest50").file              # "resnest50-528c19ca.pth"
     find_weights("resnest50d.in1k").mirrors     # the hub
     [row.name for row in MANIFEST]
 
-A network and its weights are two things: a row belongs to a network and carries the preprocessing that its published
-accuracy was measured with. Nothing here imports torch.
+A row is one file of weights for a network, with the preprocessing that its published accuracy was measured with.
+Nothing here imports torch.
 """
 
 from __future__ import annotations

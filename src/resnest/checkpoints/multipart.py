@@ -1,4 +1,4 @@
-"""Weights of a model of several parts, a backbone and heads for a task, and the rules that rename their tensors.
+"""Weights of models with a backbone and heads, and the rules that rename their tensors.
 
 report = WEIGHTS.load(net, "a.pth")        # WEIGHTS: Parts, of a task's weights.py
 report = load_into_backbone(net, read_checkpoint(path))

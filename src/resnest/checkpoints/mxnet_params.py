@@ -1,4 +1,4 @@
-"""The binary format of MXNet's and Gluon's `.params` files, without MXNet (facts, section 1.7).
+"""Reader and writer of MXNet's and Gluon's binary `.params` files, without MXNet (facts, section 1.7).
 
     arrays = read_params(Path("resnest50-bcfefe1d.params"))     # name -> tensor
     write_params(Path("mine.params"), arrays)

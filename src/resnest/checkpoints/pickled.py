@@ -1,4 +1,4 @@
-"""Files that `torch.save` or `pickle.dump` wrote, in torch's two formats or bare; nothing of them is run.
+"""Safe reader of `torch.save` files, in both formats, and of bare pickles; no code in them is run.
 
     content = read_pickled(Path("resnest50.pth"))      # whatever was saved; tensors as `LazyTensor`
     content["state_dict"]["fc.weight"].tensor()        # reads that one storage

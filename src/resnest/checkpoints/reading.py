@@ -1,9 +1,9 @@
-"""A checkpoint file of any kind to named tensors, as the file names them, without running any code (promise P9).
+"""Reading a checkpoint file of any kind to tensors by their names in the file, without running code (promise P9).
 
     raw = read_checkpoint(Path("resnest50.pth"))
     raw.state["fc.weight"], raw.wrapper, raw.metadata
 
-Kinds are told apart by their first bytes, never by their suffix: safetensors, torch's two formats, bare pickles
+Kinds are recognised by their first bytes, never by their suffix: safetensors, torch's two formats, bare pickles
 (detectron2), MXNet's .params, and a zip file around one of these.
 """
 

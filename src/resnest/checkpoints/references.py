@@ -1,4 +1,4 @@
-"""From what a user writes to a file: a path, a name of published weights, or a repository of the hub.
+"""Resolving a model reference to a file: a path, a name of published weights, or a repository of the hub.
 
 locate("resnest50")                        # fetched, verified: (path, its row of the manifest)
 locate("weights/", network="resnest50")    # the row's file in a folder of `resnest models fetch --to`

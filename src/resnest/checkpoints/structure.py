@@ -1,10 +1,10 @@
-"""Which network a state belongs to, read off the shapes of its tensors (official names).
+"""The structure of a network from the shapes of its tensors (official names).
 
     seen = read_structure(state)                   # spec, input channels, classes
     published_as(seen.spec)                        # ["resnest50", "resnest50_fast_2s1x64d"]
 
-Whether a network pools before or after its 3x3 (`avd_first`) leaves no trace in the weights, so that two published
-networks have the same names and shapes: a file needs a known hash, metadata or a word from its user to tell them apart.
+Whether a network pools before or after its 3x3 (`avd_first`) does not show in the weights, so two published networks
+have the same names and shapes: a file needs a known hash, metadata or its name from the user to distinguish them.
 """
 
 from __future__ import annotations

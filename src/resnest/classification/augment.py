@@ -1,4 +1,4 @@
-"""Augmentation beyond crop, flip and colour: RandAugment, random erasing, AutoAugment as the released weights had it.
+"""Further augmentation: RandAugment, random erasing, AutoAugment as used for the released weights.
 
 rand_augment(DataSettings(augment="rand"), BICUBIC), GluonAutoAugment()      # transforms of Pillow images
 """

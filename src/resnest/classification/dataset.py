@@ -1,4 +1,4 @@
-"""Images with labels to train on: augmented, one by one and as batches.
+"""Training dataset of labelled images: augmented samples and their batches.
 
 dataset = ClassificationDataset(samples, DataSettings(size=128), seed=0, epochs=5)
 """

@@ -1,4 +1,4 @@
-"""Evaluation of a classifier: its figures, what was said of every image, and the scorer that collects both.
+"""Evaluation of a classifier: its figures, the prediction for each image, and the scorer that collects both.
 
 result.figures, result.headline, result.worst(24)
 """

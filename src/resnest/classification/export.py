@@ -1,4 +1,4 @@
-"""Exporting a classifier: squares of one size or of any, logits, the same labels."""
+"""Exporter of classifiers: square images of a fixed or any size in, logits out; labels are compared."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""ImageNet-ReaL: several right answers for an image, or none (Beyer et al., arXiv 2006.07159).
+"""ImageNet-ReaL: several correct labels per image, or none (Beyer et al., arXiv 2006.07159).
 
-samples = relabel(samples, Path("real.json"), card)   # without the images that have no right answer
+samples = relabel(samples, Path("real.json"), card)   # without the images that have no correct label
 image, answers = samples.example(0)                   # from the reassessed-imagenet repository
-best_answer(answers, logits)                          # the best-ranked right answer
+best_answer(answers, logits)                          # the best-ranked correct label
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Losses of a classifier on batches that may be mixed: every image has its own label and its partner's.
+"""Losses of a classifier, also for mixup and CutMix: every image has its own label and its partner's.
 
 loss = cross_entropy(logits, labels, share=0.7, smoothing=0.1)
 """

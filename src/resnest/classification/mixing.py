@@ -1,10 +1,10 @@
-"""Two images in one: mixup (arXiv 1710.09412) blends them, CutMix (arXiv 1905.04899) pastes a box of one into another.
+"""Mixup (arXiv 1710.09412) blends two images; CutMix (arXiv 1905.04899) pastes a box of one into the other.
 
     mix = sample_mixup((seed, MIX, step, rank), mixup=0.2, cutmix=1.0)
     inputs, share = mix_images(inputs, mix)          # and the loss takes `share` of the first label
 
-Both take every image's partner from the mirror place in the batch, as the Gluon code does. What is drawn depends on the
-seed alone, not on the images, so that it is the same whatever their size.
+Both pair image i with image N - 1 - i of the batch, as the Gluon code does. The random numbers depend on the seed
+alone, not on the images, so they are the same for any image size.
 """
 
 from __future__ import annotations

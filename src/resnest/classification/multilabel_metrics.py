@@ -1,4 +1,4 @@
-"""Mean average precision and F1 of a classifier whose images have several labels, or none.
+"""Mean average precision and F1 of a multi-label classifier.
 
 metrics = MultiLabelMetrics(num_classes=80)
 metrics.update(logits, labels)            # (N, K), (N, K) of 0 and 1

@@ -1,4 +1,4 @@
-"""From a classifier's logits to labels. No torch.
+"""Prediction of a classifier: logits to labels. No torch.
 
 predict(engine, card, [Prepared("x.jpg", card.preprocess(image), image.size)])         # [Classification(...)]
 """

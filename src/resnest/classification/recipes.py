@@ -1,4 +1,4 @@
-"""Recipes of classifiers: small ones for a CPU, photographs of one's own, ImageNet as published and as it is done now.
+"""Recipes of classifiers: small ones for a CPU, fine-tuning, ImageNet as published and with current methods.
 
 resnest train imagenette --data DIR --out runs/a
 resnest train finetune --data DIR --out runs/flowers

@@ -1,4 +1,4 @@
-"""The report of a classifier: top-1 with its uncertainty, what is taken for what, the most confident mistakes.
+"""The report of a classifier: top-1 with its interval, the confusion matrix, the most confident mistakes.
 
 report = classification_report(evaluation, splits.val, history)
 """

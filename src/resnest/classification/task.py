@@ -1,4 +1,4 @@
-"""Image classification: one label an image, or any number of labels, each with a score of its own.
+"""The classification task: one label per image, or multi-label with a score for each class.
 
 task = ClassificationTask.of(recipe, samples)
 net = task.build()

@@ -1,10 +1,10 @@
-"""What happens to a training image: random crop, flip, colour; torchvision's v2 transforms on Pillow images.
+"""Training transforms: random crop, flip, colour; torchvision's v2 transforms on Pillow images.
 
 training_transform(DataSettings(), size=128)(content).shape      # bytes of a file -> (3, 128, 128), uint8
 
 The crop is drawn first, from the size in the file's header, and a JPEG is then decoded at the smallest fraction that
-leaves the crop as many pixels as it is resized to (`data.reduced_decode`). What varies the whole image comes before
-cropping all the same, on that smaller image.
+leaves the crop as many pixels as it is resized to (`data.reduced_decode`). Augmentation of the full image still comes
+before cropping, on that smaller image.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`resnest`: the program, its verbs, and how it tells of mistakes.
+"""`resnest`: the program, its verbs, and how it prints errors.
 
 Verbs import what they need when they run: `resnest --help` must not wait for torch.
 """

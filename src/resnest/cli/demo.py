@@ -1,4 +1,4 @@
-"""`resnest demo`: the whole way on real data that needs no download."""
+"""`resnest demo`: train, evaluate and predict on real data that needs no download."""
 
 from __future__ import annotations
 

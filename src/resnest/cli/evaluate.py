@@ -1,4 +1,4 @@
-"""`resnest evaluate`: a model's figures on images with labels, objects, masks or segments."""
+"""`resnest evaluate`: a model's figures on an annotated data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`resnest export`: a model in another engine's format, run there and compared before it is delivered."""
+"""`resnest export`: writes a model in another engine's format, run there and compared first."""
 
 from __future__ import annotations
 

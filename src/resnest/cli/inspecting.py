@@ -1,4 +1,4 @@
-"""What a checkpoint file is, for `resnest models show FILE`."""
+"""Description of a checkpoint file, for `resnest models show FILE`."""
 
 from __future__ import annotations
 

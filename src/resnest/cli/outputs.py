@@ -1,4 +1,4 @@
-"""What `resnest predict` writes, for any task: lines on standard output, drawings, files for other programs.
+"""Outputs of `resnest predict`, for any task: lines on standard output, drawings, files for other programs.
 
 printer = Printer("text", RESULTS[task], Show())
 printer.write(result)                            # x.jpg: 12 RBC, 1 WBC

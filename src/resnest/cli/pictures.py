@@ -1,7 +1,7 @@
 """The pictures that `resnest predict` takes: files, folders and globs.
 
 for picture in find_pictures(["photos", "a.jpg"]):
-    picture.path, picture.place                  # photos/b/c.jpg, b/c.jpg: where it lies in the folder that was named
+    picture.path, picture.place                  # photos/b/c.jpg, b/c.jpg: its path within the named folder
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`resnest predict`: what is in files, folders and globs; as text, JSON, CSV, masks, or drawn into the pictures."""
+"""`resnest predict`: predictions for files, folders and globs, as text, JSON, CSV, masks, or drawings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`resnest recipes`: the training settings that come with the house."""
+"""`resnest recipes`: the recipes of the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doctor's look at a data set: every image is decoded, classes are counted, copies across parts are found.
+"""Data set checks of `resnest doctor`: decodes every image, counts classes, finds duplicates across splits.
 
 report = check_dataset("flowers")
 print(report.to_text())

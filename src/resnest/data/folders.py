@@ -1,4 +1,4 @@
-"""Files of a data set by their names: which are for training and for validation, where the images of a list lie.
+"""Splits of a data set by file names, and the folder of the images in a list.
 
 >>> choose_parts(["train-000000.tar", "train-000001.tar", "val-000000.tar"])
 SplitFiles(train=['train-000000.tar', 'train-000001.tar'], val=['val-000000.tar'], whole=[])

@@ -1,4 +1,4 @@
-"""The one rule that says which format a data set has.
+"""Format detection of data sets.
 
 First match wins:
 1. the word `digits`; `hf:owner/name`, a data set of the Hugging Face hub;
@@ -14,7 +14,7 @@ First match wins:
 Where a task reads no labelled images (`TaskInfo.reads_labels`), its own formats alone count, so that a folder with
 annotations of several kinds serves each task. A format that is named is the only one that is looked for.
 
-`valid`, `validation` and `test` do for `val` where there is no `val`. What has no parts is split reproducibly.
+Where there is no `val`, `valid`, `validation` or `test` is used. Data without splits is split reproducibly.
 
     handle = detect_format("flowers", "auto")
     handle.format, handle.train, handle.val, handle.whole      # functions that read, or None

@@ -1,4 +1,4 @@
-"""Which columns of a table hold images and labels: by the `datasets` library's own notes, or by type and name.
+"""Image and label columns of a table, by the `datasets` library's metadata, or by type and name.
 
 columns = choose_columns("train.parquet", schema)
 columns.image, columns.label, columns.names         # names of the classes, empty where the table has none

@@ -1,4 +1,4 @@
-"""From samples to batches, in an order and with randomness that depend on the seed alone.
+"""Data loading: batches whose order and augmentation depend on the seed alone.
 
     for batch in training_batches(dataset, settings, batch_size=64, seed=0, epoch=3):
         batch.images, batch.labels         # (N, 3, H, W) uint8, and what the task's dataset makes of targets

@@ -1,4 +1,4 @@
-"""Order and randomness by seed: which images every step of an epoch sees, the same on every machine.
+"""Seeded order of images: those of every step of an epoch, the same on every machine.
 
     step_batches(9469, batch_size=64, seed=0, epoch=3)        # (147, 1, 64, 2): steps, micro-batches, images, ...
 

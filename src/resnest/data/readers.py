@@ -1,4 +1,4 @@
-"""One reader per format of labelled images: a file or folder in, `LabelledSamples` out.
+"""Readers of labelled images, one per format: a file or folder to `LabelledSamples`.
 
 samples = read_folder(Path("photos"))       # class folders
 """

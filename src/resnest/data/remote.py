@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub: their parquet files, or tar shards, fetched into the hub's own cache.
+"""Data sets of the Hugging Face hub: their parquet files, or tar shards, downloaded into the hub's own cache.
 
     data = look_up("hf:frgfm/imagenette", ["parquet", "tar"])
     data.names, data.fetch(data.names[0])

@@ -1,4 +1,4 @@
-"""Images that are read one by one; each task's data adds what is annotated on them, here labels, one or any number.
+"""Samples: images read one by one with their annotations; each task adds its own, here one or several labels.
 
 samples = open_dataset("flowers").train
 image, truth = samples.example(0)

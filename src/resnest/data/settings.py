@@ -1,4 +1,4 @@
-"""The settings of data: how it is read, cropped, varied. Part of every recipe; needs no torch.
+"""Settings of data: format, crop, augmentation. Part of every recipe; needs no torch.
 
 DataSettings(size=128, start_size=64, min_area=0.35)
 """

@@ -1,4 +1,4 @@
-"""Labelled images in tar files, read in place through an index of their own: shards of WebDataset, or class folders.
+"""Labelled images in tar shards, of WebDataset or of class folders, read in place by an index.
 
     samples = read_shards([Path("train-000000.tar"), Path("train-000001.tar")])
 

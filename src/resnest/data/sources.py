@@ -1,9 +1,9 @@
-"""Data sets and their parts, whatever format they have.
+"""Opening a data set of any format, with its training and validation splits.
 
     data = open_dataset(Path("flowers"))               # data.format, data.train, data.val: to train on
     part = open_part(Path("imagenet"), split="val")    # one part alone: to evaluate on
 
-Which format that is, is the one rule of `formats`.
+The format is detected by `formats`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Where the bytes of images lie: a store reads them one by one, by their keys; and the cache of indexes of large files.
+"""Stores: reading the bytes of images by their keys; and the cache of indexes of large files.
 
 FolderStore(Path("flowers")).read("roses/1.jpg")
 RangeStore.build([Path("train-000000.tar")], ["train-000000.tar/rose.jpg"], [([512], [4103])])
 content = cached_json(shard, beside, stamp)      # None, or what cache_json wrote with the same stamp
 
-An index is worked out once and lies beside its file, or in the cache where that cannot be written: $RESNEST_HOME,
+An index is built once and saved beside its file, or in the cache if that is not writable: $RESNEST_HOME,
 ~/.cache/resnest by default.
 """
 

@@ -1,4 +1,4 @@
-"""Box arithmetic: anchors, deltas, non-maximum suppression, and which true box a box belongs to.
+"""Box arithmetic: anchors, deltas, non-maximum suppression, matching with ground-truth boxes.
 
 anchors = level_anchors(spec, 0, size=(200, 272), strides=(4, 4), like=p2)       # (200 * 272 * 3, 4)
 deltas = encode(proposals, truth, weights)        # (M, 4) each; boxes are x1, y1, x2, y2

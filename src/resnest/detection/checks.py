@@ -1,4 +1,4 @@
-"""The doctor's look at objects: boxes, masks and ids that do not add up, and figures to choose settings by.
+"""Object checks of `resnest doctor`: inconsistent boxes, masks and ids, and statistics to choose settings by.
 
 for line in object_problems("train", samples): print(line)
 for line in object_notes(train, val): print(line)

@@ -1,4 +1,4 @@
-"""COCO json of detections, which COCO's tools and labelling programs open.
+"""COCO json of detections, for COCO's tools and labelling programs.
 
 file = CocoFile(Path("found.json"), threshold=0.3)
 for result in predict.stream(paths):

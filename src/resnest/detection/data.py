@@ -1,4 +1,4 @@
-"""Images with objects: boxes, classes, outlines. What a detector is trained and measured on.
+"""Samples of detection: images with objects, their boxes, classes and outlines.
 
     samples = open_dataset("bccd").train            # DetectionSamples
     samples.objects[0].boxes, samples.class_names, samples.category_ids

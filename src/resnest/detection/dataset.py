@@ -1,4 +1,4 @@
-"""Images with objects to train on: augmented, one by one and as padded batches.
+"""Training dataset of images with objects: augmented samples and their padded batches.
 
 dataset = DetectionDataset(samples, DataSettings(), DetectionSettings(), masks=True, seed=0)
 """

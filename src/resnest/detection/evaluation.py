@@ -1,4 +1,4 @@
-"""Evaluation of a detector: COCO's figures, each image's mistakes, and the scorer that collects both.
+"""Evaluation of a detector: COCO's figures, the errors on each image, and the scorer that collects both.
 
 result.figures["box_ap50"], result.headline, result.class_ap["box"], result.curves["box"]
 for place in result.worst(24): result.indices[place], result.mistakes[place].missed

@@ -1,7 +1,7 @@
-"""Exporting a detector: one image of one size, plain outputs, the same objects (promise P15).
+"""Exporter of detectors: one image of a fixed size in, arrays out; objects are compared (promise P15).
 
-Objects that score about as much may change places, and one at the border of what is kept may come or go: neither is
-a difference.
+Objects with about the same score may swap places, and an object near the cut-off may be missing: neither counts
+as a difference.
 """
 
 from __future__ import annotations

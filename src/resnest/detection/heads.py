@@ -1,4 +1,4 @@
-"""The heads of a detector, and RoIAlign, which cuts out of the pyramid what they see of each box.
+"""The heads of a detector, and RoIAlign, which crops their input from the pyramid for each box.
 
 cut = roi_align_levels(levels, boxes, size=7, preset="detectron2")     # boxes (N, P, 4) -> (N * P, C, 7, 7)
 scores, deltas = BoxHead(channels, spec, num_classes, weights)(cut)    # (M, C, 7, 7) -> (M, K + 1), (M, K, 4)

@@ -1,4 +1,4 @@
-"""What the house knows of detection and instance segmentation without torch."""
+"""The `TaskInfo` of detection and instance segmentation, without torch."""
 
 from __future__ import annotations
 

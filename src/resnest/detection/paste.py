@@ -1,4 +1,4 @@
-"""From a map of probabilities within a box to the mask of the picture, as detectron2 pastes it.
+"""Pasting a mask from its box into the picture, as detectron2 does.
 
     paste(probabilities, box, width=640, height=480)        # (28, 28), (x1, y1, x2, y2) -> RLE
 

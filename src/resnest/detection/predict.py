@@ -1,4 +1,4 @@
-"""From a detector's outputs to objects in pixels of the picture. No torch, but for several views.
+"""Prediction of a detector: arrays to objects in pixels of the picture. No torch, except in test-time augmentation.
 
 predict(engine, card, [Prepared("x.jpg", card.preprocess(image), image.size)])         # [Detections(...)]
 """

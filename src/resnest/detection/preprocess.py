@@ -1,4 +1,4 @@
-"""From an image to a detector's input: resized by its short side, normalised, padded. No torch.
+"""Preprocessing of a detector: image resized by its short side, normalised, padded. No torch.
 
 DetectionPreprocess(short=800, long=1333)(image).shape      # (3, 800, 1088) of a 640 x 480 photograph
 """

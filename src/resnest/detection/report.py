@@ -1,5 +1,5 @@
-"""The report of a detector: box and mask AP, COCO's figures in words, every class with its precision over recall, and
-the pictures with the most errors, what was missed and what is not there drawn on them.
+"""The report of a detector: box and mask AP, COCO's figures, the precision-recall curve of every class, and the
+pictures with the most errors, with false negatives and false positives drawn.
 
 report = detection_report(evaluation, splits.val, history)
 """

@@ -1,4 +1,4 @@
-"""What a detector gives: raw arrays from an engine, and what they mean for one image.
+"""Detection results: raw arrays from an engine, and the objects of one image.
 
 raw = engine(images, sizes)               # RawDetections of a batch
 found = Detections.of(raw, 0, name="x.jpg", size=image.size, preprocess=preprocess, classes=classes)

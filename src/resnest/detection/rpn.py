@@ -1,4 +1,4 @@
-"""The region proposal network: which anchors hold an object, of whatever class (Ren et al., arXiv 1506.01497).
+"""The region proposal network: class-agnostic object proposals (Ren et al., arXiv 1506.01497).
 
 rpn = ProposalNetwork(256, spec)
 proposals = rpn(levels, image_size, sizes)         # Proposals: boxes (N, P, 4), exists (N, P)

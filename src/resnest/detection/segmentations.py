@@ -1,4 +1,4 @@
-"""Outlines of objects as COCO json has them, polygons or run lengths: kept compactly, drawn when a mask is wanted.
+"""Outlines of objects from COCO json, polygons or RLE: stored compactly, rasterised on demand.
 
     kept = Segmentations.build([[[0, 0, 4, 0, 4, 4]], None])      # one object a place
     kept.get(0, height=8, width=8)                                # the polygons again

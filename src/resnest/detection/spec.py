@@ -1,4 +1,4 @@
-"""What a detector is made of beside its backbone: (cascade) R-CNN with a feature pyramid, with or without masks.
+"""The structure of a detector on a backbone: (cascade) R-CNN with a feature pyramid, with or without masks.
 
 Faster R-CNN: arXiv 1506.01497. Mask R-CNN: 1703.06870. Cascade R-CNN: 1712.00726. Feature pyramid: 1612.03144.
 Settings of the paper (arXiv 2004.08955, section 5.2 and its detectron2 configuration files) are the defaults.

@@ -1,4 +1,4 @@
-"""Object detection and instance segmentation: boxes, and perhaps masks, of any number of objects an image.
+"""The detection task: object detection and instance segmentation.
 
 task = DetectionTask(recipe, samples)
 net = task.build()

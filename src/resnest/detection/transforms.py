@@ -1,8 +1,8 @@
-"""What happens to a training image with objects: crop, size, mirror, turn, colour (detectron2's augmentations).
+"""Training transforms with objects: crop, resize, flip, rotation, colour (detectron2's augmentations).
 
     image, target = DetectionTransform(DataSettings(), DetectionSettings())(content, objects, "1.jpg")
 
-One `Geometry` moves pixels, boxes and outlines alike, so that they cannot part. Masks are made in the size of the
+One `Geometry` transforms pixels, boxes and outlines consistently. Masks are rasterised at the size of the
 result, one by one, from polygons or run lengths: torchvision's transforms v2 would take all of them in the size of
 the photograph, which are half a gigabyte for 375 objects on 1388 x 1040 pixels.
 """

@@ -1,9 +1,9 @@
-"""Test-time augmentation: an image at several sizes, mirrored too, and one answer (detectron2, GeneralizedRCNNWithTTA).
+"""Test-time augmentation of a detector: several scales and flips, merged (detectron2, GeneralizedRCNNWithTTA).
 
     raw = predict_augmented(net, image, preprocess, scales=(640, 800), flip=True)      # RawDetections of one image
 
-The boxes of all views are brought back to the image and suppressed class by class; masks are the mean of what each view
-says within the boxes that are left.
+The boxes of all views are mapped back to the image, followed by NMS per class; masks are the mean of all views within
+the remaining boxes.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     samples = read_voc(Path("VOC2012/Annotations"), stems=["2008_000008"])
 
-VOC counts pixels from 1 and includes the last one, so a box starts at xmin - 1. `difficult` objects are kept as
-crowds are: never learned, and neither right nor wrong when found. Classes are in the order of their names.
+VOC counts pixels from 1 and includes the last one, so a box starts at xmin - 1. `difficult` objects are treated as
+crowds: ignored in training, and neither true nor false positives. Classes are in the order of their names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Weights of a detector: the parts it has, and the names that detectron2 and torchvision give them, both ways.
+"""Weights of a detector: conversion of tensor names to and from detectron2 and torchvision.
 
     report = WEIGHTS.load(net, "mask_cascade_rcnn_ResNeSt_50.pth")      # or a classifier's, into the backbone
     print(report)                                  # detectron2 layout: 623 tensors matched

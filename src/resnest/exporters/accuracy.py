@@ -1,11 +1,11 @@
-"""What int8 costs, on pictures that calibration has not seen: accuracy of both networks, picture by picture.
+"""The accuracy lost by int8 on a hold-out set, paired by picture.
 
     costs = compare(run_float, {"onnxruntime": run_int8}, held_back.batches(card), multi_label=False)
-    costs["onnxruntime"].drop, costs["onnxruntime"].interval       # shares of 0..1
+    costs["onnxruntime"].drop, costs["onnxruntime"].interval       # fractions 0..1
 
-Both see the same pictures, so that only those count where one is right and the other wrong: the interval is that of
-the difference of two paired shares, with half a picture added to each of the four cells (Agresti and Min, Statistics in
-Medicine 24, 2005). Without these it would have no width where no picture differs, however few there are.
+Both see the same pictures, so only those count where one is right and the other wrong: the interval is that of the
+difference of two paired proportions, with half a picture added to each of the four cells (Agresti and Min, Statistics
+in Medicine 24, 2005). Without these the interval would have no width where no picture differs, however few there are.
 """
 
 from __future__ import annotations

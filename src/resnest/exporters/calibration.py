@@ -1,9 +1,9 @@
-"""Photographs for int8: some to calibrate on, and others, held back, to see what it costs.
+"""Calibration and hold-out pictures for int8.
 
     calibration, held_back = find_photos("photos", model)
     for images, labels in held_back.batches(model.card): ...
 
-Labelled ones, in any form of data set, give accuracy. Others give how often int8 finds the label that float finds.
+Labelled pictures, in any data format, measure accuracy; others, how often int8 and float predict the same label.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The network as a graph, from which every format is made.
+"""Capture of a network as a `torch.export` graph, from which every format is made.
 
     program = capture(prepared(net), Interface(3))                 # any batch and any size
-    with quiet(): ...                                              # exporters talk much
+    with quiet(): ...                                              # exporters print much
 
-The source of the graph is `torch.export`, which traces a network and keeps the module that each step belongs to.
+`torch.export` traces a network and records the module that each operator belongs to.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""After a failed comparison: the first layer that differs, for the message.
+"""Diagnosis of a failed comparison: the first layer that differs, for the message.
 
 where_it_differs(net, fast, form, path, parity, takes)
 # "; the first layer that differs is layer2.0.conv2.conv (by 0.31 of its largest value)"

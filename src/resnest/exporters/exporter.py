@@ -1,4 +1,4 @@
-"""What exporting needs to know of a task: sizes, inputs and outputs of its files, and when two outputs mean the same.
+"""The exporter interface of a task: sizes, inputs and outputs of its files, and when two outputs agree.
 
 exporter = find_exporter(model)              # raises ResnestError where no format can hold such a model
 """

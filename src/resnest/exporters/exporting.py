@@ -1,10 +1,10 @@
-"""`export`: from a model reference to a file that has been verified.
+"""`export`: writes a model as a verified file.
 
     exported = export("runs/a", format="onnx", out="model.onnx")
     exported.path, exported.parity.worst.value, exported.origin
 
-Steps: open, prepare, write beside the target, run and compare (`gate`), put in place. int8 steps in between the last
-two: it begins with a verified float file, and what it makes of that is delivered if its accuracy is kept.
+Steps: open, prepare, write beside the target, run and compare (`gate`), move to the target. int8 comes before the last
+step: it quantizes the verified float file and refuses the result if it loses too much accuracy.
 """
 
 from __future__ import annotations

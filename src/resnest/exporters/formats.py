@@ -1,4 +1,4 @@
-"""The formats, and what each of them can.
+"""The export formats and their capabilities.
 
 find_format("onnx").suffix                  # ".onnx"
 find_format(None, Path("model.pte")).name   # "executorch"

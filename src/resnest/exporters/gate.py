@@ -1,10 +1,10 @@
-"""The parity gate: an exported file, run in its own engine, against the network that it was made from (promise P15).
+"""The parity gate: compares an exported file, run in its engine, with its network (promise P15).
 
     parity = compare(reference, run, shapes=exporter.shapes(card, form), pictures=batches, agree=exporter.agree(card))
     parity.ok, parity.worst, str(parity)
 
 Both sides are functions from images (N, C, H, W) to named outputs. A classifier's output is `logits`; other tasks name
-theirs, with a tolerance each, and say with `agree` when two outputs mean the same.
+theirs, with a tolerance for each, and define with `agree` when two outputs are equivalent.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""int8 from calibration to delivery: a verified float file, quantized, kept if it is accurate, timed where it may run.
+"""int8 export: quantizes a verified float file, checks its accuracy, times it in each engine.
 
     step = Int8("photos", max_drop=1.0)
     parity, told, strings = step.write(model, find_format("onnx"), path, pictures, weights_sha256=None)
 
-`resnest export --int8 --calibrate photos` comes here. docs/int8.md says what to expect of it.
+This is `resnest export --int8 --calibrate photos`. docs/int8.md has its accuracy and speed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which layer is the first to differ: the outputs of a network's modules, by name.
+"""Comparison by layer: the outputs of a network's modules by name, and the first that differs.
 
 first_difference(module_outputs(net, images), onnx.layers(path, images), tolerance=1e-4)   # "layer2.0.conv2", 0.3
 """

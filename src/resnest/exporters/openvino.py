@@ -3,7 +3,7 @@
     run = load(Path("model.xml"))
     run(images)["logits"]
 
-Made from the ONNX file, so that both engines run one graph. Steps that end a module of the network bear its name.
+Converted from the ONNX file, so that both engines run one graph. The last operator of each module has its name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where an exported file comes from: the string `resnest_origin` beside the model card in its metadata.
+"""Provenance of an exported file: the string `resnest_origin` in its metadata, beside the model card.
 
 json.loads(origin("runs/a", precision="float32", sizes={...}))["weights_sha256"]
 """

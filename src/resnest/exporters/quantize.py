@@ -1,4 +1,4 @@
-"""int8 in an ONNX file: convolutions on 8-bit integers, the parts that suffer from it in float.
+"""Quantization of an ONNX file: convolutions in int8, sensitive layers in float.
 
     quantize(Path("float.onnx"), Path("int8.onnx"), batches)
 
@@ -6,8 +6,8 @@ Post-training static quantization by onnxruntime (https://onnxruntime.ai/docs/pe
 symmetric per output channel, activations asymmetric per tensor, with the ranges that the calibration images span. The
 file keeps float operators between pairs of QuantizeLinear and DequantizeLinear, which onnxruntime and OpenVINO fuse.
 
-In float stay the stem (its input is the picture, three channels with the largest range), the attention's two layers
-(on one pixel they cost nothing, and their sigmoid makes small differences large), and the weighing of the splits.
+The stem stays in float (its input is the picture, three channels with the largest range), as do the attention's two
+layers (one pixel costs nothing, and their sigmoid amplifies small differences), and the weighted sum of the splits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether two networks give pictures the same labels, ties within the tolerance aside.
+"""Agreement of two networks' labels, except for ties within the tolerance.
 
 same_label({"logits": ours}, {"logits": theirs})          # (N,) bool
 """

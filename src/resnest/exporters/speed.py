@@ -1,7 +1,7 @@
-"""How fast files are in the engines that are installed here: turn by turn, since machines do not stay equally fast.
+"""Timing of exported files in the installed engines, alternately, as the speed of a machine drifts.
 
 times = measure({"onnxruntime float32": run, ...}, images)
-times["onnxruntime float32"]                # seconds a call, the median
+times["onnxruntime float32"]                # median seconds per call
 """
 
 from __future__ import annotations

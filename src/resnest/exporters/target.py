@@ -1,4 +1,4 @@
-"""Where an exported file goes: checked beforehand, written aside, put in place when it has been verified.
+"""The target of an export: checked first, written to a temporary folder, moved into place once verified.
 
 with delivering(Path("model.onnx")) as temporary:
     temporary.write_bytes(...)              # in a folder of its own beside the target; an error leaves no trace

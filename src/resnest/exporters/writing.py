@@ -1,4 +1,4 @@
-"""Writing a file and comparing it with the network: what every export does, and what int8 begins with.
+"""Writing a file and comparing it with the network: every export, and the first step of int8.
 
 parity, told = written(model, find_format("onnx"), path, metadata(model, form, weights_sha256=None), pictures)
 """

@@ -1,4 +1,4 @@
-"""The network that a model card describes, of any task, and the card that describes a network.
+"""Building the network of a model card, for any task, and the card of a network.
 
 net = build_from_card(card, state, source="runs/a/model.safetensors")
 card = card_of(net, ["rose", "tulip"], Preprocess(size=224))

@@ -1,4 +1,4 @@
-"""Evaluating = predicting + scoring: one loop for every task, for networks and exported files, in one process or many.
+"""The evaluation loop, predict and score, for every task, networks and exported files, one process or many.
 
 result = evaluate("runs/a", data="flowers")
 result.figures["top1"], result.headline         # of others: figures["map"], ["box_ap"], ["miou"], ["pq"]

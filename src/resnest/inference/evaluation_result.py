@@ -1,4 +1,4 @@
-"""What every evaluation gives: its figures, and what was said of every image. Each task adds its own.
+"""The result of an evaluation: figures, and predictions for each image. Each task adds its own fields.
 
 result.figures, result.headline, result.worst(24)
 """

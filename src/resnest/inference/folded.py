@@ -1,4 +1,4 @@
-"""Batch-norm folded into the convolution before it: what networks prepared for inference are made of.
+"""Convolutions with batch norm folded in: the layers of networks prepared for inference.
 
 conv = FusedConv.of(conv, norm, relu=True)       # exact up to rounding: computed in float64
 conv(x, plus=shortcut)                           # convolution, sum, ReLU

@@ -1,11 +1,11 @@
-"""CUDA graphs: a network's launches recorded once for a shape of input, and sent as one from then on.
+"""CUDA graphs: a network's launches recorded once per input shape, then replayed as one.
 
     fast = Graphed(prepared(net, kernels=True).to("cuda"))
     fast(images)                         # the second time for a shape: measures and records
 
-With few images a GPU is done with a layer before the next one is launched; a graph has no such gaps. A shape that comes
-once is not worth one. Each shape keeps its own memory; beyond `most` the one that was used least recently goes. Threads
-take turns, and launch on one stream, as those do that choose none.
+At small batches a GPU finishes a layer before the next is launched; a graph has no such gaps. A graph is recorded when
+a shape occurs a second time. Each shape has its own memory; beyond `most` the least recently used one is freed. Threads
+take turns and launch on one stream, the default one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A network with its weights and its card: opened from any reference, saved and shared in the hub's usual form.
+"""A network with its weights and its card: opened from any reference, saved and shared in the hub's format.
 
 model = Model.from_pretrained("runs/a")                 # or "resnest50", a checkpoint file, "someone/flowers"
-model = Model.of(net, class_names=["rose", "tulip"])    # trained in a loop of your own
+model = Model.of(net, class_names=["rose", "tulip"])    # from your own training loop
 model.net, model.card
 model.save_pretrained("flowers")                        # config.json, model.safetensors, README.md
 model.push_to_hub("me/flowers")

@@ -1,4 +1,4 @@
-"""`Predictor`: any model reference, run by the engine that suits it. torch is imported only if that engine needs it.
+"""`Predictor`: prediction with any model reference in a suitable engine. torch is imported only if that needs it.
 
 predict = Predictor("runs/a")                # or "resnest50", a checkpoint file, a hub id
 predict = Predictor("m.onnx")                # an exported file, without torch

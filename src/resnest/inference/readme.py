@@ -1,4 +1,4 @@
-"""The model card that people read: README.md of a saved model, written from its own figures.
+"""The README.md of a saved model (the hub's model card), with its figures.
 
 text = model_card_text(card, "flowers", account={"train_images": 800, "val_images": 200})
 """

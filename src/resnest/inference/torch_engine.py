@@ -1,4 +1,4 @@
-"""The torch engine: runs a network of any task, prepared for inference or as it is, on a device.
+"""The torch engine: runs a network of any task on a device, prepared for inference or unchanged.
 
 engine = open_torch_engine(Model.from_pretrained("runs/a"), "auto")
 engine(images, sizes)                # (N, 3, H, W) float32, (N, 2) heights and widths -> outputs by name

@@ -1,4 +1,4 @@
-"""The worst pictures of an evaluation: what was found in them is kept, that of all would fill the memory.
+"""The worst pictures of an evaluation, with their predictions; those of all pictures would not fit into memory.
 
 worst = WorstPictures()
 worst.add(7, 0.31, result)

@@ -1,4 +1,4 @@
-"""Which implementation an operator takes: Triton kernels where they run, plain torch everywhere.
+"""Backend of the operators: Triton kernels where they run, else plain torch.
 
     chosen(y.device)                     # "triton" or "torch"
     with using("torch"): ...             # for a while; RESNEST_KERNELS=torch for a whole process

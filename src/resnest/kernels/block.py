@@ -1,10 +1,10 @@
-"""The whole block after its 3x3 convolution, forward and backward, put together from the parts of one implementation.
+"""Forward and backward pass of a block after its 3x3 convolution, composed of one backend's functions.
 
-What is never stored: U, xhat, the weights spread over pixels. The forward pass reads y three times (moments, pool,
-weighing) and writes V; the backward pass reads y and dV twice and writes dy. That two reads are enough rests on one
-observation: the gradient of the attention needs sum(dV * U), and those of the batch-norm sum(dz) and sum(dz * xhat),
-where dz = a * dV + d_pooled on active pixels. Over the pixels of one image and channel a and d_pooled are constants,
-so that all of them follow from four sums (`reference.gradient_sums`) that know neither.
+U, xhat and the weights expanded over pixels are never stored. The forward pass reads y three times (moments, pool,
+weighted sum) and writes V; the backward pass reads y and dV twice and writes dy. Two reads suffice because the gradient
+of the attention needs sum(dV * U), and those of the batch norm sum(dz) and sum(dz * xhat), where
+dz = a * dV + d_pooled on active pixels. Over the pixels of one image and channel a and d_pooled are constants, so all
+of them follow from four sums (`reference.gradient_sums`) that depend on neither.
 """
 
 from __future__ import annotations

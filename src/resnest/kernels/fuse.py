@@ -1,6 +1,6 @@
-"""Put the fused operators into a network, in place: parameters, names and results stay.
+"""Insert the fused operators into a network, in place: parameters, names and results stay.
 
-    fuse(net)                            # before it is compiled; where no kernel runs, it does what it did
+    fuse(net)                            # before it is compiled; without a kernel its behaviour is unchanged
 
 A block's 3x3 average pool goes into the operator as well, except while DropBlock works between the two.
 """

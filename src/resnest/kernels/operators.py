@@ -1,4 +1,4 @@
-"""The fused operators, as torch knows them: `torch.ops.resnest.*`, with shapes for tracing and with gradients.
+"""The fused operators registered with torch: `torch.ops.resnest.*`, with fake tensors and gradients.
 
     Outcome(*split_attention(*Block(...))).v     # the block after its 3x3 convolution (block.py), with gradients
     attend(y, shift, ...)                        # the same in evaluation with norms folded: three launches

@@ -1,4 +1,4 @@
-"""The parts of the fused operators in plain torch: what the Triton kernels are held against, and what else runs.
+"""The fused operators' functions in plain torch: the reference for the Triton kernels, and the fallback.
 
 Symbols as in network/split_attention.py, and
     y       (N, R*C, H, W)   what the 3x3 convolution gives, before its norm

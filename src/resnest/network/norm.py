@@ -1,4 +1,4 @@
-"""The norms of the network: batch-norm that is cheap at inference, and the choices for inside the attention.
+"""The norms of the network: batch norm that is cheap in inference, and the norms for the attention.
 
 BatchNorm2d(64)                      # parameters, buffers and results of torch's own
 conv_norm(conv, norm, x)             # norm(conv(x)), safe for forward hooks that keep the convolution's output

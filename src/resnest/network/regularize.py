@@ -1,4 +1,4 @@
-"""Regularisation inside the network: stochastic depth, DropBlock, and which parameters are decayed.
+"""Regularisation: stochastic depth, DropBlock, and the parameters with weight decay.
 
 Stochastic depth: Huang et al., arXiv 1603.09382. DropBlock: Ghiasi et al., arXiv 1810.12890; ResNeSt uses it in
 stages 3 and 4 with blocks of 3 pixels (paper, section 4). No decay on norms and biases: paper, section 4.1.

@@ -1,9 +1,9 @@
-"""Changes to a network in place: frozen parts, gradient checkpointing, batch-norm over all processes.
+"""In-place changes of a network: frozen stages, activation checkpointing, synchronised batch norm.
 
 parameter_stages(net)           # stem, layer1, layer2, layer3, layer4, head
 freeze(net, 2)                  # stem and layer1
 freeze_bn_statistics(net)       # of every batch-norm
-recompute_activations(net)      # gradient checkpointing; evaluation is as before
+recompute_activations(net)      # activation checkpointing; evaluation is unchanged
 synchronise_norms(net)          # before the optimiser is built
 """
 

@@ -1,4 +1,4 @@
-"""Panoptic maps as masks of all classes, things and stuff: what a segmenter learns from them.
+"""Panoptic maps as semantic masks of all classes, things and stuff, to train segmenters on.
 
 pixels = all_classes(samples)                # PixelSamples of PanopticSamples
 """

@@ -1,4 +1,4 @@
-"""The card of a panoptic detector: a detector's, with the semantic branch, and which classes are things.
+"""The card of a panoptic network: a detector's, with the semantic branch and the number of things.
 
 card = PanopticCard(..., detector=DetectorSpec(masks=True), panoptic=PanopticSpec(), things=80)
 """

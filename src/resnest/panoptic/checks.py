@@ -1,4 +1,4 @@
-"""The doctor's look at panoptic maps: what the json says of segments against the pixels.
+"""Panoptic checks of `resnest doctor`: the segments in the json against the pixels of the maps.
 
 inspection = PanopticInspection("train", samples)
 inspection.look(0)                                # the image; its map is counted. Raises BadImage

@@ -1,4 +1,4 @@
-"""Images with segments: objects and stuff that share out the pixels. What panoptic segmentation learns from.
+"""Samples of panoptic segmentation: images whose pixels belong to objects or stuff.
 
     samples = open_dataset("coco", task="panoptic").train                 # PanopticSamples
     samples.truth(0)                                                      # PanopticMap: ids and segments

@@ -1,4 +1,4 @@
-"""Evaluation of a panoptic detector: how well each class's segments are found and outlined, and its scorer.
+"""Evaluation of a panoptic network: panoptic quality of each class, and its scorer.
 
 result.figures["pq"], result.headline, result.class_pq, result.segments
 for place in result.worst(12): result.indices[place], result.kept[place].segments

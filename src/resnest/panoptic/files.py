@@ -1,4 +1,4 @@
-"""Panoptic maps in files as COCO has them, results or ground truth: a folder of PNGs, and a json of their segments.
+"""Panoptic maps in COCO's files, predicted or ground truth: a folder of PNGs, and a json of their segments.
 
     write_panoptic(Path("found.json"), ((139, found), ...), classes)       # PNGs in found/
     folder = PanopticFolder(Path("masks"), predict.card.panoptic_classes)  # for `resnest predict`

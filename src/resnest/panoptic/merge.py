@@ -1,11 +1,11 @@
-"""Objects and stuff joined to one picture, by the rule of Panoptic FPN (arXiv 1901.02446, section 3; detectron2).
+"""Merging objects and stuff into one panoptic map, as in Panoptic FPN (arXiv 1901.02446, section 3; detectron2).
 
     raw = engine(images, sizes)                                      # RawPanoptic of a batch
     panoptic_map(raw, 0, name="x.jpg", size=image.size, preprocess=preprocess, classes=classes, spec=PanopticSpec())
 
-Objects come first, the one with the best score before the others: each takes those pixels of its mask that are still
-free, and goes if more than a share of `overlap` is taken. Then each kind of stuff takes the free pixels that look most
-like it, `stuff_area` of them or more. What is left is void.
+Objects come first, by descending score: each gets the free pixels of its mask, and is dropped if more than a fraction
+`overlap` of the mask is taken. Then each stuff class gets the free pixels where it has the highest score, if there are
+at least `stuff_area`. The remaining pixels are void.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""Panoptic quality (Kirillov et al., arXiv 1801.00868, section 4): how well segments are found, and how well outlined.
+"""Panoptic quality: recognition and segmentation quality of segments (Kirillov et al., arXiv 1801.00868, section 4).
 
     metrics = PanopticMetrics(num_classes=133, things=80)
     metrics.update(found, truth)                  # two PanopticMaps of one picture
     metrics.compute().figures["pq"]               # fraction 0..1
 
-A found segment and a true one of its class belong together if they share more than half of their union (IoU > 0.5),
-of which each segment then has one at most. SQ is the mean IoU of those pairs, RQ their F1, PQ = SQ * RQ, each class by
-itself; `pq` is the mean over the classes that occur, `pq_things` and `pq_stuff` over those of each kind.
+A predicted and a true segment of the same class match if their IoU is above 0.5, which at most one pair of each segment
+can reach. SQ is the mean IoU of the matches, RQ their F1, PQ = SQ * RQ, computed per class; `pq` is the mean over the
+classes that occur, `pq_things` and `pq_stuff` over those of each kind.
 
-Void, and regions of many objects ("crowd"), count as in the authors' panopticapi, whose figures these are: pixels that
-are void in the truth belong to no union; a crowd is not missed; and a segment without a partner of which more than half
-lies in void or in crowds of its class is not false. (panopticapi looks at one crowd a class, COCO has no more.)
+Void and crowds are treated as in the authors' panopticapi, whose figures these are: pixels that are void in the truth
+belong to no union; an unmatched crowd is no false negative; an unmatched segment of which more than half is in void or
+in crowds of its class is no false positive. (panopticapi uses one crowd per class; COCO has no more.)
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Panoptic FPN: objects and stuff from one pyramid (Kirillov et al., arXiv 1901.02446, section 3).
+"""Panoptic FPN: detector and semantic branch on one pyramid (Kirillov et al., arXiv 1901.02446, section 3).
 
     net = build_panoptic(spec, DetectorSpec(masks=True), PanopticSpec(), num_classes=133, things=80)
     net.eval()(images)                                 # DetectedPanoptic: objects, and logits of every pixel
     net.train()(images, sizes, targets)                # losses by name
 
-`runtime.panoptic_merge` joins both to segments that do not overlap.
+`panoptic.merge` merges both to segments that do not overlap.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a panoptic detector's outputs to segments that share out the picture. No torch.
+"""Prediction of a panoptic network: arrays to a panoptic map. No torch.
 
 predict(engine, card, [Prepared("x.jpg", card.preprocess(image), image.size)])         # [PanopticMap(...)]
 """

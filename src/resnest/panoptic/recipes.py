@@ -1,4 +1,4 @@
-"""Panoptic FPN: the paper's row on COCO (arXiv 2004.08955, section 5), and recipes for pictures of one's own.
+"""Recipes of Panoptic FPN: the paper's row on COCO (arXiv 2004.08955, section 5), and recipes for your own pictures.
 
 torchrun --nproc-per-node 8 -m resnest train panoptic_fpn_resnest200_tricks_3x --data coco --out runs/200
 resnest train panoptic_small --data scenes --out runs/scenes --set model.pretrained=runs/a

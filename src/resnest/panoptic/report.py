@@ -1,5 +1,5 @@
-"""The report of a panoptic detector: panoptic quality and the two that it is the product of, of things and of stuff,
-every class, and the pictures where it is lowest: as they are, the segments that are there, and those that were found.
+"""The report of a panoptic network: PQ, SQ and RQ of things and stuff and of every class, and the pictures with the
+lowest PQ beside their true and predicted segments.
 
 report = panoptic_report(evaluation, splits.val, history)
 """

@@ -1,4 +1,4 @@
-"""What panoptic segmentation gives: every pixel belongs to one segment, an object or a region of stuff.
+"""Panoptic results: every pixel belongs to one segment, an object or a region of stuff.
 
 found.ids, found.segments                 # (H, W) numbers of segments, 0 is void; one Segment each
 found.save("ids.png")                     # COCO's PNG, of

@@ -1,4 +1,4 @@
-"""What a panoptic json says of the segments of all images, in arrays that worker processes share.
+"""The segments of a panoptic json, for all images, in arrays that worker processes share.
 
 table[17]                   # [{"id": 4260, "category_id": 1, "iscrowd": 0, "area": 812, "bbox": [3, 9, 40, 58]}, ...]
 """

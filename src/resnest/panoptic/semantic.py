@@ -1,4 +1,4 @@
-"""The semantic branch of Panoptic FPN, what every pixel is (Kirillov et al., arXiv 1901.02446, section 3.1, figure 3).
+"""The semantic branch of Panoptic FPN (Kirillov et al., arXiv 1901.02446, section 3.1, figure 3).
 
 branch = SemanticBranch(256, 128, num_outputs=54, norm="batch")
 branch([p2, p3, p4, p5])                  # (N, 54, H, W), as large as the image

@@ -1,4 +1,4 @@
-"""What a panoptic detector has beside its detector. Panoptic FPN: arXiv 1901.02446. No torch.
+"""The structure of a panoptic network in addition to its detector's. Panoptic FPN: arXiv 1901.02446. No torch.
 
 PanopticSpec(channels=128, stuff_area=4096)
 """

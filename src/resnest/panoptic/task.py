@@ -1,4 +1,4 @@
-"""Panoptic segmentation: objects and stuff that share out the pixels of a picture.
+"""The panoptic segmentation task: every pixel belongs to an object or a region of stuff.
 
 task = PanopticTask(recipe, samples)
 net = task.build()

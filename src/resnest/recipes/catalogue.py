@@ -1,4 +1,4 @@
-"""The recipes that come with the package, task by task. Each docstring says what it is for and the command.
+"""The recipes of the package, by task. Each docstring has its purpose and command.
 
 find_recipe("imagenette")
 find_recipe("my-recipe.yaml")

@@ -1,4 +1,4 @@
-"""Settings that are right by themselves and contradict each other: one line with both of them and the way out.
+"""Contradictory settings: one line that names both and a solution.
 
 for problem in contradictions(recipe): ...
 """

@@ -1,4 +1,4 @@
-"""What differs between two recipes, and what of it a run may change on its way.
+"""Differences of two recipes, and the settings that may change when a run is resumed.
 
 check_resumable(before, now, where="runs/a")       # raises ResnestError unless only FREE settings differ
 """

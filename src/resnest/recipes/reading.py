@@ -1,4 +1,4 @@
-"""Recipes from YAML and back, and single settings from the command line, checked at the edge.
+"""Reading and writing recipes as YAML, and changing single settings; both validated.
 
 recipe = override(find_recipe("imagenette"), ["train.epochs=5", "optim.lr=0.2"])
 recipe = override(find_recipe("imagenette"), {"train": {"epochs": 5}, "optim.lr": 0.2})

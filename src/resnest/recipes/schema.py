@@ -1,4 +1,4 @@
-"""What a recipe is made of: the common sections, and in the recipe of each task its own.
+"""The schema of recipes: the common sections; the recipe of each task adds its own.
 
 recipe = DetectionRecipe(name="cells", model=ModelSettings(name="resnest50"), train=TrainSettings(epochs=10))
 """

@@ -1,4 +1,4 @@
-"""The common sections of a recipe. Every field is a setting that `--set section.field=value` reaches.
+"""The common sections of a recipe. Every field is a setting for `--set section.field=value`.
 
 ModelSettings(name="resnest50"), OptimSettings(lr=0.1), TrainSettings(epochs=10), TrainerSettings(devices=8)
 """

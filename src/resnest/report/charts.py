@@ -1,4 +1,4 @@
-"""Line charts of a run as inline SVG, in the colours and the font of the page: right on light and on dark paper.
+"""Line charts of a run as inline SVG, in the colours and the font of the page, for light and dark mode.
 
     loss_chart(series(history.train, "loss"), series(history.evals, "loss"))     # "<svg ...>", or "" without data
 

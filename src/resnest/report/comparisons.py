@@ -1,4 +1,4 @@
-"""Pictures beside their truth and their prediction, painted in the colours of their classes.
+"""Pictures beside their ground truth and prediction, in the colours of their classes.
 
 comparisons_section(comparisons, "The twelve with the lowest IoU.", images=120, errors=4711)
 """

@@ -1,12 +1,11 @@
-"""What a confusion matrix says: the matrix itself or its largest entries, recall and precision of each class.
+"""Report of a confusion matrix: the matrix or its largest entries, recall and precision of each class.
 
     section = confusion_section(matrix, names)
     section = confusion_section(matrix, names, counted="pixels")
     recall, precision = recall_and_precision(matrix)
 
-Rows are the truth, columns the prediction. Cells hold numbers of images; of pixels, which are many, the percentage of
-the row. A class without images has no recall, and one that was never predicted has no precision: both are NaN, printed
-as "-".
+Rows are the truth, columns the prediction. Cells hold numbers of images; for pixels, percentages of the row. A class
+without images has no recall, and a class that was never predicted no precision: both are NaN, printed as "-".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What metrics.jsonl says, as series to plot and the one figure to print.
+"""History of a run from metrics.jsonl: series to plot, and the best evaluation.
 
     history = read_history(lines, "top1")
     history.best, history.when        # {"epoch": 12.0, "top1": 0.974, ...} or None, ", epoch 12 of 20"

@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs nothing else, written from what a task's report says.
+"""Writing the report: one self-contained HTML file, from a task's sections.
 
     write_page(run / "report.html", RunLog(title="flowers", metrics=lines, facts={}, recipe=yaml), report)
 

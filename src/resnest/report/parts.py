@@ -1,4 +1,4 @@
-"""Sections that the pages of several tasks share: curves, tables, pictures with mistakes.
+"""Sections shared by the reports of several tasks: curves, tables, pictures with errors.
 
 curves_section(history, ("Accuracy", ("top1", "top-1, %"), ("top5", "top-5, %")))
 table([Column("Class", "name", names), Column("Recall", "share", recall)], rows=[1, 0])

@@ -1,7 +1,7 @@
-"""The model card beside the weights: `config.json`, with what it takes to use them.
+"""The model card beside the weights: `config.json`, with all that is needed to use them.
 
-The file has the shape that the hub reads, plus one key `resnest` with our structure. Each task has a card of its own,
-which adds its fields (`detection/card.py`, ...).
+The file has the hub's format, plus one key `resnest` with our structure. Each task has a card of its own, which adds
+its fields (`detection/card.py`, ...).
 
     card = ModelCard.read(Path("runs/a"))
     card.task, card.class_names, card.preprocess

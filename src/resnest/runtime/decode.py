@@ -1,4 +1,4 @@
-"""One safe way from bytes to an RGB image, used by training, evaluation, prediction and the server.
+"""Safe decoding of bytes to an RGB image, for training, evaluation and prediction.
 
     image = decode_image(Path("rose.jpg"))        # PIL.Image, mode RGB, upright
     image, box = decode_for_crop(content, draw, at_least=224)      # for training: no finer than the crop needs

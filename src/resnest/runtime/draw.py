@@ -1,10 +1,10 @@
-"""Labels, or boxes and masks, drawn into a picture; Pillow's built-in font, no font file to ship, no OpenCV.
+"""Drawing labels, or boxes and masks, into a picture, with Pillow and its built-in font; no OpenCV.
 
     draw_labels(image, [("rose", 0.91), ("tulip", 0.06)]).save("out.jpg")
     draw_objects(image, boxes, texts=["RBC 91%"], colours=[(230, 159, 0)], legend=[Entry("RBC  1", (230, 159, 0))])
 
-Objects are made to be read on any photograph: lines with a dark rim, texts on paper of their colour. A text that would
-lie on another one is moved or left out; the legend says what there is.
+Objects are readable on any photograph: lines have a dark rim, texts a background of their colour. A text that would
+overlap another is moved or left out; the legend lists all classes.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Regions drawn over a picture, with names where there is room and a legend; Pillow and numpy alone.
+"""Drawing regions over a picture, with names where there is room and a legend; Pillow and numpy only.
 
     regions = Regions(areas, ["road", "sky"], [(128, 64, 128), (70, 130, 180)])
     draw_regions(image, regions, [Entry("road  31 %", (128, 64, 128))]).save("out.jpg")
 
-Made to be read on any photograph: its own colours are toned down, so that those of the regions stand out; a dark line
-with a bright one in it parts regions. A name stands where there is room for it, or nowhere.
+Regions are readable on any photograph: its colours are toned down, so that those of the regions stand out, and regions
+are separated by a dark line with a bright one in it. A name is drawn only where there is room for it.
 """
 
 from __future__ import annotations

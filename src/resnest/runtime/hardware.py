@@ -1,9 +1,9 @@
-"""Hardware of this machine: cores that this process may use, instructions that count here, and malloc's habits.
+"""Hardware of this machine: cores available to this process, instruction sets, and settings of malloc.
 
 usable_cores()            # 2
 instruction_sets()        # ("avx2", "avx512", "vnni", "bf16")
 disable_malloc_trim()     # once, at the start of a program that computes with torch on a CPU
-malloc_trim()             # now and then, where maps are of ever other sizes
+malloc_trim()             # now and then, where feature maps change in size
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Images as programs have them, from a path to an array, to Pillow images in RGB.
+"""Image inputs of any kind, from a path to an array, converted to Pillow images in RGB.
 
     to_image("rose.jpg"), to_image(b"..."), to_image(open("rose.jpg", "rb"))       # decoded, upright
     to_image(image), to_image(array)                                               # as they are
 
-Arrays are (H, W, 3) uint8 in RGB order, as Pillow and torchvision have them; OpenCV's are BGR: `array[..., ::-1]`.
+Arrays are (H, W, 3) uint8 in RGB order, as in Pillow and torchvision; OpenCV's are BGR: `array[..., ::-1]`.
 (H, W) uint8 is grey.
 """
 

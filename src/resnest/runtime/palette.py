@@ -1,12 +1,12 @@
-"""Colours for any number of classes, that colour-blind people tell apart as far as possible.
+"""Colours for any number of classes, as distinguishable as possible for colour-blind people.
 
     colour(0), colour(41)               # (230, 159, 0), ...
     shade(colour(0), 1)                 # a lighter one
 
-The first seven are Okabe and Ito's (jfly.uni-koeln.de/color) without black, the most different ones first. Each further
-one is the one of a grid that is farthest from all before it, where two colours are as far from each other as they are
-to those readers who tell them apart worst: distances in Oklab (bottosson.github.io/posts/oklab), as seen by everyone
-and by people without red or green cones (Machado, Oliveira and Fernandes 2009, table 1).
+The first seven are Okabe and Ito's (jfly.uni-koeln.de/color) without black, the most different first. Each further
+colour is the one of a grid that is farthest from all before it. The distance of two colours is their smallest in Oklab
+(bottosson.github.io/posts/oklab) over normal vision and vision without red or green cones (Machado, Oliveira and
+Fernandes 2009, table 1).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Prefetch: work done ahead in threads, for results that come in the order of their inputs.
+"""Prefetch: work done ahead in threads, with results in the order of their inputs.
 
     with prefetch(decode, paths, most=32, threads=2) as images:
         for image in images: ...          # decode(path) of the next 32 runs meanwhile
 
-Pillow and numpy let other threads run while they compute, so threads are enough. No more than `most` results wait,
+Pillow and numpy release the GIL while they compute, so threads are enough. No more than `most` results are buffered,
 however long the input is; leaving the block, by an error or early, stops the threads.
 """
 

@@ -1,8 +1,8 @@
-"""From an image to the network's input: centre crop, resize, normalise (facts, section 2.3).
+"""Preprocessing of a classifier: centre crop, resize, normalise (facts, section 2.3).
 
     Preprocess(size=224)(image).shape        # (3, 224, 224), float32
 
-Pixels come from Pillow everywhere, so evaluating, predicting, serving and exporting agree bit for bit.
+Pixels always come from Pillow, so evaluation, prediction and export agree bit for bit.
 """
 
 from __future__ import annotations

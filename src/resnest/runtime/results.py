@@ -1,4 +1,4 @@
-"""Results: what predictions of every task can do.
+"""Results: the methods common to the predictions of every task.
 
     result = predict("x.jpg")
     print(result)                             # x.jpg: 12 RBC, 1 WBC; the line that `resnest predict` prints
@@ -9,7 +9,7 @@
     result.draw("x.jpg", Show(threshold=0.3)).show()
     result.save("drawn.jpg", "x.jpg")         # and without a picture: x.json, x.csv
 
-Programs get all that a result holds; people, by `text` and `draw`, what is likely. `Show` says otherwise.
+By default `text` and `draw` show what is likely, and the other methods return everything. `Show` changes that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Masks as COCO writes them: lengths of runs, column by column, first one of zeros; packed into a short text.
+"""COCO's compressed RLE of masks: run lengths in column order, zeros first, packed into text.
 
     rle = encode(mask)                  # (H, W) bool -> {"size": [H, W], "counts": "..."}, ready for json.dumps
     decode(rle), area(rle), box(rle)    # (H, W) bool; pixels; x, y, width, height

@@ -1,9 +1,9 @@
-"""ADE20K as the scene parsing challenge has it (Zhou et al., CVPR 2017; ADEChallengeData2016).
+"""ADE20K in the layout of the scene parsing challenge (Zhou et al., CVPR 2017; ADEChallengeData2016).
 
     find_ade20k(Path("ADEChallengeData2016"))       # DatasetHandle, or None
 
-Images and masks lie in images/training, annotations/training, and the same with validation. A mask's value 0 does not
-count, value k is class k - 1. Names are those of objectInfo150.txt, of several the first.
+Images and masks are in images/training, annotations/training, and the same with validation. A mask's value 0 is
+ignored, value k is class k - 1. Names are the first ones in objectInfo150.txt.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The doctor's look at masks: what they show, what is missing, how even classes are.
+"""Mask checks of `resnest doctor`: unusable masks, missing classes, class balance.
 
 inspection = SegmentationInspection("train", samples)
 inspection.look(0)                                # the image; its mask is counted. Raises BadImage

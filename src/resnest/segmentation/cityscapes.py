@@ -1,9 +1,9 @@
-"""Cityscapes: street scenes of 2048 x 1024 pixels, 19 classes that count (Cordts et al., CVPR 2016).
+"""Cityscapes: street scenes of 2048 x 1024 pixels, 19 evaluated classes (Cordts et al., CVPR 2016).
 
     find_cityscapes(Path("cityscapes"))             # DatasetHandle, or None
 
 Images are leftImg8bit/PART/CITY/*_leftImg8bit.png, masks gtFine/PART/CITY/*_gtFine_labelIds.png, or those with
-labelTrainIds where there are no others.
+labelTrainIds if these are missing.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Lists of what the values of masks mean, in the forms that data sets have them.
+"""Class lists of data sets with masks: names, values and colours, in their usual file formats.
 
     found = read_class_list([Path("camvid")])
     found.classes, found.meaning             # names, values and colours; what a mask's value stands for
 
 `classes.json` holds rows {"index", "name", "color", "ignore"} (or "id" or "value"; a colour and "ignore" may be
-missing), a list of names, or {value: name}. Text files have a class a line, in the order of their values or with the
-value before each (`4 Sky`), perhaps with a colour before or behind it (`Sky 128 128 128`, CVAT's `sky:128,128,128::`).
+missing), a list of names, or {value: name}. Text files have one class per line, in the order of their values or with
+the value first (`4 Sky`), optionally with a colour before or after (`Sky 128 128 128`, CVAT's `sky:128,128,128::`).
 CSV files have a first line with `name`, `r`, `g`, `b`, or Roboflow's `Pixel Value`, `Class`.
 
-What a list marks to be ignored does not count; where it marks nothing, neither do classes called void, ignore,
-unlabelled or unlabeled.
+Classes that a list marks to be ignored are ignored; if it marks none, so are those called void, ignore, unlabelled or
+unlabeled.
 """
 
 from __future__ import annotations

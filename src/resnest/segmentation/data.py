@@ -1,4 +1,4 @@
-"""Images whose every pixel has a class: what a segmenter is trained and measured on.
+"""Samples of semantic segmentation: images with a mask of classes.
 
 samples = open_dataset("camvid", task="segmentation").train           # PixelSamples
 samples.mask(0), samples.class_names, samples.classes.colours         # (H, W) uint8, 255 does not count

@@ -1,4 +1,4 @@
-"""Images with masks to train on: augmented, one by one and as batches.
+"""Training dataset of images with masks: augmented samples and their batches.
 
 dataset = SegmentationDataset(samples, DataSettings(), SegmentationSettings(), seed=0)
 """

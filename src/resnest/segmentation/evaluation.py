@@ -1,4 +1,4 @@
-"""Evaluation of a segmenter: mean IoU, which classes are taken for which, and the scorer that counts pixels.
+"""Evaluation of a segmenter: mean IoU, confusion matrix, and the scorer that counts pixels.
 
 result.figures["miou"], result.headline, result.class_iou, result.confusion
 for place in result.worst(12): result.indices[place], result.kept[place].labels

@@ -1,4 +1,4 @@
-"""Exporting a segmenter: pictures of any size or fitted into one, logits of every pixel, the same labels."""
+"""Exporter of segmenters: pictures of any or a fixed size in, logits of every pixel out; labels are compared."""
 
 from __future__ import annotations
 

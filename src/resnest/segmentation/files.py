@@ -1,4 +1,4 @@
-"""Label maps in files, as data sets have them: a PNG with the ids of the classes, and the list of the classes.
+"""Label maps in files, readable as a data set: PNGs with class ids, and the list of classes.
 
     folder = LabelFolder(Path("masks"), predict.card.pixel_classes)
     for result in predict.stream(paths):

@@ -1,4 +1,4 @@
-"""What makes classes of pixels out of a backbone's maps: DeepLabV3, DeepLabV3+, FCN, PSPNet.
+"""Segmentation heads on a backbone's feature maps: DeepLabV3, DeepLabV3+, FCN, PSPNet.
 
     head = HEADS["deeplabv3"](backbone.channels, spec, num_classes)
     head(backbone(images)).shape                       # (N, K, H, W) of the map it works on; the segmenter upsamples

@@ -1,16 +1,16 @@
-"""Folders of images and of their masks, whatever they are called: found by looking.
+"""Folders of images and masks, recognised by their usual names.
 
     found = find_masks(Path("camvid"))                  # None where there is nothing of the kind
     read_masks(found.val, found.root)                   # PixelSamples
 
-For each part (train; val, valid, validation or test) the first that is there, `images` and `masks` standing for any of
-IMAGES and MASKS:
+For each split (train; val, valid, validation or test) the first layout that exists, where `images` and `masks` stand
+for any name in IMAGES and MASKS:
 1. `images/val` and `masks/val`;
 2. `val/images` and `val/masks`;
 3. `val` and `val_masks`, `val_labels` or `valannot`;
-4. `val` with images and masks in it, told apart by an ending such as `_mask`.
-Without parts: `images` and `masks`, or both in the folder itself as in 4. Folders may have folders in them, the same in
-both, but for 4. A mask is called as its image is, perhaps with one of ENDINGS.
+4. `val` with images and masks in it, distinguished by a suffix such as `_mask`.
+Without splits: `images` and `masks`, or both in the folder itself as in 4. Except in 4, folders may have subfolders,
+the same in both. A mask has the name of its image, optionally with one of ENDINGS.
 """
 
 from __future__ import annotations

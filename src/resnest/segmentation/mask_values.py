@@ -1,9 +1,9 @@
-"""What the values of a mask mean: numbers or colours of a file -> classes.
+"""Mapping the values of a mask file, numbers or colours, to classes.
 
     meaning = MaskMeaning({0: 0, 7: 1, (0, 0, 142): 2})
     meaning.read(content)                     # bytes of a PNG -> (H, W) uint8, 255 does not count
 
-A mask with one channel or a palette holds numbers (of a palette the index), one with three holds colours.
+A mask with one channel or a palette holds numbers (palette indices), a mask with three channels colours.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How right a segmenter is about pixels: a table of true and given classes, and what follows from it.
+"""Pixel metrics of a segmenter: the confusion matrix, mean IoU and accuracies.
 
 metrics = PixelMetrics(11)
 metrics.update(labels, truth)            # (H, W) each; 255 in the truth does not count
 metrics.compute()                        # {"miou": 0.62, "pixel_accuracy": 0.89, "mean_accuracy": 0.71}
 
-The table is of whole numbers, so figures do not depend on how images are shared among processes or batches.
+The matrix has integer counts, so figures do not depend on how images are distributed over processes or batches.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a segmenter's logits to the class of every pixel. No torch.
+"""Prediction of a segmenter: logits to the class of every pixel. No torch.
 
 predict(engine, card, [Prepared("x.jpg", card.preprocess(image), image.size)])         # [LabelMap(...)]
 """

@@ -1,4 +1,4 @@
-"""From an image to a segmenter's input: resized by its long side or left as it is, normalised, padded. No torch.
+"""Preprocessing of a segmenter: image resized by its long side or unchanged, normalised, padded. No torch.
 
 SegmentationPreprocess(long=520)(image).shape      # (3, 390, 520) of a 640 x 480 photograph
 """

@@ -1,5 +1,5 @@
-"""The report of a segmenter: mIoU and pixel accuracy, every class with its share of the pixels, which is taken for
-which, and the pictures with the lowest IoU: as they are, as they should be labelled, and as they were.
+"""The report of a segmenter: mIoU and pixel accuracy, every class with its fraction of the pixels, the confusion, and
+the pictures with the lowest IoU beside their true and predicted labels.
 
 report = segmentation_report(evaluation, splits.val, history)
 """

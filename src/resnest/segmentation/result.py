@@ -1,4 +1,4 @@
-"""What a segmenter gives: a class for every pixel of a picture.
+"""Segmentation results: a class for every pixel of a picture.
 
 found = segment(engine, image, card.segmenter_input, card.pixel_classes, "x.jpg")        # runtime.segmenting
 found.class_fractions()                   # {"road": 0.31, "sky": 0.22}

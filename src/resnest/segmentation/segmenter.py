@@ -1,4 +1,4 @@
-"""A segmenter: a backbone whose last stages dilate, a head, and in training an auxiliary head on stage 3.
+"""A segmenter: a backbone with dilated last stages, a head, and in training an auxiliary head on stage 3.
 
     net = build_segmenter(find_spec("resnest50")[0], SegmenterSpec(), num_classes=150)
     net.eval()(images)                                 # logits (N, 150, H, W)

@@ -1,11 +1,11 @@
-"""From a segmenter's logits to the class of every pixel of the picture; numpy and Pillow alone.
+"""Sliding-window inference and test-time augmentation of a segmenter; numpy and Pillow only.
 
 found = segment(engine, image, card.preprocess, card.classes, "x.jpg")        # LabelMap
 found = segment(..., views=Views(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), flip=True))
 
-A picture is looked at as a whole or, with `preprocess.window`, in squares that overlap by a third (PyTorch-Encoding),
-so that memory does not grow with the picture but for the scores themselves. Classes are enlarged to the picture one by
-one, so that there are never as many full-size maps as classes.
+A picture is segmented at once or, with `preprocess.window`, in squares that overlap by a third (PyTorch-Encoding), so
+that only the scores need memory that grows with the picture. Classes are enlarged to the picture one by one, so that
+there are never as many full-size maps as classes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The structure of a segmenter: what stands on a backbone to label every pixel.
+"""The structure of a segmenter: the heads on its backbone.
 
 DeepLabV3: arXiv 1706.05587. DeepLabV3+: 1802.02611. FCN: 1411.4038. PSPNet: 1612.01105.
 The defaults are those that the paper's figures rest on (PyTorch-Encoding; arXiv 2004.08955, section 5.3).

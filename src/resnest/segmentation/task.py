@@ -1,4 +1,4 @@
-"""Semantic segmentation: a class for every pixel.
+"""The semantic segmentation task: a class for every pixel.
 
 task = SegmentationTask(recipe, samples)
 net = task.build()

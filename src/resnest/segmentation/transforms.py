@@ -1,8 +1,8 @@
-"""What happens to a training image with a mask: size, mirror, colour, pad, crop (PyTorch-Encoding; facts, section 4.4).
+"""Training transforms with masks: resize, flip, colour, pad, crop (PyTorch-Encoding; facts, section 4.4).
 
     image, mask = PixelTransform(DataSettings(), SegmentationSettings())(image, mask)     # (3, 480, 480), (480, 480)
 
-The crop is drawn first and only what it shows is resized: the pixels are those of resizing the whole and cropping then.
+The crop is drawn first and only its region is resized, with the same pixels as resizing the image and then cropping.
 """
 
 from __future__ import annotations

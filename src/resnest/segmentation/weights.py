@@ -1,4 +1,4 @@
-"""Weights of a segmenter: the parts it has, and the names that PyTorch-Encoding gives them, both ways.
+"""Weights of a segmenter: conversion of tensor names to and from PyTorch-Encoding.
 
     report = WEIGHTS.load(net, "deeplab_resnest50_ade.pth")             # or a classifier's, into the backbone
     print(report)                                  # encoding layout: 519 tensors matched

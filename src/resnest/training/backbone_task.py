@@ -1,4 +1,4 @@
-"""A task whose network is a backbone with heads: what its training has in common, whatever the heads are for.
+"""Base class of tasks whose network is a backbone with heads.
 
 class DetectionTask(BackboneTask): ...
 """

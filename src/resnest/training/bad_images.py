@@ -1,8 +1,8 @@
-"""Bad images of a run: each is listed once in bad_images.jsonl, whichever process met it.
+"""Bad images of a run, from all processes, each listed once in bad_images.jsonl.
 
 bad_images = BadImages(run, world, {"train": 9469, "val": 3925})
-bad_images.note("train", [(key, reason), ...])      # what this process met
-bad_images.share()                                # collective: everybody hears of the others'
+bad_images.note("train", [(key, reason), ...])      # in this process
+bad_images.share()                                # all-gather over the processes
 """
 
 from __future__ import annotations

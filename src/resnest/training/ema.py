@@ -1,4 +1,4 @@
-"""EMA of the weights: an exponential moving average of all that is learned and counted (Polyak and Juditsky, 1992).
+"""EMA of the weights: exponential moving average of parameters and buffers (Polyak and Juditsky, 1992).
 
 ema = EMA(net, decay=0.9999)
 ema.update(net, step)

@@ -1,11 +1,11 @@
-"""Heartbeats: a process that is gone or stands still ends the run in seconds, not at the next timeout (promise P5).
+"""Heartbeats: a lost or hanging process ends the run in seconds, not at the next timeout (promise P5).
 
     with watching(world, seconds=60):
-        ...                                   # every process says that it lives, and listens to the others
+        ...                                   # every process sends heartbeats and watches the others'
 
-A crashed process is noticed by torchrun, by srun only where it is told to; one that stands still (SIGSTOP, a hung disk
-or GPU) by nobody: the others wait in an exchange that never comes. Here a thread of every process writes a counter into
-the store where the processes met, and reads the others'.
+A crashed process is detected by torchrun, and by srun with an option; a hanging one (SIGSTOP, a hung disk or GPU) by
+neither: the others wait in a collective that never completes. Here a thread of every process writes a counter into the
+rendezvous store, and reads the others'.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""One run in one directory: a lock that dies with its process, kill -9 included.
+"""The lock of a run directory, released when its process dies, by kill -9 too.
 
     lock = Lock(Path("runs/a"))
     lock.acquire()          # raises ResnestError while another process has it
     lock.release()
 
-A record lock of POSIX (fcntl(2)): unlike flock's, forked loading processes do not keep it alive. Where the file system
-has none, it does without.
+A POSIX record lock (fcntl(2)): unlike flock's, forked data-loading workers do not hold it. On a file system without
+locks there is none.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The training loop: epochs, evaluation, checkpoints. Read it from `Loop.run_to_end` down; one step is in step.py.
 
-Everything random in step s is f(seed, s), so a resumed run repeats what an uninterrupted one would have done.
+All randomness of step s is a function of (seed, s), so a resumed run equals an uninterrupted one.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""Optimiser and learning rate of a recipe; Muon.
+"""Optimisers and learning rate schedule of a recipe; Muon.
 
     optimizers = build_optimizers(net, recipe.optim)
     set_lr(optimizers, lr_at(step, recipe.optim, total=1000, per_epoch=100))
 
 Muon is momentum whose update of each weight matrix is orthogonalised, so that all its directions learn equally fast:
 Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; the scale that lets it share AdamW's
-learning rate and decay: Liu et al., arXiv 2502.16982, section 2.2. For short training from scratch. torch has one for
-two-dimensional weights that works in bfloat16, which a CPU without such instructions runs four times slower than this
-in float32.
+learning rate and decay: Liu et al., arXiv 2502.16982, section 2.2. For short training from scratch. torch's Muon is for
+two-dimensional weights and computes in bfloat16, four times slower than this in float32 on a CPU without bfloat16.
 """
 
 from __future__ import annotations

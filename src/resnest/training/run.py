@@ -1,4 +1,4 @@
-"""The run directory: what a training run leaves behind, written so that a crash loses nothing.
+"""The run directory: the files of a training run, written so that a crash loses nothing.
 
 runs/a/recipe.yaml        complete settings            runs/a/model.safetensors   best weights
 runs/a/run.json           data, versions, classes      runs/a/config.json         how to use them

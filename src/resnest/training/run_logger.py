@@ -1,4 +1,4 @@
-"""Run logger: lines of metrics.jsonl always, TensorBoard and Weights & Biases where the recipe wants them.
+"""Run logger: metrics.jsonl, and TensorBoard and Weights & Biases if the recipe enables them.
 
 logger = RunLogger(run, recipe)
 logger.write("train", step=10, epoch=0.1, seconds=3.2, loss=1.2, lr=0.1)

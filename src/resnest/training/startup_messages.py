@@ -1,4 +1,4 @@
-"""Startup messages of a run: what follows from the number of images in a step, and what looks unwise.
+"""Startup messages of a run: the learning rate for its global batch size, how the batch is composed, and warnings.
 
 for line in startup_messages(task, schedule, processes=2, images=9469):
     show.say(line)

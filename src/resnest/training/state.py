@@ -1,4 +1,4 @@
-"""All that training changes, whole and by its plain names, whatever wraps or shards it: for checkpoints and evaluation.
+"""The training state, unsharded and by plain names, whatever wraps or shards it: for checkpoints and evaluation.
 
 state = State(fabric, net, optimizer, ema)
 content = state.content()            # the same on every process

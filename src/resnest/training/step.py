@@ -4,8 +4,8 @@
     done = stepper(step, batches, asked_to_stop=False)
     done.loss, done.gradient_norm, done.skipped
 
-A step whose loss or gradient is not finite changes nothing at all (promise P6). All processes decide alike: what they
-decide by, they add up first.
+A step with a non-finite loss or gradient changes nothing at all (promise P6). All processes decide alike, by an
+all-reduce of the criterion.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Ctrl-C, SIGTERM, SIGUSR1, SIGHUP: stop after the current step; asked twice, stop within a second (promise P4).
+"""Ctrl-C, SIGTERM, SIGUSR1, SIGHUP: stop after the current step; a second signal stops within a second (promise P4).
 
     with StopRequests() as stop:
         ...
         if stop.requested: save and leave
 
-SIGUSR1 is what SLURM sends ahead of its time limit (`#SBATCH --signal=USR1@120`). SIGHUP is a
-terminal that closes, which may say so more than once; under nohup it is ignored.
+SLURM sends SIGUSR1 ahead of its time limit (`#SBATCH --signal=USR1@120`). A closing terminal sends SIGHUP, possibly
+more than once; under nohup it is ignored.
 """
 
 from __future__ import annotations

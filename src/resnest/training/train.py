@@ -1,4 +1,4 @@
-"""Training from beginning to end: settings, data, loop, evaluation, weights, report.
+"""`train` and `resume`: settings, data, loop, evaluation, weights, report.
 
 result = train("imagenette", data="imagenette128", out="runs/a", settings={"train.epochs": 5})
 result.figures["top1"]

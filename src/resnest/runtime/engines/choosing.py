@@ -1,4 +1,4 @@
-"""Opening an exported file with the engine that is asked for, or with the fastest that is installed.
+"""Opening an exported file with the requested engine, or with the fastest one installed.
 
 engine = open_engine("model.onnx")                       # the fastest of those that are installed and can read it
 engine = open_engine("model.xml", "openvino", threads=4)

@@ -1,4 +1,4 @@
-"""What an engine is: a function from images to named arrays. And what goes in and comes out around it.
+"""The engine interface: a function from images to named arrays.
 
 outputs = engine(images, sizes)              # {"logits": (N, K)}, or {"boxes": ..., "scores": ..., "labels": ...}
 """

@@ -1,6 +1,6 @@
-"""An exported file in an engine, with what the file says of itself, checked against what it computes.
+"""An exported file in an engine, with its metadata checked against its inputs and outputs.
 
-A file carries two texts: `resnest`, the model card, and `resnest_origin`, where its weights came from.
+A file has two metadata strings: `resnest`, the model card, and `resnest_origin`, the provenance of its weights.
 
     engine = open_loaded(loaded, path, card=None)
     engine(images, sizes)                # (N, 3, H, W) float32 -> outputs by name, as of any engine

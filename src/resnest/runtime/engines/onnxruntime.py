@@ -2,10 +2,10 @@
 
 loaded = load(Path("model.onnx"), threads=2)
 
-Its defaults (every optimisation of the graph, one operator after the other) but one: threads that wait for work sleep.
-Spinning, the default, is for a machine that has nothing else to do. Where images are decoded at the same time, or
-another program runs, a spinning thread holds the core that somebody else needs. ResNeSt-50, two cores, batch 1: 33 ms
-asleep and 31 ms spinning on an idle machine; 70 and 222 ms with other work on it (medians, turn by turn).
+All settings are its defaults (every graph optimisation, sequential operators) except one: idle threads sleep instead of
+spinning. Spinning suits an otherwise idle machine; where images are decoded at the same time, or another program runs,
+a spinning thread blocks a core that is needed. ResNeSt-50, two cores, batch 1: 33 ms sleeping and 31 ms spinning on an
+idle machine; 70 and 222 ms with other work on it (medians, measured alternately).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 loaded = load(Path("model.xml"), threads=2)
 
-Computed in 32 bits: by itself OpenVINO takes bfloat16 where the processor has it, which is faster and moves logits by
-0.4 % of the largest (ResNeSt-50, AVX-512 with bf16); an exported network must compute what was trained.
+Computed in float32: OpenVINO's default is bfloat16 where the processor supports it, which is faster and changes logits
+by 0.4 % of the largest (ResNeSt-50, AVX-512 with bf16); an exported network must compute what was trained.
 """
 
 from __future__ import annotations
