@@ -57,7 +57,7 @@ SETTLE = 0.02  # seconds between turns: thread pools of the last one look for wo
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How it is measured."""
+    """Settings of a benchmark."""
 
     rounds: int
     threads: int
@@ -66,12 +66,12 @@ class Settings:
 
 
 def nothing(*_: object) -> None:
-    """For whoever does not look at progress."""
+    """Ignores progress."""
 
 
 @dataclass
 class Plan:
-    """Who runs, in which heats; nothing is built yet."""
+    """Contenders by heats; nothing is built yet."""
 
     heats: list[list[Contender]]
     settings: Settings
@@ -93,7 +93,7 @@ def plan(
     device: str = "cpu",
     precision: str = "float32",
 ) -> Plan:
-    """What `bench` will do, with every mistake found that can be found without building a network.
+    """Plan a benchmark, and raise every error that needs no network to be built.
 
     Args:
         models: names of ours, timm:NAME, torchvision:NAME, runs, checkpoints, .onnx and .xml files; or entrants.
@@ -143,7 +143,7 @@ def bench(
     on_turn: Callable[[], None] = nothing,
     on_round: Callable[[Table], None] = nothing,
 ) -> Table:
-    """Measure what was planned.
+    """Measure a plan.
 
     Args:
         traced: export networks of ours by tracing, as those of others are, instead of as `resnest export` does, which
@@ -215,7 +215,7 @@ def measure(
 
 
 class Worker:
-    """The process of one contender (resnest.bench.worker), and what it measured."""
+    """The process of one contender (resnest.bench.worker), and its measurements."""
 
     def __init__(self, contender: Contender, file: str, settings: Settings) -> None:
         entrant = contender.entrant
@@ -287,7 +287,7 @@ class Worker:
 
 
 def defaults() -> list[str]:
-    """What is compared where nobody says what."""
+    """The default networks."""
     return ["resnest50", *(["timm:resnest50d"] if has("timm") else [])]
 
 
@@ -299,7 +299,7 @@ class Files:
         self.written: dict[tuple[str, int], str] = {}
 
     def of(self, contender: Contender) -> str:
-        """What the contender's engine reads; "" for torch's engines."""
+        """The file for the contender's engine; "" for torch's engines."""
         entrant = contender.entrant
         if contender.engine not in FILE_ENGINES:
             return ""

@@ -36,7 +36,7 @@ OFFSET = ".offset_"  # in the names of a deformable convolution's distances
 
 @dataclass(frozen=True)
 class Converted:
-    """What a conversion did."""
+    """Summary of a conversion."""
 
     out: Path
     name: str
@@ -108,7 +108,7 @@ def convert(
 
 @dataclass(frozen=True)
 class Whole:
-    """A network of several parts, under our names."""
+    """A complete model with backbone and heads, under our names."""
 
     parts: Parts
     layout: str
@@ -117,7 +117,7 @@ class Whole:
 
 
 def _read_whole(raw: RawCheckpoint, layout: Layout) -> Whole | None:
-    """None for a classifier or a backbone, and where the layout has no such models."""
+    """The complete model; None for a classifier or a backbone, and for layouts without such models."""
     for parts in all_parts():
         if layout.name in parts.layouts and (whose := parts.recognise(raw.state)):
             return Whole(parts, whose, *parts.read(raw, whose))
@@ -125,7 +125,7 @@ def _read_whole(raw: RawCheckpoint, layout: Layout) -> Whole | None:
 
 
 def _convert_whole(raw: RawCheckpoint, whole: Whole, layout: Layout, out: Path, network: str | None) -> Converted:
-    """All parts. What belongs to none that we know would be lost: refused."""
+    """Convert all tensors; refused if some belong to no known part and would be lost."""
     if whole.aside:
         raise ResnestError(
             f"the {layout.name} layout cannot hold everything in {raw.path}: {listed(whole.aside, 4)} would be lost;"
@@ -187,7 +187,7 @@ def _check_target(layout: Layout, out: Path, overwrite: bool) -> None:
 
 
 def _check_parts(identity: Identity, layout: Layout, drop_head: bool) -> tuple[str, ...]:
-    """What is to be left out; refuses to lose anything that was not given up."""
+    """Tensors to leave out; raises for anything that would be lost without a request."""
     lost = list(identity.aside)
     if drop_head:
         lost += [name for name in HEAD if name in identity.state]
@@ -211,7 +211,7 @@ def _check_structure(identity: Identity, layout: Layout, *, head: bool) -> None:
 
 
 def _possible(identity: Identity) -> list[Spec]:
-    """The structures that the tensors allow: they do not tell whether a network pools before or after its 3x3."""
+    """The structures that the tensors allow: pooling before or after the 3x3 does not show in them."""
     if identity.candidates:
         return [find_spec(name)[0] for name in identity.candidates]
     return [identity.seen.spec, dataclasses.replace(identity.seen.spec, avd_first=True)]
@@ -241,7 +241,7 @@ def _complete(identity: Identity) -> dict[str, Tensor]:
 
 
 def _metadata(identity: Identity) -> dict[str, str]:
-    """What tells the network apart later; nothing where it is not known."""
+    """Metadata that identifies the network; empty if it is not known."""
     if identity.sure is None and len(identity.candidates) != 1:
         return {}
     return {METADATA_KEY: json.dumps({"name": identity.name, "spec": dataclasses.asdict(identity.spec)})}

@@ -41,11 +41,11 @@ OnBytes = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in
 
 
 class Broken(Exception):
-    """A mirror did not deliver; the next one may."""
+    """A mirror failed; the next one is tried."""
 
 
 def weights_folder() -> Path:
-    """Where fetched weights lie."""
+    """The folder of downloaded weights."""
     return cache_folder() / "weights"
 
 
@@ -119,7 +119,7 @@ def _download(row: Weights, target: Path, progress: OnBytes) -> None:
 
 
 def _check_published(path: Path, row: Weights) -> None:
-    """Compare with what was published of the hash. A wrong file is deleted: going on from it is of no use."""
+    """Compare with the published hash. A wrong file is deleted, so that it is not resumed."""
     if row.sha256 and not (found := sha256_of(path)).startswith(row.sha256):
         expected = f"sha256 {row.sha256}..."
     elif row.sha1 and (found := digest_of(path, "sha1")) != row.sha1:
@@ -154,7 +154,7 @@ def _verified(path: Path, row: Weights) -> Path:
 
 
 def _from_url(url: str, target: Path, progress: OnBytes) -> Path:
-    """Download to a file beside `target`, going on with what an earlier attempt left there."""
+    """Download to a file beside `target`, resuming an earlier attempt."""
     part = target.with_name(f".{target.name}.part{'.zip' if url.endswith('.zip') else ''}")
     note = part.with_name(f"{part.name}.json")
     for attempt in range(1, ATTEMPTS + 1):
@@ -180,7 +180,7 @@ def _from_url(url: str, target: Path, progress: OnBytes) -> Path:
 
 
 def _receive(url: str, part: Path, note: Path, name: str, progress: OnBytes) -> None:
-    """One request; appends to `part` if it is the beginning of the same file at the same address."""
+    """One request; appends to `part` if that is the beginning of the same file at the same address."""
     headers = {"User-Agent": "resnest", "Accept-Encoding": "identity"}
     before = _read_note(note)
     have = part.stat().st_size if part.is_file() and before.get("url") == url else 0
@@ -280,7 +280,7 @@ def _offline_because() -> str:
 
 
 def _shown(bar: Progress) -> OnBytes:
-    """Bytes on a bar: from where the download starts, which may be in the middle."""
+    """Progress in bytes, from the offset at which the download starts."""
 
     def show(name: str, have: int, total: int | None) -> None:
         if bar.total != total or not bar.started:

@@ -29,7 +29,7 @@ METADATA_KEY = "resnest"  # of a safetensors file: {"name": ..., "spec": {...}} 
 
 @dataclass(frozen=True)
 class Identity:
-    """A checkpoint with official names, and what it is."""
+    """A checkpoint under official names, and its network."""
 
     path: Path
     state: Mapping[str, Tensor]
@@ -42,7 +42,7 @@ class Identity:
 
     @property
     def spec(self) -> Spec:
-        """Raises ResnestError where nothing tells the candidates apart."""
+        """Raises ResnestError if several networks are possible."""
         if self.sure is not None:
             return self.sure
         if len(self.candidates) == 1:
@@ -61,7 +61,7 @@ class Identity:
 
 
 def identify(raw: RawCheckpoint, network: str | None = None) -> Identity:
-    """Find out what a checkpoint is.
+    """Identify the network of a checkpoint.
 
     Args:
         network: what its user says it is.
@@ -94,7 +94,7 @@ def _named(raw: RawCheckpoint, seen: Structure, network: str | None) -> tuple[st
 
 
 def _from_metadata(raw: RawCheckpoint, seen: Structure) -> tuple[str, None, Spec]:
-    """What the file says of itself, believed as far as its tensors agree."""
+    """The network in the file's metadata, if its tensors agree."""
     try:
         said = json.loads(raw.metadata[METADATA_KEY])
         name, spec = said["name"], Spec(**said["spec"])

@@ -37,7 +37,7 @@ IGNORED = re.compile(r"\.dropblock\d\.(i|drop_prob)$")
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What one code base calls the tensors, and which networks it can build."""
+    """A code base's names for the tensors, and the networks it can build."""
 
     name: str
     who: str  # whose layout it is
@@ -148,7 +148,7 @@ ALIASES |= {"d2": "detectron2", "mxnet": "gluon", "gluoncv": "gluon", "resnest":
 
 @dataclass
 class Translated:
-    """Tensors under official names."""
+    """Tensors under official names, and the rest."""
 
     state: dict[str, Tensor]
     layout: str
@@ -156,7 +156,7 @@ class Translated:
 
 
 def find_layout(name: str) -> Layout:
-    """By name or alias. Raises ResnestError for an unknown one."""
+    """The layout by name or alias. Raises ResnestError for an unknown one."""
     base = ALIASES.get(name, name)
     if base not in LAYOUTS:
         raise unknown("layout", name, [*LAYOUTS, "mmsegmentation"])
@@ -164,7 +164,7 @@ def find_layout(name: str) -> Layout:
 
 
 def recognise(names: Mapping[str, Tensor]) -> tuple[Layout, str] | None:
-    """The layout of a checkpoint and what stands before the backbone's names in it; None: not a ResNeSt of any.
+    """The layout of a checkpoint and the prefix of its backbone's names; None: not a ResNeSt of any.
 
     The timm and PyTorch-Encoding layouts have the official names. Averaged weights (EMA) go before others.
 
@@ -189,7 +189,7 @@ def recognise(names: Mapping[str, Tensor]) -> tuple[Layout, str] | None:
 
 
 def to_official(state: Mapping[str, Tensor], layout: Layout, prefix: str) -> Translated:
-    """Names of `layout` to official ones; what has no official name keeps its own, to be reported."""
+    """Names of `layout` to official ones; unknown names stay, to be reported."""
     outer = prefix.removesuffix(layout.prefix)
     result = Translated({}, layout.name)
     for name, tensor in state.items():
@@ -209,7 +209,7 @@ def to_official(state: Mapping[str, Tensor], layout: Layout, prefix: str) -> Tra
 
 
 def from_official(state: Mapping[str, Tensor], layout: Layout, *, bare: bool = False) -> dict[str, Tensor]:
-    """Official names to those of `layout`; `bare` leaves out the prefix that a backbone has in a whole model.
+    """Official names to those of `layout`; `bare` omits the prefix of a backbone inside a larger model.
 
     What the layout cannot hold must have been refused before: a head or counters are left out here.
     """
@@ -228,7 +228,7 @@ def from_official(state: Mapping[str, Tensor], layout: Layout, *, bare: bool = F
 
 
 def refusal(layout: Layout, spec: Spec, *, in_chans: int = 3, head: bool = False) -> str | None:
-    """Why a network cannot be kept in a layout, as a sentence; None if it can."""
+    """Why a layout cannot represent a network, as a sentence; None if it can."""
     reasons = (
         (spec.attention_norm == "layer", "attention_norm='layer', of which it knows nothing"),
         (spec.stem == "small", "stem='small', of which it knows nothing"),
@@ -308,7 +308,7 @@ def _inverse(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _attention_fits_8(spec: Spec) -> bool:
-    """timm's rule gives the same width as the official one: to the nearest 8, at least 32, not 10 % below."""
+    """Whether timm's rule gives the official width: rounded to 8, at least 32, not 10 % below."""
     for channels in map(spec.group_width, spec.planes if spec.radix else ()):
         wanted = channels * spec.radix / 4
         rounded = max(32, int(wanted + 4) // 8 * 8)

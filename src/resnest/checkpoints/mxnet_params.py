@@ -30,7 +30,7 @@ MAX_DIMENSIONS = 32  # numpy's and MXNet's limit; more means that the file is no
 
 
 class _Cursor:
-    """Reads numbers and bytes one behind the other, never past the end."""
+    """Reads numbers and bytes in sequence, never past the end."""
 
     def __init__(self, content: memoryview) -> None:
         self.content = content
@@ -48,7 +48,7 @@ class _Cursor:
 
 
 def read_params(path: Path) -> dict[str, Tensor]:
-    """Names and tensors; `arg:` and `aux:`, which MXNet's Module writes before names, are taken off.
+    """Names and tensors, without the prefixes `arg:` and `aux:` of MXNet's Module.
 
     Raises:
         ResnestError: another format, cut short, sparse or unnamed arrays.
@@ -73,7 +73,7 @@ def read_params(path: Path) -> dict[str, Tensor]:
 
 
 def write_params(path: Path, arrays: Mapping[str, Tensor]) -> None:
-    """Write arrays as MXNet 1.5 and later do (V2).
+    """Write arrays in the format of MXNet 1.5 and later (V2).
 
     Raises:
         ResnestError: a type that the format does not know, such as bfloat16.
@@ -126,7 +126,7 @@ def _read_array(cursor: _Cursor) -> Tensor | None:
 
 
 def _read_shape(cursor: _Cursor, magic: int) -> tuple[int, ...] | None:
-    """None for an array that was never given a shape."""
+    """The shape; None for an array without one."""
     if magic in (V1, V2):
         dimensions, form = cursor.number("I"), "q"
     elif magic == V3:

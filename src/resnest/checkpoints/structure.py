@@ -41,7 +41,7 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class Structure:
-    """What the shapes say."""
+    """The structure visible in the tensors' shapes."""
 
     spec: Spec  # with avd_first=False, the published default, since nothing tells
     in_chans: int
@@ -49,7 +49,7 @@ class Structure:
 
 
 def looks_like(names: Iterable[str]) -> str:
-    """What a state that is no ResNeSt seems to be, for an error message."""
+    """A guess, for an error message, of a state that is no ResNeSt."""
     listed = list(names)
     for pattern, family in FAMILIES:
         if any(re.search(pattern, name) for name in listed):
@@ -58,7 +58,7 @@ def looks_like(names: Iterable[str]) -> str:
 
 
 def read_structure(state: Mapping[str, Tensor], source: str = "the checkpoint") -> Structure:
-    """The structure behind a state with official names.
+    """The structure of a state with official names.
 
     Raises:
         ResnestError: no ResNeSt, or one with impossible or missing shapes.
@@ -90,7 +90,7 @@ def same_tensors(spec: Spec, other: Spec) -> bool:
 
 
 def _traceable(spec: Spec) -> Spec:
-    """Without what leaves no trace in the weights."""
+    """The structure without fields that do not show in the weights."""
     norm = "batch" if spec.attention_norm == "frozen" else spec.attention_norm
     return dataclasses.replace(
         spec,

@@ -64,7 +64,7 @@ POLICY = (
 
 
 class GluonAutoAugment(v2.Transform):  # type: ignore[misc]
-    """AutoAugment with the strengths that made the published weights (Gluon transforms.py), for Pillow images.
+    """AutoAugment with the strengths of the published weights (Gluon transforms.py), for Pillow images.
 
     torchvision's has the same pairs but milder operations: it posterises to 4 to 6 bits (here 1 or 2), takes level 0 of
     colour as no change (here nearly grey), and draws a sign for colour, contrast and sharpness (here none).

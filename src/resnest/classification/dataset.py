@@ -16,7 +16,7 @@ from resnest.data.settings import DataSettings
 
 
 class ClassificationDataset(TrainingDataset):
-    """Random crops and colours; labels are (N,) int64, of several labels an image (N, K) float32."""
+    """Random crops and colours; labels are (N,) int64, or (N, K) float32 if multi-label."""
 
     samples: LabelledSamples
 

@@ -31,7 +31,7 @@ RSB_SIZES: dict[str, tuple[int, float]] = {
 
 
 def digits() -> ClassificationRecipe:
-    """Handwritten digits on a CPU in a minute: what `resnest demo` runs.
+    """Handwritten digits on a CPU in a minute; used by `resnest demo`.
 
     resnest train digits --data digits --out runs/digits
     """
@@ -67,7 +67,7 @@ def imagenette() -> ClassificationRecipe:
 
 
 def finetune() -> ClassificationRecipe:
-    """Photographs of your own, up to 20 epochs from the published ResNeSt-50: few images, so most of it moves little.
+    """Fine-tuning on your own photographs, up to 20 epochs from the published ResNeSt-50; most layers change little.
 
     - The classifier is new and learns at the full rate; every part before it at 0.7 of the next one's (arXiv
       1801.06146), the stem at 0.17. `--set model.freeze=3` leaves stem, layer1 and layer2 as they are: quicker, and
@@ -88,7 +88,7 @@ def finetune() -> ClassificationRecipe:
 
 
 def modern(network: str) -> ClassificationRecipe:
-    """As one trains today: 300 epochs from scratch at 224 pixels, after A2 of "ResNet strikes back".
+    """Current methods: 300 epochs from scratch at 224 pixels, after A2 of "ResNet strikes back".
 
     After A2 of "ResNet strikes back" (arXiv 2110.00476, table 2): 300 epochs, loss and threshold, mixup 0.1 and CutMix
     1.0 by turns, three repeats of an image, 5 epochs of warm-up, stochastic depth, bicubic crops, evaluated at 95 % of
@@ -128,7 +128,7 @@ def modern(network: str) -> ClassificationRecipe:
 
 
 def imagenet(network: str) -> ClassificationRecipe:
-    """270 epochs from scratch on ImageNet, as the published weights of `network` were made (facts, section 2.1).
+    """270 epochs from scratch on ImageNet, the recipe of the published weights of `network` (facts, section 2.1).
 
     Trained by the authors with MXNet on 64 GPUs; what is stated as expectation is the accuracy they published, not one
     measured here. Numbers, initial weights (He by fan-in), AutoAugment and evaluation pixels are those of the Gluon

@@ -39,7 +39,7 @@ def bench(
     fail: Annotated[bool, typer.Option("--fail", help="With --compare: exit code 1 if a case is slower.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON, seconds.")] = False,
 ) -> None:
-    """Measure speed, turn by turn: networks of ours, of others and exported files, in every engine.
+    """Measure speed: our networks, others and exported files, alternately in every engine.
 
     Several engines, batches, sizes and layouts: with commas, or the option again.
     """
@@ -85,7 +85,7 @@ def bench(
 
 
 def _tell_changes(old: Table, new: Table) -> int:
-    """How many cases are slower than in the old table; told on standard error, since --json has standard output."""
+    """Prints changes against the old table on standard error, since --json uses standard output."""
     from resnest.bench.compare import compare, differences, missing
 
     for difference in differences(old, new):
@@ -101,7 +101,7 @@ def _tell_changes(old: Table, new: Table) -> int:
 
 
 def _words(given: list[str] | None) -> list[str]:
-    """Options given again and with commas: ["a,b", "c"] -> ["a", "b", "c"]."""
+    """Options, repeated or with commas: ["a,b", "c"] -> ["a", "b", "c"]."""
     return list(dict.fromkeys(word.strip() for text in given or [] for word in text.split(",") if word.strip()))
 
 

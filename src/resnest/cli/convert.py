@@ -29,7 +29,7 @@ def convert(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="What was done, as JSON.")] = False,
 ) -> None:
-    """Rewrite a checkpoint in the layout of other code.
+    """Convert a checkpoint to another code base's layout.
 
     What the layout cannot hold is named, and nothing is written then.
     """

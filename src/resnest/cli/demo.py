@@ -14,7 +14,7 @@ def demo(
         "runs/demo"
     ),
 ) -> None:
-    """The whole way on handwritten digits, in a minute.
+    """Train, evaluate and predict on handwritten digits, in a minute.
 
     Trains a small network, evaluates it on digits held back, predicts some, writes a report.
     """

@@ -69,7 +69,7 @@ def evaluate(
 
 
 def _views(scales: str | None, flip: bool) -> Views | None:
-    """Whether the model takes them is found out once it is open."""
+    """Views of test-time augmentation; whether the model supports them is checked once it is open."""
     from resnest.runtime.engines.engine import Views
     from resnest.tasks import TASKS
 
@@ -114,14 +114,14 @@ def _to_dict(model: str, data: str, split: str, result: Evaluation) -> dict[str,
 
 
 def _finite(value: Any) -> Any:
-    """The same with None for each NaN in it."""
+    """A copy with None for each NaN."""
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
     return _or_null(value) if isinstance(value, float) else value
 
 
 def _or_null(value: float) -> float | None:
-    """JSON has no word for what is not a number."""
+    """NaN as null, as JSON has no NaN."""
     return float(value) if math.isfinite(value) else None
 
 

@@ -40,7 +40,7 @@ def export(
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="What was checked, as JSON.")] = False,
 ) -> None:
-    """Write a model for another engine, and verify it.
+    """Export a model to another engine, verified.
 
     The file is run in that engine and compared with the network. If it differs, exit code 5, and nothing is written.
     """

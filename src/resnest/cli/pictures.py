@@ -15,7 +15,7 @@ from resnest.errors import ResnestError
 
 
 class Picture(NamedTuple):
-    """A file to look at."""
+    """A picture file."""
 
     path: Path
     place: Path  # within the folder that was named, or its name

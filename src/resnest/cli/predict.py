@@ -39,7 +39,7 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
 ) -> None:
-    """Say what is in pictures: labels, objects, the class of every pixel, or objects and stuff.
+    """Predict pictures: labels, objects, masks, or panoptic segments.
 
     Unusable files are named on standard error and the others go on; exit code 2 then.
     """

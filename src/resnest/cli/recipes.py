@@ -34,7 +34,7 @@ def recipes(
 
 
 def _list(known: Sequence[Recipe]) -> None:
-    """A block for each task; figures in percent, those of the authors marked."""
+    """One block per task; figures in percent, published ones marked."""
     blocks: dict[str, tuple[dict[str, str], list[Recipe]]] = {}
     for recipe in known:
         title, figures = recipe.listing()

@@ -20,7 +20,7 @@ def show(
     name: Annotated[str, typer.Argument(help="A network, a row such as resnest50.gluon, or a checkpoint file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say what is known of published weights (mirrors, hashes, accuracy), or what a checkpoint file is."""
+    """Show what is known about published weights (mirrors, hashes, accuracy), or describe a checkpoint file."""
     if Path(name).exists():
         told = describe_file(Path(name))
         typer.echo(json.dumps(told, indent=2) if as_json else to_text(told))
@@ -42,7 +42,7 @@ def fetch(
     everything: Annotated[bool, typer.Option("--all", help="Every row whose links are not all dead.")] = False,
     to: Annotated[Path | None, typer.Option(metavar="DIR", help="Into this folder instead of the cache.")] = None,
 ) -> None:
-    """Download published weights, verified, into the cache or a folder to carry elsewhere.
+    """Download published weights, verified, into the cache or a folder.
 
     A later `pretrained=DIR`, or RESNEST_HOME, uses them without a network.
     """

@@ -31,7 +31,7 @@ def step_batches(
     groups: Numbers | None = None,
     repeats: int = 1,
 ) -> Numbers:
-    """What one process sees in an epoch: (steps, accumulate, images, 2), the last axis (index, repeat).
+    """The images of one process in an epoch: (steps, accumulate, images, 2), the last axis (index, repeat).
 
     Args:
         batch_size: images of a micro-batch of one process.
@@ -55,7 +55,7 @@ def step_batches(
 
 
 def epoch_steps(count: int, *, batch_size: int, accumulate: int = 1, world_size: int = 1) -> tuple[int, int]:
-    """Steps of an epoch, and images of one process in each micro-batch.
+    """Steps of an epoch, and images per process in each micro-batch.
 
     What is left over after the last full step is dropped. Where there are fewer images than one step takes, the step
     is smaller: every micro-batch of every process gets the same number, two or more.
@@ -89,7 +89,7 @@ def epoch_order(
     balance: float = 0.0,
     groups: Numbers | None = None,
 ) -> Numbers:
-    """The images of an epoch in order: `draws` of `count`, (draws,). Without `balance` no image comes twice."""
+    """The images of an epoch in order: `draws` of `count`, (draws,). Without `balance` no image occurs twice."""
     rng = np.random.default_rng((seed, epoch))
     draws = count if draws is None else draws
     if balance == 0 or groups is None:
@@ -98,7 +98,7 @@ def epoch_order(
 
 
 def _draw_balanced(groups: Numbers, balance: float, draws: int, rng: np.random.Generator) -> Numbers:
-    """Indices, each group in proportion to size ** (1 - balance): (draws,).
+    """Indices, sampled from each group in proportion to size ** (1 - balance): (draws,).
 
     Systematic sampling: of each group, and of each image, the number drawn is its expected number, rounded up or down.
     """
@@ -112,7 +112,7 @@ def _draw_balanced(groups: Numbers, balance: float, draws: int, rng: np.random.G
 
 
 def _occurrences(order: Numbers) -> Numbers:
-    """How often each entry occurred before it: [7, 3, 7] -> [0, 0, 1], of the same shape."""
+    """The number of earlier occurrences of each entry: [7, 3, 7] -> [0, 0, 1], of the same shape."""
     flat = order.ravel()
     by_value = np.argsort(flat, kind="stable")
     _, first, sizes = np.unique(flat[by_value], return_index=True, return_counts=True)
@@ -122,7 +122,7 @@ def _occurrences(order: Numbers) -> Numbers:
 
 
 class seeded:
-    """Within it, torch's CPU generator starts from the given whole numbers; afterwards it is as before.
+    """Seeds torch's CPU generator within the block and restores it afterwards.
 
     Gives the seed that it makes of them, for other generators.
     """

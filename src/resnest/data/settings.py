@@ -16,7 +16,7 @@ LARGEST = 8192  # pixels; a batch of one such crop fills gigabytes in the networ
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Where pixels come from and what happens to them before the network."""
+    """Settings of reading, cropping and augmenting images."""
 
     format: str = "auto"  # one of data.finding.FORMATS, such as folder, coco, voc or masks; auto looks
     val_share: float = 0.2  # share of each class held back where the data has no validation part
@@ -82,7 +82,7 @@ class DataSettings:
             raise ResnestError(f"data.eval_crop={self.eval_crop} must lie in (0, 1]")
 
     def size_at(self, epoch: int, epochs: int) -> int:
-        """Training crop of an epoch: from `start_size` to `size` in even steps, rounded to 16 pixels."""
+        """Crop size of an epoch: linear from `start_size` to `size`, rounded to 16 pixels."""
         if self.start_size is None or epochs < 2:
             return self.size
         grown = self.start_size + (self.size - self.start_size) * epoch / (epochs - 1)
@@ -90,7 +90,7 @@ class DataSettings:
 
     @property
     def preprocess(self) -> Preprocess:
-        """The evaluation transform that goes with weights trained so."""
+        """The preprocessing in evaluation for weights trained with these settings."""
         return Preprocess(
             size=self.eval_size or self.size,
             crop=self.eval_crop,

@@ -77,7 +77,7 @@ def read_shards(paths: Sequence[Path]) -> LabelledSamples:
 
 
 def scan_shards(paths: Sequence[Path]) -> Shards:
-    """Index what is not indexed yet, check the labels. Keys are `SHARD/MEMBER`.
+    """Index all shards, and check the labels. Keys are `SHARD/MEMBER`.
 
     Raises:
         ResnestError: a shard that is cut off, damaged, compressed or empty; links in it; a sample without an image or
@@ -115,7 +115,7 @@ def _outside(path: Path, member: str, label: str, names: Mapping[str, str]) -> R
 
 
 def open_index(path: Path, on_bytes: OnBytes = lambda count: None) -> Index:
-    """The index kept beside the shard or in the cache, or a new one if the shard has changed since."""
+    """The index saved beside the shard or in the cache, or a new one if the shard has changed."""
     try:
         now = path.stat()
     except OSError as error:
@@ -135,7 +135,7 @@ def _from_json(content: dict[str, Any] | None) -> Index | None:
 
 
 def build_index(path: Path, on_bytes: OnBytes = lambda count: None) -> Index:
-    """One pass over the headers of a tar file; only labels are read."""
+    """Build an index in one pass over the headers of a tar file; only labels are read."""
     groups: dict[str, dict[str, Member]] = {}  # key -> suffix -> member
     images: list[Member] = []
     try:
@@ -257,7 +257,7 @@ class Member(NamedTuple):
 
 
 class CutOff(Exception):
-    """The file ends before its end mark: the message says where, `name` in which member, if in one."""
+    """A truncated file: the message gives the position, `name` the member, if it is inside one."""
 
     def __init__(self, where: str, name: str = "") -> None:
         super().__init__(where)
@@ -265,7 +265,7 @@ class CutOff(Exception):
 
 
 def read_members(path: Path) -> Iterator[Member]:
-    """Regular files in their order; directories are left out.
+    """Regular files in order; directories are skipped.
 
     Raises:
         ResnestError: no tar file, a compressed one, links or devices in it, names that lead out of it.
@@ -315,7 +315,7 @@ def _check_start(path: Path, file: BinaryIO, length: int) -> None:
 
 
 def _check_end(path: Path, file: BinaryIO, position: int, length: int) -> None:
-    """Zeros follow the end mark; files that were joined by `cat` have members there."""
+    """Only zeros may follow the end mark; files joined by `cat` have members there."""
     file.seek(position)
     tail = file.read(MAX_TAIL)
     if len(tail) < tarfile.BLOCKSIZE:

@@ -20,7 +20,7 @@ from resnest.tasks import check_task
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set for training: both parts have the same classes."""
+    """The training and validation split of a data set, with the same classes."""
 
     format: str  # one of `all_formats()`
     where: str
@@ -44,7 +44,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class Part:
-    """The images to evaluate on, and which they are."""
+    """The images to evaluate on, and their description."""
 
     samples: Samples
     describe: str
@@ -53,7 +53,7 @@ class Part:
 def open_dataset(
     where: str | Path, *, format: str = "auto", task: str | None = None, val_share: float = 0.2, seed: int = 0
 ) -> Splits:
-    """Open a data set in whatever format it has, to train on.
+    """Open a data set of any format for training.
 
     Args:
         where: a folder, a file, "hf:owner/name" or "digits".
@@ -83,7 +83,7 @@ def open_part(
     task: str | None = None,
     holdout: tuple[float, int] | None = None,
 ) -> Part:
-    """Open the part of a data set to evaluate on; the other one is not read.
+    """Open one split of a data set for evaluation; the other is not read.
 
     Args:
         split: "val", "train", "all" of a data set without parts; "auto" takes the validation part, and of a data set

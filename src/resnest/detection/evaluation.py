@@ -26,7 +26,7 @@ OVERLAPS = "mean over overlaps (IoU) of 0.50, 0.55, ... 0.95"
 
 
 def coco_figures(kind: str, max_detections: int = 100) -> tuple[Figure, ...]:
-    """COCO's twelve, of "box" or "mask"; the last recalls look at the best `max_detections` of a class in an image.
+    """COCO's twelve figures of "box" or "mask"; the last recalls use the best `max_detections` per class and image.
 
     >>> [figure.key for figure in coco_figures("mask")][:3]
     ['mask_ap', 'mask_ap50', 'mask_ap75']
@@ -54,7 +54,7 @@ FIGURES = (*coco_figures("box"), *coco_figures("mask"))
 
 @dataclass(frozen=True)
 class Mistakes:
-    """Of one image, at a score of 0.5 and boxes that overlap by 0.5 (IoU)."""
+    """Errors on one image, at a score of 0.5 and an IoU of 0.5."""
 
     missed: Indices  # into the image's annotated objects
     false: Indices  # into the objects shown
@@ -65,7 +65,7 @@ class Mistakes:
 
 @dataclass(kw_only=True)
 class DetectionEvaluation(Evaluation):
-    """Of a detector."""
+    """Evaluation of a detector."""
 
     table = FIGURES
     report = "resnest.detection.report:detection_report"
@@ -79,7 +79,7 @@ class DetectionEvaluation(Evaluation):
 
     @property
     def kinds(self) -> list[str]:
-        """What was measured: boxes, and perhaps masks."""
+        """What was evaluated: boxes, and optionally masks."""
         return [kind for kind in ("box", "mask") if f"{kind}_ap" in self.figures]
 
     @property
@@ -89,7 +89,7 @@ class DetectionEvaluation(Evaluation):
         )
 
     def rows(self) -> list[tuple[Figure, list[float]]]:
-        """COCO's twelve figures of boxes, each with the values of all kinds."""
+        """COCO's twelve figures, each with the values of all kinds."""
         recalls = (key.removeprefix("box_ar") for key in self.figures if key.startswith("box_ar"))
         limits = [int(limit) for limit in recalls if limit.isdecimal()]
         return [
@@ -114,7 +114,7 @@ class DetectionEvaluation(Evaluation):
         return {"objects": int(self.objects.sum()), "class_ap": class_ap}
 
     def worst(self, most: int) -> Indices:
-        """Positions of the images with most objects missed or found wrongly, worst first."""
+        """Positions of the images with most false negatives and false positives, worst first."""
         counts = np.array([len(one) for one in self.mistakes], np.int64)
         order = np.argsort(-counts, kind="stable")
         return order[counts[order] > 0][:most]
@@ -136,7 +136,7 @@ def find_mistakes(shown: Detections, truth: Truth) -> Mistakes:
 
 
 def overlap(boxes: NDArray[np.float32], others: NDArray[np.float32], crowd: NDArray[np.bool_]) -> Floats:
-    """(M, 4), (T, 4) -> IoU (M, T); of a crowd, how much of the box lies in it."""
+    """(M, 4), (T, 4) -> IoU (M, T); for a crowd, the fraction of the box inside it."""
     one, other = boxes[:, None].astype(np.float64), others[None].astype(np.float64)
     sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
     shared = np.maximum(sides, 0).prod(-1)  # (M, T)
@@ -147,7 +147,7 @@ def overlap(boxes: NDArray[np.float32], others: NDArray[np.float32], crowd: NDAr
 
 
 class DetectionScorer:
-    """Scores of a detector: COCO's average precision and recall, and each image's mistakes.
+    """Scorer of a detector: COCO's average precision and recall, and the errors on each image.
 
     Keeps every object found, by the image's number.
     """

@@ -32,14 +32,14 @@ PICTURES = 16  # that are compared: one takes as long as a dozen of a classifier
 
 
 class DetectionExporter(Exporter):
-    """Of a detector."""
+    """Exporter of detectors."""
 
     by_layers = False
     most_pictures = PICTURES
     unlike = "other objects"
 
     def sized(self, model: Model, size: Size, form: Format) -> Model:
-        """Images are fitted into one size, since the file takes no other.
+        """Images are fitted into the one size that the file takes.
 
         By default a square into which a 4:3 picture goes as large as the detector is used to, upright or not.
         """
@@ -74,7 +74,7 @@ class DetectionExporter(Exporter):
 
 
 class PlainOutputs(nn.Module):
-    """A detector as an exported file holds it: one image of one size, outputs in their order."""
+    """A detector with a fixed input size and a tuple of outputs, for export."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class PlainOutputs(nn.Module):
 
 
 def detection_differences(expected: Arrays, got: Arrays) -> dict[str, float]:
-    """The largest difference between matched objects: 1 - IoU of boxes, of scores, of mask probabilities."""
+    """The largest differences of matched objects: 1 - IoU of boxes, scores, mask probabilities."""
     apart = dict.fromkeys((name for name in DETECTION_TOLERANCES if name in expected), 0.0)
     if not all(np.isfinite(got[name]).all() for name in apart):
         return dict.fromkeys(apart, float("inf"))
@@ -100,7 +100,7 @@ def detection_differences(expected: Arrays, got: Arrays) -> dict[str, float]:
 
 
 def same_objects(expected: Arrays, got: Arrays, *, threshold: float) -> NDArray[np.bool_]:
-    """Of each image, whether every object has its counterpart on the other side, those at the border aside: (N,).
+    """For each image, whether every object has a counterpart on the other side, except near the cut-off: (N,).
 
     Args:
         threshold: the score above which the detector keeps objects.
@@ -120,12 +120,12 @@ def same_objects(expected: Arrays, got: Arrays, *, threshold: float) -> NDArray[
 
 
 def _lowest(ours: NDArray[np.float32], theirs: NDArray[np.float32], threshold: float) -> float:
-    """The lowest score that both can keep: where a list is full, that of its last object."""
+    """The lowest score comparable on both sides: if a list is full, that of its last object."""
     return max(threshold, *(float(scores.min()) for scores in (ours, theirs)))
 
 
 def _pairs(expected: Arrays, got: Arrays, image: int) -> list[tuple[int, int, float]]:
-    """Objects of one image that belong together, and how far they overlap (IoU).
+    """Matched objects of one image, and their IoU.
 
     They are of one class, and have the nearest score among those with the same box.
     """

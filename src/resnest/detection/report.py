@@ -105,7 +105,7 @@ def _classes_section(evaluation: DetectionEvaluation, kinds: list[str]) -> Secti
 
 
 def _precision_sections(evaluation: DetectionEvaluation) -> list[Section]:
-    """Precision-recall curves: a line a class if they are few, and their mean."""
+    """Precision-recall curves: one per class if they are few, and their mean."""
     drawn = np.flatnonzero(evaluation.objects)
     if not len(drawn):
         return []

@@ -26,7 +26,7 @@ CASCADE_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorSpec:
-    """The structure of a detector and what it does with its boxes; the defaults are the paper's.
+    """The structure of a detector and the settings of its boxes; the defaults are the paper's.
 
     Raises:
         ResnestError: if the combination cannot be built.
@@ -99,7 +99,7 @@ class DetectorSpec:
 
     @property
     def title(self) -> str:
-        """What people call it.
+        """Its usual name.
 
         >>> DetectorSpec(cascade=True, masks=True).title
         'Cascade Mask R-CNN'

@@ -25,7 +25,7 @@ from resnest.training.backbone_task import BackboneTask
 
 
 class DetectionTask(BackboneTask):
-    """Of a detector, with masks or without."""
+    """The task of detectors, with masks or without."""
 
     info = INFO
     network_type: ClassVar[type[nn.Module]] = Detector

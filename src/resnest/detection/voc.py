@@ -28,7 +28,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass
 class _Scene:
-    """What one xml file says."""
+    """The content of one xml file."""
 
     size: tuple[int, int] | None  # width, height
     names: list[str] = field(default_factory=list)
@@ -104,7 +104,7 @@ def _number(text: str | None) -> float:
 
 
 class _Builder(ElementTree.TreeBuilder):
-    """Refuses a document type: entities, which grow without limit, are declared in it."""
+    """Refuses a document type, which could declare entities that grow without limit."""
 
     def doctype(self, name: str, public: str | None, system: str | None) -> None:
         raise ResnestError("it has a DOCTYPE, which annotations do not need")
