@@ -28,7 +28,7 @@ def rand_augment(settings: DataSettings, interpolation: v2.InterpolationMode) ->
 
 
 def random_erasing(settings: DataSettings) -> v2.Transform:
-    """A box of 2 to 33 % becomes the mean colour, with probability `erase` (arXiv 1708.04896); on uint8."""
+    """Random erasing: a box of 2 to 33 % gets the mean colour with probability `erase` (arXiv 1708.04896); on uint8."""
     return v2.RandomErasing(settings.erase, value=[round(mean * 255) for mean in settings.mean])
 
 

@@ -110,7 +110,7 @@ def all_formats() -> tuple[str, ...]:
 
 
 def detect_format(where: str | Path, format: str, task: str | None = None) -> DatasetHandle:
-    """Raises ResnestError: nothing there, no such format, not of that format, or nothing for that task."""
+    """Detect the format. Raises ResnestError: nothing there, an unknown or another format, no data for that task."""
     if format not in ("auto", *all_formats()):
         raise unknown("data format", format, all_formats())
     info = task_info(task) if task else None

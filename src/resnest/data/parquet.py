@@ -37,7 +37,7 @@ INDEX_FOLDER = ".resnest-index"
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one file, column by column: where each image lies in `file`, its name if it has one, its label."""
+    """The rows of one file, column by column: position of each image in `file`, its name if it has one, its label."""
 
     file: str
     starts: list[int]

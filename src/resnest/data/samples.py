@@ -61,7 +61,7 @@ class Samples(ABC):
 
     @abstractmethod
     def matched(self, val: Self, where: str) -> tuple[Self, Self]:
-        """This training part and a validation part with the same classes. Raises ResnestError where that cannot be."""
+        """This training split and a validation split with the same classes. Raises ResnestError where impossible."""
 
     @abstractmethod
     def aligned(self, card: Any, where: str) -> Self:

@@ -83,7 +83,7 @@ class CocoLists:
         self.categories[number] = name
 
     def images(self) -> tuple[Numbers, NDArray[np.int32]]:
-        """Their ids, (N,), and width and height, (N, 2). Raises ResnestError where there is none, or two of an id."""
+        """Image ids, (N,), and width and height, (N, 2). Raises ResnestError: no image, or a duplicate id."""
         ids = np.array(self.image_ids, np.int64)
         if not len(ids):
             raise ResnestError(f"{self.path} lists no image")

@@ -193,7 +193,7 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def _rematch(self, boxes: Tensor, target: Target, size: Tensor, overlap: float) -> Sampled:
-        """The boxes of the head before, as the next one learns from them: none is drawn or left out but empty ones."""
+        """The previous head's boxes, matched for the next one: nothing is sampled, only empty boxes are dropped."""
         boxes = box_ops.clip(boxes, size)
         boxes = boxes[box_ops.has_size(boxes, 0)]
         matched, kind = match(boxes, target.boxes, background=overlap, foreground=overlap, each_has_one=False)

@@ -25,7 +25,7 @@ Z95 = 1.96  # two-sided 95 % of a normal distribution
 
 @dataclass(frozen=True)
 class Cost:
-    """Of an int8 network against its float one, in one engine."""
+    """The accuracy lost by an int8 network against its float one, in one engine."""
 
     images: int
     right: int  # float's, with labels
@@ -35,19 +35,19 @@ class Cost:
 
     @property
     def drop(self) -> float:
-        """Share of accuracy that is lost; without labels, share of pictures whose label changed."""
+        """Lost accuracy, a fraction; without labels, the fraction of changed labels."""
         return (self.lost - self.won) / self.images
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % of the drop."""
+        """95 % interval of the drop."""
         images = self.images + 2
         middle = (self.lost - self.won) / images
         spread = Z95 * math.sqrt((self.lost + self.won + 1) / images - middle**2) / math.sqrt(images)
         return max(middle - spread, -1.0), min(middle + spread, 1.0)
 
     def needed(self, allowed: float) -> int:
-        """How many pictures would tell this drop from the allowed one; 0 if these do."""
+        """How many pictures would distinguish this drop from the allowed one; 0 if these do."""
         low, high = self.interval
         if not low <= allowed < high:
             return 0
@@ -74,7 +74,7 @@ class Cost:
 
 
 def compare(run: Run, others: Mapping[str, Run], batches: Batches, *, multi_label: bool) -> dict[str, Cost]:
-    """Every picture through the float network and each of the others."""
+    """Run every picture through the float network and each of the others."""
     counts = {name: np.zeros(2, int) for name in others}  # lost, won
     images, right, labelled = 0, 0, False
     for pictures, labels in batches:
@@ -92,7 +92,7 @@ def compare(run: Run, others: Mapping[str, Run], batches: Batches, *, multi_labe
 
 
 def _answer(logits: NDArray[np.float32], multi_label: bool) -> NDArray[Any]:
-    """(N, K) -> (N, 1), the best class, or (N, K), those that score 50 % or more."""
+    """(N, K) -> (N, 1), the top-1 class, or (N, K), the labels that score 50 % or more."""
     return logits >= 0 if multi_label else logits.argmax(-1)[:, None]
 
 

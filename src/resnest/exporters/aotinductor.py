@@ -31,7 +31,7 @@ COMPILERS = ("g++", "clang++")  # what torch looks for, unless CXX names one
 
 
 def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interface) -> None:
-    """Compile a prepared network for images of one size; `strings` go into the package's metadata."""
+    """Compile a prepared network for images of one size; `strings` become the package's metadata."""
     check_compiler()
     program = capture(net, takes)
     settings = {"aot_inductor.metadata": dict(strings)}

@@ -33,14 +33,14 @@ SEED = 0
 
 @dataclass
 class Photos:
-    """Pictures to read, in a seeded order, with their labels if they have any."""
+    """Pictures in a seeded order, with their labels if they have any."""
 
     reads: Sequence[Read]
     labels: NDArray[np.int64] | None = None  # (N,), as the model numbers its classes
     bad: list[str] = field(default_factory=list)  # why some were passed over, once they were read
 
     def batches(self, card: ModelCard, size: int = 8) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        """Images as the network gets them, and their labels (-1 without); unusable ones are passed over."""
+        """Preprocessed images and their labels (-1 without); unusable images are skipped."""
         images, labels = [], []
         self.bad = []
         for index, read in enumerate(self.reads):
@@ -58,7 +58,7 @@ class Photos:
 
 
 def find_photos(where: str | Path, model: Model) -> tuple[Photos, Photos]:
-    """For calibration and held back, no picture in both.
+    """Disjoint pictures for calibration and the hold-out set.
 
     Of data with parts, training and validation images; of what a run was trained on, its own; else two halves.
 
@@ -72,7 +72,7 @@ def find_photos(where: str | Path, model: Model) -> tuple[Photos, Photos]:
 
 
 def check_enough(where: str | Path, calibration: int, held_back: int) -> None:
-    """Raises ResnestError if ranges or accuracy would be chance."""
+    """Raises ResnestError if there are too few for reliable ranges or accuracy."""
     if calibration < LEAST_CALIBRATION or held_back < LEAST_HELD_BACK:
         raise ResnestError(
             f"--calibrate {where}: {calibration} usable images to calibrate on and {held_back} held back are too few;"
@@ -81,7 +81,7 @@ def check_enough(where: str | Path, calibration: int, held_back: int) -> None:
 
 
 def _labelled(where: str | Path, model: Model) -> tuple[Photos, Photos] | None:
-    """Of a data set; without labels, if its classes are not the model's."""
+    """The samples of a data set; unlabelled, if its classes are not the model's."""
     if _has_no_classes(Path(where)):
         return None
     share, seed = _split(where, model)
@@ -97,14 +97,14 @@ def _labelled(where: str | Path, model: Model) -> tuple[Photos, Photos] | None:
 
 
 def _split(where: str | Path, model: Model) -> tuple[float, int]:
-    """Share held back, and its seed: as in training, if it may have been this data; else halves."""
+    """Hold-out fraction and its seed: those of training, if this may be its data; else one half."""
     data = account_of(Path(model.source)).get("data")
     may_be = data in (None, str(where), str(Path(where).resolve()))
     return model.holdout if model.holdout and may_be else (0.5, SEED)
 
 
 def _has_no_classes(folder: Path) -> bool:
-    """A folder with pictures in it, and none in folders of classes."""
+    """Whether a folder has pictures in it, but no class folders."""
     return folder.is_dir() and bool(image_files(folder.iterdir())) and not image_files(folder.glob("*/*"))
 
 

@@ -24,7 +24,7 @@ EXAMPLE_SIZE = 64
 
 @dataclass(frozen=True)
 class Interface:
-    """What a file takes and gives."""
+    """Inputs and outputs of a file."""
 
     in_chans: int
     batch: int | None = None  # images at a time; None: any number
@@ -47,7 +47,7 @@ def capture(net: nn.Module, takes: Interface) -> ExportedProgram:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings and no log lines below an error, from exporters' own insides."""
+    """Suppress warnings and log messages below errors, from inside exporters."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -23,7 +23,7 @@ from resnest.exporters.layers import Arrays, Tapped, blocks, first_difference, m
 def where_it_differs(
     net: nn.Module, fast: nn.Module, form: Format, path: Path, parity: Parity, takes: Interface
 ) -> str:
-    """Compares layer by layer: the file with the prepared network, then that with the network as it was opened.
+    """Compares by layer: the file with the prepared network, then that with the original network.
 
     The order is from the input on, and what is inside a module comes before it.
     """
@@ -50,7 +50,7 @@ def _told(layer: str, apart: float) -> str:
 def _tapped(
     fast: nn.Module, names: list[str], form: Format, path: Path, images: NDArray[np.float32], takes: Interface
 ) -> Arrays:
-    """Blocks' outputs from another file, of the same network with them put out; its logits are the last one's."""
+    """Outputs of blocks, from another file of the same network that returns them; the last ones are its logits."""
     *inner, last = names
     with TemporaryDirectory(dir=path.parent) as folder:
         other = Path(folder, path.name)

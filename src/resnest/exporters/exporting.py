@@ -30,7 +30,7 @@ from resnest.runtime.engines.exported import ORIGIN_KEY
 
 @dataclass(frozen=True)
 class Exported:
-    """A delivered file, and what was checked."""
+    """An exported file, and the result of its comparison."""
 
     path: Path
     format: str
@@ -65,7 +65,7 @@ def export(
     int8: Int8 | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Exported:
-    """Write a model in another engine's format, run it there, and deliver it if it computes the same.
+    """Export a model to another engine's format, compare it there, and write the file if the outputs agree.
 
     Args:
         model: any reference, or an opened model.

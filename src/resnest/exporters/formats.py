@@ -25,7 +25,7 @@ PIP = {"onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx", "openvino": 
 
 
 class Write(Protocol):
-    """Writes a prepared network with `strings` as metadata; may tell something about the file."""
+    """Writes a prepared network with `strings` as metadata; returns notes about the file."""
 
     def __call__(
         self, net: nn.Module, path: Path, strings: dict[str, str], takes: Interface
@@ -34,7 +34,7 @@ class Write(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """How a file is made, run and looked into."""
+    """How files of a format are written, run and inspected."""
 
     name: str
     suffix: str
@@ -49,7 +49,7 @@ class Format:
     many_outputs: bool = False  # whether it can hold a network that gives several arrays, such as a detector
 
     def check_installed(self) -> None:
-        """Raises ResnestError that names what is missing, and how to get it."""
+        """Raises ResnestError that names what is missing, and how to install it."""
         missing = [name for name in self.needs if importlib.util.find_spec(name) is None]
         if missing:
             extras = ",".join(dict.fromkeys(PIP[name] for name in missing))
@@ -116,7 +116,7 @@ FORMATS = {
 
 
 def find_format(name: str | None, out: Path | None = None) -> Format:
-    """The format of that name, or the one that a file's suffix says; ONNX if nothing is said.
+    """The format by name, or by a file's suffix; ONNX by default.
 
     Raises:
         ResnestError: unknown.

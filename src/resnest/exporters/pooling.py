@@ -15,7 +15,7 @@ from typing import Any
 
 
 def pool_before_relu(graph: Any) -> bool:
-    """Swap every ReLU of an ONNX graph with the max-pool that alone reads it; whether there was one."""
+    """Swap every ReLU of an ONNX graph with a max-pool that alone reads it; whether there was one."""
     maker = {value: node for node in graph.node for value in node.output}
     readers = [value for node in graph.node for value in node.input]
     found = False

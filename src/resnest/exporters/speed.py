@@ -19,7 +19,7 @@ LEAST_ROUNDS, MOST_ROUNDS = 3, 30
 
 
 def measure(runs: Mapping[str, Run], images: NDArray[np.float32], *, seconds: float | None = None) -> dict[str, float]:
-    """Median seconds of a call with `images`, by name; the first round warms up and does not count."""
+    """Median seconds per call with `images`, by name; the first round is a warm-up."""
     names, seconds = list(runs), SECONDS if seconds is None else seconds
     found: dict[str, list[float]] = {name: [] for name in names}
     started, rounds = time.perf_counter(), -1

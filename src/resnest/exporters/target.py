@@ -18,7 +18,7 @@ from resnest.files import is_full, write_errors
 
 
 def check_target(out: Path, suffix: str, kind: str) -> None:
-    """Raises ResnestError for a place that no exported file can have."""
+    """Raises ResnestError for an impossible path of an exported file."""
     if out.suffix != suffix:
         raise ResnestError(f"--out {out}: the format {kind} is written to a file that ends in {suffix}")
     if out.is_dir():
@@ -31,7 +31,7 @@ def check_target(out: Path, suffix: str, kind: str) -> None:
 
 @contextmanager
 def delivering(out: Path) -> Iterator[Path]:
-    """The path to write to; everything in its folder goes beside `out` at the end, `out` itself last.
+    """Gives a temporary path; at the end all in its folder moves beside `out`, `out` itself last.
 
     Raises:
         ResnestError: the folder cannot be written, or the disk is full.
@@ -55,6 +55,6 @@ def delivering(out: Path) -> Iterator[Path]:
 
 
 def check_room(path: Path) -> None:
-    """Raises ResnestError if the disk is full, which the exporters' own errors seldom say."""
+    """Raises ResnestError if the disk is full, which exporters' own errors rarely say."""
     if is_full(path.parent):
         raise ResnestError(f"--out {path} cannot be written: no space left on device") from None

@@ -34,7 +34,7 @@ class KernelAttention(PreparedSplitAttention):
         return self._run(x, self.algorithm)
 
     def runs(self, x: Tensor) -> dict[ConvAlgorithm, Run]:
-        """As `Tunable` has it."""
+        """See `Tunable`."""
         if not self._runs_on(x):
             return {}
         dense: tuple[ConvAlgorithm, ...] = ("dense",) if self.conv.groups > 1 else ()

@@ -50,7 +50,7 @@ NAMELESS = (
 
 @dataclass(frozen=True)
 class Model:
-    """A network of any task in eval mode on the CPU, and what it takes to use it."""
+    """A network of any task in eval mode on the CPU, with its card."""
 
     net: Any  # ResNeSt, Detector, Segmenter, ...
     card: ModelCard
@@ -59,7 +59,7 @@ class Model:
 
     @classmethod
     def from_pretrained(cls, reference: str | Path, *, network: str | None = None) -> Model:
-        """The model behind a reference.
+        """Open the model of a reference.
 
         Args:
             reference: a name of published weights, a run or saved model, a checkpoint file of any layout, a hub id.
@@ -81,7 +81,7 @@ class Model:
     def of(
         cls, net: nn.Module, class_names: Sequence[str], preprocess: ImageTransform | None = None, **fields: Any
     ) -> Model:
-        """The model of a network of any task that was trained in a loop of your own; `net` stays as it is.
+        """The model of a network from your own training loop, for any task; `net` is not changed.
 
             model = Model.of(net, class_names=["rose", "tulip"], preprocess=Preprocess(size=224))
             model.save_pretrained("flowers")
@@ -99,7 +99,7 @@ class Model:
         return cls(rebuilt(net, card), card, "network")
 
     def predictor(self, device: str = "auto", *, batch_size: int = 16) -> ImagePredictor:
-        """As `Predictor` of a saved model, by torch."""
+        """A predictor in torch, as `Predictor` of a saved model."""
         return ImagePredictor(open_torch_engine(self, device), self.card, batch_size=batch_size)
 
     def save_pretrained(self, directory: str | Path) -> Path:
@@ -124,7 +124,7 @@ class Model:
         return folder
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-        """Save and upload to the hub as `user/name`, which is made if it is not there; returns its address.
+        """Save and upload to the hub as `user/name`, created if it does not exist; returns its address.
 
         Raises:
             ResnestError: not logged in, no network, no such user.
@@ -140,12 +140,12 @@ class Model:
                 ) from None
 
     def readme(self, title: str, *, repo_id: str | None = None) -> str:
-        """The text of the model card, from this model's own figures."""
+        """The text of the README, with this model's figures."""
         return model_card_text(self.card, title, account=account_of(Path(self.source)), repo_id=repo_id)
 
 
 def account_of(run: Path) -> dict[str, object]:
-    """What a run says of its data and versions (run.json); nothing for other models."""
+    """The data and versions of a run (run.json); empty for other models."""
     try:
         content = json.loads((run / "run.json").read_text(encoding="utf-8"))
         return content if isinstance(content, dict) else {}
@@ -201,7 +201,7 @@ def _open_file(path: Path, network: str | None) -> Model:
 
 
 def _open_training_checkpoint(raw: RawCheckpoint) -> Model:
-    """A checkpoint of a run knows its recipe and its card."""
+    """Open a checkpoint of a run, which contains its recipe and its card."""
     recipe, card = raw.content["recipe"], raw.content["card"]
     if not isinstance(recipe, dict) or not isinstance(card, str):
         raise ResnestError(f"{raw.path} is no checkpoint of a run: its recipe or card are not what runs write")
@@ -217,12 +217,12 @@ def published_card(architecture: str, preprocess: Preprocess) -> Any:
 
 
 def holdout_of(recipe: Recipe) -> tuple[float, int]:
-    """Fraction and seed of what training held out of data without parts."""
+    """Fraction and seed of the hold-out split that training used for data without splits."""
     return recipe.data.val_share, recipe.train.seed
 
 
 def holdout_of_run(run: Path, weights_sha256: str) -> tuple[float, int] | None:
-    """The same of a run's directory, if its weights have this hash."""
+    """The same for a run's directory, if its weights have this hash."""
     weights, recipe = run / WEIGHTS_NAME, run / RECIPE_NAME
     if weights.is_file() and recipe.is_file() and sha256_of(weights) == weights_sha256:
         return holdout_of(read_recipe(recipe))

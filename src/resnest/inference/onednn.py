@@ -51,7 +51,7 @@ class PackedConv(nn.Module):
 
 
 def packed(net: Network) -> Network:
-    """A prepared network, in place, with packed convolutions.
+    """Pack the convolutions of a prepared network, in place.
 
     Those of the attention stay: their maps are one pixel large.
     """
@@ -64,7 +64,7 @@ def packed(net: Network) -> Network:
 
 @cache
 def can_pack() -> bool:
-    """Whether this torch has oneDNN and the operators, with the meaning that is wanted here."""
+    """Whether this torch has oneDNN and the operators, with the expected results."""
     if not torch.backends.mkldnn.is_available():
         return False
     conv = nn.Conv2d(4, 4, 3, padding=1, groups=2, device="meta")

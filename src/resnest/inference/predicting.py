@@ -105,7 +105,7 @@ def read_card(where: str | Path) -> ModelCard:
 
 
 def _open_beside(run: Path, engine: str, device: str, batch_size: int) -> ExportedEngine:
-    """The file exported into a run's directory, with an engine that was asked for."""
+    """The file exported into a run's directory, with the requested engine."""
     suffixes = [suffix for suffix in ENGINES[engine].SUFFIXES[::-1] if suffix in FORMATS]  # its own form before others
     path = next((run / f"model{suffix}" for suffix in suffixes if (run / f"model{suffix}").is_file()), None)
     command = f"resnest export {run} --format {FORMATS[suffixes[0]]}"
@@ -119,7 +119,7 @@ def _open_beside(run: Path, engine: str, device: str, batch_size: int) -> Export
 
 
 def _try_beside(run: Path, batch_size: int) -> tuple[ExportedEngine | None, str]:
-    """The file exported into a run's directory if it computes what the run does, or why not."""
+    """The file exported into a run's directory if it has the run's weights, or why it is not used."""
     notes = []
     for path in (run / f"model{suffix}" for suffix in FORMATS):
         if not path.is_file():
@@ -144,7 +144,7 @@ def _holds_weights_of(run: Path, engine: ExportedEngine) -> bool:
 
 
 def _means_cpu(device: str) -> bool:
-    """Whether torch would run on the CPU; asked without importing it where the system shows no GPU."""
+    """Whether torch would run on the CPU; torch is not imported if the system shows no GPU."""
     if device != "auto":
         return device == "cpu"
     if sys.platform == "linux" and not any(Path(name).exists() for name in _GPUS):

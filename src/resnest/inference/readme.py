@@ -31,7 +31,7 @@ resnest predict {where} photo.jpg {options}
 def model_card_text(
     card: ModelCard, title: str, *, account: Mapping[str, object] | None = None, repo_id: str | None = None
 ) -> str:
-    """Markdown with the hub's header.
+    """The README in Markdown, with the hub's header.
 
     Args:
         account: a run's run.json: images, versions, device.
@@ -57,7 +57,7 @@ def model_card_text(
 
 
 def _header(card: ModelCard, title: str, account: Mapping[str, object]) -> str:
-    """The YAML that the hub reads; a name may be anything that a folder's may be."""
+    """The hub's YAML header; a name may be any folder name."""
     from huggingface_hub import EvalResult, ModelCardData
 
     library = "timm" if card.fits_timm else "resnest"

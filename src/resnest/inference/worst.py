@@ -44,7 +44,7 @@ class WorstPictures:
 
     @property
     def indices(self) -> NDArray[np.int64]:
-        """(N,) of the pictures that could be used. Raises ResnestError: there is none."""
+        """(N,) indices of the usable pictures. Raises ResnestError: there is none."""
         if not self.quality:
             raise ResnestError("not one image could be used")
         return np.array(sorted(self.quality), np.int64)
@@ -56,12 +56,12 @@ class WorstPictures:
 
     @property
     def results(self) -> dict[int, Any]:
-        """By position among the indices: what was found in the worst pictures."""
+        """The results of the worst pictures, by position among the indices."""
         position = {index: place for place, index in enumerate(self.indices.tolist())}
         return {position[index]: result for _, index, result in sorted(self._heap, key=lambda entry: entry[1])}
 
 
 def lowest(qualities: NDArray[np.float64], most: int) -> NDArray[np.int64]:
-    """Positions of the lowest, worst first; none without a mistake."""
+    """Positions of the lowest, worst first, without pictures that have no error."""
     order = np.argsort(qualities, kind="stable")  # NaN comes last
     return order[qualities[order] < 1][:most].astype(np.int64)

@@ -88,7 +88,7 @@ def _sums_kernel(
     stride_n, stride_c, stride_p, out_n, out_c, out_p,
     RADIX: tl.constexpr, POOL: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
-    """One part of an image's pixels, for BLOCK_C channels of one split; the splits of a channel run side by side."""
+    """Sums over one part of an image's pixels, for BLOCK_C channels of one split; splits run in parallel."""
     image, part = (tl.program_id(0) // parts).to(tl.int64), tl.program_id(0) % parts
     r = tl.program_id(1) % RADIX
     c = (tl.program_id(1) // RADIX) * BLOCK_C + tl.arange(0, BLOCK_C)
