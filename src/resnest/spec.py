@@ -112,7 +112,7 @@ def attention_width(channels: int, radix: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A published network: its structure and what was reported for it (facts, section 1.6)."""
+    """A published network: its structure and reported accuracy (facts, section 1.6)."""
 
     spec: Spec
     crop: int  # evaluation crop, pixels
@@ -155,7 +155,7 @@ ALIASES: dict[str, str] = {net.timm: name for name, net in PUBLISHED.items() if 
 
 
 def find_spec(name: str) -> tuple[Spec, str]:
-    """The structure that a name stands for, and the official name: `resnest50d.in1k` -> (Spec(), "resnest50").
+    """The structure and the official name of a network: `resnest50d.in1k` -> (Spec(), "resnest50").
 
     A tag behind the dot names a row of weights, not another network.
 
@@ -173,7 +173,7 @@ def find_spec(name: str) -> tuple[Spec, str]:
 
 
 def name_of(spec: Spec) -> str:
-    """The official name of a structure; "resnest" for one without.
+    """The official name of a structure; "resnest" if it has none.
 
     >>> name_of(Spec())
     'resnest50'

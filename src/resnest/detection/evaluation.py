@@ -121,7 +121,7 @@ class DetectionEvaluation(Evaluation):
 
 
 def find_mistakes(shown: Detections, truth: Truth) -> Mistakes:
-    """The best first, each takes the free object of its class that it overlaps most; crowds forgive any number."""
+    """By descending score, each detection matches the free object of its class with highest IoU; crowds match all."""
     overlaps = overlap(shown.boxes, truth.boxes, truth.crowd)
     overlaps *= shown.labels[:, None] == truth.labels[None]
     free = ~truth.crowd

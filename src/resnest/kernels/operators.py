@@ -252,7 +252,7 @@ def implementation(device: torch.device) -> Any:
 
 @contextmanager
 def _on(device: torch.device) -> Iterator[None]:
-    """Launch on this GPU, which need not be the current one, and keep small matrix products exact."""
+    """Launch on this GPU, which need not be the current one, and without autocast."""
     with torch.autocast(device.type, enabled=False):
         if device.type == "cuda":
             with torch.cuda.device(device):

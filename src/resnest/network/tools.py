@@ -50,7 +50,7 @@ def parameter_stages(net: nn.Module) -> list[nn.ModuleList]:
 def freeze(net: nn.Module, count: int) -> None:
     """Freeze the first `count` stages: no training, and evaluation mode whatever `net.train()` sets.
 
-    Batch-norms become ones that keep their statistics, with the same names in the state.
+    Batch norms are replaced by norms with frozen statistics, under the same names in the state.
     """
     everything = parameter_stages(net)
     if not 0 <= count < len(everything):

@@ -19,7 +19,7 @@ from resnest.runtime.card import whole_numbers
 
 @dataclass(frozen=True, kw_only=True)
 class PanopticCard(DetectionCard):
-    """Of a panoptic detector."""
+    """The card of a panoptic network."""
 
     task = "panoptic"
     hub_metric = ("pq", "panoptic-quality")

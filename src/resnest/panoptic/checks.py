@@ -20,7 +20,7 @@ from resnest.segmentation.checks import MaskInspection, pixel_notes
 
 
 class PanopticInspection(MaskInspection):
-    """Pixels of each class, and what does not add up."""
+    """Pixels of each class, and inconsistent segments."""
 
     samples: PanopticSamples
 
@@ -51,7 +51,7 @@ class PanopticInspection(MaskInspection):
 
 
 def panoptic_problems(samples: PanopticSamples) -> Iterator[str]:
-    """What makes panoptic segmentation impossible."""
+    """Problems that prevent panoptic training."""
     things, count = samples.classes.things, len(samples.class_names)
     if things in (0, count):
         missing, task = ("stuff", "detection") if things else ("things", "segmentation")
@@ -59,7 +59,7 @@ def panoptic_problems(samples: PanopticSamples) -> Iterator[str]:
 
 
 def panoptic_notes(train: PanopticInspection, val: PanopticInspection) -> Iterator[str]:
-    """Figures to choose settings by."""
+    """Statistics to choose settings by."""
     things = train.samples.classes.things
     yield f"{things} classes of things, {len(train.tally.class_names) - things} of stuff"
     if names := named(train.tally.class_names, (train.tally.images > 0) & (train.tally.images < MIN_IMAGES)):

@@ -34,7 +34,7 @@ FIGURES = tuple(
 
 @dataclass(kw_only=True)
 class PanopticEvaluation(Evaluation):
-    """Of a panoptic detector."""
+    """Evaluation of a panoptic network."""
 
     table = FIGURES
     report = "resnest.panoptic.report:panoptic_report"
@@ -76,7 +76,7 @@ class PanopticEvaluation(Evaluation):
 
 
 class PanopticScorer:
-    """Scores of a panoptic detector: panoptic quality of every class, and each picture's own.
+    """Scorer of a panoptic network: panoptic quality of every class, and of each picture.
 
     Counts segments that match; sums of IoU do not depend on the order of pictures.
     """

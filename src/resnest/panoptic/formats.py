@@ -13,7 +13,7 @@ from resnest.panoptic.json_files import read_panoptic
 
 
 def find_panoptic(path: Path, task: str | None = None) -> DatasetHandle | None:
-    """A json, or one for each part; as masks of all classes where a segmenter learns from them."""
+    """A json, or one for each split; as masks of all classes for semantic segmentation."""
     as_masks = task == "segmentation"
 
     def read(name: str) -> Read:

@@ -43,7 +43,7 @@ def panoptic_fpn_resnest200_tricks_3x() -> PanopticRecipe:
 
 
 def panoptic_small() -> PanopticRecipe:
-    """Things and stuff of a few hundred pictures on a CPU."""
+    """Panoptic segmentation of a few hundred pictures on a CPU."""
     small = instances_small()
     return as_panoptic(
         small,
@@ -59,7 +59,7 @@ def panoptic_small() -> PanopticRecipe:
 
 
 def finetune_panoptic() -> PanopticRecipe:
-    """Panoptic FPN on the published ResNeSt-50; a GPU, or patience."""
+    """Panoptic FPN on the published ResNeSt-50; for a GPU."""
     instances = finetune_instances()
     return as_panoptic(
         instances,

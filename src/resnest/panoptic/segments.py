@@ -17,7 +17,7 @@ from resnest.detection.data import ImageTable
 
 @dataclass(frozen=True, eq=False)
 class SegmentTable(ImageTable[list[dict[str, Any]]]):
-    """What the json says of all segments."""
+    """The segments of a panoptic json, as columns."""
 
     firsts: NDArray[np.int64]  # (N,)
     counts: NDArray[np.int64]  # (N,)
@@ -45,5 +45,5 @@ class SegmentTable(ImageTable[list[dict[str, Any]]]):
         return replace(self, firsts=self.firsts[indices], counts=self.counts[indices])
 
     def named_as(self, index: NDArray[np.int64], category_ids: Sequence[int]) -> SegmentTable:
-        """With class k called `index[k]`."""
+        """With class k numbered `index[k]`."""
         return replace(self, labels=index[self.labels], category_ids=np.array(category_ids, np.int64))

@@ -13,7 +13,7 @@ from resnest.spec import MOST
 
 @dataclass(frozen=True, kw_only=True)
 class PanopticSpec:
-    """What a panoptic detector has beside its detector (arXiv 1901.02446, sections 3 and 4; detectron2's defaults).
+    """The panoptic structure in addition to the detector's (arXiv 1901.02446, sections 3 and 4; detectron2's defaults).
 
     Raises:
         ResnestError: if a value makes no sense.

@@ -18,7 +18,7 @@ from resnest.tasks import TASKS, load_object, task_info
 
 @cache
 def all_recipes() -> Mapping[str, Callable[[], Recipe]]:
-    """Functions that build them, by name."""
+    """The functions that build them, by name."""
     return {name: build for task in TASKS for name, build in load_object(task_info(task).recipes).items()}
 
 

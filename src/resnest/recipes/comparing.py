@@ -27,7 +27,7 @@ MOST_SHOWN = 6
 
 
 def check_resumable(before: Recipe, now: Recipe, *, where: str) -> None:
-    """Raises ResnestError, naming what differs, if a run of one recipe would go on as another."""
+    """Raises ResnestError, with the changed settings, if a run cannot be resumed with this recipe."""
     found = [
         f"{key} is {old!r} there and {new!r} here"
         for key, old, new in differences(before, now)
@@ -42,7 +42,7 @@ def check_resumable(before: Recipe, now: Recipe, *, where: str) -> None:
 
 
 def differences(before: Recipe, now: Recipe) -> list[tuple[str, Any, Any]]:
-    """Settings that are not equal: (section.field, before, now)."""
+    """Changed settings: (section.field, before, now)."""
     old, new = dict(_flat(before)), dict(_flat(now))
     return [(key, old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)]
 

@@ -17,7 +17,7 @@ PUBLISHED_WEIGHTS = "published"  # model.pretrained: the published weights of mo
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """The network to train and what it starts from."""
+    """The network to train and its initial weights."""
 
     name: str = "resnest50"  # see `resnest models`
     spec: dict[str, Any] = field(default_factory=dict)  # fields of Spec that differ from the named network
@@ -34,7 +34,7 @@ class ModelSettings:
             )
 
     def resolve(self) -> tuple[Spec, str]:
-        """The structure, and the network's official name ("resnest" if fields differ from the named one)."""
+        """The structure, and the network's official name ("resnest" if fields differ from the named network)."""
         spec, name = find_spec(self.name)
         changed = override_spec(spec, self.spec)
         return changed, name if changed == spec else "resnest"
@@ -42,7 +42,7 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimSettings:
-    """Optimiser and learning rate: linear warm-up, then down by a cosine, a power or in steps; step by step."""
+    """Optimiser and learning rate: linear warm-up, then cosine, polynomial or step decay; updated every step."""
 
     name: Literal["sgd", "adamw", "muon"] = "sgd"  # muon: convolutions by Muon, the rest by AdamW
     lr: float = 0.1  # at the top of the schedule, for the recipe's own batch size or `lr_batch`
@@ -83,13 +83,13 @@ class OptimSettings:
             raise ResnestError(f"optim.head_factor={self.head_factor} must be more than 0")
 
     def lr_for(self, batch: int) -> float:
-        """The learning rate for steps of `batch` images."""
+        """The learning rate for a global batch size."""
         return self.lr * batch / self.lr_batch if self.lr_batch else self.lr
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """The loop."""
+    """Settings of the training loop."""
 
     epochs: int = 10
     max_steps: int | None = None  # end there, wherever the epoch stands; the schedule is that of all epochs
@@ -139,7 +139,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
-    """What a run runs on: processes, devices, how they work together."""
+    """Processes and devices of a run, and their communication."""
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int | None = None  # per machine; none: as many as torchrun started, or one

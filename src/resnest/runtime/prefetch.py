@@ -22,7 +22,7 @@ Out = TypeVar("Out")
 
 @contextmanager
 def prefetch(work: Callable[[In], Out], inputs: Iterable[In], *, most: int, threads: int) -> Iterator[Iterator[Out]]:
-    """Gives an iterator over the results in order; an error of `work` comes up where its result would."""
+    """Gives an iterator over the results in order; an error of `work` is raised in place of its result."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
     try:
         yield _in_order(pool, work, iter(inputs), most)

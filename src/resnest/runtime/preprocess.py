@@ -25,7 +25,7 @@ RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling
 
 
 class ImageTransform(Protocol):
-    """The evaluation transform of a task: a frozen dataclass that travels with the weights in `config.json`."""
+    """Preprocessing of a task in evaluation: a frozen dataclass, saved with the weights in `config.json`."""
 
     @property
     def mean(self) -> tuple[float, float, float]: ...
@@ -41,7 +41,7 @@ class ImageTransform(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """The evaluation transform of one set of weights; it travels with them in `config.json`."""
+    """Preprocessing of a classifier; saved with the weights in `config.json`."""
 
     size: int = 224  # pixels, square
     crop: float | None = None  # share of the short side that is kept; None: size / (size + 32), as published
@@ -68,7 +68,7 @@ class Preprocess:
         return self.size, self.size
 
     def pixels(self, image: Image.Image) -> Image.Image:
-        """The square that the network sees, before normalising."""
+        """The square input of the network, before normalisation."""
         if self.first == "resize":
             return self._resized(image)
         width, height = image.size
@@ -78,7 +78,7 @@ class Preprocess:
         return square.resize((self.size, self.size), RESAMPLING[self.interpolation])
 
     def _resized(self, image: Image.Image) -> Image.Image:
-        """The short side to size / crop, then the centre; rounded as torchvision's Resize and CenterCrop do."""
+        """Resize the short side to size / crop, then centre crop; rounded as torchvision's Resize and CenterCrop."""
         width, height = image.size
         short = math.floor(round(self.size / self.crop_share, 6))
         wide, high = (short, short * height // width) if width <= height else (short * width // height, short)

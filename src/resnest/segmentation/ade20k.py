@@ -36,7 +36,7 @@ NAMES = (
 
 
 def find_ade20k(root: Path) -> DatasetHandle | None:
-    """None where there are no such folders. Raises ResnestError for a list of names that is none."""
+    """None without such folders. Raises ResnestError for an invalid list of names."""
     train, val = (Pairs(root / "images" / part, root / "annotations" / part, "") for part in ("training", "validation"))
     if not (val.images.is_dir() and val.masks.is_dir()):
         return None
@@ -62,6 +62,6 @@ def read_names(path: Path) -> ClassList:
 
 
 def class_list(names: tuple[str, ...] | list[str], where: str | Path = "ADE20K") -> ClassList:
-    """Of values from 1; 0 does not count."""
+    """Class list for values from 1; 0 is ignored."""
     rows = [Row(value, name) for value, name in enumerate(names, 1)]
     return ClassList.of([Row(0, "value 0", ignore=True), *rows], where)

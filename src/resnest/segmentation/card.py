@@ -19,7 +19,7 @@ from resnest.segmentation.spec import SegmenterSpec
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationCard(AnnotatedCard):
-    """Of a segmenter."""
+    """The card of a segmenter."""
 
     task = "segmentation"
     pipeline_tag = "image-segmentation"
@@ -40,11 +40,11 @@ class SegmentationCard(AnnotatedCard):
 
     @property
     def classes(self) -> PixelClasses:
-        """What labels mean."""
+        """Names, ids and colours of the classes."""
         return PixelClasses(self.class_names, self.category_ids, self.colours)
 
     def with_window(self, window: int) -> SegmentationCard:
-        """The same, looking at pictures in squares of `window` pixels a side.
+        """The same with sliding windows of side `window` pixels.
 
         Raises:
             ResnestError: its file takes one size; no such window.

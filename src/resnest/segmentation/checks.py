@@ -23,7 +23,7 @@ RARE = 0.005  # share of pixels below which a class hardly learns without more w
 
 
 class Tally:
-    """Pixels and images of each class, in the masks of one part."""
+    """Pixels and images of each class, in the masks of one split."""
 
     def __init__(self, class_names: Sequence[str]) -> None:
         self.class_names = class_names
@@ -40,26 +40,26 @@ class Tally:
             self.empty.append(key)
 
     def shares(self) -> NDArray[np.float64]:
-        """Of the pixels that count, those of each class, (K,)."""
+        """Fractions of the pixels that are not ignored, by class, (K,)."""
         counts = self.pixels[: len(self.class_names)]
         shares: NDArray[np.float64] = counts / max(1, counts.sum())
         return shares
 
     @property
     def ignored(self) -> float:
-        """Share of the pixels that do not count."""
+        """Fraction of ignored pixels."""
         return float(self.pixels[IGNORED] / max(1, self.pixels.sum()))
 
 
 class MaskInspection(Inspection):
-    """Of images whose every pixel is annotated."""
+    """Checks of images with annotations for every pixel."""
 
     def __init__(self, part: str, samples: Any) -> None:
         super().__init__(part, samples)
         self.tally = Tally(samples.class_names)
 
     def add_counts(self, report: DatasetReport, val: MaskInspection) -> None:
-        """What the masks of both parts show."""
+        """Adds the class counts of both splits."""
         train, other = self.tally, val.tally
         names = train.class_names
         report.counts = {name: (int(train.images[k]), int(other.images[k])) for k, name in enumerate(names)}
@@ -69,7 +69,7 @@ class MaskInspection(Inspection):
 
 
 class SegmentationInspection(MaskInspection):
-    """Of images with masks, which are counted one by one."""
+    """Checks of images with masks."""
 
     samples: PixelSamples
 
@@ -84,7 +84,7 @@ class SegmentationInspection(MaskInspection):
 
 
 def pixel_problems(train: Tally, val: Tally) -> Iterator[str]:
-    """Classes that cannot be learned."""
+    """Classes that cannot be trained."""
     learned, measured = train.images > 0, val.images > 0
     if names := named(train.class_names, measured & ~learned):
         yield f"only the validation part has pixels of {names}: they cannot be learned"
@@ -96,7 +96,7 @@ def pixel_problems(train: Tally, val: Tally) -> Iterator[str]:
 
 
 def pixel_notes(train: Tally, val: Tally) -> Iterator[str]:
-    """Figures to choose settings by."""
+    """Statistics to choose settings by."""
     learned, measured = train.images > 0, val.images > 0
     if names := named(train.class_names, learned & ~measured):
         yield f"only the training part has pixels of {names}: they are not measured"
@@ -116,5 +116,5 @@ def pixel_notes(train: Tally, val: Tally) -> Iterator[str]:
 
 
 def percent(share: float) -> str:
-    """With the digits that matter."""
+    """With the significant digits."""
     return f"{share:.1%}" if share >= 0.001 or share == 0 else f"{100 * share:.1g}%"

@@ -38,7 +38,7 @@ NUMBERED = re.compile(r"(\d+)[\s,:;.]+(\S.*)")
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a list."""
+    """A row of a class list."""
 
     value: int
     name: str
@@ -48,14 +48,14 @@ class Row:
 
 @dataclass(frozen=True)
 class ClassList:
-    """What counts, in its order, and what does not."""
+    """Evaluated classes in order, and ignored ones."""
 
     rows: tuple[Row, ...]
     ignored: tuple[Row, ...] = ()
 
     @classmethod
     def of(cls, rows: Sequence[Row], where: str | Path) -> ClassList:
-        """Raises ResnestError for what cannot be told apart, or is too much."""
+        """Raises ResnestError for ambiguous or too many classes."""
         counted = tuple(row for row in rows if not row.ignore)
         for what in ("value", "name", "colour"):
             seen: dict[Any, Row] = {}
@@ -72,7 +72,7 @@ class ClassList:
 
     @property
     def classes(self) -> PixelClasses:
-        """What counts."""
+        """The classes that are not ignored."""
         names = tuple(row.name for row in self.rows)
         colours = tuple(row.colour for row in self.rows if row.colour is not None)
         complete = len(colours) == len(self.rows)
@@ -80,7 +80,7 @@ class ClassList:
 
     @property
     def meaning(self) -> MaskMeaning:
-        """What a mask's value or colour stands for."""
+        """The class of each mask value or colour."""
         found: dict[Value, int] = {}
         for rows, classes in ((self.ignored, [IGNORED] * len(self.ignored)), (self.rows, range(len(self.rows)))):
             for row, number in zip(rows, classes, strict=True):
@@ -91,7 +91,7 @@ class ClassList:
 
 
 def read_class_list(folders: Sequence[Path]) -> ClassList:
-    """The first list that lies in one of some folders. Raises ResnestError: none, or a broken one."""
+    """The first list in some folders. Raises ResnestError: none, or an invalid one."""
     if (found := find_class_list(folders)) is None:
         raise ResnestError(
             f"{folders[0]} has masks and no list of their classes: write classes.txt there, with a name a line in the"
@@ -101,7 +101,7 @@ def read_class_list(folders: Sequence[Path]) -> ClassList:
 
 
 def find_class_list(folders: Sequence[Path]) -> ClassList | None:
-    """The same; none where there is none. Raises ResnestError for a broken one."""
+    """The same; None if there is none. Raises ResnestError for an invalid one."""
     paths = ((folder / name, read) for folder in folders for name, read in READERS.items())
     return next((_read(path, read) for path, read in paths if path.is_file()), None)
 
@@ -140,7 +140,7 @@ def _row_of(item: Any, place: int) -> Row:
 
 
 def _row(value: int, name: Any, colour: Any = None, ignore: bool | None = None) -> Row:
-    """Raises ResnestError for a colour that is none."""
+    """Raises ResnestError for an invalid colour."""
     name = str(name).strip()
     if not name:
         raise ResnestError(f"the class of value {value} has no name")

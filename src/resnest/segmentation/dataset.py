@@ -17,7 +17,7 @@ from resnest.segmentation.recipe import SegmentationSettings
 
 
 class SegmentationDataset(TrainingDataset):
-    """Labels are (N, H, W) uint8, 255 for pixels that do not count."""
+    """Labels are (N, H, W) uint8, 255 for ignored pixels."""
 
     samples: PixelSamples
 

@@ -29,7 +29,7 @@ FIGURES = (
 
 @dataclass(kw_only=True)
 class PixelEvaluation(Evaluation):
-    """Of a segmenter."""
+    """Evaluation of a segmenter."""
 
     table = FIGURES
     report = "resnest.segmentation.report:segmentation_report"
@@ -68,7 +68,7 @@ class PixelEvaluation(Evaluation):
 
 
 class SegmentationScorer:
-    """Scores of a segmenter: mean IoU and accuracies over all pixels, and each picture's own mean IoU.
+    """Scorer of a segmenter: mean IoU and accuracies over all pixels, and the mean IoU of each picture.
 
     Counts pixels in whole numbers.
     """

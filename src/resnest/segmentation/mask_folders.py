@@ -36,7 +36,7 @@ assert len(MASK_SUFFIXES) == len(EXACT)
 
 @dataclass(frozen=True)
 class Pairs:
-    """Folders of images and masks, and how the latter are named."""
+    """Folders of images and masks, and the naming of masks."""
 
     images: Path
     masks: Path
@@ -45,7 +45,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class MaskFolders:
-    """What was found: a validation part and perhaps one for training, or one whole."""
+    """The detected folders: a validation split and optionally a training split, or the whole."""
 
     root: Path
     train: Pairs | None = None
@@ -54,7 +54,7 @@ class MaskFolders:
 
 
 def find_masks(root: Path) -> MaskFolders | None:
-    """None where no folder of images has masks. Raises ResnestError where all that there are lost their numbers."""
+    """Detect folders of masks; None if there is none. Raises ResnestError if all masks are in lossy formats."""
     val = next((pairs for name in VAL_NAMES if (pairs := _find_part(root, name))), None)
     if val:
         return MaskFolders(root, train=_find_part(root, "train"), val=val)
@@ -68,7 +68,7 @@ def find_masks(root: Path) -> MaskFolders | None:
 
 
 def read_masks(pairs: Pairs, root: Path, listed: ClassList | None = None) -> PixelSamples:
-    """Every image of a folder, with its mask; where no classes are given, they are listed in one of the folders.
+    """Every image of a folder, with its mask; without `classes`, they are read from a list in one of the folders.
 
     Raises:
         ResnestError: no image, no list of classes, or one that is none.
@@ -96,7 +96,7 @@ def _find_part(root: Path, part: str) -> Pairs | None:
 
 
 def _places(root: Path, part: str) -> list[tuple[Path, Path]]:
-    """Where images and masks of a part may be."""
+    """Possible folders of a split's images and masks."""
     folders = list(_candidates(root / part))
     below = [(root / images / part, root / masks / part) for images in IMAGES for masks in MASKS]
     beside = [(root / part, root / name.format(part)) for name in BESIDE]
@@ -104,7 +104,7 @@ def _places(root: Path, part: str) -> list[tuple[Path, Path]]:
 
 
 def _candidates(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Folders within one, and last itself."""
+    """Subfolders, and last the folder itself."""
     yield from ((folder / images, folder / masks) for images in IMAGES for masks in MASKS)
     yield folder, folder
 
@@ -114,7 +114,7 @@ def _first(candidates: Iterable[tuple[Path, Path]]) -> Pairs | None:
 
 
 def _pairs(images: Path, masks: Path) -> Pairs | None:
-    """How masks are named after images, if they are; by most of them."""
+    """The naming of masks after images, if there is one, by the largest number of pairs."""
     if not images.is_dir() or not masks.is_dir():
         return None
     endings = ENDINGS[1:] if images == masks else ENDINGS
@@ -125,7 +125,7 @@ def _pairs(images: Path, masks: Path) -> Pairs | None:
 
 
 def _refuse_inexact(images: Path, masks: Path) -> None:
-    """Raises ResnestError where files are named as masks are, and of a format that changes numbers."""
+    """Raises ResnestError for files named as masks in a lossy format."""
     of_masks = _stems(masks, SUFFIXES, deep=True)
     of_images = _stems(images, SUFFIXES, deep=True) if of_masks else {}
     if shared := next((stem for stem in of_images if any(stem + ending in of_masks for ending in ENDINGS)), None):
@@ -136,7 +136,7 @@ def _refuse_inexact(images: Path, masks: Path) -> None:
 
 
 def _stems(folder: Path, suffixes: tuple[str, ...], *, deep: bool) -> dict[str, str]:
-    """Files of a folder, and of those in it if `deep`: path without suffix -> path, both relative to it."""
+    """Files of a folder, and of its subfolders if `deep`: path without suffix -> path, both relative to it."""
     names = sorted(file.relative_to(folder) for file in _files(folder, suffixes, deep=deep))
     return {name.with_suffix("").as_posix(): name.as_posix() for name in names}
 

@@ -31,7 +31,7 @@ TABLE = 256  # numbers that are looked up in a table
 
 @dataclass(frozen=True)
 class MaskMeaning:
-    """Which class a value stands for, or 255 for what does not count; 255 itself need not be listed."""
+    """The class of each value, or 255 if ignored; 255 itself need not be listed."""
 
     lookup: dict[Value, int]
 
@@ -69,7 +69,7 @@ class MaskMeaning:
 
 
 def stored_values(content: bytes, name: str = "mask") -> tuple[NDArray[np.integer], bool]:
-    """The numbers of a mask, (H, W), and whether they are colours, packed. Raises BadImage."""
+    """The values of a mask, (H, W), and whether they are packed colours. Raises BadImage."""
     image = decode_stored(content, name=name)
     grey = content.startswith(PNG) and content[KIND] == 0
     step = SPREAD.get(content[DEPTH], 1) if grey else 1
@@ -84,13 +84,13 @@ def stored_values(content: bytes, name: str = "mask") -> tuple[NDArray[np.intege
 
 
 def packed(colour: Colour) -> int:
-    """As `decode_ids` packs it."""
+    """Packed as for `decode_ids`."""
     red, green, blue = colour
     return red + 256 * green + 65536 * blue
 
 
 def _told(values: NDArray[np.integer], *, coloured: bool) -> str:
-    """Some values that stand for nothing."""
+    """Some values without a class."""
     some = np.unique(values).tolist()
     shown = [f"({one & 255}, {one >> 8 & 255}, {one >> 16})" if coloured else str(one) for one in some[:MOST_TOLD]]
     more = f" and {len(some) - MOST_TOLD} more" if len(some) > MOST_TOLD else ""

@@ -17,7 +17,7 @@ from resnest.segmentation.spec import SegmenterSpec
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationSettings:
-    """What happens to the images of a segmenter; beside `data`, of which size, crop and augment play no role then."""
+    """Settings of a segmenter's images, in addition to `data`, whose size, crop and augment are unused."""
 
     base: int = 520  # pixels of the long side, before `scale` (PyTorch-Encoding's base_size)
     scale: tuple[float, float] = (0.5, 2.0)  # the long side of a training image is drawn between these times `base`
@@ -44,13 +44,13 @@ class SegmentationSettings:
             )
 
     def preprocess(self, data: DataSettings) -> SegmentationPreprocess:
-        """The evaluation transform that goes with weights trained so."""
+        """The preprocessing in evaluation for weights trained with these settings."""
         return SegmentationPreprocess(long=self.eval_long, window=self.eval_window, mean=data.mean, std=data.std)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationExpect(Expect):
-    """What the recipe reaches, fractions."""
+    """Expected accuracy of the recipe, fractions."""
 
     miou: float | None = None
     pixel_accuracy: float | None = None
@@ -58,7 +58,7 @@ class SegmentationExpect(Expect):
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationRecipe(Recipe):
-    """Of a segmenter."""
+    """The recipe of a segmenter."""
 
     own_sections: ClassVar[tuple[str, ...]] = ("segmenter", "segmentation")
     image_section: ClassVar[str] = "segmentation"

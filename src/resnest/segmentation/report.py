@@ -80,7 +80,7 @@ def _worst_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Sectio
 
 
 def _comparison(evaluation: PixelEvaluation, samples: PixelSamples, place: int) -> Comparison:
-    """The IoU, how many pixels are wrong, and what was taken for what most often."""
+    """IoU, wrong pixels, and the most frequent confusion."""
     index, found, names = int(evaluation.indices[place]), evaluation.kept[place], samples.class_names
     image, mask = samples.pair(index)
     counts = mask < len(names)

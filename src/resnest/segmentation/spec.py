@@ -77,12 +77,12 @@ class SegmenterSpec:
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Its usual name."""
         return TITLES[self.head]
 
     @property
     def branch_rates(self) -> tuple[int, int, int]:
-        """Of the three dilated branches."""
+        """Dilation rates of the three branches."""
         if self.rates is not None:
             return self.rates
         first, second, third = (rate * STRIDES[0] // self.output_stride for rate in RATES_AT_8)
@@ -90,13 +90,13 @@ class SegmenterSpec:
 
     @property
     def min_batch_size(self) -> int:
-        """Of a training batch: two where a batch-norm of the head sees the mean of each image alone."""
+        """Minimum of a training batch: two if a batch norm of the head sees only the mean of each image."""
         pools = self.head in ("deeplabv3", "deeplabv3plus") or (self.head == "psp" and 1 in self.bins)
         return 2 if pools and self.norm == "batch" else 1
 
 
 def _counts(value: object, most: int) -> bool:
-    """Whether a value, perhaps from a file, is a whole number from 1 to `most`."""
+    """Whether a value, possibly from a file, is an integer from 1 to `most`."""
     return type(value) is int and 1 <= value <= most
 
 

@@ -32,7 +32,7 @@ DONE = "done"
 
 @contextmanager
 def watching(world: ProcessGroup, *, seconds: float) -> Iterator[None]:
-    """Within it, a process that gives no sign for so long ends the run, one that an error of its own ended too."""
+    """Within the block, a process without heartbeats for so long ends the run, also one that an error ended."""
     if world.size == 1:
         yield
         return
@@ -50,7 +50,7 @@ def watching(world: ProcessGroup, *, seconds: float) -> Iterator[None]:
 
 
 class _Heartbeat(threading.Thread):
-    """Tells the others, and listens to them, some ten times in the time that is allowed."""
+    """Sends heartbeats and watches the others', some ten times in the allowed time."""
 
     def __init__(self, world: ProcessGroup, seconds: float) -> None:
         super().__init__(name="heartbeat", daemon=True)

@@ -24,14 +24,14 @@ TAKEN = (errno.EACCES, errno.EAGAIN)  # which of them is up to the system: fcntl
 
 
 class Lock:
-    """Of a run directory, for the length of a run."""
+    """The lock of a run directory, for the duration of a run."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
         self._file: int | None = None
 
     def acquire(self) -> None:
-        """Raises ResnestError where another process holds it, with that process; OSError for an unwritable folder."""
+        """Raises ResnestError if another process holds it, with that process; OSError for an unwritable folder."""
         self.release()
         while self._file is None:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)

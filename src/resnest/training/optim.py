@@ -31,7 +31,7 @@ ADAM_RMS = 0.2  # root mean square of AdamW's usual update (arXiv 2502.16982)
 
 
 def build_optimizers(net: nn.Module, settings: OptimSettings) -> list[torch.optim.Optimizer]:
-    """Norms and biases are not decayed (paper, section 4.1). Muon takes convolutions, AdamW what is left."""
+    """Norms and biases have no weight decay (paper, section 4.1). Muon takes convolutions, AdamW the rest."""
     groups = parameter_groups(net, settings)
     if settings.name == "sgd":
         nesterov = settings.nesterov and settings.momentum > 0
@@ -46,7 +46,7 @@ def build_optimizers(net: nn.Module, settings: OptimSettings) -> list[torch.opti
 
 
 def parameter_groups(net: nn.Module, settings: OptimSettings) -> list[dict[str, Any]]:
-    """Groups by decay and, with layer-wise learning rates, by part: each keeps its `lr_factor`, also in checkpoints.
+    """Groups by decay and, with layer-wise learning rates, by stage: each has its `lr_factor`, also in checkpoints.
 
     Layer-wise decay (arXiv 1801.06146, section 3.2): what lies further from the classifier learns more slowly.
     """
@@ -61,7 +61,7 @@ def parameter_groups(net: nn.Module, settings: OptimSettings) -> list[dict[str, 
 
 
 def lr_at(step: int, settings: OptimSettings, *, total: int, per_epoch: int, batch: int = 0) -> float:
-    """Linear warm-up, then down by a cosine (facts, section 2.1), a power, or tenths at some steps; all by step.
+    """Linear warm-up, then cosine (facts, section 2.1), polynomial or step decay; all by step.
 
     Both follow `total`, of which the warm-up is at most half. `batch` is the number of images in a step, which matters
     to a recipe with `lr_batch`.
@@ -80,20 +80,20 @@ def lr_at(step: int, settings: OptimSettings, *, total: int, per_epoch: int, bat
 
 
 def set_lr(optimizers: Sequence[torch.optim.Optimizer], lr: float) -> None:
-    """Give every group the step's learning rate, times its own factor where it has one."""
+    """Set every group to the step's learning rate, times its own factor if it has one."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
 def _only(groups: list[dict[str, Any]], wanted: Any) -> list[dict[str, Any]]:
-    """The groups with some of their parameters; empty ones go."""
+    """The groups, with only some of their parameters, without empty ones."""
     chosen = [{**group, "params": [p for p in group["params"] if wanted(p)]} for group in groups]
     return [group for group in chosen if group["params"]]
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised; for weights of convolutions: (out, in, height, width)."""
+    """Nesterov momentum, orthogonalised; for convolution weights: (out, in, height, width)."""
 
     def __init__(
         self, params: Iterable[dict[str, Any]], *, lr: float, momentum: float = 0.95, weight_decay: float = 0.0
@@ -122,7 +122,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
-    """The nearest matrix, about, with all singular values equal to 1: U V^T of U S V^T. Shape: (rows, columns)."""
+    """Approximately the nearest matrix with all singular values 1: U V^T of U S V^T. Shape: (rows, columns)."""
     a, b, c = COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x: Tensor = wide / (wide.norm() + 1e-7)

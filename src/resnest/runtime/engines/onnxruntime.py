@@ -31,7 +31,7 @@ def version() -> str:
 
 
 def open_session(model: str | bytes, *, threads: int) -> Any:
-    """The graph of a file, or of a file's content, ready to run."""
+    """A session for a file, or for a file's content."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -68,7 +68,7 @@ def load(path: Path, *, threads: int) -> Loaded:
 
 
 def _only_input(values: list[Any], path: Path) -> Any:
-    """The one input there must be, of 32-bit floats."""
+    """The only input, of 32-bit floats."""
     expected = "images (N, 3, H, W)"
     if len(values) != 1:
         raise ResnestError(f"{path} has {len(values)} inputs: expected one, {expected}")
@@ -84,7 +84,7 @@ def _dtype(value: Any) -> str:
 
 
 def _shape(value: Any) -> Shape:
-    """A name, or nothing, stands for any number."""
+    """A name, or nothing, is a dynamic dimension."""
     return tuple(side if isinstance(side, int) else None for side in value.shape)
 
 
