@@ -188,7 +188,7 @@ def test_a_loading_process_that_dies(photos: Path, tmp_path: Path, monkeypatch: 
     settings = pico("data.workers=1")
     with monkeypatch.context() as patch:
         patch.setattr(loading.TrainingDataset, "__getitem__", dying)
-        with pytest.raises(ResnestError, match=r"a process that loads images died.*--set data\.workers=1") as caught:
+        with pytest.raises(ResnestError, match=r"a data-loading worker died.*--set data\.workers=1") as caught:
             train("imagenette", data=photos, out=tmp_path / "run", settings=settings)
     assert "\n" not in str(caught.value)
     resume(tmp_path / "run", settings=["data.workers=0"])

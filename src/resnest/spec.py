@@ -51,7 +51,7 @@ class Spec:
         for name in ("depths", "planes"):
             value = getattr(self, name)
             if not isinstance(value, list | tuple):
-                raise ResnestError(f"this network cannot be built: {name}={value!r} must be a list of 4 whole numbers")
+                raise ResnestError(f"this network cannot be built: {name}={value!r} must be a list of 4 integers")
             object.__setattr__(self, name, tuple(value))
         self._check_ranges()
         for planes in self.planes:
@@ -69,7 +69,7 @@ class Spec:
         counts = {name: getattr(self, name) for name in ("radix", "cardinality", "width", "stem_width")}
         counts |= {f"{name}[{i}]": v for name in ("depths", "planes") for i, v in enumerate(getattr(self, name))}
         for name, count in counts.items():
-            require(type(count) is int, f"{name}={count!r} must be a whole number")
+            require(type(count) is int, f"{name}={count!r} must be an integer")
             require(count < 2**20, f"{name}={count} is more than any network has")
         for name in ("avd", "avd_first"):
             require(type(getattr(self, name)) is bool, f"{name}={getattr(self, name)!r} must be true or false")

@@ -68,7 +68,7 @@ class TaskInfo:
     reads_labels: bool = False  # whether folders of labelled images are looked through for it, too
     annotations: str = ""  # what data of its own formats has beside pictures, for a message: "masks"
     needs: str  # of data, for a message: "data with boxes"
-    layout: str = ""  # how such a data set lies in its folder, where labelled images do not do
+    layout: str = ""  # the layout of such a data set, if labelled images are not enough
 
 
 class Task(ABC):

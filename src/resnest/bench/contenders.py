@@ -26,10 +26,10 @@ from resnest.tasks import DEFAULT_TASK
 
 Kind = Literal["ours", "saved", "timm", "torchvision", "file"]
 
-# eager-kept: with freed memory kept, as the command line does; torch: TorchEngine with that;
+# eager-kept: with freed memory retained, as on the command line; torch: TorchEngine with that;
 # compiled: torch.compile, of ours what `prepared` gives
 TORCH_ENGINES = ("eager", "eager-kept", "prepared", "torch", "compiled")
-FILE_ENGINES = ("onnxruntime", "openvino", "predictor")  # predictor: what resnest.Predictor takes by itself
+FILE_ENGINES = ("onnxruntime", "openvino", "predictor")  # predictor: the engine and settings of resnest.Predictor
 ENGINES = (*TORCH_ENGINES, *FILE_ENGINES)
 LAYOUTS = ("nchw", "channels_last")
 SUFFIXES = {".onnx": FILE_ENGINES, ".xml": ("openvino", "predictor")}

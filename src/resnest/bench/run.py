@@ -47,7 +47,7 @@ BY_ITSELF = (
     "torch",
     "onnxruntime",
     "openvino",
-)  # measured where nobody says what, if they are here
+)  # the default, if installed
 PRECISIONS = ("float32", "bfloat16")
 DEVICES = ("cpu", "cuda")
 TURN = 0.2  # seconds that a turn lasts at least: short calls are repeated

@@ -97,7 +97,7 @@ def _open_onnxruntime(job: dict[str, Any]) -> tuple[Run, str]:
 def _open_openvino(job: dict[str, Any]) -> tuple[Run, str]:
     from resnest.runtime.engines import openvino
 
-    # by itself it computes in bfloat16 where the processor can: another computation than the others'
+    # its default is bfloat16 where supported, which is not what the others compute
     kind = {"float32": "f32", "bfloat16": "bf16"}[job["precision"]]
     net = openvino.read(Path(job["file"]))
     told = openvino.metadata(net).get(ORIGIN_KEY, "")

@@ -54,7 +54,7 @@ class Converted:
         if self.counters:
             parts.append(f"{self.counters} batch counters left out, which no computation uses")
         if self.left_out:
-            parts.append(f"left out as asked: {', '.join(self.left_out)}")
+            parts.append(f"left out on request: {', '.join(self.left_out)}")
         return "; ".join(parts)
 
 
@@ -77,10 +77,10 @@ def convert(
         bare: without the prefix that a backbone has in a whole detector or segmenter.
 
     Raises:
-        ResnestError: unreadable, not a whole ResNeSt, something that the layout cannot hold, a suffix that does not go
-            with the layout, or `out` exists.
+        ResnestError: unreadable, not a complete ResNeSt, something that the layout cannot hold, a suffix of another
+            format, or `out` exists.
     """
-    # a layout that is not in LAYOUTS holds nothing but whole networks of its owner
+    # a layout that is not in LAYOUTS holds only complete networks of its owner
     owner = next((parts for parts in all_parts() if to in parts.layouts and to not in LAYOUTS), None)
     layout = owner.layouts[to] if owner else find_layout(to)
     _check_target(layout, out, overwrite)
@@ -163,7 +163,7 @@ def write_checkpoint(
         path.chmod(0o644)  # safetensors writes for the owner alone
     elif suffix == ".pkl":
         if any(tensor.dtype == torch.bfloat16 for tensor in plain.values()):
-            raise ResnestError("bfloat16 cannot be kept in a .pkl of numpy arrays: write .pth instead")
+            raise ResnestError("bfloat16 cannot be stored in a .pkl of numpy arrays: write .pth instead")
         arrays = {name: tensor.numpy() for name, tensor in plain.items()}
         with path.open("wb") as file:
             # detectron2 matches names of a whole model exactly unless the file asks for its heuristics
@@ -207,7 +207,7 @@ def _check_structure(identity: Identity, layout: Layout, *, head: bool) -> None:
     if len(met) == len(specs):
         raise ResnestError(f"{identity.path}: {met[0]}")
     if met:
-        raise ResnestError(f"{identity.path} {identity.doubt()}, and {met[0]}: say which it is with --model NAME")
+        raise ResnestError(f"{identity.path} {identity.doubt()}, and {met[0]}: name it with --model NAME")
 
 
 def _possible(identity: Identity) -> list[Spec]:
@@ -235,7 +235,7 @@ def _complete(identity: Identity) -> dict[str, Tensor]:
     for what, names in (("lacks", missing), ("has the unknown", strange), ("has misshapen", misshapen)):
         if names:
             more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-            raise ResnestError(f"{identity.path} is not a whole ResNeSt: it {what} {', '.join(names[:4])}{more}")
+            raise ResnestError(f"{identity.path} is not a complete ResNeSt: it {what} {', '.join(names[:4])}{more}")
     zero = torch.tensor(0)
     return {name: identity.state.get(name, zero) for name in wanted}
 

@@ -166,7 +166,7 @@ def _from_url(url: str, target: Path, progress: OnBytes) -> Path:
             if attempt == ATTEMPTS:
                 raise Broken(f"{error}, {ATTEMPTS} times") from None
         except urllib.error.HTTPError as error:
-            if error.code == 416:  # nothing is left to fetch, or another file lies there now: start anew
+            if error.code == 416:  # nothing is left to download, or the remote file has changed: start anew
                 part.unlink(missing_ok=True)
             elif error.code < 500 or attempt == ATTEMPTS:
                 raise Broken(f"HTTP {error.code} {error.reason}") from None

@@ -36,7 +36,7 @@ class Identity:
     seen: Structure
     layout: str
     aside: tuple[str, ...]  # tensors of other parts, such as detection heads
-    candidates: tuple[str, ...]  # names that it can have; several where nothing tells them apart
+    candidates: tuple[str, ...]  # possible names; several if they cannot be distinguished
     sure: Spec | None  # the structure, if more than shapes spoke for it
     row: Weights | None = None
 
@@ -47,7 +47,7 @@ class Identity:
             return self.sure
         if len(self.candidates) == 1:
             return find_spec(self.candidates[0])[0]
-        raise ResnestError(f"{self.path} {self.doubt()}: say which with --model NAME")
+        raise ResnestError(f"{self.path} {self.doubt()}: name it with --model NAME")
 
     @property
     def name(self) -> str:

@@ -181,7 +181,7 @@ def recognise(names: Mapping[str, Tensor]) -> tuple[Layout, str] | None:
     prefixes = sorted({prefix for _, prefix in averaged or found})
     if len(prefixes) > 1:
         listed = ", ".join(f"{prefix}*" for prefix in prefixes[:4])
-        raise ResnestError(f"it holds {len(prefixes)} networks ({listed}): save the one that is meant by itself")
+        raise ResnestError(f"it holds {len(prefixes)} networks ({listed}): save the intended one alone")
     chosen = [pair for pair in found if pair[1] in prefixes]
     if len({tuple(layout.stem.items()) for layout, _ in chosen}) > 1:
         raise ResnestError(f"it mixes the names of two code bases, {' and '.join(layout.name for layout, _ in chosen)}")
@@ -273,7 +273,7 @@ def _is_layout(layout: Layout, prefix: str, names: Mapping[str, Tensor]) -> bool
         return False
     if f"{block}conv2.conv.weight" in names:
         return True
-    # without split attention it must be a ResNet-D: the shortcut's convolution stands behind a pool
+    # without split attention it must be a ResNet-D: the shortcut's convolution comes after a pool
     shortcut = names.get(f"{block}{layout.block.get('downsample.1', 'downsample.1')}.weight")
     return shortcut is not None and shortcut.ndim == 4 and f"{block}se.fc1.weight" not in names
 

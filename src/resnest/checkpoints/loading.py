@@ -237,7 +237,7 @@ def load_weights(
     misshapen = []
     for name, tensor in wanted.items():
         if name not in state:
-            # The count of batches matters to nobody, and converted files leave it out.
+            # The batch counter is unused, and converted files omit it.
             (report.matched if name.endswith(COUNTER) else report.missing).append(name)
         elif state[name].shape != tensor.shape and name in HEAD and replace_head:
             report.reshaped.append(f"{name} from {_size(state[name])} to {_size(tensor)}")

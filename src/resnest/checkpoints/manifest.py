@@ -37,7 +37,7 @@ class Mirror:
 
     url: str = ""
     hub: str = ""  # such as "timm/resnest50d.in1k"
-    status: Status = "unchecked"  # "dead": users reported so; nobody knows of the others
+    status: Status = "unchecked"  # "dead": reported by users; the others are not checked
 
     def __str__(self) -> str:
         return self.url or f"hf-hub:{self.hub}"
@@ -66,7 +66,7 @@ class Weights:
     def hash_known(self) -> str:
         """Which hash was published, in words."""
         if self.sha1:
-            return "sha1, whole"
+            return "full sha1"
         return f"sha256, first {len(self.sha256)} digits" if self.sha256 else "none"
 
     @property

@@ -26,7 +26,7 @@ from resnest.errors import ResnestError
 LIST_MAGIC = 0x112
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.uint8, torch.int32, torch.int8, torch.int64)
-MAX_DIMENSIONS = 32  # numpy's and MXNet's limit; more means that the file is not what it says
+MAX_DIMENSIONS = 32  # numpy's and MXNet's limit; more means a damaged file
 
 
 class _Cursor:
@@ -66,7 +66,7 @@ def read_params(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"{len(cursor.content) - cursor.place} bytes too many at its end")
         plain = [name.removeprefix("arg:").removeprefix("aux:") for name in names]
         if len(set(plain)) < len(plain):
-            raise ValueError("two arrays of one name")
+            raise ValueError("two arrays with one name")
     except (OSError, ValueError, OverflowError) as error:
         raise ResnestError(f"{path} is damaged or no MXNet .params file: {error}") from None
     return {name: array for name, array in zip(plain, arrays, strict=True) if array is not None}

@@ -130,9 +130,7 @@ def _read_stream(path: Path) -> Any:
             storage = storages[key]
             count = int.from_bytes(file.read(8), "little")
             if count != storage.numel:
-                raise pickle.UnpicklingError(
-                    f"a storage has {count} elements, and its tensors were told {storage.numel}"
-                )
+                raise pickle.UnpicklingError(f"a storage has {count} elements, and its tensors declare {storage.numel}")
             size = count * storage.dtype.itemsize
             storage.read = _reader(path, file.tell(), size)
             file.seek(size, io.SEEK_CUR)

@@ -43,7 +43,7 @@ FAMILIES = (
 class Structure:
     """The structure visible in the tensors' shapes."""
 
-    spec: Spec  # with avd_first=False, the published default, since nothing tells
+    spec: Spec  # with avd_first=False, the published default, as tensors do not show it
     in_chans: int
     num_classes: int  # 0: a backbone without head
 
@@ -65,16 +65,16 @@ def read_structure(state: Mapping[str, Tensor], source: str = "the checkpoint") 
     """
     empty = [name for name, tensor in state.items() if tensor.numel() == 0]
     if empty:
-        raise ResnestError(f"{source} is not a whole ResNeSt: {empty[0]} is empty, {tuple(state[empty[0]].shape)}")
+        raise ResnestError(f"{source} is not a complete ResNeSt: {empty[0]} is empty, {tuple(state[empty[0]].shape)}")
     try:
         spec, in_chans = _read_spec(state)
     except KeyError as error:
-        raise ResnestError(f"{source} is not a whole ResNeSt: {error} is missing; {looks_like(state)}") from None
+        raise ResnestError(f"{source} is not a complete ResNeSt: {error} is missing; {looks_like(state)}") from None
     except (IndexError, ZeroDivisionError, OverflowError):
-        raise ResnestError(f"{source} is not a whole ResNeSt: its tensors have impossible shapes") from None
+        raise ResnestError(f"{source} is not a complete ResNeSt: its tensors have impossible shapes") from None
     head = state.get("fc.weight")
     if head is not None and head.ndim != 2:
-        raise ResnestError(f"{source} is not a whole ResNeSt: fc.weight has the shape {tuple(head.shape)}")
+        raise ResnestError(f"{source} is not a complete ResNeSt: fc.weight has the shape {tuple(head.shape)}")
     return Structure(spec, in_chans, 0 if head is None else int(head.shape[0]))
 
 

@@ -95,7 +95,7 @@ def _shear(image: Image.Image, level: int, sign: int) -> Image.Image:
     return image.transform(image.size, Image.Transform.AFFINE, (1, amount, 0, 0, 1, 0), Image.Resampling.BICUBIC)
 
 
-# Levels go from 0 to 10; whole numbers where the Gluon code cuts them off
+# Levels go from 0 to 10; integers where the Gluon code cuts them off
 OPERATIONS: dict[str, Callable[[Image.Image, int, int], Image.Image]] = {
     "autocontrast": lambda image, level, sign: F2.autocontrast(image),
     "equalize": lambda image, level, sign: F2.equalize(image),

@@ -35,7 +35,7 @@ class ClassificationCard(ModelCard):
     usage = (".top(3)", "--top 3")
 
     preprocess: Preprocess
-    multi_label: bool = False  # a score for each class by itself (sigmoid), not one label (softmax)
+    multi_label: bool = False  # an independent score for each class (sigmoid), not one label (softmax)
 
     @classmethod
     def preprocess_type(cls) -> type[Preprocess]:

@@ -196,7 +196,7 @@ class ClassificationScorer:
     def result(self) -> Evaluation:
         """The evaluation, in the order of the samples: they are interleaved over processes."""
         if not self.rows:
-            raise ResnestError("not one image could be used")
+            raise ResnestError("no image could be used")
         indices, labels, logits = map(np.stack, zip(*sorted(self.rows, key=itemgetter(0)), strict=True))
         build = _multi_label if self.multi_label else _one_label
         evaluation = build(logits, labels, indices=indices, class_names=self.class_names)

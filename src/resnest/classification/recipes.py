@@ -109,7 +109,7 @@ def modern(network: str) -> ClassificationRecipe:
     batch, drop_path = RSB_SIZES[network]
     return ClassificationRecipe(
         name=f"modern_{network}",
-        summary=f"{network} from scratch on ImageNet, as one trains today",
+        summary=f"{network} from scratch on ImageNet, with current methods",
         model=ModelSettings(name=network, spec={"drop_path_rate": drop_path} if drop_path else {}),
         data=DataSettings(size=224, eval_crop=0.95, interpolation="bicubic", augment="rand", repeats=3),
         optim=OptimSettings(name="adamw", lr=1e-3, lr_batch=1024, momentum=0.9, weight_decay=0.05, warmup_epochs=5.0),

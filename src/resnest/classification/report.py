@@ -32,7 +32,7 @@ def classification_report(evaluation: ClassEvaluation, samples: Samples, history
             Column("Most often taken for", "extra", taken_for(matrix, names)),
         ]
         notes = (
-            "Lowest recall first. Recall: of the images of a class, how many were found.",
+            "Lowest recall first. Recall: of the images of a class, the fraction classified correctly.",
             "Precision: of the predictions of a class, how many were right.",
         )
         sections.append(confusion_section(matrix, names))

@@ -111,4 +111,4 @@ def _numbers(option: str, given: list[str] | None) -> list[int]:
     try:
         return [int(word) for word in _words(given)]
     except ValueError:
-        raise ResnestError(f"--{option} {','.join(given or [])}: whole numbers with commas, as in 1,16") from None
+        raise ResnestError(f"--{option} {','.join(given or [])}: integers with commas, as in 1,16") from None

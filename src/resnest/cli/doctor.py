@@ -49,7 +49,7 @@ def doctor(
     """
     if data is None:
         if task or format != "auto":
-            raise ResnestError("--task and --format go with --data")
+            raise ResnestError("--task and --format need --data")
         rows = dict(_environment())
         typer.echo(
             json.dumps(rows, indent=2) if as_json else "\n".join(f"{key:<18} {row}" for key, row in rows.items())

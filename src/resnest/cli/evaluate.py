@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from resnest.runtime.engines.engine import Views
 
 SCALES_HELP = (
-    "Look at each image several times and merge what is found. A detector: with a short side of A and of B pixels; a"
-    " segmenter: at A and at B times its own size."
+    "Test-time augmentation at several scales. Detectors: short sides of A and of B pixels; segmenters: A and B times"
+    " the image's own size."
 )
-FLIP_HELP = "A detector or a segmenter: look at each image mirrored, too."
-SPLIT_HELP = "val, train, all; auto: val, or what training held back, or all for published weights."
+FLIP_HELP = "Test-time augmentation of detectors and segmenters by horizontal flips."
+SPLIT_HELP = "val, train, all; auto: val, or what training held out, or all for published weights."
 
 
 def evaluate(

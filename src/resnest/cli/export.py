@@ -24,7 +24,7 @@ SIZE_HELP = (
 )
 IMAGES_HELP = "Compare on pictures of this folder or data set, instead of synthetic ones."
 INT8_HELP = "8-bit integers: smaller, and faster where the processor has instructions for them."
-CALIBRATE_HELP = "For --int8: a folder or data set of pictures of the kind that the model will see."
+CALIBRATE_HELP = "For --int8: a folder or data set of pictures like those that the model will be used on."
 DROP_HELP = "Of --int8: points of top-1 that may be lost (1), or % of labels that may change if there are none (5)."
 
 
@@ -45,7 +45,7 @@ def export(
     The file is run in that engine and compared with the network. If it differs, exit code 5, and nothing is written.
     """
     if int8 != (calibrate is not None) or (max_drop is not None and not int8):
-        raise ResnestError("--int8 goes with --calibrate PHOTOS, pictures of the kind that the model will see")
+        raise ResnestError("--int8 needs --calibrate PHOTOS, pictures like those that the model will be used on")
     from resnest.exporters.exporting import export as run
     from resnest.exporters.int8 import Int8
 

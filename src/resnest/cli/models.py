@@ -38,7 +38,7 @@ def listing(context: typer.Context, as_json: AsJson = False) -> None:
             f" {row['crop']:>5} {top1:>7}  {', '.join(row['weights']) or '-'}"
         )
     typer.echo("\nGMACs: convolutions and fully connected layers at the crop. top-1: ImageNet, as published.")
-    typer.echo("Weights: NAME.TAG, as in resnest50.official. `resnest models show NAME` says where they lie,")
+    typer.echo("Weights: NAME.TAG, as in resnest50.official. `resnest models show NAME` shows their links,")
     typer.echo("`resnest models fetch NAME` gets them, create_model(NAME, pretrained=True) too.")
 
 

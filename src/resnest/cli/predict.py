@@ -24,7 +24,7 @@ def predict(
     top: Annotated[
         int | None, typer.Option(min=1, help="Labels to show per image: 1, or of several those of 50 %.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line; scores are fractions.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line; scores are fractions.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with one row per label, object or segment.")] = False,
     draw: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the pictures with what is in them here.")

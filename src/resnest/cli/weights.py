@@ -76,7 +76,7 @@ def _describe(row: Weights) -> str:
         "layout": row.layout,
         "ImageNet": accuracy,
         "preprocessing": f"{order}, {row.interpolation}",
-        "hash": f"published: {row.hash_known}; the whole sha256 is pinned at the first download",
+        "hash": f"published: {row.hash_known}; the full sha256 is pinned at the first download",
         "licence": row.licence,
     }
     mirrors = [f"{mirror}{'   (known to be dead)' if mirror.status == 'dead' else ''}" for mirror in row.mirrors]

@@ -1,6 +1,6 @@
 """Help texts that several verbs share."""
 
 MODEL_HELP = "Name of published weights, run directory, checkpoint file, exported file, or hub id (user/name)."
-NETWORK_HELP = "What a checkpoint file is, where it does not say so itself."
+NETWORK_HELP = "The network in a checkpoint file, if the file does not identify it."
 DATA_HELP = "Folder, .zip, .npz, .csv, .tar or .parquet with images, 'hf:owner/name' of the hub, or 'digits'."
 WINDOW_HELP = "Of a segmenter: look at pictures in squares of this many pixels a side; large ones take less memory."

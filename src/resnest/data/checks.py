@@ -21,7 +21,7 @@ from resnest.data.sources import open_dataset
 from resnest.runtime.decode import BadImage
 from resnest.tasks import load_object, task_info
 
-MIN_IMAGES = 10  # training images below which a class hardly learns
+MIN_IMAGES = 10  # training images below which a class is hardly learned
 MOST_SHOWN = 20
 
 

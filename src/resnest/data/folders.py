@@ -40,7 +40,7 @@ class SplitFiles(NamedTuple):
 def choose_parts(names: Iterable[str]) -> SplitFiles:
     """Splits by a word of the file's name, or by its folder.
 
-    Where there is no validation part, what is for training is the whole; where only it has a name, the rest is for
+    Where there is no validation split, what is for training is the whole; where only it has a name, the rest is for
     training. Files of other parts are left out.
     """
     groups: dict[str, list[str]] = {}

@@ -8,7 +8,7 @@ First match wins:
 5. a folder with `train` and `val` as folders of classes, zips, npz or csv files, or with `val` alone;
 6. a folder with `labels.csv`;
 7. a folder of .tar or .parquet files, here, in `data`, or in folders named by part; without a training and a
-   validation part only if it has no folders of classes;
+   validation split only if it has no folders of classes;
 8. a folder of classes.
 
 Where a task reads no labelled images (`TaskInfo.reads_labels`), its own formats alone count, so that a folder with
@@ -220,7 +220,7 @@ def _find_saved(path: Path) -> DatasetHandle | None:
     if not parts.val:
         if len(parts.whole) != 1:
             raise ResnestError(
-                f"{path} has the parts {', '.join(parts.whole) or '(none)'}: none of them is train or val"
+                f"{path} has the splits {', '.join(parts.whole) or '(none)'}: none of them is train or val"
             )
         return DatasetHandle("arrow", str(path), whole=read(parts.whole))
     return DatasetHandle("arrow", str(path), train=read(parts.train) if parts.train else None, val=read(parts.val))

@@ -47,7 +47,7 @@ def step_batches(
     """
     steps, share = epoch_steps(count, batch_size=batch_size, accumulate=accumulate, world_size=world_size)
     whole = accumulate * share * world_size  # images of a step
-    different = -(-whole // repeats)  # where it does not divide, a step's last image stands there less often
+    different = -(-whole // repeats)  # if it does not divide, a step's last image occurs less often
     drawn = epoch_order(count, seed, epoch, draws=steps * different, balance=balance, groups=groups)
     order = drawn.reshape(steps, different).repeat(repeats, axis=1)[:, :whole]
     pairs = np.stack([order, _occurrences(order)], axis=-1)  # (steps, whole, 2)

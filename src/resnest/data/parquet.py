@@ -160,7 +160,7 @@ def _check_space(path: Path, metadata: Any, column: str, folder: Path) -> None:
         )
 
 
-# --- arrow: the images lie in the file as they are ---
+# --- arrow: images are stored unchanged ---
 
 
 def _kept_arrow(path: Path) -> Rows:
@@ -241,7 +241,7 @@ def _label_reader(columns: Columns) -> Callable[[str, Any], str]:
             if label < 0:
                 raise ResnestError(f"{where}: label {label} is negative")
         elif type(label) is not str:
-            raise ResnestError(f"{where}: label {label!r} is neither a whole number nor text")
+            raise ResnestError(f"{where}: label {label!r} is neither an integer nor text")
         return str(label)
 
     return read

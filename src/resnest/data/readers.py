@@ -126,7 +126,7 @@ def _label_set(told: str, where: str) -> tuple[str, ...]:
         raise ResnestError(f"{where}: an empty label in {told!r}")
     twice = [label for number, label in enumerate(labels) if label in labels[:number]]
     if twice:
-        raise ResnestError(f"{where}: the label {twice[0]!r} stands there twice")
+        raise ResnestError(f"{where}: the label {twice[0]!r} is listed twice")
     return labels
 
 

@@ -45,7 +45,7 @@ class Samples(ABC):
         """Image `index`, RGB and upright. Raises BadImage, whatever is wrong with the file."""
         return decode_image(self.read(index), name=self.keys[index])
 
-    # --- what a task says ---
+    # --- defined by each task ---
 
     @abstractmethod
     def example(self, index: int) -> tuple[Image.Image, Any]:

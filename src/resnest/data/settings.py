@@ -19,7 +19,7 @@ class DataSettings:
     """Settings of reading, cropping and augmenting images."""
 
     format: str = "auto"  # one of data.finding.FORMATS, such as folder, coco, voc or masks; auto looks
-    val_share: float = 0.2  # share of each class held back where the data has no validation part
+    val_share: float = 0.2  # share of each class held out where the data has no validation split
     size: int = 224  # training crop, pixels
     start_size: int | None = None  # crop of the first epoch; grows evenly to `size` (progressive resizing)
     eval_size: int | None = None  # evaluation crop, pixels; none: `size`
@@ -28,7 +28,7 @@ class DataSettings:
     eval_interpolation: Interpolation | None = None  # none: `interpolation`
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    min_area: float = 0.08  # smallest share of the image that the random crop takes; 1: whole image, no crop
+    min_area: float = 0.08  # smallest area fraction of the random crop; 1: full image, no crop
     crop: Literal["area", "height"] = (
         "area"  # what is drawn evenly: the crop's area, or its height as EfficientNet does
     )

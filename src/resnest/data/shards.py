@@ -3,7 +3,7 @@
     samples = read_shards([Path("train-000000.tar"), Path("train-000001.tar")])
 
 A WebDataset sample is the files of one key, which is the path up to the first dot of the base name (webdataset's
-rule): `KEY.jpg` with `KEY.cls` (a whole number) or `KEY.json` (with `label` or `cls`, a number or a class name). Tar
+rule): `KEY.jpg` with `KEY.cls` (an integer) or `KEY.json` (with `label` or `cls`, a number or a class name). Tar
 files without .cls and .json are class folders, `CLASS/image.jpg`. LabelledSamples keep their order.
 
 The standard library reads the headers; it takes a file that was cut off, or damaged, between two members for a whole
@@ -143,7 +143,7 @@ def build_index(path: Path, on_bytes: OnBytes = lambda count: None) -> Index:
             on_bytes(member.size)
             base = member.name.rpartition("/")[2]
             if base.startswith((".", "__")) or "." not in base:
-                continue  # nobody's sample: ._1.jpg of macOS, __main__ of webdataset, README
+                continue  # not part of a sample: ._1.jpg of macOS, __main__ of webdataset, README
             if PurePosixPath(base).suffix.lower() in SUFFIXES:
                 images.append(member)
             key, suffix = _key_and_suffix(member.name)
@@ -222,7 +222,7 @@ def _content(descriptor: int, path: Path, member: Member) -> bytes:
 def _label_of_cls(path: Path, key: str, content: bytes) -> str:
     text = content.strip()
     if not text.isdigit():
-        raise ResnestError(f"{path}: {key}.cls holds {_shown(text)}, not a whole number from 0 on")
+        raise ResnestError(f"{path}: {key}.cls holds {_shown(text)}, not an integer of 0 or more")
     return str(int(text))
 
 
@@ -237,7 +237,7 @@ def _label_of_json(path: Path, key: str, content: bytes) -> str:
     if isinstance(label, str) and label:
         return label
     said = "no label or cls in it" if label is None else f"the label {_shown(label)}"
-    raise ResnestError(f"{path}: {key}.json has {said}, expected a whole number from 0 on or a class name")
+    raise ResnestError(f"{path}: {key}.json has {said}, expected an integer of 0 or more or a class name")
 
 
 def _shown(value: object) -> str:

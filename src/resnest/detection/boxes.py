@@ -103,7 +103,7 @@ def nms_per_class(boxes: Tensor, scores: Tensor, classes: Tensor, candidates: Te
     The shapes of what goes in and comes out are fixed, so that it can be exported.
     """
     rows = candidates.nonzero()[:, 0]
-    offset = boxes.detach().abs().max() + 1 if len(boxes) else 1.0  # classes lie side by side and do not meet
+    offset = boxes.detach().abs().max() + 1 if len(boxes) else 1.0  # boxes of different classes do not overlap
     shifted = boxes[rows] + (classes[rows].to(boxes.dtype) * offset)[:, None]
     left = nms(shifted.float(), scores[rows].float(), iou)
     return torch.zeros_like(candidates).index_fill(0, rows[left], True)

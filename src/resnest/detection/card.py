@@ -31,7 +31,7 @@ class DetectionCard(AnnotatedCard):
     usage = (".shown().counts()", "--draw drawn")
 
     preprocess: DetectionPreprocess
-    detector: DetectorSpec  # what stands on the network
+    detector: DetectorSpec  # the heads on the network
 
     @classmethod
     def preprocess_type(cls) -> type[DetectionPreprocess]:

@@ -17,7 +17,7 @@ from resnest.detection.preprocess import DetectionPreprocess
 from resnest.detection.segmentations import NONE, Segmentation
 from resnest.runtime import rle
 
-BEYOND = 1.0  # pixels that a box may stand out of its image: some count from 1
+BEYOND = 1.0  # pixels that a box may exceed its image by: some data sets count from 1
 MISSED = 2.0  # pixels between a box and the outermost of its mask: some count from 1, some round
 SMALL, LARGE = 32**2, 96**2  # COCO's sizes of objects, square pixels
 USUAL_LIMIT = 100  # detections an image (DetectorSpec.max_detections)
@@ -68,9 +68,7 @@ def object_problems(part: str, samples: DetectionSamples) -> Iterator[str]:
                 f"{name(place)}: its mask lies within {_told(around)}, its box is {_told(boxes[place])}:"
                 f" {gap:.3g} pixels apart"
             )
-    yield from (
-        f"{part}: annotation id {number} stands there {count} times" for number, count in _twice(table.ids[rows])
-    )
+    yield from (f"{part}: annotation id {number} occurs {count} times" for number, count in _twice(table.ids[rows]))
     names, times = np.unique(np.array(samples.keys), return_counts=True)
     for place in np.flatnonzero(times > 1).tolist():
         yield f"{part}: {names[place]} is listed {times[place]} times"
@@ -89,16 +87,16 @@ def class_problems(train: DetectionSamples, val: DetectionSamples) -> Iterator[s
     """Classes that only one split has: without training objects they are never detected."""
     learned, measured = train.object_counts() > 0, val.object_counts() > 0
     if names := named(train.class_names, measured & ~learned):
-        yield f"only the validation part has objects of {names}: they cannot be learned"
+        yield f"only the validation split has objects of {names}: they are never predicted"
 
 
 def object_notes(train: DetectionSamples, val: DetectionSamples) -> Iterator[str]:
     """Statistics to choose settings by."""
     learned, measured = train.object_counts(), val.object_counts()
     if names := named(train.class_names, (learned > 0) & (measured == 0)):
-        yield f"only the training part has objects of {names}: they are not measured"
+        yield f"only the training split has objects of {names}: they are not evaluated"
     if names := named(train.class_names, (learned == 0) & (measured == 0)):
-        yield f"no part has an object of {names}"
+        yield f"no split has an object of {names}"
     images = train.counts()
     if names := named(train.class_names, (learned > 0) & (images < MIN_IMAGES)):
         yield f"fewer than {MIN_IMAGES} training images show {names}"
@@ -110,7 +108,7 @@ def object_notes(train: DetectionSamples, val: DetectionSamples) -> Iterator[str
     tables = [table for table in (train.objects, val.objects) if len(table)]
     crowds = sum(int(table.crowd[table.rows()].sum()) for table in tables)
     if crowds:
-        yield f"{crowds} crowds or difficult objects, which are not learned"
+        yield f"{crowds} crowds or difficult objects, which are ignored"
     outlined = sum(int((table.segmentations.kinds[table.rows()] != NONE).sum()) for table in tables)
     total = sum(int(table.counts.sum()) for table in tables)
     yield f"{outlined} of {total} objects have masks"

@@ -60,7 +60,7 @@ class CocoLists:
             self.sizes.extend((item["width"], item["height"]))
         except (KeyError, TypeError, OverflowError) as error:
             raise ResnestError(
-                f"{self.path}: image {told(item)}: {missing(error)}; needed are whole numbers id, width and height,"
+                f"{self.path}: image {told(item)}: {missing(error)}; needed are integers id, width and height,"
                 " and file_name"
             ) from None
         if min(self.sizes[-2:]) < 1:
@@ -74,7 +74,7 @@ class CocoLists:
             array("q", [number])
         except (KeyError, TypeError, OverflowError) as error:
             raise ResnestError(
-                f"{self.path}: category {told(item)}: {missing(error)}; needed are a whole number id, and name"
+                f"{self.path}: category {told(item)}: {missing(error)}; needed are an integer id, and name"
             ) from None
         if number in self.categories:
             raise ResnestError(
@@ -120,7 +120,7 @@ class _Reader(CocoLists):
             raise self._bad(item, str(error)) from None
         except (KeyError, TypeError, OverflowError, AttributeError) as error:
             raise self._bad(
-                item, f"{missing(error)}; needed are whole numbers image_id and category_id, and bbox of four numbers"
+                item, f"{missing(error)}; needed are integers image_id and category_id, and bbox of four numbers"
             ) from None
 
     def _bad(self, item: Any, what: str) -> ResnestError:

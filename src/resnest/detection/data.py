@@ -38,7 +38,7 @@ class Objects(NamedTuple):
     height: int
     boxes: NDArray[np.float32]  # (M, 4) x1, y1, x2, y2, as annotated: perhaps outside the image
     labels: NDArray[np.int64]  # (M,) from 0
-    crowd: NDArray[np.bool_]  # (M,) a region of many objects, or one that does not count: never learned
+    crowd: NDArray[np.bool_]  # (M,) a crowd, or an ignored object: not used in training
     areas: NDArray[np.float64]  # (M,) as annotated: of the mask where there is one
     segmentations: list[Segmentation]  # (M,) polygons, {"size", "counts"} or None
     ids: NDArray[np.int64]  # (M,) of the annotations

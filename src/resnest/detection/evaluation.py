@@ -39,7 +39,7 @@ def coco_figures(kind: str, max_detections: int = 100) -> tuple[Figure, ...]:
         "aps": ("AP small", f"objects of less than {SMALL} pixels"),
         "apm": ("AP medium", f"{SMALL} to {LARGE}"),
         "apl": ("AP large", f"more than {LARGE}"),
-        "ar1": ("AR 1", f"share of the objects found with one detection an image, {OVERLAPS}"),
+        "ar1": ("AR 1", f"recall with one detection per image, {OVERLAPS}"),
         "ar10": ("AR 10", "with ten"),
         f"ar{max_detections}": (f"AR {most}", f"with {most}"),
         "ars": ("AR small", f"of objects of less than {SMALL} pixels"),
@@ -167,7 +167,7 @@ class DetectionScorer:
     def result(self) -> DetectionEvaluation:
         """Raises ResnestError: there is no image, or faster-coco-eval is not installed."""
         if not self.found:
-            raise ResnestError("not one image could be used")
+            raise ResnestError("no image could be used")
         indices = sorted(self.found)
         masks = self.found[indices[0]].masks is not None
         metrics = CocoMetrics(self.class_names, masks=masks, max_detections=self.max_detections)

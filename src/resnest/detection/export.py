@@ -27,7 +27,7 @@ from resnest.exporters.layers import Arrays
 from resnest.inference.model import Model
 
 DETECTION_TOLERANCES = {"boxes": 0.01, "scores": 1e-3, "masks": 1e-2}  # 1 - IoU, score, probability of a pixel (P15)
-BORDER = 1e-3  # a score this near the lowest that can be kept
+BORDER = 1e-3  # a score this near the cut-off
 PICTURES = 16  # that are compared: one takes as long as a dozen of a classifier
 
 

@@ -23,7 +23,7 @@ def find_coco(path: Path, task: str | None = None) -> DatasetHandle | None:
     for chosen in parts:
         if len(chosen) > 1:
             raise ResnestError(
-                f"{path} has several annotation files of one part: {', '.join(chosen)}; give one .json file, or leave"
+                f"{path} has several annotation files of one split: {', '.join(chosen)}; give one .json file, or leave"
                 " one training and one validation file there"
             )
     if parts.val:

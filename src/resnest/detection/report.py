@@ -114,8 +114,7 @@ def _precision_sections(evaluation: DetectionEvaluation) -> list[Section]:
     if each:
         keys += [Key(evaluation.class_names[k], "line", f"var(--line-{place})") for place, k in enumerate(drawn)]
     note = (
-        "Of boxes that overlap by half (IoU 0.5): how many of those given are right, over how many of the objects are"
-        " found. A line that ends early: the rest is never found."
+        "Precision over recall of boxes at IoU 0.5. Where a line ends early, the remaining objects are never detected."
     )
     if not each:
         note += f" The mean of {len(drawn)} classes."

@@ -157,7 +157,7 @@ def _runs(segmentation: dict[str, Any]) -> tuple[tuple[int, int], bytes]:
         return (high, wide), counts.encode("ascii", "replace")
     if isinstance(counts, list) and all(isinstance(count, int) and 0 <= count < 2**31 for count in counts):
         return (high, wide), rle.pack(np.array(counts, np.int64)).encode()
-    raise BadSegmentation("RLE has counts that are neither text nor whole numbers")
+    raise BadSegmentation("RLE has counts that are neither text nor integers")
 
 
 def columns_of_runs(runs: rle.RLE) -> tuple[slice, NDArray[np.bool_]]:

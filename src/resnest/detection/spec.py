@@ -46,12 +46,12 @@ class DetectorSpec:
     norm: HeadNorm = "batch"  # of pyramid and heads; group: for one device with few images a step
     anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)  # pixels, one a level
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height to width
-    rpn_batch: int = 256  # anchors an image that the proposal network learns from
+    rpn_batch: int = 256  # anchors sampled per image for the RPN's losses
     rpn_positive: float = 0.5  # of them, at most
     pre_nms: tuple[int, int] = (2000, 1000)  # proposals a level before suppression: training, evaluation
     post_nms: tuple[int, int] = (1000, 1000)  # an image, after it; the paper's cascades train with 2000
     rpn_nms: float = 0.7  # IoU
-    roi_batch: int = 512  # proposals an image that the heads learn from
+    roi_batch: int = 512  # proposals sampled per image for the heads' losses
     roi_positive: float = 0.25
     box_convs: int = 4  # 4conv1fc; torchvision's: 0 and 2
     box_fcs: int = 1

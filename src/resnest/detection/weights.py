@@ -32,7 +32,7 @@ TORCHVISION = Layout(name="torchvision", who="torchvision's detectors", prefix="
 WHOLE = {"official": LAYOUTS["official"], "detectron2": LAYOUTS["detectron2"], "torchvision": TORCHVISION}
 BACKBONES = {"official": "backbone.", "detectron2": "backbone.bottom_up.", "torchvision": "backbone.body."}
 HEADS = ("fpn", "rpn", "box_heads", "mask_head", "semantic")  # of a detector, beside its backbone
-# what nothing is learned in: anchors, and the mean and deviation of pixels
+# not trained: anchors, and the mean and deviation of pixels
 CONSTANTS = re.compile(r"(proposal_generator\.anchor_generator\.cell_anchors\.\d+|pixel_mean|pixel_std)")
 MOST_LAYERS = 16  # fully connected ones of a box head
 
@@ -63,7 +63,7 @@ def to_ours(state: Mapping[str, Tensor], layout: str) -> Translated:
         if ours is not None:
             result.state[ours] = _background_last(ours, tensor) if layout == "torchvision" else tensor
         elif _is_known_part(name):
-            raise ResnestError(f"{name} has no place in our detectors: {_advice(name)}")
+            raise ResnestError(f"{name} does not exist in our detectors: {_advice(name)}")
         else:
             result.aside.append(name)
     return result
@@ -108,7 +108,7 @@ def _body_to_ours(body: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
     for name, tensor in offsets.items():
         match = re.fullmatch(r"res(\d)\.(\d+)\.conv2_offset\.(weight|bias)", name.removeprefix(prefix))
         if match is None:
-            raise ResnestError(f"{name} has no place in our backbones")
+            raise ResnestError(f"{name} does not exist in our backbones")
         place = f"layer{int(match[1]) - 1}.{match[2]}.conv2"
         split = f"{place}.conv.weight" in official  # split attention; otherwise it is the convolution itself
         official[f"{place}{'.conv' if split else ''}.offset_{match[3]}"] = tensor

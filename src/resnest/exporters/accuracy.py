@@ -29,7 +29,7 @@ class Cost:
 
     images: int
     right: int  # float's, with labels
-    lost: int  # float is right and int8 is wrong; without labels: int8 says something else
+    lost: int  # float is right and int8 is wrong; without labels: int8 predicts another label
     won: int  # the other way round; without labels 0
     labelled: bool
 

@@ -25,7 +25,7 @@ from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage, decode_image
 from resnest.tasks import check_task
 
-# Ranges settle within a few hundred images (docs/int8.md). Of 100 held back, one is a point of accuracy.
+# Ranges settle within a few hundred images (docs/int8.md). Of 100 held out, one is a point of accuracy.
 LEAST_CALIBRATION, MOST_CALIBRATION = 32, 256
 LEAST_HELD_BACK, MOST_HELD_BACK = 100, 2000
 SEED = 0
@@ -75,8 +75,8 @@ def check_enough(where: str | Path, calibration: int, held_back: int) -> None:
     """Raises ResnestError if there are too few for reliable ranges or accuracy."""
     if calibration < LEAST_CALIBRATION or held_back < LEAST_HELD_BACK:
         raise ResnestError(
-            f"--calibrate {where}: {calibration} usable images to calibrate on and {held_back} held back are too few;"
-            f" it takes {LEAST_CALIBRATION} and {LEAST_HELD_BACK}, to tell a loss of one point from none"
+            f"--calibrate {where}: {calibration} usable images to calibrate on and {held_back} held out are too few;"
+            f" it takes {LEAST_CALIBRATION} and {LEAST_HELD_BACK}, to distinguish a loss of one point from none"
         )
 
 

@@ -33,7 +33,7 @@ def where_it_differs(
     try:
         theirs = form.layers(path, images) if form.layers else _tapped(fast, names, form, path, images, takes)
     except Exception as error:  # of an exporter or engine, about a file that is wrong anyway: the failure comes first
-        return f"; which layer differs could not be found out ({one_line(error)})"
+        return f"; the layer that differs could not be determined ({one_line(error)})"
     found = first_difference(ours, theirs, TOLERANCE)
     if found:
         return f"; the first layer that differs is {_told(*found)}"

@@ -42,7 +42,7 @@ class Format:
     needs: tuple[str, ...]  # packages beside torch
     write: Write
     load: Callable[[Path], Runner]
-    layers: Callable[[Path, NDArray[np.float32]], Arrays] | None = None  # None: nobody can look into the file
+    layers: Callable[[Path, NDArray[np.float32]], Arrays] | None = None  # None: layers of the file cannot be inspected
     batch: int | None = None  # images at a time; None: any number
     any_size: bool = True  # False: images of the one size that it was made for
     companion: str = ""  # suffix of a second file that belongs to it

@@ -50,7 +50,7 @@ class Parity:
     pictures: int
     seconds: float
     unlike: str = "another label"  # what pictures get that do not agree
-    refused: str = ""  # what the engine said where it could not run at all
+    refused: str = ""  # the engine's message if it could not run at all
 
     @property
     def worst(self) -> Difference:

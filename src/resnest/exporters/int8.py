@@ -112,10 +112,10 @@ class Int8:
             allowed = self._allowed(cost)
             if cost.drop > allowed:
                 more = cost.needed(allowed)
-                doubt = f" {cost.images} pictures cannot tell for sure, about {more} would." if more else ""
+                doubt = f" {cost.images} pictures are too few to be sure, about {more} are needed." if more else ""
                 raise ParityFailure(
                     f"int8 in {engine}: {cost}; allowed are {100 * allowed:g} (--max-drop).{doubt} More pictures to"
-                    f" calibrate on may help, of the kind that it will see. {NOTHING}"
+                    f" calibrate on may help, like those that it will be used on. {NOTHING}"
                 )
         return costs
 
@@ -191,7 +191,7 @@ def in_text(told: dict[str, Any]) -> list[str]:
         f"accuracy   {told['in_words']}",
     ]
     if told["needed"]:
-        lines.append(f"           so few pictures cannot tell it from what is allowed, about {told['needed']} would")
+        lines.append(f"           too few pictures to be sure that it is allowed, about {told['needed']} are needed")
     for batch, times in told["milliseconds"].items():
         base = times["onnxruntime float32"]
         each = ", ".join(f"{name} {value:.1f} ms ({base / value:.2f}x)" for name, value in times.items())

@@ -72,7 +72,7 @@ def _tidy(model: Any) -> None:
         for output in node.outputs:
             output.metadata_props.clear()
             if output not in graph.outputs:
-                output.shape = None  # in terms of the axes' old names; whoever runs the graph works it out
+                output.shape = None  # refers to the axes' old names; engines infer it
 
 
 def load(path: Path) -> Runner:

@@ -130,7 +130,7 @@ def evaluate(
     """Evaluate any model reference on a data set, with the preprocessing of its weights.
 
     Args:
-        split: "auto", the validation part; of data without parts what training held out, or everything if the model
+        split: "auto", the validation split; of data without parts what training held out, or everything if the model
             was not trained here. Or "val", "train", "all".
         network: what a checkpoint file is, where it does not say so itself.
         labels: ImageNet-ReaL's real.json, several right answers an image.

@@ -187,7 +187,7 @@ def _open_file(path: Path, network: str | None) -> Model:
         if parts.recognise(raw.state):
             raise ResnestError(f"{path} holds a {parts.what} but does not name its classes: {NAMELESS}{path}")
     identity = identify(raw, network)
-    spec = identity.spec  # raises where nothing tells twins apart
+    spec = identity.spec  # raises if two networks have the same tensors
     if identity.name not in PUBLISHED:
         raise ResnestError(f"{path} is a {identity.name} without its {CARD_NAME}: put that beside it, or name the run")
     if identity.seen.num_classes != imagenet.COUNT:

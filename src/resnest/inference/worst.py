@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
 
-COUNT = 12  # of which results are kept
+COUNT = 12  # pictures whose results are stored
 
 
 class WorstPictures:
@@ -24,7 +24,7 @@ class WorstPictures:
 
     def __init__(self) -> None:
         self.quality: dict[int, float] = {}  # by index; NaN if nothing in a picture counts
-        self._heap: list[tuple[tuple[bool, float, int], int, Any]] = []  # the best of those kept comes first
+        self._heap: list[tuple[tuple[bool, float, int], int, Any]] = []  # the best stored picture comes first
 
     def add(self, index: int, quality: float, result: Any) -> None:
         self.quality[index] = quality
@@ -46,7 +46,7 @@ class WorstPictures:
     def indices(self) -> NDArray[np.int64]:
         """(N,) indices of the usable pictures. Raises ResnestError: there is none."""
         if not self.quality:
-            raise ResnestError("not one image could be used")
+            raise ResnestError("no image could be used")
         return np.array(sorted(self.quality), np.int64)
 
     @property

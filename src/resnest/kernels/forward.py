@@ -272,7 +272,7 @@ def _convolution_kernel(
         value = tl.load(x + at, mask=inside[:, None] & (k < inputs)[None, :], other=0.0)
         row = (tap * inputs + k)[:, None] * outputs + o[None, :]
         factor = tl.load(weight + row, mask=(k < inputs)[:, None] & known[None, :], other=0.0)
-        if INTERPRETED:  # whose product takes the bits of a bfloat16 for a whole number (triton 3.9)
+        if INTERPRETED:  # whose product takes the bits of a bfloat16 for an integer (triton 3.9)
             value, factor = value.to(tl.float32), factor.to(tl.float32)
         total = tl.dot(value, factor, total, input_precision=PRECISION)
     channel = group * outputs + o

@@ -54,7 +54,7 @@ def freeze(net: nn.Module, count: int) -> None:
     """
     everything = parameter_stages(net)
     if not 0 <= count < len(everything):
-        raise ResnestError(f"{count} parts cannot be frozen: 0 to {len(everything) - 1}, the head always learns")
+        raise ResnestError(f"{count} parts cannot be frozen: 0 to {len(everything) - 1}, the head is always trained")
     if count:
         assert isinstance(net, ResNeSt)
         net.bn1 = _frozen(net.bn1)  # type: ignore[assignment]

@@ -32,7 +32,7 @@ class PanopticCard(DetectionCard):
     }
     usage = (".counts()", "--draw drawn")
 
-    panoptic: PanopticSpec  # what it has beside the detector
+    panoptic: PanopticSpec  # the structure beside the detector
     things: int  # the first so many classes are things, the others stuff
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class PanopticCard(DetectionCard):
 
     def describe_purpose(self) -> str:
         stuff = len(self.class_names) - self.things
-        return f"parts a picture into objects of {self.things} classes and regions of {stuff}"
+        return f"segments a picture into objects of {self.things} classes and regions of {stuff}"
 
     def own_keys(self) -> dict[str, Any]:
         return {"panoptic": dataclasses.asdict(self.panoptic), "things": self.things, **super().own_keys()}

@@ -44,10 +44,10 @@ class PanopticInspection(MaskInspection):
         for told, segment in zip(self.samples.segments[index], truth.segments, strict=True):
             name = f"{self.part}: {self.samples.keys[index]}: segment {segment.id}"
             if told["area"] != segment.area:
-                yield f"{name}: the json says {told['area']:g} pixels, the map has {segment.area}"
+                yield f"{name}: the json has {told['area']:g} pixels, the map has {segment.area}"
             if tuple(told["bbox"]) != segment.box:
                 told_box = ", ".join(f"{side:g}" for side in told["bbox"])
-                yield f"{name}: the json says bbox ({told_box}), in the map it is {segment.box}"
+                yield f"{name}: the json has bbox ({told_box}), in the map it is {segment.box}"
 
 
 def panoptic_problems(samples: PanopticSamples) -> Iterator[str]:
@@ -67,9 +67,9 @@ def panoptic_notes(train: PanopticInspection, val: PanopticInspection) -> Iterat
     parts = (train.samples, val.samples)
     without = [int(np.count_nonzero(samples.objects.counts == 0)) for samples in parts]
     if any(without):
-        yield f"{without[0]} training and {without[1]} validation images have no things: their stuff is learned"
+        yield f"{without[0]} training and {without[1]} validation images have no things: they are used for stuff"
     crowds = sum(int(samples.objects.crowd[samples.objects.rows()].sum()) for samples in parts)
     if crowds:
-        yield f"{crowds} crowds, which are not learned as objects"
+        yield f"{crowds} crowds, which are ignored as objects"
     yield from pixel_notes(train.tally, val.tally)
     yield from size_notes([samples.objects for samples in parts])

@@ -39,7 +39,7 @@ class PanopticSamples(DetectionSamples):
     classes: PanopticClasses
     maps: Store
     map_keys: Sequence[str]  # (N,) names of the PNG files
-    segments: SegmentTable  # (N,) lists of what COCO's json says of each: id, category_id, iscrowd, area, bbox
+    segments: SegmentTable  # (N,) lists of COCO's entries: id, category_id, iscrowd, area, bbox
 
     def example(self, index: int) -> tuple[Image.Image, Any]:
         """Image `index` and its map. Raises BadImage."""
@@ -49,7 +49,7 @@ class PanopticSamples(DetectionSamples):
         """The ground truth of image `index`.
 
         Raises:
-            BadImage: names the map: it cannot be read, has another size than the json says, an id that the json lacks,
+            BadImage: names the map: it cannot be read, has another size than the json has, an id that the json lacks,
                 or none of an id that the json has.
         """
         key = self.map_keys[index]
@@ -120,7 +120,7 @@ class PanopticSamples(DetectionSamples):
     def matched(self, val: DetectionSamples, where: str) -> tuple[PanopticSamples, PanopticSamples]:
         """With the training split's classes. Raises ResnestError if the validation split has others."""
         assert isinstance(val, PanopticSamples)
-        return self, val.named_as(self.classes, f"{where}: the validation part")
+        return self, val.named_as(self.classes, f"{where}: the validation split")
 
     def aligned(self, card: Any, where: str) -> PanopticSamples:
         return self.named_as(card.classes, where)
@@ -141,7 +141,7 @@ class PanopticSamples(DetectionSamples):
         for place, there in enumerate(index.tolist()):
             if (place < self.classes.things) != (there < classes.things):
                 here = "a thing" if place < self.classes.things else "stuff"
-                raise ResnestError(f"{where}: {self.class_names[place]} is {here} there, and not in what it goes with")
+                raise ResnestError(f"{where}: {self.class_names[place]} is {here} there, unlike in the model or data")
         return replace(
             self.renumbered(index, classes.names),
             classes=classes,

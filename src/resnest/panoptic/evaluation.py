@@ -22,8 +22,8 @@ from resnest.panoptic.result import PanopticMap
 GROUPS = dict(zip(KINDS, ("all", "things", "stuff"), strict=True))  # of classes, by what stands behind a key
 QUALITIES = (
     Figure("pq", "PQ", "panoptic quality: SQ times RQ, of each class; the mean of the classes"),
-    Figure("sq", "SQ", "segmentation quality: how well the segments that were found fit (mean IoU)"),
-    Figure("rq", "RQ", "recognition quality: how many there are that were found, and found that are there (F1)"),
+    Figure("sq", "SQ", "segmentation quality: mean IoU of the matched segments"),
+    Figure("rq", "RQ", "recognition quality: F1 of recognised segments"),
 )
 FIGURES = tuple(
     Figure(quality.key + suffix, f"{quality.title} of {group}" if suffix else quality.title, quality.meaning)

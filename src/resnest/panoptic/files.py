@@ -182,7 +182,7 @@ def described(
 
     Raises:
         ResnestError: an id that only one of the two has, or that stands twice; an unknown category.
-        KeyError, TypeError, ValueError: the json says something else.
+        KeyError, TypeError, ValueError: the json has something else.
     """
     labels = {number: label for label, number in enumerate(classes.ids)}
     segments: dict[int, Segment] = {}
@@ -191,7 +191,7 @@ def described(
         if category not in labels:
             raise ResnestError(f"segment {number} has the category {category}, which is not among the categories")
         if number in (VOID, *segments):
-            told = "stands twice in the json" if number else "cannot be: black is void"
+            told = "occurs twice in the json" if number else "cannot be: black is void"
             raise ResnestError(f"segment {number} {told}")
         score, crowd = float(info.get("score", 1.0)), bool(info.get("iscrowd", 0))
         segment = Segment.of(ids == number, id=number, label=labels[category], score=score, crowd=crowd)

@@ -71,7 +71,7 @@ class _Reader(CocoLists):
         except (KeyError, TypeError, OverflowError, AttributeError) as error:
             raise ResnestError(
                 f"{self.path}: the annotation of image {_owner(item)}: {missing(error)}; needed are image_id, file_name"
-                " and segments_info, each with whole numbers id and category_id, area, and bbox of four numbers"
+                " and segments_info, each with integers id and category_id, area, and bbox of four numbers"
             ) from None
         if VOID in numbers or len(set(numbers)) < len(numbers):
             wrong = f"a segment has the id {VOID}, which is void" if VOID in numbers else "two segments have one id"

@@ -39,7 +39,7 @@ def panoptic_report(evaluation: PanopticEvaluation, samples: PanopticSamples, hi
             _classes_section(evaluation, samples),
             _worst_section(evaluation, samples),
         ],
-        footnote="A segment is found if one of its class shares more than half of the pixels of both (IoU above 0.5)."
+        footnote="A predicted and a true segment of the same class match if their IoU is above 0.5."
         " PQ covers neither the chance in training nor the choice of the best epoch.",
     )
 

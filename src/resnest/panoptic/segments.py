@@ -25,8 +25,8 @@ class SegmentTable(ImageTable[list[dict[str, Any]]]):
     labels: NDArray[np.int64]  # (A,) class numbers from 0
     category_ids: NDArray[np.int64]  # (K,) of the classes
     crowd: NDArray[np.bool_]  # (A,)
-    areas: NDArray[np.float64]  # (A,) as the json says
-    boxes: NDArray[np.float64]  # (A, 4) x, y, width, height, as the json says
+    areas: NDArray[np.float64]  # (A,) as the json has
+    boxes: NDArray[np.float64]  # (A, 4) x, y, width, height, as the json has
 
     def of_image(self, index: int) -> list[dict[str, Any]]:
         first = int(self.firsts[index])

@@ -23,8 +23,8 @@ class PanopticSpec:
     semantic_weight: float = 0.5  # of its loss
     instance_weight: float = 1.0  # of the detector's losses
     score: float = 0.5  # objects below are left out when both are joined
-    overlap: float = 0.5  # an object goes of which more than this share lies under better ones
-    stuff_area: int = 4096  # pixels: a smaller region of stuff goes
+    overlap: float = 0.5  # an object is dropped if more than this fraction is under better ones
+    stuff_area: int = 4096  # pixels: smaller regions of stuff are dropped
 
     def __post_init__(self) -> None:
         _require(1 <= self.channels <= MOST, f"channels={self.channels} must lie in 1 to {MOST}")

@@ -12,7 +12,7 @@ from typing import Any
 from resnest.errors import ResnestError
 from resnest.recipes.schema import Recipe
 
-# They say how a run is carried out and told of, not what it computes.
+# Settings of execution and logging, which do not affect the results.
 FREE = {
     "data.workers",
     "train.eval_batch_size",
@@ -36,8 +36,8 @@ def check_resumable(before: Recipe, now: Recipe, *, where: str) -> None:
     if found:
         more = f"; and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
         raise ResnestError(
-            f"{where} was started with other settings: {'; '.join(found[:MOST_SHOWN])}{more}. A run goes on as it"
-            " began: leave them out, or start a new one (model.pretrained=RUN begins with its weights)"
+            f"{where} was started with other settings: {'; '.join(found[:MOST_SHOWN])}{more}. A run keeps its"
+            " settings: leave them out, or start a new one (model.pretrained=RUN begins with its weights)"
         )
 
 

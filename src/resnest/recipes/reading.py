@@ -22,7 +22,7 @@ from resnest.tasks import DEFAULT_TASK, TASKS, task_info
 
 Settings = Sequence[str] | Mapping[str, Any]
 
-OWN_BEFORE = "optim"  # where a task's own sections stand in a file
+OWN_BEFORE = "optim"  # position of a task's own sections in a file
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -30,7 +30,7 @@ class ModelSettings:
         if not 0 <= self.freeze <= PARTS - 1:
             raise ResnestError(
                 f"model.freeze={self.freeze} must lie in 0 to {PARTS - 1}: a network is a stem, four stages and a"
-                f" classifier, and the classifier always learns"
+                f" classifier, and the classifier is always trained"
             )
 
     def resolve(self) -> tuple[Spec, str]:
@@ -68,8 +68,8 @@ class OptimSettings:
             raise ResnestError(f"optim.warmup_factor={self.warmup_factor} must lie in (0, 1], or be null")
         if any(not 0 < share < 1 for share in self.decay_at) or list(self.decay_at) != sorted(set(self.decay_at)):
             raise ResnestError(
-                f"optim.decay_at={list(self.decay_at)} must be shares of the run between 0 and 1, the smallest first,"
-                " such as [0.6667, 0.8889]"
+                f"optim.decay_at={list(self.decay_at)} must be fractions of the run between 0 and 1, the smallest"
+                " first, such as [0.6667, 0.8889]"
             )
         if not 0 <= self.momentum < 1:
             raise ResnestError(f"optim.momentum={self.momentum} must lie in [0, 1)")
@@ -102,12 +102,12 @@ class TrainSettings:
     cutmix: float = 0.0  # the same for CutMix; with mixup, a coin decides for every batch (arXiv 1905.04899)
     drop_block: float = 0.0  # DropBlock rate of the last step; rises linearly from 0 (spec.drop_block_rate > 0 needed)
     clip_norm: float | None = None  # largest gradient norm
-    ema: float | None = None  # decay per step of the averaged weights that are evaluated and kept; none: off
+    ema: float | None = None  # decay per step of the EMA, whose weights are evaluated and saved; none: off
     patience: int | None = None  # evaluations in a row without improvement before the run ends; none: all epochs
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     sync_norm: bool = False  # batch-norm statistics over all processes
     compile: bool = False  # torch.compile
-    kernels: bool = True  # fused operators for the split attention, on GPUs where they run; elsewhere it says nothing
+    kernels: bool = True  # fused operators for split attention, on GPUs that support them; no effect elsewhere
     checkpoint_activations: bool = False  # compute activations again in the backward pass: less memory, a third slower
     seed: int = 0
     log_every: int = 10  # steps between lines of metrics.jsonl

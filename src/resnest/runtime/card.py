@@ -63,7 +63,7 @@ class ModelCard:
         """The same with sliding windows. Raises ResnestError if the task has none."""
         raise ResnestError(f"a window of {window} pixels is for segmenters, and this model is {self.info.noun}")
 
-    # --- what a task says ---
+    # --- defined by each task ---
 
     @classmethod
     def preprocess_type(cls) -> type[ImageTransform]:
@@ -210,7 +210,7 @@ def parse_sides(values: Any, name: str) -> tuple[int, ...]:
 def whole_numbers(values: Any, name: str) -> list[int]:
     """Raises ValueError for anything else."""
     if not isinstance(values, list | tuple) or not all(type(value) is int for value in values):
-        raise ValueError(f"{name} is {values!r}, not whole numbers")
+        raise ValueError(f"{name} is {values!r}, not integers")
     return list(values)
 
 

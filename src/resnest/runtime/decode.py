@@ -24,13 +24,13 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from resnest.errors import ResnestError
 
-# Common and well fuzzed; told apart by their first bytes, never by the file's name. No EPS, SVG or TIFF.
+# Common and well fuzzed; recognised by their first bytes, never by the file's name. No EPS, SVG or TIFF.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-EXACT = ("PNG", "BMP", "GIF")  # what masks are kept in: JPEG and WEBP change values
+EXACT = ("PNG", "BMP", "GIF")  # lossless formats for masks: JPEG and WEBP change values
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")  # what folder scans pick up, upper case too
 MAX_BYTES = 100 * 2**20
 MAX_PIXELS = 89_478_485  # Pillow's own limit for a quarter of a gigabyte of RGB
-SCALES = (8, 4, 2)  # a JPEG decodes at 1/2, 1/4 and 1/8 for less than the whole: its blocks have 8 x 8 pixels
+SCALES = (8, 4, 2)  # a JPEG decodes faster at 1/2, 1/4 and 1/8: its blocks have 8 x 8 pixels
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -133,7 +133,7 @@ def decode_stored(content: bytes, *, name: str = "image", pixels: bool = True) -
     with refusing(name, EXACT):
         image = _open(content, name, FORMATS, MAX_PIXELS)
         if image.format not in EXACT:
-            raise BadImage(name, f"is a {image.format} file, which does not keep numbers exactly: save it as PNG")
+            raise BadImage(name, f"is a {image.format} file, which is lossy: save it as PNG")
         if pixels:
             image.load()
     return image
@@ -161,7 +161,7 @@ class _Quiet:
         with self.lock:
             self.within -= 1
             if not self.within:
-                with contextlib.suppress(ValueError):  # somebody else put back filters from before
+                with contextlib.suppress(ValueError):  # other code restored earlier filters
                     cast(list[Any], warnings.filters).remove(self.filter)
 
 

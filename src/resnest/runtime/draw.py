@@ -20,7 +20,7 @@ from resnest.runtime.palette import Colour
 from resnest.runtime.rle import RLE, box, decode
 
 INK, FAINT, PAPER, RIM, BAR = (255, 255, 255), (150, 156, 164), (18, 22, 28), (16, 16, 16), (72, 140, 255)
-LEAST_SIDE = 640  # pixels: smaller pictures are enlarged, by whole numbers
+LEAST_SIDE = 640  # pixels: smaller pictures are enlarged, by integers
 FILL = 0.35  # of a mask's colour over the picture
 FEW = 20  # objects that have boxes although there are masks, and texts although there is one class
 

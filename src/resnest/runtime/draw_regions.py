@@ -20,7 +20,7 @@ from resnest.runtime.draw import INK, RIM, Entry, Rectangle, enlarged, is_free, 
 from resnest.runtime.palette import Colour
 
 FILL = 0.55  # of a region's colour over the picture
-GREY = 0.6  # how far the picture goes to grey under it
+GREY = 0.6  # how far the picture is desaturated under it
 COARSE = 320  # pixels of the longer side of the map in which room for names is looked for
 TEXTS = ((1.0, 0.97), (0.75, 0.97), (0.75, 0.7))  # sizes that a name is tried in, and how much must lie in its region
 

@@ -44,7 +44,7 @@ class Preprocess:
     """Preprocessing of a classifier; saved with the weights in `config.json`."""
 
     size: int = 224  # pixels, square
-    crop: float | None = None  # share of the short side that is kept; None: size / (size + 32), as published
+    crop: float | None = None  # fraction of the short side in the crop; None: size / (size + 32), as published
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD

@@ -32,7 +32,7 @@ class SegmentationCard(AnnotatedCard):
     usage = (".class_fractions()", "--draw drawn")
 
     preprocess: SegmentationPreprocess
-    segmenter: SegmenterSpec  # what stands on the network
+    segmenter: SegmenterSpec  # the heads on the network
 
     @classmethod
     def preprocess_type(cls) -> type[SegmentationPreprocess]:
@@ -65,7 +65,7 @@ class SegmentationCard(AnnotatedCard):
     def describe_input(self) -> str:
         pixels = self.preprocess
         size = f"the long side is resized to {pixels.long} pixels" if pixels.long else "any size"
-        window = f", looked at in squares of {pixels.window} pixels" if pixels.window else ""
+        window = f", in sliding windows of {pixels.window} pixels" if pixels.window else ""
         return f"RGB; {size}{window}; mean {pixels.mean}, standard deviation {pixels.std}."
 
     def own_keys(self) -> dict[str, Any]:

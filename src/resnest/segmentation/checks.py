@@ -19,7 +19,7 @@ from resnest.detection.checks import MOST_NAMED, named
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.spec import IGNORED
 
-RARE = 0.005  # share of pixels below which a class hardly learns without more weight
+RARE = 0.005  # fraction of pixels below which a class is hardly learned without a higher weight
 
 
 class Tally:
@@ -29,7 +29,7 @@ class Tally:
         self.class_names = class_names
         self.pixels = np.zeros(IGNORED + 1, np.int64)  # the last: what does not count
         self.images = np.zeros(len(class_names), np.int64)
-        self.empty: list[str] = []  # images whose masks have no pixel that counts
+        self.empty: list[str] = []  # images whose masks have only ignored pixels
 
     def add(self, key: str, mask: NDArray[np.uint8]) -> None:
         """A mask, (H, W)."""
@@ -87,10 +87,10 @@ def pixel_problems(train: Tally, val: Tally) -> Iterator[str]:
     """Classes that cannot be trained."""
     learned, measured = train.images > 0, val.images > 0
     if names := named(train.class_names, measured & ~learned):
-        yield f"only the validation part has pixels of {names}: they cannot be learned"
+        yield f"only the validation split has pixels of {names}: they are never predicted"
     if learned.sum() == 1:
         yield (
-            f"all training pixels that count show {named(train.class_names, learned)}: nothing can be learned. Where"
+            f"all labelled training pixels show {named(train.class_names, learned)}: nothing can be trained. Where"
             f" others have the value {IGNORED}, list it with its class"
         )
 
@@ -99,17 +99,17 @@ def pixel_notes(train: Tally, val: Tally) -> Iterator[str]:
     """Statistics to choose settings by."""
     learned, measured = train.images > 0, val.images > 0
     if names := named(train.class_names, learned & ~measured):
-        yield f"only the training part has pixels of {names}: they are not measured"
+        yield f"only the training split has pixels of {names}: they are not evaluated"
     if names := named(train.class_names, ~learned & ~measured):
         yield f"no mask has a pixel of {names}"
     for part, tally in (("training", train), ("validation", val)):
         if tally.empty:
             some = ", ".join(tally.empty[:MOST_NAMED]) + (", ..." if len(tally.empty) > MOST_NAMED else "")
-            yield f"{len(tally.empty)} {part} masks have no pixel that counts: {some}"
+            yield f"{len(tally.empty)} {part} masks have only ignored pixels: {some}"
     shares = train.shares()
     order = np.argsort(-shares, kind="stable")
     told = ", ".join(f"{train.class_names[k]} {percent(float(shares[k]))}" for k in order[:MOST_NAMED])
-    yield f"share of the training pixels that count: {told}{', ...' if len(order) > MOST_NAMED else ''}"
+    yield f"training pixels by class: {told}{', ...' if len(order) > MOST_NAMED else ''}"
     if names := named(train.class_names, learned & (shares < RARE)):
         yield f"less than {percent(RARE)} of the training pixels show {names}"
     yield f"{percent(train.ignored)} of the training and {percent(val.ignored)} of the validation pixels do not count"

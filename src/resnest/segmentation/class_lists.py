@@ -65,7 +65,7 @@ class ClassList:
                 if before is not row and not (row.ignore and before.ignore):
                     raise ResnestError(f"{where}: {before.name!r} and {row.name!r} have the same {what}: {key}")
         if not counted:
-            raise ResnestError(f"{where} lists no class that counts")
+            raise ResnestError(f"{where} lists no class that is not ignored")
         if len(counted) > IGNORED:
             raise ResnestError(f"{where} lists {len(counted)} classes: {IGNORED} at most")
         return cls(counted, tuple(row for row in rows if row.ignore))
@@ -134,7 +134,7 @@ def _row_of(item: Any, place: int) -> Row:
         raise ResnestError(f"row {place} ({json.dumps(item)[:60]}) has no name")
     value = next((item[key] for key in ("index", "id", "value") if key in item), place)
     if type(value) is not int:
-        raise ResnestError(f"row {place}: {json.dumps(value)[:60]} is no whole number")
+        raise ResnestError(f"row {place}: {json.dumps(value)[:60]} is no integer")
     colour = next((item[key] for key in ("color", "colour") if item.get(key) is not None), None)
     return _row(value, item["name"], colour, item.get("ignore"))
 

@@ -70,7 +70,7 @@ class PixelEvaluation(Evaluation):
 class SegmentationScorer:
     """Scorer of a segmenter: mean IoU and accuracies over all pixels, and the mean IoU of each picture.
 
-    Counts pixels in whole numbers.
+    Counts pixels in integers.
     """
 
     def __init__(self, samples: PixelSamples, card: SegmentationCard) -> None:

@@ -130,8 +130,8 @@ def _refuse_inexact(images: Path, masks: Path) -> None:
     of_images = _stems(images, SUFFIXES, deep=True) if of_masks else {}
     if shared := next((stem for stem in of_images if any(stem + ending in of_masks for ending in ENDINGS)), None):
         raise ResnestError(
-            f"{masks} has masks for the pictures of {images}, such as that of {of_images[shared]}, in files that do"
-            f" not keep numbers exactly: make masks anew as PNG ({', '.join(MASK_SUFFIXES)} are read)"
+            f"{masks} has masks for the pictures of {images}, such as that of {of_images[shared]}, in a lossy"
+            f" format: make masks anew as PNG ({', '.join(MASK_SUFFIXES)} are read)"
         )
 
 

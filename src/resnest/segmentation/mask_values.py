@@ -21,7 +21,7 @@ from resnest.segmentation.spec import IGNORED
 Value = int | Colour  # a number, or red, green, blue
 Numbers = NDArray[np.int64]
 
-STRANGE = -1  # the class of a value that stands for none
+STRANGE = -1  # marks a value without a class
 PNG = b"\x89PNG\r\n\x1a\n"
 DEPTH, KIND = 24, 25  # bytes of a PNG with the bits of a sample, and the kind of pixels: 0 is grey
 SPREAD = {2: 85, 4: 17}  # Pillow spreads grey values of 2 and 4 bits over 0 to 255

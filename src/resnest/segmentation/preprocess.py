@@ -28,7 +28,7 @@ class SegmentationPreprocess:
     """
 
     long: int | None = None  # pixels; None: the picture's own size
-    window: int | None = None  # side of the squares that a picture is looked at in; None: the whole at once
+    window: int | None = None  # side of the sliding windows; None: the full picture at once
     canvas: tuple[int, int] | None = None  # height, width of what an exported file takes; the image fits into it
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD

@@ -24,7 +24,7 @@ class SegmentationSettings:
     crop: int = 480  # pixels a side of what is cut out of it; what is missing is black and does not count
     flip_vertical: bool = False  # for pictures without an up and a down: microscopes, satellites
     eval_long: int | None = None  # pixels of the long side in evaluation; none: every picture in its own size
-    eval_window: int | None = None  # side of the squares that a picture is looked at in; none: the whole at once
+    eval_window: int | None = None  # side of the sliding windows; none: the full picture at once
     backbone_norm: Literal["batch", "frozen"] = "batch"  # frozen: statistics stay as loaded, for few images a step
 
     def __post_init__(self) -> None:

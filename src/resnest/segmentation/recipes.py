@@ -153,7 +153,7 @@ def _summary(row: Row, data: Data) -> str:
 
 def _expected(row: Row, data: Data) -> SegmentationExpect:
     """Published figures; not for baselines, whose network differs from the paper's."""
-    told = f"{data.title} validation part, published, six scales from 0.5 to 1.75, each mirrored too"
+    told = f"{data.title} validation split, published, six scales from 0.5 to 1.75, each mirrored too"
     if row.baseline:
         return SegmentationExpect(
             published=True, note=f"{told}: mIoU {row.miou:.2f}, pixel accuracy {row.pixels:.2f} of a {row.baseline}"

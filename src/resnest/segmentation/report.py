@@ -53,13 +53,10 @@ def _classes_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Sect
         Column("Class", "name", evaluation.class_names),
         Column("Of all pixels", "percent", pixels / pixels.sum()),
         Column("IoU", "share", evaluation.class_iou),
-        Column("Found", "percent", recall),
-        Column("Right", "percent", precision),
+        Column("Recall", "percent", recall),
+        Column("Precision", "percent", precision),
     ]
-    note = (
-        "Lowest IoU first. Found: of the pixels of a class, how many were given it. Right: of those given it, how many"
-        " are of the class."
-    )
+    note = "Lowest IoU first. Recall and precision are those of the pixels of each class."
     colours = class_colours(samples.classes)
     return classes_section(columns, note, counts=pixels, things="pixels", most=MOST_CLASSES, colours=colours)
 

@@ -56,15 +56,15 @@ class SegmenterSpec:
                 raise unknown(f"segmenter.{name}", str(getattr(self, name)), choices)
         for name in ("output_stride", "channels", "low_channels"):
             count = getattr(self, name)
-            _require(count is None or type(count) is int, f"{name}={count!r} must be a whole number")
+            _require(count is None or type(count) is int, f"{name}={count!r} must be an integer")
         _require(self.output_stride in STRIDES, f"output_stride={self.output_stride} must be 8, 16 or 32")
         _require(
             self.rates is None or (len(self.rates) == 3 and all(_counts(rate, MOST) for rate in self.rates)),
-            f"rates={self.rates} must be three whole numbers from 1 to {MOST}",
+            f"rates={self.rates} must be three integers from 1 to {MOST}",
         )
         _require(
             bool(self.bins) and all(_counts(cells, 64) for cells in self.bins),
-            f"bins={list(self.bins)} must be whole numbers from 1 to 64",
+            f"bins={list(self.bins)} must be integers from 1 to 64",
         )
         for name in ("channels", "low_channels"):
             count = getattr(self, name)

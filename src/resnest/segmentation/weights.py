@@ -49,7 +49,7 @@ def to_ours(state: Mapping[str, Tensor], layout: str) -> Translated:
     for name, tensor in state.items():
         ours = translator.to_ours(name)
         if ours is None:
-            raise ResnestError(f"{name} has no place in our segmenters: the part it belongs to is built in another way")
+            raise ResnestError(f"{name} does not exist in our segmenters: the part it belongs to is built differently")
         result.state[ours] = tensor
     return result
 

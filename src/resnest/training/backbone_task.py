@@ -32,9 +32,7 @@ class BackboneTask(Task):
     def card_fields(cls, net: Any) -> dict[str, Any]:
         spec = getattr(net.backbone, "spec", None)
         if not isinstance(spec, Spec):
-            raise ResnestError(
-                f"the network stands on a {type(net.backbone).__name__}: expected one of `create_backbone`"
-            )
+            raise ResnestError(f"the backbone is a {type(net.backbone).__name__}: expected one of `create_backbone`")
         return {"spec": spec}
 
     @property

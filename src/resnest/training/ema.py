@@ -29,7 +29,7 @@ class EMA:
         decay = min(self.decay, (1 + step) / (10 + step))
         pairs = [(self.state[name], tensor) for name, tensor in net.state_dict().items()]
         floating = [pair for pair in pairs if pair[1].is_floating_point()]
-        for sharded in (False, True):  # shards and whole tensors do not go into one call
+        for sharded in (False, True):  # shards and unsharded tensors cannot be mixed in one call
             chosen = [pair for pair in floating if isinstance(pair[1], DTensor) == sharded]
             if chosen:
                 torch._foreach_lerp_([average for average, _ in chosen], [now for _, now in chosen], 1 - decay)

@@ -77,7 +77,7 @@ class _Heartbeat(threading.Thread):
             try:
                 store.set(self.names[self.world.rank], f"{beat} {self.who}")
                 self._listen(store, heard)
-            except RuntimeError:  # the store is gone, and with it the process or agent that kept it
+            except RuntimeError:  # the store is gone, and with it the process or agent that hosted it
                 if self.over.wait(self.seconds):
                     return
                 self._end("the process that keeps the store (rank 0 or its agent)", "")
@@ -100,15 +100,15 @@ class _Heartbeat(threading.Thread):
         _, host, process = f"{said}  ".split(" ", 2)
         where = f" (process {process.strip()} on {host})" if host else ""
         print(
-            f"resnest: {lost}{where} has given no sign for {self.seconds:g} s; the run ends here. Its last checkpoint"
-            " is intact: torchrun --max-restarts goes on by itself, otherwise resnest train --resume",
+            f"resnest: {lost}{where} has sent no heartbeat for {self.seconds:g} s; the run ends here. Its last"
+            " checkpoint is intact: torchrun --max-restarts resumes automatically, otherwise resnest train --resume",
             file=sys.stderr,
             flush=True,
         )
         if host == socket.gethostname():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(int(process), signal.SIGKILL)  # a stopped process does not heed anything milder
-        os._exit(LOST)  # the main thread waits in an exchange and cannot be told otherwise
+        os._exit(LOST)  # the main thread waits in a collective and cannot be interrupted
 
     def stop(self, *, done: bool) -> None:
         self.done = done

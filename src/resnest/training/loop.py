@@ -121,7 +121,7 @@ class Loop:
         optimizers = [self.fabric.setup_optimizers(o) for o in build_optimizers(wrapped.module, optim)]
         return wrapped, *optimizers
 
-    # --- the whole run ---
+    # --- the run ---
 
     def run_to_end(self) -> Evaluation:
         """Train the remaining steps; returns the evaluation of the best weights."""
@@ -203,8 +203,8 @@ class Loop:
                 self._save()
             kept = "Everything is saved" if self.world.size == 1 else "The last checkpoint is intact"
             raise ResnestError(
-                f"a process that loads images died, perhaps for want of memory ({' '.join(str(error).split())})."
-                f" {kept}; go on with: resnest train --resume {self.run.path}, perhaps with fewer such processes:"
+                f"a data-loading worker died, perhaps out of memory ({' '.join(str(error).split())})."
+                f" {kept}; resume with: resnest train --resume {self.run.path}, perhaps with fewer workers:"
                 " --set data.workers=1"
             ) from error
 
@@ -368,7 +368,7 @@ class Loop:
                 self.logger.close()
             raise Preempted(
                 f"stopped at step {self.step} of {self.schedule.end}, everything is saved;"
-                f" go on with: resnest train --resume {self.run.path}"
+                f" resume with: resnest train --resume {self.run.path}"
             )
 
     # --- telling ---

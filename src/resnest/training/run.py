@@ -71,7 +71,7 @@ class RunDirectory:
         begun = any(self.checkpoints.glob("*.pt")) or any(name in held for name in FILES if name not in AT_ONCE)
         if begun and not overwrite:
             raise ResnestError(
-                f"{self.path} already holds a run ({', '.join(held)}): choose another --out, go on with it by"
+                f"{self.path} already holds a run ({', '.join(held)}): choose another --out, resume it with"
                 f" `resnest train --resume {self.path}`, or replace it with --overwrite"
             )
         with write_errors(self.path):
@@ -211,7 +211,7 @@ def explained(target: Path) -> Iterator[None]:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error) or is_full(target.parent):
             raise ResnestError(
                 f"the disk is full: {target} could not be written; what was saved before is intact."
-                f" Free some space, then go on with `resnest train --resume`"
+                f" Free some space, then resume with `resnest train --resume`"
             ) from error
         if isinstance(error, OSError):
             raise ResnestError(f"{target} cannot be written: {error.strerror or error}") from error
