@@ -216,7 +216,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "twice": (
         _entry(lambda one: one["segments_info"].append(one["segments_info"][0])),
-        "000003.png: segment 1 stands twice",
+        "000003.png: segment 1 occurs twice",
     ),
     "black": (_entry(lambda one: one["segments_info"][0].update(id=0)), "segment 0 cannot be: black is void"),
     "unknown category": (

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 class ResnestError(ValueError):
     """An error that the user can fix; the command line exits with `exit_code`.
 
-    The message is one line, whatever names from a file stand in it: what cannot be printed is escaped.
+    The message is one line, whatever names from a file it contains: unprintable characters are escaped.
     """
 
     exit_code = 2

@@ -50,7 +50,7 @@ class Progress:
     """Progress of some work.
 
     Args:
-        what: stands before the count.
+        what: text before the count.
         rate: what is counted a second, such as "images"; "" for no rate.
         megabytes: the count is of bytes.
         if_slow: show nothing before SLOW_SECONDS of work.

@@ -3,7 +3,7 @@
     for change in compare(old, new): print(change)
 
 A case is slower where three things hold: the 95 % intervals of the two medians do not touch; it is 3 % or more (two
-runs of the same program differ by that much through where their memory lies); and, if both tables have a base that is
+runs of the same program differ by that much through their memory layout); and, if both tables have a base that is
 not the case itself, the intervals of the ratios to it do not touch either, so that a slower machine is not taken for
 slower code.
 """

@@ -54,7 +54,7 @@ def environment(
 
 
 def head(lines: Iterable[str]) -> str:
-    """The lines as they stand before the rows of a CSV file."""
+    """The lines at the head of a CSV file."""
     return "".join(f"# {line}\n" for line in lines)
 
 

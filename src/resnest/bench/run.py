@@ -100,7 +100,7 @@ def plan(
         engines: empty: those of BY_ITSELF that are installed.
         sizes: of images, pixels a side; None: each network's own evaluation crop.
         layouts: of torch's engines; empty: both for `eager`, channels_last for the others.
-        threads: None: as many as there are cores, or OMP_NUM_THREADS says.
+        threads: None: the number of cores, or OMP_NUM_THREADS.
         precision: that torch's engines compute in.
 
     Raises:
@@ -146,10 +146,10 @@ def bench(
     """Measure a plan.
 
     Args:
-        traced: export networks of ours by tracing, as those of others are, instead of as `resnest export` does, which
+        traced: export our networks by tracing, as others are, instead of as `resnest export` does, which
             takes ten times as long: for many networks.
         notes: more lines for the environment.
-        on_step: told what is prepared, in words.
+        on_step: called with a description of each step.
         on_turn: called after every turn.
         on_round: called with all there is after every round.
 

@@ -71,10 +71,10 @@ def convert(
     """Read a checkpoint of any known layout and write it in another.
 
     Args:
-        to: key of `LAYOUTS` or an alias; "torchvision" for whole detectors.
-        network: what the checkpoint is, where it does not say so itself.
+        to: key of `LAYOUTS` or an alias; "torchvision" for complete detectors.
+        network: name of the network in a checkpoint that does not identify it.
         drop_head: leave out the classifier, and heads of other tasks around the backbone.
-        bare: without the prefix that a backbone has in a whole detector or segmenter.
+        bare: without the prefix of a backbone inside a detector or segmenter.
 
     Raises:
         ResnestError: unreadable, not a complete ResNeSt, something that the layout cannot hold, a suffix of another
@@ -152,7 +152,7 @@ def _convert_whole(raw: RawCheckpoint, whole: Whole, layout: Layout, out: Path, 
 def write_checkpoint(
     path: Path, state: Mapping[str, Tensor], layout: Layout, *, suffix: str, metadata: Mapping[str, str]
 ) -> None:
-    """Write named tensors in the file format that goes with a suffix, wrapped as the layout's own code does."""
+    """Write named tensors in the file format of a suffix, wrapped as by the layout's own code."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     if suffix == ".params":
         write_params(path, plain)

@@ -61,7 +61,7 @@ def fetch(row: Weights, folder: Path | None = None, *, progress: OnBytes | None 
     """The file of a row, verified; downloaded if it is not in the folder yet.
 
     Raises:
-        ResnestError: no mirror delivered (with what each said and how to hand over a file), offline, a file in the
+        ResnestError: no mirror delivered (with their errors, and how to provide the file), offline, a file in the
             folder that is not the published one, a folder that cannot be written.
     """
     folder = weights_folder() if folder is None else folder
@@ -204,7 +204,7 @@ def _receive(url: str, part: Path, note: Path, name: str, progress: OnBytes) -> 
 
 
 def _from_hub(mirror: Mirror, target: Path, progress: OnBytes) -> Path:
-    """Through huggingface_hub, which resumes by itself; the hub's own sha256 of the file is compared."""
+    """By huggingface_hub, which resumes downloads; the hub's own sha256 of the file is compared."""
     from resnest.checkpoints import hub
 
     try:

@@ -64,7 +64,7 @@ def identify(raw: RawCheckpoint, network: str | None = None) -> Identity:
     """Identify the network of a checkpoint.
 
     Args:
-        network: what its user says it is.
+        network: name of the network, given by the user.
 
     Raises:
         ResnestError: no ResNeSt (with what it looks like), or not the network that the user named.

@@ -6,7 +6,7 @@
     refusal(LAYOUTS["detectron2"], spec)           # a sentence, or None
 
 The official names are the pivot: `conv1.0` to `conv1.6` and `bn1` are the stem, `layer1.0.conv2.fc1` a part of a
-block, `fc` the head. A layout says what it calls the modules of each of the three, and what it leaves out.
+block, `fc` the head. A layout has its names of the modules of each, and the modules that it omits.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def create_backbone(
     zero_gamma: bool = True,
     **spec: Any,
 ) -> Backbone:
-    """A feature extractor: (N, in_chans, H, W) -> list of maps, C2..C5 unless `out_indices` says otherwise.
+    """A feature extractor: (N, in_chans, H, W) -> list of maps, C2..C5 by default (`out_indices`).
 
     `.channels` and `.strides` describe the maps. Arguments and errors as for `create_model`.
     """
@@ -174,7 +174,7 @@ def translate(raw: RawCheckpoint) -> Translated:
     """A checkpoint of any known layout under official names.
 
     Raises:
-        ResnestError: not a ResNeSt; the message says what it looks like.
+        ResnestError: not a ResNeSt; the message has a guess what it is.
     """
     try:
         found = recognise(raw.state)

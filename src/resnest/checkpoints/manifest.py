@@ -244,7 +244,7 @@ def find_weights(name: str) -> Weights:
     """The row of a name.
 
     A row's own name means that row; an official name the official file (14 and 26 have none: the hub's), one of
-    timm's names the hub's. A tag also goes with the other name of the network: `resnest50.in1k`.
+    timm's names the hub's. A tag works with either name of the network: `resnest50.in1k`.
 
     Raises:
         ResnestError: an unknown name or tag, or a network without published weights.

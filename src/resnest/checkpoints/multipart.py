@@ -53,9 +53,9 @@ class Parts:
     def load(self, net: nn.Module, reference: str | Path, *, network: str | None = None) -> LoadReport:
         """Load a model reference into a network; the network is unchanged if it does not fit.
 
-        A file of the same kind of network goes into all parts. With other classes than `net` has, what predicts them
-        stays untrained, and so does an optional part that the file has not. Of any other file, a classifier's or a
-        backbone's, the backbone is taken alone.
+        Weights of the same kind of network are loaded into all parts. If their classes differ, the class predictors
+        stay untrained, and so does an optional part that the file lacks. Of any other file, a classifier's or a
+        backbone's, only the backbone is loaded.
 
         Args:
             net: has a submodule `backbone`.
@@ -80,7 +80,7 @@ class Parts:
         """The tensors of a complete network under our names, and the names of those that belong to no known part.
 
         Raises:
-            ResnestError: another backbone, parts that are built in another way, or values that are no weights.
+            ResnestError: another backbone, parts of another structure, or invalid values.
         """
         try:
             translated = self.to_ours(raw.state, layout)

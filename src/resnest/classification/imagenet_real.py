@@ -78,7 +78,7 @@ def relabel(samples: LabelledSamples, path: Path, card: ClassificationCard) -> R
     """The samples with a correct label in ImageNet-ReaL's file.
 
     Raises:
-        ResnestError: a model of several labels an image, a file that is none, a file name without the image's number,
+        ResnestError: a multi-label model, an invalid file, a file name without the image's number,
             or no image left.
     """
     if samples.multi_label:

@@ -91,8 +91,8 @@ def modern(network: str) -> ClassificationRecipe:
     """Current methods: 300 epochs from scratch at 224 pixels, after A2 of "ResNet strikes back".
 
     After A2 of "ResNet strikes back" (arXiv 2110.00476, table 2): 300 epochs, loss and threshold, mixup 0.1 and CutMix
-    1.0 by turns, three repeats of an image, 5 epochs of warm-up, stochastic depth, bicubic crops, evaluated at 95 % of
-    the short side. What differs, and why:
+    1.0 alternately, three repeats of an image, 5 epochs of warm-up, stochastic depth, bicubic crops, evaluation crops of
+    95 %. The differences:
 
     - AdamW with learning rate, decay and average of ConvNeXt (arXiv 2201.03545, appendix A.1: 4e-3 for 4096 images,
       0.05, 0.9999) instead of LAMB: torch has it. `--set optim.name=sgd` works too; take `train.loss=cross_entropy`
@@ -135,9 +135,9 @@ def imagenet(network: str) -> ClassificationRecipe:
     code. What differs from it, on purpose or because it depends on MXNet:
 
     - The rate of DropBlock rises step by step, not epoch by epoch; the learning rate's first step is not exactly 0.
-    - An epoch is shuffled as a whole; there every process shuffles a fixed share of the images.
+    - All images are shuffled every epoch; there every process shuffles a fixed subset.
     - Images are resized and jittered by Pillow, with antialiasing; below 320 pixels there by MXNet, without.
-    - A random crop of 320 pixels and more may be the whole image; there that one becomes the centre crop.
+    - A random crop of 320 pixels and more may be the full image; there it is replaced by the centre crop.
     - Evaluation crops first and resizes then, at every size; there, below 320 pixels, the other way round.
     """
     published = PUBLISHED[network]

@@ -1,4 +1,4 @@
-"""Help texts that several verbs share."""
+"""Help texts of several verbs."""
 
 MODEL_HELP = "Name of published weights, run directory, checkpoint file, exported file, or hub id (user/name)."
 NETWORK_HELP = "The network in a checkpoint file, if the file does not identify it."

@@ -40,8 +40,8 @@ class SplitFiles(NamedTuple):
 def choose_parts(names: Iterable[str]) -> SplitFiles:
     """Splits by a word of the file's name, or by its folder.
 
-    Where there is no validation split, what is for training is the whole; where only it has a name, the rest is for
-    training. Files of other parts are left out.
+    Without a validation split, the training files are the whole; if only validation files are named, the rest is for
+    training. Files of other splits are left out.
     """
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -134,7 +134,7 @@ def _best(folders: Sequence[Path], annotations: Path, names: Sequence[str], what
 
 
 def _candidates(annotations: Path) -> list[Path]:
-    """Below the annotations' folder, or beside it if it is called so: `images`, the folder, those of the part."""
+    """Below the annotations' folder, or beside it if it is called so: `images`, the folder, those of the split."""
     home = annotations.parent
     bases = [home.parent, home] if _is_annotations(home) else [home, home.parent]
     words = re.findall("[a-z]+[0-9]*", annotations.stem.lower())  # instances_train2017: instances, train2017

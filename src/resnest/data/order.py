@@ -38,12 +38,12 @@ def step_batches(
         accumulate: micro-batches that make up a step.
         balance: 0 draws images as they are, 1 every group equally often, 0.5 by the square root of its size.
         groups: (count,) what `balance` evens out, as a rule the class of each image.
-        repeats: how often an image stands in its step (repeated augmentation, arXiv 1901.09335). An epoch keeps its
+        repeats: how often an image occurs in its step (repeated augmentation, arXiv 1901.09335). An epoch keeps its
             length and so sees one in `repeats` of the images: the first of its order, and others in the next epoch.
             (timm's sampler instead cuts the repeated order anywhere, and rounds an epoch to 256 images.)
 
     Raises:
-        ResnestError: fewer images than processes and micro-batches can share.
+        ResnestError: fewer images than processes and micro-batches need.
     """
     steps, share = epoch_steps(count, batch_size=batch_size, accumulate=accumulate, world_size=world_size)
     whole = accumulate * share * world_size  # images of a step

@@ -90,7 +90,7 @@ def read_csv_rows(path: Path) -> list[CsvRow]:
     """The lines of a CSV file. It is multi-label if its column is called `labels`, or if a label contains `|`.
 
     Raises:
-        ResnestError: no CSV file, a column missing, a line without path or label, a label twice in a line.
+        ResnestError: no CSV file, a column missing, a line without path or label, a duplicate label.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -162,7 +162,7 @@ def number_classes(store: Store, labelled: Labelled, names: Mapping[str, str] | 
     """Number the classes in sorted order, integers by value, and name them.
 
     Args:
-        names: what classes are called, or the folder where a list of them may lie.
+        names: names of the classes, or the folder that may have a list of them.
     """
     several = any(isinstance(label, tuple) for _, label in labelled)
     sets = [label if isinstance(label, tuple) else (label,) for _, label in labelled]
@@ -183,7 +183,7 @@ def number_classes(store: Store, labelled: Labelled, names: Mapping[str, str] | 
 def read_class_names(folder: Path) -> dict[str, str]:
     """Names by class key from `classes.json` or `classnames.txt` in a folder; empty if there is no such list.
 
-    The former holds rows of {synset or index, name}, a list of names, or {key: name}; the latter a name a line.
+    The former holds rows of {synset or index, name}, a list of names, or {key: name}; the latter one name per line.
     """
     try:
         rows = json.loads((folder / "classes.json").read_text(encoding="utf-8"))

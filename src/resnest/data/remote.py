@@ -3,8 +3,8 @@
     data = look_up("hf:frgfm/imagenette", ["parquet", "tar"])
     data.names, data.fetch(data.names[0])
 
-`hf:OWNER/NAME`, with `/FOLDER` where the repository holds several data sets, and `@REVISION`. What the hub said of
-a repository is kept, so that it opens without the network once its files are there (RESNEST_OFFLINE, HF_HUB_OFFLINE).
+`hf:OWNER/NAME`, with `/FOLDER` where the repository holds several data sets, and `@REVISION`. The hub's listing of
+a repository is cached, so that it opens without the network once its files are there (RESNEST_OFFLINE, HF_HUB_OFFLINE).
 """
 
 from __future__ import annotations

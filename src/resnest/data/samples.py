@@ -126,8 +126,8 @@ def holdout(samples: S, fraction: float, seed: int) -> tuple[S, S]:
     """Split one collection into training and validation, stratified by `Samples.groups`.
 
     Whether an image is held out follows from a hash of its key and the seed: the split is the same on every machine and
-    in every order of files, and an added image hardly moves the others. A group of one image goes to training, and no
-    class of images with several is held out as a whole.
+    in every order of files, and adding an image hardly changes it. A group of one image is used in training, and no
+    larger group is held out completely.
     """
     held_out = np.zeros(len(samples), bool)
     ranks = np.array([_hash(key, seed) for key in samples.keys], np.uint64)

@@ -6,8 +6,8 @@ A WebDataset sample is the files of one key, which is the path up to the first d
 rule): `KEY.jpg` with `KEY.cls` (an integer) or `KEY.json` (with `label` or `cls`, a number or a class name). Tar
 files without .cls and .json are class folders, `CLASS/image.jpg`. LabelledSamples keep their order.
 
-The standard library reads the headers; it takes a file that was cut off, or damaged, between two members for a whole
-one, and so does not find what is checked here: the end mark, and that every member lies within the file.
+The standard library reads the headers, but accepts a file that was truncated, or damaged, between two members.
+So this module checks the end mark, and that every member is within the file.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def scan_shards(paths: Sequence[Path]) -> Shards:
     """Index all shards, and check the labels. Keys are `SHARD/MEMBER`.
 
     Raises:
-        ResnestError: a shard that is cut off, damaged, compressed or empty; links in it; a sample without an image or
+        ResnestError: a shard that is truncated, damaged, compressed or empty; links in it; a sample without an image or
             without a label; a label outside the classes.
     """
     folder = paths[0].parent

@@ -59,7 +59,7 @@ def open_dataset(
         where: a folder, a file, "hf:owner/name" or "digits".
         format: one of FORMATS where the rule above would choose another.
         task: what it is for, where it has annotations of several kinds: "segmentation", "panoptic", ...
-        val_share: share of each class that is held out if the data set has no validation split.
+        val_share: fraction of each class that is held out if the data set has no validation split.
         seed: of that split.
 
     Raises:
@@ -86,13 +86,13 @@ def open_part(
     """Open one split of a data set for evaluation; the other is not read.
 
     Args:
-        split: "val", "train", "all" of a data set without parts; "auto" takes the validation split, and of a data set
-            without parts what training held out, or everything if the model was not trained here.
+        split: "val", "train", "all" of a data set without splits; "auto" is the validation split, and for a data set
+            without splits the hold-out set of training, or everything if the model was not trained here.
         task: what it is for, as in `open_dataset`.
         holdout: fraction and seed of the split in training; None for a model that was not trained here.
 
     Raises:
-        ResnestError: as `open_dataset`; a part that the data set does not have.
+        ResnestError: as `open_dataset`; a split that the data set does not have.
     """
     if split not in ("auto", "val", "train", "all"):
         raise ResnestError(f"--split {split}: expected auto, val, train or all")

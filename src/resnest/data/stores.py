@@ -94,7 +94,7 @@ MOST_OPEN = 64  # files that a RangeStore keeps open; a process may have 1,024 b
 class RangeStore:
     """Keys are byte ranges of files, such as members of tar shards.
 
-    The table is three arrays, not a dictionary: worker processes share them with their parent and copy nothing.
+    The table is three arrays, not a dictionary: worker processes share them with their parent without a copy.
     Reading by position has no state, so that open files may be shared across a fork and between threads.
 
         store = RangeStore.build([Path("train-000000.tar")], ["train-000000.tar/rose.jpg"], [([512], [4103])])

@@ -41,7 +41,7 @@ def level_anchors(
 ) -> Tensor:
     """Anchors of one level, ordered by position, then shape: (height * width * A, 4) pixels.
 
-    Their centres lie at the upper left corner of each place's square; torchvision rounds the shapes, detectron2 not.
+    Their centres are the upper left corners of the grid's cells; torchvision rounds the shapes, detectron2 does not.
     """
     shapes = cell_anchors(spec, level).to(like.device)
     y, x = (
@@ -100,7 +100,7 @@ def has_size(boxes: Tensor, min_side: float) -> Tensor:
 def nms_per_class(boxes: Tensor, scores: Tensor, classes: Tensor, candidates: Tensor, iou: float) -> Tensor:
     """Non-maximum suppression within each class, or level: (M, 4), (M,), (M,), (M,) bool -> (M,) bool.
 
-    The shapes of what goes in and comes out are fixed, so that it can be exported.
+    Input and output shapes are fixed, so that it can be exported.
     """
     rows = candidates.nonzero()[:, 0]
     offset = boxes.detach().abs().max() + 1 if len(boxes) else 1.0  # boxes of different classes do not overlap
@@ -124,7 +124,7 @@ def match(
     """Match boxes with ground truth: index of the highest IoU, (M,), and background, ignored or foreground, (M,).
 
     Args:
-        background, foreground: IoU below the one and from the other on; what lies between is ignored.
+        background, foreground: IoU below the one and from the other on; what is between them is ignored.
         each_has_one: the box that overlaps a true one most is foreground in any case (arXiv 1506.01497, section 3.1.2).
     """
     kind = torch.full((len(boxes),), BACKGROUND, dtype=torch.int64, device=boxes.device)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class CocoFile:
     """COCO json with the pictures as `images` and detections as `annotations`, each with its `score`.
 
-    The annotations are a COCO results list, and the whole is a data set. Pictures are numbered from 1 in their order;
+    The annotations are a COCO results list, and the file is a data set. Pictures are numbered from 1 in their order;
     `file_name` is the path as it was given.
     """
 

@@ -3,7 +3,7 @@
     samples = open_dataset("bccd").train            # DetectionSamples
     samples.objects[0].boxes, samples.class_names, samples.category_ids
 
-`labels` says which classes an image shows, so that splitting and counting work as for several labels an image.
+`labels` has the classes in each image, so that splitting and counting work as for multi-label data.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Objects(NamedTuple):
 class ImageTable(Sequence[T]):
     """Annotations of many images, in arrays that worker processes share.
 
-    Image i has `counts[i]` rows from row `firsts[i]` on; part of the images (`take`) shares the rows with the whole.
+    Image i has `counts[i]` rows from row `firsts[i]` on; a selection (`take`) shares the rows.
     """
 
     firsts: NDArray[np.int64]  # (N,)

@@ -4,7 +4,7 @@
     net.eval()(images)                                 # Detected: boxes, scores, labels, masks of fixed shapes
     net.train()(images, sizes, targets)                # losses by name
 
-Read `Detector.forward` first. What goes in is normalised, zero where an image was padded to a multiple of 32 pixels.
+Read `Detector.forward` first. Inputs are normalised, zero where an image was padded to a multiple of 32 pixels.
 """
 
 from __future__ import annotations
@@ -278,7 +278,7 @@ def create_detector(
         backbone: a name of `list_models()`, one of timm's names, or a `Spec`.
         detector: Faster R-CNN as in the paper, if not given.
         pretrained: True for the published classifier's weights in the backbone; or whatever `create_model` takes, a
-            whole detector too: what predicts other classes than `num_classes` then starts untrained.
+            complete detector too; if its classes differ from `num_classes`, the class predictors start untrained.
         spec: fields of `Spec` to change.
 
     Raises:

@@ -41,7 +41,7 @@ class DetectionExporter(Exporter):
     def sized(self, model: Model, size: Size, form: Format) -> Model:
         """Images are fitted into the one size that the file takes.
 
-        By default a square into which a 4:3 picture goes as large as the detector is used to, upright or not.
+        By default a square that fits a 4:3 picture at the detector's usual size, in either orientation.
         """
         if not form.many_outputs:
             able = ", ".join(name for name, other in FORMATS.items() if other.many_outputs)

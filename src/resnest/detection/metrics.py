@@ -9,7 +9,7 @@ Figures of both kinds, with `box_` or `mask_` before them: `ap` (mean over IoU 0
 `apm`, `apl` (objects below 32 x 32 pixels, to 96 x 96, above), `ar1`, `ar10`, `ar100` (recall of the best 1, 10, 100
 objects of a class in an image), `ars`, `arm`, `arl`. With another `max_detections`, n, it is pycocotools with
 `params.maxDets = [1, 10, n]`: `ar100` is then called `ar{n}`, and all figures but `ar1` and `ar10` look at the best n.
-What cannot be measured, such as `apl` without large objects, is NaN, where pycocotools says -1.
+What cannot be measured, such as `apl` without large objects, is NaN, where pycocotools has -1.
 """
 
 from __future__ import annotations

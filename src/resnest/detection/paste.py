@@ -2,7 +2,7 @@
 
     paste(probabilities, box, width=640, height=480)        # (28, 28), (x1, y1, x2, y2) -> RLE
 
-A pixel of the picture takes the map's value where its centre lies: (x + 0.5 - x1) / (x2 - x1) * 28 - 0.5, between four
+A pixel of the picture takes the map's value at its centre: (x + 0.5 - x1) / (x2 - x1) * 28 - 0.5, between four
 values bilinearly, zeros around the map; from 0.5 on it belongs to the mask (detectron2, layers/mask_ops.py, which is
 torch's grid_sample with align_corners=False). Both axes are apart from each other, so two small matrices do it. Outside
 its box a map gives less than 0.5 everywhere, so that only the pixels of the box are computed.

@@ -26,7 +26,7 @@ def predict(
     """All detections, for images of one padded shape.
 
     Args:
-        views: look at each image by itself, several times; the engine must hold the network itself.
+        views: test-time augmentation, image by image; the engine must hold the network itself.
 
     Raises:
         ResnestError: views, and an engine that runs an exported file.

@@ -7,7 +7,7 @@ batch norms over all of them, stem and layer1 frozen. What is stated as expectat
 val2017 at one scale, not one measured here. What differs from them, on purpose or because a run here counts epochs:
 
 - 90,000 steps of 16 images are 12.28 epochs of the 117,266 images with objects; here they are 12, and 270,000 are 37.
-  The rate falls at the same shares of the run: 60,000 and 80,000 of 90,000; 240,000 and 255,000 of 270,000.
+  The learning rate falls at the same fractions of the run: 60,000 and 80,000 of 90,000; 240,000 and 255,000 of 270,000.
 - Biases are not decayed (there they are), and batch-norm statistics are not estimated anew before evaluation.
 - On fewer than 16 images a step the rate is scaled down with them, as usual; the number of epochs stays.
 - Baselines are ResNet-D, from GluonCV's weights in timm's repository of the hub, so that both sides have the same stem

@@ -1,9 +1,9 @@
 """Outlines of objects from COCO json, polygons or RLE: stored compactly, rasterised on demand.
 
-    kept = Segmentations.build([[[0, 0, 4, 0, 4, 4]], None])      # one object a place
-    kept.get(0, height=8, width=8)                                # the polygons again
+    outlines = Segmentations.build([[[0, 0, 4, 0, 4, 4]], None])  # one entry per object
+    outlines.get(0, height=8, width=8)                            # the polygons again
 
-Run lengths are kept in COCO's text form (`runtime.rle`).
+Run lengths are stored in COCO's text form (`runtime.rle`).
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def mask_of_polygons(
 ) -> tuple[slice, slice, NDArray[np.bool_]]:
     """Of a mask of this size, the rows and columns that the polygons, each (points, 2), lie in, and the mask there.
 
-    Drawn by COCO's own rule, on a grid of fifths of a pixel (maskApi.c, rleFrPoly); what lies outside is cut off.
+    Drawn by COCO's own rule, on a grid of fifths of a pixel (maskApi.c, rleFrPoly); what is outside is clipped.
     """
     try:
         from faster_coco_eval.core import mask as coco

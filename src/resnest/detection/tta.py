@@ -61,7 +61,7 @@ def predict_augmented(
 ) -> RawDetections:
     """Detections of an RGB image with test-time augmentation, in pixels of `preprocess`'s input.
 
-    The pyramids of all views are kept for the masks: 90 MB for one of 800 x 1333 pixels with 256 channels.
+    The pyramids of all views are stored for the masks: 90 MB for one of 800 x 1333 pixels with 256 channels.
 
     Args:
         scales: pixels of the short side, one view each; in place of `preprocess.short`.

@@ -48,7 +48,7 @@ def to_ours(state: Mapping[str, Tensor], layout: str) -> Translated:
     """A complete detector under our names; further heads of other code, such as keypoints, are separated.
 
     Raises:
-        ResnestError: its backbone is no ResNeSt, or some tensor of a part that we know has no place here.
+        ResnestError: its backbone is no ResNeSt, or an unknown tensor in a known part.
     """
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     if layout == "torchvision":

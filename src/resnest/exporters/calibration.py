@@ -60,7 +60,7 @@ class Photos:
 def find_photos(where: str | Path, model: Model) -> tuple[Photos, Photos]:
     """Disjoint pictures for calibration and the hold-out set.
 
-    Of data with parts, training and validation images; of what a run was trained on, its own; else two halves.
+    The splits of data that has them, the run's own splits of its training data, or else two halves.
 
     Raises:
         ResnestError: nothing there, or too few of them.

@@ -71,7 +71,7 @@ def export(
         model: any reference, or an opened model.
         format: "onnx", "openvino", "torch", "aotinductor" or "executorch"; None: what `out` ends in, else "onnx".
         out: the file; by default model.SUFFIX in a run's directory, else NAME.SUFFIX here.
-        network: what a checkpoint file is, where it does not say so itself.
+        network: name of the network in a checkpoint file that does not identify it.
         size: pixels of a side, instead of the model card's; or height and width of what a detector's or a segmenter's
             file takes. A segmenter's takes any without it.
         images: a folder of pictures, or a data set, to compare on instead of synthetic ones.

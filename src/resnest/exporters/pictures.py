@@ -58,7 +58,7 @@ def synthetic(count: int = COUNT) -> Pictures:
 def find_pictures(where: str | Path, count: int = COUNT) -> Pictures:
     """Some images of a folder or a data set of any format, always the same; unusable ones are skipped.
 
-    Of a data set with parts they come from its validation split.
+    If a data set has splits, they come from its validation split.
 
     Raises:
         ResnestError: nothing there, or no usable image in it.

@@ -130,17 +130,17 @@ def evaluate(
     """Evaluate any model reference on a data set, with the preprocessing of its weights.
 
     Args:
-        split: "auto", the validation split; of data without parts what training held out, or everything if the model
-            was not trained here. Or "val", "train", "all".
-        network: what a checkpoint file is, where it does not say so itself.
-        labels: ImageNet-ReaL's real.json, several right answers an image.
+        split: "auto", the validation split; of data without splits the hold-out set of training, or everything if the
+            model was not trained here. Or "val", "train", "all".
+        network: name of the network in a checkpoint file that does not identify it.
+        labels: ImageNet-ReaL's real.json, several correct labels per image.
         batch_size: by default 64 images, of all but classifiers 4.
         views: test-time augmentation, of a detector or a segmenter.
-        window: of a segmenter, side of the squares that a picture is looked at in, pixels.
+        window: side of a segmenter's sliding windows, in pixels.
 
     Raises:
-        ResnestError: no such model or data, classes that the model does not know, several labels an image for a model
-            that gives one, too many unusable images.
+        ResnestError: no such model or data, classes that the model does not know, multi-label data for a
+            single-label model, too many unusable images.
     """
     engine: Engine
     if is_exported(model):

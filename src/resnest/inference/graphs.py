@@ -40,7 +40,7 @@ class Graphed(nn.Module):
 
     Args:
         net: whose parameters must not move or change from then on.
-        most: shapes that are kept.
+        most: number of cached shapes.
         measure: choose how convolutions are computed before recording (`resnest.kernels.autotune.tune`).
     """
 

@@ -63,10 +63,10 @@ class Model:
 
         Args:
             reference: a name of published weights, a run or saved model, a checkpoint file of any layout, a hub id.
-            network: what a checkpoint file is, where it does not say so itself.
+            network: name of the network in a checkpoint file that does not identify it.
 
         Raises:
-            ResnestError: nothing there, an unfinished run, weights that do not fit, a file that cannot be told.
+            ResnestError: nothing there, an unfinished run, weights that do not fit, an unknown file.
         """
         path, row = locate(reference)
         if row is not None:

@@ -30,8 +30,8 @@ class Predictor(ImagePredictor):
         engine: "torch", "onnxruntime" or "openvino". "auto": an exported file is run by the fastest of those
             installed; a run by the file exported into its directory, on a CPU, if that holds the run's weights, and by
             torch otherwise. Nothing is exported here.
-        network: what a checkpoint file is, where it does not say so itself.
-        card: of an exported file that does not say what its classes and preprocessing are: config.json, the directory
+        network: name of the network in a checkpoint file that does not identify it.
+        card: of an exported file without classes and preprocessing: config.json, the directory
             with it, or the card itself.
         window: of a segmenter, side of the squares that a large picture is looked at in, pixels: less memory.
 

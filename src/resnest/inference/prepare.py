@@ -5,11 +5,11 @@
 
 Exact up to rounding (1e-5 of the largest logit in float32, tests/test_prepare.py):
 
-- every batch-norm goes into the convolution before it, the attention's own too;
+- every batch norm is folded into the convolution before it, the attention's own too;
 - a convolution, its ReLU and the shortcut that is added to it are one step, which an engine may fuse (onednn.py);
 - at radix 2 the softmax over two splits is the sigmoid of the difference of their logits, and the difference of two
   outputs of fc2 is one output of a layer half as large;
-- weights lie in channels_last, the layout that the convolutions of oneDNN and cuDNN run fastest in.
+- weights are in channels_last, the fastest layout for the convolutions of oneDNN and cuDNN.
 
 A deformable 3x3 stays as it is with what follows it, up to the next convolution; so does a group norm, which depends on
 its input.

@@ -35,7 +35,7 @@ def model_card_text(
 
     Args:
         account: a run's run.json: images, versions, device.
-        repo_id: the hub repository, if it goes there.
+        repo_id: the hub repository, if it is uploaded.
     """
     account = account or {}
     where = repo_id or "path/to/this/folder"

@@ -1,7 +1,7 @@
 """Backend of the operators: Triton kernels where they run, else plain torch.
 
     chosen(y.device)                     # "triton" or "torch"
-    with using("torch"): ...             # for a while; RESNEST_KERNELS=torch for a whole process
+    with using("torch"): ...             # for a while; RESNEST_KERNELS=torch for the process
 
 "auto" is Triton on an NVIDIA GPU of compute capability 8.0 or more (bfloat16 in its matrix units). On a CPU Triton runs
 in its interpreter alone, which is for tests: TRITON_INTERPRET=1, set before triton is imported, and "triton".

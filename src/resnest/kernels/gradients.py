@@ -67,7 +67,7 @@ def load_spread(
     d_v, p, c, inside, width, out_height, out_width, out_c, out_p,
     POOL: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
-    """dV at pixels p of y: of the windows of the average pool that a pixel lies in, each gives a ninth."""
+    """dV at pixels p of y: each window of the average pool with the pixel gives a ninth."""
     if POOL == 0:
         return tl.load(d_v + p[:, None] * out_p + c[None, :] * out_c, mask=inside, other=0.0).to(SUM)
     spread = tl.zeros([BLOCK_P, BLOCK_C], SUM)

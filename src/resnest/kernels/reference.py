@@ -6,7 +6,7 @@ Symbols as in network/split_attention.py, and
     xhat                     (y - mean) * rstd
     V       (N, C, H', W')   the weighted sum, after the 3x3 average pool of stride `pool`; 0: no pool
     dV                       its gradient
-Sums and small tensors have the type that `accumulator` says; V and the gradient of y have that of y.
+Sums and small tensors have the type of `accumulator`; V and the gradient of y have that of y.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class DropPath(nn.Module):
 class DropBlock2d(nn.Module):
     """Zeroes square blocks of a feature map; one mask for the whole batch, as in the Gluon code.
 
-    `rate` is the share of zeroed pixels aimed at. It is a plain attribute: the training loop raises it with
+    `rate` is the target fraction of zeroed pixels. It is a plain attribute: the training loop raises it with
     `set_drop_block`. Maps smaller than the block use blocks as large as the map.
     """
 

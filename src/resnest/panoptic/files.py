@@ -181,7 +181,7 @@ def described(
     """A map of ids (H, W) with the segments of a json.
 
     Raises:
-        ResnestError: an id that only one of the two has, or that stands twice; an unknown category.
+        ResnestError: an id that only one of the two has, or a duplicate; an unknown category.
         KeyError, TypeError, ValueError: the json has something else.
     """
     labels = {number: label for label, number in enumerate(classes.ids)}

@@ -2,7 +2,7 @@
 
     write_page(run / "report.html", RunLog(title="flowers", metrics=lines, facts={}, recipe=yaml), report)
 
-Templates lie in `templates/`, the look in `style.css`. Templates escape every text; what is HTML already is `Markup`.
+Templates are in `templates/`, styles in `style.css`. Templates escape all text except `Markup`.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def decode_stored(content: bytes, *, name: str = "image", pixels: bool = True) -
     """Decode an image of class numbers in its stored mode: neither converted nor rotated.
 
     Args:
-        pixels: without them only the header is read, which says the size.
+        pixels: without them only the header is read, for the size.
 
     Raises:
         BadImage: as `decode_image`; of a format that does not keep numbers.

@@ -69,7 +69,7 @@ def draw_objects(
     Args:
         boxes: (M, 4) x1, y1, x2, y2 in pixels, the best object first.
         texts: of each object, or none at all.
-        masks: of the whole picture; of more than `FEW` objects with masks, boxes are not drawn.
+        masks: of the full picture; of more than `FEW` objects with masks, boxes are not drawn.
     """
     picture, factor = enlarged(image)
     boxes = boxes * factor

@@ -77,7 +77,7 @@ def disable_malloc_trim() -> bool:
     glibc takes every block of 32 MB and more fresh from the system and gives it back when it is freed (mallopt(3),
     M_MMAP_THRESHOLD). The maps of an eager network are such blocks, and the system clears every page of them again:
     at batch 16 that is a quarter of ResNeSt-50's time on a CPU (`eager-kept` in results/engines-cpu.csv). This is a
-    setting of the whole process, so that the command line makes it and the library does not.
+    setting of the process, so the command line makes it and the library does not.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

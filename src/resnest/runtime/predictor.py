@@ -48,7 +48,7 @@ class ImagePredictor:
                 and so on.
 
         Raises:
-            BadImage: a ResnestError that says what is wrong with the file.
+            BadImage: a ResnestError with the defect of the file.
             WrongInput: it is none of these.
         """
         if not isinstance(image, list | tuple):

@@ -1,7 +1,7 @@
 """Class lists of data sets with masks: names, values and colours, in their usual file formats.
 
     found = read_class_list([Path("camvid")])
-    found.classes, found.meaning             # names, values and colours; what a mask's value stands for
+    found.classes, found.meaning             # names, values and colours; classes of mask values
 
 `classes.json` holds rows {"index", "name", "color", "ignore"} (or "id" or "value"; a colour and "ignore" may be
 missing), a list of names, or {value: name}. Text files have one class per line, in the order of their values or with

@@ -56,7 +56,7 @@ class PixelSamples(Samples):
         """The class of every pixel, (H, W), 255 if ignored.
 
         Raises:
-            BadImage: names the mask: it cannot be read, or has a value that stands for no class, or is in colours
+            BadImage: names the mask: it cannot be read, or has a value without a class, or is in colours
                 where numbers are expected.
         """
         try:

@@ -39,7 +39,7 @@ class MaskMeaning:
         """(H, W) classes.
 
         Raises:
-            BadImage: no mask, or a value that stands for nothing.
+            BadImage: no mask, or a value without a class.
         """
         values, coloured = stored_values(content, name)
         known = self._colours if coloured else self._numbers

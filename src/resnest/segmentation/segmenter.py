@@ -4,7 +4,7 @@
     net.eval()(images)                                 # logits (N, 150, H, W)
     net.train()(images, targets)                       # losses by name
 
-Settings and their sources: `resnest.segmentation.spec`. What goes in is normalised; any height and width will do.
+Settings and their sources: `resnest.segmentation.spec`. Inputs are normalised, of any height and width.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def create_segmenter(
         backbone: a name of `list_models()`, one of timm's names, or a `Spec`.
         segmenter: DeepLabV3 at output stride 8 as in the paper, if not given.
         pretrained: True for the published classifier's weights in the backbone; or whatever `create_model` takes, a
-            whole segmenter too: what predicts other classes than `num_classes` then starts untrained.
+            complete segmenter too; if its classes differ from `num_classes`, the class predictors start untrained.
         spec: fields of `Spec` to change.
 
     Raises:

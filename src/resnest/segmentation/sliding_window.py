@@ -89,7 +89,7 @@ def look(engine: Logits, image: Image.Image, preprocess: SegmentationPreprocess,
     which gives a view of large logits more weight.)
 
     Raises:
-        ResnestError: several views of a picture by an exported file that takes one size.
+        ResnestError: test-time augmentation with an exported file of a fixed size.
     """
     if views is None:
         wide, high = preprocess.scaled_size(*image.size)

@@ -41,7 +41,7 @@ def to_ours(state: Mapping[str, Tensor], layout: str) -> Translated:
     """A complete segmenter under our names.
 
     Raises:
-        ResnestError: some tensor has no place here: its head is built in another way.
+        ResnestError: an unknown tensor: its head has another structure.
     """
     state = {name.removeprefix("module."): tensor for name, tensor in state.items() if not IGNORED.search(name)}
     translator = KeyMap(_rules(layout, _kind(state)))

@@ -48,7 +48,7 @@ def build_optimizers(net: nn.Module, settings: OptimSettings) -> list[torch.opti
 def parameter_groups(net: nn.Module, settings: OptimSettings) -> list[dict[str, Any]]:
     """Groups by decay and, with layer-wise learning rates, by stage: each has its `lr_factor`, also in checkpoints.
 
-    Layer-wise decay (arXiv 1801.06146, section 3.2): what lies further from the classifier learns more slowly.
+    Layer-wise decay (arXiv 1801.06146, section 3.2): stages further from the classifier have lower learning rates.
     """
     if settings.layer_decay == settings.head_factor == 1:
         return decay_groups(net, settings.weight_decay)

@@ -66,7 +66,7 @@ def train(
 
     Raises:
         ResnestError: a mistake in settings or data; `out` holds a run already; the disk is full.
-        Preempted: stopped by a signal; `resume` goes on.
+        Preempted: stopped by a signal; `resume` continues it.
         NumericalStop: the loss stopped being finite.
     """
     chosen = override(recipe if isinstance(recipe, Recipe) else find_recipe(recipe), settings)
@@ -111,7 +111,7 @@ def resume(
         recipe: the run's own, if it is given at all.
         data: where the data set is now, if it has moved.
         settings: of those that do not change what is computed, such as {"data.workers": 2}.
-        on_evaluation: as for `train`; a run that it ended goes on.
+        on_evaluation: as for `train`; a run that it ended is continued.
 
     Raises:
         NoValidCheckpoint: nothing to go on from.

@@ -52,7 +52,7 @@ def open_engine(
         device: "auto" or "cpu": these engines run on the CPU.
         threads: to compute with; by default as many as there are physical cores for this process.
         batch_size: of most calls, for "auto": see `preferred`.
-        card: what it takes to use the file, where the file does not say.
+        card: the model card, if the file has none.
 
     Raises:
         ResnestError: no such file, engine or device; not installed; damaged; no metadata, or some that does not fit.
@@ -96,7 +96,7 @@ def preferred(names: list[str], batch_size: int) -> list[str]:
 def measured_best(origin: Mapping[str, Any], batch_size: int) -> str:
     """The engine that was fastest with an int8 file when it was exported, on a machine with these instructions; or "".
 
-    `fastest` in a file's origin says it by batch, such as {"1": "openvino int8", "16": "openvino int8"}.
+    `fastest` in a file's origin has it by batch, such as {"1": "openvino int8", "16": "openvino int8"}.
     """
     told = origin.get("fastest")
     here = origin.get("precision") == "int8" and origin.get("instruction_set") == " ".join(instruction_sets())

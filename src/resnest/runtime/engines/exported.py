@@ -29,7 +29,7 @@ class ExportedEngine:
     """Runs an exported file.
 
     Raises:
-        ResnestError: its card is another task's, or the network takes or gives something else than the card says.
+        ResnestError: its card is another task's, or the network's inputs or outputs contradict the card.
     """
 
     def __init__(self, loaded: Loaded, path: Path, card: ModelCard) -> None:

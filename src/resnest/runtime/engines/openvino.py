@@ -34,7 +34,7 @@ def version() -> str:
 def core() -> Any:
     """The only core of this process, never released.
 
-    A core gives its thread a stack for signals, and puts the one before back when it goes. Of two that overlap, the
+    A core gives its thread a signal stack, and restores the previous one when it is destroyed. Of two that overlap, the
     last to go leaves the stack of the other, which is gone, and the next signal ends the process (seen in 2026.4.1: a
     SIGCHLD after a few exported files were opened).
     """
