@@ -91,8 +91,8 @@ def modern(network: str) -> ClassificationRecipe:
     """Current methods: 300 epochs from scratch at 224 pixels, after A2 of "ResNet strikes back".
 
     After A2 of "ResNet strikes back" (arXiv 2110.00476, table 2): 300 epochs, loss and threshold, mixup 0.1 and CutMix
-    1.0 alternately, three repeats of an image, 5 epochs of warm-up, stochastic depth, bicubic crops, evaluation crops of
-    95 %. The differences:
+    1.0 alternately, three repeats of an image, 5 epochs of warm-up, stochastic depth, bicubic crops, evaluation crop
+    of 95 %. The differences:
 
     - AdamW with learning rate, decay and average of ConvNeXt (arXiv 2201.03545, appendix A.1: 4e-3 for 4096 images,
       0.05, 0.9999) instead of LAMB: torch has it. `--set optim.name=sgd` works too; take `train.loss=cross_entropy`
