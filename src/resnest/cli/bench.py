@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from resnest.bench import Table
 
 MODELS_HELP = (
-    "Names of ours, timm:NAME, torchvision:NAME, runs, checkpoints, .onnx and .xml files."
+    "Our names, timm:NAME, torchvision:NAME, runs, checkpoints, .onnx and .xml files."
     " None: resnest50, against timm's if it is installed; with --plot the families of the paper's first figure."
 )
 SLOWER = 1  # exit code of --fail
@@ -23,21 +23,23 @@ def bench(
     engine: Annotated[
         list[str] | None,
         typer.Option(
-            help="eager, eager-kept, prepared, torch, compiled, onnxruntime, openvino, predictor; the usual ones."
+            help="eager, eager-kept, prepared, torch, compiled, onnxruntime, openvino, predictor; default: most."
         ),
     ] = None,
-    batch: Annotated[list[str] | None, typer.Option(help="Images a call: 1,16 (1 with --plot).")] = None,
-    size: Annotated[list[str] | None, typer.Option(help="Pixels a side; each network's own crop.")] = None,
-    layout: Annotated[list[str] | None, typer.Option(help="nchw, channels_last, for eager; both.")] = None,
-    rounds: Annotated[int, typer.Option(help="Turns of each; six or more give 95 % intervals.")] = 9,
-    threads: Annotated[int | None, typer.Option(help="The same for every engine; as many as torch takes.")] = None,
+    batch: Annotated[list[str] | None, typer.Option(help="Batch sizes; by default 1,16 (1 with --plot).")] = None,
+    size: Annotated[list[str] | None, typer.Option(help="Side in pixels; default: each network's own crop.")] = None,
+    layout: Annotated[list[str] | None, typer.Option(help="nchw or channels_last, for eager; default: both.")] = None,
+    rounds: Annotated[int, typer.Option(help="Rounds; six or more give 95 % intervals.")] = 9,
+    threads: Annotated[int | None, typer.Option(help="Threads of every engine; by default torch's number.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    precision: Annotated[str, typer.Option(help="float32 or bfloat16, of torch's engines.")] = "float32",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16, for torch's engines.")] = "float32",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="CSV of every repetition.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Published accuracy over time: .svg, .png.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Plot of accuracy over latency: .svg, .png.")
+    ] = None,
     compare: Annotated[Path | None, typer.Option(metavar="OLD", help="CSV of an earlier --out.")] = None,
     fail: Annotated[bool, typer.Option("--fail", help="With --compare: exit code 1 if a case is slower.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON, seconds.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON, in seconds.")] = False,
 ) -> None:
     """Measure speed: our networks, others and exported files, alternately in every engine.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def recipes(
     action: Annotated[str | None, typer.Argument(help="show: print one recipe as YAML.")] = None,
-    name: Annotated[str | None, typer.Argument(help="Which one.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of the recipe.")] = None,
 ) -> None:
     """List the recipes by task, or print one as YAML.
 

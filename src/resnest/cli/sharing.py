@@ -12,7 +12,7 @@ from resnest.cli.words import MODEL_HELP, NETWORK_HELP
 
 def push(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
-    repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository of the hub; made if it is not there.")],
+    repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository of the hub; created if missing.")],
     private: Annotated[bool, typer.Option("--private")] = False,
 ) -> None:
     """Upload a model to the Hugging Face hub, with a model card of its figures."""
