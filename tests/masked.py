@@ -98,7 +98,7 @@ def ids(segments: Sequence[tuple[int, ...]] = SEGMENTS) -> NDArray[np.int32]:
 
 
 def info(segments: Sequence[tuple[int, ...]] = SEGMENTS) -> list[dict[str, Any]]:
-    """What the json says of them."""
+    """What the json has of them."""
     painted = ids(segments)
     told = []
     for number, category, *_, crowd in segments:

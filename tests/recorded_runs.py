@@ -127,7 +127,7 @@ def _rows(classes: Any) -> list[str]:
 
 
 def outcome(model: Path, data: Path, picture: Path) -> dict[str, Any]:
-    """What a model reaches on the validation part, and what it says of a picture."""
+    """What a model reaches on the validation split, and what it says of a picture."""
     import resnest
 
     figures = resnest.evaluate(model, data, workers=0, device="cpu").figures

@@ -137,7 +137,7 @@ def test_a_network_of_others_is_the_base(cli: Callable[..., Outcome]) -> None:
         (["resnest14", "--layout", "nhwc"], "is not a known layout"),
         (["resnest14", "--size", "8"], "--size 8: these networks halve an image five times, 32 is the least"),
         (["resnest14", "--batch", "0"], "--batch 0: there must be 1 or more"),
-        (["resnest14", "--batch", "one"], "--batch one: whole numbers with commas"),
+        (["resnest14", "--batch", "one"], "--batch one: integers with commas"),
         (["resnest14", "--rounds", "0"], "--rounds 0: there must be 1 or more"),
         (
             ["timm:resnest14d", "--engine", "prepared"],

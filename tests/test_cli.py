@@ -150,7 +150,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "resume with another recipe": (["train", "digits", "--resume", "RUN"], "was started with other settings: "),
     "resume with other settings": (
         ["train", "--resume", "RUN", "--set", "train.epochs=9", "--set", "optim.lr=0.5"],
-        "other settings: optim.lr is 0.004 there and 0.5 here; train.epochs is 2 there and 9 here. A run goes on as",
+        "other settings: optim.lr is 0.004 there and 0.5 here; train.epochs is 2 there and 9 here. A run keeps its",
     ),
     "resume elsewhere": (["train", "--resume", "RUN", "--out", "OUT"], "leave out --out"),
     "a run already there": (["train", "imagenette", "--data", "PHOTOS", "--out", "RUN"], "already holds a run"),

@@ -32,24 +32,24 @@ TRAIN: list[dict[str, Any]] = [
 VAL: list[dict[str, Any]] = [{"image_id": 1, **BOX}, {"image_id": 2, "category_id": 3, "bbox": [2, 2, 5, 5]}]
 
 PROBLEMS = [
-    "only the validation part has objects of emu: they cannot be learned",
+    "only the validation split has objects of emu: they are never predicted",
     "train: 1.png: annotation 1: box (30, 20, 50, 25) stands out of the image of 40 x 30",
     "train: 1.png: annotation 3: box (50, 20, 55, 25) lies outside the image of 40 x 30: left out of training",
     "train: 2.png: annotation 4: box (3, 3, 3, 8) has no area: left out of training",
     "train: 2.png: annotation 6: its mask lies within (2, 2, 18, 12), its box is (2, 2, 22, 12): 4 pixels apart",
     "train: 2.png: annotation 7: its mask has no pixel",
-    "val: annotation id 0 stands there 2 times",
+    "val: annotation id 0 occurs 2 times",
     "train: 1.png is listed 2 times",
     "train: 4.png: cannot be read (No such file or directory)",
     "train: 5.png: has 40 x 30 pixels, but is annotated as 40 x 31",
     "val: 1.png (cat) is the same picture as train: 3.png (cat)",
 ]
 NOTES = [
-    "only the training part has objects of dog: they are not measured",
-    "no part has an object of fox",
+    "only the training split has objects of dog: they are not evaluated",
+    "no split has an object of fox",
     "fewer than 10 training images show cat, dog",
     "1 training images have no objects, and are left out of training unless detection.keep_empty is set",
-    "1 crowds or difficult objects, which are not learned",
+    "1 crowds or difficult objects, which are ignored",
     "3 of 115 objects have masks",
     "objects an image: median 1, 101 at most: raise detector.max_detections above 100",
     "objects by area as COCO has it: 100% small, 0% medium, 0% large",

@@ -62,7 +62,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "not finite": (["detector.nms=.nan"], r"nms=nan must lie in \(0, 1\]"),
     "no places": (["optim.schedule=steps"], r"optim.schedule=steps with optim.decay_at=\[\]: .* Set"),
     "places": (["optim.decay_at=[0.5]"], "optim.schedule=cosine with optim.decay_at"),
-    "epochs": (["optim.schedule=steps", "optim.decay_at=[8, 11]"], r"optim.decay_at=\[8.0, 11.0\] must be shares"),
+    "epochs": (["optim.schedule=steps", "optim.decay_at=[8, 11]"], r"optim.decay_at=\[8.0, 11.0\] must be fractions"),
     "two warm-ups": (["optim.warmup_steps=100"], "optim.warmup_steps=100 with optim.warmup_epochs=5: .* Set"),
     "factor": (["optim.warmup_factor=0"], "optim.warmup_factor=0.0 must lie in"),
     "steps": (["optim.warmup_steps=-1"], "optim.warmup_steps=-1 must be 0 or more"),

@@ -68,7 +68,7 @@ WRONG_CARDS: dict[str, tuple[dict[str, Any], str]] = {
     "one that cannot be built": ({"detector": {"nms": 2}}, r"detector.nms=2 must lie in \(0, 1\]"),
     "an id too few": ({"category_ids": [1, 2]}, "3 different numbers"),
     "an id twice": ({"category_ids": [1, 2, 2]}, "3 different numbers"),
-    "an id of text": ({"category_ids": [1, 2, "3"]}, "not whole numbers"),
+    "an id of text": ({"category_ids": [1, 2, "3"]}, "not integers"),
     "another task": ({"task": "classification"}, "RESULT.json cannot be understood as a model card"),
     "a classifier's size": ({"preprocess": {"size": 224, "mean": [0, 0, 0], "std": [1, 1, 1]}}, "canvas"),
     "a negative canvas": (
@@ -81,7 +81,7 @@ WRONG_CARDS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a size of text": (
         {"preprocess": {"short": "a", "long": 5, "canvas": None, "mean": [0], "std": [1]}},
-        "not whole numbers",
+        "not integers",
     ),
 }
 

@@ -109,7 +109,7 @@ def test_report(run: Path) -> None:
 
 
 def test_evaluates(run: Path, dots: Path, exported: Exported, said: Callable[..., str]) -> None:
-    """The run, and its exported file: the same figures, on the pictures that training held back."""
+    """The run, and its exported file: the same figures, on the pictures that training held out."""
     ours, theirs = resnest.evaluate(run, data=dots), resnest.evaluate(exported.path, data=dots)
     best = json.loads((run / "config.json").read_text())["resnest"]["figures"]
     assert ours.count == theirs.count == PICTURES // 5

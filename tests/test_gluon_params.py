@@ -113,7 +113,7 @@ DAMAGED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a claimed terabyte": (lambda raw: raw.replace(struct.pack("<q", 3), struct.pack("<q", 2**38)), "cut short"),
     "more than anybody has": (lambda raw: raw.replace(struct.pack("<q", 3), struct.pack("<q", 2**50)), "of shape"),
     "bytes behind its end": (lambda raw: raw + b"xyz", "3 bytes too many"),
-    "two of one name": (lambda raw: raw[:-1] + b"a", "two arrays of one name"),
+    "two of one name": (lambda raw: raw[:-1] + b"a", "two arrays with one name"),
     "a negative size": (lambda raw: raw.replace(struct.pack("<q", 3), struct.pack("<q", -3)), r"shape \(-3,\)"),
     "a billion arrays": (lambda raw: raw[:16] + struct.pack("<Q", 2**30) + raw[24:], "claims 1073741824 entries"),
     "sparse": (lambda raw: raw[:28] + struct.pack("<i", 1) + raw[32:], "sparse"),

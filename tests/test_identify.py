@@ -73,7 +73,7 @@ def test_an_ambiguous_file_names_its_candidates(
     refused = cli("predict", twin, image)
     assert refused.code == 2
     assert "can be resnest50 or resnest50_fast_2s1x64d, which have the same tensors" in refused.err
-    assert "say which with --model NAME" in refused.err
+    assert "name it with --model NAME" in refused.err
     first = cli("predict", twin, image, "--model", "resnest50", "--json")
     second = cli("predict", twin, image, "--model", "resnest50_fast_2s1x64d", "--json")
     assert first.code == second.code == 0
@@ -142,7 +142,7 @@ def test_half_a_network_is_no_network(tmp_path: Path, cli: Callable[..., Outcome
     strange = {**state, "layer2.0.conv2_offset.weight": torch.zeros(3)}
     torch.save(strange, tmp_path / "dcn.pth")
     for name, message in (
-        ("stages.pth", "is not a whole ResNeSt"),
+        ("stages.pth", "is not a complete ResNeSt"),
         ("lacking.pth", "it lacks layer2.0.conv2.fc1.bias"),
         ("dcn.pth", "has the unknown layer2.0.conv2_offset.weight"),
     ):
@@ -175,7 +175,7 @@ SUSPECT: dict[str, tuple[Callable[[], dict[str, torch.Tensor]], str]] = {
         r"holds bn1\.weight twice",
     ),
     "not a number": (lambda: _with("layer1.0.bn1.weight", torch.full((8,), float("nan"))), "not finite"),
-    "whole numbers": (
+    "integers": (
         lambda: {name: tensor.to(torch.int64) for name, tensor in _tiny().items()},
         "weights are floating",
     ),
@@ -284,7 +284,7 @@ def test_what_was_done_is_said(twin: Path, cli: Callable[..., Outcome], tmp_path
     out = tmp_path / "net.pkl"
     outcome = cli("convert", twin, "--to", "detectron2", "--out", out, "--model", "resnest50", "--drop-head")
     assert outcome.out.startswith("resnest50, official to detectron2: ")
-    assert "batch counters left out, which no computation uses; left out as asked: fc.weight, fc.bias" in outcome.out
+    assert "batch counters left out, which no computation uses; left out on request: fc.weight, fc.bias" in outcome.out
     again = cli("convert", out, "--to", "mmdetection", "--out", tmp_path / "mm.pth", "--model", "resnest50", "--json")
     told = json.loads(again.out)
     assert (told["source_layout"], told["layout"], told["counters"]) == ("detectron2", "mmdetection", 0)

@@ -161,8 +161,8 @@ def test_pictures_without_labels_and_damaged_ones(cli: Cli, run: Path, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--int8"], "--int8 goes with --calibrate PHOTOS"),
-        (["--calibrate", "digits"], "--int8 goes with --calibrate PHOTOS"),
+        (["--int8"], "--int8 needs --calibrate PHOTOS"),
+        (["--calibrate", "digits"], "--int8 needs --calibrate PHOTOS"),
         (
             ["--int8", "--calibrate", "digits", "--format", "torch"],
             "--int8 is written to onnx or openvino, not to torch",
@@ -188,7 +188,7 @@ def test_what_is_held_back_is_not_calibrated_on(run: Path, tmp_path: Path) -> No
     for where in ("digits", digits_folder(tmp_path / "photos")):
         calibration, held_back = find_photos(where, Model.from_pretrained(run))
         found = len(calibration.reads), len(held_back.reads)
-        assert found in {(256, 359), (179, 180)}  # what training held back; of other data one half
+        assert found in {(256, 359), (179, 180)}  # what training held out; of other data one half
         assert calibration.labels is not None
         seen, others = ({id_of(read) for read in photos.reads} for photos in (calibration, held_back))
         assert not seen & others

@@ -91,7 +91,7 @@ BAD: dict[str, tuple[str, list[list[str]], str]] = {
     "a label twice": (
         "path,labels",
         [*FOUR, ["04.png", "a|b|a"]],
-        r"bad.csv, line 6: the label 'a' stands there twice",
+        r"bad.csv, line 6: the label 'a' is listed twice",
     ),
     "an empty label": ("path,labels", [*FOUR, ["04.png", "a||b"]], r"bad.csv, line 6: an empty label in 'a\|\|b'"),
     "no path": ("path,labels", [*FOUR, ["", "a"]], r"bad.csv, line 6: path or label is empty"),

@@ -207,7 +207,7 @@ BAD_MAPS: list[tuple[Callable[[Path], Any], str]] = [
     ),
     (lambda path: Image.fromarray(encode_ids(ids())[:-1]).save(path), "has 40 x 29 pixels, and its image 40 x 30"),
     (lambda path: Image.fromarray(ids().astype(np.uint8)).save(path), "is a L image: a map has colours, R"),
-    (lambda path: Image.fromarray(encode_ids(ids())).save(path, "JPEG"), "is a JPEG file, which does not keep numbers"),
+    (lambda path: Image.fromarray(encode_ids(ids())).save(path, "JPEG"), "is a JPEG file, which is lossy"),
 ]
 
 
@@ -253,11 +253,11 @@ def test_parts_with_classes_in_another_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.val.objects[0].labels, data.train.objects[0].labels)
     content["categories"][0]["isthing"] = 1
     path.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(ResnestError, match="the validation part: sky is a thing there, and not in what it goes with"):
+    with pytest.raises(ResnestError, match="the validation split: sky is a thing there, unlike in the model or data"):
         open_dataset(tmp_path, task="panoptic")
     content["categories"][0]["name"] = "fog"
     path.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(ResnestError, match="the validation part has classes that are not known: fog"):
+    with pytest.raises(ResnestError, match="the validation split has classes that are not known: fog"):
         open_dataset(tmp_path, task="panoptic")
 
 

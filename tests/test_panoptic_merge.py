@@ -216,7 +216,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "twice": (
         _entry(lambda one: one["segments_info"].append(one["segments_info"][0])),
-        "000003.png: segment 1 stands twice",
+        "000003.png: segment 1 occurs twice",
     ),
     "black": (_entry(lambda one: one["segments_info"][0].update(id=0)), "segment 0 cannot be: black is void"),
     "unknown category": (
@@ -256,7 +256,7 @@ def test_what_cannot_be_written_or_read(tmp_path: Path) -> None:
 
 @pytest.mark.data
 def test_coco_through_merging_and_files(tmp_path: Path) -> None:
-    """All of the validation part: exactly 1."""
+    """All of the validation split: exactly 1."""
     data = shared_data() / "coco200-panoptic"
     files = PanopticFiles.read(data / "annotations" / "panoptic_val.json", data / "panoptic")
     assert (len(files.entries), files.classes.things, len(files.classes.names)) == (50, 80, 133)

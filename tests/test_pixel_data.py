@@ -242,7 +242,7 @@ def test_the_split_is_by_name(tmp_path: Path) -> None:
     folders(tmp_path, train=20, val=0)
     data = open_dataset(tmp_path, task="segmentation", val_share=0.25)
     assert (len(data.train), len(data.val), len(data.whole or ())) == (15, 5, 20)
-    assert "15 training and 5 validation images held back, 3 classes, masks" in data.describe()
+    assert "15 training and 5 validation images held out, 3 classes, masks" in data.describe()
     assert isinstance(data.val, PixelSamples)
     for index, key in enumerate(data.val.keys):
         assert data.val.mask_keys[index] == key

@@ -38,13 +38,13 @@ PROBLEMS = [
     "train: 4.png: its mask 4.png: has the values 6, 10, which no class has, in 1200 of 1200 pixels",
     "train: 5.png: has 40 x 30 pixels, but is annotated as 41 x 30 by its mask 5.png",
     "val: 6.png (no label) is the same picture as train: 0.png (no label)",
-    "only the validation part has pixels of road, tree: they cannot be learned",
+    "only the validation split has pixels of road, tree: they are never predicted",
 ]
 NOTES = [
-    "only the training part has pixels of sea, pole: they are not measured",
+    "only the training split has pixels of sea, pole: they are not evaluated",
     "no mask has a pixel of fog",
-    "1 training masks have no pixel that counts: 3.png",
-    "share of the training pixels that count: sky 99.8%, pole 0.2%, sea 0.08%, road 0.0%, tree 0.0%, fog 0.0%",
+    "1 training masks have only ignored pixels: 3.png",
+    "training pixels by class: sky 99.8%, pole 0.2%, sea 0.08%, road 0.0%, tree 0.0%, fog 0.0%",
     "less than 0.5% of the training pixels show sea, pole",
     "50.0% of the training and 1.0% of the validation pixels do not count",
 ]
@@ -77,7 +77,7 @@ def test_masks_of_0_and_255(tmp_path: Path, cli: Run) -> None:
     for path in (tmp_path / "masks").rglob("*.png"):
         Image.fromarray(np.uint8(255) * (np.arange(1200).reshape(HEIGHT, WIDTH) < 300)).save(path)
     told = (
-        "problem: all training pixels that count show background: nothing can be learned. Where others have the value"
+        "problem: all labelled training pixels show background: nothing can be trained. Where others have the value"
         " 255, list it with its class"
     )
     assert told in cli("doctor", "--data", tmp_path).out
@@ -107,14 +107,14 @@ def test_panoptic_maps_are_compared_with_their_json(tmp_path: Path, cli: Run) ->
         "train: 2.png: its map 2.png: segment 9 is in the PNG and not in the json",
         "val: 0.png: has 40 x 31 pixels, but is annotated as 40 x 30",
         "val: 2.png: its map 2.png: segment 9 is in the json and has no pixel in the PNG",
-        f"train: 0.png: segment 70000: the json says {area + 5} pixels, the map has {area}",
-        "train: 0.png: segment 5: the json says bbox (4, 6, 10, 15), in the map it is (4, 6, 10, 14)",
+        f"train: 0.png: segment 70000: the json has {area + 5} pixels, the map has {area}",
+        "train: 0.png: segment 5: the json has bbox (4, 6, 10, 15), in the map it is (4, 6, 10, 14)",
     ]
     assert report["notes"][:4] == [
         "2 classes of things, 2 of stuff",
         "fewer than 10 training images show cat, dog, sea, sky",
-        "1 training and 1 validation images have no things: their stuff is learned",
-        "4 crowds, which are not learned as objects",
+        "1 training and 1 validation images have no things: they are used for stuff",
+        "4 crowds, which are ignored as objects",
     ]
     assert report["classes"]["sea"] == {"train": 2, "val": 1}
     assert "objects an image: median 2.5, 3 at most" in report["notes"]
@@ -133,7 +133,7 @@ def test_other_kinds_are_pointed_to(tmp_path: Path, cli: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--task", "panoptic"), "--task and --format go with --data"),
+        (("--task", "panoptic"), "--task and --format need --data"),
         (("--data", "x", "--task", "boxes"), "'boxes' is not a known task. Known: classification, detection, segm"),
         (("--data", "x", "--format", "mask"), "'mask' is not a known data format. Did you mean 'masks'"),
     ],

@@ -237,7 +237,7 @@ BAD: list[tuple[Callable[[Path], Any], str]] = [
     (lambda path: path.write_text("text"), "not a PNG, BMP or GIF image"),
     (
         lambda path: Image.fromarray(labels()).save(path, "JPEG"),
-        "is a JPEG file, which does not keep numbers exactly: save it as PNG",
+        "is a JPEG file, which is lossy: save it as PNG",
     ),
 ]
 
@@ -310,7 +310,7 @@ BROKEN_LISTS: list[tuple[str, str, str]] = [
     ("classes.json", "[", r"classes.json is no list of classes \(Expecting value"),
     ("classes.json", "[]", "classes.json: expected a list of classes"),
     ("classes.json", '[{"index": 0}]', r'classes.json: row 0 \(\{"index": 0\}\) has no name'),
-    ("classes.json", '[{"index": "x", "name": "a"}]', 'row 0: "x" is no whole number'),
+    ("classes.json", '[{"index": "x", "name": "a"}]', 'row 0: "x" is no integer'),
     ("classes.json", '[{"name": "a", "color": [1, 2]}]', r"class 'a': its colour \[1, 2\] is not three numbers"),
     ("classes.json", '[{"name": "a", "color": [1, 2, 256]}]', "is not three numbers of 0 to 255"),
     ("classes.json", '{"-1": "a"}', "class 'a' has the value -1: those of masks are 0 to 2147483647"),
@@ -319,10 +319,10 @@ BROKEN_LISTS: list[tuple[str, str, str]] = [
     ("classes.json", '[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]', "'a' and 'b' have the same value: 1"),
     ("classes.txt", "a\na\n", "'a' and 'a' have the same name: a"),
     ("classes.txt", "a 1 2 3\nb 1 2 3\n", r"'a' and 'b' have the same colour: \(1, 2, 3\)"),
-    ("classes.txt", "void\n", "classes.txt lists no class that counts"),
+    ("classes.txt", "void\n", "classes.txt lists no class that is not ignored"),
     ("classes.txt", "\n".join(map("c{}".format, range(256))), "classes.txt lists 256 classes: 255 at most"),
     ("classes.txt", "a\n", "has one class only \\(a\\): a segmenter needs two or more"),
-    ("classes.txt", "", "classes.txt lists no class that counts"),
+    ("classes.txt", "", "classes.txt lists no class that is not ignored"),
     ("class_dict.csv", "colour\n1\n", "class_dict.csv: expected a first line with name, r, g, b; it has colour"),
     ("class_dict.csv", "name,r,g,b\na,1,2,\n", "class_dict.csv is no list of classes"),
 ]
@@ -378,7 +378,7 @@ def test_masks_that_lost_their_numbers(tmp_path: Path) -> None:
         Image.open(path).convert("L").save(path.with_suffix(".jpg"))
         path.unlink()
     for task in ("segmentation", None):
-        with pytest.raises(ResnestError, match=r"has masks .* do not keep numbers exactly: make masks anew as PNG"):
+        with pytest.raises(ResnestError, match=r"has masks .* in a lossy format: make masks anew as PNG"):
             open_dataset(tmp_path, task=task)
 
 

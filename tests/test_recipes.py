@@ -144,7 +144,7 @@ def test_settings(setting: str, section: str, field: str, value: object) -> None
         ("optim.weight_decay=inf", "optim.weight_decay=inf must be finite"),
         ("train.seed=-1", "train.seed=-1 must be 0 or more"),
         ("trainer.timeout_seconds=.inf", "trainer.timeout_seconds=inf must be finite"),
-        ("model.spec.planes=5", "planes=5 must be a list of 4 whole numbers"),
+        ("model.spec.planes=5", "planes=5 must be a list of 4 integers"),
         ("model.spec.drop_rate=much", "drop_rate='much' must be a number"),
     ],
 )

@@ -133,9 +133,9 @@ def sharing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 WRONG_CARDS: dict[str, tuple[dict[str, object], str]] = {
-    "a rate between two": ({"segmenter": {"rates": [1.5, 2, 3]}}, "must be three whole numbers from 1 to"),
-    "a stride of a point": ({"segmenter": {"output_stride": 16.0}}, "output_stride=16.0 must be a whole number"),
-    "cells of half": ({"segmenter": {"bins": [0.5]}}, "must be whole numbers from 1 to 64"),
+    "a rate between two": ({"segmenter": {"rates": [1.5, 2, 3]}}, "must be three integers from 1 to"),
+    "a stride of a point": ({"segmenter": {"output_stride": 16.0}}, "output_stride=16.0 must be an integer"),
+    "cells of half": ({"segmenter": {"bins": [0.5]}}, "must be integers from 1 to 64"),
     "a window that nets cannot see": ({"window": 1}, "window is 1, not a number from 32 to 2048"),
     "a canvas of the kind": ({"canvas": [10, 40]}, r"canvas is \(10, 40\): a segmenter sees 32 pixels a side or more"),
     "a mean of two": ({"mean": [0, 0]}, r"mean=\[0, 0\] of a model card must be three numbers"),

@@ -87,7 +87,7 @@ def test_its_readme(saved_segmenter: Path) -> None:
     text = model_card_text(replace(card, preprocess=replace(card.preprocess, long=520, window=480)), "streets")
     assert "| mIoU | 50.00% |" in text
     assert "- type: mean_iou\n      value: 0.5\n" in text
-    assert "the long side is resized to 520 pixels, looked at in squares of 480 pixels" in text
+    assert "the long side is resized to 520 pixels, in sliding windows of 480 pixels" in text
 
 
 @pytest.mark.parametrize("change", [{"channels": 24}, {"aux": 0}, {"head": "fcn"}, {"channels": 16_000}], ids=str)

@@ -313,8 +313,8 @@ BAD: dict[str, tuple[bytes, str]] = {
     "an unknown name": (
         _tar_bytes([*GOOD, ("c.jpg", b"C"), ("c.json", b'{"label": "cow"}')]), r"sample c\.jpg has the label 'cow'",
     ),
-    "a negative label": (_tar_bytes([("a.jpg", b"A"), ("a.cls", b"-1")]), r"a\.cls holds '-1', not a whole number"),
-    "words in a .cls": (_tar_bytes([("a.jpg", b"A"), ("a.cls", b"cat")]), r"a\.cls holds 'cat', not a whole number"),
+    "a negative label": (_tar_bytes([("a.jpg", b"A"), ("a.cls", b"-1")]), r"a\.cls holds '-1', not an integer"),
+    "words in a .cls": (_tar_bytes([("a.jpg", b"A"), ("a.cls", b"cat")]), r"a\.cls holds 'cat', not an integer"),
     "JSON without a label": (_tar_bytes([("a.jpg", b"A"), ("a.json", b'{"size": 3}')]), r"a\.json has no label or cls"),
     "a label of another type": (_tar_bytes([("a.jpg", b"A"), ("a.json", b'{"label": 1.5}')]), r"has the label 1\.5"),
     "no JSON": (_tar_bytes([("a.jpg", b"A"), ("a.json", b"{")]), r"a\.json is not JSON"),

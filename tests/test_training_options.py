@@ -188,9 +188,9 @@ def test_a_loading_process_that_dies(photos: Path, tmp_path: Path, monkeypatch: 
     settings = pico("data.workers=1")
     with monkeypatch.context() as patch:
         patch.setattr(loading.TrainingDataset, "__getitem__", dying)
-        with pytest.raises(ResnestError, match="a process that loads images died") as caught:
+        with pytest.raises(ResnestError, match="a data-loading worker died") as caught:
             train("imagenette", data=photos, out=tmp_path / "run", settings=settings)
-    again = f'go on with: resnest.resume("{tmp_path}/run"), perhaps with fewer such processes: '
+    again = f'resume with: resnest.resume("{tmp_path}/run"), perhaps with fewer workers: '
     assert f'{again}`settings={{"data.workers": 1}}`' in str(caught.value)
     assert "\n" not in str(caught.value)
     resume(tmp_path / "run", settings=["data.workers=0"])

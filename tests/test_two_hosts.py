@@ -120,5 +120,5 @@ def test_a_host_that_is_cut_off_ends_the_run(hosts: Hosts, photos: Path, tmp_pat
     assert started[0].wait(60) != 0
     assert time.monotonic() - lost < 60
     assert "rank 1 (process" in (tmp_path / "0.log").read_text()
-    assert "has given no sign for 8 s" in (tmp_path / "0.log").read_text()
+    assert "has sent no heartbeat for 8 s" in (tmp_path / "0.log").read_text()
     assert started[1].wait(60) != 0

@@ -1,10 +1,10 @@
-"""ResNeSt: split-attention networks, trained, evaluated and used.
+"""ResNeSt: split-attention networks; training, evaluation, prediction, export.
 
     import resnest
     net = resnest.create_model("resnest50", num_classes=10)
     predict = resnest.Predictor("runs/flowers")
 
-Names are imported when they are first used, so that `import resnest` costs nothing.
+Names are imported at their first use, so that `import resnest` is cheap.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates of a network from its structure alone, without building it.
+"""Parameters and multiply-accumulates (MACs) of a network from its `Spec`, without building it.
 
 parameters(Spec())            # 27_483_240
 macs(Spec(), size=224)        # 5.371e9: convolutions and fully connected layers, as the papers count
@@ -14,7 +14,7 @@ from resnest.spec import EXPANSION, Spec, attention_width
 
 @dataclass(frozen=True)
 class _Layer:
-    """A convolution or linear layer: its weights, the other parameters beside it, and the pixels it puts out."""
+    """A convolution or linear layer: its weights, its other parameters, and its output pixels."""
 
     weights: int
     others: int  # bias, and both parameters of the norm behind it
@@ -22,7 +22,7 @@ class _Layer:
 
 
 def parameters(spec: Spec, *, num_classes: int = 1000, in_chans: int = 3) -> int:
-    """Learned numbers of the whole network."""
+    """Trainable parameters of the network."""
     return sum(layer.weights + layer.others for layer in _layers(spec, 32, num_classes, in_chans))
 
 

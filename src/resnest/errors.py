@@ -1,4 +1,4 @@
-"""The errors that users see: one line that says what, where and what to do.
+"""Errors for users: one line that says what, where and what to do.
 
 The command line prints the message of a `ResnestError` without a traceback and exits with its `exit_code`.
 
@@ -15,9 +15,9 @@ from contextlib import contextmanager
 
 
 class ResnestError(ValueError):
-    """A mistake that the user can mend; the command line exits with `exit_code`.
+    """An error that the user can fix; the command line exits with `exit_code`.
 
-    The message is one line, whatever names from a file stand in it: what cannot be printed is escaped.
+    The message is one line, whatever names from a file it contains: unprintable characters are escaped.
     """
 
     exit_code = 2
@@ -35,19 +35,19 @@ INTERRUPTED = 130  # exit code of a second Ctrl-C: 128 + SIGINT, what shells exp
 
 
 class NoValidCheckpoint(ResnestError):
-    """Every checkpoint of a run is missing or damaged."""
+    """All checkpoints of a run are missing or damaged."""
 
     exit_code = 3
 
 
 class NumericalStop(ResnestError):
-    """The loss or the gradients stopped being finite."""
+    """The loss or the gradients became non-finite."""
 
     exit_code = 4
 
 
 class ParityFailure(ResnestError):
-    """An exported file does not compute what its network computes."""
+    """The outputs of an exported file differ from its network's."""
 
     exit_code = 5
 
@@ -98,7 +98,7 @@ def call(function: str, *given: object, **named: object) -> str:
 
 
 def one_line(error: object, most: int = 300) -> str:
-    """The first line of what an error says, which may be pages; the name of its kind where it says nothing.
+    """The first line of an error's message, which may be pages long; its type if the message is empty.
 
     >>> one_line(ValueError())
     'ValueError'
@@ -108,7 +108,7 @@ def one_line(error: object, most: int = 300) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str], *, like: str = "", hint: str = "") -> ResnestError:
-    """The error for a name that does not exist, with the one that is nearest to it, or to `like`.
+    """The error for an unknown name, with the closest known name, also to `like`.
 
     >>> str(unknown("model", "resnet50", ["resnest50", "resnest101"]))
     "'resnet50' is not a known model. Did you mean 'resnest50'?"

@@ -1,9 +1,9 @@
-"""Figures of merit: what each is called and what it says, and fractions in percent.
+"""Figures of merit: their names and titles, and fractions in percent.
 
     FIGURES = (Figure("miou", "mIoU", "intersection over union, mean of the classes"), ...)      # of a task, one table
     percent(0.12345)                    # "12.35%"
 
-The page, the command line, the hub's card and the list of recipes all read a task's table.
+The report, the command line, the hub's card and the list of recipes all use a task's table.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Z95 = 1.959964  # normal quantile of a two-sided 95 % interval
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of an evaluation, such as "top1"; the first of a table is the one that training monitors."""
+    """A figure of an evaluation, such as "top1"; training monitors the first in a task's table."""
 
     key: str  # in `Evaluation.figures`, metrics.jsonl and config.json
     title: str
@@ -46,7 +46,7 @@ def percent(fraction: float, digits: int = 2, *, unit: str = "%", exact_ends: bo
 
 
 def wilson_interval(successes: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, JASA 22, 1927).
+    """Wilson's 95 % interval of a proportion (Wilson, JASA 22, 1927).
 
     Unlike the textbook interval it stays within [0, 1], and has a width at both ends.
 

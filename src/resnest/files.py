@@ -1,4 +1,4 @@
-"""Files written whole or not at all, their hashes, the cache folder, and how timm and the hub name a saved model's.
+"""Atomic writes, file hashes, the cache folder, and the file names of a saved model for timm and the hub.
 
 with replacing(Path("config.json")) as temporary:
     temporary.write_text("{}")
@@ -23,7 +23,7 @@ FULL = 2**20  # bytes: with fewer left on a disk, what went wrong in a write was
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A temporary file beside `target` that takes its place once it is whole and on disk; each process has its own."""
+    """A temporary file beside `target` that replaces it once written and synced to disk; each process has its own."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -36,7 +36,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, and its folder, so that nobody ever sees a part of it."""
+    """Write a file atomically, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -44,7 +44,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def write_errors(path: Path | str) -> Iterator[None]:
-    """An OSError within becomes a ResnestError that names the file, or the option that names it."""
+    """Turns an OSError within into a ResnestError that names the file, or the option that names it."""
     try:
         yield
     except OSError as error:
@@ -52,7 +52,7 @@ def write_errors(path: Path | str) -> Iterator[None]:
 
 
 def is_full(folder: Path) -> bool:
-    """Whether the disk of a folder is full: torch.save, safetensors and exporters say so in words of their own."""
+    """Whether the disk of a folder is full: torch.save, safetensors and exporters report it in their own ways."""
     try:
         return shutil.disk_usage(folder).free < FULL
     except OSError:
@@ -70,13 +70,13 @@ def sha256_of(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """What can be made or fetched again lies below it: $RESNEST_HOME, ~/.cache/resnest by default."""
+    """The folder for all that can be made or downloaded again: $RESNEST_HOME, ~/.cache/resnest by default."""
     home = os.environ.get("RESNEST_HOME")
     return Path(home).expanduser() if home else Path.home() / ".cache" / "resnest"
 
 
 class OutputFolder:
-    """Files that go into one folder, never two under one name, and never over one of the `inputs`.
+    """Output files in one folder, never two under one name, and never over one of the `inputs`.
 
     Raises:
         ResnestError: it cannot be made.
@@ -91,7 +91,7 @@ class OutputFolder:
 
     @contextmanager
     def writing(self, name: Path) -> Iterator[Path]:
-        """The path for a file of this name, or with a number behind its stem if the name is taken.
+        """The path for a file of this name, with a number after its stem if the name is taken.
 
         Raises:
             ResnestError: it would replace an input, or cannot be written.

@@ -4,7 +4,7 @@
         bar.start(200, "photos (folder)")
         bar.advance(64)                      # predicting: 64 of 200  50 images/s  [bar]  3 s left
 
-No run ends because nobody reads standard error.
+A closed standard error does not end a run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REDRAW_SECONDS = 0.1
 
 
 class StandardError(io.TextIOBase):
-    """Standard error as it is now, whose reader may be gone: a closed terminal, `| head`, sys.stderr that is None.
+    """Standard error, which may be closed: a closed terminal, `| head`, sys.stderr that is None.
 
     A live rich display puts a proxy into sys.stderr that writes to its console, so a console must keep the stream.
     """
@@ -47,10 +47,10 @@ class StandardError(io.TextIOBase):
 
 
 class Progress:
-    """How far some work is.
+    """Progress of some work.
 
     Args:
-        what: stands before the count.
+        what: text before the count.
         rate: what is counted a second, such as "images"; "" for no rate.
         megabytes: the count is of bytes.
         if_slow: show nothing before SLOW_SECONDS of work.
@@ -77,7 +77,7 @@ class Progress:
         self.started = False
 
     def start(self, total: int | None, title: str = "", *, done: int = 0) -> None:
-        """Show `title`, and count from `done` on; total: None where it is not known."""
+        """Show `title`, and count from `done` on; total: None if unknown."""
         self.stop()
         if title:
             self.say(title)
@@ -101,7 +101,7 @@ class Progress:
         self.update(self.done + count)
 
     def update(self, done: int, text: str = "") -> None:
-        """The count, and what else is to be said of this moment; nothing before the start."""
+        """Set the count, and further text; nothing before the start."""
         if not self.started:
             return
         self.done, now = done, time.perf_counter()
@@ -116,7 +116,7 @@ class Progress:
             self.say(f"{self._text(now, text)}  {self._left(now)}")
 
     def say(self, text: str) -> None:
-        """A line of its own, above the bar."""
+        """Print a line above the bar."""
         if self.rich is not None:
             self.rich.console.print(text, highlight=False, markup=False)
         elif not self.quiet:
@@ -149,7 +149,7 @@ class Progress:
 
 
 def say(text: str) -> None:
-    """A line on standard error."""
+    """Print a line on standard error."""
     print(text, file=StandardError(), flush=True)
 
 

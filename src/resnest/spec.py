@@ -1,4 +1,4 @@
-"""What a ResNeSt is made of (Zhang et al., arXiv 2004.08955, section 3 and table 3), and the published ones.
+"""The structure of a ResNeSt (Zhang et al., arXiv 2004.08955, section 3 and table 3), and the published networks.
 
     Spec(radix=4, cardinality=2, width=40)      # "4s2x40d" in the paper's notation
     find_spec("resnest101e.in1k")               # -> (Spec(depths=(3, 4, 23, 3), stem_width=64), "resnest101")
@@ -51,7 +51,7 @@ class Spec:
         for name in ("depths", "planes"):
             value = getattr(self, name)
             if not isinstance(value, list | tuple):
-                raise ResnestError(f"this network cannot be built: {name}={value!r} must be a list of 4 whole numbers")
+                raise ResnestError(f"this network cannot be built: {name}={value!r} must be a list of 4 integers")
             object.__setattr__(self, name, tuple(value))
         self._check_ranges()
         for planes in self.planes:
@@ -69,7 +69,7 @@ class Spec:
         counts = {name: getattr(self, name) for name in ("radix", "cardinality", "width", "stem_width")}
         counts |= {f"{name}[{i}]": v for name in ("depths", "planes") for i, v in enumerate(getattr(self, name))}
         for name, count in counts.items():
-            require(type(count) is int, f"{name}={count!r} must be a whole number")
+            require(type(count) is int, f"{name}={count!r} must be an integer")
             require(count < 2**20, f"{name}={count} is more than any network has")
         for name in ("avd", "avd_first"):
             require(type(getattr(self, name)) is bool, f"{name}={getattr(self, name)!r} must be true or false")
@@ -112,7 +112,7 @@ def attention_width(channels: int, radix: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A published network: its structure and what was reported for it (facts, section 1.6)."""
+    """A published network: its structure and reported accuracy (facts, section 1.6)."""
 
     spec: Spec
     crop: int  # evaluation crop, pixels
@@ -155,7 +155,7 @@ ALIASES: dict[str, str] = {net.timm: name for name, net in PUBLISHED.items() if 
 
 
 def find_spec(name: str) -> tuple[Spec, str]:
-    """The structure that a name stands for, and the official name: `resnest50d.in1k` -> (Spec(), "resnest50").
+    """The structure and the official name of a network: `resnest50d.in1k` -> (Spec(), "resnest50").
 
     A tag behind the dot names a row of weights, not another network.
 
@@ -173,7 +173,7 @@ def find_spec(name: str) -> tuple[Spec, str]:
 
 
 def name_of(spec: Spec) -> str:
-    """The official name of a structure; "resnest" for one without.
+    """The official name of a structure; "resnest" if it has none.
 
     >>> name_of(Spec())
     'resnest50'

@@ -1,4 +1,4 @@
-"""The tasks: one table that lists them, and what the generic rooms need of each, in two halves.
+"""The table of tasks, and their interface to the generic packages, with and without torch.
 
     info = task_info("detection")        # TaskInfo: card, recipe, results, figures. Imports no torch
     task = task_type("detection")        # the Task: networks, losses, batches. Imports torch
@@ -43,7 +43,7 @@ DEFAULT_TASK = next(iter(TASKS))  # of recipes, cards and data that name none
 
 @dataclass(frozen=True, kw_only=True)
 class TaskInfo:
-    """What a task is to rooms that do without torch. Strings such as "package.module:NAME" are imported when needed."""
+    """The part of a task that needs no torch. Strings such as "package.module:NAME" are imported when needed."""
 
     name: str
     noun: str  # of a model: "a detector"
@@ -68,11 +68,11 @@ class TaskInfo:
     reads_labels: bool = False  # whether folders of labelled images are looked through for it, too
     annotations: str = ""  # what data of its own formats has beside pictures, for a message: "masks"
     needs: str  # of data, for a message: "data with boxes"
-    layout: str = ""  # how such a data set lies in its folder, where labelled images do not do
+    layout: str = ""  # the layout of such a data set, if labelled images are not enough
 
 
 class Task(ABC):
-    """A task with a recipe and its data: what training needs. Its class methods are what a model of the task needs."""
+    """A task with a recipe and its data, for training. Its class methods are for models of the task."""
 
     info: ClassVar[TaskInfo]
     network_type: ClassVar[type[nn.Module]]  # of its networks
@@ -91,28 +91,28 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def build_network(cls, card: Any) -> nn.Module:
-        """The network that a card describes, with random weights."""
+        """The network of a card, with random weights."""
 
     @classmethod
     @abstractmethod
     def prepared(cls, net: Any, *, memory_format: torch.memory_format, kernels: bool) -> nn.Module:
-        """A copy of a network for inference alone; `net` stays as it is."""
+        """A copy of a network for inference only; `net` is not changed."""
 
     @classmethod
     def num_classes(cls, net: Any) -> int:
-        """Of a network."""
+        """Number of classes of a network."""
         return int(net.num_classes)
 
     @classmethod
     @abstractmethod
     def card_fields(cls, net: Any) -> dict[str, Any]:
-        """What a network says of its own card: its structure, and what classes have by default beside their names."""
+        """Card fields of a network: its structure, and defaults for what classes have besides their names."""
 
     # --- training ---
 
     @classmethod
     def of(cls, recipe: Any, samples: Any) -> Task:
-        """The task of a recipe for such data."""
+        """The task of a recipe for these samples."""
         return cls(recipe, samples)
 
     def __init__(self, recipe: Any, samples: Samples) -> None:
@@ -123,32 +123,32 @@ class Task(ABC):
     @property
     @abstractmethod
     def min_batch_size(self) -> int:
-        """Images that a training batch of a process needs."""
+        """Minimum number of images in a process's training batch."""
 
     @property
     @abstractmethod
     def preprocess(self) -> ImageTransform:
-        """For evaluation."""
+        """The preprocessing in evaluation."""
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """The network with its initial weights, random: `load_pretrained` comes next where the recipe says so."""
+        """The network with random initial weights; `load_pretrained` follows if the recipe asks for it."""
 
     @abstractmethod
     def load_pretrained(self, net: Any) -> LoadReport | None:
-        """Start from the recipe's weights; None if it names none."""
+        """Load the recipe's pretrained weights; None if it names none."""
 
     @abstractmethod
     def dataset(self, samples: Any) -> TrainingDataset:
-        """What training batches are made of."""
+        """The dataset of training batches."""
 
     @abstractmethod
     def loss(self, net: nn.Module, images: Tensor, labels: Any, *, seed: Sequence[int] = ()) -> Tensor:
-        """Of a batch, (N, 3, H, W) uint8; what is random in it beside the network is f(seed)."""
+        """Loss of a batch, (N, 3, H, W) uint8; its randomness outside the network is f(seed)."""
 
     @abstractmethod
     def card(self, figures: dict[str, float]) -> ModelCard:
-        """What goes with the weights."""
+        """The model card for the weights."""
 
 
 def find_task(name: str) -> str:
@@ -165,7 +165,7 @@ def _info(package: str) -> TaskInfo:
 
 
 def task_info(name: str) -> TaskInfo:
-    """Raises ResnestError for an unknown task."""
+    """The `TaskInfo` of a task. Raises ResnestError for an unknown task."""
     return _info(find_task(name))
 
 
@@ -176,7 +176,7 @@ def task_type(name: str) -> type[Task]:
 
 
 def task_of_network(net: nn.Module) -> type[Task]:
-    """The task of a network, by its type. Imports torch. Raises ResnestError where no task has such networks."""
+    """The task of a network, by its type. Imports torch. Raises ResnestError for a network of no task."""
     fitting = [task for task in map(task_type, TASKS) if isinstance(net, task.network_type)]
     if not fitting:
         known = ", ".join(task_type(name).network_type.__name__ for name in TASKS)
@@ -188,13 +188,13 @@ def task_of_network(net: nn.Module) -> type[Task]:
 
 
 def open_task(recipe: Recipe, samples: Samples, where: str = "the data") -> Task:
-    """The task of a recipe, with the data of its training part. Raises ResnestError for data of another task."""
+    """The task of a recipe, with its training data. Raises ResnestError for data of another task."""
     check_task(samples, recipe.task, where, f"recipe {recipe.name!r}")
     return task_type(recipe.task).of(recipe, samples)
 
 
 def check_task(samples: Samples, task: str, where: str, what: str) -> None:
-    """Raises ResnestError for data of another task than `what` is for, such as a recipe or a model."""
+    """Raises ResnestError for data of another task than that of `what`, such as a recipe or a model."""
     if samples.task != task:
         raise ResnestError(
             f"{where} has {samples.has}, and {what} is for {task}: give {task_info(task).needs}, or take a model or a"
@@ -203,6 +203,6 @@ def check_task(samples: Samples, task: str, where: str, what: str) -> None:
 
 
 def load_object(where: str) -> Any:
-    """What "package.module:NAME" names."""
+    """Import "package.module:NAME"."""
     module, _, name = where.partition(":")
     return getattr(importlib.import_module(module), name)

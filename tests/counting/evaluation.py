@@ -60,7 +60,7 @@ class CountingScorer:
 
     def result(self) -> CountingEvaluation:
         if not self.rows:
-            raise ResnestError("not one image could be used")
+            raise ResnestError("no image could be used")
         rows = [self.rows[index] for index in sorted(self.rows)]
         errors = np.array([result.count - round(truth) for result, truth in rows])
         return CountingEvaluation(

@@ -70,7 +70,7 @@ def test_a_signal_saves_and_ends_with_75(number: signal.Signals, workers: int, p
     process.join(60)
     assert process.exitcode == 75, told.read_text()
     assert time.monotonic() - asked < 30
-    assert f"go on with: resnest train --resume {out}" in told.read_text()
+    assert f"resume with: resnest train --resume {out}" in told.read_text()
     assert "Traceback" not in told.read_text()
     content, warnings = RunDirectory(out).load_checkpoint()
     assert content["step"] >= 1

@@ -90,7 +90,7 @@ def test_the_job_ends_and_names_the_process(number: signal.Signals, rank: int, p
         assert re.search(rf"rank\W+:? ?{rank} \(.*local_rank|rank {rank} \(process {pids[rank]}", told), told
         if number == signal.SIGSTOP:
             assert f"rank {rank} (process {pids[rank]} on " in told
-            assert "has given no sign for 5 s; the run ends here" in told
+            assert "has sent no heartbeat for 5 s; the run ends here" in told
         assert not Path(f"/proc/{pids[1 - rank]}").exists()
 
 

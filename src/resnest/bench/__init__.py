@@ -1,4 +1,4 @@
-"""Speed against the alternatives: contenders turn by turn, medians with intervals, CSV, plot, comparison.
+"""Benchmarks against other networks and engines: alternating runs, medians with intervals, CSV, plot, comparison.
 
 table = bench(plan(["resnest50", "timm:resnest50d"], engines=["onnxruntime"], batches=[1]))
 """

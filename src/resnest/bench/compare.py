@@ -1,9 +1,9 @@
-"""What became slower since an older table, beyond noise.
+"""Performance regressions against an older table, beyond noise.
 
     for change in compare(old, new): print(change)
 
 A case is slower where three things hold: the 95 % intervals of the two medians do not touch; it is 3 % or more (two
-runs of the same program differ by that much through where their memory lies); and, if both tables have a base that is
+runs of the same program differ by that much through their memory layout); and, if both tables have a base that is
 not the case itself, the intervals of the ratios to it do not touch either, so that a slower machine is not taken for
 slower code.
 """
@@ -23,7 +23,7 @@ Verdict = Literal["slower", "faster", "same"]
 
 @dataclass(frozen=True)
 class Change:
-    """One case in both tables."""
+    """A case that is in both tables."""
 
     case: Case
     before: Case
@@ -41,7 +41,7 @@ class Change:
 
 
 def compare(old: Table, new: Table) -> list[Change]:
-    """All cases that both tables have, in the new one's order."""
+    """All cases of both tables, in the order of the new one."""
     pairs = [(old.find(case.key), case) for case in new.cases]
     return [_judge(old, new, before, case) for before, case in pairs if before is not None]
 
@@ -52,7 +52,7 @@ def missing(old: Table, new: Table) -> list[Case]:
 
 
 def differences(old: Table, new: Table) -> Iterator[str]:
-    """How the two environments differ, one line each: what is compared then is not the program alone."""
+    """Differences of the two environments, one line each: they may explain a difference in speed."""
     before, now = facts(old.environment), facts(new.environment)
     for key in SHARED:
         if before.get(key) != now.get(key):

@@ -1,4 +1,4 @@
-"""Who runs against whom: networks of ours, of timm, of torchvision, exported files, by every engine that takes them.
+"""Contenders of a benchmark: our networks, timm's, torchvision's and exported files, in each engine that runs them.
 
     entrant = find_entrant("timm:resnest50d")          # kind, engines, its own evaluation crop
     contenders([entrant], engines=["eager"], layouts=["nchw"], batch=1, size=None)
@@ -26,10 +26,10 @@ from resnest.tasks import DEFAULT_TASK
 
 Kind = Literal["ours", "saved", "timm", "torchvision", "file"]
 
-# eager-kept: with freed memory kept, as the command line does; torch: TorchEngine with that;
+# eager-kept: with freed memory retained, as on the command line; torch: TorchEngine with that;
 # compiled: torch.compile, of ours what `prepared` gives
 TORCH_ENGINES = ("eager", "eager-kept", "prepared", "torch", "compiled")
-FILE_ENGINES = ("onnxruntime", "openvino", "predictor")  # predictor: what resnest.Predictor takes by itself
+FILE_ENGINES = ("onnxruntime", "openvino", "predictor")  # predictor: the engine and settings of resnest.Predictor
 ENGINES = (*TORCH_ENGINES, *FILE_ENGINES)
 LAYOUTS = ("nchw", "channels_last")
 SUFFIXES = {".onnx": FILE_ENGINES, ".xml": ("openvino", "predictor")}
@@ -39,7 +39,7 @@ _PEERS = ("timm", "torchvision")
 
 @dataclass(frozen=True, kw_only=True)
 class Entrant:
-    """A network that was named, before it is known what it runs in."""
+    """A named network, before its engines are chosen."""
 
     name: str  # in tables
     reference: str  # as it was given: a name, a path
@@ -97,7 +97,7 @@ def contenders(
     batch: int,
     size: int | None,
 ) -> list[Contender]:
-    """Every entrant in every engine that takes it; layouts differ for torch's engines alone.
+    """Every entrant in every engine that runs it; layouts differ only for torch's engines.
 
     Raises:
         ResnestError: an entrant that none of the engines takes.
@@ -115,7 +115,7 @@ def contenders(
 
 
 def layouts_of(engine: str, layouts: Sequence[str]) -> Sequence[str]:
-    """What is measured of an engine: `torch` has one layout, and so have files."""
+    """The memory layouts to measure of an engine: `torch` and exported files have one."""
     if layouts and engine in TORCH_ENGINES and engine != "torch":
         return layouts
     if engine == "eager":
@@ -164,7 +164,7 @@ def _own_size(name: str) -> int:
 
 
 def classifier_size(card: ModelCard, where: object) -> int:
-    """Pixels a side that a classifier sees. Raises ResnestError for another task's model."""
+    """Side in pixels of a classifier's images. Raises ResnestError for another task's model."""
     if card.task != DEFAULT_TASK:
         raise ResnestError(f"{where} is {card.info.noun}, and bench times classifiers")
     return card.preprocess.padded_size(1, 1)[0]
@@ -177,7 +177,7 @@ def _saved_size(reference: str) -> int:
 
 
 def _file_size(path: Path) -> int:
-    """The one that is fixed in the file, or its card's; 224 where neither says.
+    """The size fixed in the file, or its card's; else 224.
 
     Raises:
         ResnestError: the file cannot be read.

@@ -1,8 +1,8 @@
-"""What stands beside every measured figure: the machine, the versions, the load, the command.
+"""The environment of a measurement: machine, versions, load, command; the head of every table.
 
     file.write(head(environment(threads=2, notes=["seconds: per call"])))
 
-Every line is `key: value`, so that a later comparison can tell which of them changed.
+Every line is `key: value`, so that a later comparison can list those that changed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def environment(
 
 
 def head(lines: Iterable[str]) -> str:
-    """The lines as they stand before the rows of a CSV file."""
+    """The lines at the head of a CSV file."""
     return "".join(f"# {line}\n" for line in lines)
 
 
@@ -64,7 +64,7 @@ def facts(lines: Iterable[str]) -> dict[str, str]:
 
 
 def of_run(account: Mapping[str, Any]) -> list[str]:
-    """The lines for what a training run measured, from its own run.json: it ran elsewhere and earlier."""
+    """Environment lines of a training run, from its run.json: it ran elsewhere and earlier."""
     told = ", ".join(f"{name} {version}" for name, version in account["versions"].items())
     return [f"versions: {told}", f"threads: {account['threads']}", f"date: {account['started']}"]
 
@@ -81,7 +81,7 @@ def versions(packages: Iterable[str]) -> list[str]:
 
 
 def commit() -> str:
-    """Of the checkout that this code lies in; empty for an installed package."""
+    """Commit of the checkout that this code is in; empty for an installed package."""
     root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return ""
@@ -93,7 +93,7 @@ def commit() -> str:
 
 
 def command() -> str:
-    """As it was typed, but without the folder that the program lies in."""
+    """The command line, without the program's folder."""
     program = Path(sys.argv[0])
     name = f"python benchmarks/{program.name}" if program.parent.name == "benchmarks" else program.name
     return " ".join([name, *map(shlex.quote, sys.argv[1:])])

@@ -1,10 +1,10 @@
-"""The networks themselves, with weights that compute what real ones do: no zeros, no infinities, no denormal numbers.
+"""Networks to benchmark, with random weights that give normal numbers: no zeros, infinities or denormals.
 
     net = build("timm:resnest50d", "timm")        # in eval mode
     export("resnest50", "ours", Path("m.onnx"), size=224)
 
-How fast a named network is does not depend on its weights as long as no number leaves float32's normal range, where a
-processor takes a hundred times as long; random weights in a deep network can do that, so their norms are set from data.
+Speed does not depend on the weights as long as all numbers are in float32's normal range; denormals are computed a
+hundred times slower. Random weights of a deep network can lead there, so their norms are set from data.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from resnest.spec import PUBLISHED, find_spec
 
 
 def build(reference: str, kind: Kind, size: int = 224) -> nn.Module:
-    """A network on the CPU, in eval mode; of `saved` with its own weights, of others with random ones."""
+    """A network on the CPU, in eval mode; `saved` with its own weights, others with random ones."""
     name = reference.partition(":")[2]
     if kind == "saved":
         from resnest.inference.model import Model
@@ -48,7 +48,7 @@ def build(reference: str, kind: Kind, size: int = 224) -> nn.Module:
 
 
 def enliven(net: nn.Module, size: int) -> nn.Module:
-    """Statistics of every batch-norm from random images, and no scale of zero; then eval mode."""
+    """Set the statistics of every batch norm from random images, and no scale to zero; then eval mode."""
     norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     kept = [norm.momentum for norm in norms]
     net.eval()  # but the norms: dropout and heads for training alone stay out of it
@@ -73,7 +73,7 @@ def _run(net: nn.Module, size: int) -> None:
 
 
 def export(reference: str, kind: Kind, path: Path, size: int, *, traced: bool = False) -> None:
-    """The ONNX file of a network: ours as `resnest export` writes it, or traced as those of others are."""
+    """The ONNX file of a network: ours as by `resnest export`, others traced."""
     net = build(reference, kind, size)
     if not isinstance(net, ResNeSt):
         write_onnx(net, path, size)
@@ -84,7 +84,7 @@ def export(reference: str, kind: Kind, path: Path, size: int, *, traced: bool = 
 
 
 def write_ours(net: ResNeSt, path: Path, card: ModelCard) -> None:
-    """As `resnest export` writes it, without its comparison: of random weights there is nothing to prove."""
+    """As by `resnest export`, without its comparison, which random weights do not need."""
     from resnest.exporters import onnx
     from resnest.exporters.capture import Interface
     from resnest.exporters.origin import origin
@@ -97,7 +97,7 @@ def write_ours(net: ResNeSt, path: Path, card: ModelCard) -> None:
 
 
 def write_onnx(net: nn.Module, path: Path, size: int, *, dynamo: bool = False) -> None:
-    """By one of torch's two exporters; the batch may vary, the size may not.
+    """Export by one of torch's two exporters, with a dynamic batch and a fixed size.
 
     The older one traces and takes a tenth of the time; onnxruntime runs what either wrote equally fast (docs/bench.md).
     """
@@ -126,7 +126,7 @@ def _card(reference: str, kind: Kind) -> ModelCard:
 
 
 def check_output(values: object, name: str) -> None:
-    """Raises ResnestError for logits that are not finite or all but zero: such numbers are computed slowly."""
+    """Raises ResnestError for logits that are not finite or nearly zero: such numbers are computed slowly."""
     logits = torch.as_tensor(values).float()
     largest = logits.abs().max().item()
     if not 1e-20 < largest < 1e20:

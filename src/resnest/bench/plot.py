@@ -1,9 +1,9 @@
-"""The paper's first figure from what was measured here: published top-1 over the time for one image.
+"""Plot of published top-1 over measured latency: the paper's first figure.
 
     draw(Path("accuracy-latency.svg"), table)
 
-A family's members are joined by a line, in the order of their time; each point is a network at its published crop.
-Which device, engine and batch it was stands above: what holds on one does not hold on another.
+A family's networks are joined by a line, in the order of their latency; each point is a network at its published crop.
+The title has device, engine and batch: what holds for one need not hold for another.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ INK = "#6b7280"
 
 @dataclass(frozen=True)
 class Point:
-    """A network: milliseconds an image, percent."""
+    """A point of the plot: milliseconds per image, percent."""
 
     figure: Figure
     ms: float
@@ -44,7 +44,7 @@ class Point:
 
 
 def points(table: Table) -> list[Point]:
-    """Of every network with a published accuracy its quickest case, at its published crop.
+    """The fastest case of every network with a published accuracy, at its published crop.
 
     Raises:
         ResnestError: there are none, or cases of several batches.
@@ -64,7 +64,7 @@ def points(table: Table) -> list[Point]:
 
 
 def need_matplotlib() -> None:
-    """Raises ResnestError where it is not installed: better before measuring than after."""
+    """Raises ResnestError if it is not installed, before anything is measured."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ResnestError("a plot needs matplotlib: pip install 'resnest[bench]'")
 
@@ -89,7 +89,7 @@ def draw(path: Path, table: Table) -> None:
 
 
 def save(canvas: Any, path: Path) -> None:
-    """Raises ResnestError where the file cannot be written, or is of no kind that matplotlib knows."""
+    """Raises ResnestError if the file cannot be written, or its format is unknown to matplotlib."""
     told = {"Date": None} if path.suffix == ".svg" else {}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def save(canvas: Any, path: Path) -> None:
 
 
 def constant_names() -> Any:
-    """Identifiers inside an SVG that do not change from drawing to drawing."""
+    """Makes identifiers inside an SVG reproducible."""
     import matplotlib
 
     return matplotlib.rc_context({"svg.hashsalt": "resnest"})

@@ -1,4 +1,4 @@
-"""ImageNet top-1 of the networks in the paper's first figure, each at the crop that it was published for.
+"""Published ImageNet top-1 of the networks in the paper's first figure, each with its crop.
 
     figure_of("resnest101")                  # Figure(family="ResNeSt", label="101", size=256, top1=82.83, ...)
     figure_of("timm:tf_efficientnet_b2")
@@ -23,7 +23,7 @@ _CONVNEXT = "ConvNeXt repository, README, ImageNet-1K trained models"  # and arX
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """What was published of a network."""
+    """Published top-1 and crop of a network."""
 
     family: str
     label: str
@@ -81,7 +81,7 @@ FAMILIES: dict[str, list[str]] = {
 
 
 def figure_of(model: str) -> Figure | None:
-    """What was published of a network under any of its names; None for one that is not in the list."""
+    """The published figure of a network under any of its names; None for an unknown one."""
     if model in FIGURES:
         return FIGURES[model]
     try:

@@ -1,12 +1,12 @@
-"""A whole measurement: find the networks, export what engines read from files, measure batch by batch.
+"""A complete benchmark: find the networks, export them for engines that read files, measure batch by batch.
 
     table = bench(["resnest50", "timm:resnest50d"], engines=["eager", "onnxruntime"], batches=[1, 16], rounds=9)
 
-With no engine every installed one of BY_ITSELF; with no network ResNeSt-50, against timm's if that is installed.
+Without engines: every installed engine of BY_ITSELF; without networks: ResNeSt-50, against timm's if that is installed.
 
-Turn by turn: in every round each contender has one turn, in an order that moves on, each in its own process. What slows
-the machine down for a while slows whoever has its turn then; over rounds that is everyone, and ratios are taken within
-a round. A heat has one batch, so that no more processes are alive than there are networks and engines.
+In every round each contender runs once, in its own process, in an order that rotates. A temporary slowdown of the
+machine then affects all contenders over the rounds, and ratios are taken within a round. A heat has one batch, so that
+there are no more processes than networks and engines.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ BY_ITSELF = (
     "torch",
     "onnxruntime",
     "openvino",
-)  # measured where nobody says what, if they are here
+)  # the default, if installed
 PRECISIONS = ("float32", "bfloat16")
 DEVICES = ("cpu", "cuda")
 TURN = 0.2  # seconds that a turn lasts at least: short calls are repeated
@@ -57,7 +57,7 @@ SETTLE = 0.02  # seconds between turns: thread pools of the last one look for wo
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How it is measured."""
+    """Settings of a benchmark."""
 
     rounds: int
     threads: int
@@ -66,12 +66,12 @@ class Settings:
 
 
 def nothing(*_: object) -> None:
-    """For whoever does not look at progress."""
+    """Ignores progress."""
 
 
 @dataclass
 class Plan:
-    """Who runs, in which heats; nothing is built yet."""
+    """Contenders by heats; nothing is built yet."""
 
     heats: list[list[Contender]]
     settings: Settings
@@ -93,14 +93,14 @@ def plan(
     device: str = "cpu",
     precision: str = "float32",
 ) -> Plan:
-    """What `bench` will do, with every mistake found that can be found without building a network.
+    """Plan a benchmark, and raise every error that needs no network to be built.
 
     Args:
         models: names of ours, timm:NAME, torchvision:NAME, runs, checkpoints, .onnx and .xml files; or entrants.
         engines: empty: those of BY_ITSELF that are installed.
         sizes: of images, pixels a side; None: each network's own evaluation crop.
         layouts: of torch's engines; empty: both for `eager`, channels_last for the others.
-        threads: None: as many as there are cores, or OMP_NUM_THREADS says.
+        threads: None: the number of cores, or OMP_NUM_THREADS.
         precision: that torch's engines compute in.
 
     Raises:
@@ -148,13 +148,13 @@ def bench(
     on_turn: Callable[[], None] = nothing,
     on_round: Callable[[Table], None] = nothing,
 ) -> Table:
-    """Measure what was planned.
+    """Measure a plan.
 
     Args:
-        traced: export networks of ours by tracing, as those of others are, instead of as `resnest export` does, which
+        traced: export our networks by tracing, as others are, instead of as `resnest export` does, which
             takes ten times as long: for many networks.
         notes: more lines for the environment.
-        on_step: told what is prepared, in words.
+        on_step: called with a description of each step.
         on_turn: called after every turn.
         on_round: called with all there is after every round.
 
@@ -220,7 +220,7 @@ def measure(
 
 
 class Worker:
-    """The process of one contender (resnest.bench.worker), and what it measured."""
+    """The process of one contender (resnest.bench.worker), and its measurements."""
 
     def __init__(self, contender: Contender, file: str, settings: Settings) -> None:
         entrant = contender.entrant
@@ -292,7 +292,7 @@ class Worker:
 
 
 def defaults() -> list[str]:
-    """What is compared where nobody says what."""
+    """The default networks."""
     return ["resnest50", *(["timm:resnest50d"] if has("timm") else [])]
 
 
@@ -304,7 +304,7 @@ class Files:
         self.written: dict[tuple[str, int], str] = {}
 
     def of(self, contender: Contender) -> str:
-        """What the contender's engine reads; "" for torch's engines."""
+        """The file for the contender's engine; "" for torch's engines."""
         entrant = contender.entrant
         if contender.engine not in FILE_ENGINES:
             return ""

@@ -1,13 +1,13 @@
-"""Table of what was measured: cases with every repetition, as CSV under the environment, as text and as JSON.
+"""The table of a benchmark: cases with all repetitions, as CSV with the environment, as text and as JSON.
 
     write_table(Path("speed.csv"), table)
     table = read_table(Path("speed.csv"))
-    base_of(table.cases, case)              # what its ratio is taken to
+    base_of(table.cases, case)              # the baseline of its ratio
     print("\\n".join(lines(table)))
 
-One line a repetition: a repetition is a round's turn, seconds are of one call, the mean of `calls` in that turn.
+One line per repetition, which is a turn in a round; seconds are per call, the mean of the `calls` of that turn.
 
-Nothing is assumed of how times are distributed: they are skewed, with rare long ones. Intervals are the sign test's
+No distribution of the times is assumed, as they are skewed with rare outliers. Intervals are those of the sign test
 (Conover, Practical Nonparametric Statistics, section 3.2): between two values in order of size, symmetrical from the
 ends, the median lies with a probability that the binomial distribution gives.
 """
@@ -35,7 +35,7 @@ HEAD = f"{'ms a call':>10}  {'quartiles':>17} {'images/s':>9} {'ratio':>7}  {'95
 
 
 class Interval(NamedTuple):
-    """Where the median lies, with the probability `coverage`."""
+    """Confidence interval of the median, with the probability `coverage`."""
 
     low: float
     high: float
@@ -46,7 +46,7 @@ class Interval(NamedTuple):
 
 
 def sign_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """The narrowest interval with at least that coverage; of fewer than six values the whole range, with less.
+    """The narrowest interval with at least that coverage; of fewer than six values the full range, with less.
 
     >>> sign_interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0])
     Interval(low=2.0, high=8.0, coverage=0.9609375)
@@ -62,7 +62,7 @@ def sign_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """Lower and upper; both are the value where there is one alone.
+    """Lower and upper quartile; of a single value, both are it.
 
     >>> quartiles([1.0, 2.0, 3.0, 4.0, 5.0])
     (2.0, 4.0)
@@ -74,7 +74,7 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
 
 
 def paired(base: Sequence[float], own: Sequence[float]) -> tuple[float, Interval]:
-    """How many times faster than the base: median over rounds of base / own, and its interval.
+    """Speed-up over the baseline: median over rounds of base / own, and its interval.
 
     >>> paired([2.0, 4.0, 6.0], [1.0, 2.0, 2.0])[0]
     2.0
@@ -85,7 +85,7 @@ def paired(base: Sequence[float], own: Sequence[float]) -> tuple[float, Interval
 
 @dataclass
 class Case:
-    """A contender and its times; the five words and numbers in front name it."""
+    """A contender and its times; the first five fields identify it."""
 
     model: str
     engine: str
@@ -112,7 +112,7 @@ class Case:
 
     @property
     def interval(self) -> Interval:
-        """Of the median."""
+        """Confidence interval of the median."""
         return sign_interval(self.seconds)
 
     def __str__(self) -> str:
@@ -122,7 +122,7 @@ class Case:
 
 @dataclass
 class Table:
-    """All cases of a measurement, and where it was made."""
+    """All cases of a measurement, and its environment."""
 
     environment: list[str]  # `key: value` lines
     cases: list[Case] = field(default_factory=list)
@@ -132,7 +132,7 @@ class Table:
 
 
 def base_of(cases: Sequence[Case], case: Case) -> Case:
-    """What a ratio is taken to: of the first peer (or the first network at all) its first engine in its best layout.
+    """The baseline of a ratio: the first peer (or the first network), in its first engine and fastest layout.
 
     Of the case's own batch, and size if it was measured there.
     """
@@ -144,7 +144,7 @@ def base_of(cases: Sequence[Case], case: Case) -> Case:
 
 
 def ratio_of(cases: Sequence[Case], case: Case) -> tuple[float, Interval]:
-    """How many times faster than its base, round by round."""
+    """Speed-up over the baseline, paired by round."""
     return paired(base_of(cases, case).seconds, case.seconds)
 
 
@@ -163,7 +163,7 @@ def write_table(path: Path, table: Table) -> None:
 
 
 def read_table(path: Path) -> Table:
-    """Raises ResnestError for a file that is not there, or that `resnest bench` did not write."""
+    """Raises ResnestError for a missing file, or one that `resnest bench` did not write."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -197,7 +197,7 @@ def _add(found: dict[Key, Case], row: dict[str, str]) -> None:
 
 
 def lines(table: Table) -> Iterator[str]:
-    """A block for each batch, quickest first."""
+    """One block per batch, fastest first."""
     width = max(len(_name(case)) for case in table.cases)
     for batch in dict.fromkeys(case.batch for case in table.cases):
         cases = sorted((case for case in table.cases if case.batch == batch), key=lambda case: case.median)

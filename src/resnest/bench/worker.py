@@ -1,9 +1,9 @@
-"""One contender in a process of its own: told what to run on standard input, answers with seconds.
+"""Worker process of one contender: reads what to run from standard input and answers with seconds.
 
     python -m resnest.bench.worker        # a job as a line of JSON; then "turn N" lines; "end"
 
-A process each keeps engines' thread pools and memory apart, and gives each a peak of its own. The first answer is the
-time of one call after the warm-up, and what the process holds by then counts: interpreter, engine, network, inputs.
+Separate processes isolate the engines' thread pools and memory, and measure the peak of each. The first answer is the
+time of one call after the warm-up; peak memory includes the interpreter, engine, network and inputs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Run = Callable[[], Any]  # one call, finished when it returns
 
 
 def open_contender(job: dict[str, Any]) -> tuple[Run, str]:
-    """What one call is, and the precision that it computes in."""
+    """The function for one call, and the precision that it computes in."""
     if job["file"]:
         openers = {"onnxruntime": _open_onnxruntime, "openvino": _open_openvino, "predictor": _open_predictor}
         return openers[job["engine"]](job)
@@ -97,7 +97,7 @@ def _open_onnxruntime(job: dict[str, Any]) -> tuple[Run, str]:
 def _open_openvino(job: dict[str, Any]) -> tuple[Run, str]:
     from resnest.runtime.engines import openvino
 
-    # by itself it computes in bfloat16 where the processor can: another computation than the others'
+    # its default is bfloat16 where supported, which is not what the others compute
     kind = {"float32": "f32", "bfloat16": "bf16"}[job["precision"]]
     net = openvino.read(Path(job["file"]))
     told = openvino.metadata(net).get(ORIGIN_KEY, "")
@@ -110,7 +110,7 @@ def _open_openvino(job: dict[str, Any]) -> tuple[Run, str]:
 
 
 def _open_predictor(job: dict[str, Any]) -> tuple[Run, str]:
-    """The engine that resnest.Predictor chooses for the file, set up as it does."""
+    """The engine and settings of resnest.Predictor for the file."""
     from resnest.runtime.engines.choosing import open_engine
     from resnest.tasks import DEFAULT_TASK
 
@@ -122,7 +122,7 @@ def _open_predictor(job: dict[str, Any]) -> tuple[Run, str]:
 
 
 def _channels(shape: list[Any], job: dict[str, Any]) -> int:
-    """Of images (N, C, H, W); raises ResnestError where the file has another batch or size fixed in it."""
+    """Channels of images (N, C, H, W); raises ResnestError if the file has another batch or size fixed in it."""
     wanted = (job["batch"], None, job["size"], job["size"])
     for name, fixed, asked in zip(("batch", "channels", "height", "width"), shape, wanted, strict=True):
         if isinstance(fixed, int) and asked is not None and fixed != asked:
@@ -131,7 +131,7 @@ def _channels(shape: list[Any], job: dict[str, Any]) -> int:
 
 
 def _precision(origin: str) -> str:
-    """What an exported file says of itself; float32 where it says nothing."""
+    """Precision of an exported file, from its metadata; float32 by default."""
     try:
         return str(json.loads(origin)["precision"]) if origin else "float32"
     except (ValueError, KeyError, TypeError):
@@ -139,7 +139,7 @@ def _precision(origin: str) -> str:
 
 
 def turn(run: Run, calls: int) -> float:
-    """Seconds of one call, the mean of several; one that does not count goes ahead of them, caches are cold by then."""
+    """Mean seconds per call, after one warm-up call, as caches are cold at the start of a turn."""
     if calls > 1:
         run()
     started = time.perf_counter()
@@ -149,7 +149,7 @@ def turn(run: Run, calls: int) -> float:
 
 
 def peak_mib(device: str) -> float | None:
-    """The most memory that this process held, MiB; on a GPU, that torch allocated there. None: not told here."""
+    """Peak memory of this process in MiB; on a GPU, that allocated by torch. None: not available."""
     if device == "cuda":
         import torch
 
@@ -189,7 +189,7 @@ def serve(read: TextIO, write: TextIO) -> None:
 
 
 def main() -> None:
-    """Engines may print: what they print goes to standard error, answers to the pipe."""
+    """Reads jobs; standard output is for answers, so that engines' prints go to standard error."""
     pipe = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     serve(sys.stdin, pipe)

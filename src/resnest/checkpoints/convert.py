@@ -1,10 +1,10 @@
-"""A checkpoint from one layout into another, refused where something would be lost.
+"""Conversion of a checkpoint to another layout, refused where something would be lost.
 
 done = convert(Path("resnest50.pth"), to="gluon", out=Path("resnest50.params"))
 print(done)          # resnest50, official to gluon: 268 tensors written, 53 batch counters left out
 
-A network of several parts is converted whole between the layouts of its task's `weights.py`, or with `drop_head` its
-backbone alone.
+A detector or segmenter is converted completely, between the layouts of its task's `weights.py`, or with `drop_head`
+only its backbone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OFFSET = ".offset_"  # in the names of a deformable convolution's distances
 
 @dataclass(frozen=True)
 class Converted:
-    """What a conversion did."""
+    """Summary of a conversion."""
 
     out: Path
     name: str
@@ -54,7 +54,7 @@ class Converted:
         if self.counters:
             parts.append(f"{self.counters} batch counters left out, which no computation uses")
         if self.left_out:
-            parts.append(f"left out as asked: {', '.join(self.left_out)}")
+            parts.append(f"left out on request: {', '.join(self.left_out)}")
         return "; ".join(parts)
 
 
@@ -71,16 +71,16 @@ def convert(
     """Read a checkpoint of any known layout and write it in another.
 
     Args:
-        to: key of `LAYOUTS` or an alias; "torchvision" for whole detectors.
-        network: what the checkpoint is, where it does not say so itself.
+        to: key of `LAYOUTS` or an alias; "torchvision" for complete detectors.
+        network: name of the network in a checkpoint that does not identify it.
         drop_head: leave out the classifier, and heads of other tasks around the backbone.
-        bare: without the prefix that a backbone has in a whole detector or segmenter.
+        bare: without the prefix of a backbone inside a detector or segmenter.
 
     Raises:
-        ResnestError: unreadable, not a whole ResNeSt, something that the layout cannot hold, a suffix that does not go
-            with the layout, or `out` exists.
+        ResnestError: unreadable, not a complete ResNeSt, something that the layout cannot hold, a suffix of another
+            format, or `out` exists.
     """
-    # a layout that is not in LAYOUTS holds nothing but whole networks of its owner
+    # a layout that is not in LAYOUTS holds only complete networks of its owner
     owner = next((parts for parts in all_parts() if to in parts.layouts and to not in LAYOUTS), None)
     layout = owner.layouts[to] if owner else find_layout(to)
     _check_target(layout, out, overwrite)
@@ -109,7 +109,7 @@ def convert(
 
 @dataclass(frozen=True)
 class Whole:
-    """A network of several parts, under our names."""
+    """A complete model with backbone and heads, under our names."""
 
     parts: Parts
     layout: str
@@ -118,7 +118,7 @@ class Whole:
 
 
 def _read_whole(raw: RawCheckpoint, layout: Layout) -> Whole | None:
-    """None for a classifier or a backbone, and where the layout has no such models."""
+    """The complete model; None for a classifier or a backbone, and for layouts without such models."""
     for parts in all_parts():
         if layout.name in parts.layouts and (whose := parts.recognise(raw.state)):
             return Whole(parts, whose, *parts.read(raw, whose))
@@ -126,7 +126,7 @@ def _read_whole(raw: RawCheckpoint, layout: Layout) -> Whole | None:
 
 
 def _convert_whole(raw: RawCheckpoint, whole: Whole, layout: Layout, out: Path, network: str | None) -> Converted:
-    """All parts. What belongs to none that we know would be lost: refused."""
+    """Convert all tensors; refused if some belong to no known part and would be lost."""
     if whole.aside:
         raise ResnestError(
             f"the {layout.name} layout cannot hold everything in {raw.path}: {listed(whole.aside, 4)} would be lost;"
@@ -153,7 +153,7 @@ def _convert_whole(raw: RawCheckpoint, whole: Whole, layout: Layout, out: Path, 
 def write_checkpoint(
     path: Path, state: Mapping[str, Tensor], layout: Layout, *, suffix: str, metadata: Mapping[str, str]
 ) -> None:
-    """Write named tensors in the file format that goes with a suffix, wrapped as the layout's own code does."""
+    """Write named tensors in the file format of a suffix, wrapped as by the layout's own code."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     if suffix == ".params":
         write_params(path, plain)
@@ -164,7 +164,7 @@ def write_checkpoint(
         path.chmod(0o644)  # safetensors writes for the owner alone
     elif suffix == ".pkl":
         if any(tensor.dtype == torch.bfloat16 for tensor in plain.values()):
-            raise ResnestError("bfloat16 cannot be kept in a .pkl of numpy arrays: write .pth instead")
+            raise ResnestError("bfloat16 cannot be stored in a .pkl of numpy arrays: write .pth instead")
         arrays = {name: tensor.numpy() for name, tensor in plain.items()}
         with path.open("wb") as file:
             # detectron2 matches names of a whole model exactly unless the file asks for its heuristics
@@ -190,7 +190,7 @@ def _check_target(layout: Layout, out: Path, overwrite: bool) -> None:
 
 
 def _check_parts(identity: Identity, layout: Layout, drop_head: bool) -> tuple[str, ...]:
-    """What is to be left out; refuses to lose anything that was not given up."""
+    """Tensors to leave out; raises for anything that would be lost without a request."""
     lost = list(identity.aside)
     if drop_head:
         lost += [name for name in HEAD if name in identity.state]
@@ -211,11 +211,11 @@ def _check_structure(identity: Identity, layout: Layout, *, head: bool) -> None:
         raise ResnestError(f"{identity.path}: {met[0]}")
     if met:
         named = parameter("network", "NAME")
-        raise ResnestError(f"{identity.path} {identity.doubt()}, and {met[0]}: say which it is with {named}")
+        raise ResnestError(f"{identity.path} {identity.doubt()}, and {met[0]}: name it with {named}")
 
 
 def _possible(identity: Identity) -> list[Spec]:
-    """The structures that the tensors allow: they do not tell whether a network pools before or after its 3x3."""
+    """The structures that the tensors allow: pooling before or after the 3x3 does not show in them."""
     if identity.candidates:
         return [find_spec(name)[0] for name in identity.candidates]
     return [identity.seen.spec, dataclasses.replace(identity.seen.spec, avd_first=True)]
@@ -239,13 +239,13 @@ def _complete(identity: Identity) -> dict[str, Tensor]:
     for what, names in (("lacks", missing), ("has the unknown", strange), ("has misshapen", misshapen)):
         if names:
             more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-            raise ResnestError(f"{identity.path} is not a whole ResNeSt: it {what} {', '.join(names[:4])}{more}")
+            raise ResnestError(f"{identity.path} is not a complete ResNeSt: it {what} {', '.join(names[:4])}{more}")
     zero = torch.tensor(0)
     return {name: identity.state.get(name, zero) for name in wanted}
 
 
 def _metadata(identity: Identity) -> dict[str, str]:
-    """What tells the network apart later; nothing where it is not known."""
+    """Metadata that identifies the network; empty if it is not known."""
     if identity.sure is None and len(identity.candidates) != 1:
         return {}
     return {METADATA_KEY: json.dumps({"name": identity.name, "spec": dataclasses.asdict(identity.spec)})}

@@ -1,10 +1,10 @@
-"""Published weights onto this machine: resumed, verified before anything reads them, placed whole or not at all.
+"""Download of published weights: resumed, verified before they are read, written atomically.
 
     path = fetch(find_weights("resnest50"))                  # in $RESNEST_HOME/weights, ~/.cache/resnest by default
     path = fetch(find_weights("resnest50"), Path("weights")) # in a folder of yours, to carry elsewhere
 
-Mirrors are tried in the order of trust. A file is compared with what was published of its hash; its whole sha256 is
-then pinned in the folder's SHA256SUMS (`sha256sum -c` reads it) and compared at every later use. Needs the standard
+Mirrors are tried in the order of trust. A file is compared with its published hash; its full sha256 is then pinned
+in the folder's SHA256SUMS (`sha256sum -c` reads it) and compared at every later use. Needs the standard
 library and filelock, which torch brings; the hub's rows need huggingface_hub.
 
     RESNEST_HOME       the cache                     RESNEST_OFFLINE=1   never use the network (HF_HUB_OFFLINE too)
@@ -41,11 +41,11 @@ OnBytes = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in
 
 
 class Broken(Exception):
-    """A mirror did not deliver; the next one may."""
+    """A mirror failed; the next one is tried."""
 
 
 def weights_folder() -> Path:
-    """Where fetched weights lie."""
+    """The folder of downloaded weights."""
     return cache_folder() / "weights"
 
 
@@ -61,7 +61,7 @@ def fetch(row: Weights, folder: Path | None = None, *, progress: OnBytes | None 
     """The file of a row, verified; downloaded if it is not in the folder yet.
 
     Raises:
-        ResnestError: no mirror delivered (with what each said and how to hand over a file), offline, a file in the
+        ResnestError: no mirror delivered (with their errors, and how to provide the file), offline, a file in the
             folder that is not the published one, a folder that cannot be written.
     """
     folder = weights_folder() if folder is None else folder
@@ -119,7 +119,7 @@ def _download(row: Weights, target: Path, progress: OnBytes) -> None:
 
 
 def _check_published(path: Path, row: Weights) -> None:
-    """Compare with what was published of the hash. A wrong file is deleted: going on from it is of no use."""
+    """Compare with the published hash. A wrong file is deleted, so that it is not resumed."""
     if row.sha256 and not (found := sha256_of(path)).startswith(row.sha256):
         expected = f"sha256 {row.sha256}..."
     elif row.sha1 and (found := digest_of(path, "sha1")) != row.sha1:
@@ -154,7 +154,7 @@ def _verified(path: Path, row: Weights) -> Path:
 
 
 def _from_url(url: str, target: Path, progress: OnBytes) -> Path:
-    """Download to a file beside `target`, going on with what an earlier attempt left there."""
+    """Download to a file beside `target`, resuming an earlier attempt."""
     part = target.with_name(f".{target.name}.part{'.zip' if url.endswith('.zip') else ''}")
     note = part.with_name(f"{part.name}.json")
     for attempt in range(1, ATTEMPTS + 1):
@@ -166,7 +166,7 @@ def _from_url(url: str, target: Path, progress: OnBytes) -> Path:
             if attempt == ATTEMPTS:
                 raise Broken(f"{error}, {ATTEMPTS} times") from None
         except urllib.error.HTTPError as error:
-            if error.code == 416:  # nothing is left to fetch, or another file lies there now: start anew
+            if error.code == 416:  # nothing is left to download, or the remote file has changed: start anew
                 part.unlink(missing_ok=True)
             elif error.code < 500 or attempt == ATTEMPTS:
                 raise Broken(f"HTTP {error.code} {error.reason}") from None
@@ -180,7 +180,7 @@ def _from_url(url: str, target: Path, progress: OnBytes) -> Path:
 
 
 def _receive(url: str, part: Path, note: Path, name: str, progress: OnBytes) -> None:
-    """One request; appends to `part` if it is the beginning of the same file at the same address."""
+    """One request; appends to `part` if that is the beginning of the same file at the same address."""
     headers = {"User-Agent": "resnest", "Accept-Encoding": "identity"}
     before = _read_note(note)
     have = part.stat().st_size if part.is_file() and before.get("url") == url else 0
@@ -204,7 +204,7 @@ def _receive(url: str, part: Path, note: Path, name: str, progress: OnBytes) -> 
 
 
 def _from_hub(mirror: Mirror, target: Path, progress: OnBytes) -> Path:
-    """Through huggingface_hub, which resumes by itself; the hub's own sha256 of the file is compared."""
+    """By huggingface_hub, which resumes downloads; the hub's own sha256 of the file is compared."""
     from resnest.checkpoints import hub
 
     try:
@@ -280,7 +280,7 @@ def _offline_because() -> str:
 
 
 def _shown(bar: Progress) -> OnBytes:
-    """Bytes on a bar: from where the download starts, which may be in the middle."""
+    """Progress in bytes, from the offset at which the download starts."""
 
     def show(name: str, have: int, total: int | None) -> None:
         if bar.total != total or not bar.started:

@@ -1,4 +1,4 @@
-"""The Hugging Face hub, through huggingface_hub: its many errors become one line each.
+"""Access to the Hugging Face hub by huggingface_hub, with its errors in one line each.
 
 path = download("timm/resnest50d.in1k", "model.safetensors")        # into the hub's own cache
 """
@@ -19,12 +19,12 @@ ENDPOINT = "https://huggingface.co"
 
 
 class HubError(ResnestError):
-    """What the hub, or the way to it, said."""
+    """An error of the hub or the connection."""
 
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Turns what huggingface_hub raises into a HubError of one line."""
+    """Turns the errors of huggingface_hub into a HubError of one line."""
     try:
         from huggingface_hub import errors
     except ModuleNotFoundError:
@@ -38,7 +38,7 @@ def told() -> Iterator[None]:
 
 
 def _check_connection() -> None:
-    """huggingface_hub tries for half a minute where there is no network at all; a look at the door takes no time."""
+    """A quick connection test: huggingface_hub retries for half a minute without a network."""
     address = urlsplit(os.environ.get("HF_ENDPOINT") or ENDPOINT)
     if urllib.request.getproxies().get(address.scheme):
         return
@@ -58,7 +58,7 @@ def download(
     kind: str = "model",
     offline: bool = False,
 ) -> Path:
-    """One file of a repository, resumed where an earlier attempt broke off.
+    """One file of a repository, resumed after an interruption.
 
     Args:
         folder: where to put it; by default the hub's own cache, which other programs share.
@@ -79,7 +79,7 @@ def download(
 
 
 def dataset_files(repo: str, revision: str | None = None) -> tuple[str, list[str]]:
-    """The commit that a revision of a data set is at, and its files.
+    """The commit of a data set's revision, and its files.
 
     Raises:
         HubError: no such repository or revision, no access, no network.
@@ -93,7 +93,7 @@ def dataset_files(repo: str, revision: str | None = None) -> tuple[str, list[str
 
 
 def announced_sha256(repo: str, name: str) -> str:
-    """The sha256 that the hub announces for a file, "" where it announces none (files outside its large storage)."""
+    """The sha256 that the hub gives for a file, "" if there is none (files outside its large storage)."""
     with told():
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
@@ -102,7 +102,7 @@ def announced_sha256(repo: str, name: str) -> str:
 
 
 def upload(repo_id: str, folder: Path, *, private: bool = False, token: str | None = None) -> str:
-    """A folder as a repository, which is made if it is not there; returns its address.
+    """Upload a folder as a repository, created if it does not exist; returns its address.
 
     Raises:
         HubError: not logged in, no network, no such user.

@@ -1,10 +1,10 @@
-"""Which network a checkpoint file is, by the surest sign it carries.
+"""Identification of the network in a checkpoint file, by the most reliable evidence in it.
 
     identity = identify(read_checkpoint(path))
     identity.spec, identity.name, identity.row
 
-In this order: what the user says, what its metadata says, its published hash, the shapes of its tensors. Shapes do
-not tell `resnest50` from `resnest50_fast_2s1x64d`; such a file gets an error that names both.
+In this order: the name given by the user, its metadata, its published hash, the shapes of its tensors. Shapes do not
+distinguish `resnest50` from `resnest50_fast_2s1x64d`; such a file gets an error that names both.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ METADATA_KEY = "resnest"  # of a safetensors file: {"name": ..., "spec": {...}} 
 
 @dataclass(frozen=True)
 class Identity:
-    """A checkpoint with official names, and what it is."""
+    """A checkpoint under official names, and its network."""
 
     path: Path
     state: Mapping[str, Tensor]
     seen: Structure
     layout: str
     aside: tuple[str, ...]  # tensors of other parts, such as detection heads
-    candidates: tuple[str, ...]  # names that it can have; several where nothing tells them apart
+    candidates: tuple[str, ...]  # possible names; several if they cannot be distinguished
     sure: Spec | None  # the structure, if more than shapes spoke for it
     row: Weights | None = None
 
     @property
     def spec(self) -> Spec:
-        """Raises ResnestError where nothing tells the candidates apart."""
+        """Raises ResnestError if several networks are possible."""
         if self.sure is not None:
             return self.sure
         if len(self.candidates) == 1:
             return find_spec(self.candidates[0])[0]
-        raise ResnestError(f"{self.path} {self.doubt()}: say which with {parameter('network', 'NAME')}")
+        raise ResnestError(f"{self.path} {self.doubt()}: name it with {parameter('network', 'NAME')}")
 
     @property
     def name(self) -> str:
@@ -61,10 +61,10 @@ class Identity:
 
 
 def identify(raw: RawCheckpoint, network: str | None = None) -> Identity:
-    """Find out what a checkpoint is.
+    """Identify the network of a checkpoint.
 
     Args:
-        network: what its user says it is.
+        network: name of the network, given by the user.
 
     Raises:
         ResnestError: no ResNeSt (with what it looks like), or not the network that the user named.
@@ -94,7 +94,7 @@ def _named(raw: RawCheckpoint, seen: Structure, network: str | None) -> tuple[st
 
 
 def _from_metadata(raw: RawCheckpoint, seen: Structure) -> tuple[str, None, Spec]:
-    """What the file says of itself, believed as far as its tensors agree."""
+    """The network in the file's metadata, if its tensors agree."""
     try:
         said = json.loads(raw.metadata[METADATA_KEY])
         name, spec = said["name"], Spec(**said["spec"])

@@ -1,4 +1,4 @@
-"""The names that other code gives to a ResNeSt's tensors, and what its checkpoints can hold (facts, section 1.8).
+"""Checkpoint layouts: other code bases' names for a ResNeSt's tensors, and what each can hold (facts, section 1.8).
 
     layout, prefix = recognise(state)              # by the names alone
     official = to_official(state, layout, prefix)
@@ -6,7 +6,7 @@
     refusal(LAYOUTS["detectron2"], spec)           # a sentence, or None
 
 The official names are the pivot: `conv1.0` to `conv1.6` and `bn1` are the stem, `layer1.0.conv2.fc1` a part of a
-block, `fc` the head. A layout says what it calls the modules of each of the three, and what it leaves out.
+block, `fc` the head. A layout has its names of the modules of each, and the modules that it omits.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ IGNORED = re.compile(r"\.dropblock\d\.(i|drop_prob)$")
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What one code base calls the tensors, and which networks it can build."""
+    """A code base's names for the tensors, and the networks it can build."""
 
     name: str
     who: str  # whose layout it is
@@ -148,7 +148,7 @@ ALIASES |= {"d2": "detectron2", "mxnet": "gluon", "gluoncv": "gluon", "resnest":
 
 @dataclass
 class Translated:
-    """Tensors under official names."""
+    """Tensors under official names, and the rest."""
 
     state: dict[str, Tensor]
     layout: str
@@ -156,7 +156,7 @@ class Translated:
 
 
 def find_layout(name: str) -> Layout:
-    """By name or alias. Raises ResnestError for an unknown one."""
+    """The layout by name or alias. Raises ResnestError for an unknown one."""
     base = ALIASES.get(name, name)
     if base not in LAYOUTS:
         raise unknown("layout", name, [*LAYOUTS, "mmsegmentation"])
@@ -164,7 +164,7 @@ def find_layout(name: str) -> Layout:
 
 
 def recognise(names: Mapping[str, Tensor]) -> tuple[Layout, str] | None:
-    """The layout of a checkpoint and what stands before the backbone's names in it; None: not a ResNeSt of any.
+    """The layout of a checkpoint and the prefix of its backbone's names; None: not a ResNeSt of any.
 
     The timm and PyTorch-Encoding layouts have the official names. Averaged weights (EMA) go before others.
 
@@ -181,7 +181,7 @@ def recognise(names: Mapping[str, Tensor]) -> tuple[Layout, str] | None:
     prefixes = sorted({prefix for _, prefix in averaged or found})
     if len(prefixes) > 1:
         listed = ", ".join(f"{prefix}*" for prefix in prefixes[:4])
-        raise ResnestError(f"it holds {len(prefixes)} networks ({listed}): save the one that is meant by itself")
+        raise ResnestError(f"it holds {len(prefixes)} networks ({listed}): save the intended one alone")
     chosen = [pair for pair in found if pair[1] in prefixes]
     if len({tuple(layout.stem.items()) for layout, _ in chosen}) > 1:
         raise ResnestError(f"it mixes the names of two code bases, {' and '.join(layout.name for layout, _ in chosen)}")
@@ -189,7 +189,7 @@ def recognise(names: Mapping[str, Tensor]) -> tuple[Layout, str] | None:
 
 
 def to_official(state: Mapping[str, Tensor], layout: Layout, prefix: str) -> Translated:
-    """Names of `layout` to official ones; what has no official name keeps its own, to be reported."""
+    """Names of `layout` to official ones; unknown names stay, to be reported."""
     outer = prefix.removesuffix(layout.prefix)
     result = Translated({}, layout.name)
     for name, tensor in state.items():
@@ -209,7 +209,7 @@ def to_official(state: Mapping[str, Tensor], layout: Layout, prefix: str) -> Tra
 
 
 def from_official(state: Mapping[str, Tensor], layout: Layout, *, bare: bool = False) -> dict[str, Tensor]:
-    """Official names to those of `layout`; `bare` leaves out the prefix that a backbone has in a whole model.
+    """Official names to those of `layout`; `bare` omits the prefix of a backbone inside a larger model.
 
     What the layout cannot hold must have been refused before: a head or counters are left out here.
     """
@@ -228,7 +228,7 @@ def from_official(state: Mapping[str, Tensor], layout: Layout, *, bare: bool = F
 
 
 def refusal(layout: Layout, spec: Spec, *, in_chans: int = 3, head: bool = False) -> str | None:
-    """Why a network cannot be kept in a layout, as a sentence; None if it can."""
+    """Why a layout cannot represent a network, as a sentence; None if it can."""
     reasons = (
         (spec.attention_norm == "layer", "attention_norm='layer', of which it knows nothing"),
         (spec.stem == "small", "stem='small', of which it knows nothing"),
@@ -273,7 +273,7 @@ def _is_layout(layout: Layout, prefix: str, names: Mapping[str, Tensor]) -> bool
         return False
     if f"{block}conv2.conv.weight" in names:
         return True
-    # without split attention it must be a ResNet-D: the shortcut's convolution stands behind a pool
+    # without split attention it must be a ResNet-D: the shortcut's convolution comes after a pool
     shortcut = names.get(f"{block}{layout.block.get('downsample.1', 'downsample.1')}.weight")
     return shortcut is not None and shortcut.ndim == 4 and f"{block}se.fc1.weight" not in names
 
@@ -308,7 +308,7 @@ def _inverse(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _attention_fits_8(spec: Spec) -> bool:
-    """timm's rule gives the same width as the official one: to the nearest 8, at least 32, not 10 % below."""
+    """Whether timm's rule gives the official width: rounded to 8, at least 32, not 10 % below."""
     for channels in map(spec.group_width, spec.planes if spec.radix else ()):
         wanted = channels * spec.radix / 4
         rounded = max(32, int(wanted + 4) // 8 * 8)

@@ -1,4 +1,4 @@
-"""Tensors and arrays that still lie in a pickled file: what the pickle says of them, checked, and the way to read them.
+"""Lazy tensors and arrays of a pickled file: their checked metadata, and reading on demand.
 
 stored = LazyTensor(Storage(torch.float32, 4, read), offset=0, shape=(2, 2), stride=(2, 1))
 stored.tensor()                 # reads the storage, once for all tensors that view it
@@ -43,12 +43,12 @@ MOST_DIMENSIONS = 16
 
 
 class Refused(pickle.UnpicklingError):
-    """The file asks for what no checkpoint needs."""
+    """The file uses something that no checkpoint needs."""
 
 
 @dataclass
 class Storage:
-    """The flat memory that tensors are views of; read when it is first needed."""
+    """The flat memory that tensors are views of; read at its first use."""
 
     dtype: torch.dtype
     numel: int
@@ -66,7 +66,7 @@ class Storage:
 
 @dataclass
 class LazyTensor:
-    """A tensor that still lies in the file."""
+    """A tensor that is still in the file."""
 
     storage: Storage
     offset: int
@@ -97,7 +97,7 @@ class LazyTensor:
 
 
 class ArrayType:
-    """A numpy dtype while it is being read: its code, and its byte order once the state has come."""
+    """A numpy dtype during unpickling: its code, and its byte order once the state has been read."""
 
     def __init__(self, code: object, *_: object) -> None:
         self.code = code.lstrip("<=|") if isinstance(code, str) else ""
@@ -114,7 +114,7 @@ class ArrayType:
 
 
 class Array:
-    """A numpy array while it is being read, and afterwards a `LazyTensor` in all but name."""
+    """A numpy array during unpickling; afterwards it serves as a `LazyTensor`."""
 
     stored: LazyTensor | None = None
 
@@ -153,7 +153,7 @@ def _sizes(shape: object) -> tuple[int, ...]:
 
 
 def _rebuild_tensor(storage: Storage, offset: int, shape: Any, stride: Any, *more: object) -> LazyTensor:
-    """More: requires_grad, hooks, and flags such as a negated view's, without which the values would be wrong."""
+    """Raises Refused for more arguments (requires_grad, hooks, flags such as a negated view's): they change values."""
     if not isinstance(storage, Storage) or (len(more) > 2 and more[2]):
         raise pickle.UnpicklingError("a tensor of a kind that is not read here")
     return LazyTensor(storage, offset, _sizes(shape), _sizes(stride))
@@ -178,7 +178,7 @@ def _from_buffer(raw: bytes, kind: ArrayType, shape: Any, order: object = "C", *
 
 
 def _itself(value: object = ()) -> object:
-    """`torch.Size(x)`, `list(x)` and the like, without the copy."""
+    """`torch.Size(x)`, `list(x)` and the like: the argument itself, without a copy."""
     if not isinstance(value, tuple | list | dict):
         raise pickle.UnpicklingError("a container of something that is none")
     return value

@@ -1,4 +1,4 @@
-"""Networks by name or by `Spec`, and weights into them, whatever layout they come in, with an account of what fitted.
+"""Creating networks by name or `Spec`, and loading weights of any layout into them, with a report of what matched.
 
 create_model("resnest50", pretrained=True, num_classes=10)     # published weights, verified; a new head
 create_model("resnest50", pretrained="somewhere/resnest50.pth")
@@ -87,7 +87,7 @@ def create_backbone(
     zero_gamma: bool = True,
     **spec: Any,
 ) -> Backbone:
-    """A feature extractor: (N, in_chans, H, W) -> list of maps, C2..C5 unless `out_indices` says otherwise.
+    """A feature extractor: (N, in_chans, H, W) -> list of maps, C2..C5 by default (`out_indices`).
 
     `.channels` and `.strides` describe the maps. Arguments and errors as for `create_model`.
     """
@@ -105,7 +105,7 @@ def create_backbone(
 
 
 def load_pretrained(net: ResNeSt, pretrained: bool | str | Path, what: Spec | str) -> LoadReport | None:
-    """Load what `pretrained` of `create_model` means into a network; None for False.
+    """Load the weights given by `pretrained` of `create_model` into a network; None for False.
 
     Raises:
         ResnestError: weights that cannot be had, do not fit, or belong to another network than `what` names.
@@ -114,7 +114,7 @@ def load_pretrained(net: ResNeSt, pretrained: bool | str | Path, what: Spec | st
 
 
 def published_preprocess(pretrained: bool | str | Path, what: Spec | str) -> Preprocess | None:
-    """What `pretrained` of `create_model` was published with; None where it names no published weights."""
+    """The preprocessing of `pretrained` of `create_model`; None if it names no published weights."""
     name = what if pretrained is True else pretrained
     if not isinstance(name, str) or not is_network_name(name) or Path(name).exists():
         return None
@@ -122,7 +122,7 @@ def published_preprocess(pretrained: bool | str | Path, what: Spec | str) -> Pre
 
 
 def find_pretrained(pretrained: bool | str | Path, what: Spec | str) -> Path:
-    """The file or directory that `pretrained` of `create_model` means. Raises ResnestError as `load_pretrained`."""
+    """The file or directory given by `pretrained` of `create_model`. Raises ResnestError as `load_pretrained`."""
     name = what if isinstance(what, str) else None
     if pretrained is True and name is None:
         raise ResnestError(
@@ -132,14 +132,14 @@ def find_pretrained(pretrained: bool | str | Path, what: Spec | str) -> Path:
 
 
 def find_structure(spec_or_name: Spec | str, overrides: dict[str, Any]) -> Spec:
-    """What `create_model` builds, with some fields of `Spec` changed. Raises ResnestError for unknown ones."""
+    """The structure for `create_model`, with some fields of `Spec` changed. Raises ResnestError for unknown ones."""
     spec = spec_or_name if isinstance(spec_or_name, Spec) else find_spec(spec_or_name)[0]
     return override_spec(spec, overrides)
 
 
 @dataclass
 class LoadReport:
-    """Names by what became of them."""
+    """Tensor names by outcome: matched, missing, untrained, ..."""
 
     matched: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # in the network, not in the file
@@ -174,7 +174,7 @@ def translate(raw: RawCheckpoint) -> Translated:
     """A checkpoint of any known layout under official names.
 
     Raises:
-        ResnestError: not a ResNeSt; the message says what it looks like.
+        ResnestError: not a ResNeSt; the message has a guess what it is.
     """
     try:
         found = recognise(raw.state)
@@ -188,7 +188,7 @@ def translate(raw: RawCheckpoint) -> Translated:
 
 
 def check_values(state: Mapping[str, Tensor]) -> None:
-    """Weights are real numbers, all of them finite; only batch counters are whole ones."""
+    """Raises for weights that are not finite floating-point numbers; batch counters may be integers."""
     for name, tensor in state.items():
         if name.endswith(COUNTER):
             continue
@@ -203,7 +203,7 @@ def check_values(state: Mapping[str, Tensor]) -> None:
 
 
 def load_file(net: nn.Module, path: Path, *, replace_head: bool = False) -> LoadReport:
-    """Load a checkpoint file of any kind and layout into `net`; nothing is changed if it does not fit.
+    """Load a checkpoint file of any kind and layout into `net`; `net` is unchanged if it does not fit.
 
     Parts of other models around the network, such as detection heads, are reported as unexpected, not refused.
 
@@ -221,7 +221,7 @@ def load_file(net: nn.Module, path: Path, *, replace_head: bool = False) -> Load
 def load_weights(
     net: nn.Module, state: Mapping[str, Tensor], *, replace_head: bool = False, source: str = "the checkpoint"
 ) -> LoadReport:
-    """Copy `state`, under official names, into `net`; nothing is changed if anything does not fit.
+    """Copy `state`, under official names, into `net`; `net` is unchanged if anything does not fit.
 
     A stem for another number of input channels is adapted: summed for one channel, repeated and scaled for others.
 
@@ -237,7 +237,7 @@ def load_weights(
     misshapen = []
     for name, tensor in wanted.items():
         if name not in state:
-            # The count of batches matters to nobody, and converted files leave it out.
+            # The batch counter is unused, and converted files omit it.
             (report.matched if name.endswith(COUNTER) else report.missing).append(name)
         elif state[name].shape != tensor.shape and name in HEAD and replace_head:
             report.reshaped.append(f"{name} from {_size(state[name])} to {_size(tensor)}")
@@ -291,5 +291,5 @@ def _misfit(report: LoadReport, misshapen: list[str], source: str) -> str:
 
 
 def listed(names: list[str], most: int = 8) -> str:
-    """Some of them, and how many more."""
+    """The first few names, and the number of the others."""
     return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")

@@ -1,11 +1,11 @@
-"""Every published weight file: where it lies, how it is recognised, what goes with it (facts, sections 1.6, 1.7, 2.3).
+"""Manifest of all published weight files: links, hashes, preprocessing (facts, sections 1.6, 1.7, 2.3).
 
     find_weights("resnest50").file              # "resnest50-528c19ca.pth"
     find_weights("resnest50d.in1k").mirrors     # the hub
     [row.name for row in MANIFEST]
 
-A network and its weights are two things: a row belongs to a network and carries the preprocessing that its published
-accuracy was measured with. Nothing here imports torch.
+A row is one file of weights for a network, with the preprocessing that its published accuracy was measured with.
+Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _WASABI = "https://s3.us-west-1.wasabisys.com"  # answers 403 (ResNeSt issues 15
 
 @dataclass(frozen=True)
 class Mirror:
-    """One place that has the file: an address, or a repository of the hub."""
+    """A download location: an address, or a repository of the hub."""
 
     url: str = ""
     hub: str = ""  # such as "timm/resnest50d.in1k"
-    status: Status = "unchecked"  # "dead": users reported so; nobody knows of the others
+    status: Status = "unchecked"  # "dead": reported by users; the others are not checked
 
     def __str__(self) -> str:
         return self.url or f"hf-hub:{self.hub}"
@@ -64,9 +64,9 @@ class Weights:
 
     @property
     def hash_known(self) -> str:
-        """How much of a hash was published, in words."""
+        """Which hash was published, in words."""
         if self.sha1:
-            return "sha1, whole"
+            return "full sha1"
         return f"sha256, first {len(self.sha256)} digits" if self.sha256 else "none"
 
     @property
@@ -74,7 +74,7 @@ class Weights:
         return all(mirror.status == "dead" for mirror in self.mirrors)
 
     def preprocess(self) -> Preprocess:
-        """The evaluation transform that the accuracy was published with."""
+        """The preprocessing of the published accuracy."""
         from resnest.runtime.preprocess import Preprocess
 
         share = self.crop / self.resize if self.resize else None
@@ -241,10 +241,10 @@ MANIFEST: tuple[Weights, ...] = (*_official(), *_hub(), *_gluon(), *_others())
 
 
 def find_weights(name: str) -> Weights:
-    """The row that a name means.
+    """The row of a name.
 
     A row's own name means that row; an official name the official file (14 and 26 have none: the hub's), one of
-    timm's names the hub's. A tag also goes with the other name of the network: `resnest50.in1k`.
+    timm's names the hub's. A tag works with either name of the network: `resnest50.in1k`.
 
     Raises:
         ResnestError: an unknown name or tag, or a network without published weights.
@@ -268,7 +268,7 @@ def find_weights(name: str) -> Weights:
 
 
 def find_by_hash(sha256: str, sha1: str) -> Weights | None:
-    """The row whose published hash a file has."""
+    """The row with this published hash."""
     for row in MANIFEST:
         if (row.sha256 and sha256.startswith(row.sha256)) or (row.sha1 and row.sha1 == sha1):
             return row

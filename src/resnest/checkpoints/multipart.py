@@ -1,4 +1,4 @@
-"""Weights of a model of several parts, a backbone and heads for a task, and the rules that rename their tensors.
+"""Weights of models with a backbone and heads, and the rules that rename their tensors.
 
 report = WEIGHTS.load(net, "a.pth")        # WEIGHTS: Parts, of a task's weights.py
 report = load_into_backbone(net, read_checkpoint(path))
@@ -31,7 +31,7 @@ FIELD = re.compile(r"\{(\w+)(?:\+(\d+))?\}")  # of a rule
 
 
 class Part(NamedTuple):
-    """What a file may lack, and then starts untrained."""
+    """A part of a network that a file may lack; it then starts untrained."""
 
     title: str
     names: re.Pattern[str]  # of its tensors
@@ -40,7 +40,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a task's networks consist of, under our names and those of other code."""
+    """The parts of a task's networks, under our names and those of other code."""
 
     what: str  # the network, for an error
     layouts: Mapping[str, Layout]  # that can hold a whole one
@@ -51,11 +51,11 @@ class Parts:
     optional: tuple[Part, ...] = ()
 
     def load(self, net: nn.Module, reference: str | Path, *, network: str | None = None) -> LoadReport:
-        """Load what a model reference stands for into a network; nothing is changed if it does not fit.
+        """Load a model reference into a network; the network is unchanged if it does not fit.
 
-        A file of the same kind of network goes into all parts. With other classes than `net` has, what predicts them
-        stays untrained, and so does an optional part that the file has not. Of any other file, a classifier's or a
-        backbone's, the backbone is taken alone.
+        Weights of the same kind of network are loaded into all parts. If their classes differ, the class predictors
+        stay untrained, and so does an optional part that the file lacks. Of any other file, a classifier's or a
+        backbone's, only the backbone is loaded.
 
         Args:
             net: has a submodule `backbone`.
@@ -77,10 +77,10 @@ class Parts:
         return report
 
     def read(self, raw: RawCheckpoint, layout: str) -> tuple[dict[str, Tensor], list[str]]:
-        """The tensors of a whole network under our names, and the names of those of parts that we know nothing of.
+        """The tensors of a complete network under our names, and the names of those that belong to no known part.
 
         Raises:
-            ResnestError: another backbone, parts that are built in another way, or values that are no weights.
+            ResnestError: another backbone, parts of another structure, or invalid values.
         """
         try:
             translated = self.to_ours(raw.state, layout)
@@ -91,12 +91,12 @@ class Parts:
 
 
 def all_parts() -> list[Parts]:
-    """Of every task that has some."""
+    """The `Parts` of every task that has some."""
     return [load_object(where) for where in dict.fromkeys(task_info(task).weights for task in TASKS) if where]
 
 
 def load_multipart(net: nn.Module, state: Mapping[str, Tensor], parts: Parts, *, source: str) -> LoadReport:
-    """Copy `state`, under our names, into `net`; nothing is changed if it does not fit.
+    """Copy `state`, under our names, into `net`; `net` is unchanged if it does not fit.
 
     Args:
         source: the file, for an error.
@@ -124,7 +124,7 @@ def load_multipart(net: nn.Module, state: Mapping[str, Tensor], parts: Parts, *,
 
 
 def load_into_backbone(net: nn.Module, raw: RawCheckpoint, optional: Sequence[Part] = ()) -> LoadReport:
-    """A classifier's weights, or another model's backbone, into `net.backbone`; the other parts stay untrained.
+    """Load a classifier, or another model's backbone, into `net.backbone`; the other parts stay untrained.
 
     Args:
         optional: those in the backbone keep their values where the file has none of them.
@@ -146,7 +146,7 @@ def load_into_backbone(net: nn.Module, raw: RawCheckpoint, optional: Sequence[Pa
 
 
 def _excuse(report: LoadReport, state: Mapping[str, Tensor], optional: Sequence[Part]) -> None:
-    """What the file need not have, from `missing` to `untrained`."""
+    """Move names that a file may lack from `missing` to `untrained`."""
     if report.reshaped:
         report.untrained.append("what predicts classes, since there are others")
     for part in optional:
@@ -167,7 +167,7 @@ def _refuse_misfits(report: LoadReport, misshapen: list[str], optional: Sequence
 
 @dataclass(frozen=True)
 class KeyMap:
-    """The first rule that fits decides."""
+    """Renaming rules; the first that matches is used."""
 
     rules: Rules
 
@@ -179,12 +179,12 @@ class KeyMap:
 
 
 def conv_norm(ours: str, conv: str, norm: str) -> Rules:
-    """Of a `ConvNorm` of ours and two modules of theirs."""
+    """Rules for our `ConvNorm` and the two modules it replaces."""
     return [(f"{ours}.conv.{{leaf}}", f"{conv}.{{leaf}}"), (f"{ours}.norm.{{leaf}}", f"{norm}.{{leaf}}")]
 
 
 def _rewrite(name: str, source: str, target: str) -> str | None:
-    """`name` in the form of `target` if it has that of `source`; None otherwise.
+    """`name` in the form of `target` if it matches `source`; None otherwise.
 
     >>> _rewrite("fpn.output.0.conv.bias", "fpn.output.{i}.conv.{leaf}", "backbone.fpn_output{i+2}.{leaf}")
     'backbone.fpn_output2.bias'
@@ -203,7 +203,7 @@ def _rewrite(name: str, source: str, target: str) -> str | None:
 
 @cache
 def _pattern(form: str) -> tuple[re.Pattern[str], dict[str, int]]:
-    """A regular expression for a form, and what its numbers are shifted by."""
+    """The regular expression of a form, and the offsets of its numbers."""
     kinds, shifts, pattern, end = {"any": ".+", "leaf": "[a-z_]+"}, {}, "", 0
     for place in FIELD.finditer(form):
         pattern += re.escape(form[end : place.start()]) + f"(?P<{place[1]}>{kinds.get(place[1], '[0-9]+')})"

@@ -1,4 +1,4 @@
-"""The binary format of MXNet's and Gluon's `.params` files, without MXNet (facts, section 1.7).
+"""Reader and writer of MXNet's and Gluon's binary `.params` files, without MXNet (facts, section 1.7).
 
     arrays = read_params(Path("resnest50-bcfefe1d.params"))     # name -> tensor
     write_params(Path("mine.params"), arrays)
@@ -26,11 +26,11 @@ from resnest.errors import ResnestError
 LIST_MAGIC = 0x112
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.uint8, torch.int32, torch.int8, torch.int64)
-MAX_DIMENSIONS = 32  # numpy's and MXNet's limit; more means that the file is not what it says
+MAX_DIMENSIONS = 32  # numpy's and MXNet's limit; more means a damaged file
 
 
 class _Cursor:
-    """Reads numbers and bytes one behind the other, never past the end."""
+    """Reads numbers and bytes in sequence, never past the end."""
 
     def __init__(self, content: memoryview) -> None:
         self.content = content
@@ -48,7 +48,7 @@ class _Cursor:
 
 
 def read_params(path: Path) -> dict[str, Tensor]:
-    """Names and tensors; `arg:` and `aux:`, which MXNet's Module writes before names, are taken off.
+    """Names and tensors, without the prefixes `arg:` and `aux:` of MXNet's Module.
 
     Raises:
         ResnestError: another format, cut short, sparse or unnamed arrays.
@@ -66,14 +66,14 @@ def read_params(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"{len(cursor.content) - cursor.place} bytes too many at its end")
         plain = [name.removeprefix("arg:").removeprefix("aux:") for name in names]
         if len(set(plain)) < len(plain):
-            raise ValueError("two arrays of one name")
+            raise ValueError("two arrays with one name")
     except (OSError, ValueError, OverflowError) as error:
         raise ResnestError(f"{path} is damaged or no MXNet .params file: {error}") from None
     return {name: array for name, array in zip(plain, arrays, strict=True) if array is not None}
 
 
 def write_params(path: Path, arrays: Mapping[str, Tensor]) -> None:
-    """Write arrays as MXNet 1.5 and later do (V2).
+    """Write arrays in the format of MXNet 1.5 and later (V2).
 
     Raises:
         ResnestError: a type that the format does not know, such as bfloat16.
@@ -126,7 +126,7 @@ def _read_array(cursor: _Cursor) -> Tensor | None:
 
 
 def _read_shape(cursor: _Cursor, magic: int) -> tuple[int, ...] | None:
-    """None for an array that was never given a shape."""
+    """The shape; None for an array without one."""
     if magic in (V1, V2):
         dimensions, form = cursor.number("I"), "q"
     elif magic == V3:

@@ -1,4 +1,4 @@
-"""Files that `torch.save` or `pickle.dump` wrote, in torch's two formats or bare; nothing of them is run.
+"""Safe reader of `torch.save` files, in both formats, and of bare pickles; no code in them is run.
 
     content = read_pickled(Path("resnest50.pth"))      # whatever was saved; tensors as `LazyTensor`
     content["state_dict"]["fc.weight"].tensor()        # reads that one storage
@@ -47,7 +47,7 @@ SCALARS = (str, int, float, bool, bytes, type(None))  # what may be a key: hashi
 
 
 def read_pickled(path: Path) -> Any:
-    """What `torch.save` or `pickle.dump` wrote: containers, numbers, text, `LazyTensor` tensors and arrays, stand-ins.
+    """The content of a `torch.save` or pickle file: containers, numbers, text, `LazyTensor`s, arrays, stand-ins.
 
     Raises:
         ResnestError: damaged, cut short, or it would act on this machine.
@@ -130,9 +130,7 @@ def _read_stream(path: Path) -> Any:
             storage = storages[key]
             count = int.from_bytes(file.read(8), "little")
             if count != storage.numel:
-                raise pickle.UnpicklingError(
-                    f"a storage has {count} elements, and its tensors were told {storage.numel}"
-                )
+                raise pickle.UnpicklingError(f"a storage has {count} elements, and its tensors declare {storage.numel}")
             size = count * storage.dtype.itemsize
             storage.read = _reader(path, file.tell(), size)
             file.seek(size, io.SEEK_CUR)
@@ -163,7 +161,7 @@ def _storage_id(pid: Any) -> tuple[str, torch.dtype, int]:
 
 
 def _shared(storages: dict[str, Storage], key: str, storage: Storage) -> Storage:
-    """The storage of a key, the same for every tensor that views it."""
+    """The storage of a key, shared by every tensor that views it."""
     known = storages.setdefault(key, storage)
     if (known.dtype, known.numel) != (storage.dtype, storage.numel):
         raise pickle.UnpicklingError(f"storage {key[:20]!r} has two types or sizes")
@@ -171,7 +169,7 @@ def _shared(storages: dict[str, Storage], key: str, storage: Storage) -> Storage
 
 
 class StandIn:
-    """Takes the place of an object whose class is not loaded; takes everything, does nothing."""
+    """An inert placeholder for an object whose class is not loaded; accepts every call."""
 
     def __init__(self, *arguments: object, **keywords: object) -> None:
         pass
@@ -188,7 +186,7 @@ NOTHING = StandIn()  # for every set: no weights lie in one
 
 # The pure Python unpickler, since the one in C can be made to allocate any amount of memory by one opcode.
 class SafeUnpickler(pickle._Unpickler):
-    """`find_class` hands out rebuilders, containers and stand-ins; nothing that acts."""
+    """`find_class` returns rebuilders, containers and stand-ins; nothing that runs code."""
 
     def __init__(self, file: Any, size: int, find_storage: Callable[[Any], Storage]) -> None:
         super().__init__(file, encoding="latin1")
@@ -198,7 +196,7 @@ class SafeUnpickler(pickle._Unpickler):
         self.copied = 0
 
     def load(self) -> Any:
-        """As the base class does, for a limited number of steps."""
+        """As in the base class, for a limited number of steps."""
         frame = pickle._Unframer(self._file_read, self._file_readline)  # type: ignore[attr-defined]
         self.__dict__.update(_unframer=frame, read=frame.read, readinto=frame.readinto, readline=frame.readline)
         self.metastack: list[list[Any]] = []
@@ -269,13 +267,13 @@ class SafeUnpickler(pickle._Unpickler):
     # Each takes the place of the base class's method for the same opcode.
 
     def load_build(self) -> None:
-        """Attributes go to arrays alone; those of anything else say nothing about weights."""
+        """Sets the state of arrays; that of other objects is ignored."""
         state = self.stack.pop()
         if isinstance(self.stack[-1], Array | ArrayType):
             self.stack[-1].take_state(state)
 
     def load_bytearray8(self) -> None:
-        """The contents of an array in protocol 5; Python would allocate whatever size the file claims."""
+        """The contents of an array in protocol 5; Python would allocate any size that the file claims."""
         size = int.from_bytes(self._unframer.read(8), "little")  # type: ignore[attr-defined]
         if size > self.size:
             raise Refused(f"it claims {size:,} bytes in one piece")
@@ -295,7 +293,7 @@ class SafeUnpickler(pickle._Unpickler):
         self._set(self.stack[-1], items)
 
     def _set(self, target: object, items: list[Any]) -> None:
-        """Keys and values in turn; entries with other keys than scalars are left out."""
+        """Keys and values alternate; entries whose keys are not scalars are left out."""
         if isinstance(target, dict):
             for key, value in zip(items[::2], items[1::2], strict=True):
                 if isinstance(key, SCALARS):

@@ -1,9 +1,9 @@
-"""A checkpoint file of any kind to named tensors, as the file names them, without running any code (promise P9).
+"""Reading a checkpoint file of any kind to tensors by their names in the file, without running code (promise P9).
 
     raw = read_checkpoint(Path("resnest50.pth"))
     raw.state["fc.weight"], raw.wrapper, raw.metadata
 
-Kinds are told apart by their first bytes, never by their suffix: safetensors, torch's two formats, bare pickles
+Kinds are recognised by their first bytes, never by their suffix: safetensors, torch's two formats, bare pickles
 (detectron2), MXNet's .params, and a zip file around one of these.
 """
 
@@ -84,7 +84,7 @@ def _read(path: Path, *, packed: bool = False) -> RawCheckpoint:
 
 
 def read_torch_file(path: Path) -> Any:
-    """A checkpoint that a run of ours wrote: tensors and plain containers, all of them in memory.
+    """Read a checkpoint of one of our runs: tensors and plain containers, all in memory.
 
     Raises:
         ResnestError: damaged, or it asks for code to be run.
@@ -98,7 +98,7 @@ def read_torch_file(path: Path) -> Any:
 
 
 def _unwrap(path: Path, content: Any) -> RawCheckpoint:
-    """Down to the entry that holds tensors; the outermost mapping is kept for what it says about them."""
+    """Descend to the entry with tensors; the outermost mapping is kept for its metadata."""
     outermost, wrapper = content, ""
     for _ in range(MOST_WRAPPERS):
         if not isinstance(content, Mapping):
@@ -124,7 +124,7 @@ def _unwrap(path: Path, content: Any) -> RawCheckpoint:
 
 
 def _holds_tensors(value: object, depth: int = MOST_WRAPPERS) -> bool:
-    """Whether it is a mapping with tensors in it, or one that holds such a mapping under a usual name."""
+    """Whether a mapping contains tensors, directly or in a nested mapping under a usual name."""
     if not isinstance(value, Mapping) or not depth:
         return False
     return any(map(_is_tensor, value.values())) or any(_holds_tensors(value.get(name), depth - 1) for name in WRAPPERS)
@@ -158,7 +158,7 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
 
 
 def _packed(path: Path) -> str | None:
-    """The one checkpoint inside a zip file; None where the zip file itself is one (torch's), or is damaged."""
+    """The one checkpoint inside a zip file; None if the zip file itself is one (torch's), or is damaged."""
     if not zipfile.is_zipfile(path):
         return None
     with zipfile.ZipFile(path) as archive:
@@ -170,7 +170,7 @@ def _packed(path: Path) -> str | None:
 
 
 def _read_packed(path: Path, name: str) -> RawCheckpoint:
-    """What lies in the zip file, one level deep; it is called by the name of the zip file."""
+    """Read the file inside a zip file, one level deep, under the zip file's name."""
     with tempfile.TemporaryDirectory() as folder:
         inner = unpack_member(path, Path(folder) / f"inner{PurePosixPath(name).suffix}")
         try:
@@ -183,7 +183,7 @@ def _read_packed(path: Path, name: str) -> RawCheckpoint:
 
 
 def unpack_member(path: Path, target: Path) -> Path:
-    """Write the one checkpoint inside the zip file to `target`, whatever path it has in there.
+    """Write the one checkpoint inside the zip file to `target`, ignoring its path there.
 
     Raises:
         ResnestError: none, or it is damaged, or it claims to unpack to far more than weights ever do.
@@ -204,7 +204,7 @@ def unpack_member(path: Path, target: Path) -> Path:
 
 
 def _what_else(path: Path, start: bytes) -> str:
-    """Says what a file is that is no checkpoint."""
+    """Describes a file that is no checkpoint."""
     text = start.lstrip().lower()
     if not start:
         return "is empty: the download broke off, fetch it again"

@@ -1,4 +1,4 @@
-"""From what a user writes to a file: a path, a name of published weights, or a repository of the hub.
+"""Resolving a model reference to a file: a path, a name of published weights, or a repository of the hub.
 
 locate("resnest50")                        # fetched, verified: (path, its row of the manifest)
 locate("weights/", network="resnest50")    # the row's file in a folder of `resnest models fetch --to`
@@ -22,7 +22,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 def is_network_name(reference: str) -> bool:
-    """Whether it is a published network, with or without a tag, or a baseline."""
+    """Whether it is the name of a published network, with or without a tag, or of a baseline."""
     base = reference.split(".", 1)[0]
     return base in PUBLISHED or base in ALIASES or base in BASELINES
 
@@ -56,7 +56,7 @@ def locate(reference: str | Path, *, network: str | None = None) -> tuple[Path, 
 
 
 def locate_for(network: str | None, reference: str | Path) -> Path:
-    """The file or directory behind a reference, for a network by name. Raises ResnestError for another's weights."""
+    """The file or directory of a reference, for a named network. Raises ResnestError for another network's weights."""
     path, row = locate(reference, network=network)
     if row and network and find_spec(network)[1] != row.network:
         raise ResnestError(f"{row.name} are weights of {row.network}, not of {find_spec(network)[1]}")
@@ -64,7 +64,7 @@ def locate_for(network: str | None, reference: str | Path) -> Path:
 
 
 def _in_folder(folder: Path, network: str | None) -> tuple[Path, Weights | None]:
-    """A saved model, or one of the files that `resnest models fetch --to` put there."""
+    """A saved model, or a file downloaded by `resnest models fetch --to`."""
     if (folder / WEIGHTS_NAME).exists() or (folder / CARD_NAME).exists() or (folder / "recipe.yaml").exists():
         return folder, None
     held = [row for row in MANIFEST if (folder / row.file).is_file()]
@@ -83,7 +83,7 @@ def _in_folder(folder: Path, network: str | None) -> tuple[Path, Weights | None]
 
 
 def from_hub(reference: str) -> Path:
-    """The folder with the weights and the card of a repository of the hub, `user/name` or `user/name@revision`.
+    """The folder with weights and card of a repository of the hub, `user/name` or `user/name@revision`.
 
     Raises:
         ResnestError: no such repository, no network, offline and not in the hub's cache.

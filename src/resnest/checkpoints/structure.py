@@ -1,10 +1,10 @@
-"""Which network a state belongs to, read off the shapes of its tensors (official names).
+"""The structure of a network from the shapes of its tensors (official names).
 
     seen = read_structure(state)                   # spec, input channels, classes
     published_as(seen.spec)                        # ["resnest50", "resnest50_fast_2s1x64d"]
 
-Whether a network pools before or after its 3x3 (`avd_first`) leaves no trace in the weights, so that two published
-networks have the same names and shapes: a file needs a known hash, metadata or a word from its user to tell them apart.
+Whether a network pools before or after its 3x3 (`avd_first`) does not show in the weights, so two published networks
+have the same names and shapes: a file needs a known hash, metadata or its name from the user to distinguish them.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class Structure:
-    """What the shapes say."""
+    """The structure visible in the tensors' shapes."""
 
-    spec: Spec  # with avd_first=False, the published default, since nothing tells
+    spec: Spec  # with avd_first=False, the published default, as tensors do not show it
     in_chans: int
     num_classes: int  # 0: a backbone without head
 
 
 def looks_like(names: Iterable[str]) -> str:
-    """What a state that is no ResNeSt seems to be, for an error message."""
+    """A guess, for an error message, of a state that is no ResNeSt."""
     listed = list(names)
     for pattern, family in FAMILIES:
         if any(re.search(pattern, name) for name in listed):
@@ -58,23 +58,23 @@ def looks_like(names: Iterable[str]) -> str:
 
 
 def read_structure(state: Mapping[str, Tensor], source: str = "the checkpoint") -> Structure:
-    """The structure behind a state with official names.
+    """The structure of a state with official names.
 
     Raises:
         ResnestError: no ResNeSt, or one with impossible or missing shapes.
     """
     empty = [name for name, tensor in state.items() if tensor.numel() == 0]
     if empty:
-        raise ResnestError(f"{source} is not a whole ResNeSt: {empty[0]} is empty, {tuple(state[empty[0]].shape)}")
+        raise ResnestError(f"{source} is not a complete ResNeSt: {empty[0]} is empty, {tuple(state[empty[0]].shape)}")
     try:
         spec, in_chans = _read_spec(state)
     except KeyError as error:
-        raise ResnestError(f"{source} is not a whole ResNeSt: {error} is missing; {looks_like(state)}") from None
+        raise ResnestError(f"{source} is not a complete ResNeSt: {error} is missing; {looks_like(state)}") from None
     except (IndexError, ZeroDivisionError, OverflowError):
-        raise ResnestError(f"{source} is not a whole ResNeSt: its tensors have impossible shapes") from None
+        raise ResnestError(f"{source} is not a complete ResNeSt: its tensors have impossible shapes") from None
     head = state.get("fc.weight")
     if head is not None and head.ndim != 2:
-        raise ResnestError(f"{source} is not a whole ResNeSt: fc.weight has the shape {tuple(head.shape)}")
+        raise ResnestError(f"{source} is not a complete ResNeSt: fc.weight has the shape {tuple(head.shape)}")
     return Structure(spec, in_chans, 0 if head is None else int(head.shape[0]))
 
 
@@ -90,7 +90,7 @@ def same_tensors(spec: Spec, other: Spec) -> bool:
 
 
 def _traceable(spec: Spec) -> Spec:
-    """Without what leaves no trace in the weights."""
+    """The structure without fields that do not show in the weights."""
     norm = "batch" if spec.attention_norm == "frozen" else spec.attention_norm
     return dataclasses.replace(
         spec,

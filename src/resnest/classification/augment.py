@@ -1,4 +1,4 @@
-"""Augmentation beyond crop, flip and colour: RandAugment, random erasing, AutoAugment as the released weights had it.
+"""Further augmentation: RandAugment, random erasing, AutoAugment as used for the released weights.
 
 rand_augment(DataSettings(augment="rand"), BICUBIC), GluonAutoAugment()      # transforms of Pillow images
 """
@@ -28,7 +28,7 @@ def rand_augment(settings: DataSettings, interpolation: v2.InterpolationMode) ->
 
 
 def random_erasing(settings: DataSettings) -> v2.Transform:
-    """A box of 2 to 33 % becomes the mean colour, with probability `erase` (arXiv 1708.04896); on uint8."""
+    """Random erasing: a box of 2 to 33 % gets the mean colour with probability `erase` (arXiv 1708.04896); on uint8."""
     return v2.RandomErasing(settings.erase, value=[round(mean * 255) for mean in settings.mean])
 
 
@@ -64,7 +64,7 @@ POLICY = (
 
 
 class GluonAutoAugment(v2.Transform):  # type: ignore[misc]
-    """AutoAugment with the strengths that made the published weights (Gluon transforms.py), for Pillow images.
+    """AutoAugment with the strengths of the published weights (Gluon transforms.py), for Pillow images.
 
     torchvision's has the same pairs but milder operations: it posterises to 4 to 6 bits (here 1 or 2), takes level 0 of
     colour as no change (here nearly grey), and draws a sign for colour, contrast and sharpness (here none).
@@ -95,7 +95,7 @@ def _shear(image: Image.Image, level: int, sign: int) -> Image.Image:
     return image.transform(image.size, Image.Transform.AFFINE, (1, amount, 0, 0, 1, 0), Image.Resampling.BICUBIC)
 
 
-# Levels go from 0 to 10; whole numbers where the Gluon code cuts them off
+# Levels go from 0 to 10; integers where the Gluon code cuts them off
 OPERATIONS: dict[str, Callable[[Image.Image, int, int], Image.Image]] = {
     "autocontrast": lambda image, level, sign: F2.autocontrast(image),
     "equalize": lambda image, level, sign: F2.equalize(image),

@@ -19,7 +19,7 @@ from resnest.spec import EXPANSION, PUBLISHED, Spec, find_spec
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationCard(ModelCard):
-    """Of a classifier that gives one label, or several."""
+    """The card of a classifier, single-label or multi-label."""
 
     task = "classification"
     fits_backbone_layouts = True
@@ -35,7 +35,7 @@ class ClassificationCard(ModelCard):
     usage = (".top(3)", "--top 3")
 
     preprocess: Preprocess
-    multi_label: bool = False  # a score for each class by itself (sigmoid), not one label (softmax)
+    multi_label: bool = False  # an independent score for each class (sigmoid), not one label (softmax)
 
     @classmethod
     def preprocess_type(cls) -> type[Preprocess]:
@@ -99,7 +99,7 @@ class ClassificationCard(ModelCard):
 
     @classmethod
     def parse_foreign(cls, content: Mapping[str, Any]) -> ClassificationCard:
-        """A card that timm wrote: the network's name, and preprocessing in `pretrained_cfg`."""
+        """Parse a card written by timm: the network's name, and preprocessing in `pretrained_cfg`."""
         spec, name = find_spec(content["architecture"])
         changed = _apply_timm_arguments(spec, content.get("model_args") or {})
         spec, name = changed, name if changed == spec else "resnest"
@@ -135,7 +135,7 @@ class ClassificationCard(ModelCard):
 
 
 def _timm_model(architecture: str, spec: Spec) -> dict[str, Any]:
-    """What timm must create: a name of its own, or one with the arguments that make it this network."""
+    """timm's name for the network, or a name with the arguments that build it."""
     published = PUBLISHED.get(architecture)
     if published and published.timm:
         return {"architecture": published.timm}

@@ -1,4 +1,4 @@
-"""Images with labels to train on: augmented, one by one and as batches.
+"""Training dataset of labelled images: augmented samples and their batches.
 
 dataset = ClassificationDataset(samples, DataSettings(size=128), seed=0, epochs=5)
 """
@@ -16,7 +16,7 @@ from resnest.data.settings import DataSettings
 
 
 class ClassificationDataset(TrainingDataset):
-    """Random crops and colours; labels are (N,) int64, of several labels an image (N, K) float32."""
+    """Random crops and colours; labels are (N,) int64, or (N, K) float32 if multi-label."""
 
     samples: LabelledSamples
 

@@ -1,4 +1,4 @@
-"""Evaluation of a classifier: its figures, what was said of every image, and the scorer that collects both.
+"""Evaluation of a classifier: its figures, the prediction for each image, and the scorer that collects both.
 
 result.figures, result.headline, result.worst(24)
 """
@@ -44,7 +44,7 @@ MULTI_LABEL_FIGURES = (
 
 @dataclass(kw_only=True)
 class ClassEvaluation(Evaluation):
-    """Of a classifier that gives one label."""
+    """Evaluation of a single-label classifier."""
 
     table = FIGURES
     report = "resnest.classification.report:classification_report"
@@ -66,7 +66,7 @@ class ClassEvaluation(Evaluation):
         return self.interval_of("top1")
 
     def interval_of(self, figure: str) -> tuple[float, float]:
-        """95 % interval of a share of the images, such as "top5"."""
+        """95 % interval of a proportion of the images, such as "top5"."""
         return wilson_interval(self.figures[figure] * self.count, self.count)
 
     def intervals(self) -> dict[str, tuple[float, float]]:
@@ -87,14 +87,14 @@ class ClassEvaluation(Evaluation):
         return np.divide(self.confusion.diagonal(), counts, out=recall, where=counts > 0), counts
 
     def worst(self, most: int) -> Indices:
-        """Positions of the most confident mistakes, worst first."""
+        """Positions of the most confident errors, worst first."""
         wrong = np.flatnonzero(self.predicted != self.labels)
         return wrong[np.argsort(-self.scores[wrong], kind="stable")][:most]
 
 
 @dataclass(kw_only=True)
 class MultiLabelEvaluation(Evaluation):
-    """Of a classifier that gives any number of labels."""
+    """Evaluation of a multi-label classifier."""
 
     table = MULTI_LABEL_FIGURES
     report = "resnest.classification.multilabel_report:multi_label_report"
@@ -119,7 +119,7 @@ class MultiLabelEvaluation(Evaluation):
 
     @property
     def given(self) -> NDArray[np.bool_]:
-        """The labels that it gives, (N, K)."""
+        """The predicted labels, (N, K)."""
         return self.scores >= THRESHOLD
 
     @property
@@ -128,7 +128,7 @@ class MultiLabelEvaluation(Evaluation):
         return self.areas, self.labels.sum(0)
 
     def recall_and_precision(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Of the labels given, twice (K,); NaN where there is nothing to count."""
+        """Recall and precision, (K,) each; NaN where there is nothing to count."""
         hits, given, true = count_labels(self.given, self.labels)
         none = np.full(len(hits), np.nan)
         return (
@@ -173,7 +173,7 @@ def _multi_label(logits: NDArray[np.float32], labels: NDArray[Any], **common: An
 
 
 class ClassificationScorer:
-    """Scores of a classifier: top-k, or of several labels an image mean average precision and F1.
+    """Scorer of a classifier: top-k; if multi-label, mean average precision and F1.
 
     Keeps the logits of every image, since figures are worked out in their order, in float64.
     """
@@ -194,9 +194,9 @@ class ClassificationScorer:
         self.several_answers |= other.several_answers
 
     def result(self) -> Evaluation:
-        """In the order of the samples: processes take turns."""
+        """The evaluation, in the order of the samples: they are interleaved over processes."""
         if not self.rows:
-            raise ResnestError("not one image could be used")
+            raise ResnestError("no image could be used")
         indices, labels, logits = map(np.stack, zip(*sorted(self.rows, key=itemgetter(0)), strict=True))
         build = _multi_label if self.multi_label else _one_label
         evaluation = build(logits, labels, indices=indices, class_names=self.class_names)

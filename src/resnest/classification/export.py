@@ -1,4 +1,4 @@
-"""Exporting a classifier: squares of one size or of any, logits, the same labels."""
+"""Exporter of classifiers: square images of a fixed or any size in, logits out; labels are compared."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ BATCHES = (1, 2, 5)
 
 
 class ClassificationExporter(Exporter):
-    """Of a classifier."""
+    """Exporter of classifiers."""
 
     int8 = True
 
     def sized(self, model: Model, size: Size, form: Format) -> Model:
-        """The shortcut of the last stage pools 2 x 2 pixels, and engines want them to be there; torch does not."""
+        """Engines require that the last stage's shortcut can pool 2 x 2 pixels; torch does not."""
         side = size if size is not None else model.card.preprocess.size  # type: ignore[attr-defined]
         if isinstance(side, tuple):
             raise ResnestError(f"{parameter('size', side)}: a classifier takes squares, give one number")
@@ -48,7 +48,7 @@ class ClassificationExporter(Exporter):
         return Interface(card.in_chans, form.batch, None if form.any_size else (side, side))
 
     def shapes(self, card: ClassificationCard, form: Format) -> list[Shape]:
-        """Every batch at every size and at the card's; or what a file takes that takes less."""
+        """Every batch at every size and at the card's, as far as the format allows."""
         own = (card.preprocess.size, card.preprocess.size)
         sizes = dict.fromkeys([*(SIZES if form.any_size else ()), own])
         counts = [form.batch] if form.batch else BATCHES

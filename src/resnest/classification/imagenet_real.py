@@ -1,8 +1,8 @@
-"""ImageNet-ReaL: several right answers for an image, or none (Beyer et al., arXiv 2006.07159).
+"""ImageNet-ReaL: several correct labels per image, or none (Beyer et al., arXiv 2006.07159).
 
-samples = relabel(samples, Path("real.json"), card)   # without the images that have no right answer
+samples = relabel(samples, Path("real.json"), card)   # without the images that have no correct label
 image, answers = samples.example(0)                   # from the reassessed-imagenet repository
-best_answer(answers, logits)                          # the best-ranked right answer
+best_answer(answers, logits)                          # the best-ranked correct label
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})")
 
 @dataclass(frozen=True)
 class RealLabels:
-    """Right answers by the number of the validation image, which its file name holds; image 1 comes first."""
+    """Correct labels by validation image number, which its file name has; numbers start at 1."""
 
     answers: Sequence[Sequence[int]]
 
@@ -48,7 +48,7 @@ class RealLabels:
         return cls(answers)
 
     def of(self, key: str) -> Sequence[int]:
-        """The right answers for an image, by its file name."""
+        """The correct labels of an image, by its file name."""
         match, given = _NUMBER.search(key), parameter("labels")
         if match is None:
             raise ResnestError(
@@ -61,12 +61,12 @@ class RealLabels:
 
 
 class Answers(tuple[int, ...]):
-    """The right answers for an image."""
+    """The correct labels of an image."""
 
 
 @dataclass(frozen=True)
 class RealSamples(LabelledSamples):
-    """Images with several right answers each, in place of their label."""
+    """Images with several correct labels each, instead of one."""
 
     real: RealLabels
 
@@ -75,10 +75,10 @@ class RealSamples(LabelledSamples):
 
 
 def relabel(samples: LabelledSamples, path: Path, card: ClassificationCard) -> RealSamples:
-    """The samples that have a right answer in ImageNet-ReaL's file.
+    """The samples with a correct label in ImageNet-ReaL's file.
 
     Raises:
-        ResnestError: a model of several labels an image, a file that is none, a file name without the image's number,
+        ResnestError: a multi-label model, an invalid file, a file name without the image's number,
             or no image left.
     """
     if samples.multi_label:
@@ -92,6 +92,6 @@ def relabel(samples: LabelledSamples, path: Path, card: ClassificationCard) -> R
 
 
 def best_answer(answers: Sequence[int], logits: NDArray[np.floating]) -> int:
-    """The right answer that ranks highest, of logits (K,): it is in the top k if any of them is."""
+    """The correct label with the highest of the logits (K,): it is in the top k if any of them is."""
     ordered = sorted(answers)
     return ordered[int(np.argmax(logits[ordered]))]

@@ -1,4 +1,4 @@
-"""What the house knows of classification without torch."""
+"""The `TaskInfo` of classification, without torch."""
 
 from __future__ import annotations
 

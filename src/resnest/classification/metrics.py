@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 class ClassificationMetrics:
     """Counts, so that the result depends on neither batching nor the order of samples.
 
-    `top5` is left out for five classes or fewer, where it says nothing.
+    `top5` is left out for five classes or fewer, where it is meaningless.
     """
 
     def __init__(self, num_classes: int) -> None:

@@ -1,10 +1,10 @@
-"""Two images in one: mixup (arXiv 1710.09412) blends them, CutMix (arXiv 1905.04899) pastes a box of one into another.
+"""Mixup (arXiv 1710.09412) blends two images; CutMix (arXiv 1905.04899) pastes a box of one into the other.
 
     mix = sample_mixup((seed, MIX, step, rank), mixup=0.2, cutmix=1.0)
     inputs, share = mix_images(inputs, mix)          # and the loss takes `share` of the first label
 
-Both take every image's partner from the mirror place in the batch, as the Gluon code does. What is drawn depends on the
-seed alone, not on the images, so that it is the same whatever their size.
+Both pair image i with image N - 1 - i of the batch, as the Gluon code does. The random numbers depend on the seed
+alone, not on the images, so they are the same for any image size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 class Mix(NamedTuple):
-    """What one batch is mixed by."""
+    """The mixing parameters of a batch."""
 
     share: float = 1.0  # of the first image; CutMix: before its box is cut off at the image's edges
     centre: tuple[float, float] | None = None  # of the box, from the top and left, shares of the sides; none: mixup
@@ -28,7 +28,7 @@ NO_MIX = Mix()  # nothing is mixed
 
 
 def sample_mixup(seed: Sequence[int], *, mixup: float, cutmix: float) -> Mix:
-    """One batch's mix, f(seed), from the alphas of the beta distributions; 0 turns one off.
+    """Mixing parameters of a batch, f(seed), from the alphas of the beta distributions; 0 turns one off.
 
     With both on, a coin decides: half of the batches each (arXiv 2110.00476, as in timm).
     """
@@ -45,7 +45,7 @@ def sample_mixup(seed: Sequence[int], *, mixup: float, cutmix: float) -> Mix:
 
 
 def mix_images(images: Tensor, mix: Mix) -> tuple[Tensor, float]:
-    """The mixed images, (N, C, H, W) floats, and the share of the first one that they really have."""
+    """The mixed images, (N, C, H, W) floats, and the actual fraction of the first one."""
     if mix.share >= 1:
         return images, 1.0
     if mix.centre is None:
@@ -58,12 +58,12 @@ def mix_images(images: Tensor, mix: Mix) -> tuple[Tensor, float]:
 
 
 def mix_targets(targets: Tensor, share: float) -> Tensor:
-    """Targets of mixed images, (N, classes) of 0 and 1: shares of both."""
+    """Targets of mixed images, (N, classes), from 0 and 1 by the fractions of both."""
     return share * targets + (1 - share) * targets.flip(0) if share < 1 else targets
 
 
 def cut_box(share: float, centre: tuple[float, float], height: int, width: int) -> tuple[int, int, int, int]:
-    """Top, bottom, left, right of CutMix's box: 1 - share of the area, its shape the image's, cut off at the edges."""
+    """Top, bottom, left, right of CutMix's box: 1 - share of the area, of the image's shape, clipped at the edges."""
     ratio = math.sqrt(1 - share)  # arXiv 1905.04899, equation 2
     edges: list[int] = []
     for place, side in zip(centre, (height, width), strict=True):

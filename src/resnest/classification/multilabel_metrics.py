@@ -1,4 +1,4 @@
-"""Mean average precision and F1 of a classifier whose images have several labels, or none.
+"""Mean average precision and F1 of a multi-label classifier.
 
 metrics = MultiLabelMetrics(num_classes=80)
 metrics.update(logits, labels)            # (N, K), (N, K) of 0 and 1
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 
 class MultiLabelMetrics:
-    """Keeps every score, so that the result depends on neither batching nor the order of samples.
+    """Stores every score, so that the result depends on neither batching nor the order of samples.
 
     `map` is the mean of `average_precision` over the classes that have images; `f1_micro` and `f1_macro` take a label
     as given where its score is 0.5 or more, the latter over the classes that occur in truth or prediction.
@@ -52,7 +52,7 @@ class MultiLabelMetrics:
         }
 
     def collected(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Logits and labels of everything so far, both (N, K)."""
+        """Logits and labels collected so far, both (N, K)."""
         none = np.zeros((0, self.num_classes))
         return (
             np.concatenate([none.astype(np.float32), *self.logits]),
@@ -70,7 +70,7 @@ def average_precision(scores: NDArray[np.floating], labels: NDArray[np.bool_]) -
 
 
 def _area(scores: NDArray[np.floating], labels: NDArray[np.bool_]) -> float:
-    """One class: (N,), (N,)."""
+    """The area of one class: (N,), (N,)."""
     if not labels.any():
         return math.nan
     order = np.argsort(-scores, kind="stable")
@@ -81,13 +81,13 @@ def _area(scores: NDArray[np.floating], labels: NDArray[np.bool_]) -> float:
 
 
 def count_labels(given: NDArray[np.bool_], true: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
-    """Of each class: labels given and right, labels given, labels that are true; three times (K,)."""
+    """For each class: correct predicted labels, predicted labels, true labels; (K,) each."""
     hits, all_given, all_true = ((part.sum(0).astype(np.float64)) for part in (given & true, given, true))
     return hits, all_given, all_true
 
 
 def binary_cross_entropy(logits: NDArray[np.floating], labels: NDArray[np.bool_]) -> Floats:
-    """Of each image, the mean over its classes: (N, K), (N, K) -> (N,), without overflow."""
+    """Binary cross-entropy per image, averaged over classes: (N, K), (N, K) -> (N,), without overflow."""
     values = logits.astype(np.float64)
     losses: Floats = (np.maximum(values, 0) - values * labels + np.log1p(np.exp(-np.abs(values)))).mean(1)
     return losses

@@ -1,4 +1,4 @@
-"""From a classifier's logits to labels. No torch.
+"""Prediction of a classifier: logits to labels. No torch.
 
 predict(engine, card, [Prepared("x.jpg", card.preprocess(image), image.size)])         # [Classification(...)]
 """
@@ -20,7 +20,7 @@ CHANNELS = 3  # of images of files
 def predict(
     engine: Engine, card: ClassificationCard, images: Sequence[Prepared], views: Views | None = None
 ) -> list[Classification]:
-    """Scores of every class, of images of one shape."""
+    """Scores of every class, for images of one shape."""
     logits = engine(stack_pixels(images), np.array([image.pixels.shape[1:] for image in images]))["logits"]
     kind, scores = (MultiLabel, sigmoid(logits)) if card.multi_label else (Classification, softmax(logits))
     return [
@@ -30,12 +30,12 @@ def predict(
 
 
 def check_views(views: Views) -> None:
-    """Raises ResnestError: a classifier takes none."""
+    """Raises ResnestError: classifiers have no test-time augmentation."""
     raise ResnestError("several scales and mirrored views are for detectors and segmenters, and this is a classifier")
 
 
 def takes(card: ClassificationCard) -> Shape:
-    """Images of exported files."""
+    """Inputs of exported files."""
     return None, CHANNELS, card.preprocess.size, card.preprocess.size
 
 

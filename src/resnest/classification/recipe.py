@@ -12,14 +12,14 @@ from resnest.recipes.schema import Expect, Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationExpect(Expect):
-    """What the recipe reaches, a fraction."""
+    """Expected accuracy of the recipe, a fraction."""
 
     top1: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationRecipe(Recipe):
-    """Of a classifier: it has the common sections alone."""
+    """The recipe of a classifier: only the common sections."""
 
     task: str = "classification"
     expect: ClassificationExpect | None = None

@@ -1,4 +1,4 @@
-"""Recipes of classifiers: small ones for a CPU, photographs of one's own, ImageNet as published and as it is done now.
+"""Recipes of classifiers: small ones for a CPU, fine-tuning, ImageNet as published and with current methods.
 
 resnest train imagenette --data DIR --out runs/a
 resnest train finetune --data DIR --out runs/flowers
@@ -31,7 +31,7 @@ RSB_SIZES: dict[str, tuple[int, float]] = {
 
 
 def digits() -> ClassificationRecipe:
-    """Handwritten digits on a CPU in a minute: what `resnest demo` runs.
+    """Handwritten digits on a CPU in a minute; used by `resnest demo`.
 
     resnest train digits --data digits --out runs/digits
     """
@@ -67,7 +67,7 @@ def imagenette() -> ClassificationRecipe:
 
 
 def finetune() -> ClassificationRecipe:
-    """Photographs of your own, up to 20 epochs from the published ResNeSt-50: few images, so most of it moves little.
+    """Fine-tuning on your own photographs, up to 20 epochs from the published ResNeSt-50; most layers change little.
 
     - The classifier is new and learns at the full rate; every part before it at 0.7 of the next one's (arXiv
       1801.06146), the stem at 0.17. `model.freeze=3` leaves stem, layer1 and layer2 as they are: quicker, and
@@ -88,11 +88,11 @@ def finetune() -> ClassificationRecipe:
 
 
 def modern(network: str) -> ClassificationRecipe:
-    """As one trains today: 300 epochs from scratch at 224 pixels, after A2 of "ResNet strikes back".
+    """Current methods: 300 epochs from scratch at 224 pixels, after A2 of "ResNet strikes back".
 
     After A2 of "ResNet strikes back" (arXiv 2110.00476, table 2): 300 epochs, loss and threshold, mixup 0.1 and CutMix
-    1.0 by turns, three repeats of an image, 5 epochs of warm-up, stochastic depth, bicubic crops, evaluated at 95 % of
-    the short side. What differs, and why:
+    1.0 alternately, three repeats of an image, 5 epochs of warm-up, stochastic depth, bicubic crops, evaluation crop
+    of 95 %. The differences:
 
     - AdamW with learning rate, decay and average of ConvNeXt (arXiv 2201.03545, appendix A.1: 4e-3 for 4096 images,
       0.05, 0.9999) instead of LAMB: torch has it. `optim.name=sgd` works too; take `train.loss=cross_entropy` with it.
@@ -108,7 +108,7 @@ def modern(network: str) -> ClassificationRecipe:
     batch, drop_path = RSB_SIZES[network]
     return ClassificationRecipe(
         name=f"modern_{network}",
-        summary=f"{network} from scratch on ImageNet, as one trains today",
+        summary=f"{network} from scratch on ImageNet, with current methods",
         model=ModelSettings(name=network, spec={"drop_path_rate": drop_path} if drop_path else {}),
         data=DataSettings(size=224, eval_crop=0.95, interpolation="bicubic", augment="rand", repeats=3),
         optim=OptimSettings(name="adamw", lr=1e-3, lr_batch=1024, momentum=0.9, weight_decay=0.05, warmup_epochs=5.0),
@@ -127,16 +127,16 @@ def modern(network: str) -> ClassificationRecipe:
 
 
 def imagenet(network: str) -> ClassificationRecipe:
-    """270 epochs from scratch on ImageNet, as the published weights of `network` were made (facts, section 2.1).
+    """270 epochs from scratch on ImageNet, the recipe of the published weights of `network` (facts, section 2.1).
 
     Trained by the authors with MXNet on 64 GPUs; what is stated as expectation is the accuracy they published, not one
     measured here. Numbers, initial weights (He by fan-in), AutoAugment and evaluation pixels are those of the Gluon
     code. What differs from it, on purpose or because it depends on MXNet:
 
     - The rate of DropBlock rises step by step, not epoch by epoch; the learning rate's first step is not exactly 0.
-    - An epoch is shuffled as a whole; there every process shuffles a fixed share of the images.
+    - All images are shuffled every epoch; there every process shuffles a fixed subset.
     - Images are resized and jittered by Pillow, with antialiasing; below 320 pixels there by MXNet, without.
-    - A random crop of 320 pixels and more may be the whole image; there that one becomes the centre crop.
+    - A random crop of 320 pixels and more may be the full image; there it is replaced by the centre crop.
     - Evaluation crops first and resizes then, at every size; there, below 320 pixels, the other way round.
     """
     published = PUBLISHED[network]

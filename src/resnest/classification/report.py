@@ -1,4 +1,4 @@
-"""The report of a classifier: top-1 with its uncertainty, what is taken for what, the most confident mistakes.
+"""The report of a classifier: top-1 with its interval, the confusion matrix, the most confident mistakes.
 
 report = classification_report(evaluation, splits.val, history)
 """
@@ -32,7 +32,7 @@ def classification_report(evaluation: ClassEvaluation, samples: Samples, history
             Column("Most often taken for", "extra", taken_for(matrix, names)),
         ]
         notes = (
-            "Lowest recall first. Recall: of the images of a class, how many were found.",
+            "Lowest recall first. Recall: of the images of a class, the fraction classified correctly.",
             "Precision: of the predictions of a class, how many were right.",
         )
         sections.append(confusion_section(matrix, names))

@@ -43,7 +43,7 @@ class Classification(Result):
         return self.top(show.top or 1)
 
     def rows(self, show: Show = ALL) -> list[dict[str, Any]]:
-        """A row a class, best first."""
+        """One row per class, best first."""
         return [
             {"image": self.name, "rank": rank, "label": label, "score": score}
             for rank, (label, score) in enumerate(self.ranking(show), start=1)
@@ -73,7 +73,7 @@ class Classification(Result):
 
 @dataclass(frozen=True)
 class MultiLabel(Classification):
-    """A score for every class by itself: any number of labels, or none, apply to the image.
+    """Multi-label result: an independent score for every class, with any number of labels, or none.
 
     result.labels             # ("cat", "sofa"): those that score 0.5 or more, best first
     """
@@ -90,12 +90,12 @@ class MultiLabel(Classification):
         return ranking if show.top else [(label, score) for label, score in ranking if score >= show.threshold]
 
     def to_dict(self, show: Show = ALL) -> dict[str, Any]:
-        """All classes with their scores, whatever is to be shown, and the labels that apply."""
+        """All classes with their scores, whatever `show` is, and the predicted labels."""
         return {**super().to_dict(ALL), "labels": list(self.labels)}
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of each value, without overflow."""
+    """Elementwise, without overflow."""
     small = np.exp(-np.abs(logits))
     scores: NDArray[np.float32] = (np.where(logits >= 0, 1, small) / (1 + small)).astype(np.float32)
     return scores

@@ -1,4 +1,4 @@
-"""Image classification: one label an image, or any number of labels, each with a score of its own.
+"""The classification task: one label per image, or multi-label with a score for each class.
 
 task = ClassificationTask.of(recipe, samples)
 net = task.build()
@@ -33,7 +33,7 @@ from resnest.tasks import Task
 
 
 class ClassificationTask(Task):
-    """One label an image: softmax."""
+    """Single-label classification: softmax."""
 
     info = INFO
     network_type = ResNeSt
@@ -48,7 +48,7 @@ class ClassificationTask(Task):
 
     @classmethod
     def num_classes(cls, net: ResNeSt) -> int:
-        """Of the classifier, also of one that was put in place of `fc`."""
+        """Classes of the classifier, also of one that replaces `fc`."""
         if not isinstance(net.fc, nn.Linear):
             raise ResnestError(f"the classifier `fc` of the network is a {type(net.fc).__name__}: expected a Linear")
         return net.fc.out_features
@@ -68,7 +68,7 @@ class ClassificationTask(Task):
 
     @property
     def min_batch_size(self) -> int:
-        """Two where some batch-norm would see one value per channel else."""
+        """Two if some batch norm would otherwise see one value per channel."""
         data = self.recipe.data
         one_value = self.recipe.attention_needs_batch  # behind the global mean
         return 2 if one_value or smallest_map(self.spec, min(data.size, data.start_size or data.size)) == 1 else 1
@@ -87,7 +87,7 @@ class ClassificationTask(Task):
         return net
 
     def load_pretrained(self, net: ResNeSt) -> LoadReport | None:
-        """A head of another size stays untrained."""
+        """A classifier of another size stays untrained."""
         settings = self.recipe.model
         wanted = True if settings.pretrained == PUBLISHED_WEIGHTS else settings.pretrained or False
         return load_pretrained(net, wanted, settings.name)
@@ -99,7 +99,7 @@ class ClassificationTask(Task):
     def loss(
         self, net: nn.Module, images: Tensor, labels: Tensor, *, seed: Sequence[int] = (), mix: Mix | None = None
     ) -> Tensor:
-        """Mean loss of a batch: (N, 3, H, W) uint8, (N,) -> scalar. Without a seed or a mix images stay whole."""
+        """Mean loss of a batch: (N, 3, H, W) uint8, (N,) -> scalar. Without a seed images are not mixed."""
         train = self.recipe.train
         inputs, share = self._mixed(images, seed, mix)
         logits = net(inputs)
@@ -108,12 +108,12 @@ class ClassificationTask(Task):
         return cross_entropy(logits, labels, share=share, smoothing=train.label_smoothing)
 
     def sample_mixup(self, seed: Sequence[int]) -> Mix:
-        """What mixes one batch, by mixup or CutMix: f(seed); nothing without one."""
+        """Mixing parameters of one batch, by mixup or CutMix: f(seed); None without a seed."""
         train = self.recipe.train
         return sample_mixup(seed, mixup=train.mixup, cutmix=train.cutmix) if seed else NO_MIX
 
     def _mixed(self, images: Tensor, seed: Sequence[int], mix: Mix | None) -> tuple[Tensor, float]:
-        """Normalised and mixed images, and the share of the first one that they have."""
+        """Normalised and mixed images, and the fraction of the first one in them."""
         data = self.recipe.data
         return mix_images(normalise(images, data.mean, data.std), mix or self.sample_mixup(seed))
 
@@ -129,7 +129,7 @@ class ClassificationTask(Task):
 
 
 class MultiLabelTask(ClassificationTask):
-    """Any number of labels an image: a sigmoid for each class in place of one softmax."""
+    """Multi-label classification: a sigmoid for each class instead of a softmax."""
 
     monitor = "map"
     monitor_title = "mAP"

@@ -1,10 +1,10 @@
-"""What happens to a training image: random crop, flip, colour; torchvision's v2 transforms on Pillow images.
+"""Training transforms: random crop, flip, colour; torchvision's v2 transforms on Pillow images.
 
 training_transform(DataSettings(), size=128)(content).shape      # bytes of a file -> (3, 128, 128), uint8
 
 The crop is drawn first, from the size in the file's header, and a JPEG is then decoded at the smallest fraction that
-leaves the crop as many pixels as it is resized to (`data.reduced_decode`). What varies the whole image comes before
-cropping all the same, on that smaller image.
+leaves the crop as many pixels as it is resized to (`data.reduced_decode`). Augmentation of the full image still comes
+before cropping, on that smaller image.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def training_transform(settings: DataSettings, size: int) -> TrainingTransform:
 
 
 def _before(settings: DataSettings) -> list[Any]:
-    """On the whole image, Pillow."""
+    """Transforms of the full image, in Pillow."""
     interpolation = INTERPOLATION[settings.interpolation]
     steps: list[Any] = []
     if settings.shift:
@@ -68,7 +68,7 @@ def _before(settings: DataSettings) -> list[Any]:
 
 
 def _pixels(settings: DataSettings) -> list[Any]:
-    """On the crop, Pillow."""
+    """Transforms of the crop, in Pillow."""
     steps: list[Any] = []
     if settings.flip:
         steps.append(mirror)
@@ -80,7 +80,7 @@ def _pixels(settings: DataSettings) -> list[Any]:
 
 
 def _after(settings: DataSettings) -> list[Any]:
-    """On the crop, a tensor."""
+    """Transforms of the crop, as a tensor."""
     steps: list[Any] = []
     if settings.lighting:
         steps.append(Lighting(settings.lighting))
@@ -91,7 +91,7 @@ def _after(settings: DataSettings) -> list[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingTransform:
-    """Draw a crop, decode, vary the whole image, crop and resize, vary the crop."""
+    """Draws a crop, decodes, augments the full image, crops and resizes, augments the crop."""
 
     size: int
     crop: Callable[[int, int], Box]  # from the width and height of the upright image
@@ -122,12 +122,12 @@ def _crop(settings: DataSettings, size: int) -> Callable[[int, int], Box]:
 
 
 def whole(width: int, height: int) -> Box:
-    """No crop."""
+    """The full image, without a crop."""
     return 0, 0, width, height
 
 
 class AreaCrop:
-    """torchvision's RandomResizedCrop, drawn by it: area, then shape at random, ten tries, else the centre."""
+    """torchvision's RandomResizedCrop, with its random numbers: area, then aspect ratio, ten tries, else the centre."""
 
     def __init__(self, min_area: float) -> None:
         self.rule = v2.RandomResizedCrop(1, scale=(min_area, 1.0), ratio=ASPECTS)
@@ -165,19 +165,19 @@ class HeightCrop:
 
 
 def resized_crop(image: Image.Image, box: Box, size: int, resampling: Image.Resampling) -> Image.Image:
-    """`box` of the image as a square; with a box of whole pixels the same as cropping and resizing, bit for bit."""
+    """`box` of the image as a square; for integer boxes equal to cropping and resizing, bit for bit."""
     left, top = math.floor(box[0]), math.floor(box[1])
     around = image.crop((left, top, math.ceil(box[2]), math.ceil(box[3])))
     return around.resize((size, size), resampling, (box[0] - left, box[1] - top, box[2] - left, box[3] - top))
 
 
 def mirror(image: Image.Image) -> Image.Image:
-    """Left and right, half of the time."""
+    """Horizontal flip, half of the time."""
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if torch.rand(1) < 0.5 else image
 
 
 class Lighting(v2.Transform):  # type: ignore[misc]
-    """Adds the principal colours of ImageNet in random amounts: (3, H, W) uint8 -> uint8."""
+    """PCA lighting noise: adds ImageNet's principal colours in random amounts: (3, H, W) uint8 -> uint8."""
 
     def __init__(self, std: float) -> None:
         super().__init__()
@@ -190,5 +190,5 @@ class Lighting(v2.Transform):  # type: ignore[misc]
 
 
 def _between(low: float, high: float) -> float:
-    """From torch's generator, which is seeded for every sample."""
+    """A uniform number by torch's generator, which is seeded for every sample."""
     return low + (high - low) * float(torch.rand(()))

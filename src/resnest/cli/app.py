@@ -1,4 +1,4 @@
-"""`resnest`: the program, its verbs, and how it tells of mistakes.
+"""`resnest`: the program, its verbs, and how it prints errors.
 
 Verbs import what they need when they run: `resnest --help` must not wait for torch.
 """
@@ -46,7 +46,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 def main() -> None:
-    """Run the command line; user errors become one line on standard error and an exit code."""
+    """Run the command line; a user error becomes one line on standard error and an exit code."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     disable_malloc_trim()
@@ -78,6 +78,6 @@ def main() -> None:
 
 
 def _which_process() -> str:
-    """Of several processes each may have an error of its own: torchrun, SLURM and Fabric say which one this is."""
+    """The rank of this process, as every process may have an error of its own: from torchrun, SLURM or Fabric."""
     rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
     return "" if rank == "0" else f" [rank {rank}]"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from resnest.bench import Table
 
 MODELS_HELP = (
-    "Names of ours, timm:NAME, torchvision:NAME, runs, checkpoints, .onnx and .xml files."
+    "Our names, timm:NAME, torchvision:NAME, runs, checkpoints, .onnx and .xml files."
     " None: resnest50, against timm's if it is installed; with --plot the families of the paper's first figure."
 )
 SLOWER = 1  # exit code of --fail
@@ -23,23 +23,25 @@ def bench(
     engine: Annotated[
         list[str] | None,
         typer.Option(
-            help="eager, eager-kept, prepared, torch, compiled, onnxruntime, openvino, predictor; the usual ones."
+            help="eager, eager-kept, prepared, torch, compiled, onnxruntime, openvino, predictor; default: most."
         ),
     ] = None,
-    batch: Annotated[list[str] | None, typer.Option(help="Images a call: 1,16 (1 with --plot).")] = None,
-    size: Annotated[list[str] | None, typer.Option(help="Pixels a side; each network's own crop.")] = None,
-    layout: Annotated[list[str] | None, typer.Option(help="nchw, channels_last, for eager; both.")] = None,
-    rounds: Annotated[int, typer.Option(help="Turns of each; six or more give 95 % intervals.")] = 9,
-    threads: Annotated[int | None, typer.Option(help="The same for every engine; as many as torch takes.")] = None,
+    batch: Annotated[list[str] | None, typer.Option(help="Batch sizes; by default 1,16 (1 with --plot).")] = None,
+    size: Annotated[list[str] | None, typer.Option(help="Side in pixels; default: each network's own crop.")] = None,
+    layout: Annotated[list[str] | None, typer.Option(help="nchw or channels_last, for eager; default: both.")] = None,
+    rounds: Annotated[int, typer.Option(help="Rounds; six or more give 95 % intervals.")] = 9,
+    threads: Annotated[int | None, typer.Option(help="Threads of every engine; by default torch's number.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    precision: Annotated[str, typer.Option(help="float32 or bfloat16, of torch's engines.")] = "float32",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16, for torch's engines.")] = "float32",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="CSV of every repetition.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Published accuracy over time: .svg, .png.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Plot of accuracy over latency: .svg, .png.")
+    ] = None,
     compare: Annotated[Path | None, typer.Option(metavar="OLD", help="CSV of an earlier --out.")] = None,
     fail: Annotated[bool, typer.Option("--fail", help="With --compare: exit code 1 if a case is slower.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON, seconds.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON, in seconds.")] = False,
 ) -> None:
-    """Measure speed, turn by turn: networks of ours, of others and exported files, in every engine.
+    """Measure speed: our networks, others and exported files, alternately in every engine.
 
     Several engines, batches, sizes and layouts: with commas, or the option again.
     """
@@ -85,7 +87,7 @@ def bench(
 
 
 def _tell_changes(old: Table, new: Table) -> int:
-    """How many cases are slower than in the old table; told on standard error, since --json has standard output."""
+    """Prints changes against the old table on standard error, since --json uses standard output."""
     from resnest.bench.compare import compare, differences, missing
 
     for difference in differences(old, new):
@@ -101,7 +103,7 @@ def _tell_changes(old: Table, new: Table) -> int:
 
 
 def _words(given: list[str] | None) -> list[str]:
-    """Options given again and with commas: ["a,b", "c"] -> ["a", "b", "c"]."""
+    """Options, repeated or with commas: ["a,b", "c"] -> ["a", "b", "c"]."""
     return list(dict.fromkeys(word.strip() for text in given or [] for word in text.split(",") if word.strip()))
 
 
@@ -111,4 +113,4 @@ def _numbers(option: str, given: list[str] | None) -> list[int]:
     try:
         return [int(word) for word in _words(given)]
     except ValueError:
-        raise ResnestError(f"--{option} {','.join(given or [])}: whole numbers with commas, as in 1,16") from None
+        raise ResnestError(f"--{option} {','.join(given or [])}: integers with commas, as in 1,16") from None

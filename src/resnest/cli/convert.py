@@ -24,12 +24,12 @@ def convert(
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     drop_head: Annotated[bool, typer.Option("--drop-head", help=HEAD_HELP)] = False,
     bare: Annotated[
-        bool, typer.Option("--bare", help="Without the prefix that a backbone has in a whole model.")
+        bool, typer.Option("--bare", help="Without the prefix of a backbone inside a larger model.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="What was done, as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Summary as JSON.")] = False,
 ) -> None:
-    """Rewrite a checkpoint in the layout of other code.
+    """Convert a checkpoint to another code base's layout.
 
     What the layout cannot hold is named, and nothing is written then.
     """

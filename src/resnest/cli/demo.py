@@ -1,4 +1,4 @@
-"""`resnest demo`: the whole way on real data that needs no download."""
+"""`resnest demo`: train, evaluate and predict on real data that needs no download."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def demo(
         "runs/demo"
     ),
 ) -> None:
-    """The whole way on handwritten digits, in a minute.
+    """Train, evaluate and predict on handwritten digits, in a minute.
 
-    Trains a small network, evaluates it on digits held back, predicts some, writes a report.
+    Trains a small network, evaluates it on digits held out, predicts some, writes a report.
     """
     started = time.monotonic()
     from resnest.cli.predict import predict
@@ -26,7 +26,7 @@ def demo(
 
     typer.echo("1. training a small ResNeSt on scikit-learn's handwritten digits")
     train("digits", data="digits", out=out, overwrite=True, quiet=False)
-    typer.echo("2. evaluating it on the digits that were held back")
+    typer.echo("2. evaluating it on the digits that were held out")
     result = evaluate(out, "digits")
     typer.echo(f"   {result.headline} of {result.count}")
     typer.echo("3. predicting three of them, as for pictures of your own")

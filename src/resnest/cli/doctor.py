@@ -35,12 +35,12 @@ PARTS = (
 
 
 def doctor(
-    data: Annotated[str | None, typer.Option(help="A data set to look through.")] = None,
+    data: Annotated[str | None, typer.Option(help="A data set to check.")] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="What it is for, where it has annotations of several kinds: detection, segmentation, ..."),
+        typer.Option(help="The task, if the data has annotations for several: detection, segmentation, ..."),
     ] = None,
-    format: Annotated[str, typer.Option(help="Its format, where another would be chosen.")] = "auto",
+    format: Annotated[str, typer.Option(help="Its format, if it is not detected correctly.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Check the installation, or a data set.
@@ -49,7 +49,7 @@ def doctor(
     """
     if data is None:
         if task or format != "auto":
-            raise ResnestError("--task and --format go with --data")
+            raise ResnestError("--task and --format need --data")
         rows = dict(_environment())
         typer.echo(
             json.dumps(rows, indent=2) if as_json else "\n".join(f"{key:<18} {row}" for key, row in rows.items())

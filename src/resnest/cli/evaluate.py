@@ -1,4 +1,4 @@
-"""`resnest evaluate`: a model's figures on images with labels, objects, masks or segments."""
+"""`resnest evaluate`: a model's figures on an annotated data set."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from resnest.runtime.engines.engine import Views
 
 SCALES_HELP = (
-    "Look at each image several times and merge what is found. A detector: with a short side of A and of B pixels; a"
-    " segmenter: at A and at B times its own size."
+    "Test-time augmentation at several scales. Detectors: short sides of A and of B pixels; segmenters: A and B times"
+    " the image's own size."
 )
-FLIP_HELP = "A detector or a segmenter: look at each image mirrored, too."
-SPLIT_HELP = "val, train, all; auto: val, or what training held back, or all for published weights."
+FLIP_HELP = "Test-time augmentation of detectors and segmenters by horizontal flips."
+SPLIT_HELP = "val, train, all; auto: val, or what training held out, or all for published weights."
 
 
 def evaluate(
@@ -32,7 +32,7 @@ def evaluate(
     window: Annotated[int | None, typer.Option(metavar="PIXELS", help=WINDOW_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON, fractions 0..1.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="64, of a detector 4.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="By default 64 for classification, else 4.")] = None,
     scales: Annotated[str | None, typer.Option(metavar="A,B", help=SCALES_HELP)] = None,
     flip: Annotated[bool, typer.Option("--flip", help=FLIP_HELP)] = False,
 ) -> None:
@@ -69,7 +69,7 @@ def evaluate(
 
 
 def _views(scales: str | None, flip: bool) -> Views | None:
-    """Whether the model takes them is found out once it is open."""
+    """Views of test-time augmentation; whether the model supports them is checked once it is open."""
     from resnest.runtime.engines.engine import Views
     from resnest.tasks import TASKS
 
@@ -114,14 +114,14 @@ def _to_dict(model: str, data: str, split: str, result: Evaluation) -> dict[str,
 
 
 def _finite(value: Any) -> Any:
-    """The same with None for each NaN in it."""
+    """A copy with None for each NaN."""
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
     return _or_null(value) if isinstance(value, float) else value
 
 
 def _or_null(value: float) -> float | None:
-    """JSON has no word for what is not a number."""
+    """NaN as null, as JSON has no NaN."""
     return float(value) if math.isfinite(value) else None
 
 

@@ -1,4 +1,4 @@
-"""`resnest export`: a model in another engine's format, run there and compared before it is delivered."""
+"""`resnest export`: writes a model in another engine's format, run there and compared first."""
 
 from __future__ import annotations
 
@@ -14,18 +14,15 @@ from resnest.errors import ResnestError
 if TYPE_CHECKING:
     from resnest.exporters.exporting import Exported
 
-FORMAT_HELP = "onnx, openvino, torch, aotinductor or executorch; by default what --out ends in, else onnx."
+FORMAT_HELP = "onnx, openvino, torch, aotinductor or executorch; by default from the suffix of --out, else onnx."
 OUT_HELP = (
     "By default model.onnx (.xml, .pt2, .pte) in a run's directory, else NAME.onnx here. An older file is replaced."
 )
-SIZE_HELP = (
-    "Pixels of a side, instead of the model's own: what a file of one size is made for. Of detectors and segmenters"
-    " also HxW."
-)
+SIZE_HELP = "Side of the images in pixels, instead of the model's own; detectors and segmenters also take HxW."
 IMAGES_HELP = "Compare on pictures of this folder or data set, instead of synthetic ones."
 INT8_HELP = "8-bit integers: smaller, and faster where the processor has instructions for them."
-CALIBRATE_HELP = "For --int8: a folder or data set of pictures of the kind that the model will see."
-DROP_HELP = "Of --int8: points of top-1 that may be lost (1), or % of labels that may change if there are none (5)."
+CALIBRATE_HELP = "For --int8: a folder or data set of pictures like those that the model will be used on."
+DROP_HELP = "For --int8: allowed loss of top-1 in points (1); without labels, allowed changes of top-1 in % (5)."
 
 
 def export(
@@ -38,14 +35,14 @@ def export(
     calibrate: Annotated[str | None, typer.Option(metavar="PHOTOS", help=CALIBRATE_HELP)] = None,
     max_drop: Annotated[float | None, typer.Option(metavar="POINTS", help=DROP_HELP)] = None,
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="What was checked, as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Result of the comparison as JSON.")] = False,
 ) -> None:
-    """Write a model for another engine, and verify it.
+    """Export a model to another engine, verified.
 
     The file is run in that engine and compared with the network. If it differs, exit code 5, and nothing is written.
     """
     if int8 != (calibrate is not None) or (max_drop is not None and not int8):
-        raise ResnestError("--int8 goes with --calibrate PHOTOS, pictures of the kind that the model will see")
+        raise ResnestError("--int8 needs --calibrate PHOTOS, pictures like those that the model will be used on")
     from resnest.exporters.exporting import export as run
     from resnest.exporters.int8 import Int8
 

@@ -1,4 +1,4 @@
-"""What a checkpoint file is, for `resnest models show FILE`."""
+"""Description of a checkpoint file, for `resnest models show FILE`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Kind, network, classes and origin of a checkpoint, and the layouts that can hold it.
+    """Kind, network, classes and origin of a checkpoint, and the layouts that can represent it.
 
     Raises:
         ResnestError: unreadable, or no ResNeSt.
@@ -42,7 +42,7 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 
 def to_text(told: dict[str, Any]) -> str:
-    """A line a fact, without those that say nothing."""
+    """One line per known fact."""
     others = told["other_parts"]
     lines = {
         "file": told["file"],

@@ -14,7 +14,7 @@ from resnest.cost import macs, parameters
 from resnest.spec import BASELINES, PUBLISHED
 
 models = typer.Typer(
-    help="List the networks; show and fetch their published weights; save and share a model of yours.",
+    help="List the networks; show and fetch their published weights; save and share a model.",
     rich_markup_mode=None,
 )
 for verb in (show, fetch, save, push):
@@ -23,7 +23,7 @@ for verb in (show, fetch, save, push):
 
 @models.callback(invoke_without_command=True)
 def listing(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the networks: cost, crop, published accuracy, where their weights are."""
+    """List the networks: cost, crop, published accuracy, available weights."""
     if context.invoked_subcommand:
         return
     rows = [*map(_published, PUBLISHED), *map(_baseline, BASELINES)]
@@ -38,7 +38,7 @@ def listing(context: typer.Context, as_json: AsJson = False) -> None:
             f" {row['crop']:>5} {top1:>7}  {', '.join(row['weights']) or '-'}"
         )
     typer.echo("\nGMACs: convolutions and fully connected layers at the crop. top-1: ImageNet, as published.")
-    typer.echo("Weights: NAME.TAG, as in resnest50.official. `resnest models show NAME` says where they lie,")
+    typer.echo("Weights: NAME.TAG, as in resnest50.official. `resnest models show NAME` shows their links,")
     typer.echo("`resnest models fetch NAME` gets them, create_model(NAME, pretrained=True) too.")
 
 

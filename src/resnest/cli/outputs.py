@@ -1,4 +1,4 @@
-"""What `resnest predict` writes, for any task: lines on standard output, drawings, files for other programs.
+"""Outputs of `resnest predict`, for any task: lines on standard output, drawings, files for other programs.
 
 printer = Printer("text", RESULTS[task], Show())
 printer.write(result)                            # x.jpg: 12 RBC, 1 WBC
@@ -40,7 +40,7 @@ class Printer:
 
 
 class Outputs:
-    """Files for each picture: drawings in a folder, and those that the task has for other programs.
+    """Files for each picture: drawings in a folder, and the task's files for other programs.
 
     Raises:
         ResnestError: a file or folder cannot be written.
@@ -61,14 +61,14 @@ class Outputs:
                 result.save(path, picture.path, self.show)
 
     def close(self) -> list[str]:
-        """Write what is left; says what was written."""
+        """Write what is left; returns a summary."""
         told = [files.close() for files in self.files]
         drawn = [f"{len(self.drawings.names)} pictures in {self.drawings.folder}"] if self.drawings else []
         return told + drawn
 
 
 def given(**options: Any) -> dict[str, Any]:
-    """Options that are not left out."""
+    """Options that are set."""
     return {name: value for name, value in options.items() if value is not None}
 
 

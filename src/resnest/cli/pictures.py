@@ -1,7 +1,7 @@
 """The pictures that `resnest predict` takes: files, folders and globs.
 
 for picture in find_pictures(["photos", "a.jpg"]):
-    picture.path, picture.place                  # photos/b/c.jpg, b/c.jpg: where it lies in the folder that was named
+    picture.path, picture.place                  # photos/b/c.jpg, b/c.jpg: its path within the named folder
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from resnest.errors import ResnestError
 
 
 class Picture(NamedTuple):
-    """A file to look at."""
+    """A picture file."""
 
     path: Path
     place: Path  # within the folder that was named, or its name

@@ -1,4 +1,4 @@
-"""`resnest predict`: what is in files, folders and globs; as text, JSON, CSV, masks, or drawn into the pictures."""
+"""`resnest predict`: predictions for files, folders and globs, as text, JSON, CSV, masks, or drawings."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import typer
 from resnest.cli.words import MODEL_HELP, NETWORK_HELP, WINDOW_HELP
 from resnest.errors import ResnestError
 
-ENGINE_HELP = "auto, torch, onnxruntime or openvino; auto takes an exported file where there is one, and says which."
-THRESHOLD_HELP = "Of a detector: the lowest score that is shown; 0.5."
-COCO_HELP = "Of a detector: write all that it keeps (or --threshold) as COCO json."
-MASKS_HELP = "Of a segmenter: write PNGs of class ids and the classes here; if panoptic, COCO's PNGs and json."
-CARD_HELP = "config.json, or its directory, of an exported file that does not name its classes."
+ENGINE_HELP = "auto, torch, onnxruntime or openvino; auto prefers a run's exported file, and prints the engine."
+THRESHOLD_HELP = "Lowest score of a detection; by default 0.5."
+COCO_HELP = "Write all detections (or those above --threshold) as COCO json."
+MASKS_HELP = "Write a segmenter's PNGs of class ids and class list here; for panoptic models, COCO's PNGs and json."
+CARD_HELP = "config.json, or its directory, of an exported file without class names."
 
 
 def predict(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     paths: Annotated[list[str], typer.Argument(help="Images, folders, or globs such as 'photos/**/*.jpg'.")],
     top: Annotated[
-        int | None, typer.Option(min=1, help="Labels to show per image: 1, or of several those of 50 %.")
+        int | None, typer.Option(min=1, help="Labels to show per image; by default 1, if multi-label those of 50 %.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line; scores are fractions.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line; scores are fractions.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with one row per label, object or segment.")] = False,
     draw: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the pictures with what is in them here.")
+        Path | None, typer.Option(metavar="DIR", help="Write the pictures with predictions drawn here.")
     ] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help=THRESHOLD_HELP)] = None,
     coco: Annotated[Path | None, typer.Option(metavar="FILE", help=COCO_HELP)] = None,
@@ -39,7 +39,7 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
 ) -> None:
-    """Say what is in pictures: labels, objects, the class of every pixel, or objects and stuff.
+    """Predict pictures: labels, objects, masks, or panoptic segments.
 
     Unusable files are named on standard error and the others go on; exit code 2 then.
     """

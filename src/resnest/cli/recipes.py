@@ -1,4 +1,4 @@
-"""`resnest recipes`: the training settings that come with the house."""
+"""`resnest recipes`: the recipes of the package."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def recipes(
     action: Annotated[str | None, typer.Argument(help="show: print one recipe as YAML.")] = None,
-    name: Annotated[str | None, typer.Argument(help="Which one.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of the recipe.")] = None,
 ) -> None:
     """List the recipes by task, or print one as YAML.
 
@@ -34,7 +34,7 @@ def recipes(
 
 
 def _list(known: Sequence[Recipe]) -> None:
-    """A block for each task; figures in percent, those of the authors marked."""
+    """One block per task; figures in percent, published ones marked."""
     blocks: dict[str, tuple[dict[str, str], list[Recipe]]] = {}
     for recipe in known:
         title, figures = recipe.listing()

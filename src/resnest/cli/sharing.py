@@ -12,10 +12,10 @@ from resnest.cli.words import MODEL_HELP, NETWORK_HELP
 
 def push(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
-    repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository of the hub; made if it is not there.")],
+    repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository of the hub; created if missing.")],
     private: Annotated[bool, typer.Option("--private")] = False,
 ) -> None:
-    """Upload a model to the Hugging Face hub, with a card written from its own figures."""
+    """Upload a model to the Hugging Face hub, with a model card of its figures."""
     from resnest.inference.model import Model
 
     typer.echo(Model.from_pretrained(model).push_to_hub(repo, private=private))
@@ -26,7 +26,7 @@ def save(
     directory: Annotated[Path, typer.Argument(metavar="DIR")],
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
 ) -> None:
-    """Write a model in the hub's form: config.json, model.safetensors, README.md. timm's local-dir: reads it too."""
+    """Write a model in the hub's format: config.json, model.safetensors, README.md. timm's local-dir: reads it too."""
     from resnest.inference.model import Model
 
     typer.echo(f"saved in {Model.from_pretrained(model, network=network).save_pretrained(directory)}")

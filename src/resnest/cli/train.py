@@ -20,11 +20,11 @@ def train(
     data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory to write; runs/RECIPE if not given.")] = None,
     set: Annotated[list[str] | None, typer.Option(metavar="A.B=C", help="Change a setting; may be repeated.")] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a stopped run.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that lies in --out.")] = False,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Resume a stopped run.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run in --out.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Train a network; Ctrl-C saves, and `--resume RUN` goes on."""
+    """Train a network; Ctrl-C saves, and `--resume RUN` resumes."""
     if resume is not None:
         if out or overwrite:
             raise ResnestError("--resume RUN goes on in the run's own directory: leave out --out and --overwrite")
@@ -51,7 +51,7 @@ def train(
 
 
 def _free_directory(name: str) -> Path:
-    """runs/NAME, or runs/NAME-2 and so on if that is taken. Processes that were started together all say runs/NAME."""
+    """runs/NAME, or runs/NAME-2 and so on if that exists. Processes started together all choose runs/NAME."""
     if "RANK" in os.environ or "SLURM_PROCID" in os.environ:
         return Path("runs") / name
     candidates = (Path("runs", f"{name}-{number}" if number > 1 else name) for number in count(1))

@@ -20,7 +20,7 @@ def show(
     name: Annotated[str, typer.Argument(help="A network, a row such as resnest50.gluon, or a checkpoint file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say what is known of published weights (mirrors, hashes, accuracy), or what a checkpoint file is."""
+    """Show what is known about published weights (mirrors, hashes, accuracy), or describe a checkpoint file."""
     if Path(name).exists():
         told = describe_file(Path(name))
         typer.echo(json.dumps(told, indent=2) if as_json else to_text(told))
@@ -42,7 +42,7 @@ def fetch(
     everything: Annotated[bool, typer.Option("--all", help="Every row whose links are not all dead.")] = False,
     to: Annotated[Path | None, typer.Option(metavar="DIR", help="Into this folder instead of the cache.")] = None,
 ) -> None:
-    """Download published weights, verified, into the cache or a folder to carry elsewhere.
+    """Download published weights, verified, into the cache or a folder.
 
     A later `pretrained=DIR`, or RESNEST_HOME, uses them without a network.
     """
@@ -76,7 +76,7 @@ def _describe(row: Weights) -> str:
         "layout": row.layout,
         "ImageNet": accuracy,
         "preprocessing": f"{order}, {row.interpolation}",
-        "hash": f"published: {row.hash_known}; the whole sha256 is pinned at the first download",
+        "hash": f"published: {row.hash_known}; the full sha256 is pinned at the first download",
         "licence": row.licence,
     }
     mirrors = [f"{mirror}{'   (known to be dead)' if mirror.status == 'dead' else ''}" for mirror in row.mirrors]

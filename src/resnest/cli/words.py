@@ -1,4 +1,4 @@
-"""Help texts that several verbs share; how messages of the library read at the command line."""
+"""Help texts of several verbs; messages of the library, at the command line."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 MODEL_HELP = "Name of published weights, run directory, checkpoint file, exported file, or hub id (user/name)."
-NETWORK_HELP = "What a checkpoint file is, where it does not say so itself."
+NETWORK_HELP = "The network in a checkpoint file, if the file does not identify it."
 DATA_HELP = "Folder, .zip, .npz, .csv, .tar or .parquet with images, 'hf:owner/name' of the hub, or 'digits'."
-WINDOW_HELP = "Of a segmenter: look at pictures in squares of this many pixels a side; large ones take less memory."
+WINDOW_HELP = "Sliding windows of this side, for a segmenter: large pictures take less memory."
 
 # What is called otherwise than in Python: parameters, and functions
 OPTIONS = {"batches": "batch", "network": "model", "photos": "calibrate", "settings": "set", "sizes": "size"}

@@ -1,1 +1,1 @@
-"""Data sets in, batches out. Knows no network."""
+"""Data sets, samples and batches; independent of networks."""

@@ -1,4 +1,4 @@
-"""The doctor's look at a data set: every image is decoded, classes are counted, copies across parts are found.
+"""Data set checks of `resnest doctor`: decodes every image, counts classes, finds duplicates across splits.
 
 report = check_dataset("flowers")
 print(report.to_text())
@@ -22,13 +22,13 @@ from resnest.errors import parameter
 from resnest.runtime.decode import BadImage
 from resnest.tasks import load_object, task_info
 
-MIN_IMAGES = 10  # training images below which a class hardly learns
+MIN_IMAGES = 10  # training images below which a class is hardly learned
 MOST_SHOWN = 20
 
 
 @dataclass
 class DatasetReport:
-    """What was found; an empty `problems` means that training can start."""
+    """Findings of a data set check; an empty `problems` means that training can start."""
 
     description: str
     counts: dict[str, tuple[int, int]]  # class -> training, validation images
@@ -59,22 +59,22 @@ class DatasetReport:
 
 
 class Inspection:
-    """The doctor's look at one part of a data set; each task has one of its own, which this is the base of."""
+    """Checks of one split; the base class of each task's own checks."""
 
     def __init__(self, part: str, samples: Any) -> None:
         self.part, self.samples = part, samples
 
     def look(self, index: int) -> Image.Image:
-        """The image `index`; what it shows is counted. Raises BadImage."""
+        """Image `index`, whose annotations are counted. Raises BadImage."""
         image: Image.Image = self.samples.decode(index)
         return image
 
     def add_to(self, report: DatasetReport, val: Any) -> None:
-        """Of a training part that was looked through, and the inspection of the validation part: what was found."""
+        """Adds the findings of the training split, and of the validation split's inspection."""
 
 
 class LabelInspection(Inspection):
-    """Of images with labels."""
+    """Checks of labelled images."""
 
     samples: LabelledSamples
 
@@ -90,7 +90,7 @@ def check_dataset(
     on_open: Callable[[int, str], None] = lambda total, title: None,
     on_image: Callable[[], None] = lambda: None,
 ) -> DatasetReport:
-    """Read a whole data set, as `open_dataset` opens it. Raises ResnestError where it cannot even be opened."""
+    """Check a complete data set, as `open_dataset` opens it. Raises ResnestError if it cannot be opened."""
     splits = open_dataset(where, format=format, task=task)
     on_open(len(splits.train) + len(splits.val), "")
     train, val = splits.train.counts(), splits.val.counts()
@@ -111,7 +111,7 @@ def check_dataset(
 
 
 def _other_annotations(where: Path) -> Iterator[str]:
-    """Annotations beside those that were looked at."""
+    """Annotations of other tasks beside those that were checked."""
     for finder in finders() if where.is_dir() else ():
         info = task_info(finder.tasks[0])
         if not info.reads_labels and (handle := finder.find(where, None)):
@@ -128,7 +128,7 @@ def _describe_sizes(sizes: Sequence[tuple[int, int]]) -> str:
 
 
 def _class_notes(train: LabelledSamples, val: LabelledSamples, counts: dict[str, tuple[int, int]]) -> Iterator[str]:
-    """What is known without looking into images."""
+    """Notes that need no image to be decoded."""
     for name, (count, held) in counts.items():
         if count < MIN_IMAGES:
             yield f"class {name!r} has {count} training images only"
@@ -154,7 +154,7 @@ def _read_part(
     seen: dict[str, tuple[str, str, str]],  # pixels -> part, label, key of the first such image
     on_image: Callable[[], None],
 ) -> None:
-    """Decode every image of one part; equal pixels under another label or in the other part are a problem."""
+    """Decode every image of a split; equal pixels under another label or in the other split are a problem."""
     for index, key in enumerate(samples.keys):
         on_image()
         try:

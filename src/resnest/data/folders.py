@@ -1,4 +1,4 @@
-"""Files of a data set by their names: which are for training and for validation, where the images of a list lie.
+"""Splits of a data set by file names, and the folder of the images in a list.
 
 >>> choose_parts(["train-000000.tar", "train-000001.tar", "val-000000.tar"])
 SplitFiles(train=['train-000000.tar', 'train-000001.tar'], val=['val-000000.tar'], whole=[])
@@ -30,7 +30,7 @@ TRIED = 20  # names that are looked for, spread over the list
 
 
 class SplitFiles(NamedTuple):
-    """Names of files; either `whole`, or `val` and perhaps `train`."""
+    """File names; either `whole`, or `val` and optionally `train`."""
 
     train: list[str]
     val: list[str]
@@ -38,10 +38,10 @@ class SplitFiles(NamedTuple):
 
 
 def choose_parts(names: Iterable[str]) -> SplitFiles:
-    """A part is named by a word of the file's name, or by its folder.
+    """Splits by a word of the file's name, or by its folder.
 
-    Where there is no validation part, what is for training is the whole; where only it has a name, the rest is for
-    training. Files of other parts are left out.
+    Without a validation split, the training files are the whole; if only validation files are named, the rest is for
+    training. Files of other splits are left out.
     """
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -62,7 +62,7 @@ def is_of(kind: str, name: str) -> bool:
 
 
 def list_files(folder: Path, kind: str) -> list[str]:
-    """Files of a kind in a folder and its folders named by part, or in its folder `data`; names relative to it."""
+    """Files of a kind in a folder, its folders named by split, or its folder `data`; names relative to it."""
     for base in (folder, folder / "data"):
         places = (base, *(base / part for part in PART_NAMES))
         found = [file for place in places if place.is_dir() for file in place.iterdir() if is_of(kind, file.name)]
@@ -72,7 +72,7 @@ def list_files(folder: Path, kind: str) -> list[str]:
 
 
 def list_coco(folder: Path) -> list[str]:
-    """COCO annotation files, relative to a folder: `annotations/*.json`, else one in each folder named by part.
+    """COCO annotation files, relative to a folder: `annotations/*.json`, else one in each folder named by split.
 
     Where some are called instances_*, as COCO's own, the others are captions or key points. Panoptic ones are of
     another kind.
@@ -108,7 +108,7 @@ def holds_files(folder: Path) -> bool:
 
 
 def has_class_folders(folder: Path) -> bool:
-    """Whether some folder in it, not named by a part, holds an image."""
+    """Whether a subfolder that is not named by a split contains an image."""
     folders = (
         child
         for child in folder.iterdir()
@@ -118,12 +118,12 @@ def has_class_folders(folder: Path) -> bool:
 
 
 def locate_images(annotations: Path, names: Sequence[str]) -> Path:
-    """The first of the usual folders that has most of the images. Raises ResnestError where none has any."""
+    """The first of the usual folders with most of the images. Raises ResnestError if none has any."""
     return _best(_candidates(annotations), annotations, names, "image")
 
 
 def _best(folders: Sequence[Path], annotations: Path, names: Sequence[str], what: str) -> Path:
-    """The first of the folders that has most of the files."""
+    """The first of the folders with most of the files."""
     step = max(1, len(names) // TRIED)
     some = list(names[::step])
     found = [sum((folder / name).is_file() for name in some) for folder in folders]
@@ -134,7 +134,7 @@ def _best(folders: Sequence[Path], annotations: Path, names: Sequence[str], what
 
 
 def _candidates(annotations: Path) -> list[Path]:
-    """Below the annotations' folder, or beside it if it is called so: `images`, the folder, those of the part."""
+    """Below the annotations' folder, or beside it if it is called so: `images`, the folder, those of the split."""
     home = annotations.parent
     bases = [home.parent, home] if _is_annotations(home) else [home, home.parent]
     words = re.findall("[a-z]+[0-9]*", annotations.stem.lower())  # instances_train2017: instances, train2017
@@ -147,7 +147,7 @@ def _candidates(annotations: Path) -> list[Path]:
 
 
 def locate_maps(annotations: Path, names: Sequence[str]) -> Path:
-    """The folder of the PNG files that a panoptic json names. Raises ResnestError where none has any.
+    """The folder of a panoptic json's PNG files. Raises ResnestError if none has any.
 
     It is called as the json is, beside it or a folder higher, or `panoptic`, perhaps with a folder for each part.
     """
@@ -158,7 +158,7 @@ def locate_maps(annotations: Path, names: Sequence[str]) -> Path:
 
 
 def locate_by_stem(annotations: Path, stems: Sequence[str]) -> tuple[Path, dict[str, str]]:
-    """The folder that has most of the images that xml files are named after, and the file of each stem in it."""
+    """The folder with most of the images that xml files are named after, and the file of each stem in it."""
     home = annotations.parent
     if _is_annotations(annotations):
         folders = [home / "JPEGImages", home / "images", annotations, home]

@@ -1,4 +1,4 @@
-"""The one rule that says which format a data set has.
+"""Format detection of data sets.
 
 First match wins:
 1. the word `digits`; `hf:owner/name`, a data set of the Hugging Face hub;
@@ -8,13 +8,13 @@ First match wins:
 5. a folder with `train` and `val` as folders of classes, zips, npz or csv files, or with `val` alone;
 6. a folder with `labels.csv`;
 7. a folder of .tar or .parquet files, here, in `data`, or in folders named by part; without a training and a
-   validation part only if it has no folders of classes;
+   validation split only if it has no folders of classes;
 8. a folder of classes.
 
 Where a task reads no labelled images (`TaskInfo.reads_labels`), its own formats alone count, so that a folder with
 annotations of several kinds serves each task. A format that is named is the only one that is looked for.
 
-`valid`, `validation` and `test` do for `val` where there is no `val`. What has no parts is split reproducibly.
+Where there is no `val`, `valid`, `validation` or `test` is used. Data without splits is split reproducibly.
 
     handle = detect_format("flowers", "auto")
     handle.format, handle.train, handle.val, handle.whole      # functions that read, or None
@@ -66,7 +66,7 @@ EXPECTED = "give a folder, a .zip, .npz, .csv, .tar, .parquet or COCO .json file
 
 @dataclass(frozen=True)
 class DatasetHandle:
-    """Either its parts, or one whole."""
+    """A data set's readers: for its splits, or for the whole."""
 
     format: str
     where: str
@@ -77,7 +77,7 @@ class DatasetHandle:
 
 @dataclass(frozen=True)
 class Finder:
-    """Recognises a format of a task's own, in a folder or a file."""
+    """Recognises a task's own format, of a folder or a file."""
 
     format: str
     tasks: tuple[str, ...]  # that this format has annotations for
@@ -98,19 +98,19 @@ SEVERAL: dict[str, Callable[[Sequence[Path]], LabelledSamples]] = {"parquet": re
 
 @cache
 def finders() -> tuple[Finder, ...]:
-    """Of all tasks' own formats, in the order in which they are looked for."""
+    """The finders of all tasks, in the order in which they are tried."""
     listed = [where for task in TASKS if (where := task_info(task).finders)]
     every = [finder for where in listed for finder in load_object(where)]
     return tuple(sorted(every, key=lambda finder: (not _with_labels(finder), not finder.first)))
 
 
 def all_formats() -> tuple[str, ...]:
-    """Names that `format` can have."""
+    """Values of `format`."""
     return tuple(dict.fromkeys([*LABELLED, *(finder.format for finder in finders())]))
 
 
 def detect_format(where: str | Path, format: str, task: str | None = None) -> DatasetHandle:
-    """Raises ResnestError: nothing there, no such format, not of that format, or nothing for that task."""
+    """Detect the format. Raises ResnestError: nothing there, an unknown or another format, no data for that task."""
     if format not in ("auto", *all_formats()):
         raise unknown("data format", format, all_formats())
     info = task_info(task) if task else None
@@ -131,7 +131,7 @@ def detect_format(where: str | Path, format: str, task: str | None = None) -> Da
 
 
 def _with_labels(finder: Finder) -> bool:
-    """Whether it belongs to a task for which folders of labelled images are looked through, too."""
+    """Whether folders of labelled images are also searched for this task."""
     return task_info(finder.tasks[0]).reads_labels
 
 
@@ -189,7 +189,7 @@ def _find_on_hub(reference: str, format: str) -> DatasetHandle:
 
 
 def _by_part(kind: str, where: str, parts: SplitFiles, place: Path | Callable[[str], Path]) -> DatasetHandle:
-    """Files of a format that may have several a part; `place` is their folder, or fetches one of them."""
+    """Files of a format with several per split; `place` is their folder, or downloads one of them."""
 
     def read(names: list[str]) -> Read:
         return lambda: SEVERAL[kind]([place / name if isinstance(place, Path) else place(name) for name in names])
@@ -203,7 +203,7 @@ def _by_part(kind: str, where: str, parts: SplitFiles, place: Path | Callable[[s
 
 
 def _find_saved(path: Path) -> DatasetHandle | None:
-    """What `datasets.save_to_disk` wrote: one data set, or several with a list of their names."""
+    """Output of `datasets.save_to_disk`: one data set, or several with a list of their names."""
     if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
         return DatasetHandle("arrow", str(path), whole=lambda: read_arrow([path]))
     try:
@@ -220,14 +220,14 @@ def _find_saved(path: Path) -> DatasetHandle | None:
     if not parts.val:
         if len(parts.whole) != 1:
             raise ResnestError(
-                f"{path} has the parts {', '.join(parts.whole) or '(none)'}: none of them is train or val"
+                f"{path} has the splits {', '.join(parts.whole) or '(none)'}: none of them is train or val"
             )
         return DatasetHandle("arrow", str(path), whole=read(parts.whole))
     return DatasetHandle("arrow", str(path), train=read(parts.train) if parts.train else None, val=read(parts.val))
 
 
 def _find_pair(folder: Path, suffix: str) -> tuple[Path | None, Path] | None:
-    """Training and validation part; the former may be missing where nothing else could be meant."""
+    """Training and validation split; the former may be missing if the format is unambiguous."""
 
     def exists(path: Path) -> bool:
         return path.is_file() if suffix else path.is_dir() and not holds_files(path)
@@ -257,7 +257,7 @@ def _find_in_csv(path: Path, where: str) -> DatasetHandle:
 def _by_folders(
     kind: str, where: str, labelled: Labelled, read: Callable[[Labelled], LabelledSamples]
 ) -> DatasetHandle:
-    """One archive, whose folders above the classes may be named by part."""
+    """One archive, whose folders above the classes may be named by split."""
 
     def inside(names: Sequence[str]) -> Labelled:
         return [(key, label) for key, label in labelled if _folders(key, label) & set(names)]
@@ -270,6 +270,6 @@ def _by_folders(
 
 
 def _folders(key: str, label: str | tuple[str, ...]) -> set[str]:
-    """Folders that an image lies in, without the one that is its class."""
+    """Folders above an image, without the one of its class."""
     folders = PurePosixPath(key).parts[:-1]
     return set(folders[:-1] if folders and folders[-1] == label else folders)

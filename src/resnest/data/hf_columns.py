@@ -1,4 +1,4 @@
-"""Which columns of a table hold images and labels: by the `datasets` library's own notes, or by type and name.
+"""Image and label columns of a table, by the `datasets` library's metadata, or by type and name.
 
 columns = choose_columns("train.parquet", schema)
 columns.image, columns.label, columns.names         # names of the classes, empty where the table has none
@@ -19,7 +19,7 @@ LABEL_NAMES = ("label", "labels", "cls", "class", "class_name", "category", "tar
 
 @dataclass(frozen=True)
 class Columns:
-    """What is read of a table."""
+    """The columns of a table that are read."""
 
     image: str
     label: str
@@ -27,7 +27,7 @@ class Columns:
 
 
 def choose_columns(where: str, schema: Any) -> Columns:
-    """From a pyarrow schema.
+    """The columns, from a pyarrow schema.
 
     Raises:
         ResnestError: no such column, or several and none with a usual name.
@@ -87,7 +87,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _features(schema: Any) -> dict[str, Any]:
-    """What `datasets` wrote of the columns' meaning; empty where it did not, or where it is not as expected."""
+    """The `datasets` library's metadata of the columns; empty if it is missing or unexpected."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""From samples to batches, in an order and with randomness that depend on the seed alone.
+"""Data loading: batches whose order and augmentation depend on the seed alone.
 
     for batch in training_batches(dataset, settings, batch_size=64, seed=0, epoch=3):
         batch.images, batch.labels         # (N, 3, H, W) uint8, and what the task's dataset makes of targets
@@ -33,7 +33,7 @@ from resnest.runtime.preprocess import ImageTransform
 
 
 class Batch(NamedTuple):
-    """Some augmented images with their labels; `bad` lists unusable files as (index, key, reason)."""
+    """A batch of augmented images with their labels; `bad` lists unusable files as (index, key, reason)."""
 
     images: Tensor  # (N, 3, H, W) uint8
     labels: Any  # by the task: (N,) int64, (N, K) float32, (N, H, W) uint8, a list of N targets
@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 
 
 class EvaluationBatch(NamedTuple):
-    """Some images as prediction sees them, and what they show; `bad` lists unusable files as (key, reason)."""
+    """A batch of preprocessed images with their ground truth; `bad` lists unusable files as (key, reason)."""
 
     pixels: Tensor  # (N, 3, H, W) float32
     indices: list[int]  # into the samples
@@ -52,7 +52,7 @@ class EvaluationBatch(NamedTuple):
     bad: list[tuple[str, str]]
 
     def prepared(self, samples: Samples) -> list[Prepared]:
-        """What a task's `predict` takes."""
+        """The input of a task's `predict`."""
         rows = zip(self.indices, self.pixels.numpy(), self.sizes, self.images, strict=True)
         return [Prepared(samples.keys[index], pixels, size, image) for index, pixels, size, image in rows]
 
@@ -84,7 +84,7 @@ class TrainingDataset(Dataset[Any], ABC):
 
     @abstractmethod
     def augment(self, index: int, epoch: int) -> tuple[Tensor, Any]:
-        """Image `index`, (3, H, W) uint8, and its target; by torch's default generator. Raises BadImage."""
+        """Image `index`, (3, H, W) uint8, and its target, with torch's default generator. Raises BadImage."""
 
     def stack_images(self, images: list[Tensor]) -> Tensor:
         """(N, 3, H, W)."""
@@ -125,7 +125,7 @@ def training_batches(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[Batch]:
-    """This process's batches of one epoch from step `skip` on, `accumulate` of them a step (see `step_batches`)."""
+    """This process's batches of one epoch from step `skip` on, `accumulate` of them per step (see `step_batches`)."""
     order = step_batches(
         len(dataset.samples),
         batch_size=batch_size,
@@ -145,7 +145,7 @@ def training_batches(
 
 
 class Example(NamedTuple):
-    """An image as prediction sees it, and what it shows."""
+    """A preprocessed image and its ground truth."""
 
     number: int  # among the samples
     pixels: Tensor  # (3, H, W)
@@ -155,7 +155,7 @@ class Example(NamedTuple):
 
 
 class EvaluationDataset(Dataset[Any]):
-    """Images as prediction sees them, with what they show, by index."""
+    """Preprocessed images with their ground truth, by index."""
 
     def __init__(self, samples: Samples, preprocess: ImageTransform, *, keep_images: bool = False) -> None:
         self.samples, self.preprocess, self.keep_images = samples, preprocess, keep_images
@@ -179,7 +179,7 @@ def evaluation_batches(
     world_size: int = 1,
     keep_images: bool = False,
 ) -> Iterator[EvaluationBatch]:
-    """Every sample once, prepared as for prediction, images of one padded shape at a time.
+    """Every sample once, preprocessed, in batches of a single padded shape.
 
     Of several processes each takes its turn, and no sample comes twice.
 
@@ -195,7 +195,7 @@ def evaluation_batches(
 def shape_batches(
     samples: Samples, preprocess: ImageTransform, *, batch_size: int, rank: int = 0, world_size: int = 1
 ) -> list[list[int]]:
-    """Batches of one process, each of one padded shape; every image comes once in one of the processes."""
+    """Batches of one process, each of a single padded shape; every image occurs once over all processes."""
     sizes = samples.sizes()
     by_shape: dict[tuple[int, int], list[int]] = {}
     if sizes is None:
@@ -228,7 +228,7 @@ def _collate_examples(items: list[Example | tuple[int, BadImage]]) -> Evaluation
 
 
 def _load(dataset: Dataset[Any], keys: Sequence[Any], workers: int | None, collate: Callable[[list[Any]], Any]) -> Any:
-    """An iterator over batches, by the keys of each."""
+    """An iterator over batches, by their keys."""
     count = min(default_workers() if workers is None else workers, len(keys))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than cores: as was asked for
@@ -244,13 +244,13 @@ def _load(dataset: Dataset[Any], keys: Sequence[Any], workers: int | None, colla
 
 
 def default_workers() -> int:
-    """One process on two cores, where the network wants the rest; at most eight. Processes of one run share cores."""
+    """Data-loading workers: one per two cores, at most eight, over all processes of a run."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1, 8))
 
 
 def _quiet_worker(_: int) -> None:
-    """Leave requests to stop to the main process, which finishes its step first, and the cores to the others."""
+    """Workers ignore stop signals, which the main process handles after its step, and use one thread."""
     import signal
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
@@ -259,7 +259,7 @@ def _quiet_worker(_: int) -> None:
 
 
 def labels_to_tensor(labels: list[Any]) -> Tensor:
-    """Numbers of classes (N,) int64, or marks of several (N, K) float32."""
+    """Class numbers (N,) int64, or multi-label targets (N, K) float32."""
     stacked: NDArray[Any] = np.array(labels)
     tensor = torch.from_numpy(stacked)
     return tensor.float() if tensor.ndim == 2 else tensor.long()

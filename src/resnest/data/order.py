@@ -1,4 +1,4 @@
-"""Order and randomness by seed: which images every step of an epoch sees, the same on every machine.
+"""Seeded order of images: those of every step of an epoch, the same on every machine.
 
     step_batches(9469, batch_size=64, seed=0, epoch=3)        # (147, 1, 64, 2): steps, micro-batches, images, ...
 
@@ -31,23 +31,23 @@ def step_batches(
     groups: Numbers | None = None,
     repeats: int = 1,
 ) -> Numbers:
-    """What one process sees in an epoch: (steps, accumulate, images, 2), the last axis (index, repeat).
+    """The images of one process in an epoch: (steps, accumulate, images, 2), the last axis (index, repeat).
 
     Args:
         batch_size: images of a micro-batch of one process.
         accumulate: micro-batches that make up a step.
         balance: 0 draws images as they are, 1 every group equally often, 0.5 by the square root of its size.
         groups: (count,) what `balance` evens out, as a rule the class of each image.
-        repeats: how often an image stands in its step (repeated augmentation, arXiv 1901.09335). An epoch keeps its
+        repeats: how often an image occurs in its step (repeated augmentation, arXiv 1901.09335). An epoch keeps its
             length and so sees one in `repeats` of the images: the first of its order, and others in the next epoch.
             (timm's sampler instead cuts the repeated order anywhere, and rounds an epoch to 256 images.)
 
     Raises:
-        ResnestError: fewer images than processes and micro-batches can share.
+        ResnestError: fewer images than processes and micro-batches need.
     """
     steps, share = epoch_steps(count, batch_size=batch_size, accumulate=accumulate, world_size=world_size)
     whole = accumulate * share * world_size  # images of a step
-    different = -(-whole // repeats)  # where it does not divide, a step's last image stands there less often
+    different = -(-whole // repeats)  # if it does not divide, a step's last image occurs less often
     drawn = epoch_order(count, seed, epoch, draws=steps * different, balance=balance, groups=groups)
     order = drawn.reshape(steps, different).repeat(repeats, axis=1)[:, :whole]
     pairs = np.stack([order, _occurrences(order)], axis=-1)  # (steps, whole, 2)
@@ -55,7 +55,7 @@ def step_batches(
 
 
 def epoch_steps(count: int, *, batch_size: int, accumulate: int = 1, world_size: int = 1) -> tuple[int, int]:
-    """Steps of an epoch, and images of one process in each micro-batch.
+    """Steps of an epoch, and images per process in each micro-batch.
 
     What is left over after the last full step is dropped. Where there are fewer images than one step takes, the step
     is smaller: every micro-batch of every process gets the same number, two or more.
@@ -89,7 +89,7 @@ def epoch_order(
     balance: float = 0.0,
     groups: Numbers | None = None,
 ) -> Numbers:
-    """The images of an epoch in order: `draws` of `count`, (draws,). Without `balance` no image comes twice."""
+    """The images of an epoch in order: `draws` of `count`, (draws,). Without `balance` no image occurs twice."""
     rng = np.random.default_rng((seed, epoch))
     draws = count if draws is None else draws
     if balance == 0 or groups is None:
@@ -98,7 +98,7 @@ def epoch_order(
 
 
 def _draw_balanced(groups: Numbers, balance: float, draws: int, rng: np.random.Generator) -> Numbers:
-    """Indices, each group in proportion to size ** (1 - balance): (draws,).
+    """Indices, sampled from each group in proportion to size ** (1 - balance): (draws,).
 
     Systematic sampling: of each group, and of each image, the number drawn is its expected number, rounded up or down.
     """
@@ -112,7 +112,7 @@ def _draw_balanced(groups: Numbers, balance: float, draws: int, rng: np.random.G
 
 
 def _occurrences(order: Numbers) -> Numbers:
-    """How often each entry occurred before it: [7, 3, 7] -> [0, 0, 1], of the same shape."""
+    """The number of earlier occurrences of each entry: [7, 3, 7] -> [0, 0, 1], of the same shape."""
     flat = order.ravel()
     by_value = np.argsort(flat, kind="stable")
     _, first, sizes = np.unique(flat[by_value], return_index=True, return_counts=True)
@@ -122,7 +122,7 @@ def _occurrences(order: Numbers) -> Numbers:
 
 
 class seeded:
-    """Within it, torch's CPU generator starts from the given whole numbers; afterwards it is as before.
+    """Seeds torch's CPU generator within the block and restores it afterwards.
 
     Gives the seed that it makes of them, for other generators.
     """

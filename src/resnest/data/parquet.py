@@ -37,7 +37,7 @@ INDEX_FOLDER = ".resnest-index"
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one file, column by column: where each image lies in `file`, its name if it has one, its label."""
+    """The rows of one file, column by column: position of each image in `file`, its name if it has one, its label."""
 
     file: str
     starts: list[int]
@@ -48,12 +48,12 @@ class Rows:
 
 
 def read_parquet(paths: Sequence[Path]) -> LabelledSamples:
-    """Raises ResnestError: no image or label column, an empty cell, an unknown label, a file cut off, no space."""
+    """Raises ResnestError: no image or label column, an empty cell, an unknown label, a truncated file, a full disk."""
     return _join(paths, [_kept_parquet(path) for path in paths])
 
 
 def read_arrow(folders: Sequence[Path]) -> LabelledSamples:
-    """Folders that `Dataset.save_to_disk` wrote, one after the other. Raises as `read_parquet`."""
+    """Read folders of `Dataset.save_to_disk` as one data set. Raises as `read_parquet`."""
     paths = [path for folder in folders for path in _data_files(folder)]
     return _join(paths, [_kept_arrow(path) for path in paths])
 
@@ -70,7 +70,7 @@ def _data_files(folder: Path) -> list[Path]:
 
 
 def _join(paths: Sequence[Path], tables: list[Rows]) -> LabelledSamples:
-    """One data set of several files. Keys are FILE/ROW, with the image's own name behind it if it has one."""
+    """One data set from several files. Keys are FILE/ROW, followed by the image's own name if it has one."""
     labelled: Labelled = []
     for path, table in zip(paths, tables, strict=True):
         if table.class_names != tables[0].class_names:
@@ -160,7 +160,7 @@ def _check_space(path: Path, metadata: Any, column: str, folder: Path) -> None:
         )
 
 
-# --- arrow: the images lie in the file as they are ---
+# --- arrow: images are stored unchanged ---
 
 
 def _kept_arrow(path: Path) -> Rows:
@@ -173,7 +173,7 @@ def _kept_arrow(path: Path) -> Rows:
 
 
 def _place_images(path: Path) -> Rows:
-    """Where each image lies in a file that is mapped into memory: its address there, less the file's."""
+    """The offset of each image in a memory-mapped file."""
     pa = _pyarrow(path)
     starts, sizes, names, labels = list[int](), list[int](), list[str](), list[str]()
     try:
@@ -200,7 +200,7 @@ def _place_images(path: Path) -> Rows:
 
 
 def _cells(path: Path, batch: Any, columns: Columns, before: int) -> Iterator[tuple[Any, str, str]]:
-    """Image bytes (a buffer), name and label of every row; `before` rows came before this batch."""
+    """Image bytes (a buffer), name and label of every row; `before` is the number of rows in earlier batches."""
     import pyarrow.types as types
 
     images, names = batch.column(columns.image), None
@@ -218,7 +218,7 @@ def _cells(path: Path, batch: Any, columns: Columns, before: int) -> Iterator[tu
 
 
 def _buffers(column: Any) -> Iterator[Any]:
-    """The bytes of every cell where they lie, None for an empty one; a scalar's `as_buffer` is a copy elsewhere."""
+    """The bytes of every cell without a copy, None for an empty one; a scalar's `as_buffer` copies."""
     import pyarrow.types as types
 
     width = np.int64 if types.is_large_binary(column.type) else np.int32
@@ -241,7 +241,7 @@ def _label_reader(columns: Columns) -> Callable[[str, Any], str]:
             if label < 0:
                 raise ResnestError(f"{where}: label {label} is negative")
         elif type(label) is not str:
-            raise ResnestError(f"{where}: label {label!r} is neither a whole number nor text")
+            raise ResnestError(f"{where}: label {label!r} is neither an integer nor text")
         return str(label)
 
     return read

@@ -1,4 +1,4 @@
-"""One reader per format of labelled images: a file or folder in, `LabelledSamples` out.
+"""Readers of labelled images, one per format: a file or folder to `LabelledSamples`.
 
 samples = read_folder(Path("photos"))       # class folders
 """
@@ -38,7 +38,7 @@ def scan_folder(folder: Path) -> Labelled:
 
 
 def read_folder(folder: Path, *, names_in: Path | None = None) -> LabelledSamples:
-    """Class folders; `names_in` may hold a classes.json, by default the folder above."""
+    """Class folders; `names_in` may contain a classes.json, by default the parent folder."""
     return number_classes(FolderStore(folder), scan_folder(folder), names_in or folder.parent)
 
 
@@ -79,7 +79,7 @@ def read_npz(path: Path) -> LabelledSamples:
 
 @dataclass(frozen=True)
 class CsvRow:
-    """A line of a CSV file; multi-label files have a tuple of labels in every line."""
+    """A line of a CSV file; labels are a tuple in every line if the file is multi-label."""
 
     path: str
     label: str | tuple[str, ...]
@@ -87,10 +87,10 @@ class CsvRow:
 
 
 def read_csv_rows(path: Path) -> list[CsvRow]:
-    """The lines of a CSV file. It is multi-label if its column is called `labels`, or if a label holds a `|`.
+    """The lines of a CSV file. It is multi-label if its column is called `labels`, or if a label contains `|`.
 
     Raises:
-        ResnestError: no CSV file, a column missing, a line without path or label, a label twice in a line.
+        ResnestError: no CSV file, a column missing, a line without path or label, a duplicate label.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -120,13 +120,13 @@ def read_csv_rows(path: Path) -> list[CsvRow]:
 
 
 def _label_set(told: str, where: str) -> tuple[str, ...]:
-    """ "cat|dog" -> ("cat", "dog"); nothing at all means none of the classes."""
+    """ "cat|dog" -> ("cat", "dog"); an empty field has no label."""
     labels = tuple(label.strip() for label in told.split(SEVERAL)) if told.strip() else ()
     if not all(labels):
         raise ResnestError(f"{where}: an empty label in {told!r}")
     twice = [label for number, label in enumerate(labels) if label in labels[:number]]
     if twice:
-        raise ResnestError(f"{where}: the label {twice[0]!r} stands there twice")
+        raise ResnestError(f"{where}: the label {twice[0]!r} is listed twice")
     return labels
 
 
@@ -135,7 +135,7 @@ def read_csv(path: Path) -> LabelledSamples:
 
 
 def number_csv(path: Path, rows: Sequence[CsvRow]) -> LabelledSamples:
-    """Some of the lines; their paths are relative to the file."""
+    """The samples of some lines; their paths are relative to the file."""
     return number_classes(FolderStore(path.parent), [(row.path, row.label) for row in rows], path.parent)
 
 
@@ -159,10 +159,10 @@ def read_digits() -> LabelledSamples:
 
 
 def number_classes(store: Store, labelled: Labelled, names: Mapping[str, str] | Path) -> LabelledSamples:
-    """Number the classes in sorted order, whole numbers by value, and give them their names.
+    """Number the classes in sorted order, integers by value, and name them.
 
     Args:
-        names: what classes are called, or the folder where a list of them may lie.
+        names: names of the classes, or the folder that may have a list of them.
     """
     several = any(isinstance(label, tuple) for _, label in labelled)
     sets = [label if isinstance(label, tuple) else (label,) for _, label in labelled]
@@ -181,9 +181,9 @@ def number_classes(store: Store, labelled: Labelled, names: Mapping[str, str] | 
 
 
 def read_class_names(folder: Path) -> dict[str, str]:
-    """Names by class key from `classes.json` or `classnames.txt` in a folder; empty where there is no such list.
+    """Names by class key from `classes.json` or `classnames.txt` in a folder; empty if there is no such list.
 
-    The former holds rows of {synset or index, name}, a list of names, or {key: name}; the latter a name a line.
+    The former holds rows of {synset or index, name}, a list of names, or {key: name}; the latter one name per line.
     """
     try:
         rows = json.loads((folder / "classes.json").read_text(encoding="utf-8"))

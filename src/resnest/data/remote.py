@@ -1,10 +1,10 @@
-"""Data sets of the Hugging Face hub: their parquet files, or tar shards, fetched into the hub's own cache.
+"""Data sets of the Hugging Face hub: their parquet files, or tar shards, downloaded into the hub's own cache.
 
     data = look_up("hf:frgfm/imagenette", ["parquet", "tar"])
     data.names, data.fetch(data.names[0])
 
-`hf:OWNER/NAME`, with `/FOLDER` where the repository holds several data sets, and `@REVISION`. What the hub said of
-a repository is kept, so that it opens without the network once its files are there (RESNEST_OFFLINE, HF_HUB_OFFLINE).
+`hf:OWNER/NAME`, with `/FOLDER` where the repository holds several data sets, and `@REVISION`. The hub's listing of
+a repository is cached, so that it opens without the network once its files are there (RESNEST_OFFLINE, HF_HUB_OFFLINE).
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Remote:
 
     @property
     def where(self) -> str:
-        """A reference to the same data, whatever becomes of the repository."""
+        """A reference pinned to this commit."""
         return f"{PREFIX}{self.repo}{self.folder and '/'}{self.folder}@{self.commit}"
 
     def fetch(self, name: str) -> Path:
-        """One of the files, downloaded if it is not in the hub's cache."""
+        """The local path of a file, downloaded if it is not in the hub's cache."""
         try:
             return hub.download(self.repo, name, revision=self.commit, kind="dataset", offline=is_offline())
         except hub.HubError as error:
@@ -50,7 +50,7 @@ class Remote:
 
 
 def look_up(reference: str, kinds: Sequence[str]) -> Remote:
-    """The files of the first kind that the repository has.
+    """The files of the first kind in the repository.
 
     Raises:
         ResnestError: not such a reference, no such repository, no network and not looked up before, no files of these
@@ -84,7 +84,7 @@ def _check_one(reference: str, repo: str, names: Sequence[str]) -> None:
 
 
 def _listing(reference: str, repo: str, revision: str | None) -> tuple[str, list[str]]:
-    """Commit and file names of a repository: from the hub, or what it said last if the network is off."""
+    """Commit and file names of a repository: from the hub, or as cached if offline."""
     note = _note(repo, revision or "main")
     if not is_offline():
         try:

@@ -1,4 +1,4 @@
-"""Images that are read one by one; each task's data adds what is annotated on them, here labels, one or any number.
+"""Samples: images read one by one with their annotations; each task adds its own, here one or several labels.
 
 samples = open_dataset("flowers").train
 image, truth = samples.example(0)
@@ -25,7 +25,7 @@ from resnest.tasks import DEFAULT_TASK
 
 @dataclass(frozen=True)
 class Samples(ABC):
-    """Images of one part of a data set; `keys[i]` names image i in the store."""
+    """Images of one split of a data set; `keys[i]` names image i in the store."""
 
     task: ClassVar[str]
     has: ClassVar[str]  # what is annotated, in a message: "boxes"
@@ -45,11 +45,11 @@ class Samples(ABC):
         """Image `index`, RGB and upright. Raises BadImage, whatever is wrong with the file."""
         return decode_image(self.read(index), name=self.keys[index])
 
-    # --- what a task says ---
+    # --- defined by each task ---
 
     @abstractmethod
     def example(self, index: int) -> tuple[Image.Image, Any]:
-        """Image `index` and what it shows, as a scorer compares it. Raises BadImage."""
+        """Image `index` and its ground truth for a scorer. Raises BadImage."""
 
     @abstractmethod
     def subset(self, indices: NDArray[np.int64]) -> Self:
@@ -57,51 +57,51 @@ class Samples(ABC):
 
     @abstractmethod
     def check(self, where: str) -> None:
-        """Raises ResnestError where there is nothing to learn."""
+        """Raises ResnestError if there is nothing to train on."""
 
     @abstractmethod
     def matched(self, val: Self, where: str) -> tuple[Self, Self]:
-        """This training part and a validation part with the same classes. Raises ResnestError where that cannot be."""
+        """This training split and a validation split with the same classes. Raises ResnestError where impossible."""
 
     @abstractmethod
     def aligned(self, card: Any, where: str) -> Self:
-        """With classes as the model of a card numbers them. Raises ResnestError for classes that it does not know."""
+        """The samples with a model card's class numbers. Raises ResnestError for classes that it lacks."""
 
     @abstractmethod
     def counts(self) -> NDArray[np.int64]:
         """Images per class, (K,)."""
 
     def sizes(self) -> NDArray[np.int64] | None:
-        """Width and height of every image, (N, 2), where that is known without decoding or matters."""
+        """Width and height of every image, (N, 2); None where unknown without decoding, or irrelevant."""
         return None
 
     def groups(self) -> NDArray[np.int64]:
-        """What `data.balance` evens out and a split keeps in proportion, (N,)."""
+        """Groups for `data.balance` and stratified splits, (N,)."""
         return np.zeros(len(self), np.int64)
 
     def presence(self) -> NDArray[np.bool_] | None:
-        """(N, K) which classes each image shows; None where every image shows one, or it is not known."""
+        """(N, K) the classes in each image; None if every image has one, or they are unknown."""
         return None
 
     def names_of(self, index: int) -> tuple[str, ...]:
-        """The classes of image `index`, where they are known without decoding."""
+        """The classes of image `index`, if they are known without decoding."""
         return ()
 
     def for_training(self, recipe: Any) -> Self:
-        """The images that a recipe learns from. Raises ResnestError if there is none."""
+        """The images to train a recipe on. Raises ResnestError if there is none."""
         return self
 
     def check_validation(self, where: str) -> None:
-        """Raises ResnestError where there is nothing to measure by."""
+        """Raises ResnestError if there is nothing to evaluate on."""
         return
 
     def describe(self, val: Self | None = None) -> str:
-        """Classes and annotations of this part, or of this training part and its validation part."""
+        """Classes and annotations of this split, or of this training split and its validation split."""
         return f"{describe_classes(len(self.class_names))}{describe_notes(self, val)}"
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """What was left out when this part was read, and why."""
+        """Images that were left out when this split was read, and why."""
         return ()
 
 
@@ -113,7 +113,7 @@ def describe_classes(count: int) -> str:
 
 
 def describe_notes(train: Samples, val: Samples | None = None) -> str:
-    """What was left out when parts were read; once, where both come from one file."""
+    """Notes on images that were left out; once, if both splits are from one file."""
     if val is None or train.left_out == val.left_out:
         notes = list(train.left_out)
     else:
@@ -123,11 +123,11 @@ def describe_notes(train: Samples, val: Samples | None = None) -> str:
 
 
 def holdout(samples: S, fraction: float, seed: int) -> tuple[S, S]:
-    """Training and validation part of one collection, group by group (`Samples.groups`).
+    """Split one collection into training and validation, stratified by `Samples.groups`.
 
     Whether an image is held out follows from a hash of its key and the seed: the split is the same on every machine and
-    in every order of files, and an added image hardly moves the others. A group of one image goes to training, and no
-    class of images with several is held out as a whole.
+    in every order of files, and adding an image hardly changes it. A group of one image is used in training, and no
+    larger group is held out completely.
     """
     held_out = np.zeros(len(samples), bool)
     ranks = np.array([_hash(key, seed) for key in samples.keys], np.uint64)
@@ -150,7 +150,7 @@ def _hash(key: str, seed: int) -> int:
 
 @dataclass(frozen=True)
 class LabelledSamples(Samples):
-    """`labels[i]` indexes `class_names`, or marks several."""
+    """Labelled images: `labels[i]` is an index into `class_names`, or a row of 0 and 1."""
 
     task = DEFAULT_TASK
     has = "labels"
@@ -166,7 +166,7 @@ class LabelledSamples(Samples):
 
     @property
     def multi_label(self) -> bool:
-        """Whether an image may have several labels, or none."""
+        """Whether an image may have any number of labels."""
         return self.labels.ndim == 2
 
     def presence(self) -> NDArray[np.bool_] | None:
@@ -179,7 +179,7 @@ class LabelledSamples(Samples):
         return np.bincount(self.labels, minlength=len(self.class_names))
 
     def groups(self) -> NDArray[np.int64]:
-        """The class of each image; of several labels the rarest, of equally rare ones the first; without any, K."""
+        """The class of each image; if multi-label the rarest, of equally rare ones the first; without any, K."""
         return rarest(self.labels) if self.multi_label else self.labels
 
     def names_of(self, index: int) -> tuple[str, ...]:
@@ -205,7 +205,7 @@ class LabelledSamples(Samples):
             raise ResnestError(f"{where} has no label on any validation image: nothing to measure by")
 
     def matched(self, val: LabelledSamples, where: str) -> tuple[LabelledSamples, LabelledSamples]:
-        """With the training part's classes; a class may lack validation images."""
+        """With the training split's classes; a class may have no validation images."""
         unknown = [name for name in val.class_names if name not in self.class_names]
         if unknown:
             images = [key for index, key in enumerate(val.keys) if unknown[0] in val.names_of(index)]
@@ -227,7 +227,7 @@ class LabelledSamples(Samples):
     def renumbered(
         self, index: NDArray[np.int64], class_names: tuple[str, ...], *, multi_label: bool
     ) -> LabelledSamples:
-        """The same images with class k called `class_names[index[k]]`; one label an image may become one of several."""
+        """The same images with class k called `class_names[index[k]]`; single-label may become multi-label."""
         labels = index[self.labels] if not self.multi_label else self.labels
         if multi_label:
             marks = self.labels if self.multi_label else np.eye(len(index), dtype=bool)[self.labels]
@@ -244,7 +244,7 @@ def rarest(labels: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def class_indices(class_names: tuple[str, ...], card: Any, where: str) -> NDArray[np.int64]:
-    """Where each class is among those of a model's card, (K,).
+    """The index of each class among those of a model's card, (K,).
 
     A class may be called by the model's name for it, by its key (ImageNet's synset), or, if all of them are numbers,
     by its index (ImageNet-V2).

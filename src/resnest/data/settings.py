@@ -1,4 +1,4 @@
-"""The settings of data: how it is read, cropped, varied. Part of every recipe; needs no torch.
+"""Settings of data: format, crop, augmentation. Part of every recipe; needs no torch.
 
 DataSettings(size=128, start_size=64, min_area=0.35)
 """
@@ -16,10 +16,10 @@ LARGEST = 8192  # pixels; a batch of one such crop fills gigabytes in the networ
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Where pixels come from and what happens to them before the network."""
+    """Settings of reading, cropping and augmenting images."""
 
     format: str = "auto"  # one of data.finding.FORMATS, such as folder, coco, voc or masks; auto looks
-    val_share: float = 0.2  # share of each class held back where the data has no validation part
+    val_share: float = 0.2  # share of each class held out where the data has no validation split
     size: int = 224  # training crop, pixels
     start_size: int | None = None  # crop of the first epoch; grows evenly to `size` (progressive resizing)
     eval_size: int | None = None  # evaluation crop, pixels; none: `size`
@@ -28,7 +28,7 @@ class DataSettings:
     eval_interpolation: Interpolation | None = None  # none: `interpolation`
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    min_area: float = 0.08  # smallest share of the image that the random crop takes; 1: whole image, no crop
+    min_area: float = 0.08  # smallest area fraction of the random crop; 1: full image, no crop
     crop: Literal["area", "height"] = (
         "area"  # what is drawn evenly: the crop's area, or its height as EfficientNet does
     )
@@ -82,7 +82,7 @@ class DataSettings:
             raise ResnestError(f"data.eval_crop={self.eval_crop} must lie in (0, 1]")
 
     def size_at(self, epoch: int, epochs: int) -> int:
-        """Training crop of an epoch: from `start_size` to `size` in even steps, rounded to 16 pixels."""
+        """Crop size of an epoch: linear from `start_size` to `size`, rounded to 16 pixels."""
         if self.start_size is None or epochs < 2:
             return self.size
         grown = self.start_size + (self.size - self.start_size) * epoch / (epochs - 1)
@@ -90,7 +90,7 @@ class DataSettings:
 
     @property
     def preprocess(self) -> Preprocess:
-        """The evaluation transform that goes with weights trained so."""
+        """The preprocessing in evaluation for weights trained with these settings."""
         return Preprocess(
             size=self.eval_size or self.size,
             crop=self.eval_crop,

@@ -1,13 +1,13 @@
-"""Labelled images in tar files, read in place through an index of their own: shards of WebDataset, or class folders.
+"""Labelled images in tar shards, of WebDataset or of class folders, read in place by an index.
 
     samples = read_shards([Path("train-000000.tar"), Path("train-000001.tar")])
 
 A WebDataset sample is the files of one key, which is the path up to the first dot of the base name (webdataset's
-rule): `KEY.jpg` with `KEY.cls` (a whole number) or `KEY.json` (with `label` or `cls`, a number or a class name). Tar
+rule): `KEY.jpg` with `KEY.cls` (an integer) or `KEY.json` (with `label` or `cls`, a number or a class name). Tar
 files without .cls and .json are class folders, `CLASS/image.jpg`. LabelledSamples keep their order.
 
-The standard library reads the headers; it takes a file that was cut off, or damaged, between two members for a whole
-one, and so does not find what is checked here: the end mark, and that every member lies within the file.
+The standard library reads the headers, but accepts a file that was truncated, or damaged, between two members.
+So this module checks the end mark, and that every member is within the file.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ def read_shards(paths: Sequence[Path]) -> LabelledSamples:
 
 
 def scan_shards(paths: Sequence[Path]) -> Shards:
-    """Index what is not indexed yet, check the labels. Keys are `SHARD/MEMBER`.
+    """Index all shards, and check the labels. Keys are `SHARD/MEMBER`.
 
     Raises:
-        ResnestError: a shard that is cut off, damaged, compressed or empty; links in it; a sample without an image or
+        ResnestError: a shard that is truncated, damaged, compressed or empty; links in it; a sample without an image or
             without a label; a label outside the classes.
     """
     folder = paths[0].parent
@@ -115,7 +115,7 @@ def _outside(path: Path, member: str, label: str, names: Mapping[str, str]) -> R
 
 
 def open_index(path: Path, on_bytes: OnBytes = lambda count: None) -> Index:
-    """The index kept beside the shard or in the cache, or a new one if the shard has changed since."""
+    """The index saved beside the shard or in the cache, or a new one if the shard has changed."""
     try:
         now = path.stat()
     except OSError as error:
@@ -135,7 +135,7 @@ def _from_json(content: dict[str, Any] | None) -> Index | None:
 
 
 def build_index(path: Path, on_bytes: OnBytes = lambda count: None) -> Index:
-    """One pass over the headers of a tar file; only labels are read."""
+    """Build an index in one pass over the headers of a tar file; only labels are read."""
     groups: dict[str, dict[str, Member]] = {}  # key -> suffix -> member
     images: list[Member] = []
     try:
@@ -143,7 +143,7 @@ def build_index(path: Path, on_bytes: OnBytes = lambda count: None) -> Index:
             on_bytes(member.size)
             base = member.name.rpartition("/")[2]
             if base.startswith((".", "__")) or "." not in base:
-                continue  # nobody's sample: ._1.jpg of macOS, __main__ of webdataset, README
+                continue  # not part of a sample: ._1.jpg of macOS, __main__ of webdataset, README
             if PurePosixPath(base).suffix.lower() in SUFFIXES:
                 images.append(member)
             key, suffix = _key_and_suffix(member.name)
@@ -222,7 +222,7 @@ def _content(descriptor: int, path: Path, member: Member) -> bytes:
 def _label_of_cls(path: Path, key: str, content: bytes) -> str:
     text = content.strip()
     if not text.isdigit():
-        raise ResnestError(f"{path}: {key}.cls holds {_shown(text)}, not a whole number from 0 on")
+        raise ResnestError(f"{path}: {key}.cls holds {_shown(text)}, not an integer of 0 or more")
     return str(int(text))
 
 
@@ -237,7 +237,7 @@ def _label_of_json(path: Path, key: str, content: bytes) -> str:
     if isinstance(label, str) and label:
         return label
     said = "no label or cls in it" if label is None else f"the label {_shown(label)}"
-    raise ResnestError(f"{path}: {key}.json has {said}, expected a whole number from 0 on or a class name")
+    raise ResnestError(f"{path}: {key}.json has {said}, expected an integer of 0 or more or a class name")
 
 
 def _shown(value: object) -> str:
@@ -257,7 +257,7 @@ class Member(NamedTuple):
 
 
 class CutOff(Exception):
-    """The file ends before its end mark: the message says where, `name` in which member, if in one."""
+    """A truncated file: the message gives the position, `name` the member, if it is inside one."""
 
     def __init__(self, where: str, name: str = "") -> None:
         super().__init__(where)
@@ -265,7 +265,7 @@ class CutOff(Exception):
 
 
 def read_members(path: Path) -> Iterator[Member]:
-    """Regular files in their order; directories are left out.
+    """Regular files in order; directories are skipped.
 
     Raises:
         ResnestError: no tar file, a compressed one, links or devices in it, names that lead out of it.
@@ -315,7 +315,7 @@ def _check_start(path: Path, file: BinaryIO, length: int) -> None:
 
 
 def _check_end(path: Path, file: BinaryIO, position: int, length: int) -> None:
-    """Zeros follow the end mark; files that were joined by `cat` have members there."""
+    """Only zeros may follow the end mark; files joined by `cat` have members there."""
     file.seek(position)
     tail = file.read(MAX_TAIL)
     if len(tail) < tarfile.BLOCKSIZE:

@@ -1,9 +1,9 @@
-"""Data sets and their parts, whatever format they have.
+"""Opening a data set of any format, with its training and validation splits.
 
     data = open_dataset(Path("flowers"))               # data.format, data.train, data.val: to train on
     part = open_part(Path("imagenet"), split="val")    # one part alone: to evaluate on
 
-Which format that is, is the one rule of `formats`.
+The format is detected by `formats`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from resnest.tasks import check_task
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set for training: both parts have the same classes."""
+    """The training and validation split of a data set, with the same classes."""
 
     format: str  # one of `all_formats()`
     where: str
     train: Samples
     val: Samples
-    whole: Samples | None = None  # both parts together, where the validation part was held out here
+    whole: Samples | None = None  # both parts together, where the validation split was held out here
 
     def __post_init__(self) -> None:
         self.train.check(self.where)
@@ -35,7 +35,7 @@ class Splits:
         self.val.check_validation(self.where)
 
     def describe(self) -> str:
-        held = " held back" if self.whole else ""
+        held = " held out" if self.whole else ""
         return (
             f"{self.where} ({self.format}): {len(self.train)} training and {len(self.val)} validation images{held},"
             f" {self.train.describe(self.val)}"
@@ -44,7 +44,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class Part:
-    """The images to evaluate on, and which they are."""
+    """The images to evaluate on, and their description."""
 
     samples: Samples
     describe: str
@@ -53,13 +53,13 @@ class Part:
 def open_dataset(
     where: str | Path, *, format: str = "auto", task: str | None = None, val_share: float = 0.2, seed: int = 0
 ) -> Splits:
-    """Open a data set in whatever format it has, to train on.
+    """Open a data set of any format for training.
 
     Args:
         where: a folder, a file, "hf:owner/name" or "digits".
         format: one of FORMATS where the rule above would choose another.
         task: what it is for, where it has annotations of several kinds: "segmentation", "panoptic", ...
-        val_share: share of each class that is held back if the data set has no validation part.
+        val_share: fraction of each class that is held out if the data set has no validation split.
         seed: of that split.
 
     Raises:
@@ -69,9 +69,9 @@ def open_dataset(
     if handle.whole is not None:
         return _split(handle, handle.whole(), val_share, seed)
     if handle.train is None or handle.val is None:
-        raise ResnestError(f"{handle.where} has a validation part but no folder train beside it: nothing to train on")
+        raise ResnestError(f"{handle.where} has a validation split but no folder train beside it: nothing to train on")
     train, val = handle.train(), handle.val()
-    check_task(val, train.task, f"the validation part of {handle.where}", "its training part")
+    check_task(val, train.task, f"the validation split of {handle.where}", "its training split")
     return Splits(handle.format, handle.where, *train.matched(val, handle.where))
 
 
@@ -83,16 +83,16 @@ def open_part(
     task: str | None = None,
     holdout: tuple[float, int] | None = None,
 ) -> Part:
-    """Open the part of a data set to evaluate on; the other one is not read.
+    """Open one split of a data set for evaluation; the other is not read.
 
     Args:
-        split: "val", "train", "all" of a data set without parts; "auto" takes the validation part, and of a data set
-            without parts what training held out, or everything if the model was not trained here.
+        split: "val", "train", "all" of a data set without splits; "auto" is the validation split, and for a data set
+            without splits the hold-out set of training, or everything if the model was not trained here.
         task: what it is for, as in `open_dataset`.
         holdout: fraction and seed of the split in training; None for a model that was not trained here.
 
     Raises:
-        ResnestError: as `open_dataset`; a part that the data set does not have.
+        ResnestError: as `open_dataset`; a split that the data set does not have.
     """
     if split not in ("auto", "val", "train", "all"):
         raise ResnestError(f"{parameter('split', split)}: expected auto, val, train or all")
@@ -100,10 +100,10 @@ def open_part(
     if handle.whole is None:
         if split == "all":
             given = parameter("split", split)
-            raise ResnestError(f"{given}: {handle.where} comes with its own validation part; choose val or train")
+            raise ResnestError(f"{given}: {handle.where} comes with its own validation split; choose val or train")
         read, name = (handle.train, "training") if split == "train" else (handle.val, "validation")
         if read is None:
-            raise ResnestError(f"{parameter('split', split)}: {handle.where} has no {name} part")
+            raise ResnestError(f"{parameter('split', split)}: {handle.where} has no {name} split")
         return _part(handle, read(), f"{name} images")
     whole = handle.whole()
     if split == "all" or (split == "auto" and holdout is None):
@@ -111,8 +111,8 @@ def open_part(
     share, seed = holdout or (0.2, 0)
     splits = _split(handle, whole, share, seed)
     if split == "train":
-        return _part(handle, splits.train, "images, without those held back")
-    return _part(handle, splits.val, "images held back")
+        return _part(handle, splits.train, "images, without those held out")
+    return _part(handle, splits.val, "images held out")
 
 
 def _part(handle: DatasetHandle, samples: Samples, what: str) -> Part:

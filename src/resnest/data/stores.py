@@ -1,10 +1,10 @@
-"""Where the bytes of images lie: a store reads them one by one, by their keys; and the cache of indexes of large files.
+"""Stores: reading the bytes of images by their keys; and the cache of indexes of large files.
 
 FolderStore(Path("flowers")).read("roses/1.jpg")
 RangeStore.build([Path("train-000000.tar")], ["train-000000.tar/rose.jpg"], [([512], [4103])])
 content = cached_json(shard, beside, stamp)      # None, or what cache_json wrote with the same stamp
 
-An index is worked out once and lies beside its file, or in the cache where that cannot be written: $RESNEST_HOME,
+An index is built once and saved beside its file, or in the cache if that is not writable: $RESNEST_HOME,
 ~/.cache/resnest by default.
 """
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Store(Protocol):
-    """Reads the bytes of an image by its key; it must survive pickling and forking into worker processes."""
+    """Reads the bytes of an image by its key; must survive pickling and forking into worker processes."""
 
     def read(self, key: str) -> bytes: ...
 
@@ -60,7 +60,7 @@ class FolderStore:
 
 @dataclass
 class ZipStore:
-    """Keys are members of a zip file, which is read in place and never unpacked."""
+    """Keys are members of a zip file, which is read in place."""
 
     path: Path
     _handle: tuple[int, zipfile.ZipFile] | None = field(default=None, repr=False, compare=False)
@@ -77,7 +77,7 @@ class ZipStore:
 
 @dataclass(frozen=True)
 class BytesStore:
-    """Keys are numbers of records that lie one behind the other in one array."""
+    """Keys are numbers of records concatenated in one array."""
 
     content: NDArray[np.uint8]
     offsets: NDArray[np.int64]  # (N + 1,)
@@ -94,7 +94,7 @@ MOST_OPEN = 64  # files that a RangeStore keeps open; a process may have 1,024 b
 class RangeStore:
     """Keys are byte ranges of files, such as members of tar shards.
 
-    The table is three arrays, not a dictionary: worker processes share them with their parent and copy nothing.
+    The table is three arrays, not a dictionary: worker processes share them with their parent without a copy.
     Reading by position has no state, so that open files may be shared across a fork and between threads.
 
         store = RangeStore.build([Path("train-000000.tar")], ["train-000000.tar/rose.jpg"], [([512], [4103])])
@@ -108,7 +108,7 @@ class RangeStore:
 
     @classmethod
     def build(cls, files: Sequence[Path], keys: Sequence[str], ranges: Iterable[Ranges]) -> RangeStore:
-        """From first bytes and lengths, file by file; `keys` names them all. Raises ResnestError for two of a name."""
+        """Build from offsets and lengths, file by file; `keys` names all ranges. Raises ResnestError for duplicates."""
         parts = [
             np.column_stack([np.full(len(starts), number, np.int64), np.array(starts, np.int64), sizes])
             for number, (starts, sizes) in enumerate(ranges)
@@ -143,7 +143,7 @@ class RangeStore:
 
 
 class _OpenFile:
-    """Closes when nobody uses it any more, which may be later than it is dropped from a store's list."""
+    """An open file, closed when its last user drops it."""
 
     def __init__(self, path: Path) -> None:
         self.descriptor = -1
@@ -162,7 +162,7 @@ def _mark(key: str) -> int:
 
 
 def cached_json(source: Path, beside: Path, stamp: dict[str, Any]) -> dict[str, Any] | None:
-    """What was written about `source` with this stamp."""
+    """The cached content for `source` with this stamp."""
     for path in (beside, _in_cache(source, beside.name)):
         try:
             content = json.loads(path.read_bytes())
@@ -174,7 +174,7 @@ def cached_json(source: Path, beside: Path, stamp: dict[str, Any]) -> dict[str, 
 
 
 def cache_json(source: Path, beside: Path, content: dict[str, Any]) -> None:
-    """Write it where that can be done; it can be worked out again. A linked file's folder is another program's."""
+    """Write the cache where possible; it can be rebuilt. Not beside a linked file, whose folder is not ours."""
     for path in (_in_cache(source, beside.name),) if source.is_symlink() else (beside, _in_cache(source, beside.name)):
         try:
             write_whole(path, json.dumps(content).encode())
@@ -191,7 +191,7 @@ def from_columns(
     texts: Sequence[str],
     numbers: Sequence[str],
 ) -> T | None:
-    """A dataclass of columns from kept JSON; None for anything else, whoever wrote it."""
+    """A dataclass of columns from cached JSON; None if the content is anything else."""
     if content is None:
         return None
     try:
@@ -208,7 +208,7 @@ def from_columns(
 
 
 def path_mark(path: Path) -> str:
-    """A short name for a place on this machine."""
+    """A short hash of a path on this machine."""
     return hashlib.sha256(str(path.absolute()).encode(errors="surrogateescape")).hexdigest()[:16]
 
 

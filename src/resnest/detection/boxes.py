@@ -1,4 +1,4 @@
-"""Box arithmetic: anchors, deltas, non-maximum suppression, and which true box a box belongs to.
+"""Box arithmetic: anchors, deltas, non-maximum suppression, matching with ground-truth boxes.
 
 anchors = level_anchors(spec, 0, size=(200, 272), strides=(4, 4), like=p2)       # (200 * 272 * 3, 4)
 deltas = encode(proposals, truth, weights)        # (M, 4) each; boxes are x1, y1, x2, y2
@@ -27,7 +27,7 @@ BACKGROUND, IGNORED, FOREGROUND = 0, -1, 1
 
 
 class Target(NamedTuple):
-    """What a detector learns from one image: objects, in pixels of what the network gets, before padding."""
+    """The training target of one image: objects in pixels of the network's input, before padding."""
 
     boxes: Tensor  # (M, 4) float32: x1, y1, x2, y2; all have an area
     labels: Tensor  # (M,) int64, from 0
@@ -39,9 +39,9 @@ class Target(NamedTuple):
 def level_anchors(
     spec: DetectorSpec, level: int, *, size: tuple[int, int], strides: tuple[int, int], like: Tensor
 ) -> Tensor:
-    """Anchors of one level in the order of its map: (height * width * A, 4) pixels, the shapes of a place together.
+    """Anchors of one level, ordered by position, then shape: (height * width * A, 4) pixels.
 
-    Their centres lie at the upper left corner of each place's square; torchvision rounds the shapes, detectron2 not.
+    Their centres are the upper left corners of the grid's cells; torchvision rounds the shapes, detectron2 does not.
     """
     shapes = cell_anchors(spec, level).to(like.device)
     y, x = (
@@ -54,7 +54,7 @@ def level_anchors(
 
 
 def cell_anchors(spec: DetectorSpec, level: int) -> Tensor:
-    """The shapes of one place around 0, (A, 4): all of the level's area."""
+    """The anchor shapes centred at 0, (A, 4): all of the level's area."""
     ratios = torch.tensor(spec.anchor_ratios).sqrt()
     size = spec.anchor_sizes[level]
     height, width = size * ratios, size / ratios
@@ -63,14 +63,14 @@ def cell_anchors(spec: DetectorSpec, level: int) -> Tensor:
 
 
 def encode(proposals: Tensor, truth: Tensor, weights: Weights) -> Tensor:
-    """Deltas from proposals to true boxes, (M, 4) each: shifts in fractions of the size, sizes as logarithms."""
+    """Deltas from proposals to ground-truth boxes, (M, 4) each: shifts in fractions of the size, log sizes."""
     (x, y, w, h), (tx, ty, tw, th) = _centred(proposals), _centred(truth)
     wx, wy, ww, wh = weights
     return torch.stack([wx * (tx - x) / w, wy * (ty - y) / h, ww * torch.log(tw / w), wh * torch.log(th / h)], dim=-1)
 
 
 def decode(deltas: Tensor, proposals: Tensor, weights: Weights) -> Tensor:
-    """Boxes of deltas: (..., 4), (..., 4) -> (..., 4), broadcast over the axes before the last."""
+    """Boxes from deltas: (..., 4), (..., 4) -> (..., 4), broadcast over the leading axes."""
     x, y, w, h = _centred(proposals)
     wx, wy, ww, wh = weights
     dx, dy, dw, dh = deltas.unbind(-1)
@@ -82,7 +82,7 @@ def decode(deltas: Tensor, proposals: Tensor, weights: Weights) -> Tensor:
 
 
 def clip(boxes: Tensor, size: Tensor) -> Tensor:
-    """Boxes (..., 4) cut off at an image's edges; `size` is (2,): height, width."""
+    """Boxes (..., 4) clipped to an image; `size` is (2,): height, width."""
     height, width = size.to(boxes.dtype).unbind()
     x1, y1, x2, y2 = boxes.unbind(-1)
     zero = torch.zeros_like(width)
@@ -92,7 +92,7 @@ def clip(boxes: Tensor, size: Tensor) -> Tensor:
 
 
 def has_size(boxes: Tensor, min_side: float) -> Tensor:
-    """(..., 4) -> (...) bool: both sides longer than `min_side` pixels, or not shorter if that is more than 0."""
+    """(..., 4) -> (...) bool: both sides longer than `min_side` pixels, or at least as long if it is above 0."""
     sides = boxes[..., 2:] - boxes[..., :2]
     return (sides > 0).all(-1) if min_side == 0 else (sides >= min_side).all(-1)
 
@@ -100,17 +100,17 @@ def has_size(boxes: Tensor, min_side: float) -> Tensor:
 def nms_per_class(boxes: Tensor, scores: Tensor, classes: Tensor, candidates: Tensor, iou: float) -> Tensor:
     """Non-maximum suppression within each class, or level: (M, 4), (M,), (M,), (M,) bool -> (M,) bool.
 
-    The shapes of what goes in and comes out are fixed, so that it can be exported.
+    Input and output shapes are fixed, so that it can be exported.
     """
     rows = candidates.nonzero()[:, 0]
-    offset = boxes.detach().abs().max() + 1 if len(boxes) else 1.0  # classes lie side by side and do not meet
+    offset = boxes.detach().abs().max() + 1 if len(boxes) else 1.0  # boxes of different classes do not overlap
     shifted = boxes[rows] + (classes[rows].to(boxes.dtype) * offset)[:, None]
     left = nms(shifted.float(), scores[rows].float(), iou)
     return torch.zeros_like(candidates).index_fill(0, rows[left], True)
 
 
 def top_k(scores: Tensor, left: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` best of those that are left: their indices and whether there is one at all, (count,) each."""
+    """The `count` best valid entries: their indices and whether there is one at all, (count,) each."""
     ranked = scores.masked_fill(~left, -math.inf)
     if ranked.shape[0] < count:
         ranked = torch.cat([ranked, ranked.new_full((count - ranked.shape[0],), -math.inf)])
@@ -121,10 +121,10 @@ def top_k(scores: Tensor, left: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def match(
     boxes: Tensor, truth: Tensor, *, background: float, foreground: float, each_has_one: bool
 ) -> tuple[Tensor, Tensor]:
-    """Match boxes with true ones: the one that each overlaps most, (M,), and background, ignored or foreground, (M,).
+    """Match boxes with ground truth: index of the highest IoU, (M,), and background, ignored or foreground, (M,).
 
     Args:
-        background, foreground: IoU below the one and from the other on; what lies between is ignored.
+        background, foreground: IoU below the one and from the other on; what is between them is ignored.
         each_has_one: the box that overlaps a true one most is foreground in any case (arXiv 1506.01497, section 3.1.2).
     """
     kind = torch.full((len(boxes),), BACKGROUND, dtype=torch.int64, device=boxes.device)
@@ -141,7 +141,7 @@ def match(
 
 
 def sample(kind: Tensor, *, count: int, positive: float) -> tuple[Tensor, Tensor]:
-    """Random rows to learn from: of the foreground at most `positive * count`, and background up to `count`."""
+    """Sample rows for the loss: at most `positive * count` of the foreground, and background up to `count`."""
     foreground, background = ((kind == which).nonzero()[:, 0] for which in (FOREGROUND, BACKGROUND))
     foreground = _random_rows(foreground, min(len(foreground), int(count * positive)))
     return foreground, _random_rows(background, min(len(background), count - len(foreground)))
@@ -154,7 +154,7 @@ def _centred(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _random_rows(rows: Tensor, count: int) -> Tensor:
-    """Drawn on the CPU, so that a seed means the same on every device."""
+    """Sampled on the CPU, so that a seed gives the same rows on every device."""
     if count == len(rows):
         return rows
     return rows[torch.randperm(len(rows))[:count].to(rows.device)]

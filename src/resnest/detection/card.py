@@ -18,7 +18,7 @@ from resnest.runtime.card import AnnotatedCard, parse_sides
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionCard(AnnotatedCard):
-    """Of a detector, with masks or without."""
+    """The card of a detector, with masks or without."""
 
     task = "detection"
     hub_metric = ("box_ap", "mAP")
@@ -31,7 +31,7 @@ class DetectionCard(AnnotatedCard):
     usage = (".shown().counts()", "--draw drawn")
 
     preprocess: DetectionPreprocess
-    detector: DetectorSpec  # what stands on the network
+    detector: DetectorSpec  # the heads on the network
 
     @classmethod
     def preprocess_type(cls) -> type[DetectionPreprocess]:
@@ -39,7 +39,7 @@ class DetectionCard(AnnotatedCard):
 
     @property
     def classes(self) -> Any:
-        """What labels mean."""
+        """Names, ids and colours of the classes."""
         return Classes(self.class_names, self.category_ids)
 
     @property

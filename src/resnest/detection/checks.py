@@ -1,4 +1,4 @@
-"""The doctor's look at objects: boxes, masks and ids that do not add up, and figures to choose settings by.
+"""Object checks of `resnest doctor`: inconsistent boxes, masks and ids, and statistics to choose settings by.
 
 for line in object_problems("train", samples): print(line)
 for line in object_notes(train, val): print(line)
@@ -17,7 +17,7 @@ from resnest.detection.preprocess import DetectionPreprocess
 from resnest.detection.segmentations import NONE, Segmentation
 from resnest.runtime import rle
 
-BEYOND = 1.0  # pixels that a box may stand out of its image: some count from 1
+BEYOND = 1.0  # pixels that a box may exceed its image by: some data sets count from 1
 MISSED = 2.0  # pixels between a box and the outermost of its mask: some count from 1, some round
 SMALL, LARGE = 32**2, 96**2  # COCO's sizes of objects, square pixels
 USUAL_LIMIT = 100  # detections an image (DetectorSpec.max_detections)
@@ -25,7 +25,7 @@ MOST_NAMED = 8
 
 
 class DetectionInspection(Inspection):
-    """Of images with objects."""
+    """Checks of images with objects."""
 
     samples: DetectionSamples
 
@@ -37,7 +37,7 @@ class DetectionInspection(Inspection):
 
 
 def object_problems(part: str, samples: DetectionSamples) -> Iterator[str]:
-    """What is wrong with one part; images are not looked into."""
+    """Problems of one split; images are not decoded."""
     table = samples.objects
     rows, owners = table.rows(), table.owners()
     boxes, sizes = table.boxes[rows], table.sizes[owners]
@@ -68,16 +68,14 @@ def object_problems(part: str, samples: DetectionSamples) -> Iterator[str]:
                 f"{name(place)}: its mask lies within {_told(around)}, its box is {_told(boxes[place])}:"
                 f" {gap:.3g} pixels apart"
             )
-    yield from (
-        f"{part}: annotation id {number} stands there {count} times" for number, count in _twice(table.ids[rows])
-    )
+    yield from (f"{part}: annotation id {number} occurs {count} times" for number, count in _twice(table.ids[rows]))
     names, times = np.unique(np.array(samples.keys), return_counts=True)
     for place in np.flatnonzero(times > 1).tolist():
         yield f"{part}: {names[place]} is listed {times[place]} times"
 
 
 def outline_box(outline: Segmentation) -> NDArray[np.float64] | None:
-    """x1, y1, x2, y2 around a mask; none if it has no pixel."""
+    """x1, y1, x2, y2 around a mask; None for an empty mask."""
     if isinstance(outline, dict):
         x, y, width, height = rle.box(outline)
         return np.array([x, y, x + width, y + height], np.float64) if width else None
@@ -86,19 +84,19 @@ def outline_box(outline: Segmentation) -> NDArray[np.float64] | None:
 
 
 def class_problems(train: DetectionSamples, val: DetectionSamples) -> Iterator[str]:
-    """Classes that only one part has: what has no training object is never found."""
+    """Classes that only one split has: without training objects they are never detected."""
     learned, measured = train.object_counts() > 0, val.object_counts() > 0
     if names := named(train.class_names, measured & ~learned):
-        yield f"only the validation part has objects of {names}: they cannot be learned"
+        yield f"only the validation split has objects of {names}: they are never predicted"
 
 
 def object_notes(train: DetectionSamples, val: DetectionSamples) -> Iterator[str]:
-    """Figures to choose settings by."""
+    """Statistics to choose settings by."""
     learned, measured = train.object_counts(), val.object_counts()
     if names := named(train.class_names, (learned > 0) & (measured == 0)):
-        yield f"only the training part has objects of {names}: they are not measured"
+        yield f"only the training split has objects of {names}: they are not evaluated"
     if names := named(train.class_names, (learned == 0) & (measured == 0)):
-        yield f"no part has an object of {names}"
+        yield f"no split has an object of {names}"
     images = train.counts()
     if names := named(train.class_names, (learned > 0) & (images < MIN_IMAGES)):
         yield f"fewer than {MIN_IMAGES} training images show {names}"
@@ -110,7 +108,7 @@ def object_notes(train: DetectionSamples, val: DetectionSamples) -> Iterator[str
     tables = [table for table in (train.objects, val.objects) if len(table)]
     crowds = sum(int(table.crowd[table.rows()].sum()) for table in tables)
     if crowds:
-        yield f"{crowds} crowds or difficult objects, which are not learned"
+        yield f"{crowds} crowds or difficult objects, which are ignored"
     outlined = sum(int((table.segmentations.kinds[table.rows()] != NONE).sum()) for table in tables)
     total = sum(int(table.counts.sum()) for table in tables)
     yield f"{outlined} of {total} objects have masks"
@@ -118,7 +116,7 @@ def object_notes(train: DetectionSamples, val: DetectionSamples) -> Iterator[str
 
 
 def size_notes(tables: Sequence[ObjectTable]) -> Iterator[str]:
-    """How many objects there are in an image, and how large they are."""
+    """Objects per image, and their sizes."""
     counts = np.concatenate([table.counts for table in tables])
     told = f"objects an image: median {np.median(counts):g}, {counts.max()} at most"
     yield told + (f": raise detector.max_detections above {USUAL_LIMIT}" if counts.max() > USUAL_LIMIT else "")
@@ -138,14 +136,14 @@ def size_notes(tables: Sequence[ObjectTable]) -> Iterator[str]:
 
 
 def _sides(table: ObjectTable) -> NDArray[np.float64]:
-    """Of each box as it lies in its image, one a row of `rows()`."""
+    """Sides of each box in its image, one per row of `rows()`."""
     sizes = table.sizes[table.owners()]
     inside = clip(table.boxes[table.rows()], sizes[:, 0], sizes[:, 1]).astype(np.float64)
     return np.sqrt((inside[:, 2] - inside[:, 0]) * (inside[:, 3] - inside[:, 1]))
 
 
 def _scales(table: ObjectTable, rule: DetectionPreprocess) -> NDArray[np.float64]:
-    """By how much each image is enlarged."""
+    """The resize factor of each image."""
     return np.array([rule.scaled_size(width, height)[0] / width for width, height in table.sizes.tolist()])
 
 
@@ -159,7 +157,7 @@ def _twice(numbers: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 def named(names: Sequence[str], chosen: NDArray[np.bool_]) -> str:
-    """Some of them, and how many more."""
+    """The first few names, and the number of the others."""
     some = [names[place] for place in np.flatnonzero(chosen).tolist()]
     left = len(some) - MOST_NAMED
     more = f" and {left} more class{'es' * (left > 1)}" if left > 0 else ""

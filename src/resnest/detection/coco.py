@@ -35,14 +35,14 @@ Numbers = NDArray[np.int64]
 
 
 def read_coco(path: Path) -> DetectionSamples:
-    """Raises ResnestError, with the file and the annotation, for whatever does not add up."""
+    """Read COCO json. Raises ResnestError, with the file and the annotation, for anything inconsistent."""
     reader = _Reader(path)
     read_items(path, {"images": reader.image, "annotations": reader.annotation, "categories": reader.category})
     return reader.done()
 
 
 class CocoLists:
-    """Collects images and categories in whatever order the file has them."""
+    """Collects images and categories in the file's order."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -53,14 +53,14 @@ class CocoLists:
         self.categories: dict[int, str] = {}
 
     def image(self, item: Any) -> None:
-        """Raises ResnestError for one that is not complete."""
+        """Add an image. Raises ResnestError if it is incomplete."""
         try:
             self.names.append(str(item["file_name"]))
             self.image_ids.append(item["id"])
             self.sizes.extend((item["width"], item["height"]))
         except (KeyError, TypeError, OverflowError) as error:
             raise ResnestError(
-                f"{self.path}: image {told(item)}: {missing(error)}; needed are whole numbers id, width and height,"
+                f"{self.path}: image {told(item)}: {missing(error)}; needed are integers id, width and height,"
                 " and file_name"
             ) from None
         if min(self.sizes[-2:]) < 1:
@@ -68,13 +68,13 @@ class CocoLists:
         self.incomplete.append(bool(item.get(INCOMPLETE)))
 
     def category(self, item: Any) -> None:
-        """Raises ResnestError for one that is not complete, and for a second one of a number."""
+        """Add a category. Raises ResnestError if it is incomplete, or its id is a duplicate."""
         try:
             number, name = item["id"], str(item["name"])
             array("q", [number])
         except (KeyError, TypeError, OverflowError) as error:
             raise ResnestError(
-                f"{self.path}: category {told(item)}: {missing(error)}; needed are a whole number id, and name"
+                f"{self.path}: category {told(item)}: {missing(error)}; needed are an integer id, and name"
             ) from None
         if number in self.categories:
             raise ResnestError(
@@ -83,7 +83,7 @@ class CocoLists:
         self.categories[number] = name
 
     def images(self) -> tuple[Numbers, NDArray[np.int32]]:
-        """Their ids, (N,), and width and height, (N, 2). Raises ResnestError where there is none, or two of an id."""
+        """Image ids, (N,), and width and height, (N, 2). Raises ResnestError: no image, or a duplicate id."""
         ids = np.array(self.image_ids, np.int64)
         if not len(ids):
             raise ResnestError(f"{self.path} lists no image")
@@ -95,7 +95,7 @@ class CocoLists:
 
 
 class _Reader(CocoLists):
-    """Collects annotations too."""
+    """Collects images, categories and annotations."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -120,7 +120,7 @@ class _Reader(CocoLists):
             raise self._bad(item, str(error)) from None
         except (KeyError, TypeError, OverflowError, AttributeError) as error:
             raise self._bad(
-                item, f"{missing(error)}; needed are whole numbers image_id and category_id, and bbox of four numbers"
+                item, f"{missing(error)}; needed are integers image_id and category_id, and bbox of four numbers"
             ) from None
 
     def _bad(self, item: Any, what: str) -> ResnestError:
@@ -128,7 +128,7 @@ class _Reader(CocoLists):
         return ResnestError(f"{self.path}: annotation {told(item)}{image}: {what}")
 
     def done(self) -> DetectionSamples:
-        """Join what was read."""
+        """Assemble the samples."""
         image_ids, sizes = self.images()
         category_ids, names = self._classes()
         owners = self._places(np.array(self.owners, np.int64), image_ids, "image")
@@ -155,7 +155,7 @@ class _Reader(CocoLists):
         return _without_incomplete(samples, np.frombuffer(bytes(self.incomplete), np.uint8).astype(bool))
 
     def _classes(self) -> tuple[Numbers, tuple[str, ...]]:
-        """Ids in ascending order, and names. A name that stands there twice is that of the category in use."""
+        """Ids in ascending order, and names. Of categories with the same name, the used one counts."""
         used = set(self.kinds)
         names: dict[str, int] = {}
         for number, name in sorted(self.categories.items()):
@@ -172,7 +172,7 @@ class _Reader(CocoLists):
         return ids, tuple(self.categories[number] for number in ids.tolist())
 
     def _places(self, numbers: Numbers, known: Numbers, what: str) -> Numbers:
-        """Where each of them is among the known ones."""
+        """Indices of the values among the known ones."""
         places, strange = places_of(numbers, known)
         if len(strange):
             more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
@@ -214,7 +214,7 @@ def _without_incomplete(samples: DetectionSamples, incomplete: NDArray[np.bool_]
 
 
 def places_of(numbers: Numbers, known: Numbers) -> tuple[Numbers, Numbers]:
-    """Where each of them is among the known ones, and the places of those that are not."""
+    """Indices of the values among the known ones, and the positions of unknown values."""
     order = np.argsort(known, kind="stable")
     ranked = known[order]
     places = np.minimum(np.searchsorted(ranked, numbers), len(known) - 1)
@@ -235,12 +235,12 @@ def short(value: Any) -> str:
 
 
 def missing(error: Exception) -> str:
-    """What is wrong with an entry that could not be read."""
+    """The defect of an entry that could not be read."""
     return f"{error.args[0]} is missing" if isinstance(error, KeyError) else f"not as expected ({error})"
 
 
 def read_items(path: Path, take: Mapping[str, Callable[[Any], None]]) -> None:
-    """Call `take[key]` with every item of that list in the file's outermost object.
+    """Call `take[key]` with every item of that list in the file's top-level object.
 
     Raises:
         ResnestError: the file cannot be read, is cut off, is not such an object, or lacks one of the lists.
@@ -266,7 +266,7 @@ class _JsonReader:
         self.within = ""
 
     def read(self, take: Mapping[str, Callable[[Any], None]]) -> set[str]:
-        """The outermost object; returns the keys that were taken."""
+        """Read the top-level object; returns the keys that were found."""
         found: set[str] = set()
         if self._next() not in ("{", ""):
             raise ResnestError(f"{self.path} starts with {self._next()!r}, not with {{: it is not COCO json")
@@ -314,7 +314,7 @@ class _JsonReader:
         return value
 
     def _next(self) -> str:
-        """The next character that is not space, not yet taken."""
+        """The next non-space character, not consumed."""
         if space := SPACE.match(self.text, self.place):
             self.place = space.end()
         return self.text[self.place : self.place + 1]

@@ -1,4 +1,4 @@
-"""COCO json of detections, which COCO's tools and labelling programs open.
+"""COCO json of detections, for COCO's tools and labelling programs.
 
 file = CocoFile(Path("found.json"), threshold=0.3)
 for result in predict.stream(paths):
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class CocoFile:
-    """The pictures as `images` and what was found in them as `annotations`, each with its `score`.
+    """COCO json with the pictures as `images` and detections as `annotations`, each with its `score`.
 
-    The annotations are a COCO results list, and the whole is a data set. Pictures are numbered from 1 in their order;
+    The annotations are a COCO results list, and the file is a data set. Pictures are numbered from 1 in their order;
     `file_name` is the path as it was given.
     """
 
@@ -44,7 +44,7 @@ class CocoFile:
         return cls(path, show.threshold)
 
     def add(self, result: Detections, name: Path | None = None) -> None:
-        """The objects of a picture that score `threshold` or more; its own name counts, not `name`."""
+        """Add the objects of a picture that score at least `threshold`; its own name is used, not `name`."""
         number = len(self.images) + 1
         self.images.append({"id": number, "file_name": result.name, "width": result.width, "height": result.height})
         self.categories = [{"id": key, "name": name} for name, key in zip(*result.classes, strict=True)]
@@ -53,7 +53,7 @@ class CocoFile:
             self.annotations.append({"id": len(self.annotations) + 1, **entry, "area": pixels, "iscrowd": 0})
 
     def close(self) -> str:
-        """Write it, and say so. Raises ResnestError."""
+        """Write the file; returns a summary. Raises ResnestError."""
         content = {"images": self.images, "categories": self.categories, "annotations": self.annotations}
         with write_errors(self.path), replacing(self.path) as temporary:
             temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")

@@ -1,9 +1,9 @@
-"""Images with objects: boxes, classes, outlines. What a detector is trained and measured on.
+"""Samples of detection: images with objects, their boxes, classes and outlines.
 
     samples = open_dataset("bccd").train            # DetectionSamples
     samples.objects[0].boxes, samples.class_names, samples.category_ids
 
-`labels` says which classes an image shows, so that splitting and counting work as for several labels an image.
+`labels` has the classes in each image, so that splitting and counting work as for multi-label data.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ SMALLEST = 1e-5  # pixels a side: a box of less has no area (detectron2's filter
 
 
 class Objects(NamedTuple):
-    """What is annotated on one image."""
+    """The annotations of one image."""
 
     image_id: int
     width: int
     height: int
     boxes: NDArray[np.float32]  # (M, 4) x1, y1, x2, y2, as annotated: perhaps outside the image
     labels: NDArray[np.int64]  # (M,) from 0
-    crowd: NDArray[np.bool_]  # (M,) a region of many objects, or one that does not count: never learned
+    crowd: NDArray[np.bool_]  # (M,) a crowd, or an ignored object: not used in training
     areas: NDArray[np.float64]  # (M,) as annotated: of the mask where there is one
     segmentations: list[Segmentation]  # (M,) polygons, {"size", "counts"} or None
     ids: NDArray[np.int64]  # (M,) of the annotations
@@ -49,14 +49,14 @@ class Objects(NamedTuple):
         return clip(self.boxes, self.width, self.height)
 
     def trainable_mask(self) -> NDArray[np.bool_]:
-        """Which of them a detector learns, (M,): no crowd, and an area within the image."""
+        """Objects to train on, (M,): no crowd, and an area within the image."""
         return ~self.crowd & has_area(self.inside())
 
 
 class ImageTable(Sequence[T]):
-    """What is annotated on many images, in arrays that worker processes share.
+    """Annotations of many images, in arrays that worker processes share.
 
-    Image i has `counts[i]` rows from row `firsts[i]` on; part of the images (`take`) shares the rows with the whole.
+    Image i has `counts[i]` rows from row `firsts[i]` on; a selection (`take`) shares the rows.
     """
 
     firsts: NDArray[np.int64]  # (N,)
@@ -64,11 +64,11 @@ class ImageTable(Sequence[T]):
 
     @abstractmethod
     def take(self, indices: NDArray[np.int64]) -> Self:
-        """Of some images, in the order given."""
+        """Those of some images, in the order given."""
 
     @abstractmethod
     def of_image(self, index: int) -> T:
-        """What is annotated on one."""
+        """The annotations of one image."""
 
     def __len__(self) -> int:
         return len(self.firsts)
@@ -90,7 +90,7 @@ class ImageTable(Sequence[T]):
         return rows
 
     def owners(self) -> NDArray[np.int64]:
-        """To which image each of `rows()` belongs."""
+        """The image of each of `rows()`."""
         return np.repeat(np.arange(len(self)), self.counts)
 
 
@@ -134,12 +134,12 @@ class ObjectTable(ImageTable[Objects]):
         )
 
     def trainable_mask(self) -> NDArray[np.bool_]:
-        """Which of `rows()` a detector learns."""
+        """Which of `rows()` are used in training."""
         rows, sizes = self.rows(), self.sizes[self.owners()]
         return ~self.crowd[rows] & has_area(clip(self.boxes[rows], sizes[:, 0], sizes[:, 1]))
 
     def presence(self, num_classes: int) -> NDArray[np.bool_]:
-        """(N, K): which classes each image has objects of, that a detector learns."""
+        """(N, K): the classes of each image's objects for training."""
         present = np.zeros((len(self), num_classes), bool)
         chosen = self.trainable_mask()
         present[self.owners()[chosen], self.labels[self.rows()[chosen]]] = True
@@ -168,11 +168,11 @@ class DetectionSamples(Samples):
         objects: ObjectTable,
         notes: tuple[str, ...] = (),
     ) -> DetectionSamples:
-        """With `labels` as the objects say."""
+        """The samples, with `labels` from the objects."""
         return cls(store, keys, class_names, objects.presence(len(class_names)), category_ids, objects, notes)
 
     def decode(self, index: int) -> Image.Image:
-        """Image `index`, RGB, turned as its annotations are. Raises BadImage."""
+        """Image `index`, RGB, oriented as its annotations. Raises BadImage."""
         width, height = map(int, self.objects.sizes[index])
         return decode_image(self.read(index), name=self.keys[index], annotated=(width, height))
 
@@ -217,7 +217,7 @@ class DetectionSamples(Samples):
             raise ResnestError(f"{where} has no label on any validation image: nothing to measure by")
 
     def annotations(self, index: int) -> Objects:
-        """What is annotated on image `index`, for training."""
+        """The annotations of image `index`, for training."""
         objects: Objects = self.objects[index]
         return objects
 
@@ -226,7 +226,7 @@ class DetectionSamples(Samples):
         return replace(self, keys=chosen, labels=self.labels[indices], objects=self.objects.take(indices))
 
     def with_objects(self) -> DetectionSamples:
-        """Without the images that a detector learns no object from."""
+        """Without the images that have no object for training."""
         return self.subset(np.flatnonzero(self.labels.any(1)))
 
     def for_training(self, recipe: DetectionRecipe) -> DetectionSamples:
@@ -251,7 +251,7 @@ class DetectionSamples(Samples):
         return self if keep_empty else self.with_objects()
 
     def check_outlines(self) -> None:
-        """Raises ResnestError if some object that a detector would learn has a box and no outline."""
+        """Raises ResnestError if an object for training has a box and no outline."""
         rows, usable = self.objects.rows(), self.objects.trainable_mask()
         missing = usable & (self.objects.segmentations.kinds[rows] == NONE)
         if missing.any():
@@ -263,12 +263,12 @@ class DetectionSamples(Samples):
             )
 
     def object_counts(self) -> NDArray[np.int64]:
-        """Objects of each class, (K,): those that a detector learns."""
+        """Objects of each class, (K,), for training."""
         chosen = self.objects.rows()[self.objects.trainable_mask()]
         return np.bincount(self.objects.labels[chosen], minlength=len(self.class_names))
 
     def matched(self, val: DetectionSamples, where: str) -> tuple[DetectionSamples, DetectionSamples]:
-        """With the same classes and ids, in the order of the training part's, then what only the other has."""
+        """With the training split's classes and ids in its order, followed by further ones."""
         names = list(dict.fromkeys((*self.class_names, *val.class_names)))
         places = {name: place for place, name in enumerate(names)}
         ids = list(self.category_ids)
@@ -290,7 +290,7 @@ class DetectionSamples(Samples):
         return replace(self.renumbered(index, card.class_names), category_ids=card.category_ids)
 
     def renumbered(self, index: NDArray[np.int64], class_names: tuple[str, ...]) -> Self:
-        """The same images with class k called `class_names[index[k]]`; a category that is not among ours gets -1."""
+        """The same images with class k called `class_names[index[k]]`; an unknown category gets the id -1."""
         labels = np.zeros((len(self), len(class_names)), bool)
         labels[:, index] = self.labels
         ids = np.full(len(class_names), -1, np.int64)
@@ -300,7 +300,7 @@ class DetectionSamples(Samples):
 
 
 def clip(boxes: NDArray[np.float32], width: Any, height: Any) -> NDArray[np.float32]:
-    """(M, 4) to images of this size, one for all or one each."""
+    """Boxes (M, 4) clipped to images of this size, one for all or one each."""
     inside = np.empty_like(boxes)
     inside[:, 0::2] = np.clip(boxes[:, 0::2], 0, np.asarray(width, np.float32).reshape(-1, 1))
     inside[:, 1::2] = np.clip(boxes[:, 1::2], 0, np.asarray(height, np.float32).reshape(-1, 1))

@@ -1,4 +1,4 @@
-"""Images with objects to train on: augmented, one by one and as padded batches.
+"""Training dataset of images with objects: augmented samples and their padded batches.
 
 dataset = DetectionDataset(samples, DataSettings(), DetectionSettings(), masks=True, seed=0)
 """
@@ -18,7 +18,7 @@ from resnest.detection.recipe import DetectionSettings
 
 
 class DetectionDataset(TrainingDataset):
-    """Labels are a list of `Target`s; images lie at the top left of zeros."""
+    """Labels are a list of `Target`s; images are padded with zeros at the right and bottom."""
 
     samples: DetectionSamples
 
@@ -43,7 +43,7 @@ class DetectionDataset(TrainingDataset):
         return self.transform(content, self.samples.annotations(index), self.samples.keys[index])
 
     def stack_images(self, images: list[Tensor]) -> Tensor:
-        """(N, 3, H, W), as large as the largest and a multiple of 32; channels last in memory."""
+        """(N, 3, H, W), padded to the largest and a multiple of 32; channels last in memory."""
         if not images:
             return torch.empty(0, 3, DIVISOR, DIVISOR)
         sides = np.max([image.shape[1:] for image in images], axis=0)

@@ -4,7 +4,7 @@
     net.eval()(images)                                 # Detected: boxes, scores, labels, masks of fixed shapes
     net.train()(images, sizes, targets)                # losses by name
 
-Read `Detector.forward` first. What goes in is normalised, zero where an image was padded to a multiple of 32 pixels.
+Read `Detector.forward` first. Inputs are normalised, zero where an image was padded to a multiple of 32 pixels.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MIN_SIDE = {"detectron2": 0.0, "torchvision": 1e-2}  # pixels, of an object
 
 
 class Detected(NamedTuple):
-    """Of N images, D places each, best first; a place without an object has the score 0."""
+    """Detections of N images, D each, best first; padding has the score 0."""
 
     boxes: Tensor  # (N, D, 4) in pixels of the input
     scores: Tensor  # (N, D)
@@ -43,7 +43,7 @@ class Detected(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """The proposals of one image that the heads learn from."""
+    """The sampled proposals of one image, for the losses of the heads."""
 
     boxes: Tensor  # (M, 4)
     labels: Tensor  # (M,), K for background
@@ -70,7 +70,7 @@ class Detector(nn.Module):
     def forward(
         self, images: Tensor, sizes: Tensor | None = None, targets: Sequence[Target] | None = None
     ) -> Detected | dict[str, Tensor]:
-        """What is in images, or how wrong it is.
+        """Detections, or in training the losses.
 
         Args:
             images: (N, 3, H, W), both multiples of 32.
@@ -90,7 +90,7 @@ class Detector(nn.Module):
     # --- using it ---
 
     def detect(self, levels: list[Tensor], images: Tensor, sizes: Tensor | None = None) -> Detected:
-        """What is in images (N, 3, H, W) whose features these are."""
+        """Detections in images (N, 3, H, W) with these features."""
         sizes = _sizes(images) if sizes is None else sizes
         found = self.rpn(levels, (images.shape[2], images.shape[3]), sizes)
         scores, boxes = self.classify(levels, found.boxes, sizes)
@@ -119,7 +119,7 @@ class Detector(nn.Module):
         return torch.stack(scores).mean(0), boxes
 
     def choose(self, scores: Tensor, boxes: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The objects of one image, class by class without those that repeat others.
+        """The detections of one image, after NMS per class.
 
         (P, K), (P, K or 1, 4) -> boxes (D, 4), scores (D,), labels (D,).
         """
@@ -144,7 +144,7 @@ class Detector(nn.Module):
     def losses(
         self, levels: list[Tensor], images: Tensor, sizes: Tensor | None, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
-        """How wrong all parts are, by name."""
+        """The losses by name."""
         sizes = _sizes(images) if sizes is None else sizes
         found = self.rpn(levels, (images.shape[2], images.shape[3]), sizes)
         losses: dict[str, Tensor] = self.rpn.losses(found, targets)
@@ -156,7 +156,7 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def _sample(self, proposals: Tensor, exists: Tensor, target: Target) -> Sampled:
-        """Proposals of one image, and the true boxes among them, with what they should become."""
+        """Sampled proposals of one image, with its ground-truth boxes among them, and their targets."""
         boxes = torch.cat([proposals[exists], target.boxes])
         matched, kind = match(boxes, target.boxes, background=0.5, foreground=0.5, each_has_one=False)
         chosen = torch.cat(sample(kind, count=self.spec.roi_batch, positive=self.spec.roi_positive))
@@ -170,7 +170,7 @@ class Detector(nn.Module):
     def _box_losses(
         self, levels: list[Tensor], sampled: list[Sampled], targets: Sequence[Target], sizes: Tensor
     ) -> dict[str, Tensor]:
-        """Of one head, or of a cascade's, each of which starts from the boxes of the one before."""
+        """Losses of one box head, or of a cascade's, where each starts from the boxes of the previous one."""
         losses: dict[str, Tensor] = {}
         moved: Sequence[Tensor] = []
         for stage, head in enumerate(self.box_heads):
@@ -193,7 +193,7 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def _rematch(self, boxes: Tensor, target: Target, size: Tensor, overlap: float) -> Sampled:
-        """The boxes of the head before, as the next one learns from them: none is drawn or left out but empty ones."""
+        """The previous head's boxes, matched for the next one: nothing is sampled, only empty boxes are dropped."""
         boxes = box_ops.clip(boxes, size)
         boxes = boxes[box_ops.has_size(boxes, 0)]
         matched, kind = match(boxes, target.boxes, background=overlap, foreground=overlap, each_has_one=False)
@@ -217,7 +217,7 @@ class Detector(nn.Module):
         return self.mask_head.loss(self.mask_head.of_class(logits, torch.cat(labels)).float(), torch.cat(masks))
 
     def _cut(self, boxes: Sequence[Tensor], levels: list[Tensor], size: int) -> Tensor:
-        """Features of different numbers of boxes an image: (M, C, size, size)."""
+        """RoIAlign for different numbers of boxes per image: (M, C, size, size)."""
         most = max(len(one) for one in boxes)
         padded = torch.stack([torch.cat([one, one.new_zeros(most - len(one), 4)]) for one in boxes])  # (N, most, 4)
         cut = roi_align_levels(levels, padded, size=size, preset=self.spec.preset)
@@ -229,7 +229,7 @@ class Detector(nn.Module):
 
 
 class _ScaleGradient(torch.autograd.Function):
-    """The same forwards; backwards times a number."""
+    """Identity in the forward pass; scales the gradient in the backward pass."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, factor: float) -> Tensor:
@@ -243,7 +243,7 @@ class _ScaleGradient(torch.autograd.Function):
 
 
 def _scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """detectron2's cascade: its heads together move the pyramid as far as one head would."""
+    """detectron2's cascade: the gradients of its heads on the pyramid are averaged."""
     scaled: Tensor = _ScaleGradient.apply(x, factor)
     return scaled
 
@@ -254,7 +254,7 @@ def _sizes(images: Tensor) -> Tensor:
 
 
 def _truth(sampled: Sampled, target: Target) -> Tensor:
-    """The true box of each sampled one; of an image without objects, anything."""
+    """The ground-truth box of each sampled box; arbitrary for an image without objects."""
     return target.boxes[sampled.matched] if len(target.boxes) else sampled.boxes
 
 
@@ -278,7 +278,7 @@ def create_detector(
         backbone: a name of `list_models()`, one of timm's names, or a `Spec`.
         detector: Faster R-CNN as in the paper, if not given.
         pretrained: True for the published classifier's weights in the backbone; or whatever `create_model` takes, a
-            whole detector too: what predicts other classes than `num_classes` then starts untrained.
+            complete detector too; if its classes differ from `num_classes`, the class predictors start untrained.
         spec: fields of `Spec` to change.
 
     Raises:

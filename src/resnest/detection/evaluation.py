@@ -1,4 +1,4 @@
-"""Evaluation of a detector: COCO's figures, each image's mistakes, and the scorer that collects both.
+"""Evaluation of a detector: COCO's figures, the errors on each image, and the scorer that collects both.
 
 result.figures["box_ap50"], result.headline, result.class_ap["box"], result.curves["box"]
 for place in result.worst(24): result.indices[place], result.mistakes[place].missed
@@ -26,7 +26,7 @@ OVERLAPS = "mean over overlaps (IoU) of 0.50, 0.55, ... 0.95"
 
 
 def coco_figures(kind: str, max_detections: int = 100) -> tuple[Figure, ...]:
-    """COCO's twelve, of "box" or "mask"; the last recalls look at the best `max_detections` of a class in an image.
+    """COCO's twelve figures of "box" or "mask"; the last recalls use the best `max_detections` per class and image.
 
     >>> [figure.key for figure in coco_figures("mask")][:3]
     ['mask_ap', 'mask_ap50', 'mask_ap75']
@@ -39,7 +39,7 @@ def coco_figures(kind: str, max_detections: int = 100) -> tuple[Figure, ...]:
         "aps": ("AP small", f"objects of less than {SMALL} pixels"),
         "apm": ("AP medium", f"{SMALL} to {LARGE}"),
         "apl": ("AP large", f"more than {LARGE}"),
-        "ar1": ("AR 1", f"share of the objects found with one detection an image, {OVERLAPS}"),
+        "ar1": ("AR 1", f"recall with one detection per image, {OVERLAPS}"),
         "ar10": ("AR 10", "with ten"),
         f"ar{max_detections}": (f"AR {most}", f"with {most}"),
         "ars": ("AR small", f"of objects of less than {SMALL} pixels"),
@@ -54,7 +54,7 @@ FIGURES = (*coco_figures("box"), *coco_figures("mask"))
 
 @dataclass(frozen=True)
 class Mistakes:
-    """Of one image, at a score of 0.5 and boxes that overlap by 0.5 (IoU)."""
+    """Errors on one image, at a score of 0.5 and an IoU of 0.5."""
 
     missed: Indices  # into the image's annotated objects
     false: Indices  # into the objects shown
@@ -65,7 +65,7 @@ class Mistakes:
 
 @dataclass(kw_only=True)
 class DetectionEvaluation(Evaluation):
-    """Of a detector."""
+    """Evaluation of a detector."""
 
     table = FIGURES
     report = "resnest.detection.report:detection_report"
@@ -79,7 +79,7 @@ class DetectionEvaluation(Evaluation):
 
     @property
     def kinds(self) -> list[str]:
-        """What was measured: boxes, and perhaps masks."""
+        """What was evaluated: boxes, and optionally masks."""
         return [kind for kind in ("box", "mask") if f"{kind}_ap" in self.figures]
 
     @property
@@ -89,7 +89,7 @@ class DetectionEvaluation(Evaluation):
         )
 
     def rows(self) -> list[tuple[Figure, list[float]]]:
-        """COCO's twelve figures of boxes, each with the values of all kinds."""
+        """COCO's twelve figures, each with the values of all kinds."""
         recalls = (key.removeprefix("box_ar") for key in self.figures if key.startswith("box_ar"))
         limits = [int(limit) for limit in recalls if limit.isdecimal()]
         return [
@@ -114,14 +114,14 @@ class DetectionEvaluation(Evaluation):
         return {"objects": int(self.objects.sum()), "class_ap": class_ap}
 
     def worst(self, most: int) -> Indices:
-        """Positions of the images with most objects missed or found wrongly, worst first."""
+        """Positions of the images with most false negatives and false positives, worst first."""
         counts = np.array([len(one) for one in self.mistakes], np.int64)
         order = np.argsort(-counts, kind="stable")
         return order[counts[order] > 0][:most]
 
 
 def find_mistakes(shown: Detections, truth: Truth) -> Mistakes:
-    """The best first, each takes the free object of its class that it overlaps most; crowds forgive any number."""
+    """By descending score, each detection matches the free object of its class with highest IoU; crowds match all."""
     overlaps = overlap(shown.boxes, truth.boxes, truth.crowd)
     overlaps *= shown.labels[:, None] == truth.labels[None]
     free = ~truth.crowd
@@ -136,7 +136,7 @@ def find_mistakes(shown: Detections, truth: Truth) -> Mistakes:
 
 
 def overlap(boxes: NDArray[np.float32], others: NDArray[np.float32], crowd: NDArray[np.bool_]) -> Floats:
-    """(M, 4), (T, 4) -> IoU (M, T); of a crowd, how much of the box lies in it."""
+    """(M, 4), (T, 4) -> IoU (M, T); for a crowd, the fraction of the box inside it."""
     one, other = boxes[:, None].astype(np.float64), others[None].astype(np.float64)
     sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
     shared = np.maximum(sides, 0).prod(-1)  # (M, T)
@@ -147,7 +147,7 @@ def overlap(boxes: NDArray[np.float32], others: NDArray[np.float32], crowd: NDAr
 
 
 class DetectionScorer:
-    """Scores of a detector: COCO's average precision and recall, and each image's mistakes.
+    """Scorer of a detector: COCO's average precision and recall, and the errors on each image.
 
     Keeps every object found, by the image's number.
     """
@@ -167,7 +167,7 @@ class DetectionScorer:
     def result(self) -> DetectionEvaluation:
         """Raises ResnestError: there is no image, or faster-coco-eval is not installed."""
         if not self.found:
-            raise ResnestError("not one image could be used")
+            raise ResnestError("no image could be used")
         indices = sorted(self.found)
         masks = self.found[indices[0]].masks is not None
         metrics = CocoMetrics(self.class_names, masks=masks, max_detections=self.max_detections)

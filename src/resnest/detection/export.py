@@ -1,7 +1,7 @@
-"""Exporting a detector: one image of one size, plain outputs, the same objects (promise P15).
+"""Exporter of detectors: one image of a fixed size in, arrays out; objects are compared (promise P15).
 
-Objects that score about as much may change places, and one at the border of what is kept may come or go: neither is
-a difference.
+Objects with about the same score may swap places, and an object near the cut-off may be missing: neither counts
+as a difference.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from resnest.exporters.layers import Arrays
 from resnest.inference.model import Model
 
 DETECTION_TOLERANCES = {"boxes": 0.01, "scores": 1e-3, "masks": 1e-2}  # 1 - IoU, score, probability of a pixel (P15)
-BORDER = 1e-3  # a score this near the lowest that can be kept
+BORDER = 1e-3  # a score this near the cut-off
 PICTURES = 16  # that are compared: one takes as long as a dozen of a classifier
 
 
 class DetectionExporter(Exporter):
-    """Of a detector."""
+    """Exporter of detectors."""
 
     by_layers = False
     most_pictures = PICTURES
     unlike = "other objects"
 
     def sized(self, model: Model, size: Size, form: Format) -> Model:
-        """Images are fitted into one size, since the file takes no other.
+        """Images are fitted into the one size that the file takes.
 
-        By default a square into which a 4:3 picture goes as large as the detector is used to, upright or not.
+        By default a square that fits a 4:3 picture at the detector's usual size, in either orientation.
         """
         if not form.many_outputs:
             able = ", ".join(name for name, other in FORMATS.items() if other.many_outputs)
@@ -74,7 +74,7 @@ class DetectionExporter(Exporter):
 
 
 class PlainOutputs(nn.Module):
-    """A detector as an exported file holds it: one image of one size, outputs in their order."""
+    """A detector with a fixed input size and a tuple of outputs, for export."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class PlainOutputs(nn.Module):
 
 
 def detection_differences(expected: Arrays, got: Arrays) -> dict[str, float]:
-    """The largest difference between matched objects: 1 - IoU of boxes, of scores, of mask probabilities."""
+    """The largest differences of matched objects: 1 - IoU of boxes, scores, mask probabilities."""
     apart = dict.fromkeys((name for name in DETECTION_TOLERANCES if name in expected), 0.0)
     if not all(np.isfinite(got[name]).all() for name in apart):
         return dict.fromkeys(apart, float("inf"))
@@ -100,7 +100,7 @@ def detection_differences(expected: Arrays, got: Arrays) -> dict[str, float]:
 
 
 def same_objects(expected: Arrays, got: Arrays, *, threshold: float) -> NDArray[np.bool_]:
-    """Of each image, whether every object has its counterpart on the other side, those at the border aside: (N,).
+    """For each image, whether every object has a counterpart on the other side, except near the cut-off: (N,).
 
     Args:
         threshold: the score above which the detector keeps objects.
@@ -120,12 +120,12 @@ def same_objects(expected: Arrays, got: Arrays, *, threshold: float) -> NDArray[
 
 
 def _lowest(ours: NDArray[np.float32], theirs: NDArray[np.float32], threshold: float) -> float:
-    """The lowest score that both can keep: where a list is full, that of its last object."""
+    """The lowest score comparable on both sides: if a list is full, that of its last object."""
     return max(threshold, *(float(scores.min()) for scores in (ours, theirs)))
 
 
 def _pairs(expected: Arrays, got: Arrays, image: int) -> list[tuple[int, int, float]]:
-    """Objects of one image that belong together, and how far they overlap (IoU).
+    """Matched objects of one image, and their IoU.
 
     They are of one class, and have the nearest score among those with the same box.
     """

@@ -15,7 +15,7 @@ VOC_FOLDERS = ("Annotations", "annotations", ".")
 
 
 def find_coco(path: Path, task: str | None = None) -> DatasetHandle | None:
-    """A .json file, or one by part: in `annotations`, or in folders named by part."""
+    """A .json file, or one per split: in `annotations`, or in folders named by split."""
     if path.is_file():
         return DatasetHandle("coco", str(path), whole=partial(read_coco, path))
     names = list_coco(path)
@@ -23,7 +23,7 @@ def find_coco(path: Path, task: str | None = None) -> DatasetHandle | None:
     for chosen in parts:
         if len(chosen) > 1:
             raise ResnestError(
-                f"{path} has several annotation files of one part: {', '.join(chosen)}; give one .json file, or leave"
+                f"{path} has several annotation files of one split: {', '.join(chosen)}; give one .json file, or leave"
                 " one training and one validation file there"
             )
     if parts.val:
@@ -33,7 +33,7 @@ def find_coco(path: Path, task: str | None = None) -> DatasetHandle | None:
 
 
 def find_voc(path: Path, task: str | None = None) -> DatasetHandle | None:
-    """xml files in `Annotations`, whose parts are listed in ImageSets/Main, or beside images, perhaps by part."""
+    """xml files in `Annotations`, with splits listed in ImageSets/Main, or beside images, optionally by split."""
     if path.is_file():
         return None
     folder = next((place for name in VOC_FOLDERS if holds_xml(place := path / name)), None)

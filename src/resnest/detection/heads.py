@@ -1,4 +1,4 @@
-"""The heads of a detector, and RoIAlign, which cuts out of the pyramid what they see of each box.
+"""The heads of a detector, and RoIAlign, which crops their input from the pyramid for each box.
 
 cut = roi_align_levels(levels, boxes, size=7, preset="detectron2")     # boxes (N, P, 4) -> (N * P, C, 7, 7)
 scores, deltas = BoxHead(channels, spec, num_classes, weights)(cut)    # (M, C, 7, 7) -> (M, K + 1), (M, K, 4)
@@ -68,7 +68,7 @@ def box_levels(boxes: Tensor, preset: Preset) -> Tensor:
 
 
 class BoxHead(nn.Module):
-    """Of which class a proposal is, and its box (Girshick, arXiv 1504.08083); 4conv1fc by default.
+    """Class and box of a proposal (Girshick, arXiv 1504.08083); 4conv1fc by default.
 
     Convolutions, fully connected layers, then class scores with the background last, and box deltas.
     """
@@ -86,7 +86,7 @@ class BoxHead(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """As detectron2: He for convolutions, Xavier for layers, small numbers for what predicts."""
+        """As in detectron2: He for convolutions, Xavier for linear layers, small normal weights for predictors."""
         for conv in self.convs:
             assert isinstance(conv, ConvNorm)
             nn.init.kaiming_normal_(conv.conv.weight, mode="fan_out", nonlinearity="relu")
@@ -116,7 +116,7 @@ class BoxHead(nn.Module):
     def losses(
         self, logits: Tensor, deltas: Tensor, proposals: Tensor, labels: Tensor, truth: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Cross-entropy, mean over the proposals; distance of the boxes of objects, over all proposals.
+        """Cross-entropy, mean over the proposals; box loss of the foreground, divided by the number of proposals.
 
         Args:
             labels: (M,), K for background.
@@ -133,7 +133,7 @@ class BoxHead(nn.Module):
 
 
 class MaskHead(nn.Module):
-    """Which pixels of a box belong to its object (He et al., arXiv 1703.06870, section 3).
+    """Mask of the object in a box (He et al., arXiv 1703.06870, section 3).
 
     Convolutions, a deconvolution to twice the size, one mask for every class.
     """
@@ -170,7 +170,7 @@ class MaskHead(nn.Module):
 
 
 def mask_targets(masks: Tensor, boxes: Tensor, matched: Tensor, preset: Preset) -> Tensor:
-    """Mask targets, (M, 28, 28) of 0 and 1: true masks (T, H, W) within boxes (M, 4) of the objects `matched` (M,).
+    """Mask targets, (M, 28, 28) of 0 and 1: masks (T, H, W) of the objects `matched` (M,), within boxes (M, 4).
 
     detectron2's way with bitmaps; torchvision neither shifts by half a pixel nor rounds.
     """

@@ -1,4 +1,4 @@
-"""What the house knows of detection and instance segmentation without torch."""
+"""The `TaskInfo` of detection and instance segmentation, without torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from resnest.detection.recipe import DetectionRecipe
 from resnest.runtime.engines.engine import ExportedForm
 from resnest.tasks import TaskInfo
 
-# Images have sizes and crops in the section `detection`, and detectors learn by losses of their own.
+# Sizes and crops of images are in the section `detection`, and detectors have losses of their own.
 UNUSED_SETTINGS = {
     "data": (
         "size", "start_size", "eval_size", "eval_crop", "interpolation", "eval_interpolation", "min_area", "crop",

@@ -9,7 +9,7 @@ Figures of both kinds, with `box_` or `mask_` before them: `ap` (mean over IoU 0
 `apm`, `apl` (objects below 32 x 32 pixels, to 96 x 96, above), `ar1`, `ar10`, `ar100` (recall of the best 1, 10, 100
 objects of a class in an image), `ars`, `arm`, `arl`. With another `max_detections`, n, it is pycocotools with
 `params.maxDets = [1, 10, n]`: `ar100` is then called `ar{n}`, and all figures but `ar1` and `ar10` look at the best n.
-What cannot be measured, such as `apl` without large objects, is NaN, where pycocotools says -1.
+What cannot be measured, such as `apl` without large objects, is NaN, where pycocotools has -1.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ IOU50, IOU75 = 0, 5  # places in 0.50, 0.55, ... 0.95
 
 
 class Truth(Protocol):
-    """The objects of one image as they were annotated."""
+    """The ground truth of one image."""
 
     @property
     def width(self) -> int: ...
@@ -51,7 +51,7 @@ class Truth(Protocol):
 
 @dataclass(frozen=True)
 class CocoResult:
-    """Of each kind that was measured, "box" and perhaps "mask"."""
+    """Results for each kind that was evaluated, "box" and optionally "mask"."""
 
     figures: dict[str, float]  # fractions
     class_ap: dict[str, Floats]  # (K,), NaN for a class without objects
@@ -59,7 +59,7 @@ class CocoResult:
 
 
 class CocoMetrics:
-    """Keeps every object, by the image's number, so that the result depends on neither order nor partition."""
+    """Stores every object by image number, so that the result depends on neither order nor partition."""
 
     def __init__(self, class_names: Sequence[str], *, masks: bool, max_detections: int = 100) -> None:
         self.class_names = tuple(class_names)
@@ -115,7 +115,7 @@ class CocoMetrics:
         return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
 
     def _truths(self, kind: str) -> list[dict[str, Any]]:
-        """Annotations, numbered from 1: the COCO API takes 0 for none. Without a mask there is none to find."""
+        """Ground truth, numbered from 1, as 0 is none in the COCO API. Objects without a mask are left out of masks."""
         annotations: list[dict[str, Any]] = []
         for image, (_, truth) in sorted(self.images.items()):
             for place in range(len(truth.labels)):
@@ -136,7 +136,7 @@ class CocoMetrics:
         return annotations
 
     def _found(self, kind: str) -> list[dict[str, Any]]:
-        """Results; of masks without boxes, since the COCO API would take the box's area for the mask's."""
+        """Detections; for masks without boxes, as the COCO API would use the box's area."""
         results: list[dict[str, Any]] = []
         for image, (found, _) in sorted(self.images.items()):
             boxes = found.boxes.astype(np.float64)
@@ -167,7 +167,7 @@ class CocoMetrics:
 
 
 def _mean(values: Floats) -> float:
-    """Of what there is."""
+    """Mean of the defined values."""
     known = values[values > -1]
     return float(known.mean()) if known.size else float("nan")
 

@@ -1,4 +1,4 @@
-"""From a detector's outputs to objects in pixels of the picture. No torch, but for several views.
+"""Prediction of a detector: arrays to objects in pixels of the picture. No torch, except in test-time augmentation.
 
 predict(engine, card, [Prepared("x.jpg", card.preprocess(image), image.size)])         # [Detections(...)]
 """
@@ -23,10 +23,10 @@ PIXELS = (32, 4000)  # that the short side of a view may have
 def predict(
     engine: Engine, card: DetectionCard, images: Sequence[Prepared], views: Views | None = None
 ) -> list[Detections]:
-    """All that the detector keeps, of images of one padded shape.
+    """All detections, for images of one padded shape.
 
     Args:
-        views: look at each image by itself, several times; the engine must hold the network itself.
+        views: test-time augmentation, image by image; the engine must hold the network itself.
 
     Raises:
         ResnestError: views, and an engine that runs an exported file.
@@ -38,7 +38,7 @@ def predict(
 
 
 def raw_detections(outputs: Mapping[str, NDArray[Any]]) -> RawDetections:
-    """An engine's outputs under their names."""
+    """An engine's outputs by field."""
     return RawDetections(outputs["boxes"], outputs["scores"], outputs["labels"].astype(np.int64), outputs.get("masks"))
 
 
@@ -64,13 +64,13 @@ def _augmented(engine: Engine, card: DetectionCard, image: Prepared, views: View
 
 
 def check_views(views: Views) -> None:
-    """Raises ResnestError for scales that are no pixels of the short side."""
+    """Raises ResnestError for scales that are no short side in pixels."""
     if not all(PIXELS[0] <= scale <= PIXELS[1] and float(scale).is_integer() for scale in views.scales):
         raise ResnestError("the scales of a detector are pixels of the short side, such as 640,800")
 
 
 def takes(card: DetectionCard) -> Shape:
-    """Images of exported files: one, of the card's size."""
+    """Inputs of exported files: one image of the card's size."""
     return 1, 3, *(card.preprocess.canvas or (None, None))
 
 

@@ -1,4 +1,4 @@
-"""From an image to a detector's input: resized by its short side, normalised, padded. No torch.
+"""Preprocessing of a detector: image resized by its short side, normalised, padded. No torch.
 
 DetectionPreprocess(short=800, long=1333)(image).shape      # (3, 800, 1088) of a 640 x 480 photograph
 """
@@ -18,7 +18,7 @@ DIVISOR = 32  # of a detector's input: the coarsest map that its pyramid is buil
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionPreprocess:
-    """The evaluation transform of a detector: the short side to `short`, unless the long one would pass `long`.
+    """Preprocessing of a detector: resized to a short side of `short`, and a long side of at most `long`.
 
     DetectionPreprocess(short=800, long=1333)(image).shape      # (3, 800, 1088) of a 640 x 480 photograph
 
@@ -36,7 +36,7 @@ class DetectionPreprocess:
         return f"{self.short} pixels, the long side {self.long} at most"
 
     def scaled_size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height that an image of this size gets, in detectron2's rounding."""
+        """Resized width and height of an image of this size, with detectron2's rounding."""
         short, long = min(width, height), max(width, height)
         scale = min(self.short / short, self.long / long)
         if self.canvas:
@@ -54,11 +54,11 @@ class DetectionPreprocess:
         return -(-high // DIVISOR) * DIVISOR, -(-wide // DIVISOR) * DIVISOR
 
     def pixels(self, image: Image.Image) -> Image.Image:
-        """The image in the size that the network sees."""
+        """The resized image, before normalisation."""
         return image.resize(self.scaled_size(*image.size), Image.Resampling.BILINEAR)
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
-        """RGB image -> (3, H, W), normalised, zeros where there is no image."""
+        """RGB image -> (3, H, W), normalised, zero-padded."""
         inner = normalise(np.asarray(self.pixels(image)), self.mean, self.std)
         padded = np.zeros((3, *self.padded_size(*image.size)), np.float32)
         padded[:, : inner.shape[1], : inner.shape[2]] = inner

@@ -18,7 +18,7 @@ from resnest.recipes.schema import Expect, Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionSettings:
-    """What happens to the images of a detector; beside `data`, of which size, crop and augment play no role then."""
+    """Settings of a detector's images, in addition to `data`, whose size, crop and augment are unused."""
 
     short: tuple[int, ...] = (640, 800)  # pixels of the short side in training (detectron2's INPUT.MIN_SIZE_TRAIN)
     pick: Literal["range", "choice"] = "range"  # any between two of them, or one of those named
@@ -47,13 +47,13 @@ class DetectionSettings:
             raise ResnestError(f"detection.crop={self.crop} must lie in (0, 1], or be null for no crop")
 
     def preprocess(self, data: DataSettings) -> DetectionPreprocess:
-        """The evaluation transform that goes with weights trained so."""
+        """The preprocessing in evaluation for weights trained with these settings."""
         return DetectionPreprocess(short=self.eval_short, long=self.eval_long, mean=data.mean, std=data.std)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionExpect(Expect):
-    """What the recipe reaches, fractions."""
+    """Expected accuracy of the recipe, fractions."""
 
     box_ap: float | None = None
     mask_ap: float | None = None
@@ -61,7 +61,7 @@ class DetectionExpect(Expect):
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionRecipe(Recipe):
-    """Of a detector, with masks or without."""
+    """The recipe of a detector, with masks or without."""
 
     own_sections: ClassVar[tuple[str, ...]] = ("detector", "detection")
     image_section: ClassVar[str] = "detection"

@@ -7,7 +7,7 @@ batch norms over all of them, stem and layer1 frozen. What is stated as expectat
 val2017 at one scale, not one measured here. What differs from them, on purpose or because a run here counts epochs:
 
 - 90,000 steps of 16 images are 12.28 epochs of the 117,266 images with objects; here they are 12, and 270,000 are 37.
-  The rate falls at the same shares of the run: 60,000 and 80,000 of 90,000; 240,000 and 255,000 of 270,000.
+  The learning rate falls at the same fractions of the run: 60,000 and 80,000 of 90,000; 240,000 and 255,000 of 270,000.
 - Biases are not decayed (there they are), and batch-norm statistics are not estimated anew before evaluation.
 - On fewer than 16 images a step the rate is scaled down with them, as usual; the number of epochs stays.
 - Baselines are ResNet-D, from GluonCV's weights in timm's repository of the hub, so that both sides have the same stem
@@ -52,7 +52,7 @@ DEFORMED = (False, True, True, True)  # layer2 to layer4, detectron2's res3 to r
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A line of the tables: a detector on a network, and what the authors published for it, percent."""
+    """A row of the paper's tables: a detector on a network, and its published figures in percent."""
 
     network: str
     detector: DetectorSpec
@@ -62,7 +62,7 @@ class Row:
 
     @property
     def baseline(self) -> str:
-        """The network of the paper's row where ours is ResNet-D."""
+        """The paper's baseline network, where ours is ResNet-D."""
         return {"resnet50d": "ResNet-50", "resnet101d": "ResNet-101"}.get(self.network, "")
 
 
@@ -133,7 +133,7 @@ def paper(name: str) -> DetectionRecipe:
 
 
 def _images(row: Row) -> DetectionSettings:
-    """Sizes of the training images: one of some for masks, any between two otherwise."""
+    """Sizes of training images: one of a list with masks, any between two otherwise."""
     if row.long:
         return DetectionSettings(short=(640, 864), long=1440, crop=0.9)
     if row.detector.masks:
@@ -142,7 +142,7 @@ def _images(row: Row) -> DetectionSettings:
 
 
 def _summary(row: Row) -> str:
-    """Which detector on what, how long, and of a baseline whose figure there is."""
+    """Detector, data and length; for a baseline also the source of its figure."""
     parts = [f"{row.detector.title} on {row.network}", *(["deformable"] if any(row.detector.deform) else [])]
     parts += ["COCO", f"{_epochs(row)} epochs", *(["all tricks"] if row.long else [])]
     figures = f"{row.box:.2f}" + (f", {row.mask:.2f}" if row.mask else "")
@@ -154,7 +154,7 @@ def _epochs(row: Row) -> int:
 
 
 def _expected(row: Row) -> DetectionExpect:
-    """Published figures; of a baseline in words alone, because its network is not the same."""
+    """Published figures; not for baselines, whose network differs from the paper's."""
     told = "COCO val2017, published (detectron2, 8 GPUs)"
     if row.baseline:
         masks = f", mask AP {row.mask:.2f}" if row.mask else ""
@@ -183,7 +183,7 @@ HALF_WIDTH = {"planes": [32, 64, 128, 256], "stem_width": 16}  # that of the rec
 
 
 def detect_small() -> DetectionRecipe:
-    """Boxes on a CPU in half an hour."""
+    """Box detection on a CPU in half an hour."""
     return DetectionRecipe(
         name="detect_small",
         summary="boxes on a few hundred pictures, a small network, a CPU",
@@ -202,7 +202,7 @@ def detect_small() -> DetectionRecipe:
 
 
 def instances_small() -> DetectionRecipe:
-    """Many small objects with masks, pictures without an up and a down: cells, nuclei, satellites."""
+    """Many small objects with masks, pictures without a fixed orientation: cells, nuclei, satellite images."""
     return DetectionRecipe(
         name="instances_small",
         summary="masks of many small objects, a small network, a CPU",
@@ -239,7 +239,7 @@ def instances_small() -> DetectionRecipe:
 
 
 def finetune_detection() -> DetectionRecipe:
-    """Faster R-CNN on the published ResNeSt-50; a GPU, or patience."""
+    """Faster R-CNN on the published ResNeSt-50; for a GPU."""
     return DetectionRecipe(
         name="finetune_detection",
         summary="boxes on your own pictures, from published weights",
@@ -255,7 +255,7 @@ def finetune_detection() -> DetectionRecipe:
 
 
 def finetune_instances() -> DetectionRecipe:
-    """The same with masks."""
+    """Mask R-CNN on the published ResNeSt-50; for a GPU."""
     boxes = finetune_detection()
     return replace(
         boxes,

@@ -1,5 +1,5 @@
-"""The report of a detector: box and mask AP, COCO's figures in words, every class with its precision over recall, and
-the pictures with the most errors, what was missed and what is not there drawn on them.
+"""The report of a detector: box and mask AP, COCO's figures, the precision-recall curve of every class, and the
+pictures with the most errors, with false negatives and false positives drawn.
 
 report = detection_report(evaluation, splits.val, history)
 """
@@ -105,7 +105,7 @@ def _classes_section(evaluation: DetectionEvaluation, kinds: list[str]) -> Secti
 
 
 def _precision_sections(evaluation: DetectionEvaluation) -> list[Section]:
-    """Precision-recall curves: a line a class if they are few, and their mean."""
+    """Precision-recall curves: one per class if they are few, and their mean."""
     drawn = np.flatnonzero(evaluation.objects)
     if not len(drawn):
         return []
@@ -114,8 +114,7 @@ def _precision_sections(evaluation: DetectionEvaluation) -> list[Section]:
     if each:
         keys += [Key(evaluation.class_names[k], "line", f"var(--line-{place})") for place, k in enumerate(drawn)]
     note = (
-        "Of boxes that overlap by half (IoU 0.5): how many of those given are right, over how many of the objects are"
-        " found. A line that ends early: the rest is never found."
+        "Precision over recall of boxes at IoU 0.5. Where a line ends early, the remaining objects are never detected."
     )
     if not each:
         note += f" The mean of {len(drawn)} classes."

@@ -1,4 +1,4 @@
-"""What a detector gives: raw arrays from an engine, and what they mean for one image.
+"""Detection results: raw arrays from an engine, and the objects of one image.
 
 raw = engine(images, sizes)               # RawDetections of a batch
 found = Detections.of(raw, 0, name="x.jpg", size=image.size, preprocess=preprocess, classes=classes)
@@ -27,7 +27,7 @@ FEW = 20  # objects that have texts although there is one class
 
 
 class RawDetections(NamedTuple):
-    """Of N images, D places each, best first; a place without an object has the score 0."""
+    """Detections of N images, D each, best first; padding has the score 0."""
 
     boxes: NDArray[np.float32]  # (N, D, 4) x1, y1, x2, y2 in pixels of the network's input
     scores: NDArray[np.float32]  # (N, D)
@@ -36,14 +36,14 @@ class RawDetections(NamedTuple):
 
 
 class RawPanoptic(NamedTuple):
-    """The objects of N images, and what their pixels are."""
+    """The detections of N images, and the logits of the semantic branch."""
 
     objects: RawDetections
     semantic: NDArray[np.float32]  # (N, 1 + S, H, W) logits in pixels of the input: any thing, then S kinds of stuff
 
 
 class Classes(NamedTuple):
-    """What labels mean."""
+    """Names, ids and colours of the classes."""
 
     names: tuple[str, ...]  # (K,)
     ids: tuple[int, ...]  # (K,) what COCO files call them
@@ -51,7 +51,7 @@ class Classes(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Detections(Result):
-    """The objects found in one picture, best first."""
+    """The detected objects of one picture, best first."""
 
     COLUMNS: ClassVar = {
         "image": "", "label": "", "score": ".6f", "x": ".2f", "y": ".2f", "width": ".2f", "height": ".2f",
@@ -78,7 +78,7 @@ class Detections(Result):
         preprocess: DetectionPreprocess,
         classes: Classes,
     ) -> Detections:
-        """What an engine found in image `place` of a batch, in pixels of the picture, whose width and height is `size`.
+        """The detections of image `place` in an engine's batch, in pixels of the picture of this width and height.
 
         Boxes go back by what each side was really scaled by, and are clipped; those without area are left out.
         """
@@ -107,7 +107,7 @@ class Detections(Result):
         return len(self.scores)
 
     def __getitem__(self, which: int | slice | NDArray[Any]) -> Detections:
-        """Some of the objects: a number, numbers, a slice, or one bool each."""
+        """A selection of the objects: an index, indices, a slice, or a boolean mask."""
         numbers = np.atleast_1d(np.arange(len(self))[which])
         masks = None if self.masks is None else tuple(self.masks[number] for number in numbers)
         picked = {name: getattr(self, name)[numbers] for name in ("boxes", "labels", "scores")}
@@ -128,16 +128,16 @@ class Detections(Result):
         return [self.classes.names[label] for label in self.labels]
 
     def shown(self, threshold: float = THRESHOLD) -> Detections:
-        """The objects with this score or more; by default those that `text` and `draw` show."""
+        """The objects with at least this score; by default those that `text` and `draw` show."""
         return self[self.scores >= threshold]
 
     def counts(self) -> dict[str, int]:
-        """Objects of each class that is there, the most frequent first."""
+        """Number of objects per class, the most frequent first."""
         counts = np.bincount(self.labels, minlength=len(self.classes.names))
         return {self.classes.names[k]: int(counts[k]) for k in np.argsort(-counts, kind="stable") if counts[k]}
 
     def rows(self, show: Show = ALL) -> list[dict[str, Any]]:
-        """A row an object."""
+        """One row per object."""
         return [
             {"image": self.name, "label": one["label"], "score": one["score"]}
             | dict(zip(("x", "y", "width", "height"), one["bbox"], strict=True))
@@ -150,7 +150,7 @@ class Detections(Result):
         return f"{self.name}: {', '.join(f'{count} {name}' for name, count in counts) or '-'}"
 
     def to_dict(self, show: Show = ALL) -> dict[str, Any]:
-        """For JSON: boxes are x, y, width, height, masks COCO's compressed runs."""
+        """For JSON: boxes are x, y, width, height, masks COCO's compressed RLE."""
         found = self.shown(show.threshold)
         objects = [{"label": label, **one} for label, one in zip(found.class_names, found._objects(), strict=True)]
         return {"image": self.name, "width": self.width, "height": self.height, "objects": objects}
@@ -174,7 +174,7 @@ class Detections(Result):
         )
 
     def _drawn(self, picture: Image.Image, show: Show) -> Image.Image:
-        """Masks of one class have a colour an object, since objects touch."""
+        """Masks of one class have a colour per object, since objects touch."""
         from resnest.runtime.draw import Entry, draw_objects
 
         found = self.shown(show.threshold)
@@ -205,11 +205,11 @@ class Detections(Result):
 
 
 def _object_colours(count: int) -> list[Colour]:
-    """Of objects of one class that touch."""
+    """Colours of touching objects of one class."""
     few = len(FIRST)
     return [shade(colour(number % few), number // few % 2) for number in range(count)]
 
 
 def _short(value: np.float32) -> float:
-    """As many digits as the 32 bits have."""
+    """Rounded to float32's digits."""
     return float(str(value))

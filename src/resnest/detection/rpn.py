@@ -1,4 +1,4 @@
-"""The region proposal network: which anchors hold an object, of whatever class (Ren et al., arXiv 1506.01497).
+"""The region proposal network: class-agnostic object proposals (Ren et al., arXiv 1506.01497).
 
 rpn = ProposalNetwork(256, spec)
 proposals = rpn(levels, image_size, sizes)         # Proposals: boxes (N, P, 4), exists (N, P)
@@ -24,7 +24,7 @@ MIN_SIDE = {"detectron2": 0.0, "torchvision": 1e-3}  # pixels, of a proposal
 
 
 class Proposals(NamedTuple):
-    """The best boxes of each image and, to learn from, what was said of every anchor."""
+    """The best boxes of each image, and for the losses the outputs of every anchor."""
 
     boxes: Tensor  # (N, P, 4)
     exists: Tensor  # (N, P) bool: an image may have fewer
@@ -34,7 +34,7 @@ class Proposals(NamedTuple):
 
 
 class ProposalNetwork(nn.Module):
-    """A 3x3 convolution over every level, then an objectness and a box for each anchor."""
+    """A 3x3 convolution on every level, then objectness and deltas for each anchor."""
 
     def __init__(self, channels: int, spec: DetectorSpec) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class ProposalNetwork(nn.Module):
         return Proposals(boxes, exists, torch.cat(anchors), torch.cat(logits, 1), torch.cat(deltas, 1))
 
     def losses(self, found: Proposals, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """How well anchors tell objects from background, and how near their boxes come."""
+        """Objectness loss and box loss of the anchors."""
         objectness, nearness, count = [], [], 0
         for logits, deltas, target in zip(found.logits, found.deltas, targets, strict=True):
             matched, kind = match(found.anchors, target.boxes, background=0.3, foreground=0.7, each_has_one=True)
@@ -79,7 +79,7 @@ class ProposalNetwork(nn.Module):
         return {"rpn_objectness": torch.stack(objectness).sum() / norm, "rpn_box": torch.stack(nearness).sum() / norm}
 
     def _score(self, level: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) -> logits (N, H*W*A) and deltas (N, H*W*A, 4), the shapes of a place together."""
+        """(N, C, H, W) -> logits (N, H*W*A) and deltas (N, H*W*A, 4), ordered by position, then shape."""
         hidden = F.relu(self.conv(level))
         logits = self.objectness(hidden).permute(0, 2, 3, 1).flatten(1).float()
         deltas = self.deltas(hidden).permute(0, 2, 3, 1).reshape(logits.shape[0], -1, 4).float()
@@ -95,7 +95,7 @@ class ProposalNetwork(nn.Module):
     def _choose(
         self, logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor], size: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The proposals of one image: the best anchors of each level, moved, without those that repeat others."""
+        """The proposals of one image: the best anchors of each level, decoded, after NMS."""
         spec = self.spec
         before, after = (pair[0 if self.training else 1] for pair in (spec.pre_nms, spec.post_nms))
         scores, boxes, levels = [], [], []
@@ -112,7 +112,7 @@ class ProposalNetwork(nn.Module):
 
 
 def box_loss(deltas: Tensor, target: Tensor, spec: DetectorSpec) -> Tensor:
-    """L1 loss, summed; torchvision's is squared near zero."""
+    """L1 loss, summed; torchvision's is smooth near zero."""
     if spec.preset == "torchvision":
         return F.smooth_l1_loss(deltas, target, beta=TORCHVISION_BETA, reduction="sum")
     return F.l1_loss(deltas, target, reduction="sum")

@@ -1,9 +1,9 @@
-"""Outlines of objects as COCO json has them, polygons or run lengths: kept compactly, drawn when a mask is wanted.
+"""Outlines of objects from COCO json, polygons or RLE: stored compactly, rasterised on demand.
 
-    kept = Segmentations.build([[[0, 0, 4, 0, 4, 4]], None])      # one object a place
-    kept.get(0, height=8, width=8)                                # the polygons again
+    outlines = Segmentations.build([[[0, 0, 4, 0, 4, 4]], None])  # one entry per object
+    outlines.get(0, height=8, width=8)                            # the polygons again
 
-Run lengths are kept in COCO's text form (`runtime.rle`).
+Run lengths are stored in COCO's text form (`runtime.rle`).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Segmentation = list[list[float]] | rle.RLE | None  # polygons as x, y, x, y, ...
 
 
 class BadSegmentation(ValueError):
-    """What is wrong with an outline; whoever read it knows the file and the annotation."""
+    """The defect of an outline; the reader adds the file and the annotation."""
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentations:
-    """Of many objects, in arrays that worker processes share."""
+    """Outlines of many objects, in arrays that worker processes share."""
 
     kinds: NDArray[np.uint8]  # (A,) NONE, POLYGONS or RUNS
     spans: NDArray[np.int64]  # (A, 2) first byte and the one behind the last
@@ -52,7 +52,7 @@ class Segmentations:
         return len(self.kinds)
 
     def take(self, order: NDArray[np.int64]) -> Segmentations:
-        """The same in another order; the bytes stay where they are."""
+        """A selection, in the order given; the bytes are not copied."""
         return Segmentations(self.kinds[order], self.spans[order], self.content, self.sizes[order])
 
     def _bytes(self, row: int) -> bytes:
@@ -60,7 +60,7 @@ class Segmentations:
         return self.content[start:end].tobytes()
 
     def get(self, row: int, height: int, width: int) -> Segmentation:
-        """As pycocotools takes it."""
+        """The outline in pycocotools' form."""
         kind, content = self.kinds[row], self._bytes(row)
         if kind == NONE:
             return None
@@ -69,7 +69,7 @@ class Segmentations:
         return [polygon.tolist() for polygon in unpack_polygons(content)]
 
     def check(self, row: int, height: int, width: int) -> None:
-        """Raises BadSegmentation where run lengths do not make up the image."""
+        """Raises BadSegmentation if run lengths do not fill the image."""
         if self.kinds[row] != RUNS:
             return
         high, wide = map(int, self.sizes[row])
@@ -93,7 +93,7 @@ class SegmentationBuilder:
         self.sizes = array("i")
 
     def add(self, segmentation: Any) -> None:
-        """Raises BadSegmentation, TypeError for numbers that are none."""
+        """Append an outline. Raises BadSegmentation; TypeError for invalid numbers."""
         size = (0, 0)
         if not segmentation:
             kind, content = NONE, b""
@@ -157,11 +157,11 @@ def _runs(segmentation: dict[str, Any]) -> tuple[tuple[int, int], bytes]:
         return (high, wide), counts.encode("ascii", "replace")
     if isinstance(counts, list) and all(isinstance(count, int) and 0 <= count < 2**31 for count in counts):
         return (high, wide), rle.pack(np.array(counts, np.int64)).encode()
-    raise BadSegmentation("RLE has counts that are neither text nor whole numbers")
+    raise BadSegmentation("RLE has counts that are neither text nor integers")
 
 
 def columns_of_runs(runs: rle.RLE) -> tuple[slice, NDArray[np.bool_]]:
-    """Of a mask, the columns that have its pixels: which, and the mask there, (height, columns)."""
+    """The columns of a mask with pixels, and the mask there, (height, columns)."""
     height = runs["size"][0]
     counts = rle.lengths(runs)
     ends = np.cumsum(counts)
@@ -180,7 +180,7 @@ def mask_of_polygons(
 ) -> tuple[slice, slice, NDArray[np.bool_]]:
     """Of a mask of this size, the rows and columns that the polygons, each (points, 2), lie in, and the mask there.
 
-    Drawn by COCO's own rule, on a grid of fifths of a pixel (maskApi.c, rleFrPoly); what lies outside is cut off.
+    Drawn by COCO's own rule, on a grid of fifths of a pixel (maskApi.c, rleFrPoly); what is outside is clipped.
     """
     try:
         from faster_coco_eval.core import mask as coco

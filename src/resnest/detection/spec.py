@@ -1,4 +1,4 @@
-"""What a detector is made of beside its backbone: (cascade) R-CNN with a feature pyramid, with or without masks.
+"""The structure of a detector on a backbone: (cascade) R-CNN with a feature pyramid, with or without masks.
 
 Faster R-CNN: arXiv 1506.01497. Mask R-CNN: 1703.06870. Cascade R-CNN: 1712.00726. Feature pyramid: 1612.03144.
 Settings of the paper (arXiv 2004.08955, section 5.2 and its detectron2 configuration files) are the defaults.
@@ -26,7 +26,7 @@ CASCADE_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorSpec:
-    """The structure of a detector and what it does with its boxes; the defaults are the paper's.
+    """The structure of a detector and the settings of its boxes; the defaults are the paper's.
 
     Raises:
         ResnestError: if the combination cannot be built.
@@ -46,12 +46,12 @@ class DetectorSpec:
     norm: HeadNorm = "batch"  # of pyramid and heads; group: for one device with few images a step
     anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)  # pixels, one a level
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height to width
-    rpn_batch: int = 256  # anchors an image that the proposal network learns from
+    rpn_batch: int = 256  # anchors sampled per image for the RPN's losses
     rpn_positive: float = 0.5  # of them, at most
     pre_nms: tuple[int, int] = (2000, 1000)  # proposals a level before suppression: training, evaluation
     post_nms: tuple[int, int] = (1000, 1000)  # an image, after it; the paper's cascades train with 2000
     rpn_nms: float = 0.7  # IoU
-    roi_batch: int = 512  # proposals an image that the heads learn from
+    roi_batch: int = 512  # proposals sampled per image for the heads' losses
     roi_positive: float = 0.25
     box_convs: int = 4  # 4conv1fc; torchvision's: 0 and 2
     box_fcs: int = 1
@@ -99,7 +99,7 @@ class DetectorSpec:
 
     @property
     def title(self) -> str:
-        """What people call it.
+        """Its usual name.
 
         >>> DetectorSpec(cascade=True, masks=True).title
         'Cascade Mask R-CNN'

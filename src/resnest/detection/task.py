@@ -1,4 +1,4 @@
-"""Object detection and instance segmentation: boxes, and perhaps masks, of any number of objects an image.
+"""The detection task: object detection and instance segmentation.
 
 task = DetectionTask(recipe, samples)
 net = task.build()
@@ -25,7 +25,7 @@ from resnest.training.backbone_task import BackboneTask
 
 
 class DetectionTask(BackboneTask):
-    """Of a detector, with masks or without."""
+    """The task of detectors, with masks or without."""
 
     info = INFO
     network_type: ClassVar[type[nn.Module]] = Detector

@@ -1,8 +1,8 @@
-"""What happens to a training image with objects: crop, size, mirror, turn, colour (detectron2's augmentations).
+"""Training transforms with objects: crop, resize, flip, rotation, colour (detectron2's augmentations).
 
     image, target = DetectionTransform(DataSettings(), DetectionSettings())(content, objects, "1.jpg")
 
-One `Geometry` moves pixels, boxes and outlines alike, so that they cannot part. Masks are made in the size of the
+One `Geometry` transforms pixels, boxes and outlines consistently. Masks are rasterised at the size of the
 result, one by one, from polygons or run lengths: torchvision's transforms v2 would take all of them in the size of
 the photograph, which are half a gigabyte for 375 objects on 1388 x 1040 pixels.
 """
@@ -34,7 +34,7 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """How an image becomes a training image: cut, resized, mirrored, turned, in this order."""
+    """The transform of an image for training: crop, resize, flip, rotate, in this order."""
 
     left: int
     top: int
@@ -52,7 +52,7 @@ class Geometry:
         return (self.width, self.height) if self.turns % 2 else (self.height, self.width)
 
     def picture(self, image: Image.Image) -> Image.Image:
-        """Pillow's bilinear resizing, as evaluation has it."""
+        """The transformed picture, with Pillow's bilinear resizing, as in evaluation."""
         box = (self.left, self.top, self.right, self.bottom)
         cut = image if box == (0, 0, *image.size) else image.crop(box)
         cut = cut.resize((self.width, self.height), Image.Resampling.BILINEAR)
@@ -66,7 +66,7 @@ class Geometry:
         return moves + ([turn] if turn else [])
 
     def points(self, points: Points) -> Points:
-        """(P, 2) x and y in pixels of the image -> of the result; not clipped."""
+        """Points (P, 2), x and y, from the image to the result; not clipped."""
         scale = np.array([self.width / (self.right - self.left), self.height / (self.bottom - self.top)])
         x, y = ((points - (self.left, self.top)) * scale).T
         x = self.width - x if self.mirror else x
@@ -78,26 +78,26 @@ class Geometry:
         return np.stack([x, y], axis=1)
 
     def boxes(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(M, 4), clipped to the result."""
+        """Boxes (M, 4) in the result, clipped."""
         ends = self.points(boxes.astype(np.float64).reshape(-1, 2)).reshape(-1, 2, 2)  # (M, corner, xy)
         moved = np.concatenate([ends.min(1), ends.max(1)], axis=1).astype(np.float32)
         return clip(moved, self.size[1], self.size[0])
 
     def labels(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """What every pixel is, (H, W) of the image -> of the result: that of the nearest one."""
+        """A label map (H, W) of the image in the result, nearest neighbour."""
         moved = np.empty(self.size, labels.dtype)
         self.unmoved(moved)[:] = labels[self.rows[:, None], self.columns]
         return moved
 
     def unmoved(self, mask: NDArray[Any]) -> NDArray[Any]:
-        """A view of a mask of the result, before turning and mirroring: (height, width)."""
+        """A view of a mask of the result before flips and rotation: (height, width)."""
         view = np.rot90(mask, -self.turns)
         view = view[::-1] if self.flip_vertical else view
         return view[:, ::-1] if self.mirror else view
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """Rows of the image under those of the resized cut, nearest pixels, (height,)."""
+        """Nearest rows of the image for those of the resized crop, (height,)."""
         return _nearest(self.top, self.bottom, self.height)
 
     @property
@@ -106,7 +106,7 @@ class Geometry:
 
 
 def _nearest(start: int, end: int, count: int) -> NDArray[np.int64]:
-    """Pixels between start and end under the centres of `count` new ones."""
+    """Nearest pixels between start and end for `count` new ones."""
     return start + ((np.arange(count) + 0.5) * ((end - start) / count)).astype(np.int64)
 
 
@@ -130,7 +130,7 @@ class DetectionTransform:
         return pixels, place_objects(objects, geometry, masks=self.masks, tighten=self.detection.crop is not None)
 
     def draw(self, width: int, height: int) -> Geometry:
-        """Chance decides where things lie."""
+        """Draw a random geometry."""
         left, top, right, bottom = self._crop(width, height)
         rule = DetectionPreprocess(short=self._short(), long=self.detection.long)
         wide, high = rule.scaled_size(right - left, bottom - top)
@@ -153,7 +153,7 @@ class DetectionTransform:
         return short[0] + _chance(short[-1] - short[0] + 1)
 
     def _crop(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Both sides at random, then the place (detectron2's RandomCrop, relative_range)."""
+        """Random sides, then a random position (detectron2's RandomCrop, relative_range)."""
         least = self.detection.crop
         if least is None:
             return 0, 0, width, height
@@ -166,7 +166,7 @@ class DetectionTransform:
 
 
 def place_objects(objects: Objects, geometry: Geometry, *, masks: bool = False, tighten: bool = False) -> Target:
-    """The objects that a detector learns, in pixels of the result: without crowds and without what lies outside.
+    """The objects for training, in pixels of the result: without crowds and without objects outside.
 
     Args:
         masks: with outlines.
@@ -191,7 +191,7 @@ def place_objects(objects: Objects, geometry: Geometry, *, masks: bool = False, 
 
 
 def draw(outline: Segmentation, geometry: Geometry, mask: NDArray[np.bool_]) -> bool:
-    """Draw one object into an empty mask of the result, (H, W); false if nothing of it is seen."""
+    """Rasterise an object into an empty mask of the result, (H, W); False if it is not visible."""
     if outline is None:
         raise ResnestError("an object has no segmentation: choose a detector without masks")
     if isinstance(outline, dict):
@@ -207,7 +207,7 @@ def draw(outline: Segmentation, geometry: Geometry, mask: NDArray[np.bool_]) -> 
 
 
 def boxes_of(masks: NDArray[Any]) -> NDArray[np.float32]:
-    """(M, H, W) bool, each with a pixel -> (M, 4), around whole pixels."""
+    """(M, H, W) bool, each with a pixel -> (M, 4), at pixel borders."""
     boxes = np.zeros((len(masks), 4), np.float32)
     for axis in (0, 1):
         line = np.any(masks, axis=1 + axis)  # over rows: which columns
@@ -217,5 +217,5 @@ def boxes_of(masks: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _chance(count: int) -> int:
-    """One of 0 to count - 1."""
+    """A random integer from 0 to count - 1."""
     return int(torch.randint(count, ()))

@@ -1,9 +1,9 @@
-"""Test-time augmentation: an image at several sizes, mirrored too, and one answer (detectron2, GeneralizedRCNNWithTTA).
+"""Test-time augmentation of a detector: several scales and flips, merged (detectron2, GeneralizedRCNNWithTTA).
 
     raw = predict_augmented(net, image, preprocess, scales=(640, 800), flip=True)      # RawDetections of one image
 
-The boxes of all views are brought back to the image and suppressed class by class; masks are the mean of what each view
-says within the boxes that are left.
+The boxes of all views are mapped back to the image, followed by NMS per class; masks are the mean of all views within
+the remaining boxes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MIN_SCORE = 1e-8  # when views are merged; each has applied the detector's own t
 
 @dataclass
 class _View:
-    """The image at one size, perhaps mirrored, and its pyramid, which the masks are cut out of later."""
+    """The image at one scale, possibly flipped, and its pyramid, for the masks later."""
 
     levels: list[Tensor]
     scale: Tensor  # (4,) pixels of the view per pixel of the image, for x1, y1, x2, y2
@@ -59,9 +59,9 @@ def predict_augmented(
     flip: bool,
     long: int = LONG,
 ) -> RawDetections:
-    """What is in an RGB image, in pixels of what `preprocess` makes of it, as from the detector itself.
+    """Detections of an RGB image with test-time augmentation, in pixels of `preprocess`'s input.
 
-    The pyramids of all views are kept for the masks: 90 MB for one of 800 x 1333 pixels with 256 channels.
+    The pyramids of all views are stored for the masks: 90 MB for one of 800 x 1333 pixels with 256 channels.
 
     Args:
         scales: pixels of the short side, one view each; in place of `preprocess.short`.
@@ -96,7 +96,7 @@ def predict_augmented(
 def _look(
     net: Detector, image: Image.Image, preprocess: DetectionPreprocess, mirrored: bool
 ) -> tuple[_View, Tensor, Tensor, Tensor]:
-    """One view, and what is in it: boxes (D, 4) in its pixels, scores (D,), labels (D,)."""
+    """One view and its detections: boxes (D, 4) in its pixels, scores (D,), labels (D,)."""
     wide, high = preprocess.scaled_size(*image.size)
     like: dict[str, Any] = {"device": next(net.parameters()).device}
     pixels = torch.from_numpy(preprocess(ImageOps.mirror(image) if mirrored else image)).to(**like)
@@ -112,7 +112,7 @@ def _look(
 def _merge(
     net: Detector, boxes: Tensor, scores: Tensor, labels: Tensor, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The best of all views without those that repeat others, as many as one view gives."""
+    """Detections of all views after NMS, as many as of one view."""
     width, height = size
     boxes = box_ops.clip(boxes, torch.tensor([height, width], device=boxes.device))
     left = box_ops.nms_per_class(boxes, scores, labels, scores > MIN_SCORE, net.spec.nms)
@@ -121,7 +121,7 @@ def _merge(
 
 
 def _masks(net: Detector, views: Sequence[_View], boxes: Tensor, labels: Tensor) -> Tensor:
-    """The mean over the views: (D, 28, 28)."""
+    """Mean masks over the views: (D, 28, 28)."""
     total: Tensor | None = None
     for view in views:
         masks = net.predict_masks(view.levels, view.from_image(boxes)[None], labels[None])[0]

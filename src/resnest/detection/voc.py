@@ -2,8 +2,8 @@
 
     samples = read_voc(Path("VOC2012/Annotations"), stems=["2008_000008"])
 
-VOC counts pixels from 1 and includes the last one, so a box starts at xmin - 1. `difficult` objects are kept as
-crowds are: never learned, and neither right nor wrong when found. Classes are in the order of their names.
+VOC counts pixels from 1 and includes the last one, so a box starts at xmin - 1. `difficult` objects are treated as
+crowds: ignored in training, and neither true nor false positives. Classes are in the order of their names.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass
 class _Scene:
-    """What one xml file says."""
+    """The content of one xml file."""
 
     size: tuple[int, int] | None  # width, height
     names: list[str] = field(default_factory=list)
@@ -104,7 +104,7 @@ def _number(text: str | None) -> float:
 
 
 class _Builder(ElementTree.TreeBuilder):
-    """Refuses a document type: entities, which grow without limit, are declared in it."""
+    """Refuses a document type, which could declare entities that grow without limit."""
 
     def doctype(self, name: str, public: str | None, system: str | None) -> None:
         raise ResnestError("it has a DOCTYPE, which annotations do not need")

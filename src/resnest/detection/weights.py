@@ -1,4 +1,4 @@
-"""Weights of a detector: the parts it has, and the names that detectron2 and torchvision give them, both ways.
+"""Weights of a detector: conversion of tensor names to and from detectron2 and torchvision.
 
     report = WEIGHTS.load(net, "mask_cascade_rcnn_ResNeSt_50.pth")      # or a classifier's, into the backbone
     print(report)                                  # detectron2 layout: 623 tensors matched
@@ -32,23 +32,23 @@ TORCHVISION = Layout(name="torchvision", who="torchvision's detectors", prefix="
 WHOLE = {"official": LAYOUTS["official"], "detectron2": LAYOUTS["detectron2"], "torchvision": TORCHVISION}
 BACKBONES = {"official": "backbone.", "detectron2": "backbone.bottom_up.", "torchvision": "backbone.body."}
 HEADS = ("fpn", "rpn", "box_heads", "mask_head", "semantic")  # of a detector, beside its backbone
-# what nothing is learned in: anchors, and the mean and deviation of pixels
+# not trained: anchors, and the mean and deviation of pixels
 CONSTANTS = re.compile(r"(proposal_generator\.anchor_generator\.cell_anchors\.\d+|pixel_mean|pixel_std)")
 MOST_LAYERS = 16  # fully connected ones of a box head
 
 
 def recognise(names: Iterable[str]) -> str | None:
-    """Whose detector it is, by the names of its proposal network; None if it has none."""
+    """The layout of a detector, by the names of its RPN; None if it has none."""
     marks = {"official": "rpn.objectness.", "detectron2": "proposal_generator.rpn_head.", "torchvision": "rpn.head."}
     listed = [name.removeprefix("module.") for name in names]
     return next((layout for layout, mark in marks.items() if any(name.startswith(mark) for name in listed)), None)
 
 
 def to_ours(state: Mapping[str, Tensor], layout: str) -> Translated:
-    """A whole detector under our names; other code's further heads, for keypoints, are put aside.
+    """A complete detector under our names; further heads of other code, such as keypoints, are separated.
 
     Raises:
-        ResnestError: its backbone is no ResNeSt, or some tensor of a part that we know has no place here.
+        ResnestError: its backbone is no ResNeSt, or an unknown tensor in a known part.
     """
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     if layout == "torchvision":
@@ -63,14 +63,14 @@ def to_ours(state: Mapping[str, Tensor], layout: str) -> Translated:
         if ours is not None:
             result.state[ours] = _background_last(ours, tensor) if layout == "torchvision" else tensor
         elif _is_known_part(name):
-            raise ResnestError(f"{name} has no place in our detectors: {_advice(name)}")
+            raise ResnestError(f"{name} does not exist in our detectors: {_advice(name)}")
         else:
             result.aside.append(name)
     return result
 
 
 def from_ours(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
-    """A whole detector under the names of `layout`.
+    """A complete detector under the names of `layout`.
 
     torchvision's box head has deltas and masks for the background too, which nothing reads: they are zeros.
 
@@ -96,7 +96,7 @@ def from_ours(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
 
 
 def _body_to_ours(body: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
-    """The backbone under official names; those of distances in deformable convolutions are ours in every layout."""
+    """The backbone under official names; those of deformable convolutions' offsets are ours in every layout."""
     prefix = BACKBONES[layout]
     offsets = {name: tensor for name, tensor in body.items() if ".conv2_offset." in name}
     plain = {name: tensor for name, tensor in body.items() if name not in offsets}
@@ -108,7 +108,7 @@ def _body_to_ours(body: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
     for name, tensor in offsets.items():
         match = re.fullmatch(r"res(\d)\.(\d+)\.conv2_offset\.(weight|bias)", name.removeprefix(prefix))
         if match is None:
-            raise ResnestError(f"{name} has no place in our backbones")
+            raise ResnestError(f"{name} does not exist in our backbones")
         place = f"layer{int(match[1]) - 1}.{match[2]}.conv2"
         split = f"{place}.conv.weight" in official  # split attention; otherwise it is the convolution itself
         official[f"{place}{'.conv' if split else ''}.offset_{match[3]}"] = tensor
@@ -160,7 +160,7 @@ def _detectron2(cascade: bool) -> Rules:
 
 
 def _semantic() -> Rules:
-    """Of P3 to P5, each convolution of its branch stands before a doubling, which has a number too."""
+    """For P3 to P5, each convolution of the branch comes before an upsampling, which has a number too."""
     steps = [(level, step) for level in range(4) for step in range(max(1, level))]
     rules: Rules = [("semantic.logits.{leaf}", "sem_seg_head.predictor.{leaf}")]
     for level, step in steps:
@@ -170,7 +170,7 @@ def _semantic() -> Rules:
 
 
 def _torchvision(box_convs: int) -> Rules:
-    """With convolutions, its box head is a list in which a Flatten and every ReLU behind a layer have a number too."""
+    """With convolutions, torchvision's box head is a list in which Flatten and every ReLU have a number too."""
     fcs: Rules = [("box_heads.0.fcs.0.{leaf}", "roi_heads.box_head.fc6.{leaf}")]
     fcs += [("box_heads.0.fcs.1.{leaf}", "roi_heads.box_head.fc7.{leaf}")]
     if box_convs:
@@ -202,13 +202,13 @@ def _cascade(state: Mapping[str, Tensor]) -> bool:
 
 
 def _box_convs(state: Mapping[str, Tensor]) -> int:
-    """How many convolutions its box head has, which numbers the layers behind them in torchvision's."""
+    """Number of convolutions of the box head, which offsets the layers' numbers in torchvision's."""
     forms = ("box_heads.0.convs.{}.conv.weight", "roi_heads.box_head.{}.0.weight")
     return max(next(count for count in range(len(state) + 1) if form.format(count) not in state) for form in forms)
 
 
 def _modern(name: str) -> str:
-    """torchvision's names before 0.13, when pyramids and heads were plain convolutions, as it translates them itself.
+    """Names of torchvision before 0.13, with plain convolutions in pyramids and heads, translated to the current ones.
 
     >>> _modern("backbone.fpn.inner_blocks.1.weight"), _modern("roi_heads.mask_head.mask_fcn2.bias")
     ('backbone.fpn.inner_blocks.1.0.weight', 'roi_heads.mask_head.1.0.bias')
@@ -220,7 +220,7 @@ def _modern(name: str) -> str:
 
 
 def _is_known_part(name: str) -> bool:
-    """Whether what has no rule lies within a part that has; then leaving it out would change what the part computes."""
+    """Whether a name without a rule is in a known part; leaving it out would change that part's output."""
     known = ("backbone.", "fpn.", "rpn.", "proposal_generator.", "box_heads.", "mask_head.")
     return name.startswith((*known, "roi_heads.box_", "roi_heads.mask_"))
 
@@ -235,7 +235,7 @@ def _advice(name: str) -> str:
 
 
 def _background_last(ours: str, tensor: Tensor) -> Tensor:
-    """Rows of a predictor from torchvision's order, background first, without those that nothing reads."""
+    """Reorder a predictor's rows from torchvision's order, background first, without unused ones."""
     if re.match(r"box_heads\.0\.score\.", ours):
         return tensor.roll(-1, 0)
     if re.match(r"box_heads\.0\.deltas\.", ours):

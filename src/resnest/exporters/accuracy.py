@@ -1,11 +1,11 @@
-"""What int8 costs, on pictures that calibration has not seen: accuracy of both networks, picture by picture.
+"""The accuracy lost by int8 on a hold-out set, paired by picture.
 
     costs = compare(run_float, {"onnxruntime": run_int8}, held_back.batches(card), multi_label=False)
-    costs["onnxruntime"].drop, costs["onnxruntime"].interval       # shares of 0..1
+    costs["onnxruntime"].drop, costs["onnxruntime"].interval       # fractions 0..1
 
-Both see the same pictures, so that only those count where one is right and the other wrong: the interval is that of
-the difference of two paired shares, with half a picture added to each of the four cells (Agresti and Min, Statistics in
-Medicine 24, 2005). Without these it would have no width where no picture differs, however few there are.
+Both see the same pictures, so only those count where one is right and the other wrong: the interval is that of the
+difference of two paired proportions, with half a picture added to each of the four cells (Agresti and Min, Statistics
+in Medicine 24, 2005). Without these the interval would have no width where no picture differs, however few there are.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ Z95 = 1.96  # two-sided 95 % of a normal distribution
 
 @dataclass(frozen=True)
 class Cost:
-    """Of an int8 network against its float one, in one engine."""
+    """The accuracy lost by an int8 network against its float one, in one engine."""
 
     images: int
     right: int  # float's, with labels
-    lost: int  # float is right and int8 is wrong; without labels: int8 says something else
+    lost: int  # float is right and int8 is wrong; without labels: int8 predicts another label
     won: int  # the other way round; without labels 0
     labelled: bool
 
     @property
     def drop(self) -> float:
-        """Share of accuracy that is lost; without labels, share of pictures whose label changed."""
+        """Lost accuracy, a fraction; without labels, the fraction of changed labels."""
         return (self.lost - self.won) / self.images
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % of the drop."""
+        """95 % interval of the drop."""
         images = self.images + 2
         middle = (self.lost - self.won) / images
         spread = Z95 * math.sqrt((self.lost + self.won + 1) / images - middle**2) / math.sqrt(images)
         return max(middle - spread, -1.0), min(middle + spread, 1.0)
 
     def needed(self, allowed: float) -> int:
-        """How many pictures would tell this drop from the allowed one; 0 if these do."""
+        """How many pictures would distinguish this drop from the allowed one; 0 if these do."""
         low, high = self.interval
         if not low <= allowed < high:
             return 0
@@ -74,7 +74,7 @@ class Cost:
 
 
 def compare(run: Run, others: Mapping[str, Run], batches: Batches, *, multi_label: bool) -> dict[str, Cost]:
-    """Every picture through the float network and each of the others."""
+    """Run every picture through the float network and each of the others."""
     counts = {name: np.zeros(2, int) for name in others}  # lost, won
     images, right, labelled = 0, 0, False
     for pictures, labels in batches:
@@ -92,7 +92,7 @@ def compare(run: Run, others: Mapping[str, Run], batches: Batches, *, multi_labe
 
 
 def _answer(logits: NDArray[np.float32], multi_label: bool) -> NDArray[Any]:
-    """(N, K) -> (N, 1), the best class, or (N, K), those that score 50 % or more."""
+    """(N, K) -> (N, 1), the top-1 class, or (N, K), the labels that score 50 % or more."""
     return logits >= 0 if multi_label else logits.argmax(-1)[:, None]
 
 

@@ -3,9 +3,9 @@
     run = load(Path("model.pt2"))
     run(images)["logits"]                       # any batch, of the size that it was compiled for
 
-Made for one size of image: compiled for any size, torch 2.15.0 gave wrong numbers in silence at sides that are no
-multiple of 8 (the gate found it). The code is for this kind of processor, and a package given another size than its own
-computes nonsense without a word: look at `sizes` in its metadata first.
+For a fixed image size: compiled for any size, torch 2.15.0 gave wrong numbers silently at sides that are no multiple
+of 8 (detected by the gate). The code is for this type of processor, and images of another size than its own give wrong
+results without an error: check `sizes` in the metadata first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COMPILERS = ("g++", "clang++")  # what torch looks for, unless CXX names one
 
 
 def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interface) -> None:
-    """Compile a prepared network for images of one size; `strings` go into the package's metadata."""
+    """Compile a prepared network for images of one size; `strings` become the package's metadata."""
     check_compiler()
     program = capture(net, takes)
     settings = {"aot_inductor.metadata": dict(strings)}

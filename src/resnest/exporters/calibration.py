@@ -1,9 +1,9 @@
-"""Photographs for int8: some to calibrate on, and others, held back, to see what it costs.
+"""Calibration and hold-out pictures for int8.
 
     calibration, held_back = find_photos("photos", model)
     for images, labels in held_back.batches(model.card): ...
 
-Labelled ones, in any form of data set, give accuracy. Others give how often int8 finds the label that float finds.
+Labelled pictures, in any data format, measure accuracy; others, how often int8 and float predict the same label.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage, decode_image
 from resnest.tasks import check_task
 
-# Ranges settle within a few hundred images (docs/int8.md). Of 100 held back, one is a point of accuracy.
+# Ranges settle within a few hundred images (docs/int8.md). Of 100 held out, one is a point of accuracy.
 LEAST_CALIBRATION, MOST_CALIBRATION = 32, 256
 LEAST_HELD_BACK, MOST_HELD_BACK = 100, 2000
 SEED = 0
@@ -33,14 +33,14 @@ SEED = 0
 
 @dataclass
 class Photos:
-    """Pictures to read, in a seeded order, with their labels if they have any."""
+    """Pictures in a seeded order, with their labels if they have any."""
 
     reads: Sequence[Read]
     labels: NDArray[np.int64] | None = None  # (N,), as the model numbers its classes
     bad: list[str] = field(default_factory=list)  # why some were passed over, once they were read
 
     def batches(self, card: ModelCard, size: int = 8) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        """Images as the network gets them, and their labels (-1 without); unusable ones are passed over."""
+        """Preprocessed images and their labels (-1 without); unusable images are skipped."""
         images, labels = [], []
         self.bad = []
         for index, read in enumerate(self.reads):
@@ -58,9 +58,9 @@ class Photos:
 
 
 def find_photos(where: str | Path, model: Model) -> tuple[Photos, Photos]:
-    """For calibration and held back, no picture in both.
+    """Disjoint pictures for calibration and the hold-out set.
 
-    Of data with parts, training and validation images; of what a run was trained on, its own; else two halves.
+    The splits of data that has them, the run's own splits of its training data, or else two halves.
 
     Raises:
         ResnestError: nothing there, or too few of them.
@@ -72,16 +72,16 @@ def find_photos(where: str | Path, model: Model) -> tuple[Photos, Photos]:
 
 
 def check_enough(where: str | Path, calibration: int, held_back: int) -> None:
-    """Raises ResnestError if ranges or accuracy would be chance."""
+    """Raises ResnestError if there are too few for reliable ranges or accuracy."""
     if calibration < LEAST_CALIBRATION or held_back < LEAST_HELD_BACK:
         raise ResnestError(
-            f"{parameter('photos', where)}: {calibration} usable images to calibrate on and {held_back} held back are"
-            f" too few; it takes {LEAST_CALIBRATION} and {LEAST_HELD_BACK}, to tell a loss of one point from none"
+            f"{parameter('photos', where)}: {calibration} usable images to calibrate on and {held_back} held out are too"
+            f" few; it takes {LEAST_CALIBRATION} and {LEAST_HELD_BACK}, to distinguish a loss of one point from none"
         )
 
 
 def _labelled(where: str | Path, model: Model) -> tuple[Photos, Photos] | None:
-    """Of a data set; without labels, if its classes are not the model's."""
+    """The samples of a data set; unlabelled, if its classes are not the model's."""
     if _has_no_classes(Path(where)):
         return None
     share, seed = _split(where, model)
@@ -97,14 +97,14 @@ def _labelled(where: str | Path, model: Model) -> tuple[Photos, Photos] | None:
 
 
 def _split(where: str | Path, model: Model) -> tuple[float, int]:
-    """Share held back, and its seed: as in training, if it may have been this data; else halves."""
+    """Hold-out fraction and its seed: those of training, if this may be its data; else one half."""
     data = account_of(Path(model.source)).get("data")
     may_be = data in (None, str(where), str(Path(where).resolve()))
     return model.holdout if model.holdout and may_be else (0.5, SEED)
 
 
 def _has_no_classes(folder: Path) -> bool:
-    """A folder with pictures in it, and none in folders of classes."""
+    """Whether a folder has pictures in it, but no class folders."""
     return folder.is_dir() and bool(image_files(folder.iterdir())) and not image_files(folder.glob("*/*"))
 
 

@@ -1,9 +1,9 @@
-"""The network as a graph, from which every format is made.
+"""Capture of a network as a `torch.export` graph, from which every format is made.
 
     program = capture(prepared(net), Interface(3))                 # any batch and any size
-    with quiet(): ...                                              # exporters talk much
+    with quiet(): ...                                              # exporters print much
 
-The source of the graph is `torch.export`, which traces a network and keeps the module that each step belongs to.
+`torch.export` traces a network and records the module that each operator belongs to.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EXAMPLE_SIZE = 64
 
 @dataclass(frozen=True)
 class Interface:
-    """What a file takes and gives."""
+    """Inputs and outputs of a file."""
 
     in_chans: int
     batch: int | None = None  # images at a time; None: any number
@@ -47,7 +47,7 @@ def capture(net: nn.Module, takes: Interface) -> ExportedProgram:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings and no log lines below an error, from exporters' own insides."""
+    """Suppress warnings and log messages below errors, from inside exporters."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""After a failed comparison: the first layer that differs, for the message.
+"""Diagnosis of a failed comparison: the first layer that differs, for the message.
 
 where_it_differs(net, fast, form, path, parity, takes)
 # "; the first layer that differs is layer2.0.conv2.conv (by 0.31 of its largest value)"
@@ -23,7 +23,7 @@ from resnest.exporters.layers import Arrays, Tapped, blocks, first_difference, m
 def where_it_differs(
     net: nn.Module, fast: nn.Module, form: Format, path: Path, parity: Parity, takes: Interface
 ) -> str:
-    """Compares layer by layer: the file with the prepared network, then that with the network as it was opened.
+    """Compares by layer: the file with the prepared network, then that with the original network.
 
     The order is from the input on, and what is inside a module comes before it.
     """
@@ -33,7 +33,7 @@ def where_it_differs(
     try:
         theirs = form.layers(path, images) if form.layers else _tapped(fast, names, form, path, images, takes)
     except Exception as error:  # of an exporter or engine, about a file that is wrong anyway: the failure comes first
-        return f"; which layer differs could not be found out ({one_line(error)})"
+        return f"; the layer that differs could not be determined ({one_line(error)})"
     found = first_difference(ours, theirs, TOLERANCE)
     if found:
         return f"; the first layer that differs is {_told(*found)}"
@@ -50,7 +50,7 @@ def _told(layer: str, apart: float) -> str:
 def _tapped(
     fast: nn.Module, names: list[str], form: Format, path: Path, images: NDArray[np.float32], takes: Interface
 ) -> Arrays:
-    """Blocks' outputs from another file, of the same network with them put out; its logits are the last one's."""
+    """Outputs of blocks, from another file of the same network that returns them; the last ones are its logits."""
     *inner, last = names
     with TemporaryDirectory(dir=path.parent) as folder:
         other = Path(folder, path.name)

@@ -25,7 +25,7 @@ from resnest.exporters.layers import Arrays, Runner, named
 
 
 def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interface) -> dict[str, object]:
-    """Write a prepared network; returns how much of it XNNPACK runs; ExecuTorch's own kernels do the rest."""
+    """Write a prepared network; returns the numbers of operators run by XNNPACK and by ExecuTorch's own kernels."""
     with quiet(), hushed():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.devtools.backend_debug import get_delegation_info
@@ -41,7 +41,7 @@ def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interfa
 
 
 def _shares(operators: Mapping[str, Any]) -> dict[str, object]:
-    """How many steps XNNPACK runs, and which ones it leaves to the rest."""
+    """How many operators XNNPACK runs, and which it does not."""
     steps = {name: counts for name, counts in operators.items() if name != "getitem"}  # that one only hands over
     inside = sum(counts.delegated for counts in steps.values())
     outside = {name: counts.non_delegated for name, counts in steps.items() if counts.non_delegated}
@@ -64,7 +64,7 @@ def load(path: Path) -> Runner:
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """Nothing on standard error from C++, which writes there past Python; it is told if there is an error."""
+    """Suppress C++ output to standard error, which bypasses Python; it is part of the message if there is an error."""
     with tempfile.TemporaryFile() as aside:
         kept = os.dup(2)
         os.dup2(aside.fileno(), 2)

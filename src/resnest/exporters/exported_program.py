@@ -52,7 +52,7 @@ def load(path: Path) -> Runner:
 
 
 def layers(path: Path, images: NDArray[np.float32]) -> Arrays:
-    """What every module of the network puts out inside the file, by its name."""
+    """The outputs of all modules of the network inside the file, by name."""
     recorder = _Recorder(_module(path))
     with torch.no_grad():
         recorder.run(torch.from_numpy(images))
@@ -68,7 +68,7 @@ def _module(path: Path, extra: dict[str, str] | None = None) -> torch.fx.GraphMo
 
 
 class _Recorder(torch.fx.Interpreter):
-    """Runs a graph step by step, and keeps of every module what its last step put out."""
+    """Runs a graph by node, and stores the output of every module's last node."""
 
     def __init__(self, module: torch.fx.GraphModule) -> None:
         super().__init__(module)

@@ -1,4 +1,4 @@
-"""What exporting needs to know of a task: sizes, inputs and outputs of its files, and when two outputs mean the same.
+"""The exporter interface of a task: sizes, inputs and outputs of its files, and when two outputs agree.
 
 exporter = find_exporter(model)              # raises ResnestError where no format can hold such a model
 """
@@ -27,7 +27,7 @@ Size = int | tuple[int, int] | None  # pixels of a side, or height and width
 
 
 class Exporter(ABC):
-    """Of a task whose network gives logits, unless a subclass says otherwise."""
+    """Base class for tasks whose network returns logits."""
 
     int8: ClassVar[bool] = False  # whether quantization is written for it
     by_layers: ClassVar[bool] = True  # whether the first layer that differs can be looked for
@@ -36,41 +36,41 @@ class Exporter(ABC):
 
     @abstractmethod
     def sized(self, model: Model, size: Size, form: Format) -> Model:
-        """The model with a card for the images that its file takes. Raises ResnestError for an impossible size."""
+        """The model with a card for its file's image size. Raises ResnestError for an impossible size."""
 
     @abstractmethod
     def interface(self, card: Any, form: Format) -> Interface:
-        """What a file of the model takes and gives."""
+        """Inputs and outputs of the model's file."""
 
     @abstractmethod
     def shapes(self, card: Any, form: Format) -> list[Shape]:
-        """Of the noise that both are run on."""
+        """Shapes of the noise that is compared."""
 
     def module(self, model: Model) -> nn.Module:
-        """The prepared network, as a file holds it."""
+        """The prepared network in the form to export."""
         task = task_type(model.card.task)
         return task.prepared(model.net, memory_format=torch.contiguous_format, kernels=False)
 
     def agree(self, card: Any) -> Agree:
-        """Whether two outputs for a picture mean the same."""
+        """Whether two outputs for a picture are equivalent."""
         raise NotImplementedError
 
     def measure(self, card: Any) -> Measure | None:
-        """How far apart two outputs are; None: by the largest difference of values."""
+        """The difference of two outputs; None: the largest difference of values."""
         return None
 
     def tolerances(self, card: Any) -> Mapping[str, float]:
-        """By output; of logits relative to the largest one."""
+        """Tolerances by output; of logits relative to the largest one."""
         return {"logits": TOLERANCE}
 
     def batches(self, card: Any, images: Sequence[Image.Image], size: int) -> Iterator[NDArray[np.float32]]:
-        """Pictures as the network gets them, one by one."""
+        """Preprocessed pictures, one by one."""
         for image in images[: self.most_pictures]:
             yield card.preprocess(image)[None]
 
 
 def find_exporter(model: Model) -> Exporter:
-    """Raises ResnestError where no format can hold such a model."""
+    """The exporter of a model. Raises ResnestError where no format can hold such a model."""
     where = model.card.info.exporter
     if not where:
         raise ResnestError(f"{model.source} is {model.card.info.noun}: no format can hold one yet")

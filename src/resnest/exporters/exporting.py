@@ -1,10 +1,10 @@
-"""`export`: from a model reference to a file that has been verified.
+"""`export`: writes a model as a verified file.
 
     exported = export("runs/a", format="onnx", out="model.onnx")
     exported.path, exported.parity.worst.value, exported.origin
 
-Steps: open, prepare, write beside the target, run and compare (`gate`), put in place. int8 steps in between the last
-two: it begins with a verified float file, and what it makes of that is delivered if its accuracy is kept.
+Steps: open, prepare, write beside the target, run and compare (`gate`), move to the target. int8 comes before the last
+step: it quantizes the verified float file and refuses the result if it loses too much accuracy.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from resnest.runtime.engines.exported import ORIGIN_KEY
 
 @dataclass(frozen=True)
 class Exported:
-    """A delivered file, and what was checked."""
+    """An exported file, and the result of its comparison."""
 
     path: Path
     format: str
@@ -65,13 +65,13 @@ def export(
     int8: Int8 | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Exported:
-    """Write a model in another engine's format, run it there, and deliver it if it computes the same.
+    """Export a model to another engine's format, compare it there, and write the file if the outputs agree.
 
     Args:
         model: any reference, or an opened model.
         format: "onnx", "openvino", "torch", "aotinductor" or "executorch"; None: what `out` ends in, else "onnx".
         out: the file; by default model.SUFFIX in a run's directory, else NAME.SUFFIX here.
-        network: what a checkpoint file is, where it does not say so itself.
+        network: name of the network in a checkpoint file that does not identify it.
         size: pixels of a side, instead of the model card's; or height and width of what a detector's or a segmenter's
             file takes. A segmenter's takes any without it.
         images: a folder of pictures, or a data set, to compare on instead of synthetic ones.

@@ -1,4 +1,4 @@
-"""The formats, and what each of them can.
+"""The export formats and their capabilities.
 
 find_format("onnx").suffix                  # ".onnx"
 find_format(None, Path("model.pte")).name   # "executorch"
@@ -25,7 +25,7 @@ PIP = {"onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx", "openvino": 
 
 
 class Write(Protocol):
-    """Writes a prepared network with `strings` as metadata; may tell something about the file."""
+    """Writes a prepared network with `strings` as metadata; returns notes about the file."""
 
     def __call__(
         self, net: nn.Module, path: Path, strings: dict[str, str], takes: Interface
@@ -34,7 +34,7 @@ class Write(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """How a file is made, run and looked into."""
+    """How files of a format are written, run and inspected."""
 
     name: str
     suffix: str
@@ -42,14 +42,14 @@ class Format:
     needs: tuple[str, ...]  # packages beside torch
     write: Write
     load: Callable[[Path], Runner]
-    layers: Callable[[Path, NDArray[np.float32]], Arrays] | None = None  # None: nobody can look into the file
+    layers: Callable[[Path, NDArray[np.float32]], Arrays] | None = None  # None: layers of the file cannot be inspected
     batch: int | None = None  # images at a time; None: any number
     any_size: bool = True  # False: images of the one size that it was made for
     companion: str = ""  # suffix of a second file that belongs to it
     many_outputs: bool = False  # whether it can hold a network that gives several arrays, such as a detector
 
     def check_installed(self) -> None:
-        """Raises ResnestError that names what is missing, and how to get it."""
+        """Raises ResnestError that names what is missing, and how to install it."""
         missing = [name for name in self.needs if importlib.util.find_spec(name) is None]
         if missing:
             extras = ",".join(dict.fromkeys(PIP[name] for name in missing))
@@ -115,7 +115,7 @@ FORMATS = {
 
 
 def find_format(name: str | None, out: Path | None = None) -> Format:
-    """The format of that name, or the one that a file's suffix says; ONNX if nothing is said.
+    """The format by name, or by a file's suffix; ONNX by default.
 
     Raises:
         ResnestError: unknown.

@@ -1,10 +1,10 @@
-"""The parity gate: an exported file, run in its own engine, against the network that it was made from (promise P15).
+"""The parity gate: compares an exported file, run in its engine, with its network (promise P15).
 
     parity = compare(reference, run, shapes=exporter.shapes(card, form), pictures=batches, agree=exporter.agree(card))
     parity.ok, parity.worst, str(parity)
 
 Both sides are functions from images (N, C, H, W) to named outputs. A classifier's output is `logits`; other tasks name
-theirs, with a tolerance each, and say with `agree` when two outputs mean the same.
+theirs, with a tolerance for each, and define with `agree` when two outputs are equivalent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Measure = Callable[[Arrays, Arrays], Mapping[str, float]]  # how far apart two o
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest one at a shape; of logits relative to the largest value there."""
+    """The largest difference at a shape; of logits relative to the largest value there."""
 
     shape: Shape
     output: str
@@ -41,7 +41,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Parity:
-    """What was compared, and how far apart the two were."""
+    """The comparison of two networks, and its differences."""
 
     differences: tuple[Difference, ...]  # one for each shape and output, pictures too
     shapes: tuple[Shape, ...]
@@ -50,7 +50,7 @@ class Parity:
     pictures: int
     seconds: float
     unlike: str = "another label"  # what pictures get that do not agree
-    refused: str = ""  # what the engine said where it could not run at all
+    refused: str = ""  # the engine's message if it could not run at all
 
     @property
     def worst(self) -> Difference:
@@ -64,7 +64,7 @@ class Parity:
         return apart.value <= self.tolerances[apart.output] and self.agreeing == self.pictures
 
     def __str__(self) -> str:
-        """Why it is not good, or how good it is, in a few words."""
+        """Why it fails, or how closely it agrees, in a few words."""
         if self.refused:
             return self.refused
         apart = self.worst
@@ -139,7 +139,7 @@ def _shape(images: NDArray[np.float32]) -> Shape:
 
 
 class _Refusal(Exception):
-    """An engine does not run its file."""
+    """An engine refuses to run its file."""
 
 
 def _run(run: Runner, images: NDArray[np.float32]) -> Arrays:

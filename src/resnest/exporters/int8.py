@@ -1,9 +1,9 @@
-"""int8 from calibration to delivery: a verified float file, quantized, kept if it is accurate, timed where it may run.
+"""int8 export: quantizes a verified float file, checks its accuracy, times it in each engine.
 
     step = Int8("photos", max_drop=1.0)
     parity, told, strings = step.write(model, find_format("onnx"), path, pictures, weights_sha256=None)
 
-`resnest export --int8 --calibrate photos` comes here. docs/int8.md says what to expect of it.
+This is `resnest export --int8 --calibrate photos`. docs/int8.md has its accuracy and speed.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ WIDE = ("vnni", "amx", "dotprod", "i8mm", "neon")  # products of 8 bits are summ
 
 @dataclass(frozen=True)
 class Int8:
-    """What a user asks for."""
+    """A user's request for int8."""
 
     photos: str | Path
     max_drop: float | None = None  # points of accuracy, or % of labels; None: 1 and 5
 
     def check(self, form: Format) -> None:
-        """Raises ResnestError for what cannot be in int8."""
+        """Raises ResnestError for models and formats without int8."""
         if form.name not in ("onnx", "openvino"):
             raise ResnestError(f"{parameter('int8')} is written to onnx or openvino, not to {form.name}")
         FORMATS["onnx"].check_installed()
@@ -64,7 +64,7 @@ class Int8:
         weights_sha256: str | None,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> tuple[Parity, dict[str, Any], dict[str, str]]:
-        """Write an int8 file; the parity of the float file it was made of, what to tell, and its metadata.
+        """Write an int8 file; returns the parity of its float file, notes, and its metadata.
 
         Raises:
             ParityFailure: it is less accurate than allowed, or already its float file computes something else.
@@ -112,20 +112,20 @@ class Int8:
             allowed = self._allowed(cost)
             if cost.drop > allowed:
                 more = cost.needed(allowed)
-                doubt = f" {cost.images} pictures cannot tell for sure, about {more} would." if more else ""
+                doubt = f" {cost.images} pictures are too few to be sure, about {more} are needed." if more else ""
                 raise ParityFailure(
                     f"int8 in {engine}: {cost}; allowed are {100 * allowed:g} ({parameter('max_drop')}).{doubt} More"
-                    f" pictures to calibrate on may help, of the kind that it will see. {NOTHING}"
+                    f" pictures to calibrate on may help, like those that it will be used on. {NOTHING}"
                 )
         return costs
 
     def _allowed(self, cost: Cost) -> float:
-        """The share that may be lost."""
+        """The allowed drop."""
         return (self.max_drop if self.max_drop is not None else MAX_DROP if cost.labelled else MAX_CHANGED) / 100
 
 
 def choices_here() -> Choices:
-    """For the processor of this machine."""
+    """Quantization choices for the processor of this machine."""
     return Choices(narrow=not set(WIDE) & set(instruction_sets()))
 
 
@@ -149,7 +149,7 @@ def _logits_of(loaded: Loaded) -> Run:
 def account(
     parts: Quantized, engine: str, cost: Cost, runs: dict[tuple[str, str], Run], model: Model
 ) -> dict[str, Any]:
-    """What was found out, ready for JSON; the cost is that in `engine`."""
+    """The findings, ready for JSON; the cost is that in `engine`."""
     side = model.card.preprocess.size  # type: ignore[attr-defined]
     rng = np.random.default_rng(0)
     milliseconds: dict[str, dict[str, float]] = {}
@@ -168,7 +168,7 @@ def account(
 
 
 def place(form: Format, source: Path, path: Path, strings: dict[str, str]) -> None:
-    """The quantized ONNX file in the format that was asked for, with its metadata."""
+    """Convert the quantized ONNX file to the requested format, with its metadata."""
     if form.name == "openvino":
         import openvino
 
@@ -185,13 +185,13 @@ def place(form: Format, source: Path, path: Path, strings: dict[str, str]) -> No
 
 
 def in_text(told: dict[str, Any]) -> list[str]:
-    """Lines for people."""
+    """Lines to print."""
     lines = [
         f"int8       {told['layers']['int8']} layers, {told['layers']['float32']} stay in float",
         f"accuracy   {told['in_words']}",
     ]
     if told["needed"]:
-        lines.append(f"           so few pictures cannot tell it from what is allowed, about {told['needed']} would")
+        lines.append(f"           too few pictures to be sure that it is allowed, about {told['needed']} are needed")
     for batch, times in told["milliseconds"].items():
         base = times["onnxruntime float32"]
         each = ", ".join(f"{name} {value:.1f} ms ({base / value:.2f}x)" for name, value in times.items())

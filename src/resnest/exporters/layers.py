@@ -1,4 +1,4 @@
-"""Which layer is the first to differ: the outputs of a network's modules, by name.
+"""Comparison by layer: the outputs of a network's modules by name, and the first that differs.
 
 first_difference(module_outputs(net, images), onnx.layers(path, images), tolerance=1e-4)   # "layer2.0.conv2", 0.3
 """
@@ -22,7 +22,7 @@ Runner = Callable[[NDArray[np.float32]], Arrays]  # images (N, C, H, W) -> named
 
 
 def difference(expected: NDArray[Any], got: NDArray[Any]) -> float:
-    """The largest difference, relative to the largest value that was expected; infinite if it cannot be said."""
+    """The largest difference, relative to the largest expected value; infinite if it is undefined."""
     if expected.shape != got.shape or not np.isfinite(got).all():
         return float("inf")
     largest = float(np.abs(expected).max(initial=0))
@@ -30,7 +30,7 @@ def difference(expected: NDArray[Any], got: NDArray[Any]) -> float:
 
 
 def module_outputs(net: nn.Module, images: NDArray[np.float32]) -> Arrays:
-    """What every module puts out, by name, in the order in which they end."""
+    """The outputs of all modules by name, in the order in which they finish."""
     with recording(net) as seen, torch.inference_mode():
         net(torch.from_numpy(images))
     return {name: tensor.numpy() for name, tensor in seen.items()}
@@ -38,7 +38,7 @@ def module_outputs(net: nn.Module, images: NDArray[np.float32]) -> Arrays:
 
 @contextmanager
 def recording(net: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """A dictionary that fills with the output of every module when the network runs."""
+    """A dictionary that collects the output of every module when the network runs."""
     seen: dict[str, Tensor] = {}
 
     def note(name: str) -> Callable[..., None]:
@@ -70,7 +70,7 @@ def first_difference(expected: Arrays, got: Arrays, tolerance: float) -> tuple[s
 
 
 class Tapped(nn.Module):
-    """A network that also puts out what its blocks do: for formats whose files nobody can look into."""
+    """A network that also returns the outputs of its blocks, for formats whose files cannot be inspected."""
 
     def __init__(self, net: nn.Module, names: list[str]) -> None:
         super().__init__()
@@ -84,12 +84,12 @@ class Tapped(nn.Module):
 
 
 def named(outputs: Tensor | Sequence[Tensor]) -> Arrays:
-    """`logits`, and those of a `Tapped` network by their number."""
+    """`logits`, and those of a `Tapped` network by number."""
     several = [outputs] if isinstance(outputs, Tensor) else outputs
     return {str(index) if index else "logits": tensor.numpy() for index, tensor in enumerate(several)}
 
 
 def blocks(net: nn.Module) -> list[str]:
-    """The modules whose output preparing keeps, the classifier or head last: smaller ones lose their norms."""
+    """The modules whose output preparing preserves, the classifier or head last: smaller ones lose their norms."""
     found = [name for name, module in net.named_modules() if isinstance(module, Bottleneck | SplitAttention)]
     return [*found, "fc" if isinstance(net, ResNeSt) else "head"]

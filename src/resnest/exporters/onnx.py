@@ -55,7 +55,7 @@ def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interfa
 
 
 def _tidy(model: Any) -> None:
-    """Readable names for the free axes; of what the exporter notes, only which module a node belongs to."""
+    """Readable names for dynamic axes; of the exporter's notes, only the module of each node."""
     graph = model.graph
     sides = graph.inputs[0].shape
     names = {str(sides[axis]): name for axis, name in AXES.items() if not isinstance(sides[axis], int)}
@@ -72,7 +72,7 @@ def _tidy(model: Any) -> None:
         for output in node.outputs:
             output.metadata_props.clear()
             if output not in graph.outputs:
-                output.shape = None  # in terms of the axes' old names; whoever runs the graph works it out
+                output.shape = None  # refers to the axes' old names; engines infer it
 
 
 def load(path: Path) -> Runner:
@@ -81,7 +81,7 @@ def load(path: Path) -> Runner:
 
 
 def layers(path: Path, images: NDArray[np.float32]) -> Arrays:
-    """What every module of the network puts out inside the file, by its name, in the order of computing."""
+    """The outputs of all modules of the network inside the file, by name, in the order of computation."""
     import onnx
 
     model = onnx.load(path)
@@ -97,7 +97,7 @@ def layers(path: Path, images: NDArray[np.float32]) -> Arrays:
 
 
 def module_values(model: Any) -> dict[str, str]:
-    """Of every module, the value that its last node puts out; modules in the order in which they end."""
+    """The output of each module's last node; modules in the order in which they finish."""
     last: dict[str, str] = {}
     for node in model.graph.node:
         noted = {entry.key: entry.value for entry in node.metadata_props}.get(SCOPES, "[]")

@@ -3,7 +3,7 @@
     run = load(Path("model.xml"))
     run(images)["logits"]
 
-Made from the ONNX file, so that both engines run one graph. Steps that end a module of the network bear its name.
+Converted from the ONNX file, so that both engines run one graph. The last operator of each module has its name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DATA_FREE = ("Parameter", "Constant", "Result")
 
 
 def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interface) -> None:
-    """Write a prepared network, `strings` as rt_info; the weights go beside `path`, into a .bin."""
+    """Write a prepared network, `strings` as rt_info; the weights go into a .bin beside `path`."""
     import onnx
     import openvino
 
@@ -49,7 +49,7 @@ def load(path: Path) -> Runner:
 
 
 def layers(path: Path, images: NDArray[np.float32]) -> Arrays:
-    """What every step puts out, by its name: among them the modules of the network."""
+    """The outputs of all operators by name, including the modules of the network."""
     model = engine.read(path)
     steps = [step for step in model.get_ordered_ops() if step.get_type_name() not in DATA_FREE]
     steps = [step for step in steps if step.get_output_size() == 1 and not step.get_friendly_name().isdigit()]
@@ -65,7 +65,7 @@ def layers(path: Path, images: NDArray[np.float32]) -> Arrays:
 
 
 def _name_steps(model: Any, modules: Mapping[str, str]) -> None:
-    """Give the step that ends a module the module's name; the innermost, where several modules end together."""
+    """Name the last operator of each module after it; the innermost module, if several end there."""
     innermost: dict[str, str] = {}
     for module, value in modules.items():
         innermost.setdefault(value, module)

@@ -1,4 +1,4 @@
-"""Where an exported file comes from: the string `resnest_origin` beside the model card in its metadata.
+"""Provenance of an exported file: the string `resnest_origin` in its metadata, beside the model card.
 
 json.loads(origin("runs/a", precision="float32", sizes={...}))["weights_sha256"]
 """
@@ -25,7 +25,7 @@ def origin(
     sizes: Mapping[str, Any],
     told: Mapping[str, Any] | None = None,
 ) -> str:
-    """JSON of what is known; `told` is what some exports know beyond that, such as int8's `accuracy`."""
+    """JSON of the provenance; `told` has further entries of some exports, such as int8's `accuracy`."""
     content = {
         "source": source,
         "weights_sha256": weights_sha256,
@@ -39,7 +39,7 @@ def origin(
 
 
 def weights_hash(reference: str | Path) -> str | None:
-    """Of the file that a reference's weights are read from."""
+    """Hash of the file that a reference's weights are in."""
     path, _ = locate(reference)
     file = path / WEIGHTS_NAME if path.is_dir() else path
     return sha256_of(file) if file.is_file() else None

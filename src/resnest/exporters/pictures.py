@@ -31,20 +31,20 @@ Read = Callable[[], Image.Image]
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images, decoded, and what to call them in a report."""
+    """Decoded images, and their description for a report."""
 
     images: Sequence[Image.Image]
     told: str
 
 
 def pixels(card: ModelCard, image: Image.Image) -> NDArray[np.float32]:
-    """What the network gets, (C, size, size); other numbers of channels than three repeat them or leave some out."""
+    """Preprocessed, (C, size, size); for other channels than three they are repeated or dropped."""
     channels = [index % 3 for index in range(card.in_chans)]
     return np.ascontiguousarray(card.preprocess(image)[channels])
 
 
 def synthetic(count: int = COUNT) -> Pictures:
-    """Soft coloured shapes with some grain, the same ones every time."""
+    """Soft coloured shapes with some grain, always the same."""
     rng = np.random.default_rng(SEED)
     images = []
     for _ in range(count):
@@ -56,9 +56,9 @@ def synthetic(count: int = COUNT) -> Pictures:
 
 
 def find_pictures(where: str | Path, count: int = COUNT) -> Pictures:
-    """Some images of a folder, or of a data set in any form; the same ones every time, unusable ones passed over.
+    """Some images of a folder or a data set of any format, always the same; unusable ones are skipped.
 
-    Of a data set with parts they come from its validation part.
+    If a data set has splits, they come from its validation split.
 
     Raises:
         ResnestError: nothing there, or no usable image in it.
@@ -77,12 +77,12 @@ def find_pictures(where: str | Path, count: int = COUNT) -> Pictures:
 
 
 def _in_folder(folder: Path) -> list[Read]:
-    """Pictures with or without folders of classes."""
+    """Pictures in a folder, with or without class folders."""
     return [partial(decode_image, path) for path in image_files(folder.rglob("*"))]
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:
-    """Those of them that are pictures by their names, sorted."""
+    """The picture files by their names, sorted."""
     return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
 
 

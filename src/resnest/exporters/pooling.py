@@ -1,11 +1,11 @@
-"""Max-pooling in int8 files: before the ReLU, where onnxruntime leaves it in float.
+"""Max-pooling in int8 files: moved before the ReLU, where onnxruntime leaves it in float.
 
     pool_before_relu(model.graph)
 
-The stem is float and the stages after it int8, so that a file quantizes what its max-pool puts out. onnxruntime moves
-that step to before the pool, whose kernel for integers is slow: ResNeSt-50 in int8 took 1.12 times as long, at batch 1
-as at 16 (CPU time, AVX-512 with VNNI, one thread; OpenVINO is the same either way). Past a ReLU it does not move it.
-The largest of some values, then what is above zero, is the same as the other way round, bit for bit.
+The stem is float and the stages after it int8, so the output of the max-pool is quantized. onnxruntime moves the
+quantization before the pool, whose integer kernel is slow: ResNeSt-50 in int8 took 1.12 times as long, at batch 1 and
+at 16 (CPU time, AVX-512 with VNNI, one thread; OpenVINO is the same either way). It does not move it past a ReLU.
+Max-pooling and ReLU commute bit for bit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def pool_before_relu(graph: Any) -> bool:
-    """Swap every ReLU of an ONNX graph with the max-pool that alone reads it; whether there was one."""
+    """Swap every ReLU of an ONNX graph with a max-pool that alone reads it; whether there was one."""
     maker = {value: node for node in graph.node for value in node.output}
     readers = [value for node in graph.node for value in node.input]
     found = False

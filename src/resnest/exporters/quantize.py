@@ -1,4 +1,4 @@
-"""int8 in an ONNX file: convolutions on 8-bit integers, the parts that suffer from it in float.
+"""Quantization of an ONNX file: convolutions in int8, sensitive layers in float.
 
     quantize(Path("float.onnx"), Path("int8.onnx"), batches)
 
@@ -6,8 +6,8 @@ Post-training static quantization by onnxruntime (https://onnxruntime.ai/docs/pe
 symmetric per output channel, activations asymmetric per tensor, with the ranges that the calibration images span. The
 file keeps float operators between pairs of QuantizeLinear and DequantizeLinear, which onnxruntime and OpenVINO fuse.
 
-In float stay the stem (its input is the picture, three channels with the largest range), the attention's two layers
-(on one pixel they cost nothing, and their sigmoid makes small differences large), and the weighing of the splits.
+The stem stays in float (its input is the picture, three channels with the largest range), as do the attention's two
+layers (one pixel costs nothing, and their sigmoid amplifies small differences), and the weighted sum of the splits.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAPS = (*PRODUCTS, "Relu", "MaxPool")  # a sum of two such maps is the one with 
 
 @dataclass(frozen=True)
 class Choices:
-    """What is in int8, and how. The defaults are what exports take; docs/int8.md has what each of them gives."""
+    """What is quantized, and how. The defaults are those of exports; docs/int8.md has the effect of each."""
 
     stem: bool = False
     attention: bool = False  # its two layers
@@ -46,7 +46,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class Quantized:
-    """What became of the layers with weights."""
+    """Numbers of layers by type."""
 
     int8: int
     float32: int
@@ -101,7 +101,7 @@ def quantize(
 
 
 def chosen(model: Any, choices: Choices) -> Iterator[str]:
-    """The names of the nodes that compute on int8."""
+    """The names of the nodes to quantize."""
     maker = {value: node.op_type for node in model.graph.node for value in node.output}
     for node in model.graph.node:
         adds_shortcut = node.op_type == "Add" and all(maker.get(value) in MAPS for value in node.input)

@@ -1,4 +1,4 @@
-"""Whether two networks give pictures the same labels, ties within the tolerance aside.
+"""Agreement of two networks' labels, except for ties within the tolerance.
 
 same_label({"logits": ours}, {"logits": theirs})          # (N,) bool
 """
@@ -13,7 +13,7 @@ from resnest.exporters.layers import Arrays
 
 
 def same_label(expected: Arrays, got: Arrays) -> NDArray[np.bool_]:
-    """Whether the best class, of a segmenter at every pixel, is the same or one as good within the tolerance."""
+    """Whether the top-1 class, for a segmenter at every pixel, is the same or tied within the tolerance."""
     ours, theirs = expected["logits"], got["logits"]  # (N, K), or (N, K, H, W)
     chosen = np.take_along_axis(ours, theirs.argmax(1, keepdims=True), 1)[:, 0]  # what we give to their best class
     largest = np.abs(ours).reshape(len(ours), -1).max(1)  # (N,)
@@ -23,7 +23,7 @@ def same_label(expected: Arrays, got: Arrays) -> NDArray[np.bool_]:
 
 
 def same_labels(expected: Arrays, got: Arrays) -> NDArray[np.bool_]:
-    """Whether the same classes score 50 % or more, those at the border within the tolerance aside."""
+    """Whether the same classes score 50 % or more, except those within the tolerance of it."""
     ours, theirs = expected["logits"], got["logits"]  # (N, K)
     border = np.abs(ours) <= TOLERANCE * np.abs(ours).max(-1, keepdims=True)
     same: NDArray[np.bool_] = (((ours >= 0) == (theirs >= 0)) | border).all(-1) & np.isfinite(theirs).all(-1)

@@ -1,7 +1,7 @@
-"""How fast files are in the engines that are installed here: turn by turn, since machines do not stay equally fast.
+"""Timing of exported files in the installed engines, alternately, as the speed of a machine drifts.
 
 times = measure({"onnxruntime float32": run, ...}, images)
-times["onnxruntime float32"]                # seconds a call, the median
+times["onnxruntime float32"]                # median seconds per call
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LEAST_ROUNDS, MOST_ROUNDS = 3, 30
 
 
 def measure(runs: Mapping[str, Run], images: NDArray[np.float32], *, seconds: float | None = None) -> dict[str, float]:
-    """Median seconds of a call with `images`, by name; the first round warms up and does not count."""
+    """Median seconds per call with `images`, by name; the first round is a warm-up."""
     names, seconds = list(runs), SECONDS if seconds is None else seconds
     found: dict[str, list[float]] = {name: [] for name in names}
     started, rounds = time.perf_counter(), -1

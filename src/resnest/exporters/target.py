@@ -1,4 +1,4 @@
-"""Where an exported file goes: checked beforehand, written aside, put in place when it has been verified.
+"""The target of an export: checked first, written to a temporary folder, moved into place once verified.
 
 with delivering(Path("model.onnx")) as temporary:
     temporary.write_bytes(...)              # in a folder of its own beside the target; an error leaves no trace
@@ -18,7 +18,7 @@ from resnest.files import is_full, write_errors
 
 
 def check_target(out: Path, suffix: str, kind: str) -> None:
-    """Raises ResnestError for a place that no exported file can have."""
+    """Raises ResnestError for an impossible path of an exported file."""
     given = parameter("out", out)
     if out.suffix != suffix:
         raise ResnestError(f"{given}: the format {kind} is written to a file that ends in {suffix}")
@@ -32,7 +32,7 @@ def check_target(out: Path, suffix: str, kind: str) -> None:
 
 @contextmanager
 def delivering(out: Path) -> Iterator[Path]:
-    """The path to write to; everything in its folder goes beside `out` at the end, `out` itself last.
+    """Gives a temporary path; at the end all in its folder moves beside `out`, `out` itself last.
 
     Raises:
         ResnestError: the folder cannot be written, or the disk is full.
@@ -56,6 +56,6 @@ def delivering(out: Path) -> Iterator[Path]:
 
 
 def check_room(path: Path) -> None:
-    """Raises ResnestError if the disk is full, which the exporters' own errors seldom say."""
+    """Raises ResnestError if the disk is full, which exporters' own errors rarely say."""
     if is_full(path.parent):
         raise ResnestError(f"{parameter('out', path)} cannot be written: no space left on device") from None

@@ -1,4 +1,4 @@
-"""Writing a file and comparing it with the network: what every export does, and what int8 begins with.
+"""Writing a file and comparing it with the network: every export, and the first step of int8.
 
 parity, told = written(model, find_format("onnx"), path, metadata(model, form, weights_sha256=None), pictures)
 """
@@ -39,7 +39,7 @@ def metadata(
     precision: str = "float32",
     told: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """The two strings that a file carries; `told` goes into the origin, such as int8's `accuracy`."""
+    """The two metadata strings of a file; `told` is added to the provenance, such as int8's `accuracy`."""
     takes = find_exporter(model).interface(model.card, form)
     high, wide = takes.size or ("any", "any")
     sizes = {"batch": takes.batch or "any", "height": high, "width": wide}
@@ -56,7 +56,7 @@ def written(
     *,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> tuple[gate.Parity, dict[str, Any]]:
-    """Write a model's network to `path` and compare the file with the network: a verified file, or an error.
+    """Write a model's network to `path` and compare the file with the network; raises if they differ.
 
     Raises:
         ParityFailure: it computes something else; the message names the first layer that does.
@@ -100,7 +100,7 @@ def _load(form: Format, path: Path) -> Runner:
 
 
 def reference(net: nn.Module) -> Runner:
-    """The network as it was opened, run by torch without any preparation."""
+    """The original network, run by torch without preparation."""
     net.eval()
 
     def run(images: NDArray[np.float32]) -> Arrays:

@@ -1,1 +1,1 @@
-"""Using weights: `model` opens and shares them, `predicting` and `evaluation` run them, `torch_engine` with torch."""
+"""Inference: `model` opens and shares models, `predicting` and `evaluation` run them, `torch_engine` in torch."""

@@ -1,4 +1,4 @@
-"""The network that a model card describes, of any task, and the card that describes a network.
+"""Building the network of a model card, for any task, and the card of a network.
 
 net = build_from_card(card, state, source="runs/a/model.safetensors")
 card = card_of(net, ["rose", "tulip"], Preprocess(size=224))
@@ -25,7 +25,7 @@ from resnest.tasks import task_of_network, task_type
 
 
 def build_from_card(card: ModelCard, state: Mapping[str, Tensor], *, source: str) -> Any:
-    """With the weights of a file, in eval mode; built only once the file's shapes are known to be those of the card.
+    """Build the network of a card with the weights of a file, in eval mode, after checking the shapes in the file.
 
     Raises:
         ResnestError: it holds another network.
@@ -42,13 +42,13 @@ def build_from_card(card: ModelCard, state: Mapping[str, Tensor], *, source: str
 
 
 def _without_weights(card: ModelCard) -> nn.Module:
-    """The network that a card describes, whose tensors have shapes alone."""
+    """The network of a card, whose tensors have only shapes (meta device)."""
     with torch.device("meta"):
         return task_type(card.task).build_network(card)
 
 
 def _differing(net: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Names of tensors that only one of the two has, or in another shape."""
+    """Names of tensors that only one of the two has, or that differ in shape."""
     wanted = net.state_dict()
     return sorted(name for name in wanted.keys() | state.keys() if _shape(wanted, name) != _shape(state, name))
 
@@ -100,7 +100,7 @@ def _checked_names(class_names: Sequence[str], count: int) -> tuple[str, ...]:
 
 
 def rebuilt(net: nn.Module, card: ModelCard) -> Any:
-    """A new network as the card describes it, with the weights of `net`, on the CPU in evaluation mode.
+    """A new network by the card, with the weights of `net`, on the CPU in eval mode.
 
     Raises:
         ResnestError: `net` is another network than its card says, or has weights that are not finite.
@@ -123,5 +123,5 @@ def rebuilt(net: nn.Module, card: ModelCard) -> Any:
 
 
 def _windows(net: nn.Module) -> list[str]:
-    """Convolutions and pools in order: strides, padding and dilation have no tensors."""
+    """Strides, padding and dilation of convolutions and pools in order, which no tensor shows."""
     return [str(module) for module in net.modules() if isinstance(module, nn.Conv2d | _AvgPoolNd | _MaxPoolNd)]

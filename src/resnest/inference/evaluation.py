@@ -1,4 +1,4 @@
-"""Evaluating = predicting + scoring: one loop for every task, for networks and exported files, in one process or many.
+"""The evaluation loop, predict and score, for every task, networks and exported files, one process or many.
 
 result = evaluate("runs/a", data="flowers")
 result.figures["top1"], result.headline         # of others: figures["map"], ["box_ap"], ["miou"], ["pq"]
@@ -31,16 +31,16 @@ USUAL_BATCH = 64  # images, by which an engine is chosen before it is known what
 
 
 class Scorer(Protocol):
-    """Compares results with what pictures show; the outcome depends on neither order nor partition."""
+    """Compares results with the ground truth; the outcome depends on neither order nor partition."""
 
     def update(self, index: int, result: Any, truth: Any, /) -> None:
         """Add picture `index` of the samples."""
 
     def merge(self, other: Self, /) -> None:
-        """Add what the scorer of another process has."""
+        """Add the state of another process's scorer."""
 
     def result(self) -> Evaluation:
-        """Of all pictures together. Raises ResnestError: there is none."""
+        """The evaluation of all pictures. Raises ResnestError: there is none."""
 
 
 def evaluate_samples(
@@ -56,7 +56,7 @@ def evaluate_samples(
     world_size: int = 1,
     gather: Callable[[Any], list[Any]] = lambda mine: [mine],
 ) -> Evaluation:
-    """Predict all samples, each once, and score the results; `on_batch` hears how many were seen.
+    """Predict every sample once, and score the results; `on_batch` gets the number of samples so far.
 
     Args:
         card: of the model that the engine runs; the samples have its classes.
@@ -100,7 +100,7 @@ def evaluate_samples(
 
 
 def evaluate_network(net: nn.Module, samples: Samples, card: ModelCard, *, device: Any, **how: Any) -> Evaluation:
-    """Of a network as it is, unprepared, which is back in its mode afterwards; `how` as for `evaluate_samples`."""
+    """Evaluate a network without preparing it, and restore its mode; `how` as for `evaluate_samples`."""
     was_training = net.training
     net.eval()
     try:
@@ -127,20 +127,20 @@ def evaluate(
     on_batch: Callable[[int], None] = lambda seen: None,
     on_open: Callable[[Samples, str], None] = lambda samples, where: None,
 ) -> Evaluation:
-    """Evaluate any model reference on a data set, with the preprocessing that belongs to its weights.
+    """Evaluate any model reference on a data set, with the preprocessing of its weights.
 
     Args:
-        split: "auto", the validation part; of data without parts what training held out, or everything if the model
-            was not trained here. Or "val", "train", "all".
-        network: what a checkpoint file is, where it does not say so itself.
-        labels: ImageNet-ReaL's real.json, several right answers an image.
+        split: "auto", the validation split; of data without splits the hold-out set of training, or everything if the
+            model was not trained here. Or "val", "train", "all".
+        network: name of the network in a checkpoint file that does not identify it.
+        labels: ImageNet-ReaL's real.json, several correct labels per image.
         batch_size: by default 64 images, of all but classifiers 4.
         views: test-time augmentation, of a detector or a segmenter.
-        window: of a segmenter, side of the squares that a picture is looked at in, pixels.
+        window: side of a segmenter's sliding windows, in pixels.
 
     Raises:
-        ResnestError: no such model or data, classes that the model does not know, several labels an image for a model
-            that gives one, too many unusable images.
+        ResnestError: no such model or data, classes that the model does not know, multi-label data for a
+            single-label model, too many unusable images.
     """
     engine: Engine
     if is_exported(model):
@@ -169,7 +169,7 @@ def evaluate(
 
 
 def _holdout_of_export(engine: ExportedEngine) -> tuple[float, int] | None:
-    """Of the run that has the same weights: where the file lies, or where it was exported from."""
+    """The hold-out split of the run with the same weights: beside the file, or where it was exported from."""
     weights = str(engine.origin.get("weights_sha256", ""))
     folders = (engine.path.parent, Path(str(engine.origin.get("source", ""))))
     return next((holdout for run in folders if (holdout := holdout_of_run(run, weights))), None)

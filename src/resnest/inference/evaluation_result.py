@@ -1,4 +1,4 @@
-"""What every evaluation gives: its figures, and what was said of every image. Each task adds its own.
+"""The result of an evaluation: figures, and predictions for each image. Each task adds its own fields.
 
 result.figures, result.headline, result.worst(24)
 """
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(kw_only=True)
 class Evaluation:
-    """What every kind of evaluation has."""
+    """The result of an evaluation, for any task."""
 
     table: ClassVar[tuple[Figure, ...]]  # of the task's figures
     report: ClassVar[str]  # (evaluation, samples, history) -> Report, as "package.module:NAME"
@@ -41,24 +41,24 @@ class Evaluation:
 
     @property
     def headline(self) -> str:
-        """The monitored figure, for people."""
+        """The monitored figure, as text."""
         raise NotImplementedError
 
     def lines(self) -> list[str]:
-        """All figures but the loss, for people, one a line."""
+        """All figures except the loss, as lines of text."""
         raise NotImplementedError
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % intervals of the figures that are shares of the images."""
+        """95 % intervals of the figures that are proportions of the images."""
         return {}
 
     @property
     def class_figures(self) -> tuple[Floats, Indices]:
-        """The main figure of each class, NaN where there is none, and how much was counted, both (K,)."""
+        """The main figure of each class, NaN where undefined, and its count, both (K,)."""
         raise NotImplementedError
 
     def per_class(self) -> list[tuple[str, float | None, int]]:
-        """Name, figure and number of images, or objects, of each class; None where there is none."""
+        """Name, figure and number of images, or objects, of each class; None where undefined."""
         return [
             (name, None if math.isnan(figure) else float(figure), int(count))
             for name, figure, count in zip(self.class_names, *self.class_figures, strict=True)
@@ -70,20 +70,20 @@ class Evaluation:
         return f"{title} {percent(self.figures[key])}"
 
     def details(self) -> dict[str, Any]:
-        """For JSON: what there is of each class beside its main figure, and how much was counted. May hold NaN."""
+        """For JSON: further figures of each class, and what was counted. May contain NaN."""
         return {}
 
     def by_class(self, values: Iterable[float]) -> dict[str, float]:
-        """Values of the classes, (K,), by their names."""
+        """Values of the classes, (K,), by class name."""
         return dict(zip(self.class_names, map(float, values), strict=True))
 
     def worst(self, most: int) -> Indices:
-        """Positions of the worst mistakes, worst first."""
+        """Positions of the worst errors, worst first."""
         raise NotImplementedError
 
 
 def check_bad_share(bad: int, total: int, last: tuple[str, str] | None) -> None:
-    """Raises ResnestError once too many files of a data set are unusable."""
+    """Raises ResnestError if too many files of a data set are unusable."""
     if bad > MAX_BAD_SHARE * total and last:
         raise ResnestError(
             f"{bad} of {total} images cannot be used, more than {MAX_BAD_SHARE:.0%}; the last one is {last[0]}:"

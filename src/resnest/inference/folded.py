@@ -1,4 +1,4 @@
-"""Batch-norm folded into the convolution before it: what networks prepared for inference are made of.
+"""Convolutions with batch norm folded in: the layers of networks prepared for inference.
 
 conv = FusedConv.of(conv, norm, relu=True)       # exact up to rounding: computed in float64
 conv(x, plus=shortcut)                           # convolution, sum, ReLU
@@ -17,7 +17,7 @@ Norm = nn.BatchNorm2d | FrozenStatsBatchNorm2d
 
 
 class FusedConv(nn.Conv2d):
-    """A convolution with a bias, then perhaps something added to it, then perhaps ReLU."""
+    """A convolution with bias, optionally followed by a sum and ReLU."""
 
     relu: bool
 
@@ -29,7 +29,7 @@ class FusedConv(nn.Conv2d):
 
     @classmethod
     def of(cls, conv: nn.Module, norm: nn.Module | None = None, *, relu: bool) -> FusedConv:
-        """What a convolution and the norm after it do in evaluation; computed in float64."""
+        """A convolution and the norm after it, folded for evaluation; computed in float64."""
         assert isinstance(conv, nn.Conv2d)
         weight = conv.weight.double()
         bias = torch.zeros_like(weight[:, 0, 0, 0]) if conv.bias is None else conv.bias.double()
@@ -44,7 +44,7 @@ class FusedConv(nn.Conv2d):
 
     @classmethod
     def like(cls, conv: nn.Conv2d, weight: Tensor, bias: Tensor, relu: bool) -> FusedConv:
-        """These weights, (O, I/groups, k, k) and (O,), with the geometry and the type of `conv`."""
+        """A convolution with these weights, (O, I/groups, k, k) and (O,), and the geometry and type of `conv`."""
         fused = cls(
             conv.in_channels,
             weight.shape[0],
@@ -61,7 +61,7 @@ class FusedConv(nn.Conv2d):
         return fused.train(conv.training)
 
     def difference(self, cardinality: int) -> FusedConv:
-        """As fc2 of the attention: the logits of split 0 minus those of split 1, (N, I, 1, 1) -> (N, C, 1, 1).
+        """The difference of fc2's logits, split 0 minus split 1: (N, I, 1, 1) -> (N, C, 1, 1).
 
         The outputs are cardinality-major, (K, R, C/K), and the channels of one split (K, C/K): the order stays.
         """
@@ -72,7 +72,7 @@ class FusedConv(nn.Conv2d):
 
 
 class PreparedSplitAttention(nn.Module):
-    """`SplitAttention` with its norms folded, and one logit a channel where there are two splits."""
+    """`SplitAttention` with its norms folded, and one logit per channel if there are two splits."""
 
     def __init__(self, block: SplitAttention) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The split attention in evaluation by the fused operators (kernels/), where they run; elsewhere as prepare.py has it.
+"""Split attention in evaluation by the fused operators (kernels/), with prepare.py's as the fallback.
 
 fast = prepared(net, kernels=True).to("cuda", torch.bfloat16)
 tune(fast, images)                   # resnest.kernels.autotune: the algorithm of the 3x3 convolution
@@ -34,7 +34,7 @@ class KernelAttention(PreparedSplitAttention):
         return self._run(x, self.algorithm)
 
     def runs(self, x: Tensor) -> dict[ConvAlgorithm, Run]:
-        """As `Tunable` has it."""
+        """See `Tunable`."""
         if not self._runs_on(x):
             return {}
         dense: tuple[ConvAlgorithm, ...] = ("dense",) if self.conv.groups > 1 else ()

@@ -1,11 +1,11 @@
-"""CUDA graphs: a network's launches recorded once for a shape of input, and sent as one from then on.
+"""CUDA graphs: a network's launches recorded once per input shape, then replayed as one.
 
     fast = Graphed(prepared(net, kernels=True).to("cuda"))
     fast(images)                         # the second time for a shape: measures and records
 
-With few images a GPU is done with a layer before the next one is launched; a graph has no such gaps. A shape that comes
-once is not worth one. Each shape keeps its own memory; beyond `most` the one that was used least recently goes. Threads
-take turns, and launch on one stream, as those do that choose none.
+At small batches a GPU finishes a layer before the next is launched; a graph has no such gaps. A graph is recorded when
+a shape occurs a second time. Each shape has its own memory; beyond `most` the least recently used one is freed. Threads
+take turns and launch on one stream, the default one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _turn = threading.Lock()  # of all networks: torch.cuda.graph records on one str
 
 @dataclass(frozen=True)
 class Recorded:
-    """A graph with the memory that it reads and writes."""
+    """A CUDA graph with its input and output memory."""
 
     graph: torch.cuda.CUDAGraph
     images: Tensor
@@ -36,11 +36,11 @@ class Recorded:
 
 
 class Graphed(nn.Module):
-    """A network in evaluation that takes one tensor and gives one, without gradients, on a CUDA device.
+    """Replays CUDA graphs of a network in evaluation with one input and one output, without gradients.
 
     Args:
         net: whose parameters must not move or change from then on.
-        most: shapes that are kept.
+        most: number of cached shapes.
         measure: choose how convolutions are computed before recording (`resnest.kernels.autotune.tune`).
     """
 
@@ -52,7 +52,7 @@ class Graphed(nn.Module):
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
-        """What the network gives; a copy, which later calls leave alone."""
+        """The network's output; a copy, which later calls do not overwrite."""
         key = images.shape, images.stride(), images.dtype, images.device
         with _turn:
             if key not in self.recorded and not self._comes_again(key):
@@ -64,7 +64,7 @@ class Graphed(nn.Module):
             return recorded.outputs.clone()
 
     def _comes_again(self, key: tuple[object, ...]) -> bool:
-        """Whether a shape was seen before; remembers it."""
+        """Whether a shape occurred before; records it."""
         again = key in self.once
         self.once[key] = None
         self.once.move_to_end(key)

@@ -1,7 +1,7 @@
-"""A network with its weights and its card: opened from any reference, saved and shared in the hub's usual form.
+"""A network with its weights and its card: opened from any reference, saved and shared in the hub's format.
 
 model = Model.from_pretrained("runs/a")                 # or "resnest50", a checkpoint file, "someone/flowers"
-model = Model.of(net, class_names=["rose", "tulip"])    # trained in a loop of your own
+model = Model.of(net, class_names=["rose", "tulip"])    # from your own training loop
 model.net, model.card
 model.save_pretrained("flowers")                        # config.json, model.safetensors, README.md
 model.push_to_hub("me/flowers")
@@ -45,7 +45,7 @@ RECIPE_NAME = "recipe.yaml"
 
 @dataclass(frozen=True)
 class Model:
-    """A network of any task in eval mode on the CPU, and what it takes to use it."""
+    """A network of any task in eval mode on the CPU, with its card."""
 
     net: Any  # ResNeSt, Detector, Segmenter, ...
     card: ModelCard
@@ -54,14 +54,14 @@ class Model:
 
     @classmethod
     def from_pretrained(cls, reference: str | Path, *, network: str | None = None) -> Model:
-        """The model behind a reference.
+        """Open the model of a reference.
 
         Args:
             reference: a name of published weights, a run or saved model, a checkpoint file of any layout, a hub id.
-            network: what a checkpoint file is, where it does not say so itself.
+            network: name of the network in a checkpoint file that does not identify it.
 
         Raises:
-            ResnestError: nothing there, an unfinished run, weights that do not fit, a file that cannot be told.
+            ResnestError: nothing there, an unfinished run, weights that do not fit, an unknown file.
         """
         path, row = locate(reference)
         if row is not None:
@@ -76,7 +76,7 @@ class Model:
     def of(
         cls, net: nn.Module, class_names: Sequence[str], preprocess: ImageTransform | None = None, **fields: Any
     ) -> Model:
-        """The model of a network of any task that was trained in a loop of your own; `net` stays as it is.
+        """The model of a network from your own training loop, for any task; `net` is not changed.
 
             model = Model.of(net, class_names=["rose", "tulip"], preprocess=Preprocess(size=224))
             model.save_pretrained("flowers")
@@ -94,7 +94,7 @@ class Model:
         return cls(rebuilt(net, card), card, "network")
 
     def predictor(self, device: str = "auto", *, batch_size: int = 16) -> ImagePredictor:
-        """As `Predictor` of a saved model, by torch."""
+        """A predictor in torch, as `Predictor` of a saved model."""
         return ImagePredictor(open_torch_engine(self, device), self.card, batch_size=batch_size)
 
     def save_pretrained(self, directory: str | Path) -> Path:
@@ -119,7 +119,7 @@ class Model:
         return folder
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-        """Save and upload to the hub as `user/name`, which is made if it is not there; returns its address.
+        """Save and upload to the hub as `user/name`, created if it does not exist; returns its address.
 
         Raises:
             ResnestError: not logged in, no network, no such user.
@@ -135,12 +135,12 @@ class Model:
                 ) from None
 
     def readme(self, title: str, *, repo_id: str | None = None) -> str:
-        """The text of the model card, from this model's own figures."""
+        """The text of the README, with this model's figures."""
         return model_card_text(self.card, title, account=account_of(Path(self.source)), repo_id=repo_id)
 
 
 def account_of(run: Path) -> dict[str, object]:
-    """What a run says of its data and versions (run.json); nothing for other models."""
+    """The data and versions of a run (run.json); empty for other models."""
     try:
         content = json.loads((run / "run.json").read_text(encoding="utf-8"))
         return content if isinstance(content, dict) else {}
@@ -182,7 +182,7 @@ def _open_file(path: Path, network: str | None) -> Model:
         if parts.recognise(raw.state):
             raise ResnestError(f"{path} holds a {parts.what} but does not name its classes: {_to_name(path)}")
     identity = identify(raw, network)
-    spec = identity.spec  # raises where nothing tells twins apart
+    spec = identity.spec  # raises if two networks have the same tensors
     if identity.name not in PUBLISHED:
         raise ResnestError(f"{path} is a {identity.name} without its {CARD_NAME}: put that beside it, or name the run")
     if identity.seen.num_classes != imagenet.COUNT:
@@ -202,7 +202,7 @@ def _to_name(path: Path) -> str:
 
 
 def _open_training_checkpoint(raw: RawCheckpoint) -> Model:
-    """A checkpoint of a run knows its recipe and its card."""
+    """Open a checkpoint of a run, which contains its recipe and its card."""
     recipe, card = raw.content["recipe"], raw.content["card"]
     if not isinstance(recipe, dict) or not isinstance(card, str):
         raise ResnestError(f"{raw.path} is no checkpoint of a run: its recipe or card are not what runs write")
@@ -218,12 +218,12 @@ def published_card(architecture: str, preprocess: Preprocess) -> Any:
 
 
 def holdout_of(recipe: Recipe) -> tuple[float, int]:
-    """Fraction and seed of what training held out of data without parts."""
+    """Fraction and seed of the hold-out split that training used for data without splits."""
     return recipe.data.val_share, recipe.train.seed
 
 
 def holdout_of_run(run: Path, weights_sha256: str) -> tuple[float, int] | None:
-    """The same of a run's directory, if its weights have this hash."""
+    """The same for a run's directory, if its weights have this hash."""
     weights, recipe = run / WEIGHTS_NAME, run / RECIPE_NAME
     if weights.is_file() and recipe.is_file() and sha256_of(weights) == weights_sha256:
         return holdout_of(read_recipe(recipe))

@@ -1,12 +1,12 @@
-"""On a CPU: convolutions whose weights lie as oneDNN wants them, with ReLU and the shortcut's sum inside.
+"""CPU convolutions with weights prepacked for oneDNN, fused with ReLU and the shortcut's sum.
 
     if can_pack():
         fast = packed(prepared(net))         # inference in float32 on a CPU alone
 
-torch's eager convolution brings the weights into oneDNN's own layout in every call, and writes its output before ReLU
-and the sum read it again. The two operators here are those that torch.compile writes into its CPU code when weights
-are frozen (torch/_inductor/fx_passes/mkldnn_fusion.py); they are torch's own but not of its public interface, so that
-`can_pack` tries them out. Sole use: `TorchEngine` and its kind.
+torch's eager convolution reorders the weights to oneDNN's own layout in every call, and writes its output before ReLU
+and the sum read it again. The two operators here are those of torch.compile's CPU code with frozen weights
+(torch/_inductor/fx_passes/mkldnn_fusion.py); they are part of torch but not of its public API, so `can_pack` tests
+them. Used only by `TorchEngine` and its subclasses.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class PackedConv(nn.Module):
 
 
 def packed(net: Network) -> Network:
-    """A prepared network, in place, with packed convolutions.
+    """Pack the convolutions of a prepared network, in place.
 
     Those of the attention stay: their maps are one pixel large.
     """
@@ -64,7 +64,7 @@ def packed(net: Network) -> Network:
 
 @cache
 def can_pack() -> bool:
-    """Whether this torch has oneDNN and the operators, with the meaning that is wanted here."""
+    """Whether this torch has oneDNN and the operators, with the expected results."""
     if not torch.backends.mkldnn.is_available():
         return False
     conv = nn.Conv2d(4, 4, 3, padding=1, groups=2, device="meta")

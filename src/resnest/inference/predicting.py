@@ -1,4 +1,4 @@
-"""`Predictor`: any model reference, run by the engine that suits it. torch is imported only if that engine needs it.
+"""`Predictor`: prediction with any model reference in a suitable engine. torch is imported only if that needs it.
 
 predict = Predictor("runs/a")                # or "resnest50", a checkpoint file, a hub id
 predict = Predictor("m.onnx")                # an exported file, without torch
@@ -30,8 +30,8 @@ class Predictor(ImagePredictor):
         engine: "torch", "onnxruntime" or "openvino". "auto": an exported file is run by the fastest of those
             installed; a run by the file exported into its directory, on a CPU, if that holds the run's weights, and by
             torch otherwise. Nothing is exported here.
-        network: what a checkpoint file is, where it does not say so itself.
-        card: of an exported file that does not say what its classes and preprocessing are: config.json, the directory
+        network: name of the network in a checkpoint file that does not identify it.
+        card: of an exported file without classes and preprocessing: config.json, the directory
             with it, or the card itself.
         window: of a segmenter, side of the squares that a large picture is looked at in, pixels: less memory.
 
@@ -106,7 +106,7 @@ def read_card(where: str | Path) -> ModelCard:
 
 
 def _open_beside(run: Path, engine: str, device: str, batch_size: int) -> ExportedEngine:
-    """The file exported into a run's directory, with an engine that was asked for."""
+    """The file exported into a run's directory, with the requested engine."""
     suffixes = [suffix for suffix in ENGINES[engine].SUFFIXES[::-1] if suffix in FORMATS]  # its own form before others
     path = next((run / f"model{suffix}" for suffix in suffixes if (run / f"model{suffix}").is_file()), None)
     aim = {} if run.is_dir() else {"out": f"{run.name}{suffixes[0]}"}
@@ -120,7 +120,7 @@ def _open_beside(run: Path, engine: str, device: str, batch_size: int) -> Export
 
 
 def _try_beside(run: Path, batch_size: int) -> tuple[ExportedEngine | None, str]:
-    """The file exported into a run's directory if it computes what the run does, or why not."""
+    """The file exported into a run's directory if it has the run's weights, or why it is not used."""
     notes = []
     for path in (run / f"model{suffix}" for suffix in FORMATS):
         if not path.is_file():
@@ -145,7 +145,7 @@ def _holds_weights_of(run: Path, engine: ExportedEngine) -> bool:
 
 
 def _means_cpu(device: str) -> bool:
-    """Whether torch would run on the CPU; asked without importing it where the system shows no GPU."""
+    """Whether torch would run on the CPU; torch is not imported if the system shows no GPU."""
     if device != "auto":
         return device == "cpu"
     if sys.platform == "linux" and not any(Path(name).exists() for name in _GPUS):

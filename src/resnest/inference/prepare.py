@@ -5,11 +5,11 @@
 
 Exact up to rounding (1e-5 of the largest logit in float32, tests/test_prepare.py):
 
-- every batch-norm goes into the convolution before it, the attention's own too;
+- every batch norm is folded into the convolution before it, the attention's own too;
 - a convolution, its ReLU and the shortcut that is added to it are one step, which an engine may fuse (onednn.py);
 - at radix 2 the softmax over two splits is the sigmoid of the difference of their logits, and the difference of two
   outputs of fc2 is one output of a layer half as large;
-- weights lie in channels_last, the layout that the convolutions of oneDNN and cuDNN run fastest in.
+- weights are in channels_last, the fastest layout for the convolutions of oneDNN and cuDNN.
 
 A deformable 3x3 stays as it is with what follows it, up to the next convolution; so does a group norm, which depends on
 its input.
@@ -33,7 +33,7 @@ Whole = TypeVar("Whole", bound=nn.Module)
 
 
 def prepare(net: Whole, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False) -> Whole:
-    """A copy of a network of any task for inference alone; arguments as for `prepared`.
+    """A copy of a network of any task for inference only; arguments as for `prepared`.
 
     Raises:
         ResnestError: a network that no task has.
@@ -45,7 +45,7 @@ def prepare(net: Whole, *, memory_format: torch.memory_format = torch.channels_l
 def prepared(
     net: ResNeSt, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False
 ) -> ResNeSt:
-    """A copy of a network for inference alone; same shapes, other parameters.
+    """A copy of a network for inference only; same shapes, other parameters.
 
     Args:
         net: a classifier or a backbone, on any device; its own parameters stay as they are.
@@ -64,7 +64,7 @@ def prepared(
 def prepared_whole(
     net: Whole, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False
 ) -> Whole:
-    """A copy for inference alone; arguments as for `prepared`."""
+    """A copy of a multi-part network for inference only; arguments as for `prepared`."""
     backbone, done = net.get_submodule("backbone"), {}
     if isinstance(backbone, ResNeSt):  # in the copy's place, so that the backbone is not copied twice
         done = {id(backbone): prepared(backbone, memory_format=memory_format, kernels=kernels)}
@@ -97,7 +97,7 @@ class PreparedBottleneck(nn.Module):
 
 
 def _prepared_3x3(block: Bottleneck, kernels: bool) -> tuple[nn.Module, nn.Module]:
-    """The part of a bottleneck that has the 3x3 convolution, which is folded if it is a plain one, and the pool after.
+    """A bottleneck's 3x3 convolution, folded if it is a plain one, and the pool after it.
 
     With kernels the pool is inside.
     """
@@ -117,7 +117,7 @@ def _prepared_3x3(block: Bottleneck, kernels: bool) -> tuple[nn.Module, nn.Modul
 
 
 def _fold_stem(net: ResNeSt) -> None:
-    """The ReLU after the last of the stem's convolutions is the network's own."""
+    """Fold the stem; the ReLU after its last convolution is the network's own."""
     last = net.conv1
     if isinstance(last, nn.Sequential):  # the deep stem: convolution, norm, ReLU, twice, and a convolution
         first, norm1, _, second, norm2, _, last = last

@@ -1,4 +1,4 @@
-"""The model card that people read: README.md of a saved model, written from its own figures.
+"""The README.md of a saved model (the hub's model card), with its figures.
 
 text = model_card_text(card, "flowers", account={"train_images": 800, "val_images": 200})
 """
@@ -31,11 +31,11 @@ resnest predict {where} photo.jpg {options}
 def model_card_text(
     card: ModelCard, title: str, *, account: Mapping[str, object] | None = None, repo_id: str | None = None
 ) -> str:
-    """Markdown with the hub's header.
+    """The README in Markdown, with the hub's header.
 
     Args:
         account: a run's run.json: images, versions, device.
-        repo_id: the hub repository, if it goes there.
+        repo_id: the hub repository, if it is uploaded.
     """
     account = account or {}
     where = repo_id or "path/to/this/folder"
@@ -57,7 +57,7 @@ def model_card_text(
 
 
 def _header(card: ModelCard, title: str, account: Mapping[str, object]) -> str:
-    """The YAML that the hub reads; a name may be anything that a folder's may be."""
+    """The hub's YAML header; a name may be any folder name."""
     from huggingface_hub import EvalResult, ModelCardData
 
     library = "timm" if card.fits_timm else "resnest"

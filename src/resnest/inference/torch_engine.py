@@ -1,4 +1,4 @@
-"""The torch engine: runs a network of any task, prepared for inference or as it is, on a device.
+"""The torch engine: runs a network of any task on a device, prepared for inference or unchanged.
 
 engine = open_torch_engine(Model.from_pretrained("runs/a"), "auto")
 engine(images, sizes)                # (N, 3, H, W) float32, (N, 2) heights and widths -> outputs by name
@@ -24,7 +24,7 @@ from resnest.tasks import DEFAULT_TASK, Task, task_type
 
 
 class TorchEngine:
-    """Runs a network on a device; the network itself stays as it is.
+    """Runs a network on a device; the network itself is not changed.
 
     Args:
         net: of the task, in evaluation mode.
@@ -56,7 +56,7 @@ class TorchEngine:
             self.net = packed(self.net)
 
     def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64] | None = None) -> Arrays:
-        """Outputs by name. `sizes` are heights and widths without padding, (N, 2); none: there is no padding."""
+        """Outputs by name. `sizes` are heights and widths without padding, (N, 2); None: no padding."""
         inputs = torch.from_numpy(images).to(self.device).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             if self.takes_sizes:
@@ -79,7 +79,7 @@ def to_arrays(outputs: Any) -> dict[str, NDArray[Any]]:
 
 
 def _fields(outputs: Any) -> Iterator[tuple[str, Tensor]]:
-    """Those of named tuples inside, too; not those that are None."""
+    """Fields of a named tuple, nested ones too, without those that are None."""
     for name, value in outputs._asdict().items():
         if isinstance(value, Tensor):
             yield name, value
@@ -93,7 +93,7 @@ def open_torch_engine(model: Any, device: str | torch.device = "auto") -> TorchE
 
 
 def has_kernels(device: torch.device) -> bool:
-    """Whether the fused operators run there."""
+    """Whether the fused operators run on a device."""
     return chosen(device) == "triton"
 
 
@@ -105,7 +105,7 @@ def _describe(device: torch.device) -> str:
 
 
 def choose_device(name: str | torch.device) -> torch.device:
-    """ "auto" takes a GPU where there is one."""
+    """ "auto" selects a GPU if there is one."""
     if isinstance(name, torch.device):
         return name
     if name == "auto":

@@ -1,4 +1,4 @@
-"""The worst pictures of an evaluation: what was found in them is kept, that of all would fill the memory.
+"""The worst pictures of an evaluation, with their predictions; those of all pictures would not fit into memory.
 
 worst = WorstPictures()
 worst.add(7, 0.31, result)
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
 
-COUNT = 12  # of which results are kept
+COUNT = 12  # pictures whose results are stored
 
 
 class WorstPictures:
@@ -24,7 +24,7 @@ class WorstPictures:
 
     def __init__(self) -> None:
         self.quality: dict[int, float] = {}  # by index; NaN if nothing in a picture counts
-        self._heap: list[tuple[tuple[bool, float, int], int, Any]] = []  # the best of those kept comes first
+        self._heap: list[tuple[tuple[bool, float, int], int, Any]] = []  # the best stored picture comes first
 
     def add(self, index: int, quality: float, result: Any) -> None:
         self.quality[index] = quality
@@ -44,9 +44,9 @@ class WorstPictures:
 
     @property
     def indices(self) -> NDArray[np.int64]:
-        """(N,) of the pictures that could be used. Raises ResnestError: there is none."""
+        """(N,) indices of the usable pictures. Raises ResnestError: there is none."""
         if not self.quality:
-            raise ResnestError("not one image could be used")
+            raise ResnestError("no image could be used")
         return np.array(sorted(self.quality), np.int64)
 
     @property
@@ -56,12 +56,12 @@ class WorstPictures:
 
     @property
     def results(self) -> dict[int, Any]:
-        """By position among the indices: what was found in the worst pictures."""
+        """The results of the worst pictures, by position among the indices."""
         position = {index: place for place, index in enumerate(self.indices.tolist())}
         return {position[index]: result for _, index, result in sorted(self._heap, key=lambda entry: entry[1])}
 
 
 def lowest(qualities: NDArray[np.float64], most: int) -> NDArray[np.int64]:
-    """Positions of the lowest, worst first; none without a mistake."""
+    """Positions of the lowest, worst first, without pictures that have no error."""
     order = np.argsort(qualities, kind="stable")  # NaN comes last
     return order[qualities[order] < 1][:most].astype(np.int64)

@@ -1,4 +1,4 @@
-"""Fused GPU operators for the split attention, in Triton, with plain torch beside them. Nothing else needs this room.
+"""Fused GPU operators for split attention in Triton, with a fallback to plain torch. All else works without them.
 
     from resnest.kernels.fuse import fuse
     fuse(net)                            # a network for training: in place, same parameters, same results

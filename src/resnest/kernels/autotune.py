@@ -32,7 +32,7 @@ class Tunable(Protocol):
     algorithm: ConvAlgorithm
 
     def runs(self, x: Tensor) -> dict[ConvAlgorithm, Run]:
-        """The same work by each algorithm, for an input like x; empty where there is no choice."""
+        """The convolution by each algorithm, for an input like x; empty if there is no choice."""
 
 
 def convolve(x: Tensor, conv: nn.Conv2d, algorithm: ConvAlgorithm) -> Tensor:
@@ -46,7 +46,7 @@ def convolve(x: Tensor, conv: nn.Conv2d, algorithm: ConvAlgorithm) -> Tensor:
 
 
 def tune(net: nn.Module, images: Tensor, *, timer: Timer | None = None) -> dict[str, ConvAlgorithm]:
-    """Set every block's fastest algorithm for inputs of this shape, by running the network once and then each block.
+    """Set every block's fastest algorithm for inputs of this shape, by one run of the network, then of each block.
 
     Args:
         net: after `fuse` (in training: forward and backward are measured) or prepared with kernels.
@@ -76,7 +76,7 @@ def tune(net: nn.Module, images: Tensor, *, timer: Timer | None = None) -> dict[
 
 
 def _inputs(net: nn.Module, images: Tensor) -> list[tuple[str, Tunable, Tensor]]:
-    """Every block that can be tuned, with what it is given."""
+    """Every tunable block with its input."""
     found: list[tuple[str, Tunable, Tensor]] = []
 
     def watch(name: str, block: nn.Module) -> torch.utils.hooks.RemovableHandle:
@@ -100,7 +100,7 @@ def _inputs(net: nn.Module, images: Tensor) -> list[tuple[str, Tunable, Tensor]]
 
 
 def _on_gpu(run: Run) -> float:
-    """Median seconds of a call."""
+    """Median seconds per call."""
     from triton.testing import do_bench
 
     return float(do_bench(run, warmup=20, rep=60, return_mode="median")) / 1000

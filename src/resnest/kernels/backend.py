@@ -1,7 +1,7 @@
-"""Which implementation an operator takes: Triton kernels where they run, plain torch everywhere.
+"""Backend of the operators: Triton kernels where they run, else plain torch.
 
     chosen(y.device)                     # "triton" or "torch"
-    with using("torch"): ...             # for a while; RESNEST_KERNELS=torch for a whole process
+    with using("torch"): ...             # for a while; RESNEST_KERNELS=torch for the process
 
 "auto" is Triton on an NVIDIA GPU of compute capability 8.0 or more (bfloat16 in its matrix units). On a CPU Triton runs
 in its interpreter alone, which is for tests: TRITON_INTERPRET=1, set before triton is imported, and "triton".
@@ -30,13 +30,13 @@ _set: ContextVar[Choice | None] = ContextVar("_set", default=None)  # by `using`
 
 
 def choice() -> Choice:
-    """What was asked for: by `using`, else by the environment, else "auto"."""
+    """The requested backend: by `using`, else by the environment, else "auto"."""
     return _set.get() or _check(os.environ.get(VARIABLE) or "auto", where=VARIABLE)
 
 
 @contextmanager
 def using(wanted: str) -> Iterator[None]:
-    """Take one implementation inside, in this thread and in backward passes of what is computed here.
+    """Select a backend within the block, in this thread and in backward passes of what is computed in it.
 
     Raises:
         ResnestError: for one that does not exist.
@@ -49,7 +49,7 @@ def using(wanted: str) -> Iterator[None]:
 
 
 def chosen(device: torch.device) -> Backend:
-    """What runs on tensors of a device. A compiled graph keeps what it was when it was traced.
+    """The backend for tensors of a device. A compiled graph keeps that of its tracing.
 
     Raises:
         ResnestError: Triton was asked for by name, and cannot run there.
@@ -69,7 +69,7 @@ torch.compiler.assume_constant_result(chosen)  # marks it, in place: a trace can
 
 
 def why_not(device: torch.device) -> str | None:
-    """What keeps Triton from a device; None: nothing."""
+    """The reason against Triton on a device; None: there is none."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed (pip install triton)"
     if device.type == "cpu":
@@ -86,7 +86,7 @@ def why_not(device: torch.device) -> str | None:
 
 
 def interpreted() -> bool:
-    """Whether Triton was imported, or will be, with its interpreter on."""
+    """Whether Triton was imported, or will be, in its interpreter mode."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 

@@ -1,10 +1,10 @@
-"""The whole block after its 3x3 convolution, forward and backward, put together from the parts of one implementation.
+"""Forward and backward pass of a block after its 3x3 convolution, composed of one backend's functions.
 
-What is never stored: U, xhat, the weights spread over pixels. The forward pass reads y three times (moments, pool,
-weighing) and writes V; the backward pass reads y and dV twice and writes dy. That two reads are enough rests on one
-observation: the gradient of the attention needs sum(dV * U), and those of the batch-norm sum(dz) and sum(dz * xhat),
-where dz = a * dV + d_pooled on active pixels. Over the pixels of one image and channel a and d_pooled are constants,
-so that all of them follow from four sums (`reference.gradient_sums`) that know neither.
+U, xhat and the weights expanded over pixels are never stored. The forward pass reads y three times (moments, pool,
+weighted sum) and writes V; the backward pass reads y and dV twice and writes dy. Two reads suffice because the gradient
+of the attention needs sum(dV * U), and those of the batch norm sum(dz) and sum(dz * xhat), where
+dz = a * dV + d_pooled on active pixels. Over the pixels of one image and channel a and d_pooled are constants, so all
+of them follow from four sums (`reference.gradient_sums`) that depend on neither.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Block(NamedTuple):
-    """What the operator takes: y and the parameters of a `SplitAttention`, in the order of the schema."""
+    """Inputs of the operator: y and the parameters of a `SplitAttention`, in the order of the schema."""
 
     y: Tensor  # (N, R*C, H, W), of any dense layout; one of TYPES
     gamma0: Tensor  # of bn0, (R*C,)
@@ -47,7 +47,7 @@ class Block(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What it gives: V, and what a caller or the backward pass needs besides."""
+    """Outputs of the operator: V, and further ones for the caller or the backward pass."""
 
     v: Tensor  # (N, C, H', W')
     mean0: Tensor  # (R*C,)
@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What lives until the backward pass. Only y is large."""
+    """Tensors saved for the backward pass. Only y is large."""
 
     y: Tensor
     gamma0: Tensor
@@ -78,7 +78,7 @@ class Saved(NamedTuple):
 
 
 def forward(block: Block, parts: Any) -> Outcome:
-    """The block with the parts of an implementation: reference.py, or triton_backend.py."""
+    """The forward pass by the functions of a backend: reference.py, or triton_backend.py."""
     y, radix, cardinality, sums = block.y, block.radix, block.cardinality, accumulator(block.y.dtype)
     mean0, var0 = _given(block.mean0, block.var0, sums) or parts.moments(y)
     scale0, shift0 = affine(block.gamma0, block.beta0, mean0, var0, block.eps0)
@@ -134,7 +134,7 @@ def _softmax_backward(d_a: Tensor, a: Tensor, radix: int, cardinality: int) -> T
 
 
 def _layers_backward(d_logits: Tensor, saved: Saved, how: Block) -> tuple[Tensor, ...]:
-    """Gradients of s, fc1 (two), bn1 (two), fc2 (two); the hidden layer is computed again from s."""
+    """Gradients of s, fc1 (two), bn1 (two), fc2 (two); the hidden layer is recomputed from s."""
     s, gamma, along = saved.s, saved.gamma1.to(saved.s.dtype), how.inner_norm
     before = grouped(s, saved.weight1, saved.bias1, how.cardinality)  # (N, I)
     rstd = torch.rsqrt(_spread(saved.var1, how) + how.eps1)
@@ -153,7 +153,7 @@ def _layers_backward(d_logits: Tensor, saved: Saved, how: Block) -> tuple[Tensor
 
 
 def _grouped_backward(d_out: Tensor, x: Tensor, weight: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of `reference.grouped`: gradients of x, the weight and the bias."""
+    """Backward pass of `reference.grouped`: gradients of x, the weight and the bias."""
     d_out_g, x_g = (values.unflatten(1, (groups, -1)).transpose(0, 1) for values in (d_out, x))  # (G, N, O), (G, N, I)
     d_x = torch.bmm(d_out_g, weight.flatten(1).unflatten(0, (groups, -1)).to(x.dtype))  # (G, N, I)
     d_weight = torch.bmm(d_out_g.mT, x_g).reshape(weight.shape)  # (G, O, I)
@@ -167,12 +167,12 @@ def affine(gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, eps: flo
 
 
 def _given(mean: Tensor | None, variance: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-    """Fixed moments as outputs: copies, because an operator may not give out what it was given."""
+    """Fixed moments as outputs: copies, because an operator may not return its inputs."""
     return None if mean is None or variance is None else (mean.to(dtype, copy=True), variance.to(dtype, copy=True))
 
 
 def _spread(moment: Tensor, block: Block) -> Tensor:
-    """A moment of the inner norm beside (N, I)."""
+    """A moment of the inner norm, broadcast to (N, I)."""
     return moment[:, None] if block.inner_norm == LAYER else moment
 
 
@@ -181,24 +181,24 @@ def pixels(y: Tensor) -> int:
 
 
 def pooled_side(side: int, pool: int) -> int:
-    """Of a 3x3 pool with one pixel of padding; 0: no pool."""
+    """Output side of a 3x3 pool with one pixel of padding; 0: no pool."""
     return (side - 1) // pool + 1 if pool else side
 
 
 def convolved_side(side: int, stride: int) -> int:
-    """Of a 3x3 convolution padded by its dilation."""
+    """Output side of a 3x3 convolution padded by its dilation."""
     return (side - 1) // stride + 1
 
 
 def empty_v(y: Tensor, radix: int, pool: int) -> Tensor:
-    """An empty V for y, in its layout."""
+    """An empty V for y, in its memory layout."""
     height, width = (pooled_side(side, pool) for side in y.shape[2:])
     shape = len(y), y.shape[1] // radix, height, width
     return torch.empty(shape, dtype=y.dtype, device=y.device, memory_format=layout(y))
 
 
 def check(y: Tensor, radix: int) -> None:
-    """Raises ResnestError for what the operators do not take."""
+    """Raises ResnestError for inputs that the operators do not support."""
     told = f"split attention got {tuple(y.shape)}"
     if y.dim() != 4 or y.shape[1] % radix:
         raise ResnestError(f"{told}: it takes (N, {radix} * C, H, W)")

@@ -52,7 +52,7 @@ def _moments_kernel(
     y, found, images, channels, pixels, parts, stride_n, stride_c, stride_p,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
-    """One part of the tiles of all images, for BLOCK_C channels.
+    """The moments of one part of all images' tiles, for BLOCK_C channels.
 
     Each tile's own mean and squares join those before (Chan, Golub, LeVeque 1979): no sum of squares, whose
     difference from the squared mean would lose all digits where the mean is large.
@@ -86,7 +86,7 @@ def _moments_kernel(
 
 @triton.jit
 def _joined_kernel(found, mean, variance, channels, parts, PARTS: tl.constexpr, BLOCK_C: tl.constexpr):
-    """The parts of BLOCK_C channels joined."""
+    """The moments of BLOCK_C channels, joined from their parts."""
     c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     part = tl.arange(0, PARTS)
     inside = (part < parts)[:, None] & (c < channels)[None, :]
@@ -122,7 +122,7 @@ def _pool_kernel(
     y, scale, shift, out, channels, pixels, parts, stride_n, stride_c, stride_p,
     RADIX: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
-    """One part of an image's pixels, for BLOCK_C channels of all splits."""
+    """Sums over one part of an image's pixels, for BLOCK_C channels of all splits."""
     image, part = tl.program_id(0) // parts, tl.program_id(0) % parts
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     known = c < channels
@@ -272,7 +272,7 @@ def _convolution_kernel(
         value = tl.load(x + at, mask=inside[:, None] & (k < inputs)[None, :], other=0.0)
         row = (tap * inputs + k)[:, None] * outputs + o[None, :]
         factor = tl.load(weight + row, mask=(k < inputs)[:, None] & known[None, :], other=0.0)
-        if INTERPRETED:  # whose product takes the bits of a bfloat16 for a whole number (triton 3.9)
+        if INTERPRETED:  # whose product takes the bits of a bfloat16 for an integer (triton 3.9)
             value, factor = value.to(tl.float32), factor.to(tl.float32)
         total = tl.dot(value, factor, total, input_precision=PRECISION)
     channel = group * outputs + o

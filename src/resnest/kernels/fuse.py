@@ -1,6 +1,6 @@
-"""Put the fused operators into a network, in place: parameters, names and results stay.
+"""Insert the fused operators into a network, in place: parameters, names and results stay.
 
-    fuse(net)                            # before it is compiled; where no kernel runs, it does what it did
+    fuse(net)                            # before it is compiled; without a kernel its behaviour is unchanged
 
 A block's 3x3 average pool goes into the operator as well, except while DropBlock works between the two.
 """
@@ -23,7 +23,7 @@ NORMS = (BatchNorm2d, nn.BatchNorm2d, FrozenStatsBatchNorm2d)  # exactly these: 
 
 
 class FusedSplitAttention(SplitAttention):
-    """A `SplitAttention`, and the DropBlock and the pool after it; one operator after the 3x3 convolution.
+    """A `SplitAttention` with the DropBlock and the pool after it; one operator after the 3x3 convolution.
 
     It computes as the network itself does, on tensors on which no kernel runs, in graphs that are exported, and with
     norms that are synchronised over processes.
@@ -35,7 +35,7 @@ class FusedSplitAttention(SplitAttention):
 
     @classmethod
     def of(cls, block: SplitAttention, drop: nn.Module, pool: nn.Module) -> FusedSplitAttention:
-        """The same block, with the same parameters, and what follows it."""
+        """The same block, with the same parameters, and the modules after it."""
         fused = cls.__new__(cls)
         fused.__dict__.update(block.__dict__)
         fused._modules = dict(block._modules)
@@ -60,7 +60,7 @@ class FusedSplitAttention(SplitAttention):
         return self.conv(x) if self.algorithm == "grouped" else convolve(x, self.conv, self.algorithm)
 
     def runs(self, x: Tensor) -> dict[ConvAlgorithm, Run]:
-        """As `Tunable` has it: the convolution forward, and in training backward."""
+        """See `Tunable`: the convolution forward, and in training backward."""
         if type(self.conv) is not nn.Conv2d or self.conv.groups == 1:
             return {}
 
@@ -74,7 +74,7 @@ class FusedSplitAttention(SplitAttention):
         return {"grouped": lambda: run("grouped"), "dense": lambda: run("dense")}
 
     def _runs_on(self, x: Tensor) -> bool:
-        """Whether a kernel is there for these tensors and norms."""
+        """Whether a kernel supports these tensors and norms."""
         if not takes(x):
             return False
         if any(_learns_moments(norm) and norm.momentum is None for norm in (self.bn0, self.bn1)):
@@ -85,7 +85,7 @@ class FusedSplitAttention(SplitAttention):
         return type(self.bn0) in NORMS and (type(self.bn1) in NORMS or is_layer_norm)
 
     def _values(self, x: Tensor) -> int:
-        """That the 3x3 convolution gives for each channel."""
+        """Number of values of the 3x3 convolution per channel."""
         stride = int(self.conv.stride[0])
         return len(x) * convolved_side(x.shape[2], stride) * convolved_side(x.shape[3], stride)
 
@@ -131,13 +131,13 @@ def fuse(net: nn.Module) -> int:
 
 
 def _learns_moments(norm: nn.Module) -> bool:
-    """Whether a norm takes its moments from the batch now."""
+    """Whether a norm takes its moments from the batch in its current mode."""
     return isinstance(norm, nn.BatchNorm2d) and (norm.training or norm.running_mean is None)
 
 
 @torch.no_grad()
 def _remember(norm: nn.Module, mean: Tensor, variance: Tensor, values: int) -> None:
-    """The running statistics, as torch's batch-norm moves them: the variance with the count less one."""
+    """Update the running statistics as torch's batch norm does, with the unbiased variance."""
     assert isinstance(norm, nn.BatchNorm2d)
     if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return
@@ -148,5 +148,5 @@ def _remember(norm: nn.Module, mean: Tensor, variance: Tensor, values: int) -> N
 
 
 def pool_stride(pool: nn.Module) -> int:
-    """Of a block's 3x3 average pool; 0 where it has none."""
+    """Stride of a block's 3x3 average pool; 0 if it has none."""
     return int(pool.stride) if isinstance(pool, nn.AvgPool2d) else 0  # type: ignore[arg-type]

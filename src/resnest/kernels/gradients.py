@@ -67,7 +67,7 @@ def load_spread(
     d_v, p, c, inside, width, out_height, out_width, out_c, out_p,
     POOL: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
-    """dV at pixels p of y: of the windows of the average pool that a pixel lies in, each gives a ninth."""
+    """dV at pixels p of y: each window of the average pool with the pixel gives a ninth."""
     if POOL == 0:
         return tl.load(d_v + p[:, None] * out_p + c[None, :] * out_c, mask=inside, other=0.0).to(SUM)
     spread = tl.zeros([BLOCK_P, BLOCK_C], SUM)
@@ -88,7 +88,7 @@ def _sums_kernel(
     stride_n, stride_c, stride_p, out_n, out_c, out_p,
     RADIX: tl.constexpr, POOL: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
-    """One part of an image's pixels, for BLOCK_C channels of one split; the splits of a channel run side by side."""
+    """Sums over one part of an image's pixels, for BLOCK_C channels of one split; splits run in parallel."""
     image, part = (tl.program_id(0) // parts).to(tl.int64), tl.program_id(0) % parts
     r = tl.program_id(1) % RADIX
     c = (tl.program_id(1) // RADIX) * BLOCK_C + tl.arange(0, BLOCK_C)

@@ -77,14 +77,14 @@ def _block(size: int, most: int) -> int:
 
 
 def _grid(out: Tensor, cardinality: int) -> tuple[int, int]:
-    """Blocks of rows, blocks of the outputs of all cardinal groups."""
+    """Numbers of blocks: of rows, and of outputs of all cardinal groups."""
     rows, outputs = out.shape
     per_group = outputs // cardinality
     return triton.cdiv(rows, MIN_DOT), cardinality * triton.cdiv(per_group, _block(per_group, 64))
 
 
 def _sizes(x: Tensor, parts: int, pixels: int, weight1: Tensor | None, weight2: Tensor, cardinality: int) -> Any:
-    """Rows, parts, pixels, and what a cardinal group has of inputs, hidden values and outputs; groups."""
+    """Rows, parts, pixels; inputs, hidden values and outputs of a cardinal group; groups."""
     inner, outputs = weight2.shape[1], len(weight2) // cardinality
     inputs = inner if weight1 is None else weight1.shape[1]
     return len(x), parts, float(pixels), inputs, inner, outputs, cardinality

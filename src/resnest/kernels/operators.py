@@ -1,4 +1,4 @@
-"""The fused operators, as torch knows them: `torch.ops.resnest.*`, with shapes for tracing and with gradients.
+"""The fused operators registered with torch: `torch.ops.resnest.*`, with fake tensors and gradients.
 
     Outcome(*split_attention(*Block(...))).v     # the block after its 3x3 convolution (block.py), with gradients
     attend(y, shift, ...)                        # the same in evaluation with norms folded: three launches
@@ -103,7 +103,7 @@ split_attention.register_autograd(_backward, setup_context=_setup_context)
 def gradient_sums(
     d_v: Tensor, y: Tensor, mean: Tensor, rstd: Tensor, scale: Tensor, shift: Tensor, radix: int, pool: int
 ) -> Tensor:
-    """`reference.gradient_sums`, by the chosen implementation."""
+    """`reference.gradient_sums`, by the selected backend."""
     with _on(y.device):
         sums: Tensor = implementation(y.device).gradient_sums(d_v, y, mean, rstd, scale, shift, radix, pool)
     return sums
@@ -128,7 +128,7 @@ def input_gradient(
     radix: int,
     pool: int,
 ) -> Tensor:
-    """`reference.input_gradient`, by the chosen implementation."""
+    """`reference.input_gradient`, by the selected backend."""
     given = d_v, y, mean, rstd, scale, shift, a, d_pooled, corrections
     with _on(y.device):
         d_y: Tensor = implementation(y.device).input_gradient(*given, radix, pool)
@@ -152,7 +152,7 @@ def attend(
     cardinality: int,
     pool: int,
 ) -> Tensor:
-    """V in evaluation, with norms folded into convolutions; no gradients.
+    """V in evaluation, with norms folded into convolutions; without gradients.
 
     Args:
         y: (N, R*C, H, W), the convolution's output without its bias.
@@ -225,7 +225,7 @@ def _weighed(
     cardinality: int,
     pool: int,
 ) -> Tensor:
-    """V from y and its sums over pixels, with the layers of the attention: weight and bias of each."""
+    """V from y and its sums over pixels; the attention's layers are given by weight and bias."""
     weight1, bias1, weight2, bias2 = layers
     logits = parts.attention_logits(sums, pixels(y), weight1, None, bias1, weight2, bias2, cardinality)
     v: Tensor = parts.weigh_splits(y, None, shift0, logits, radix, cardinality, pool)
@@ -233,14 +233,14 @@ def _weighed(
 
 
 def takes(x: Tensor) -> bool:
-    """Whether kernels run on a tensor: not on other types, and not in a graph that is exported, to run anywhere."""
+    """Whether kernels run on a tensor: not for other types, nor in an exported graph, which must run anywhere."""
     if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         return False
     return x.dtype in TYPES and chosen(x.device) == "triton"
 
 
 def implementation(device: torch.device) -> Any:
-    """The module with the operators' parts for a device: reference.py, or triton_backend.py with the same functions."""
+    """The backend module for a device: reference.py, or triton_backend.py with the same functions."""
     if chosen(device) == "torch":
         from resnest.kernels import reference
 
@@ -252,7 +252,7 @@ def implementation(device: torch.device) -> Any:
 
 @contextmanager
 def _on(device: torch.device) -> Iterator[None]:
-    """Launches go to this GPU, which need not be the current one, and what is small stays exact."""
+    """Launch on this GPU, which need not be the current one, and without autocast."""
     with torch.autocast(device.type, enabled=False):
         if device.type == "cuda":
             with torch.cuda.device(device):

@@ -1,4 +1,4 @@
-"""The parts of the fused operators in plain torch: what the Triton kernels are held against, and what else runs.
+"""The fused operators' functions in plain torch: the reference for the Triton kernels, and the fallback.
 
 Symbols as in network/split_attention.py, and
     y       (N, R*C, H, W)   what the 3x3 convolution gives, before its norm
@@ -6,7 +6,7 @@ Symbols as in network/split_attention.py, and
     xhat                     (y - mean) * rstd
     V       (N, C, H', W')   the weighted sum, after the 3x3 average pool of stride `pool`; 0: no pool
     dV                       its gradient
-Sums and small tensors have the type that `accumulator` says; V and the gradient of y have that of y.
+Sums and small tensors have the type of `accumulator`; V and the gradient of y have that of y.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from resnest.network.split_attention import radix_softmax
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:
-    """What sums over values of a type are kept in."""
+    """The accumulator type of a type."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def moments(y: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance (divided by the count) of every channel: (N, R*C, H, W) -> twice (R*C,)."""
+    """Mean and variance (biased) of every channel: (N, R*C, H, W) -> twice (R*C,)."""
     variance, mean = torch.var_mean(y.to(accumulator(y.dtype)), (0, 2, 3), correction=0)
     return mean, variance
 
 
 def pool_splits(y: Tensor, scale: Tensor | None, shift: Tensor | None, radix: int) -> Tensor:
-    """Sums over pixels and splits of U: (N, R*C, H, W) -> (N, T, C), in T parts that are still to be added up."""
+    """Sums over pixels and splits of U: (N, R*C, H, W) -> (N, T, C), in T parts still to be summed."""
     sums: Tensor = _activated(y, scale, shift).sum((2, 3)).unflatten(1, (radix, -1))  # T = R here
     return sums
 
@@ -38,7 +38,7 @@ def pool_splits(y: Tensor, scale: Tensor | None, shift: Tensor | None, radix: in
 def split_convolution(
     x: Tensor, weight: Tensor, bias: Tensor, radix: int, groups: int, stride: int, dilation: int
 ) -> tuple[Tensor, Tensor]:
-    """The 3x3 convolution with its norm folded, ReLU, and what `pool_splits` gives: U and sums (N, T, C).
+    """The 3x3 convolution with its norm folded, ReLU, and the sums of `pool_splits`: U and sums (N, T, C).
 
     weight: (G * 9, inputs of a group, outputs of a group), as `packed` lays it.
     """
@@ -48,7 +48,7 @@ def split_convolution(
 
 
 def packed(weight: Tensor, groups: int) -> Tensor:
-    """A 3x3 convolution's weight, (O, I/G, 3, 3), as `split_convolution` takes it: (G * 9, I/G, O/G), row by row."""
+    """A 3x3 convolution's weight, (O, I/G, 3, 3), for `split_convolution`: (G * 9, I/G, O/G), row by row."""
     laid: Tensor = weight.unflatten(0, (groups, -1)).flatten(3).permute(0, 3, 2, 1).flatten(0, 1)
     return laid.contiguous()
 
@@ -77,7 +77,7 @@ def attention_logits(
     bias2: Tensor,
     cardinality: int,
 ) -> Tensor:
-    """G(s) in evaluation, from what `pool_splits` gives: (N, T, C) -> (N, R*C), cardinality-major.
+    """G(s) in evaluation, from the sums of `pool_splits`: (N, T, C) -> (N, R*C), cardinality-major.
 
     scale, shift: of the hidden layer, fc1's bias and the norm together; (I,).
     """
@@ -100,7 +100,7 @@ def weigh_splits(
 def gradient_sums(
     d_v: Tensor, y: Tensor, mean: Tensor, rstd: Tensor, scale: Tensor, shift: Tensor, radix: int, pool: int
 ) -> Tensor:
-    """What the backward pass must know of all pixels: (4, N, R*C).
+    """The sums over pixels for the backward pass: (4, N, R*C).
 
     Sums over the pixels where U > 0 of dV, dV * xhat, 1 and xhat, dV brought back through the pool.
     """
@@ -140,7 +140,7 @@ def attention(logits: Tensor, radix: int, cardinality: int) -> Tensor:
 
 
 def grouped(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
-    """A 1x1 convolution of maps of one pixel: (N, G*I), (G*O, I, 1, 1) -> (N, G*O)."""
+    """A grouped 1x1 convolution of one-pixel maps: (N, G*I), (G*O, I, 1, 1) -> (N, G*O)."""
     weight = weight.flatten(1).unflatten(0, (groups, -1)).to(x.dtype)  # (G, O, I)
     by_group = torch.bmm(x.unflatten(1, (groups, -1)).transpose(0, 1), weight.mT)  # (G, N, O)
     out = by_group.transpose(0, 1).flatten(1)
@@ -148,7 +148,7 @@ def grouped(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tens
 
 
 def layout(y: Tensor) -> torch.memory_format:
-    """channels_last where y has that, else contiguous."""
+    """channels_last if y has that layout, else contiguous."""
     is_last = y.is_contiguous(memory_format=torch.channels_last) and not y.is_contiguous()
     return torch.channels_last if is_last else torch.contiguous_format
 
@@ -173,7 +173,7 @@ def _normalised(y: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
 
 
 def _unpooled(d_v: Tensor, y: Tensor, pool: int) -> Tensor:
-    """The gradient before the average pool: (N, C, H', W') -> (N, C, H, W)."""
+    """The gradient of the average pool: (N, C, H', W') -> (N, C, H, W)."""
     d_v = d_v.to(accumulator(y.dtype))
     if not pool:
         return d_v

@@ -21,7 +21,7 @@ LAUNCH = {"enable_fp_fusion": True}  # multiply and add in one rounding; Triton 
 
 
 class Map(NamedTuple):
-    """A tensor of maps and how it lies in memory."""
+    """A tensor of feature maps and its strides."""
 
     tensor: Tensor  # (N, C, H, W)
     stride_n: int
@@ -60,7 +60,7 @@ def as_map(x: Tensor) -> Map:
 
 
 def tile_of(x: Map, channels: int, *, heavy: bool = False) -> Tile:
-    """The tile for `channels` neighbouring channels of x: long where memory runs, no longer than the map."""
+    """The tile for `channels` neighbouring channels of x: long in the contiguous direction, no longer than the map."""
     values = TILE // (HEAVY if heavy else 1) // (2 if x.tensor.dtype == torch.float64 else 1)
     if x.channels_last:
         block_c = min(triton.next_power_of_2(channels), 64)
@@ -70,12 +70,12 @@ def tile_of(x: Map, channels: int, *, heavy: bool = False) -> Tile:
 
 
 def parts_of(x: Map, tile: Tile, programs: int) -> int:
-    """In how many parts the pixels of an image are summed, where there are `programs` programs without splitting."""
+    """Number of parts in which an image's pixels are summed, given `programs` programs without splitting."""
     return int(max(1, min(triton.cdiv(x.pixels, tile.pixels), triton.cdiv(PROGRAMS, programs))))
 
 
 def precision(weight: Tensor) -> str:
-    """How matrix units round float32: as torch was told to, or to ten bits where weights have ten or fewer anyway."""
+    """Precision of float32 in matrix units: torch's setting, or ten bits if the weights have no more anyway."""
     short = weight.dtype in (torch.float16, torch.bfloat16) or torch.backends.cuda.matmul.allow_tf32
     return "tf32" if short else "ieee"
 

@@ -1,4 +1,4 @@
-"""The parts of the fused operators by Triton: the functions of reference.py, under the same names."""
+"""The Triton backend: the functions of reference.py, under the same names."""
 
 from __future__ import annotations
 

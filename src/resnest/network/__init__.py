@@ -1,4 +1,4 @@
-"""The network of the paper. Imports torch and nothing of the house but `spec` and `errors`."""
+"""The network of the paper. Imports torch, and of this package only `spec` and `errors`."""
 
 from resnest.network.regularize import DropBlock2d, DropPath, decay_groups, set_drop_block
 from resnest.network.resnest import Backbone, Bottleneck, ResNeSt

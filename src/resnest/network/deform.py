@@ -22,7 +22,7 @@ from resnest.network.resnest import ConvFactory
 
 
 class DeformConv2d(nn.Conv2d):
-    """A convolution that learns where to read. Arguments as for `torch.nn.Conv2d`.
+    """A convolution with learned offsets (deformable, v2). Arguments as for `torch.nn.Conv2d`.
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, H', W'). `offset_weight` and `offset_bias` start at zero, so
     that it starts as half the plain convolution: sigmoid(0) of every value read.
@@ -92,7 +92,7 @@ class DeformConv2d(nn.Conv2d):
 
 
 def stage_convs(deform: Sequence[bool], groups: int) -> list[ConvFactory]:
-    """What makes the 3x3 convolutions of each stage of a backbone: `ResNeSt(..., convs=...)`.
+    """Factories of the 3x3 convolutions of each stage, for `ResNeSt(..., convs=...)`.
 
     >>> [factory is nn.Conv2d for factory in stage_convs((False, True, True, True), groups=2)]
     [True, False, False, False]

@@ -1,4 +1,4 @@
-"""The norms of the network: batch-norm that is cheap at inference, and the choices for inside the attention.
+"""The norms of the network: batch norm that is cheap in inference, and the norms for the attention.
 
 BatchNorm2d(64)                      # parameters, buffers and results of torch's own
 conv_norm(conv, norm, x)             # norm(conv(x)), safe for forward hooks that keep the convolution's output
@@ -20,7 +20,7 @@ IN_PLACE = (torch.float32, torch.float64)  # shorter types would round scale and
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """`torch.nn.BatchNorm2d` that overwrites its input where no gradient is wanted.
+    """`torch.nn.BatchNorm2d` that works in place where no gradient is needed.
 
     On a CPU most of the time of an eager batch-norm goes into fresh memory for its output (benchmarks/network.py
     measures the whole network). Every input must be an output of a convolution that nobody else reads: `conv_norm`
@@ -55,13 +55,13 @@ class BatchNorm2d(nn.BatchNorm2d):
         return torch.addcmul(shift[:, None, None], input, scale[:, None, None], out=out)
 
     def overwrites(self, input: Tensor) -> bool:
-        """Whether the in-place arithmetic is taken: no gradient is wanted, and no graph is being made."""
+        """Whether to compute in place: no gradient is needed, and no graph is traced."""
         wants_gradient = self.training or input.requires_grad or torch.is_grad_enabled()
         return not wants_gradient and input.dtype in IN_PLACE and not _is_traced()
 
 
 def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
-    """norm(conv(x)); forward hooks of the convolution see its own values, also after the norm."""
+    """norm(conv(x)); forward hooks of the convolution see its unnormalised output."""
     out: Tensor = conv(x)
     in_place = isinstance(out, Tensor) and isinstance(norm, BatchNorm2d) and norm.overwrites(out)
     if in_place and any(map(_has_hooks, conv.modules())):
@@ -85,7 +85,7 @@ class ConvNormSequential(nn.Sequential):
 
 
 class FrozenStatsBatchNorm2d(nn.Module):
-    """Batch-norm that uses its running statistics in training too; weight and bias still learn.
+    """Batch norm that uses its running statistics in training too; weight and bias are trained.
 
     Same names in the state as batch-norm's, so that published weights load. Not a kind of `torch.nn.BatchNorm2d`:
     `SyncBatchNorm.convert_sync_batchnorm` would make one of it that updates its statistics.
@@ -122,7 +122,7 @@ ATTENTION_NORMS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    """Whether somebody may keep what the module takes or gives; a hook on all modules counts, too."""
+    """Whether a hook may keep the module's input or output; global hooks count too."""
     return bool(module._forward_hooks or module._forward_pre_hooks or _has_any_global_hook())
 
 

@@ -1,4 +1,4 @@
-"""Regularisation inside the network: stochastic depth, DropBlock, and which parameters are decayed.
+"""Regularisation: stochastic depth, DropBlock, and the parameters with weight decay.
 
 Stochastic depth: Huang et al., arXiv 1603.09382. DropBlock: Ghiasi et al., arXiv 1810.12890; ResNeSt uses it in
 stages 3 and 4 with blocks of 3 pixels (paper, section 4). No decay on norms and biases: paper, section 4.1.
@@ -19,7 +19,7 @@ WEIGHTS = ("weight", "offset_weight")  # of convolutions and linear layers; the 
 
 
 class DropPath(nn.Module):
-    """Zeroes the residual branch of whole samples and scales up the others, so that the mean stays."""
+    """Stochastic depth: zeroes the residual branch of random samples and scales up the others, preserving the mean."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class DropPath(nn.Module):
 class DropBlock2d(nn.Module):
     """Zeroes square blocks of a feature map; one mask for the whole batch, as in the Gluon code.
 
-    `rate` is the share of zeroed pixels aimed at. It is a plain attribute: the training loop raises it with
+    `rate` is the target fraction of zeroed pixels. It is a plain attribute: the training loop raises it with
     `set_drop_block`. Maps smaller than the block use blocks as large as the map.
     """
 
@@ -56,7 +56,7 @@ class DropBlock2d(nn.Module):
 
 
 def drop_block(x: Tensor, rate: float, block_size: int) -> Tensor:
-    """What `DropBlock2d` does in training; one operator in a graph of torch.fx."""
+    """The function of `DropBlock2d` in training; one operator in a graph of torch.fx."""
     channels, height, width = x.shape[1:]
     block = min(block_size, height, width)
     block -= 1 - block % 2  # odd, so that a block has a centre
@@ -74,7 +74,7 @@ torch.fx.wrap("drop_block")
 
 
 def set_drop_block(net: nn.Module, rate: float) -> int:
-    """Set the rate of every DropBlock in `net`; returns how many there are."""
+    """Set the rate of every DropBlock in `net`; returns their number."""
     blocks = [module for module in net.modules() if isinstance(module, DropBlock2d)]
     for module in blocks:
         module.rate = rate
@@ -82,7 +82,7 @@ def set_drop_block(net: nn.Module, rate: float) -> int:
 
 
 def decay_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Optimizer groups: weights of convolutions and linear layers are decayed, norms and biases are not.
+    """Optimizer groups: weight decay for convolutions and linear layers, none for norms and biases.
 
     Decided by module type and parameter, not by name: matching names, as the official code does, misses the
     stem's and the shortcuts' batch-norms. Parameters that do not require a gradient are left out.

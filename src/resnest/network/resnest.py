@@ -33,7 +33,7 @@ ConvFactory = Callable[..., nn.Conv2d]  # takes the arguments of torch.nn.Conv2d
 
 @dataclass(frozen=True)
 class Place:
-    """Where a bottleneck stands: what changes from block to block."""
+    """The position of a bottleneck: what differs between blocks."""
 
     stride: int = 1
     dilation: int = 1
@@ -178,7 +178,7 @@ class ResNeSt(nn.Module):
         return self.fc
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by an untrained one of another size; 0 takes it away."""
+        """Replace the classifier by an untrained one of another size; 0 removes it."""
         self.num_classes = num_classes
         weight = next(self.parameters())
         head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
@@ -281,7 +281,7 @@ def _feature_info(spec: Spec, output_stride: int) -> list[dict[str, Any]]:
 
 
 def _shortcut(in_chans: int, out_chans: int, stride: int, dilation: int, semantics: Dilation) -> nn.Sequential:
-    """Average pool, 1x1 convolution, norm (ResNet-D); the pool keeps its place in the names even when idle."""
+    """Average pool, 1x1 convolution, norm (ResNet-D); an idle pool keeps its name."""
     pool: nn.Module = nn.Identity()
     if stride > 1:
         pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)

@@ -24,7 +24,7 @@ from resnest.spec import AttentionNorm, attention_width
 
 
 class SplitAttention(nn.Module):
-    """3x3 convolution into R splits, which an attention over R then weighs and adds up.
+    """3x3 convolution into R splits, which attention over R weighs and sums.
 
     Shapes: (N, C, H, W) -> (N, C, H', W'). Parameter names are the official ones. `conv` makes the 3x3 convolution.
 

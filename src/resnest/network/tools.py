@@ -1,9 +1,9 @@
-"""Changes to a network in place: frozen parts, gradient checkpointing, batch-norm over all processes.
+"""In-place changes of a network: frozen stages, activation checkpointing, synchronised batch norm.
 
 parameter_stages(net)           # stem, layer1, layer2, layer3, layer4, head
 freeze(net, 2)                  # stem and layer1
 freeze_bn_statistics(net)       # of every batch-norm
-recompute_activations(net)      # gradient checkpointing; evaluation is as before
+recompute_activations(net)      # activation checkpointing; evaluation is unchanged
 synchronise_norms(net)          # before the optimiser is built
 """
 
@@ -28,7 +28,7 @@ from resnest.network.resnest import ResNeSt
 
 
 def parameter_stages(net: nn.Module) -> list[nn.ModuleList]:
-    """Every parameter once, in six stages: stem, layer1 to layer4, head.
+    """All parameters once, in six stages: stem, layer1 to layer4, head.
 
     The head of a network on a backbone is all but the backbone.
     """
@@ -48,13 +48,13 @@ def parameter_stages(net: nn.Module) -> list[nn.ModuleList]:
 
 
 def freeze(net: nn.Module, count: int) -> None:
-    """Let the first `count` parts act as in evaluation and not learn, whatever `net.train()` says.
+    """Freeze the first `count` stages: no training, and evaluation mode whatever `net.train()` sets.
 
-    Batch-norms become ones that keep their statistics, with the same names in the state.
+    Batch norms are replaced by norms with frozen statistics, under the same names in the state.
     """
     everything = parameter_stages(net)
     if not 0 <= count < len(everything):
-        raise ResnestError(f"{count} parts cannot be frozen: 0 to {len(everything) - 1}, the head always learns")
+        raise ResnestError(f"{count} parts cannot be frozen: 0 to {len(everything) - 1}, the head is always trained")
     if count:
         assert isinstance(net, ResNeSt)
         net.bn1 = _frozen(net.bn1)  # type: ignore[assignment]
@@ -66,7 +66,7 @@ def freeze(net: nn.Module, count: int) -> None:
 
 
 def freeze_bn_statistics(net: nn.Module) -> None:
-    """Freeze the running statistics of every batch-norm; its scale and shift still learn.
+    """Freeze the running statistics of every batch norm; scale and shift are still trained.
 
     For fine-tuning with few images a step, whose own statistics would be noise.
     """
@@ -77,7 +77,7 @@ def freeze_bn_statistics(net: nn.Module) -> None:
 
 
 def _frozen(module: nn.Module) -> nn.Module:
-    """What a norm or a drop is in evaluation, for training too; other modules as they are."""
+    """A norm or dropout in evaluation mode, for training; other modules unchanged."""
     if isinstance(module, DropBlock2d | DropPath):
         return nn.Identity()
     if not isinstance(module, nn.BatchNorm2d):
@@ -90,7 +90,7 @@ def _frozen(module: nn.Module) -> nn.Module:
 
 
 def recompute_activations(net: nn.Module) -> int:
-    """Gradient checkpointing: keep what goes into a part alone, and compute its inside again in the backward pass.
+    """Activation checkpointing: store only the inputs of blocks, and recompute their inside in the backward pass.
 
     Chen et al., arXiv 1604.06174. For ResNeSt-200 and 269: a third more time for a fraction of the memory. The parts
     are the bottlenecks, and what else has `checkpointable = True`, such as the loss of a segmenter at full resolution.
@@ -120,7 +120,7 @@ def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractC
 
 @contextmanager
 def _second_pass(block: nn.Module, context: Context) -> Iterator[None]:
-    """The second pass normalises as the first did, and moves copies of the running statistics, not themselves.
+    """The recomputation normalises as the first pass did, and updates copies of the running statistics.
 
     On a GPU it runs in a thread of autograd, which has none of the first one's context variables.
     """
@@ -140,7 +140,7 @@ def _second_pass(block: nn.Module, context: Context) -> Iterator[None]:
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """`torch.nn.SyncBatchNorm` that works on a CPU too: statistics of the whole step (paper, section 4.2).
+    """`torch.nn.SyncBatchNorm` that also works on a CPU: statistics over all processes (paper, section 4.2).
 
     Same parameters, buffers and results. On a CPU the statistics come from plain sums, so that what runs on many GPUs
     can be tried and tested on any machine.
@@ -178,7 +178,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 class _Total(torch.autograd.Function):
-    """Sum over all processes. Everybody's loss depends on everybody's input, so gradients are summed as well."""
+    """Sum over all processes, forward and backward, as every loss depends on every process's input."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -201,7 +201,7 @@ def _total(x: Tensor) -> Tensor:
 
 
 def synchronise_norms(net: nn.Module) -> int:
-    """Replace every batch-norm in `net`, keeping its parameters and buffers; returns how many there are.
+    """Replace every batch norm in `net`, keeping its parameters and buffers; returns their number.
 
     Frozen and layer norms stay as they are.
     """

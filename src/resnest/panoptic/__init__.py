@@ -1,1 +1,1 @@
-"""Panoptic FPN: a detector with masks and a branch that labels every pixel, on one pyramid. Begin with panoptic.py."""
+"""Panoptic FPN: a detector with masks and a semantic branch on one pyramid. Begin with model.py."""

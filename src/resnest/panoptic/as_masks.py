@@ -1,4 +1,4 @@
-"""Panoptic maps as masks of all classes, things and stuff: what a segmenter learns from them.
+"""Panoptic maps as semantic masks of all classes, things and stuff, to train segmenters on.
 
 pixels = all_classes(samples)                # PixelSamples of PanopticSamples
 """
@@ -20,7 +20,7 @@ from resnest.segmentation.spec import IGNORED
 
 @dataclass(frozen=True, kw_only=True)
 class PanopticPixels(PixelSamples):
-    """Masks are maps, whose `meaning` goes by the category of a segment."""
+    """Samples whose masks are panoptic maps, with classes by the category of a segment."""
 
     panoptic: PanopticSamples
 
@@ -34,7 +34,7 @@ class PanopticPixels(PixelSamples):
         return mask
 
     def size(self, index: int) -> tuple[int, int]:
-        """Width and height that the json says."""
+        """Width and height in the json."""
         width, height = map(int, self.panoptic.objects.sizes[index])
         return width, height
 
@@ -45,7 +45,7 @@ class PanopticPixels(PixelSamples):
 
 
 def all_classes(samples: PanopticSamples) -> PanopticPixels:
-    """The same images with things and stuff as classes. Raises ResnestError for more classes than a mask can tell."""
+    """The same images with things and stuff as classes. Raises ResnestError for more classes than a mask can hold."""
     count = len(samples.class_names)
     if count > IGNORED:
         raise ResnestError(f"a segmenter has {IGNORED} classes at most, and this data {count}")

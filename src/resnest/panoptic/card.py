@@ -1,4 +1,4 @@
-"""The card of a panoptic detector: a detector's, with the semantic branch, and which classes are things.
+"""The card of a panoptic network: a detector's, with the semantic branch and the number of things.
 
 card = PanopticCard(..., detector=DetectorSpec(masks=True), panoptic=PanopticSpec(), things=80)
 """
@@ -19,7 +19,7 @@ from resnest.runtime.card import whole_numbers
 
 @dataclass(frozen=True, kw_only=True)
 class PanopticCard(DetectionCard):
-    """Of a panoptic detector."""
+    """The card of a panoptic network."""
 
     task = "panoptic"
     hub_metric = ("pq", "panoptic-quality")
@@ -32,7 +32,7 @@ class PanopticCard(DetectionCard):
     }
     usage = (".counts()", "--draw drawn")
 
-    panoptic: PanopticSpec  # what it has beside the detector
+    panoptic: PanopticSpec  # the structure beside the detector
     things: int  # the first so many classes are things, the others stuff
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class PanopticCard(DetectionCard):
 
     def describe_purpose(self) -> str:
         stuff = len(self.class_names) - self.things
-        return f"parts a picture into objects of {self.things} classes and regions of {stuff}"
+        return f"segments a picture into objects of {self.things} classes and regions of {stuff}"
 
     def own_keys(self) -> dict[str, Any]:
         return {"panoptic": dataclasses.asdict(self.panoptic), "things": self.things, **super().own_keys()}

@@ -1,4 +1,4 @@
-"""The doctor's look at panoptic maps: what the json says of segments against the pixels.
+"""Panoptic checks of `resnest doctor`: the segments in the json against the pixels of the maps.
 
 inspection = PanopticInspection("train", samples)
 inspection.look(0)                                # the image; its map is counted. Raises BadImage
@@ -20,7 +20,7 @@ from resnest.segmentation.checks import MaskInspection, pixel_notes
 
 
 class PanopticInspection(MaskInspection):
-    """Pixels of each class, and what does not add up."""
+    """Pixels of each class, and inconsistent segments."""
 
     samples: PanopticSamples
 
@@ -44,14 +44,14 @@ class PanopticInspection(MaskInspection):
         for told, segment in zip(self.samples.segments[index], truth.segments, strict=True):
             name = f"{self.part}: {self.samples.keys[index]}: segment {segment.id}"
             if told["area"] != segment.area:
-                yield f"{name}: the json says {told['area']:g} pixels, the map has {segment.area}"
+                yield f"{name}: the json has {told['area']:g} pixels, the map has {segment.area}"
             if tuple(told["bbox"]) != segment.box:
                 told_box = ", ".join(f"{side:g}" for side in told["bbox"])
-                yield f"{name}: the json says bbox ({told_box}), in the map it is {segment.box}"
+                yield f"{name}: the json has bbox ({told_box}), in the map it is {segment.box}"
 
 
 def panoptic_problems(samples: PanopticSamples) -> Iterator[str]:
-    """What makes panoptic segmentation impossible."""
+    """Problems that prevent panoptic training."""
     things, count = samples.classes.things, len(samples.class_names)
     if things in (0, count):
         missing, task = ("stuff", "detection") if things else ("things", "segmentation")
@@ -59,7 +59,7 @@ def panoptic_problems(samples: PanopticSamples) -> Iterator[str]:
 
 
 def panoptic_notes(train: PanopticInspection, val: PanopticInspection) -> Iterator[str]:
-    """Figures to choose settings by."""
+    """Statistics to choose settings by."""
     things = train.samples.classes.things
     yield f"{things} classes of things, {len(train.tally.class_names) - things} of stuff"
     if names := named(train.tally.class_names, (train.tally.images > 0) & (train.tally.images < MIN_IMAGES)):
@@ -67,9 +67,9 @@ def panoptic_notes(train: PanopticInspection, val: PanopticInspection) -> Iterat
     parts = (train.samples, val.samples)
     without = [int(np.count_nonzero(samples.objects.counts == 0)) for samples in parts]
     if any(without):
-        yield f"{without[0]} training and {without[1]} validation images have no things: their stuff is learned"
+        yield f"{without[0]} training and {without[1]} validation images have no things: they are used for stuff"
     crowds = sum(int(samples.objects.crowd[samples.objects.rows()].sum()) for samples in parts)
     if crowds:
-        yield f"{crowds} crowds, which are not learned as objects"
+        yield f"{crowds} crowds, which are ignored as objects"
     yield from pixel_notes(train.tally, val.tally)
     yield from size_notes([samples.objects for samples in parts])

@@ -1,4 +1,4 @@
-"""Images with segments: objects and stuff that share out the pixels. What panoptic segmentation learns from.
+"""Samples of panoptic segmentation: images whose pixels belong to objects or stuff.
 
     samples = open_dataset("coco", task="panoptic").train                 # PanopticSamples
     samples.truth(0)                                                      # PanopticMap: ids and segments
@@ -39,17 +39,17 @@ class PanopticSamples(DetectionSamples):
     classes: PanopticClasses
     maps: Store
     map_keys: Sequence[str]  # (N,) names of the PNG files
-    segments: SegmentTable  # (N,) lists of what COCO's json says of each: id, category_id, iscrowd, area, bbox
+    segments: SegmentTable  # (N,) lists of COCO's entries: id, category_id, iscrowd, area, bbox
 
     def example(self, index: int) -> tuple[Image.Image, Any]:
         """Image `index` and its map. Raises BadImage."""
         return self.decode(index), self.truth(index)
 
     def truth(self, index: int) -> PanopticMap:
-        """What image `index` shows.
+        """The ground truth of image `index`.
 
         Raises:
-            BadImage: names the map: it cannot be read, has another size than the json says, an id that the json lacks,
+            BadImage: names the map: it cannot be read, has another size than the json has, an id that the json lacks,
                 or none of an id that the json has.
         """
         key = self.map_keys[index]
@@ -66,7 +66,7 @@ class PanopticSamples(DetectionSamples):
         return _painted(truth, [one.label for one in truth.segments])
 
     def semantic(self, truth: PanopticMap) -> NDArray[np.uint8]:
-        """What the semantic branch learns, (H, W): 0 for any thing, crowds too, then kinds of stuff, 255 for void.
+        """The targets of the semantic branch, (H, W): 0 for things and crowds, then stuff classes, 255 for void.
 
         As detectron2 has it (datasets/prepare_panoptic_fpn.py).
         """
@@ -74,7 +74,7 @@ class PanopticSamples(DetectionSamples):
         return _painted(truth, [max(0, one.label - things + 1) for one in truth.segments])
 
     def annotations(self, index: int) -> Objects:
-        """The things of image `index`, masks and boxes as its map has them, and the semantic map. Raises BadImage."""
+        """The things of image `index`, masks and boxes from its map, and the semantic map. Raises BadImage."""
         truth = self.truth(index)
         things = [one for one in truth.segments if one.label < self.classes.things]
         height, width = truth.ids.shape
@@ -98,7 +98,7 @@ class PanopticSamples(DetectionSamples):
         return replace(base, map_keys=map_keys, segments=self.segments.take(indices))
 
     def trainable(self, *, keep_empty: bool = False, masks: bool = False) -> PanopticSamples:
-        """The images to train on: those without things too, whose stuff is learned.
+        """The images to train on, including those without things.
 
         Args:
             keep_empty: those without any segment too.
@@ -112,21 +112,21 @@ class PanopticSamples(DetectionSamples):
         return self if keep_empty else self.subset(np.flatnonzero(self.segments.counts))
 
     def check_outlines(self) -> None:
-        """Nothing: masks come from the maps."""
+        """No check: masks come from the maps."""
 
     def describe_classes(self) -> str:
         return f"{super().describe_classes()}, {self.classes.things} of them things"
 
     def matched(self, val: DetectionSamples, where: str) -> tuple[PanopticSamples, PanopticSamples]:
-        """With the training part's classes. Raises ResnestError where the validation part has others."""
+        """With the training split's classes. Raises ResnestError if the validation split has others."""
         assert isinstance(val, PanopticSamples)
-        return self, val.named_as(self.classes, f"{where}: the validation part")
+        return self, val.named_as(self.classes, f"{where}: the validation split")
 
     def aligned(self, card: Any, where: str) -> PanopticSamples:
         return self.named_as(card.classes, where)
 
     def named_as(self, classes: PanopticClasses, where: str) -> PanopticSamples:
-        """The same images with the classes of a model, or of another part of the data: numbered as there.
+        """The same images with the class numbers of a model, or of another split.
 
         Raises:
             ResnestError: a class that is not among those, or is a thing here and stuff there.
@@ -141,7 +141,7 @@ class PanopticSamples(DetectionSamples):
         for place, there in enumerate(index.tolist()):
             if (place < self.classes.things) != (there < classes.things):
                 here = "a thing" if place < self.classes.things else "stuff"
-                raise ResnestError(f"{where}: {self.class_names[place]} is {here} there, and not in what it goes with")
+                raise ResnestError(f"{where}: {self.class_names[place]} is {here} there, unlike in the model or data")
         return replace(
             self.renumbered(index, classes.names),
             classes=classes,
@@ -151,7 +151,7 @@ class PanopticSamples(DetectionSamples):
 
 
 def _ids(content: bytes, size: tuple[int, ...], name: str) -> NDArray[np.int32]:
-    """(H, W) numbers of segments. Raises BadImage."""
+    """(H, W) segment ids. Raises BadImage."""
     image = decode_stored(content, name=name)
     if image.mode not in ("RGB", "RGBA"):
         raise BadImage(name, f"is a {image.mode} image: a map has colours, R + 256 G + 65536 B is the segment's id")
@@ -161,7 +161,7 @@ def _ids(content: bytes, size: tuple[int, ...], name: str) -> NDArray[np.int32]:
 
 
 def _painted(truth: PanopticMap, values: Sequence[int]) -> NDArray[np.uint8]:
-    """(H, W): each segment in its value, void 255."""
+    """(H, W): a value for each segment, void 255."""
     ids = np.array([0, *(one.id for one in truth.segments)], np.int32)
     order = np.argsort(ids)
     painted: NDArray[np.uint8] = np.array([IGNORED, *values], np.uint8)[order][np.searchsorted(ids[order], truth.ids)]

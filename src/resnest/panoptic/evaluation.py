@@ -1,4 +1,4 @@
-"""Evaluation of a panoptic detector: how well each class's segments are found and outlined, and its scorer.
+"""Evaluation of a panoptic network: panoptic quality of each class, and its scorer.
 
 result.figures["pq"], result.headline, result.class_pq, result.segments
 for place in result.worst(12): result.indices[place], result.kept[place].segments
@@ -22,8 +22,8 @@ from resnest.panoptic.result import PanopticMap
 GROUPS = dict(zip(KINDS, ("all", "things", "stuff"), strict=True))  # of classes, by what stands behind a key
 QUALITIES = (
     Figure("pq", "PQ", "panoptic quality: SQ times RQ, of each class; the mean of the classes"),
-    Figure("sq", "SQ", "segmentation quality: how well the segments that were found fit (mean IoU)"),
-    Figure("rq", "RQ", "recognition quality: how many there are that were found, and found that are there (F1)"),
+    Figure("sq", "SQ", "segmentation quality: mean IoU of the matched segments"),
+    Figure("rq", "RQ", "recognition quality: F1 of recognised segments"),
 )
 FIGURES = tuple(
     Figure(quality.key + suffix, f"{quality.title} of {group}" if suffix else quality.title, quality.meaning)
@@ -34,7 +34,7 @@ FIGURES = tuple(
 
 @dataclass(kw_only=True)
 class PanopticEvaluation(Evaluation):
-    """Of a panoptic detector."""
+    """Evaluation of a panoptic network."""
 
     table = FIGURES
     report = "resnest.panoptic.report:panoptic_report"
@@ -76,7 +76,7 @@ class PanopticEvaluation(Evaluation):
 
 
 class PanopticScorer:
-    """Scores of a panoptic detector: panoptic quality of every class, and each picture's own.
+    """Scorer of a panoptic network: panoptic quality of every class, and of each picture.
 
     Counts segments that match; sums of IoU do not depend on the order of pictures.
     """

@@ -1,4 +1,4 @@
-"""Panoptic maps in files as COCO has them, results or ground truth: a folder of PNGs, and a json of their segments.
+"""Panoptic maps in COCO's files, predicted or ground truth: a folder of PNGs, and a json of their segments.
 
     write_panoptic(Path("found.json"), ((139, found), ...), classes)       # PNGs in found/
     folder = PanopticFolder(Path("masks"), predict.card.panoptic_classes)  # for `resnest predict`
@@ -29,7 +29,7 @@ from resnest.runtime.results import Show
 
 
 def write_panoptic(path: Path, maps: Iterable[tuple[int, PanopticMap]], classes: PanopticClasses) -> None:
-    """One map after the other, each with the number of its image, into `path` and the folder of its name.
+    """Write maps with their image numbers into `path` and the folder of its name.
 
     Raises:
         ResnestError: the files cannot be written.
@@ -41,7 +41,7 @@ def write_panoptic(path: Path, maps: Iterable[tuple[int, PanopticMap]], classes:
 
 
 class PanopticWriter:
-    """The same for maps that come one by one: a PNG is written at once, the json at the end.
+    """Writes maps one by one: a PNG at once, the json at the end.
 
     Raises:
         ResnestError: as all of its methods: the files cannot be written.
@@ -55,7 +55,7 @@ class PanopticWriter:
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, number: int, one: PanopticMap, file_name: str = "") -> None:
-        """`file_name` of the PNG in the folder: by default the number, as COCO's."""
+        """Add a map; `file_name` of its PNG is by default the image's number, as in COCO."""
         file_name = file_name or f"{number:012d}.png"
         with write_errors(self.path):
             Image.fromarray(encode_ids(one.ids)).save(self.folder / file_name)
@@ -92,14 +92,14 @@ class PanopticFolder:
         return cls(path, card.classes, inputs)
 
     def add(self, result: PanopticMap, name: Path | None = None) -> None:
-        """`name` of the picture within its folder, by default the last part of the result's."""
+        """Add a result; `name` of the picture within its folder, by default the last part of the result's."""
         name = name or Path(Path(result.name).name)
         with self.files.writing("panoptic" / name.with_suffix(".png")) as path:
             number = len(self.files.names)
             self.writer.add(number, result, path.relative_to(self.writer.folder).as_posix())
 
     def close(self) -> str:
-        """Write the json, and say so."""
+        """Write the json; returns a summary."""
         self.writer.close()
         return f"{len(self.files.names)} maps in {self.writer.folder}, and {self.writer.path.name} beside it"
 
@@ -128,7 +128,7 @@ def _categories(classes: PanopticClasses) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class PanopticFiles:
-    """A json that was read; its PNGs are read when they are asked for."""
+    """A panoptic json; its PNGs are read on demand."""
 
     path: Path
     folder: Path
@@ -138,7 +138,7 @@ class PanopticFiles:
 
     @classmethod
     def read(cls, path: Path, folder: Path | None = None) -> PanopticFiles:
-        """`folder` of the PNGs: by default that of the json's name.
+        """Read a json; `folder` of the PNGs is by default that of the json's name.
 
         Raises:
             ResnestError: the file cannot be read, or is no panoptic json.
@@ -178,11 +178,11 @@ class PanopticFiles:
 def described(
     ids: NDArray[np.int32], infos: Iterable[dict[str, Any]], classes: PanopticClasses, name: str
 ) -> PanopticMap:
-    """A map of ids (H, W) with what a json says of its segments.
+    """A map of ids (H, W) with the segments of a json.
 
     Raises:
-        ResnestError: an id that only one of the two has, or that stands twice; an unknown category.
-        KeyError, TypeError, ValueError: the json says something else.
+        ResnestError: an id that only one of the two has, or a duplicate; an unknown category.
+        KeyError, TypeError, ValueError: the json has something else.
     """
     labels = {number: label for label, number in enumerate(classes.ids)}
     segments: dict[int, Segment] = {}
@@ -191,7 +191,7 @@ def described(
         if category not in labels:
             raise ResnestError(f"segment {number} has the category {category}, which is not among the categories")
         if number in (VOID, *segments):
-            told = "stands twice in the json" if number else "cannot be: black is void"
+            told = "occurs twice in the json" if number else "cannot be: black is void"
             raise ResnestError(f"segment {number} {told}")
         score, crowd = float(info.get("score", 1.0)), bool(info.get("iscrowd", 0))
         segment = Segment.of(ids == number, id=number, label=labels[category], score=score, crowd=crowd)
@@ -206,7 +206,7 @@ def described(
 
 
 def _classes(categories: list[dict[str, Any]]) -> PanopticClasses:
-    """Raises ValueError for none, or two of one number."""
+    """Classes of the json. Raises ValueError for none, or duplicate numbers."""
     ordered = sorted(categories, key=lambda one: not one["isthing"])
     if not ordered or len({one["id"] for one in ordered}) < len(ordered):
         raise ValueError("its categories are none, or two have one id")

@@ -13,7 +13,7 @@ from resnest.panoptic.json_files import read_panoptic
 
 
 def find_panoptic(path: Path, task: str | None = None) -> DatasetHandle | None:
-    """A json, or one for each part; as masks of all classes where a segmenter learns from them."""
+    """A json, or one for each split; as masks of all classes for semantic segmentation."""
     as_masks = task == "segmentation"
 
     def read(name: str) -> Read:
@@ -25,7 +25,7 @@ def find_panoptic(path: Path, task: str | None = None) -> DatasetHandle | None:
     parts = choose_parts(list_panoptic(path))
     for chosen in parts:
         if len(chosen) > 1:
-            raise ResnestError(f"{path} has several panoptic files of one part: {', '.join(chosen)}; give one of them")
+            raise ResnestError(f"{path} has several panoptic files of one split: {', '.join(chosen)}; give one of them")
     if parts.val:
         return DatasetHandle(
             "panoptic", str(path), train=read(parts.train[0]) if parts.train else None, val=read(parts.val[0])

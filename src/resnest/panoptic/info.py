@@ -1,4 +1,4 @@
-"""What the house knows of panoptic segmentation without torch."""
+"""The `TaskInfo` of panoptic segmentation, without torch."""
 
 from __future__ import annotations
 

@@ -27,14 +27,14 @@ from resnest.runtime.palette import Colour
 
 
 def read_panoptic(path: Path) -> PanopticSamples:
-    """Raises ResnestError, with the file and the image, for whatever does not add up; maps are not looked into."""
+    """Read a panoptic json, without its maps. Raises ResnestError, with file and image, for anything inconsistent."""
     reader = _Reader(path)
     read_items(path, {"images": reader.image, "annotations": reader.annotation, "categories": reader.category})
     return reader.done()
 
 
 class _Reader(CocoLists):
-    """Collects segments too."""
+    """Collects images, categories and segments."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -71,7 +71,7 @@ class _Reader(CocoLists):
         except (KeyError, TypeError, OverflowError, AttributeError) as error:
             raise ResnestError(
                 f"{self.path}: the annotation of image {_owner(item)}: {missing(error)}; needed are image_id, file_name"
-                " and segments_info, each with whole numbers id and category_id, area, and bbox of four numbers"
+                " and segments_info, each with integers id and category_id, area, and bbox of four numbers"
             ) from None
         if VOID in numbers or len(set(numbers)) < len(numbers):
             wrong = f"a segment has the id {VOID}, which is void" if VOID in numbers else "two segments have one id"
@@ -88,7 +88,7 @@ class _Reader(CocoLists):
         self.crowd.append(bool(segment.get("iscrowd")))
 
     def done(self) -> PanopticSamples:
-        """Join what was read."""
+        """Assemble the samples."""
         image_ids, sizes = self.images()
         classes = self._classes()
         images = self._images(image_ids)
@@ -144,7 +144,7 @@ class _Reader(CocoLists):
         return PanopticClasses(names, tuple(ids), len(self.things), colours)
 
     def _images(self, image_ids: Numbers) -> Numbers:
-        """Which image each annotation is of."""
+        """The image of each annotation."""
         owners = np.array(self.owners, np.int64)
         if not len(owners):
             raise ResnestError(f"{self.path} has no annotation")
@@ -158,7 +158,7 @@ class _Reader(CocoLists):
 
 
 def _things(table: SegmentTable, things: int, image_ids: Numbers, sizes: NDArray[np.int32]) -> ObjectTable:
-    """Of the segments, those that are objects."""
+    """The segments that are objects."""
     rows = np.flatnonzero(table.labels < things)
     counts = np.bincount(table.owners()[rows], minlength=len(table))
     boxes = table.boxes[rows].copy()

@@ -1,11 +1,11 @@
-"""Objects and stuff joined to one picture, by the rule of Panoptic FPN (arXiv 1901.02446, section 3; detectron2).
+"""Merging objects and stuff into one panoptic map, as in Panoptic FPN (arXiv 1901.02446, section 3; detectron2).
 
     raw = engine(images, sizes)                                      # RawPanoptic of a batch
     panoptic_map(raw, 0, name="x.jpg", size=image.size, preprocess=preprocess, classes=classes, spec=PanopticSpec())
 
-Objects come first, the one with the best score before the others: each takes those pixels of its mask that are still
-free, and goes if more than a share of `overlap` is taken. Then each kind of stuff takes the free pixels that look most
-like it, `stuff_area` of them or more. What is left is void.
+Objects come first, by descending score: each gets the free pixels of its mask, and is dropped if more than a fraction
+`overlap` of the mask is taken. Then each stuff class gets the free pixels where it has the highest score, if there are
+at least `stuff_area`. The remaining pixels are void.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ THING = 0  # the label of pixels of any object; kinds of stuff come behind it
 
 
 class Semantic(NamedTuple):
-    """What every pixel of a picture looks like by itself."""
+    """The most likely class of each pixel by the semantic branch, and its probability."""
 
     labels: NDArray[np.uint8]  # (H, W): any thing, then S kinds of stuff
     scores: NDArray[np.float32]  # (H, W) probability of that
@@ -42,7 +42,7 @@ def panoptic_map(
     classes: PanopticClasses,
     spec: PanopticSpec,
 ) -> PanopticMap:
-    """What an engine found in image `place` of a batch, in pixels of the picture, whose width and height is `size`."""
+    """The panoptic map of image `place` in an engine's batch, in pixels of the picture of this width and height."""
     things = Classes(classes.names[: classes.things], classes.ids[: classes.things])
     objects = _without_faint(raw.objects, spec.score)
     found = Detections.of(objects, place, name=name, size=size, preprocess=preprocess, classes=things)
@@ -51,7 +51,7 @@ def panoptic_map(
 
 
 def merge(found: Detections, semantic: Semantic, classes: PanopticClasses, spec: PanopticSpec) -> PanopticMap:
-    """Objects with masks, and what pixels look like, to segments that do not overlap."""
+    """Merge objects with masks, and the semantic map, to segments that do not overlap."""
     assert found.masks is not None
     ids = np.zeros((found.height, found.width), np.int32)
     segments: list[Segment] = []
@@ -80,7 +80,7 @@ def merge(found: Detections, semantic: Semantic, classes: PanopticClasses, spec:
 
 
 def semantic_of(logits: NDArray[np.float32], size: tuple[int, int]) -> Semantic:
-    """Logits (1 + S, h, w) of an image without padding, for its picture of this width and height.
+    """Logits (1 + S, h, w) of an image without padding, resized to its picture of this width and height.
 
     One kind after the other is resized and compared with the best so far, so that a large picture fits into memory.
     """
@@ -104,5 +104,5 @@ def _resized(plane: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.fl
 
 
 def _without_faint(objects: RawDetections, score: float) -> RawDetections:
-    """Objects that would be left out in any case need no masks made."""
+    """Skip the masks of objects that the merge would drop anyway."""
     return objects._replace(scores=np.where(objects.scores >= score, objects.scores, 0))

@@ -1,16 +1,16 @@
-"""Panoptic quality (Kirillov et al., arXiv 1801.00868, section 4): how well segments are found, and how well outlined.
+"""Panoptic quality: recognition and segmentation quality of segments (Kirillov et al., arXiv 1801.00868, section 4).
 
     metrics = PanopticMetrics(num_classes=133, things=80)
     metrics.update(found, truth)                  # two PanopticMaps of one picture
     metrics.compute().figures["pq"]               # fraction 0..1
 
-A found segment and a true one of its class belong together if they share more than half of their union (IoU > 0.5),
-of which each segment then has one at most. SQ is the mean IoU of those pairs, RQ their F1, PQ = SQ * RQ, each class by
-itself; `pq` is the mean over the classes that occur, `pq_things` and `pq_stuff` over those of each kind.
+A predicted and a true segment of the same class match if their IoU is above 0.5, which at most one pair of each segment
+can reach. SQ is the mean IoU of the matches, RQ their F1, PQ = SQ * RQ, computed per class; `pq` is the mean over the
+classes that occur, `pq_things` and `pq_stuff` over those of each kind.
 
-Void, and regions of many objects ("crowd"), count as in the authors' panopticapi, whose figures these are: pixels that
-are void in the truth belong to no union; a crowd is not missed; and a segment without a partner of which more than half
-lies in void or in crowds of its class is not false. (panopticapi looks at one crowd a class, COCO has no more.)
+Void and crowds are treated as in the authors' panopticapi, whose figures these are: pixels that are void in the truth
+belong to no union; an unmatched crowd is no false negative; an unmatched segment of which more than half is in void or
+in crowds of its class is no false positive. (panopticapi uses one crowd per class; COCO has no more.)
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KINDS = ("", "_things", "_stuff")  # of classes that figures are the mean of
 
 @dataclass(frozen=True)
 class PanopticResult:
-    """Fractions; NaN for what does not occur."""
+    """Fractions; NaN for classes that do not occur."""
 
     figures: dict[str, float]  # pq, sq, rq; with _things and _stuff behind them too
     class_pq: Floats  # (K,)
@@ -40,7 +40,7 @@ class PanopticResult:
 
 
 class PanopticMetrics:
-    """Counts, and every pair's IoU, so that the result depends on neither the order nor the partition of pictures."""
+    """Counts, and the IoU of every match, so that the result depends on neither order nor partition of pictures."""
 
     def __init__(self, num_classes: int, things: int) -> None:
         self.things = things  # the first so many classes
@@ -49,7 +49,7 @@ class PanopticMetrics:
         self.missed = np.zeros(num_classes, np.int64)
 
     def update(self, found: PanopticMap, truth: PanopticMap) -> None:
-        """Add one picture. Both maps have one size, and segments for all their ids but 0."""
+        """Add one picture. Both maps have one size, and segments for all their ids except 0."""
         shared = _shared(truth, found)  # (1 + T, 1 + F) pixels, void first
         true_label, label = _labels(truth.segments), _labels(found.segments)
         crowd = np.array([one.crowd for one in truth.segments], bool)
@@ -65,7 +65,7 @@ class PanopticMetrics:
         np.add.at(self.missed, true_label[~pairs.any(1) & ~crowd], 1)
 
     def merge(self, other: PanopticMetrics) -> None:
-        """Add what another accumulator (another process) has counted."""
+        """Add the state of another process's metrics."""
         for mine, theirs in zip(self.ious, other.ious, strict=True):
             mine += theirs
         self.false += other.false
@@ -73,7 +73,7 @@ class PanopticMetrics:
 
     @property
     def matched(self) -> Counts:
-        """Pairs of each class, (K,)."""
+        """Matches of each class, (K,)."""
         return np.array([len(ious) for ious in self.ious], np.int64)
 
     def compute(self) -> PanopticResult:
@@ -96,7 +96,7 @@ class PanopticMetrics:
 
 
 def _shared(truth: PanopticMap, found: PanopticMap) -> Counts:
-    """Pixels that each true segment has in common with each found one: (1 + T, 1 + F), void first."""
+    """Intersection of each true with each predicted segment, in pixels: (1 + T, 1 + F), void first."""
     rows, columns = _places(truth), _places(found)
     count = 1 + len(found.segments)
     flat = np.bincount((rows * count + columns).reshape(-1), minlength=(1 + len(truth.segments)) * count)

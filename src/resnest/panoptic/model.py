@@ -1,10 +1,10 @@
-"""Panoptic FPN: objects and stuff from one pyramid (Kirillov et al., arXiv 1901.02446, section 3).
+"""Panoptic FPN: detector and semantic branch on one pyramid (Kirillov et al., arXiv 1901.02446, section 3).
 
     net = build_panoptic(spec, DetectorSpec(masks=True), PanopticSpec(), num_classes=133, things=80)
     net.eval()(images)                                 # DetectedPanoptic: objects, and logits of every pixel
     net.train()(images, sizes, targets)                # losses by name
 
-`runtime.panoptic_merge` joins both to segments that do not overlap.
+`panoptic.merge` merges both to segments that do not overlap.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from resnest.spec import Spec
 
 
 class DetectedPanoptic(NamedTuple):
-    """Of N images."""
+    """Outputs for N images."""
 
     objects: Detected
     semantic: Tensor  # (N, 1 + S, H, W) logits in pixels of the input: any thing, then S kinds of stuff
 
 
 class PanopticFPN(Detector):
-    """A detector of things with a branch that tells kinds of stuff, and any thing, apart.
+    """A detector of things with a semantic branch for the stuff classes, and for all things as one.
 
     Args:
         num_classes: of all classes; the first `things` of them are things.
@@ -54,7 +54,7 @@ class PanopticFPN(Detector):
     def forward(  # type: ignore[override]
         self, images: Tensor, sizes: Tensor | None = None, targets: Sequence[Target] | None = None
     ) -> DetectedPanoptic | dict[str, Tensor]:
-        """What is in images, or how wrong it is; as a detector's, and each target has its `semantic` map."""
+        """Detections and semantic logits, or in training the losses; targets as a detector's, with a `semantic` map."""
         levels = self.features(images)
         logits: Tensor = self.semantic(levels)
         if targets is None:
@@ -82,6 +82,6 @@ def build_panoptic(
     *,
     zero_gamma: bool = True,
 ) -> PanopticFPN:
-    """A panoptic detector with random weights. Raises ResnestError as `PanopticFPN` does."""
+    """A panoptic network with random weights. Raises ResnestError as `PanopticFPN` does."""
     backbone = Backbone(spec, zero_gamma=zero_gamma, convs=stage_convs(detector.deform, detector.deform_groups))
     return PanopticFPN(backbone, detector, panoptic, num_classes, things)

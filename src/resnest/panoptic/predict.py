@@ -1,4 +1,4 @@
-"""From a panoptic detector's outputs to segments that share out the picture. No torch.
+"""Prediction of a panoptic network: arrays to a panoptic map. No torch.
 
 predict(engine, card, [Prepared("x.jpg", card.preprocess(image), image.size)])         # [PanopticMap(...)]
 """
@@ -19,7 +19,7 @@ from resnest.runtime.engines.engine import Engine, Prepared, Views, stack_pixels
 def predict(
     engine: Engine, card: PanopticCard, images: Sequence[Prepared], views: Views | None = None
 ) -> list[PanopticMap]:
-    """A segment for every pixel: an object, or a region of stuff; of images of one padded shape."""
+    """A segment for every pixel, an object or a region of stuff; for images of one padded shape."""
     outputs = engine(stack_pixels(images), unpadded_sizes(card.preprocess, images))
     found = RawPanoptic(raw_detections(outputs), outputs["semantic"])
     return [
@@ -37,5 +37,5 @@ def predict(
 
 
 def check_views(views: Views) -> None:
-    """Raises ResnestError: there is one view."""
+    """Raises ResnestError: there is no test-time augmentation."""
     raise ResnestError("a panoptic detector looks at one view: several scales and mirrored views are for others")

@@ -17,14 +17,14 @@ from resnest.panoptic.spec import PanopticSpec
 
 @dataclass(frozen=True, kw_only=True)
 class PanopticExpect(DetectionExpect):
-    """What the recipe reaches, fractions."""
+    """Expected accuracy of the recipe, fractions."""
 
     pq: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PanopticRecipe(DetectionRecipe):
-    """Of a panoptic detector: things need masks, and stuff is learned from images without things too."""
+    """The recipe of a panoptic network: things need masks, and images without things are used for stuff."""
 
     own_sections: ClassVar[tuple[str, ...]] = ("detector", "detection", "panoptic")
 
@@ -47,6 +47,6 @@ class PanopticRecipe(DetectionRecipe):
 
 
 def as_panoptic(recipe: DetectionRecipe, **changes: Any) -> PanopticRecipe:
-    """A detector's recipe with a semantic branch, and with other settings."""
+    """A detector's recipe with a semantic branch, and with changed settings."""
     common = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
     return PanopticRecipe(**{**common, "task": "panoptic", "expect": None, **changes})

@@ -1,4 +1,4 @@
-"""Panoptic FPN: the paper's row on COCO (arXiv 2004.08955, section 5), and recipes for pictures of one's own.
+"""Recipes of Panoptic FPN: the paper's row on COCO (arXiv 2004.08955, section 5), and recipes for your own pictures.
 
 torchrun --nproc-per-node 8 -m resnest train panoptic_fpn_resnest200_tricks_3x --data coco --out runs/200
 resnest train panoptic_small --data scenes --out runs/scenes --set model.pretrained=runs/a
@@ -43,7 +43,7 @@ def panoptic_fpn_resnest200_tricks_3x() -> PanopticRecipe:
 
 
 def panoptic_small() -> PanopticRecipe:
-    """Things and stuff of a few hundred pictures on a CPU."""
+    """Panoptic segmentation of a few hundred pictures on a CPU."""
     small = instances_small()
     return as_panoptic(
         small,
@@ -59,7 +59,7 @@ def panoptic_small() -> PanopticRecipe:
 
 
 def finetune_panoptic() -> PanopticRecipe:
-    """Panoptic FPN on the published ResNeSt-50; a GPU, or patience."""
+    """Panoptic FPN on the published ResNeSt-50; for a GPU."""
     instances = finetune_instances()
     return as_panoptic(
         instances,

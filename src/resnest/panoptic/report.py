@@ -1,5 +1,5 @@
-"""The report of a panoptic detector: panoptic quality and the two that it is the product of, of things and of stuff,
-every class, and the pictures where it is lowest: as they are, the segments that are there, and those that were found.
+"""The report of a panoptic network: PQ, SQ and RQ of things and stuff and of every class, and the pictures with the
+lowest PQ beside their true and predicted segments.
 
 report = panoptic_report(evaluation, splits.val, history)
 """
@@ -39,7 +39,7 @@ def panoptic_report(evaluation: PanopticEvaluation, samples: PanopticSamples, hi
             _classes_section(evaluation, samples),
             _worst_section(evaluation, samples),
         ],
-        footnote="A segment is found if one of its class shares more than half of the pixels of both (IoU above 0.5)."
+        footnote="A predicted and a true segment of the same class match if their IoU is above 0.5."
         " PQ covers neither the chance in training nor the choice of the best epoch.",
     )
 

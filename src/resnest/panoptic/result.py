@@ -1,4 +1,4 @@
-"""What panoptic segmentation gives: every pixel belongs to one segment, an object or a region of stuff.
+"""Panoptic results: every pixel belongs to one segment, an object or a region of stuff.
 
 found.ids, found.segments                 # (H, W) numbers of segments, 0 is void; one Segment each
 found.save("ids.png")                     # COCO's PNG, of
@@ -25,7 +25,7 @@ VOID = 0  # the id of pixels that belong to no segment
 
 
 class PanopticClasses(NamedTuple):
-    """What labels mean: things come first."""
+    """Names, ids and colours of the classes: things come first."""
 
     names: tuple[str, ...]  # (K,)
     ids: tuple[int, ...]  # (K,) what COCO files call them
@@ -34,7 +34,7 @@ class PanopticClasses(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """An object, or all of one kind of stuff."""
+    """An object, or all of one stuff class."""
 
     id: int  # of its pixels, from 1
     label: int  # class number from 0
@@ -47,7 +47,7 @@ class Segment(NamedTuple):
     def of(
         cls, mask: NDArray[np.bool_], *, id: int, label: int, score: float = 1.0, crowd: bool = False
     ) -> Segment | None:
-        """The segment with these pixels, (H, W); none if there is no pixel."""
+        """The segment of these pixels, (H, W); None if there is no pixel."""
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         if not len(rows):
             return None
@@ -71,11 +71,11 @@ class PanopticMap(Result):
     segments: tuple[Segment, ...]
 
     def present(self) -> list[int]:
-        """Numbers of the classes that are there."""
+        """Numbers of the classes in the picture."""
         return [segment.label for segment in self.segments]
 
     def counts(self) -> dict[str, int]:
-        """Things of each class that are there, the most frequent first; then stuff, each once."""
+        """Number of things per class, the most frequent first; then stuff, each once."""
         things = [s.label for s in self.segments if s.label < self.classes.things]
         counts = np.bincount(np.array(things, np.int64), minlength=self.classes.things)
         found = {self.classes.names[k]: int(counts[k]) for k in np.argsort(-counts, kind="stable") if counts[k]}
@@ -88,7 +88,7 @@ class PanopticMap(Result):
         return width, height
 
     def rows(self, show: Show = ALL) -> list[dict[str, Any]]:
-        """A row a segment."""
+        """One row per segment."""
         segments = self.to_dict()["segments"]
         boxes = [dict(zip(("x", "y", "width", "height"), one.pop("bbox"), strict=True)) for one in segments]
         return [{"image": self.name, **one, **box} for one, box in zip(segments, boxes, strict=True)]
@@ -156,7 +156,7 @@ class PanopticMap(Result):
         return regions
 
     def _legend(self) -> list[Entry]:
-        """Things with their number, and stuff with its part of the picture."""
+        """Things with their number, and stuff with its fraction of the picture."""
         from resnest.runtime.draw import Entry
 
         names, colours, things = self.classes.names, class_colours(self.classes), self.classes.things

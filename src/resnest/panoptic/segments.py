@@ -1,4 +1,4 @@
-"""What a panoptic json says of the segments of all images, in arrays that worker processes share.
+"""The segments of a panoptic json, for all images, in arrays that worker processes share.
 
 table[17]                   # [{"id": 4260, "category_id": 1, "iscrowd": 0, "area": 812, "bbox": [3, 9, 40, 58]}, ...]
 """
@@ -17,7 +17,7 @@ from resnest.detection.data import ImageTable
 
 @dataclass(frozen=True, eq=False)
 class SegmentTable(ImageTable[list[dict[str, Any]]]):
-    """What the json says of all segments."""
+    """The segments of a panoptic json, as columns."""
 
     firsts: NDArray[np.int64]  # (N,)
     counts: NDArray[np.int64]  # (N,)
@@ -25,8 +25,8 @@ class SegmentTable(ImageTable[list[dict[str, Any]]]):
     labels: NDArray[np.int64]  # (A,) class numbers from 0
     category_ids: NDArray[np.int64]  # (K,) of the classes
     crowd: NDArray[np.bool_]  # (A,)
-    areas: NDArray[np.float64]  # (A,) as the json says
-    boxes: NDArray[np.float64]  # (A, 4) x, y, width, height, as the json says
+    areas: NDArray[np.float64]  # (A,) as the json has
+    boxes: NDArray[np.float64]  # (A, 4) x, y, width, height, as the json has
 
     def of_image(self, index: int) -> list[dict[str, Any]]:
         first = int(self.firsts[index])
@@ -45,5 +45,5 @@ class SegmentTable(ImageTable[list[dict[str, Any]]]):
         return replace(self, firsts=self.firsts[indices], counts=self.counts[indices])
 
     def named_as(self, index: NDArray[np.int64], category_ids: Sequence[int]) -> SegmentTable:
-        """With class k called `index[k]`."""
+        """With class k numbered `index[k]`."""
         return replace(self, labels=index[self.labels], category_ids=np.array(category_ids, np.int64))

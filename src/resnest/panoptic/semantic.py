@@ -1,4 +1,4 @@
-"""The semantic branch of Panoptic FPN, what every pixel is (Kirillov et al., arXiv 1901.02446, section 3.1, figure 3).
+"""The semantic branch of Panoptic FPN (Kirillov et al., arXiv 1901.02446, section 3.1, figure 3).
 
 branch = SemanticBranch(256, 128, num_outputs=54, norm="batch")
 branch([p2, p3, p4, p5])                  # (N, 54, H, W), as large as the image
@@ -22,7 +22,7 @@ LEVELS = 4  # P2 to P5: P6 is for the proposals of large objects alone
 
 
 class SemanticBranch(nn.Module):
-    """Each level goes to the size of P2 in steps of 3x3 convolution and doubling; their sum is labelled.
+    """Each level is upsampled to P2 in steps of 3x3 convolution and doubling; their sum is classified.
 
     Shapes: [(N, in_chans, H/4, W/4), ..., (N, in_chans, H/32, W/32)] -> (N, num_outputs, H, W).
     """
@@ -42,7 +42,7 @@ class SemanticBranch(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """Of any further levels nothing is used."""
+        """(N, num_outputs, H, W) from the first levels; further ones are unused."""
         p2, p3, p4, p5 = (self._scale(index, levels[index]) for index in range(LEVELS))
         logits: Tensor = self.logits(p2 + p3 + p4 + p5)
         return _enlarge(logits, STRIDES[0])
@@ -57,7 +57,7 @@ class SemanticBranch(nn.Module):
 
     @staticmethod
     def loss(logits: Tensor, targets: Sequence[Target]) -> Tensor:
-        """Cross-entropy, mean over the pixels that count; 0 if there is none. Padding does not count."""
+        """Cross-entropy, mean over the pixels that are not ignored; 0 if there is none. Padding is ignored."""
         truth = logits.new_full((logits.shape[0], *logits.shape[2:]), IGNORED, dtype=torch.int64)
         for place, target in zip(truth, targets, strict=True):
             assert target.semantic is not None

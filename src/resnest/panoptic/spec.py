@@ -1,4 +1,4 @@
-"""What a panoptic detector has beside its detector. Panoptic FPN: arXiv 1901.02446. No torch.
+"""The structure of a panoptic network in addition to its detector's. Panoptic FPN: arXiv 1901.02446. No torch.
 
 PanopticSpec(channels=128, stuff_area=4096)
 """
@@ -13,7 +13,7 @@ from resnest.spec import MOST
 
 @dataclass(frozen=True, kw_only=True)
 class PanopticSpec:
-    """What a panoptic detector has beside its detector (arXiv 1901.02446, sections 3 and 4; detectron2's defaults).
+    """The panoptic structure in addition to the detector's (arXiv 1901.02446, sections 3 and 4; detectron2's defaults).
 
     Raises:
         ResnestError: if a value makes no sense.
@@ -23,8 +23,8 @@ class PanopticSpec:
     semantic_weight: float = 0.5  # of its loss
     instance_weight: float = 1.0  # of the detector's losses
     score: float = 0.5  # objects below are left out when both are joined
-    overlap: float = 0.5  # an object goes of which more than this share lies under better ones
-    stuff_area: int = 4096  # pixels: a smaller region of stuff goes
+    overlap: float = 0.5  # an object is dropped if more than this fraction is under better ones
+    stuff_area: int = 4096  # pixels: smaller regions of stuff are dropped
 
     def __post_init__(self) -> None:
         _require(1 <= self.channels <= MOST, f"channels={self.channels} must lie in 1 to {MOST}")

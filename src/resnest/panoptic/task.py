@@ -1,4 +1,4 @@
-"""Panoptic segmentation: objects and stuff that share out the pixels of a picture.
+"""The panoptic segmentation task: every pixel belongs to an object or a region of stuff.
 
 task = PanopticTask(recipe, samples)
 net = task.build()
@@ -17,7 +17,7 @@ from resnest.panoptic.model import PanopticFPN, build_panoptic
 
 
 class PanopticTask(DetectionTask):
-    """A detector's task with a semantic branch beside the detector."""
+    """The task of panoptic networks: a detector's, with a semantic branch."""
 
     info = INFO
     network_type = PanopticFPN

@@ -1,4 +1,4 @@
-"""Complete, typed training settings: one recipe is everything that a run depends on but the data. No torch."""
+"""Recipes: complete, typed settings of a training run, except its data. No torch."""
 
 from resnest.recipes.catalogue import all_recipes, find_recipe
 from resnest.recipes.reading import override, read_recipe, to_yaml

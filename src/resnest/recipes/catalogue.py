@@ -1,4 +1,4 @@
-"""The recipes that come with the package, task by task. Each docstring says what it is for and the command.
+"""The recipes of the package, by task. Each docstring has its purpose and command.
 
 find_recipe("imagenette")
 find_recipe("my-recipe.yaml")
@@ -18,7 +18,7 @@ from resnest.tasks import TASKS, load_object, task_info
 
 @cache
 def all_recipes() -> Mapping[str, Callable[[], Recipe]]:
-    """Functions that build them, by name."""
+    """The functions that build them, by name."""
     return {name: build for task in TASKS for name, build in load_object(task_info(task).recipes).items()}
 
 

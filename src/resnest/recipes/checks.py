@@ -1,4 +1,4 @@
-"""Settings that are right by themselves and contradict each other: one line with both of them and the way out.
+"""Contradictory settings: one line that names both and a solution.
 
 for problem in contradictions(recipe): ...
 """
@@ -16,7 +16,7 @@ from resnest.spec import Spec
 
 
 class Sections(Protocol):
-    """A recipe, as far as it is checked here."""
+    """The sections of a recipe that are checked here."""
 
     @property
     def own_sections(self) -> tuple[str, ...]: ...
@@ -37,7 +37,7 @@ class Sections(Protocol):
 
 
 def contradictions(recipe: Sections) -> Iterator[str]:
-    """Of the common sections. Raises ResnestError for a network that cannot be built."""
+    """Contradictions of the common sections. Raises ResnestError for a network that cannot be built."""
     spec, _ = recipe.model.resolve()
     yield from _finite(recipe)
     yield from _network(recipe, spec)

@@ -1,4 +1,4 @@
-"""What differs between two recipes, and what of it a run may change on its way.
+"""Differences of two recipes, and the settings that may change when a run is resumed.
 
 check_resumable(before, now, where="runs/a")       # raises ResnestError unless only FREE settings differ
 """
@@ -12,7 +12,7 @@ from typing import Any
 from resnest.errors import ResnestError
 from resnest.recipes.schema import Recipe
 
-# They say how a run is carried out and told of, not what it computes.
+# Settings of execution and logging, which do not affect the results.
 FREE = {
     "data.workers",
     "train.eval_batch_size",
@@ -27,7 +27,7 @@ MOST_SHOWN = 6
 
 
 def check_resumable(before: Recipe, now: Recipe, *, where: str) -> None:
-    """Raises ResnestError, naming what differs, if a run of one recipe would go on as another."""
+    """Raises ResnestError, with the changed settings, if a run cannot be resumed with this recipe."""
     found = [
         f"{key} is {old!r} there and {new!r} here"
         for key, old, new in differences(before, now)
@@ -36,13 +36,13 @@ def check_resumable(before: Recipe, now: Recipe, *, where: str) -> None:
     if found:
         more = f"; and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
         raise ResnestError(
-            f"{where} was started with other settings: {'; '.join(found[:MOST_SHOWN])}{more}. A run goes on as it"
-            " began: leave them out, or start a new one (model.pretrained=RUN begins with its weights)"
+            f"{where} was started with other settings: {'; '.join(found[:MOST_SHOWN])}{more}. A run keeps its"
+            " settings: leave them out, or start a new one (model.pretrained=RUN begins with its weights)"
         )
 
 
 def differences(before: Recipe, now: Recipe) -> list[tuple[str, Any, Any]]:
-    """Settings that are not equal: (section.field, before, now)."""
+    """Changed settings: (section.field, before, now)."""
     old, new = dict(_flat(before)), dict(_flat(now))
     return [(key, old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)]
 

@@ -1,4 +1,4 @@
-"""Recipes from YAML and back, and single settings from the command line, checked at the edge.
+"""Reading and writing recipes as YAML, and changing single settings; both validated.
 
 recipe = override(find_recipe("imagenette"), ["train.epochs=5", "optim.lr=0.2"])
 recipe = override(find_recipe("imagenette"), {"train": {"epochs": 5}, "optim.lr": 0.2})
@@ -22,7 +22,7 @@ from resnest.tasks import DEFAULT_TASK, TASKS, task_info
 
 Settings = Sequence[str] | Mapping[str, Any]
 
-OWN_BEFORE = "optim"  # where a task's own sections stand in a file
+OWN_BEFORE = "optim"  # position of a task's own sections in a file
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -45,7 +45,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def override(recipe: Recipe, settings: Settings) -> Recipe:
-    """The recipe with some settings replaced: nested or dotted keys, or text whose values are read as YAML."""
+    """The recipe with some settings replaced: nested or dotted keys, or text whose values are YAML."""
     content = dataclasses.asdict(recipe)
     settings = [settings] if isinstance(settings, str) else settings
     pairs = _of_mapping(recipe, settings) if isinstance(settings, Mapping) else map(_of_text, settings)
@@ -64,7 +64,7 @@ def override(recipe: Recipe, settings: Settings) -> Recipe:
 
 
 def _of_text(setting: str) -> tuple[str, Any, str]:
-    """Key, value, and the setting as it is named in messages."""
+    """Key, value, and the name of the setting in messages."""
     import yaml
 
     key, equals, text = setting.partition("=")
@@ -77,7 +77,7 @@ def _of_text(setting: str) -> tuple[str, Any, str]:
 
 
 def _of_mapping(node: Any, settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """The same of each setting, also of those in dictionaries for sections. `node`: the recipe, or a section of it."""
+    """The same for each setting, also those in nested dictionaries. `node`: the recipe, or a section of it."""
     for name, value in settings.items():
         key, section = f"{prefix}{name}", getattr(node, str(name), None)
         if isinstance(value, Mapping) and dataclasses.is_dataclass(section):
@@ -88,7 +88,7 @@ def _of_mapping(node: Any, settings: Mapping[str, Any], prefix: str = "") -> Ite
 
 
 def build(content: dict[str, Any], *, where: str) -> Recipe:
-    """A checked recipe from nested dictionaries; every problem in one message."""
+    """A validated recipe from nested dictionaries; all problems are in one message."""
     from pydantic import TypeAdapter, ValidationError
 
     content = upgraded(content)
@@ -112,7 +112,7 @@ def build(content: dict[str, Any], *, where: str) -> Recipe:
 
 
 def upgraded(content: dict[str, Any]) -> dict[str, Any]:
-    """The same as this version writes it: those before had every task's sections in each recipe, empty, too."""
+    """Upgrade the content of an older version, whose recipes had every task's sections, also empty."""
     content = {"task": DEFAULT_TASK, **content}
     for name, value in list(content.items()):
         if value is None and _owners(name):
@@ -130,7 +130,7 @@ def _owners(section: str) -> list[str]:
 
 
 def to_yaml(recipe: Recipe) -> str:
-    """The recipe as YAML that `read_recipe` takes back: complete, but for what plays no role in its task."""
+    """The recipe as YAML for `read_recipe`: complete, except settings that its task does not use."""
     import yaml
 
     content = dataclasses.asdict(recipe)
@@ -171,7 +171,7 @@ def _place(content: dict[str, Any], keys: list[str], value: Any, recipe: str) ->
 
 
 def _check_names(content: dict[str, Any], kind: type, where: str, prefix: str = "") -> None:
-    """Refuse unknown settings, nearest name included; pydantic alone would only say that they are unexpected."""
+    """Refuse unknown settings, and suggest the nearest name, which pydantic does not."""
     hints = typing.get_type_hints(kind)
     for key, value in content.items():
         if key not in hints:
@@ -185,7 +185,7 @@ def _check_names(content: dict[str, Any], kind: type, where: str, prefix: str = 
 
 
 def _section(hint: Any) -> type | None:
-    """The dataclass of a setting that is a section, also of one that may be missing."""
+    """The dataclass of a setting that is a section, also of an optional one."""
     for kind in (hint, *typing.get_args(hint)):
         if dataclasses.is_dataclass(kind):
             return typing.cast(type, kind)
@@ -200,7 +200,7 @@ def _problem(item: Any) -> str:
 
 
 def plain_values(value: Any) -> Any:
-    """Tuples as lists: YAML has no tuples, and files of `torch.load(weights_only=True)` none that pydantic takes."""
+    """Tuples as lists: YAML has no tuples, and those of `torch.load(weights_only=True)` are refused by pydantic."""
     if isinstance(value, dict):
         return {key: plain_values(entry) for key, entry in value.items()}
     return [plain_values(entry) for entry in value] if isinstance(value, list | tuple) else value

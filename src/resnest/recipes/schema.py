@@ -1,4 +1,4 @@
-"""What a recipe is made of: the common sections, and in the recipe of each task its own.
+"""The schema of recipes: the common sections; the recipe of each task adds its own.
 
 recipe = DetectionRecipe(name="cells", model=ModelSettings(name="resnest50"), train=TrainSettings(epochs=10))
 """
@@ -19,7 +19,7 @@ from resnest.tasks import TaskInfo, task_info
 
 @dataclass(frozen=True, kw_only=True)
 class Expect:
-    """What the recipe reaches: measured here, with evidence in results/, or published. A task adds its figures."""
+    """Expected accuracy: measured here, with a file in results/, or published. A task adds its figures."""
 
     tolerance: float = 0.003  # of a repetition on another machine
     published: bool = False  # by the authors; not repeated here
@@ -28,7 +28,7 @@ class Expect:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that a training run depends on, except the data. Each task has a recipe of its own."""
+    """All settings of a training run, except the data. Each task has a recipe of its own."""
 
     own_sections: ClassVar[tuple[str, ...]] = ()  # that other tasks do not have
     image_section: ClassVar[str] = ""  # of them, the one that says what happens to images; none: `data`
@@ -44,7 +44,7 @@ class Recipe:
     expect: Expect | None = None
 
     def __post_init__(self) -> None:
-        """Raises ResnestError for the first pair of settings that do not go together."""
+        """Raises ResnestError for the first pair of contradictory settings."""
         if not isinstance(self, self.info.recipe):
             raise ResnestError(
                 f"a recipe for {self.task} is a {self.info.recipe.__name__}, not a {type(self).__name__}"
@@ -54,7 +54,7 @@ class Recipe:
 
     @property
     def info(self) -> TaskInfo:
-        """What the house knows of its task."""
+        """The `TaskInfo` of its task."""
         return task_info(self.task)
 
     @property
@@ -64,20 +64,20 @@ class Recipe:
 
     @property
     def attention_needs_batch(self) -> bool:
-        """Whether the norm inside the split attention, which sees one value an image, takes its statistics from it."""
+        """Whether the norm inside split attention, which sees one value per image, uses statistics of the batch."""
         spec, _ = self.model.resolve()
         return spec.radix > 0 and spec.attention_norm == "batch" and not self.frozen_backbone_norm
 
     def listing(self) -> tuple[str, dict[str, str]]:
-        """The heading under which `resnest recipes` lists it, and its columns: title, field of `expect`."""
+        """The heading in `resnest recipes`, and its columns: title, field of `expect`."""
         raise NotImplementedError
 
     def heads(self) -> dict[str, str]:
-        """What stands on the network: kind and title, for the report."""
+        """The heads on the network: kind and title, for the report."""
         return {}
 
     def contradictions(self) -> Iterator[str]:
-        """Settings of the task's own sections that do not go together."""
+        """Contradictions in the task's own sections."""
         yield from ()
 
     def _unused(self) -> Iterator[str]:
@@ -89,7 +89,7 @@ class Recipe:
 
 
 def unused_settings(recipe: Recipe) -> Iterator[tuple[str, object]]:
-    """Settings that the task does not look at and that are not at their defaults: (section.field, value)."""
+    """Settings that the task does not use and that are not at their defaults: (section.field, value)."""
     for section, names in recipe.info.unused_settings.items():
         settings = getattr(recipe, section)
         defaults = {field.name: field.default for field in dataclasses.fields(settings)}

@@ -17,7 +17,7 @@ PUBLISHED_WEIGHTS = "published"  # model.pretrained: the published weights of mo
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """The network to train and what it starts from."""
+    """The network to train and its initial weights."""
 
     name: str = "resnest50"  # see `resnest models`
     spec: dict[str, Any] = field(default_factory=dict)  # fields of Spec that differ from the named network
@@ -30,11 +30,11 @@ class ModelSettings:
         if not 0 <= self.freeze <= PARTS - 1:
             raise ResnestError(
                 f"model.freeze={self.freeze} must lie in 0 to {PARTS - 1}: a network is a stem, four stages and a"
-                f" classifier, and the classifier always learns"
+                f" classifier, and the classifier is always trained"
             )
 
     def resolve(self) -> tuple[Spec, str]:
-        """The structure, and the network's official name ("resnest" if fields differ from the named one)."""
+        """The structure, and the network's official name ("resnest" if fields differ from the named network)."""
         spec, name = find_spec(self.name)
         changed = override_spec(spec, self.spec)
         return changed, name if changed == spec else "resnest"
@@ -42,7 +42,7 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimSettings:
-    """Optimiser and learning rate: linear warm-up, then down by a cosine, a power or in steps; step by step."""
+    """Optimiser and learning rate: linear warm-up, then cosine, polynomial or step decay; updated every step."""
 
     name: Literal["sgd", "adamw", "muon"] = "sgd"  # muon: convolutions by Muon, the rest by AdamW
     lr: float = 0.1  # at the top of the schedule, for the recipe's own batch size or `lr_batch`
@@ -68,8 +68,8 @@ class OptimSettings:
             raise ResnestError(f"optim.warmup_factor={self.warmup_factor} must lie in (0, 1], or be null")
         if any(not 0 < share < 1 for share in self.decay_at) or list(self.decay_at) != sorted(set(self.decay_at)):
             raise ResnestError(
-                f"optim.decay_at={list(self.decay_at)} must be shares of the run between 0 and 1, the smallest first,"
-                " such as [0.6667, 0.8889]"
+                f"optim.decay_at={list(self.decay_at)} must be fractions of the run between 0 and 1, the smallest"
+                " first, such as [0.6667, 0.8889]"
             )
         if not 0 <= self.momentum < 1:
             raise ResnestError(f"optim.momentum={self.momentum} must lie in [0, 1)")
@@ -83,13 +83,13 @@ class OptimSettings:
             raise ResnestError(f"optim.head_factor={self.head_factor} must be more than 0")
 
     def lr_for(self, batch: int) -> float:
-        """The learning rate for steps of `batch` images."""
+        """The learning rate for a global batch size."""
         return self.lr * batch / self.lr_batch if self.lr_batch else self.lr
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """The loop."""
+    """Settings of the training loop."""
 
     epochs: int = 10
     max_steps: int | None = None  # end there, wherever the epoch stands; the schedule is that of all epochs
@@ -102,12 +102,12 @@ class TrainSettings:
     cutmix: float = 0.0  # the same for CutMix; with mixup, a coin decides for every batch (arXiv 1905.04899)
     drop_block: float = 0.0  # DropBlock rate of the last step; rises linearly from 0 (spec.drop_block_rate > 0 needed)
     clip_norm: float | None = None  # largest gradient norm
-    ema: float | None = None  # decay per step of the averaged weights that are evaluated and kept; none: off
+    ema: float | None = None  # decay per step of the EMA, whose weights are evaluated and saved; none: off
     patience: int | None = None  # evaluations in a row without improvement before the run ends; none: all epochs
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     sync_norm: bool = False  # batch-norm statistics over all processes
     compile: bool = False  # torch.compile
-    kernels: bool = True  # fused operators for the split attention, on GPUs where they run; elsewhere it says nothing
+    kernels: bool = True  # fused operators for split attention, on GPUs that support them; no effect elsewhere
     checkpoint_activations: bool = False  # compute activations again in the backward pass: less memory, a third slower
     seed: int = 0
     log_every: int = 10  # steps between lines of metrics.jsonl
@@ -139,7 +139,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
-    """What a run runs on: processes, devices, how they work together."""
+    """Processes and devices of a run, and their communication."""
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int | None = None  # per machine; none: as many as torchrun started, or one

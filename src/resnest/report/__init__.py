@@ -1,1 +1,1 @@
-"""The page of a training run: one self-contained HTML file. `page` writes it, each task's module says what is on it."""
+"""The HTML report of a training run, in one self-contained file. `page` writes it; each task defines its sections."""

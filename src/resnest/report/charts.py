@@ -1,4 +1,4 @@
-"""Line charts of a run as inline SVG, in the colours and the font of the page: right on light and on dark paper.
+"""Line charts of a run as inline SVG, in the colours and the font of the page, for light and dark mode.
 
     loss_chart(series(history.train, "loss"), series(history.evals, "loss"))     # "<svg ...>", or "" without data
 
@@ -40,7 +40,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Axis:
-    """From `low` to `high`, with ticks."""
+    """An axis from `low` to `high`, with ticks."""
 
     low: float
     high: float
@@ -48,7 +48,7 @@ class Axis:
     log: bool = False
 
     def fraction(self, values: Floats) -> Floats:
-        """Where values lie: 0 at the low end, 1 at the high end."""
+        """Relative position of values: 0 at the low end, 1 at the high end."""
         low, high = self.low, self.high
         if self.log:
             values, low, high = np.log(values).astype(np.float64), math.log(low), math.log(high)
@@ -80,7 +80,7 @@ def rate_chart(rate: Series) -> Markup:
 
 
 def precision_chart(curves: Floats, *, each: bool) -> Markup:
-    """Precision over recall, both in percent: the mean (accent) if there are several, and `each` of at most ten.
+    """Precision-recall in percent: the mean (accent) if there are several curves, and `each` of at most ten.
 
     A curve, (K, R), is given at recalls from 0 to 1 in even steps. Where its precision has come down to 0 it has ended.
     """
@@ -132,7 +132,7 @@ def nice_ticks(low: float, high: float, *, intervals: int = 4, whole: bool = Fal
 
 
 def _over_epochs(lines: Sequence[Line], y: Axis | None, label: str, *, last: float | None = None) -> Markup:
-    """Epochs from 0 to the last, at least one, so that the charts of a run have the same axis."""
+    """Epochs from 0 to the last, at least one, so that all charts of a run have the same axis."""
     if y is None:
         return Markup()
     last = max(_last_epoch(line.curve for line in lines) if last is None else last, 1)
@@ -149,7 +149,7 @@ def _finite(lines: Sequence[Line]) -> Floats:
 
 
 def _padded(values: Floats) -> tuple[float, float]:
-    """The values' range with some room; of equal ones a twentieth to each side."""
+    """The values' range with a margin; for equal values a twentieth to each side."""
     if not len(values):
         return math.nan, math.nan
     low, high = float(values.min()), float(values.max())

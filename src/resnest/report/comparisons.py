@@ -1,4 +1,4 @@
-"""Pictures beside their truth and their prediction, painted in the colours of their classes.
+"""Pictures beside their ground truth and prediction, in the colours of their classes.
 
 comparisons_section(comparisons, "The twelve with the lowest IoU.", images=120, errors=4711)
 """
@@ -27,7 +27,7 @@ class Regions(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One picture with what is there and what was found, without drawings."""
+    """One picture with its ground truth and prediction, without drawings."""
 
     name: str  # path relative to the data set
     image: Image.Image
@@ -37,7 +37,7 @@ class Comparison:
 
 
 def comparisons_section(comparisons: Sequence[Comparison], note: str, *, images: int, errors: int) -> Section:
-    """The worst of them, with a legend of their colours; arguments as for `mistakes_section`."""
+    """The worst pictures, with a legend of their colours; arguments as for `mistakes_section`."""
     pictures, keys = [_compared(one) for one in comparisons], _colour_keys(comparisons)
     return mistakes_section(pictures, note, images=images, errors=errors, layout="compared", keys=keys)
 
@@ -49,7 +49,7 @@ def _compared(one: Comparison) -> Picture:
 
 
 def _colour_keys(comparisons: Sequence[Comparison]) -> list[Key]:
-    """What the colours mean that the pictures have, in the order of the classes."""
+    """Legend of the colours in the pictures, in the order of the classes."""
     if not comparisons:
         return []
     classes = comparisons[0].found.classes

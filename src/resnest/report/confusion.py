@@ -1,12 +1,11 @@
-"""What a confusion matrix says: the matrix itself or its largest entries, recall and precision of each class.
+"""Report of a confusion matrix: the matrix or its largest entries, recall and precision of each class.
 
     section = confusion_section(matrix, names)
     section = confusion_section(matrix, names, counted="pixels")
     recall, precision = recall_and_precision(matrix)
 
-Rows are the truth, columns the prediction. Cells hold numbers of images; of pixels, which are many, the percentage of
-the row. A class without images has no recall, and one that was never predicted has no precision: both are NaN, printed
-as "-".
+Rows are the truth, columns the prediction. Cells hold numbers of images; for pixels, percentages of the row. A class
+without images has no recall, and a class that was never predicted no precision: both are NaN, printed as "-".
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ Shares = NDArray[np.float64]
 
 
 class Cell(NamedTuple):
-    """One entry of the matrix as it is drawn."""
+    """One entry of the drawn matrix."""
 
     text: str
     title: str
@@ -39,13 +38,13 @@ class Cell(NamedTuple):
 
 
 def recall_and_precision(matrix: Matrix) -> tuple[Shares, Shares]:
-    """Two arrays (K,) of fractions, NaN where there is nothing to count."""
+    """Two arrays (K,) of fractions, NaN where undefined."""
     right = matrix.diagonal()
     return _divide(right, matrix.sum(axis=1)), _divide(right, matrix.sum(axis=0))
 
 
 def largest_confusions(matrix: Matrix, limit: int = MAX_PAIRS) -> list[tuple[int, int]]:
-    """The pairs (truth, prediction) that were confused most often, the most frequent first."""
+    """The pairs (truth, prediction) of the most frequent confusions, the most frequent first."""
     wrong = _wrong(matrix)
     order = np.argsort(-wrong, axis=None, kind="stable")[:limit]
     pairs = [divmod(int(index), wrong.shape[1]) for index in order]
@@ -53,13 +52,13 @@ def largest_confusions(matrix: Matrix, limit: int = MAX_PAIRS) -> list[tuple[int
 
 
 def taken_for(matrix: Matrix, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Of each class: what it was taken for most often, and how often; blank and "-" if never."""
+    """For each class its most frequent wrong prediction, and the count; blank and "-" if there is none."""
     wrong = _wrong(matrix)
     return [(names[row.argmax()], f"{row.max():,}") if row.any() else ("", "-") for row in wrong]
 
 
 def confusion_section(matrix: Matrix, names: Sequence[str], *, counted: Counted = "images") -> Section:
-    """The matrix of a few classes; of many, the pairs that were confused most often."""
+    """The confusion matrix; with many classes, the most frequent confusions."""
     title = "Confusions"
     if len(names) <= MAX_MATRIX:
         cells = "" if counted == "images" else " Cells hold percent of the row."

@@ -1,4 +1,4 @@
-"""What metrics.jsonl says, as series to plot and the one figure to print.
+"""History of a run from metrics.jsonl: series to plot, and the best evaluation.
 
     history = read_history(lines, "top1")
     history.best, history.when        # {"epoch": 12.0, "top1": 0.974, ...} or None, ", epoch 12 of 20"
@@ -26,7 +26,7 @@ class Series:
 
     @property
     def finite(self) -> int:
-        """How many of the values can be drawn."""
+        """The number of values that can be drawn."""
         return int(np.isfinite(self.values).sum())
 
     def scaled(self, factor: float) -> Series:
@@ -36,7 +36,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """The lines of a run, one per step and kind."""
+    """The lines of metrics.jsonl, one per step and kind."""
 
     train: Sequence[Mapping[str, Any]]
     evals: Sequence[Mapping[str, Any]]
@@ -44,7 +44,7 @@ class History:
 
     @property
     def best(self) -> Mapping[str, Any] | None:
-        """The line of the evaluation where the monitored figure is highest; of equal ones the earliest."""
+        """The evaluation with the highest monitored figure; of equal ones the earliest."""
         known = [line for line in self.evals if math.isfinite(number(line, self.monitor))]
         return max(known, key=lambda line: number(line, self.monitor)) if known else None
 
@@ -55,7 +55,7 @@ class History:
 
     @property
     def when(self) -> str:
-        """Where in the run the best evaluation is: ", epoch 2 of 3"."""
+        """The epoch of the best evaluation: ", epoch 2 of 3"."""
         best = self.best
         return f", epoch {number(best, 'epoch'):g} of {self.last_epoch:g}" if best else ""
 
@@ -81,7 +81,7 @@ def series(lines: Sequence[Mapping[str, Any]], key: str) -> Series:
 
 
 def number(line: Mapping[str, Any], key: str) -> float:
-    """A value as a float. JSON writers disagree about NaN: null, the bare word and its string all occur."""
+    """A value as a float. JSON writers differ for NaN: null, the bare word and its string all occur."""
     try:
         return float(line.get(key, math.nan))
     except (TypeError, ValueError):

@@ -1,8 +1,8 @@
-"""The page: one HTML file that needs nothing else, written from what a task's report says.
+"""Writing the report: one self-contained HTML file, from a task's sections.
 
     write_page(run / "report.html", RunLog(title="flowers", metrics=lines, facts={}, recipe=yaml), report)
 
-Templates lie in `templates/`, the look in `style.css`. Templates escape every text; what is HTML already is `Markup`.
+Templates are in `templates/`, styles in `style.css`. Templates escape all text except `Markup`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a task has to say of a run."""
+    """A task's sections of the report."""
 
     kind: str  # "Image classification"
     headlines: Sequence[Headline]  # none before the first evaluation
@@ -53,7 +53,7 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class RunLog:
-    """What every page holds, whatever the task."""
+    """The contents of every page, for any task."""
 
     title: str  # the run's name
     metrics: Sequence[Mapping[str, Any]]  # the lines of metrics.jsonl
@@ -63,7 +63,7 @@ class RunLog:
 
 
 def write_page(path: Path, run: RunLog, report: Report) -> None:
-    """Write the page; an existing one is replaced in one step."""
+    """Write the page atomically."""
     style = Markup(files(__package__).joinpath("style.css").read_text(encoding="utf-8"))
     write_atomically(path, render("page.html", run=run, report=report, style=style))
 
@@ -88,17 +88,17 @@ def _environment() -> Environment:
 
 
 def percent(fraction: float, digits: int = 1) -> str:
-    """A fraction in percent, as the page has it: what is not everything never reads 100 %."""
+    """A fraction in percent, as on the page: only 1 is shown as 100 %."""
     return figures.percent(fraction, digits, unit=f"{NO_BREAK}%", exact_ends=True)
 
 
 def clip(text: str, limit: int = 60) -> str:
-    """Text of at most `limit` characters: names come from folders and may be of any length."""
+    """Text of at most `limit` characters: names of folders may have any length."""
     return text if len(text) <= limit else text[: limit - 1] + "\u2026"
 
 
 def clip_path(text: str, limit: int = 120) -> str:
-    """Text of at most `limit` characters; of a path, the end tells more than the beginning."""
+    """A path of at most `limit` characters; its end is kept."""
     return text if len(text) <= limit else "\u2026" + text[1 - limit :]
 
 
@@ -108,6 +108,6 @@ def count(number: int, noun: str, plural: str = "") -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Readers see the old file or the whole new one. A lone surrogate (a file name that is no UTF-8) becomes "?"."""
+    """Write a file atomically. A lone surrogate (a file name that is no UTF-8) becomes "?"."""
     with replacing(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", errors="replace"))

@@ -1,4 +1,4 @@
-"""Sections that the pages of several tasks share: curves, tables, pictures with mistakes.
+"""Sections shared by the reports of several tasks: curves, tables, pictures with errors.
 
 curves_section(history, ("Accuracy", ("top1", "top-1, %"), ("top5", "top-5, %")))
 table([Column("Class", "name", names), Column("Recall", "share", recall)], rows=[1, 0])
@@ -47,7 +47,7 @@ class Chart(NamedTuple):
 
 
 class Column(NamedTuple):
-    """One column of a table: its values are those of all rows."""
+    """One column of a table, with the values of all rows."""
 
     title: str
     kind: Literal["name", "count", "percent", "share", "extra", "meaning"]  # "share": with a bar
@@ -64,7 +64,7 @@ class Caption(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """A rectangle on a picture, in its pixels."""
+    """A rectangle on a picture, in pixels."""
 
     box: Sequence[float]  # x1, y1, x2, y2
     kind: Literal["missed", "false"]
@@ -88,7 +88,7 @@ class Frame:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One picture with mistakes."""
+    """One picture with errors."""
 
     name: str  # path relative to the data set
     images: Sequence[Image.Image]  # RGB, any size; compared: the picture, the truth, the prediction
@@ -100,17 +100,17 @@ class Picture:
         return max(self.images[0].size) < TINY
 
     def ordered_frames(self) -> list[Frame]:
-        """A small one lies above a large one."""
+        """Sorted, so that small frames are drawn above large ones."""
         return sorted(self.frames[:MOST_FRAMES], key=lambda frame: frame.area, reverse=True)
 
 
 def headlines(fraction: float, *lines: str, digits: int = 1) -> list[Headline]:
-    """A large figure and what it is; none before the first evaluation."""
+    """Large figures with their titles; none before the first evaluation."""
     return [Headline(fraction, lines, digits)] if np.isfinite(fraction) else []
 
 
 def curves_section(history: History, *shares: tuple[str, Keyed, Keyed]) -> Section:
-    """Losses, fractions by title with their main line and another one, the learning rate; all over epochs."""
+    """Charts over epochs: losses, fractions by title with their main line and another one, the learning rate."""
     train, validation = series(history.train, "loss"), series(history.evals, "loss")
     keys = [Key("training")]
     if validation.finite or not train.finite:  # a detector has no validation loss
@@ -138,7 +138,7 @@ def _share_chart(history: History, title: str, main: Keyed, other: Keyed) -> Cha
 
 
 def table(columns: Sequence[Column], rows: Iterable[int], colours: Sequence[Colour] = ()) -> Markup:
-    """These rows of the columns, in this order; with `colours` a patch before each name."""
+    """A table with these rows, in this order; with `colours` a patch before each name."""
     return render("table.html", columns=columns, rows=rows, colours=[css_colour(colour) for colour in colours])
 
 
@@ -150,7 +150,7 @@ def classes_section(
     most: int = 100,
     colours: Sequence[Colour] = (),
 ) -> Section:
-    """Figures of every class: the lowest "share" first, of equal ones that with more `things`; at most `most`."""
+    """Figures of every class: the lowest "share" first, of equal ones the one with more `things`; at most `most`."""
     [share] = (np.asarray(column.values, np.float64) for column in columns if column.kind == "share")
     order = worst_first(share, counts)
     all_notes = list(notes)
@@ -177,7 +177,7 @@ def mistakes_section(
     layout: Layout = "small",
     keys: Sequence[Key] = (),
 ) -> Section:
-    """The worst pictures; `images` were evaluated, and there are `errors` in all."""
+    """The worst pictures; `images` were evaluated, with `errors` in total."""
     title = "Worst mistakes"
     if not errors and not pictures:
         return Section(
@@ -191,7 +191,7 @@ def mistakes_section(
 
 
 def empty(text: str) -> Markup:
-    """What stands in place of what there is not."""
+    """The text for an empty section."""
     return Markup('<p class="empty">{}</p>').format(text)
 
 

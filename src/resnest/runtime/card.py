@@ -1,7 +1,7 @@
-"""The model card beside the weights: `config.json`, with what it takes to use them.
+"""The model card beside the weights: `config.json`, with all that is needed to use them.
 
-The file has the shape that the hub reads, plus one key `resnest` with our structure. Each task has a card of its own,
-which adds its fields (`detection/card.py`, ...).
+The file has the hub's format, plus one key `resnest` with our structure. Each task has a card of its own, which adds
+its fields (`detection/card.py`, ...).
 
     card = ModelCard.read(Path("runs/a"))
     card.task, card.class_names, card.preprocess
@@ -30,7 +30,7 @@ LONGEST = 8192  # pixels of a side that images may get, as in training's setting
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """Structure, classes and preprocessing of one set of weights, and what was measured with them."""
+    """Structure, classes and preprocessing of a model, and its measured figures."""
 
     task: ClassVar[str]
     fits_backbone_layouts: ClassVar[bool] = False  # whether files of the network alone, in any layout, are read, too
@@ -51,7 +51,7 @@ class ModelCard:
 
     @property
     def info(self) -> TaskInfo:
-        """What the house knows of its task."""
+        """The `TaskInfo` of its task."""
         return task_info(self.task)
 
     @property
@@ -60,10 +60,10 @@ class ModelCard:
         return False
 
     def with_window(self, window: int) -> ModelCard:
-        """The same, looking at pictures in squares. Raises ResnestError where the task knows no windows."""
+        """The same with sliding windows. Raises ResnestError if the task has none."""
         raise ResnestError(f"a window of {window} pixels is for segmenters, and this model is {self.info.noun}")
 
-    # --- what a task says ---
+    # --- defined by each task ---
 
     @classmethod
     def preprocess_type(cls) -> type[ImageTransform]:
@@ -71,26 +71,26 @@ class ModelCard:
         raise NotImplementedError
 
     def own_keys(self) -> dict[str, Any]:
-        """What the task adds to the key `resnest` of the file."""
+        """The task's own entries of the file's key `resnest`."""
         return {}
 
     @classmethod
     def parse_own(cls, ours: Mapping[str, Any]) -> dict[str, Any]:
-        """The same back, as arguments of the class. Raises what `from_json` understands: ValueError, KeyError, ..."""
+        """Parse these entries to arguments of the class. Raises what `from_json` handles: ValueError, KeyError, ..."""
         return {}
 
     @classmethod
     def parse_preprocess(cls, content: dict[str, Any]) -> ImageTransform:
-        """From `dataclasses.asdict`; `mean` and `std` are tuples again."""
+        """Parse `dataclasses.asdict`; `mean` and `std` become tuples again."""
         return cls.preprocess_type()(**content)
 
     @classmethod
     def parse_foreign(cls, content: Mapping[str, Any]) -> ModelCard:
-        """A card that other software wrote."""
+        """Parse a card of other software."""
         raise ValueError("it has no key 'resnest'")
 
     def hub_keys(self) -> dict[str, Any]:
-        """What other software reads, beside the key `resnest`."""
+        """Entries for other software, beside the key `resnest`."""
         return {"label_names": list(self.class_names)}
 
     # --- what people read of it, on the hub ---
@@ -109,7 +109,7 @@ class ModelCard:
         raise NotImplementedError
 
     def describe_input(self) -> str:
-        """What the network sees of a picture."""
+        """Description of the network's input."""
         raise NotImplementedError
 
     # --- files ---
@@ -129,7 +129,7 @@ class ModelCard:
 
     @classmethod
     def read(cls, directory: Path) -> ModelCard:
-        """Raises ResnestError if the directory has no card, or one that cannot be understood."""
+        """Raises ResnestError if the directory has no card, or an invalid one."""
         path = directory / CARD_NAME
         if not path.is_file():
             raise ResnestError(f"{directory} has no {CARD_NAME}: not a finished run or a saved model")
@@ -141,7 +141,7 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, text: str, *, where: str) -> ModelCard:
-        """The card that `to_json` wrote, or timm; `where` is named in the ResnestError for one that makes no sense."""
+        """Parse a card that `to_json` wrote, or timm; the ResnestError for an invalid one names `where`."""
         try:
             content = json.loads(text)
             if "resnest" not in content:
@@ -170,7 +170,7 @@ class ModelCard:
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatedCard(ModelCard):
-    """Of tasks whose classes have the data's own numbers, and perhaps colours."""
+    """Cards of tasks whose classes have ids of the data set, and optionally colours."""
 
     category_ids: tuple[int, ...]  # the data's numbers of the classes
     colours: tuple[tuple[int, int, int], ...] = ()  # the data's, one a class; none: of our own
@@ -200,7 +200,7 @@ class AnnotatedCard(ModelCard):
 
 
 def parse_sides(values: Any, name: str) -> tuple[int, ...]:
-    """Two numbers of pixels. Raises ValueError."""
+    """Two side lengths in pixels. Raises ValueError."""
     sides = tuple(whole_numbers(values, name))
     if len(sides) != 2 or not all(1 <= side <= LONGEST for side in sides):
         raise ValueError(f"{name} is {values!r}, not two numbers from 1 to {LONGEST}")
@@ -210,12 +210,12 @@ def parse_sides(values: Any, name: str) -> tuple[int, ...]:
 def whole_numbers(values: Any, name: str) -> list[int]:
     """Raises ValueError for anything else."""
     if not isinstance(values, list | tuple) or not all(type(value) is int for value in values):
-        raise ValueError(f"{name} is {values!r}, not whole numbers")
+        raise ValueError(f"{name} is {values!r}, not integers")
     return list(values)
 
 
 def _check_normalisation(preprocess: ImageTransform) -> None:
-    """Raises ResnestError for what pixels cannot be normalised with."""
+    """Raises ResnestError for invalid mean or std."""
     for name in ("mean", "std"):
         values = getattr(preprocess, name)
         numbers = all(type(value) in (int, float) and math.isfinite(value) for value in values)

@@ -1,4 +1,4 @@
-"""One safe way from bytes to an RGB image, used by training, evaluation, prediction and the server.
+"""Safe decoding of bytes to an RGB image, for training, evaluation and prediction.
 
     image = decode_image(Path("rose.jpg"))        # PIL.Image, mode RGB, upright
     image, box = decode_for_crop(content, draw, at_least=224)      # for training: no finer than the crop needs
@@ -24,19 +24,19 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from resnest.errors import ResnestError
 
-# Common and well fuzzed; told apart by their first bytes, never by the file's name. No EPS, SVG or TIFF.
+# Common and well fuzzed; recognised by their first bytes, never by the file's name. No EPS, SVG or TIFF.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-EXACT = ("PNG", "BMP", "GIF")  # what masks are kept in: JPEG and WEBP change values
+EXACT = ("PNG", "BMP", "GIF")  # lossless formats for masks: JPEG and WEBP change values
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")  # what folder scans pick up, upper case too
 MAX_BYTES = 100 * 2**20
 MAX_PIXELS = 89_478_485  # Pillow's own limit for a quarter of a gigabyte of RGB
-SCALES = (8, 4, 2)  # a JPEG decodes at 1/2, 1/4 and 1/8 for less than the whole: its blocks have 8 x 8 pixels
+SCALES = (8, 4, 2)  # a JPEG decodes faster at 1/2, 1/4 and 1/8: its blocks have 8 x 8 pixels
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 class BadImage(ResnestError):
-    """A file that is not a usable image; `reason` says why without naming the file."""
+    """An unusable image file; `reason` says why without naming the file."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name}: {reason}")
@@ -48,7 +48,7 @@ class BadImage(ResnestError):
 
 
 class WrongSize(BadImage):
-    """An image that has another size than its annotations say."""
+    """An image whose size differs from its annotations."""
 
 
 def decode_image(
@@ -87,7 +87,7 @@ def decode_image(
 def decode_for_crop(
     content: bytes, choose: Callable[[int, int], Box], *, at_least: int | None, name: str = "image"
 ) -> tuple[Image.Image, Box]:
-    """Decode no finer than a crop needs; to train on, since the pixels are not quite those of `decode_image`.
+    """Decode at the resolution that a crop needs; for training, as the pixels differ slightly from `decode_image`.
 
     Args:
         content: The bytes of a file.
@@ -121,10 +121,10 @@ def decode_for_crop(
 
 
 def decode_stored(content: bytes, *, name: str = "image", pixels: bool = True) -> Image.Image:
-    """An image whose pixels are numbers, in the mode that it is stored in: neither converted nor turned.
+    """Decode an image of class numbers in its stored mode: neither converted nor rotated.
 
     Args:
-        pixels: without them only the header is read, which says the size.
+        pixels: without them only the header is read, for the size.
 
     Raises:
         BadImage: as `decode_image`; of a format that does not keep numbers.
@@ -133,14 +133,14 @@ def decode_stored(content: bytes, *, name: str = "image", pixels: bool = True) -
     with refusing(name, EXACT):
         image = _open(content, name, FORMATS, MAX_PIXELS)
         if image.format not in EXACT:
-            raise BadImage(name, f"is a {image.format} file, which does not keep numbers exactly: save it as PNG")
+            raise BadImage(name, f"is a {image.format} file, which is lossy: save it as PNG")
         if pixels:
             image.load()
     return image
 
 
 class _Quiet:
-    """Pillow's warnings are ignored while any thread decodes.
+    """Ignores Pillow's warnings while any thread decodes.
 
     `warnings.catch_warnings` is for one thread: of two that overlap, the second to leave would put back the filters
     that it found, which are the first one's, for good.
@@ -161,7 +161,7 @@ class _Quiet:
         with self.lock:
             self.within -= 1
             if not self.within:
-                with contextlib.suppress(ValueError):  # somebody else put back filters from before
+                with contextlib.suppress(ValueError):  # other code restored earlier filters
                     cast(list[Any], warnings.filters).remove(self.filter)
 
 
@@ -170,7 +170,7 @@ _QUIET = _Quiet()
 
 @contextlib.contextmanager
 def refusing(name: str, formats: tuple[str, ...]) -> Iterator[None]:
-    """Errors that Pillow raises within become BadImage."""
+    """Turns Pillow's errors within into BadImage."""
     try:
         with _QUIET:  # Pillow warns of what is checked or converted here
             yield
@@ -185,7 +185,7 @@ def refusing(name: str, formats: tuple[str, ...]) -> Iterator[None]:
 
 
 def read_capped(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
-    """The bytes of a file, and of a larger one no more than `max_bytes` and one.
+    """The bytes of a file; of a larger one at most `max_bytes` and one.
 
     The size is asked for first: Python sets aside, in fresh memory, as much as a read allows.
     """
@@ -212,7 +212,7 @@ def _check_bytes(content: bytes, name: str, max_bytes: int) -> None:
 
 
 def _open(content: bytes, name: str, formats: tuple[str, ...], max_pixels: int) -> Image.Image:
-    """The header, checked; no pixel is decoded yet."""
+    """Open an image and check its header; no pixel is decoded yet."""
     image = Image.open(io.BytesIO(content), formats=formats)
     _check_header(image, name, max_pixels)
     return image
@@ -237,7 +237,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _annotated_as_stored(image: Image.Image, orientation: int, annotated: tuple[int, int], name: str) -> bool:
-    """Whether annotations refer to the stored pixels, not to the upright ones; by size, stored ones come first."""
+    """Whether annotations refer to the stored pixels instead of the upright ones, by size; stored ones come first."""
     upright = image.size if orientation < 5 else image.size[::-1]
     if annotated not in (image.size, upright):
         turned = f" ({upright[0]} x {upright[1]} upright)" if upright != image.size else ""
@@ -257,7 +257,7 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _reduce(image: Image.Image, spare: float) -> float:
-    """Have a JPEG decoded at the smallest of its scales that is at least 1 / `spare`; returns what it is divided by."""
+    """Decode a JPEG at its smallest scale that is at least 1 / `spare`; returns the divisor."""
     wanted = next((scale for scale in SCALES if scale <= spare), 1)
     width, height = image.size
     drafted = image.draft(None, (width // wanted, height // wanted)) if wanted > 1 else None

@@ -1,10 +1,10 @@
-"""Labels, or boxes and masks, drawn into a picture; Pillow's built-in font, no font file to ship, no OpenCV.
+"""Drawing labels, or boxes and masks, into a picture, with Pillow and its built-in font; no OpenCV.
 
     draw_labels(image, [("rose", 0.91), ("tulip", 0.06)]).save("out.jpg")
     draw_objects(image, boxes, texts=["RBC 91%"], colours=[(230, 159, 0)], legend=[Entry("RBC  1", (230, 159, 0))])
 
-Objects are made to be read on any photograph: lines with a dark rim, texts on paper of their colour. A text that would
-lie on another one is moved or left out; the legend says what there is.
+Objects are readable on any photograph: lines have a dark rim, texts a background of their colour. A text that would
+overlap another is moved or left out; the legend lists all classes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from resnest.runtime.palette import Colour
 from resnest.runtime.rle import RLE, box, decode
 
 INK, FAINT, PAPER, RIM, BAR = (255, 255, 255), (150, 156, 164), (18, 22, 28), (16, 16, 16), (72, 140, 255)
-LEAST_SIDE = 640  # pixels: smaller pictures are enlarged, by whole numbers
+LEAST_SIDE = 640  # pixels: smaller pictures are enlarged, by integers
 FILL = 0.35  # of a mask's colour over the picture
 FEW = 20  # objects that have boxes although there are masks, and texts although there is one class
 
@@ -28,14 +28,14 @@ Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 class Entry(NamedTuple):
-    """Of a legend."""
+    """An entry of the legend."""
 
     text: str
     colour: Colour | None = None
 
 
 def draw_labels(image: Image.Image, ranking: Sequence[tuple[str, float]]) -> Image.Image:
-    """The picture with a panel below it: one line a label, a bar as long as its score.
+    """The picture with a panel below it: one line per label, with a bar of its score.
 
     Pictures under 320 pixels are enlarged so that the text stays readable. Without labels the panel says so.
     """
@@ -64,12 +64,12 @@ def draw_objects(
     legend: Sequence[Entry],
     masks: Sequence[RLE] | None = None,
 ) -> Image.Image:
-    """The picture with its objects, the best ones on top, and a legend below it.
+    """The picture with its objects, the best on top, and a legend below it.
 
     Args:
         boxes: (M, 4) x1, y1, x2, y2 in pixels, the best object first.
         texts: of each object, or none at all.
-        masks: of the whole picture; of more than `FEW` objects with masks, boxes are not drawn.
+        masks: of the full picture; of more than `FEW` objects with masks, boxes are not drawn.
     """
     picture, factor = enlarged(image)
     boxes = boxes * factor
@@ -86,7 +86,7 @@ def draw_objects(
 
 
 def enlarged(image: Image.Image) -> tuple[Image.Image, int]:
-    """The picture in RGB, in a size to look at, and what its sides were multiplied by."""
+    """The picture in RGB, enlarged if it is small, and the factor."""
     factor = max(1, -(-LEAST_SIDE // max(image.size)))
     picture = image.convert("RGB")
     if factor > 1:
@@ -95,7 +95,7 @@ def enlarged(image: Image.Image) -> tuple[Image.Image, int]:
 
 
 def with_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
-    """A panel below: each entry with its colour, as many lines as it takes; without entries it says so."""
+    """A panel below with each entry and its colour, in as many lines as needed; without entries it says so."""
     size = max(14, picture.width // 45)
     font = ImageFont.load_default(size)
     pad, row = size // 2, round(size * 1.6)
@@ -121,18 +121,18 @@ def with_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
 
 
 def ink_on(colour: Colour) -> Colour:
-    """Black or white, whichever reads better (luma of ITU-R BT.601)."""
+    """Black or white, whichever has more contrast (luma of ITU-R BT.601)."""
     red, green, blue = colour
     return RIM if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else INK
 
 
 def is_free(spot: Rectangle, taken: Iterable[Rectangle]) -> bool:
-    """Whether it lies on none of the others."""
+    """Whether it overlaps none of the others."""
     return not any(overlap(spot, other) for other in taken)
 
 
 def overlap(one: Rectangle, other: Rectangle) -> bool:
-    """Whether they share more than a border."""
+    """Whether they overlap in more than a border."""
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
@@ -156,7 +156,7 @@ def _draw_row(
 
 
 def _line_width(picture: Image.Image, boxes: NDArray[np.float32]) -> int:
-    """By the size of the picture, and thinner around small objects."""
+    """Line width by the size of the picture, thinner around small objects."""
     typical = float(np.median(boxes[:, 2:] - boxes[:, :2])) if len(boxes) else 0.0
     return max(1, min(round(max(picture.size) / 400), round(typical / 12)))
 
@@ -197,7 +197,7 @@ def _write_labels(
     colours: Sequence[Colour],
     picture: tuple[int, int],
 ) -> None:
-    """The best objects first: each where it lies on no other text, or nowhere."""
+    """Write labels, the best objects first: each where it overlaps no other text, or nowhere."""
     size = max(11, min(picture) // 40)
     font = ImageFont.load_default(size)
     taken: list[Rectangle] = []
@@ -214,7 +214,7 @@ def _write_labels(
 def _spot(
     corners: NDArray[np.float32], wide: float, high: float, picture: tuple[int, int], taken: list[Rectangle]
 ) -> Rectangle | None:
-    """Above the box, within it, or below it, wholly in the picture."""
+    """A position above the box, within it, or below it, completely in the picture."""
     x1, y1, x2, y2 = map(float, corners)
     left = min(x1, picture[0] - wide)
     for x, y in ((left, y1 - high), (left, y1), (left, y2), (x2 - wide, y1 - high), (x2 - wide, y2)):

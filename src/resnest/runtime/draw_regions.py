@@ -1,10 +1,10 @@
-"""Regions drawn over a picture, with names where there is room and a legend; Pillow and numpy alone.
+"""Drawing regions over a picture, with names where there is room and a legend; Pillow and numpy only.
 
     regions = Regions(areas, ["road", "sky"], [(128, 64, 128), (70, 130, 180)])
     draw_regions(image, regions, [Entry("road  31 %", (128, 64, 128))]).save("out.jpg")
 
-Made to be read on any photograph: its own colours are toned down, so that those of the regions stand out; a dark line
-with a bright one in it parts regions. A name stands where there is room for it, or nowhere.
+Regions are readable on any photograph: its colours are toned down, so that those of the regions stand out, and regions
+are separated by a dark line with a bright one in it. A name is drawn only where there is room for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from resnest.runtime.draw import INK, RIM, Entry, Rectangle, enlarged, is_free, 
 from resnest.runtime.palette import Colour
 
 FILL = 0.55  # of a region's colour over the picture
-GREY = 0.6  # how far the picture goes to grey under it
+GREY = 0.6  # how far the picture is desaturated under it
 COARSE = 320  # pixels of the longer side of the map in which room for names is looked for
 TEXTS = ((1.0, 0.97), (0.75, 0.97), (0.75, 0.7))  # sizes that a name is tried in, and how much must lie in its region
 
@@ -29,7 +29,7 @@ Mask = NDArray[np.bool_]
 
 
 class Regions(NamedTuple):
-    """Parts of a picture, each with one colour and one name."""
+    """Regions of a picture, each with one colour and one name."""
 
     areas: Areas  # (H, W) number of its region for each pixel; -1: none
     names: list[str]  # (R)
@@ -45,7 +45,7 @@ def draw_regions(image: Image.Image, regions: Regions, legend: Sequence[Entry]) 
 
 
 def paint_regions(image: Image.Image, regions: Regions, side: int) -> Image.Image:
-    """The picture with its regions alone, its longer side at most `side` pixels."""
+    """The picture with its regions, without names, its longer side at most `side` pixels."""
     small = image.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     rows, columns = (
@@ -55,7 +55,7 @@ def paint_regions(image: Image.Image, regions: Regions, side: int) -> Image.Imag
 
 
 def _painted(picture: Image.Image, areas: Areas, own: list[Colour]) -> Image.Image:
-    """Colours over a picture with less colour of its own, and lines between the regions."""
+    """Colours over a desaturated picture, and lines between the regions."""
     colours = np.array([*own, RIM], np.float32)[areas]  # (H, W, 3); -1: the last
     grey = np.asarray(picture.convert("L"), np.float32)[..., None]
     toned = np.asarray(picture, np.float32) * (1 - GREY) + grey * GREY
@@ -77,7 +77,7 @@ def _edges(areas: Areas) -> Mask:
 
 
 def _grown(mask: Mask, steps: int) -> Mask:
-    """With its neighbours, and theirs."""
+    """The mask dilated by this number of pixels."""
     for _ in range(steps):
         wide = np.pad(mask, 1)
         mask = mask | wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
@@ -85,7 +85,7 @@ def _grown(mask: Mask, steps: int) -> Mask:
 
 
 def _write_names(picture: Image.Image, regions: Regions) -> None:
-    """The largest regions first: each name where it fits best, or nowhere."""
+    """Write names, the largest regions first: each where it fits best, or nowhere."""
     pen = ImageDraw.Draw(picture)
     areas, names = regions.areas, regions.names
     step = max(1, max(areas.shape) // COARSE)
@@ -110,7 +110,7 @@ def _write_names(picture: Image.Image, regions: Regions) -> None:
 
 
 def _roomiest(mask: Mask, wide: float, high: float, room: float) -> tuple[float, float] | None:
-    """The middle x, y of the largest place of this shape, at least of this size, of which so much lies in the mask."""
+    """The centre x, y of the largest box of this shape, and at least this size, with this fraction in the mask."""
     sums = np.pad(mask, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     found = None
     low, top = 1.0, min(mask.shape[0] / high, mask.shape[1] / wide)
@@ -128,7 +128,7 @@ def _roomiest(mask: Mask, wide: float, high: float, room: float) -> tuple[float,
 
 
 def _fits(sums: NDArray[np.int64], wide: int, high: int, room: float) -> tuple[float, float] | None:
-    """The middle of the places of this size that lie in the mask, as one of them."""
+    """The centre of the boxes of this size that are in the mask, nearest to their mean."""
     if wide >= sums.shape[1] or high >= sums.shape[0]:
         return None
     inside = sums[high:, wide:] - sums[:-high, wide:] - sums[high:, :-wide] + sums[:-high, :-wide]

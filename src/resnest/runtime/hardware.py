@@ -1,9 +1,9 @@
-"""Hardware of this machine: cores that this process may use, instructions that count here, and malloc's habits.
+"""Hardware of this machine: cores available to this process, instruction sets, and settings of malloc.
 
 usable_cores()            # 2
 instruction_sets()        # ("avx2", "avx512", "vnni", "bf16")
 disable_malloc_trim()     # once, at the start of a program that computes with torch on a CPU
-malloc_trim()             # now and then, where maps are of ever other sizes
+malloc_trim()             # now and then, where feature maps change in size
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def usable_cores() -> int:
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Those that matter to engines, of Linux; empty where it does not say."""
+    """Instruction sets relevant to engines, from Linux; empty if unknown."""
     try:
         lines = _INFO.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -62,7 +62,7 @@ def instruction_sets() -> tuple[str, ...]:
 
 
 def processor() -> str:
-    """The model's name, or the architecture where Linux does not say it."""
+    """The processor's model name, or the architecture if Linux does not give it."""
     try:
         lines = _INFO.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -72,12 +72,12 @@ def processor() -> str:
 
 
 def disable_malloc_trim() -> bool:
-    """Keep freed memory for the next feature map, instead of giving it back to the system; False without glibc.
+    """Retain freed memory for the next feature map, instead of returning it to the system; False without glibc.
 
     glibc takes every block of 32 MB and more fresh from the system and gives it back when it is freed (mallopt(3),
     M_MMAP_THRESHOLD). The maps of an eager network are such blocks, and the system clears every page of them again:
     at batch 16 that is a quarter of ResNeSt-50's time on a CPU (`eager-kept` in results/engines-cpu.csv). This is a
-    setting of the whole process, so that the command line makes it and the library does not.
+    setting of the process, so the command line makes it and the library does not.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -87,7 +87,7 @@ def disable_malloc_trim() -> bool:
 
 
 def malloc_trim() -> bool:
-    """Give freed memory back to the system; whether there was some.
+    """Return freed memory to the system; whether there was some.
 
     Blocks of many sizes leave gaps that none of the next ones fits into: forty steps of a detector on images of fifteen
     sizes took 2.2 GB at first and 3.3 GB at the end, and 0.8 GB after this.
@@ -100,7 +100,7 @@ def malloc_trim() -> bool:
 
 
 def _siblings(cpu: int) -> str:
-    """The logical processors of one core, the same text for each of them."""
+    """The logical processors of one core, as the same text for each."""
     try:
         return (_CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text(encoding="ascii").strip()
     except OSError:

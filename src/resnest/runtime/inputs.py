@@ -1,9 +1,9 @@
-"""Images as programs have them, from a path to an array, to Pillow images in RGB.
+"""Image inputs of any kind, from a path to an array, converted to Pillow images in RGB.
 
     to_image("rose.jpg"), to_image(b"..."), to_image(open("rose.jpg", "rb"))       # decoded, upright
     to_image(image), to_image(array)                                               # as they are
 
-Arrays are (H, W, 3) uint8 in RGB order, as Pillow and torchvision have them; OpenCV's are BGR: `array[..., ::-1]`.
+Arrays are (H, W, 3) uint8 in RGB order, as in Pillow and torchvision; OpenCV's are BGR: `array[..., ::-1]`.
 (H, W) uint8 is grey.
 """
 
@@ -30,17 +30,17 @@ TAKES = (
 
 
 class WrongInput(ResnestError, TypeError):
-    """Something that is no image, whatever its content."""
+    """An input that is no image, whatever its content."""
 
 
 def is_image(source: object) -> bool:
-    """Whether it is one image, by its type, and not a collection of them."""
+    """Whether its type is that of an image, and not of a collection."""
     kinds = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray)
     return isinstance(source, kinds) or hasattr(source, "read")
 
 
 def name_of(source: object, default: str) -> str:
-    """What results and errors call an image: its path, or that of a file object."""
+    """The name of an image in results and errors: its path, or that of a file object."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     name = getattr(source, "name", None) if hasattr(source, "read") else None
@@ -68,7 +68,7 @@ def to_image(source: ImageInput, name: str = "image") -> Image.Image:
 
 
 def described(source: object) -> str:
-    """The type of something, and the shape and type of an array or tensor of any library."""
+    """The type of an object, and the shape and type of an array or tensor of any library."""
     if source is None:
         return "None"
     kind = type(source)
@@ -96,7 +96,7 @@ def _of_array(array: NDArray[Any], name: str) -> Image.Image:
 
 
 def _content(file: IO[bytes], name: str) -> bytes:
-    """Of a file object from its start, if it can be rewound, as Pillow reads it; no more than is decoded anyway."""
+    """Content of a file object from its start, if it can be rewound, as in Pillow; no more than the decoder's limit."""
     try:
         with contextlib.suppress(AttributeError, OSError):
             file.seek(0)

@@ -1,12 +1,12 @@
-"""Colours for any number of classes, that colour-blind people tell apart as far as possible.
+"""Colours for any number of classes, as distinguishable as possible for colour-blind people.
 
     colour(0), colour(41)               # (230, 159, 0), ...
     shade(colour(0), 1)                 # a lighter one
 
-The first seven are Okabe and Ito's (jfly.uni-koeln.de/color) without black, the most different ones first. Each further
-one is the one of a grid that is farthest from all before it, where two colours are as far from each other as they are
-to those readers who tell them apart worst: distances in Oklab (bottosson.github.io/posts/oklab), as seen by everyone
-and by people without red or green cones (Machado, Oliveira and Fernandes 2009, table 1).
+The first seven are Okabe and Ito's (jfly.uni-koeln.de/color) without black, the most different first. Each further
+colour is the one of a grid that is farthest from all before it. The distance of two colours is their smallest in Oklab
+(bottosson.github.io/posts/oklab) over normal vision and vision without red or green cones (Machado, Oliveira and
+Fernandes 2009, table 1).
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ class Coloured(Protocol):
 
 
 def colour(number: int) -> Colour:
-    """Of class `number`."""
+    """Colour of class `number`."""
     return _colours()[number % MOST]
 
 
 def class_colours(classes: Coloured) -> list[Colour]:
-    """The data's own, or else ours."""
+    """The data set's colours, else ours."""
     return list(classes.colours) or [colour(number) for number in range(len(classes.names))]
 
 
 def shade(base: Colour, number: int) -> Colour:
-    """Of object `number` of a class with this colour: the first has it as it is, then lighter and darker ones."""
+    """Colour of object `number` of a class with this colour: first the colour itself, then lighter and darker ones."""
     hue, light, full = colorsys.rgb_to_hls(*(part / 255 for part in base))
     share = SHADES[number % len(SHADES)]
     light = light + (1 - light) * share if share > 0 else light * (1 + share)
@@ -89,13 +89,13 @@ def _colours() -> list[Colour]:
 
 
 def _gaps(seen: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(V, N, 3), (V, 1, 3) -> (N,) distances, to those who see the difference worst."""
+    """(V, N, 3), (V, 1, 3) -> (N,) the smallest distances over all kinds of vision."""
     gaps: NDArray[np.float64] = np.sqrt(((seen - other) ** 2).sum(-1)).min(0)
     return gaps
 
 
 def _seen(colours: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Oklab coordinates of colours (N, 3) to each kind of eye, (V, N, 3)."""
+    """Oklab coordinates of colours (N, 3) for each kind of vision, (V, N, 3)."""
     share = colours / 255
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)  # sRGB, IEC 61966-2-1
     cones = np.clip(linear @ np.swapaxes(VISIONS, 1, 2), 0, 1) @ np.transpose(TO_CONES)

@@ -1,4 +1,4 @@
-"""Images in, results out, with any engine (`engines/engine.py`) and for any task (its `predict`).
+"""The predictor: images to results, with any engine (`engines/engine.py`) and for any task (its `predict`).
 
 predictor = ImagePredictor(engine, card)
 predictor("rose.jpg").label
@@ -26,7 +26,7 @@ BATCHES_AHEAD = 2  # decoded while another one is in the engine: one would do if
 
 
 class ImagePredictor:
-    """Decodes, preprocesses, runs the engine in batches, and names the classes."""
+    """Decodes, preprocesses, runs the engine in batches, and returns results."""
 
     def __init__(self, engine: Engine, card: ModelCard, *, batch_size: int = 16) -> None:
         self.engine = engine
@@ -40,7 +40,7 @@ class ImagePredictor:
     def __call__(self, image: ImageInput) -> Result: ...
 
     def __call__(self, image: ImageInput | list[Any] | tuple[ImageInput, ...]) -> Result | list[Result]:
-        """What one image shows, or each of a list or tuple of them. Of a detector, all that it keeps.
+        """The result of one image, or a list of results. For a detector, with all its detections.
 
         Args:
             image: a path, the bytes of a file, a file opened in binary mode, a Pillow image, or an array: (H, W, 3)
@@ -48,7 +48,7 @@ class ImagePredictor:
                 and so on.
 
         Raises:
-            BadImage: a ResnestError that says what is wrong with the file.
+            BadImage: a ResnestError with the defect of the file.
             WrongInput: it is none of these.
         """
         if not isinstance(image, list | tuple):
@@ -61,7 +61,7 @@ class ImagePredictor:
         return results
 
     def stream(self, images: Iterable[ImageInput]) -> Iterator[Result | BadImage]:
-        """One item an image, in order; an unusable one gives its BadImage and the others go on.
+        """One item per image, in order; an unusable image gives its BadImage.
 
         Raises:
             WrongInput: it is one image, or among the images is something else; see `__call__`.
@@ -94,7 +94,7 @@ class ImagePredictor:
             yield image if isinstance(image, BadImage) else next(results)
 
     def _run(self, images: list[Prepared]) -> list[Result]:
-        """Neighbours of one shape together."""
+        """Run the engine; neighbours of one shape are batched."""
         results: list[Result] = []
         for _, group in groupby(images, lambda image: image.pixels.shape):
             results += self.card.info.predict(self.engine, self.card, list(group), None)

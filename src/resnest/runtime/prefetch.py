@@ -1,9 +1,9 @@
-"""Prefetch: work done ahead in threads, for results that come in the order of their inputs.
+"""Prefetch: work done ahead in threads, with results in the order of their inputs.
 
     with prefetch(decode, paths, most=32, threads=2) as images:
         for image in images: ...          # decode(path) of the next 32 runs meanwhile
 
-Pillow and numpy let other threads run while they compute, so threads are enough. No more than `most` results wait,
+Pillow and numpy release the GIL while they compute, so threads are enough. No more than `most` results are buffered,
 however long the input is; leaving the block, by an error or early, stops the threads.
 """
 
@@ -22,7 +22,7 @@ Out = TypeVar("Out")
 
 @contextmanager
 def prefetch(work: Callable[[In], Out], inputs: Iterable[In], *, most: int, threads: int) -> Iterator[Iterator[Out]]:
-    """Gives an iterator over the results in order; an error of `work` comes up where its result would."""
+    """Gives an iterator over the results in order; an error of `work` is raised in place of its result."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
     try:
         yield _in_order(pool, work, iter(inputs), most)

@@ -1,8 +1,8 @@
-"""From an image to the network's input: centre crop, resize, normalise (facts, section 2.3).
+"""Preprocessing of a classifier: centre crop, resize, normalise (facts, section 2.3).
 
     Preprocess(size=224)(image).shape        # (3, 224, 224), float32
 
-Pixels come from Pillow everywhere, so evaluating, predicting, serving and exporting agree bit for bit.
+Pixels always come from Pillow, so evaluation, prediction and export agree bit for bit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling
 
 
 class ImageTransform(Protocol):
-    """The evaluation transform of a task: a frozen dataclass that travels with the weights in `config.json`."""
+    """Preprocessing of a task in evaluation: a frozen dataclass, saved with the weights in `config.json`."""
 
     @property
     def mean(self) -> tuple[float, float, float]: ...
@@ -41,10 +41,10 @@ class ImageTransform(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """The evaluation transform of one set of weights; it travels with them in `config.json`."""
+    """Preprocessing of a classifier; saved with the weights in `config.json`."""
 
     size: int = 224  # pixels, square
-    crop: float | None = None  # share of the short side that is kept; None: size / (size + 32), as published
+    crop: float | None = None  # fraction of the short side in the crop; None: size / (size + 32), as published
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -68,7 +68,7 @@ class Preprocess:
         return self.size, self.size
 
     def pixels(self, image: Image.Image) -> Image.Image:
-        """The square that the network sees, before normalising."""
+        """The square input of the network, before normalisation."""
         if self.first == "resize":
             return self._resized(image)
         width, height = image.size
@@ -78,7 +78,7 @@ class Preprocess:
         return square.resize((self.size, self.size), RESAMPLING[self.interpolation])
 
     def _resized(self, image: Image.Image) -> Image.Image:
-        """The short side to size / crop, then the centre; rounded as torchvision's Resize and CenterCrop do."""
+        """Resize the short side to size / crop, then centre crop; rounded as torchvision's Resize and CenterCrop."""
         width, height = image.size
         short = math.floor(round(self.size / self.crop_share, 6))
         wide, high = (short, short * height // width) if width <= height else (short * width // height, short)

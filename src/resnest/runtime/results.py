@@ -1,4 +1,4 @@
-"""Results: what predictions of every task can do.
+"""Results: the methods common to the predictions of every task.
 
     result = predict("x.jpg")
     print(result)                             # x.jpg: 12 RBC, 1 WBC; the line that `resnest predict` prints
@@ -9,7 +9,7 @@
     result.draw("x.jpg", Show(threshold=0.3)).show()
     result.save("drawn.jpg", "x.jpg")         # and without a picture: x.json, x.csv
 
-Programs get all that a result holds; people, by `text` and `draw`, what is likely. `Show` says otherwise.
+By default `text` and `draw` show what is likely, and the other methods return everything. `Show` changes that.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ QUALITY = 90  # of JPEG and WEBP
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """What of a result is shown; a result takes what has a meaning for it (`Result.OPTIONS`), and not the rest."""
+    """Options for showing a result; each result uses those in `Result.OPTIONS`."""
 
     top: int | None = None  # labels, best first; none: the best one, of several labels those of `threshold` or more
     threshold: float = THRESHOLD  # the lowest score of an object
@@ -49,21 +49,21 @@ ALL = Show(top=sys.maxsize, threshold=0.0)  # what programs get
 
 
 class ResultFiles(Protocol):
-    """Results in the files of another program, one after the other."""
+    """Writer of results in another program's file format."""
 
     @classmethod
     def open(cls, path: Path, card: Any, show: Show, inputs: Iterable[Path]) -> Self:
-        """For results of a card's model; `inputs` are pictures that must not be replaced. Raises ResnestError."""
+        """Open for results of a card's model; `inputs` are pictures that must not be replaced. Raises ResnestError."""
 
     def add(self, result: Any, name: Path | None = None) -> None:
-        """`name` is that of the picture, within its folder; by default the last part of `result.name`."""
+        """Add a result; `name` is that of the picture, within its folder; by default the last part of `result.name`."""
 
     def close(self) -> str:
-        """Write what is left, and say what was written."""
+        """Write what is left; returns a summary."""
 
 
 class Result(ABC):
-    """What a model gives for one image."""
+    """A model's prediction for one image."""
 
     COLUMNS: ClassVar[Mapping[str, str]]  # of a row, in order, with the format that CSV has them in
     OPTIONS: ClassVar[frozenset[str]] = frozenset()  # fields of `Show` that have a meaning here
@@ -72,7 +72,7 @@ class Result(ABC):
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Width and height of the picture, where the result depends on them."""
+        """Width and height of the picture, if the result depends on them."""
         return None
 
     @abstractmethod
@@ -97,13 +97,13 @@ class Result(ABC):
 
     @abstractmethod
     def _drawn(self, picture: Image.Image, show: Show) -> Image.Image:
-        """An RGB picture of the right size, with the result in it."""
+        """Draw the result into an RGB picture of the right size."""
 
     def __str__(self) -> str:
         return self.text()
 
     def draw(self, image: ImageInput, show: Show = LIKELY) -> Image.Image:
-        """The picture that this was predicted from, with the result in it; small ones are enlarged.
+        """The predicted picture with the result drawn; small ones are enlarged.
 
         Raises:
             BadImage, WrongInput: as a predictor.
@@ -116,7 +116,7 @@ class Result(ABC):
         return self._drawn(picture, show)
 
     def save(self, path: str | Path, image: ImageInput | None = None, show: Show | None = None) -> None:
-        """Write a file, by its suffix: a drawing into the `image`, or without one .json, .csv, or the task's own.
+        """Write a file, by its suffix: the drawing in `image`, or without one .json, .csv, or the task's own.
 
         Raises:
             ResnestError: an unknown suffix; the file cannot be written; as `draw`.
@@ -137,7 +137,7 @@ class Result(ABC):
             raise ResnestError(f"{path}: expected {', '.join(DRAWINGS)} with the picture, or without it .json or .csv")
 
     def _own_picture(self, suffix: str) -> Image.Image | None:
-        """The result itself as a picture of numbers, if it is one and files of this kind keep numbers."""
+        """The result itself as a picture of numbers, if it is one and the file format preserves numbers."""
         return None
 
     def to_json(self, show: Show = ALL) -> str:
@@ -145,18 +145,18 @@ class Result(ABC):
         return json.dumps(self.to_dict(show), ensure_ascii=False)
 
     def cells(self, show: Show = ALL) -> list[list[str]]:
-        """The rows as CSV has them; where there are none, one with the image's name alone."""
+        """The rows as in CSV; if there are none, one with only the image's name."""
         rows = [[format(row[key], form) for key, form in self.COLUMNS.items()] for row in self.rows(show)]
         return rows or [[self.name, *[""] * (len(self.COLUMNS) - 1)]]
 
     def to_csv(self, show: Show = ALL) -> str:
-        """The rows below their names."""
+        """The rows as CSV, with a header."""
         text = io.StringIO(newline="")
         csv.writer(text).writerows([[*self.COLUMNS], *self.cells(show)])
         return text.getvalue()
 
     def to_pandas(self, show: Show = ALL) -> Any:
-        """A DataFrame of the rows; pd.concat joins those of several images.
+        """A DataFrame of the rows; use pd.concat for several images.
 
         Raises:
             ResnestError: pandas is not installed.
@@ -165,7 +165,7 @@ class Result(ABC):
 
 
 def installed(package: str) -> Any:
-    """A package that is no dependency. Raises ResnestError if it is not installed."""
+    """Import an optional package. Raises ResnestError if it is not installed."""
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
@@ -175,5 +175,5 @@ def installed(package: str) -> Any:
 
 
 def in_percent(fraction: float) -> str:
-    """For people, who need no digits here."""
+    """A percentage without decimals."""
     return f"{fraction * 100:.0f} %" if fraction >= 0.005 else "<1 %"

@@ -1,4 +1,4 @@
-"""Masks as COCO writes them: lengths of runs, column by column, first one of zeros; packed into a short text.
+"""COCO's compressed RLE of masks: run lengths in column order, zeros first, packed into text.
 
     rle = encode(mask)                  # (H, W) bool -> {"size": [H, W], "counts": "..."}, ready for json.dumps
     decode(rle), area(rle), box(rle)    # (H, W) bool; pixels; x, y, width, height
@@ -28,7 +28,7 @@ class RLE(TypedDict):
 
 
 def encode(mask: NDArray[np.bool_], *, left: int = 0, top: int = 0, size: tuple[int, int] | None = None) -> RLE:
-    """A mask, or a part of one: `left`, `top` and the `size` (height, width) of the whole say where it lies."""
+    """A mask, or part of one: `left`, `top` and the `size` (height, width) of the full mask place it."""
     height, width = size or mask.shape
     columns = np.zeros((mask.shape[1], mask.shape[0] + 2), np.int8)  # (w, h + 2): a zero before and after each
     columns[:, 1:-1] = mask.T
@@ -45,7 +45,7 @@ def encode(mask: NDArray[np.bool_], *, left: int = 0, top: int = 0, size: tuple[
 
 
 def decode(rle: RLE) -> NDArray[np.bool_]:
-    """The mask, (H, W). Raises ResnestError for one whose runs do not fill its size."""
+    """The mask, (H, W). Raises ResnestError if its runs do not fill its size."""
     height, width = rle["size"]
     counts = lengths(rle)
     flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
@@ -73,7 +73,7 @@ def box(rle: RLE) -> tuple[int, int, int, int]:
 
 
 def lengths(rle: RLE) -> NDArray[np.int64]:
-    """Pixels of each run, zeros and ones in turns. Raises ResnestError if they do not fill the mask's size."""
+    """Pixels of each run, zeros and ones alternately. Raises ResnestError if they do not fill the mask's size."""
     height, width = rle["size"]
     told = rle["counts"]
     counts = unpack(told) if isinstance(told, str) else np.asarray(told, np.int64)
@@ -102,7 +102,7 @@ def pack(counts: NDArray[np.int64]) -> str:
 
 
 def unpack(text: str) -> NDArray[np.int64]:
-    """The lengths in a text. Raises ResnestError for one that is none, or cut off."""
+    """The lengths in a text. Raises ResnestError if it is invalid or truncated."""
     groups = np.frombuffer(text.encode("ascii", "replace"), np.uint8).astype(np.int64) - FIRST
     if not len(groups):
         return np.zeros(0, np.int64)

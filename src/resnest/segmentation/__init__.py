@@ -1,1 +1,1 @@
-"""Segmenters: DeepLabV3 and its neighbours on any backbone. Begin with segmenter.py."""
+"""Segmenters: DeepLabV3, DeepLabV3+, FCN and PSPNet on any backbone. Begin with segmenter.py."""

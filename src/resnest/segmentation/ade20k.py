@@ -1,9 +1,9 @@
-"""ADE20K as the scene parsing challenge has it (Zhou et al., CVPR 2017; ADEChallengeData2016).
+"""ADE20K in the layout of the scene parsing challenge (Zhou et al., CVPR 2017; ADEChallengeData2016).
 
     find_ade20k(Path("ADEChallengeData2016"))       # DatasetHandle, or None
 
-Images and masks lie in images/training, annotations/training, and the same with validation. A mask's value 0 does not
-count, value k is class k - 1. Names are those of objectInfo150.txt, of several the first.
+Images and masks are in images/training, annotations/training, and the same with validation. A mask's value 0 is
+ignored, value k is class k - 1. Names are the first ones in objectInfo150.txt.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NAMES = (
 
 
 def find_ade20k(root: Path) -> DatasetHandle | None:
-    """None where there are no such folders. Raises ResnestError for a list of names that is none."""
+    """None without such folders. Raises ResnestError for an invalid list of names."""
     train, val = (Pairs(root / "images" / part, root / "annotations" / part, "") for part in ("training", "validation"))
     if not (val.images.is_dir() and val.masks.is_dir()):
         return None
@@ -62,6 +62,6 @@ def read_names(path: Path) -> ClassList:
 
 
 def class_list(names: tuple[str, ...] | list[str], where: str | Path = "ADE20K") -> ClassList:
-    """Of values from 1; 0 does not count."""
+    """Class list for values from 1; 0 is ignored."""
     rows = [Row(value, name) for value, name in enumerate(names, 1)]
     return ClassList.of([Row(0, "value 0", ignore=True), *rows], where)

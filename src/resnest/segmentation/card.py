@@ -19,7 +19,7 @@ from resnest.segmentation.spec import SegmenterSpec
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationCard(AnnotatedCard):
-    """Of a segmenter."""
+    """The card of a segmenter."""
 
     task = "segmentation"
     pipeline_tag = "image-segmentation"
@@ -32,7 +32,7 @@ class SegmentationCard(AnnotatedCard):
     usage = (".class_fractions()", "--draw drawn")
 
     preprocess: SegmentationPreprocess
-    segmenter: SegmenterSpec  # what stands on the network
+    segmenter: SegmenterSpec  # the heads on the network
 
     @classmethod
     def preprocess_type(cls) -> type[SegmentationPreprocess]:
@@ -40,11 +40,11 @@ class SegmentationCard(AnnotatedCard):
 
     @property
     def classes(self) -> PixelClasses:
-        """What labels mean."""
+        """Names, ids and colours of the classes."""
         return PixelClasses(self.class_names, self.category_ids, self.colours)
 
     def with_window(self, window: int) -> SegmentationCard:
-        """The same, looking at pictures in squares of `window` pixels a side.
+        """The same with sliding windows of side `window` pixels.
 
         Raises:
             ResnestError: its file takes one size; no such window.
@@ -65,7 +65,7 @@ class SegmentationCard(AnnotatedCard):
     def describe_input(self) -> str:
         pixels = self.preprocess
         size = f"the long side is resized to {pixels.long} pixels" if pixels.long else "any size"
-        window = f", looked at in squares of {pixels.window} pixels" if pixels.window else ""
+        window = f", in sliding windows of {pixels.window} pixels" if pixels.window else ""
         return f"RGB; {size}{window}; mean {pixels.mean}, standard deviation {pixels.std}."
 
     def own_keys(self) -> dict[str, Any]:

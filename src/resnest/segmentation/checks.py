@@ -1,4 +1,4 @@
-"""The doctor's look at masks: what they show, what is missing, how even classes are.
+"""Mask checks of `resnest doctor`: unusable masks, missing classes, class balance.
 
 inspection = SegmentationInspection("train", samples)
 inspection.look(0)                                # the image; its mask is counted. Raises BadImage
@@ -19,17 +19,17 @@ from resnest.detection.checks import MOST_NAMED, named
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.spec import IGNORED
 
-RARE = 0.005  # share of pixels below which a class hardly learns without more weight
+RARE = 0.005  # fraction of pixels below which a class is hardly learned without a higher weight
 
 
 class Tally:
-    """Pixels and images of each class, in the masks of one part."""
+    """Pixels and images of each class, in the masks of one split."""
 
     def __init__(self, class_names: Sequence[str]) -> None:
         self.class_names = class_names
         self.pixels = np.zeros(IGNORED + 1, np.int64)  # the last: what does not count
         self.images = np.zeros(len(class_names), np.int64)
-        self.empty: list[str] = []  # images whose masks have no pixel that counts
+        self.empty: list[str] = []  # images whose masks have only ignored pixels
 
     def add(self, key: str, mask: NDArray[np.uint8]) -> None:
         """A mask, (H, W)."""
@@ -40,26 +40,26 @@ class Tally:
             self.empty.append(key)
 
     def shares(self) -> NDArray[np.float64]:
-        """Of the pixels that count, those of each class, (K,)."""
+        """Fractions of the pixels that are not ignored, by class, (K,)."""
         counts = self.pixels[: len(self.class_names)]
         shares: NDArray[np.float64] = counts / max(1, counts.sum())
         return shares
 
     @property
     def ignored(self) -> float:
-        """Share of the pixels that do not count."""
+        """Fraction of ignored pixels."""
         return float(self.pixels[IGNORED] / max(1, self.pixels.sum()))
 
 
 class MaskInspection(Inspection):
-    """Of images whose every pixel is annotated."""
+    """Checks of images with annotations for every pixel."""
 
     def __init__(self, part: str, samples: Any) -> None:
         super().__init__(part, samples)
         self.tally = Tally(samples.class_names)
 
     def add_counts(self, report: DatasetReport, val: MaskInspection) -> None:
-        """What the masks of both parts show."""
+        """Adds the class counts of both splits."""
         train, other = self.tally, val.tally
         names = train.class_names
         report.counts = {name: (int(train.images[k]), int(other.images[k])) for k, name in enumerate(names)}
@@ -69,7 +69,7 @@ class MaskInspection(Inspection):
 
 
 class SegmentationInspection(MaskInspection):
-    """Of images with masks, which are counted one by one."""
+    """Checks of images with masks."""
 
     samples: PixelSamples
 
@@ -84,37 +84,37 @@ class SegmentationInspection(MaskInspection):
 
 
 def pixel_problems(train: Tally, val: Tally) -> Iterator[str]:
-    """Classes that cannot be learned."""
+    """Classes that cannot be trained."""
     learned, measured = train.images > 0, val.images > 0
     if names := named(train.class_names, measured & ~learned):
-        yield f"only the validation part has pixels of {names}: they cannot be learned"
+        yield f"only the validation split has pixels of {names}: they are never predicted"
     if learned.sum() == 1:
         yield (
-            f"all training pixels that count show {named(train.class_names, learned)}: nothing can be learned. Where"
+            f"all labelled training pixels show {named(train.class_names, learned)}: nothing can be trained. Where"
             f" others have the value {IGNORED}, list it with its class"
         )
 
 
 def pixel_notes(train: Tally, val: Tally) -> Iterator[str]:
-    """Figures to choose settings by."""
+    """Statistics to choose settings by."""
     learned, measured = train.images > 0, val.images > 0
     if names := named(train.class_names, learned & ~measured):
-        yield f"only the training part has pixels of {names}: they are not measured"
+        yield f"only the training split has pixels of {names}: they are not evaluated"
     if names := named(train.class_names, ~learned & ~measured):
         yield f"no mask has a pixel of {names}"
     for part, tally in (("training", train), ("validation", val)):
         if tally.empty:
             some = ", ".join(tally.empty[:MOST_NAMED]) + (", ..." if len(tally.empty) > MOST_NAMED else "")
-            yield f"{len(tally.empty)} {part} masks have no pixel that counts: {some}"
+            yield f"{len(tally.empty)} {part} masks have only ignored pixels: {some}"
     shares = train.shares()
     order = np.argsort(-shares, kind="stable")
     told = ", ".join(f"{train.class_names[k]} {percent(float(shares[k]))}" for k in order[:MOST_NAMED])
-    yield f"share of the training pixels that count: {told}{', ...' if len(order) > MOST_NAMED else ''}"
+    yield f"training pixels by class: {told}{', ...' if len(order) > MOST_NAMED else ''}"
     if names := named(train.class_names, learned & (shares < RARE)):
         yield f"less than {percent(RARE)} of the training pixels show {names}"
     yield f"{percent(train.ignored)} of the training and {percent(val.ignored)} of the validation pixels do not count"
 
 
 def percent(share: float) -> str:
-    """With the digits that matter."""
+    """With the significant digits."""
     return f"{share:.1%}" if share >= 0.001 or share == 0 else f"{100 * share:.1g}%"

@@ -1,9 +1,9 @@
-"""Cityscapes: street scenes of 2048 x 1024 pixels, 19 classes that count (Cordts et al., CVPR 2016).
+"""Cityscapes: street scenes of 2048 x 1024 pixels, 19 evaluated classes (Cordts et al., CVPR 2016).
 
     find_cityscapes(Path("cityscapes"))             # DatasetHandle, or None
 
 Images are leftImg8bit/PART/CITY/*_leftImg8bit.png, masks gtFine/PART/CITY/*_gtFine_labelIds.png, or those with
-labelTrainIds where there are no others.
+labelTrainIds if these are missing.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CLASSES: tuple[tuple[int, str, Colour], ...] = (
 
 
 def find_cityscapes(root: Path) -> DatasetHandle | None:
-    """None where there are no such folders."""
+    """None without such folders."""
     images, masks = root / "leftImg8bit", root / "gtFine"
     if not (images / "val").is_dir() or not (masks / "val").is_dir():
         return None
@@ -60,7 +60,7 @@ def find_cityscapes(root: Path) -> DatasetHandle | None:
 
 
 def read_cityscapes(root: Path, part: str) -> PixelSamples:
-    """One part, city by city. Raises ResnestError where it has no image."""
+    """One split, city by city. Raises ResnestError if it has no image."""
     images, masks = root / "leftImg8bit" / part, root / "gtFine" / part
     keys = sorted(path.relative_to(images).as_posix() for path in images.glob(f"*/*{IMAGE}"))
     if not keys:
@@ -74,7 +74,7 @@ def read_cityscapes(root: Path, part: str) -> PixelSamples:
 
 
 def class_list(*, trained: bool) -> ClassList:
-    """By the values of masks: train ids, or label ids, of which most do not count."""
+    """Classes by the values of masks: train ids, or label ids, of which most are ignored."""
     rows = [Row(place if trained else key, name, colour) for place, (key, name, colour) in enumerate(CLASSES)]
     others = [] if trained else sorted(set(range(NUMBER)) - {key for key, _, _ in CLASSES})
     return ClassList.of([*rows, *(Row(key, f"label id {key}", ignore=True) for key in others)], "Cityscapes")

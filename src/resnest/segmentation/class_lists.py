@@ -1,15 +1,15 @@
-"""Lists of what the values of masks mean, in the forms that data sets have them.
+"""Class lists of data sets with masks: names, values and colours, in their usual file formats.
 
     found = read_class_list([Path("camvid")])
-    found.classes, found.meaning             # names, values and colours; what a mask's value stands for
+    found.classes, found.meaning             # names, values and colours; classes of mask values
 
 `classes.json` holds rows {"index", "name", "color", "ignore"} (or "id" or "value"; a colour and "ignore" may be
-missing), a list of names, or {value: name}. Text files have a class a line, in the order of their values or with the
-value before each (`4 Sky`), perhaps with a colour before or behind it (`Sky 128 128 128`, CVAT's `sky:128,128,128::`).
+missing), a list of names, or {value: name}. Text files have one class per line, in the order of their values or with
+the value first (`4 Sky`), optionally with a colour before or after (`Sky 128 128 128`, CVAT's `sky:128,128,128::`).
 CSV files have a first line with `name`, `r`, `g`, `b`, or Roboflow's `Pixel Value`, `Class`.
 
-What a list marks to be ignored does not count; where it marks nothing, neither do classes called void, ignore,
-unlabelled or unlabeled.
+Classes that a list marks to be ignored are ignored; if it marks none, so are those called void, ignore, unlabelled or
+unlabeled.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NUMBERED = re.compile(r"(\d+)[\s,:;.]+(\S.*)")
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a list."""
+    """A row of a class list."""
 
     value: int
     name: str
@@ -48,14 +48,14 @@ class Row:
 
 @dataclass(frozen=True)
 class ClassList:
-    """What counts, in its order, and what does not."""
+    """Evaluated classes in order, and ignored ones."""
 
     rows: tuple[Row, ...]
     ignored: tuple[Row, ...] = ()
 
     @classmethod
     def of(cls, rows: Sequence[Row], where: str | Path) -> ClassList:
-        """Raises ResnestError for what cannot be told apart, or is too much."""
+        """Raises ResnestError for ambiguous or too many classes."""
         counted = tuple(row for row in rows if not row.ignore)
         for what in ("value", "name", "colour"):
             seen: dict[Any, Row] = {}
@@ -65,14 +65,14 @@ class ClassList:
                 if before is not row and not (row.ignore and before.ignore):
                     raise ResnestError(f"{where}: {before.name!r} and {row.name!r} have the same {what}: {key}")
         if not counted:
-            raise ResnestError(f"{where} lists no class that counts")
+            raise ResnestError(f"{where} lists no class that is not ignored")
         if len(counted) > IGNORED:
             raise ResnestError(f"{where} lists {len(counted)} classes: {IGNORED} at most")
         return cls(counted, tuple(row for row in rows if row.ignore))
 
     @property
     def classes(self) -> PixelClasses:
-        """What counts."""
+        """The classes that are not ignored."""
         names = tuple(row.name for row in self.rows)
         colours = tuple(row.colour for row in self.rows if row.colour is not None)
         complete = len(colours) == len(self.rows)
@@ -80,7 +80,7 @@ class ClassList:
 
     @property
     def meaning(self) -> MaskMeaning:
-        """What a mask's value or colour stands for."""
+        """The class of each mask value or colour."""
         found: dict[Value, int] = {}
         for rows, classes in ((self.ignored, [IGNORED] * len(self.ignored)), (self.rows, range(len(self.rows)))):
             for row, number in zip(rows, classes, strict=True):
@@ -91,7 +91,7 @@ class ClassList:
 
 
 def read_class_list(folders: Sequence[Path]) -> ClassList:
-    """The first list that lies in one of some folders. Raises ResnestError: none, or a broken one."""
+    """The first list in some folders. Raises ResnestError: none, or an invalid one."""
     if (found := find_class_list(folders)) is None:
         raise ResnestError(
             f"{folders[0]} has masks and no list of their classes: write classes.txt there, with a name a line in the"
@@ -101,7 +101,7 @@ def read_class_list(folders: Sequence[Path]) -> ClassList:
 
 
 def find_class_list(folders: Sequence[Path]) -> ClassList | None:
-    """The same; none where there is none. Raises ResnestError for a broken one."""
+    """The same; None if there is none. Raises ResnestError for an invalid one."""
     paths = ((folder / name, read) for folder in folders for name, read in READERS.items())
     return next((_read(path, read) for path, read in paths if path.is_file()), None)
 
@@ -134,13 +134,13 @@ def _row_of(item: Any, place: int) -> Row:
         raise ResnestError(f"row {place} ({json.dumps(item)[:60]}) has no name")
     value = next((item[key] for key in ("index", "id", "value") if key in item), place)
     if type(value) is not int:
-        raise ResnestError(f"row {place}: {json.dumps(value)[:60]} is no whole number")
+        raise ResnestError(f"row {place}: {json.dumps(value)[:60]} is no integer")
     colour = next((item[key] for key in ("color", "colour") if item.get(key) is not None), None)
     return _row(value, item["name"], colour, item.get("ignore"))
 
 
 def _row(value: int, name: Any, colour: Any = None, ignore: bool | None = None) -> Row:
-    """Raises ResnestError for a colour that is none."""
+    """Raises ResnestError for an invalid colour."""
     name = str(name).strip()
     if not name:
         raise ResnestError(f"the class of value {value} has no name")

@@ -1,4 +1,4 @@
-"""Images whose every pixel has a class: what a segmenter is trained and measured on.
+"""Samples of semantic segmentation: images with a mask of classes.
 
 samples = open_dataset("camvid", task="segmentation").train           # PixelSamples
 samples.mask(0), samples.class_names, samples.classes.colours         # (H, W) uint8, 255 does not count
@@ -30,7 +30,7 @@ NO_COLOUR = (0, 0, 0)  # of a class that the data has no colour for
 
 @dataclass(frozen=True)
 class PixelSamples(Samples):
-    """Images with a mask each; masks are read only when they are needed."""
+    """Images with a mask each; masks are read on demand."""
 
     task = "segmentation"
     has = "masks of classes"
@@ -53,10 +53,10 @@ class PixelSamples(Samples):
         return cls(*images, listed.classes.names, listed.classes, *masks, listed.meaning, notes)
 
     def mask(self, index: int) -> NDArray[np.uint8]:
-        """The class of every pixel, (H, W), 255 for those that do not count.
+        """The class of every pixel, (H, W), 255 if ignored.
 
         Raises:
-            BadImage: names the mask: it cannot be read, or has a value that stands for no class, or is in colours
+            BadImage: names the mask: it cannot be read, or has a value without a class, or is in colours
                 where numbers are expected.
         """
         try:
@@ -65,14 +65,14 @@ class PixelSamples(Samples):
             raise self._bad_mask(index, error) from None
 
     def size(self, index: int) -> tuple[int, int]:
-        """Width and height that mask `index` has, from its header. Raises BadImage."""
+        """Width and height of mask `index`, from its header. Raises BadImage."""
         try:
             return decode_stored(read_from(self.masks, self.mask_keys[index]), pixels=False).size
         except BadImage as error:
             raise self._bad_mask(index, error) from None
 
     def sizes(self) -> NDArray[np.int64]:
-        """Width and height of every mask, (N, 2); of one that cannot be read 1, 1. Masks are opened for it once."""
+        """Width and height of every mask, (N, 2), from their headers, read once; 1, 1 if unreadable."""
         return self._sizes
 
     @cached_property
@@ -80,7 +80,7 @@ class PixelSamples(Samples):
         return np.array([self._size_or_unknown(index) for index in range(len(self))], np.int64).reshape(-1, 2)
 
     def decode(self, index: int) -> Image.Image:
-        """Image `index`, RGB, turned as its mask is. Raises BadImage."""
+        """Image `index`, RGB, oriented as its mask. Raises BadImage."""
         return self._decode_as(index, self.size(index))
 
     def pair(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
@@ -99,7 +99,7 @@ class PixelSamples(Samples):
         return self.pair(index)
 
     def counts(self) -> NDArray[np.int64]:
-        """All images, as if each showed the first class: which ones they show is in their masks."""
+        """All images in the first class: the classes in an image are known only from its mask."""
         return np.bincount(np.zeros(len(self), np.int64), minlength=len(self.class_names))
 
     @property
@@ -114,7 +114,7 @@ class PixelSamples(Samples):
             raise ResnestError(f"{where} has one class only ({self.class_names[0]}): a segmenter needs two or more")
 
     def matched(self, val: PixelSamples, where: str) -> tuple[PixelSamples, PixelSamples]:
-        """With the training part's classes. Raises ResnestError for others in the validation part."""
+        """With the training split's classes. Raises ResnestError if the validation split has others."""
         if self.classes == val.classes:
             return self, val
         places = {name: place for place, name in enumerate(self.class_names)}
@@ -128,7 +128,7 @@ class PixelSamples(Samples):
         return replace(self.renumbered(index, card.class_names), classes=card.classes)
 
     def renumbered(self, index: NDArray[np.int64], class_names: tuple[str, ...]) -> PixelSamples:
-        """The same images with class k called `class_names[index[k]]`; a class that is not among ours has the id -1."""
+        """The same images with class k called `class_names[index[k]]`; an unknown class has the id -1."""
         lookup = {value: k if k == IGNORED else int(index[k]) for value, k in self.meaning.lookup.items()}
         places = {int(place): k for k, place in enumerate(index)}
         ids = tuple(self.classes.ids[places[k]] if k in places else -1 for k in range(len(class_names)))

@@ -1,4 +1,4 @@
-"""Images with masks to train on: augmented, one by one and as batches.
+"""Training dataset of images with masks: augmented samples and their batches.
 
 dataset = SegmentationDataset(samples, DataSettings(), SegmentationSettings(), seed=0)
 """
@@ -17,7 +17,7 @@ from resnest.segmentation.recipe import SegmentationSettings
 
 
 class SegmentationDataset(TrainingDataset):
-    """Labels are (N, H, W) uint8, 255 for pixels that do not count."""
+    """Labels are (N, H, W) uint8, 255 for ignored pixels."""
 
     samples: PixelSamples
 

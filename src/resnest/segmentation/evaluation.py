@@ -1,4 +1,4 @@
-"""Evaluation of a segmenter: mean IoU, which classes are taken for which, and the scorer that counts pixels.
+"""Evaluation of a segmenter: mean IoU, confusion matrix, and the scorer that counts pixels.
 
 result.figures["miou"], result.headline, result.class_iou, result.confusion
 for place in result.worst(12): result.indices[place], result.kept[place].labels
@@ -29,7 +29,7 @@ FIGURES = (
 
 @dataclass(kw_only=True)
 class PixelEvaluation(Evaluation):
-    """Of a segmenter."""
+    """Evaluation of a segmenter."""
 
     table = FIGURES
     report = "resnest.segmentation.report:segmentation_report"
@@ -68,9 +68,9 @@ class PixelEvaluation(Evaluation):
 
 
 class SegmentationScorer:
-    """Scores of a segmenter: mean IoU and accuracies over all pixels, and each picture's own mean IoU.
+    """Scorer of a segmenter: mean IoU and accuracies over all pixels, and the mean IoU of each picture.
 
-    Counts pixels in whole numbers.
+    Counts pixels in integers.
     """
 
     def __init__(self, samples: PixelSamples, card: SegmentationCard) -> None:

@@ -1,4 +1,4 @@
-"""Exporting a segmenter: pictures of any size or fitted into one, logits of every pixel, the same labels."""
+"""Exporter of segmenters: pictures of any or a fixed size in, logits of every pixel out; labels are compared."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CORNER = 1024  # pixels of a side that are compared of a large picture
 
 
 class SegmentationExporter(Exporter):
-    """Of a segmenter."""
+    """Exporter of segmenters."""
 
     most_pictures = PICTURES
 
@@ -53,6 +53,6 @@ class SegmentationExporter(Exporter):
         return same_label
 
     def batches(self, card: Any, images: Sequence[Image.Image], size: int) -> Iterator[NDArray[np.float32]]:
-        """Of what would be large to a segmenter of any size, a corner."""
+        """Pictures to compare; large ones of any size are cropped to a corner."""
         for batch in super().batches(card, images, size):
             yield batch if card.preprocess.canvas else np.ascontiguousarray(batch[..., :CORNER, :CORNER])

@@ -1,4 +1,4 @@
-"""Label maps in files, as data sets have them: a PNG with the ids of the classes, and the list of the classes.
+"""Label maps in files, readable as a data set: PNGs with class ids, and the list of classes.
 
     folder = LabelFolder(Path("masks"), predict.card.pixel_classes)
     for result in predict.stream(paths):
@@ -23,7 +23,7 @@ from resnest.segmentation.result import LabelMap, PixelClasses, file_ids, label_
 
 
 class LabelFolder:
-    """Masks named after their pictures, and the list of classes: with the pictures beside it, a data set.
+    """Masks named after their pictures, and the list of classes: with the pictures, a data set.
 
     Args:
         inputs: pictures that must not be replaced.
@@ -41,13 +41,13 @@ class LabelFolder:
         return cls(path, card.classes, inputs)
 
     def add(self, result: LabelMap, name: Path | None = None) -> None:
-        """`name` of the picture within its folder, by default the last part of the result's."""
+        """Add a result; `name` of the picture within its folder, by default the last part of the result's."""
         name = name or Path(Path(result.name).name)
         with self.files.writing(name.with_suffix(".png")) as path:
             label_image(result).save(path)
 
     def close(self) -> str:
-        """Write the list, and say so; last, so that a folder of pictures that is refused stays as it is."""
+        """Write the class list, after all masks, so that a refused folder is not changed; returns a summary."""
         masks = len(self.files.names)
         with self.files.writing(Path("classes.json")) as path:
             save_class_list(self.classes, path)

@@ -1,4 +1,4 @@
-"""What makes classes of pixels out of a backbone's maps: DeepLabV3, DeepLabV3+, FCN, PSPNet.
+"""Segmentation heads on a backbone's feature maps: DeepLabV3, DeepLabV3+, FCN, PSPNet.
 
     head = HEADS["deeplabv3"](backbone.channels, spec, num_classes)
     head(backbone(images)).shape                       # (N, K, H, W) of the map it works on; the segmenter upsamples
@@ -23,12 +23,12 @@ from resnest.spec import HeadNorm
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear, corners on corners, as PyTorch-Encoding does everywhere: (N, C, h, w) -> (N, C, H, W)."""
+    """Bilinear with aligned corners, as in PyTorch-Encoding: (N, C, h, w) -> (N, C, H, W)."""
     return F.interpolate(x, size=list(size), mode="bilinear", align_corners=True)
 
 
 def pool(x: Tensor, cells: int) -> Tensor:
-    """Means over a grid: (N, C, H, W) -> (N, C, cells, cells)."""
+    """Average pooling to a grid: (N, C, H, W) -> (N, C, cells, cells)."""
     if cells == 1:
         return x.mean((2, 3), keepdim=True)
     if not torch.compiler.is_exporting():
@@ -38,7 +38,7 @@ def pool(x: Tensor, cells: int) -> Tensor:
 
 
 def _shares(side: int, cells: int, like: Tensor) -> Tensor:
-    """How much each pixel counts in each cell's mean, (cells, side); neighbours share one that lies between them."""
+    """Weights of pixels in each cell's mean, (cells, side); neighbouring cells share a pixel on their border."""
     pixels, cell = torch.arange(side, device=like.device), torch.arange(cells, device=like.device)[:, None]
     first, last = cell * side // cells, ((cell + 1) * side + cells - 1) // cells
     inside = (pixels >= first) & (pixels < last)
@@ -46,7 +46,7 @@ def _shares(side: int, cells: int, like: Tensor) -> Tensor:
 
 
 class Predictor(nn.Module):
-    """A 3x3 convolution, then the classes of each pixel: the end of every head.
+    """A 3x3 convolution and a classifier of pixels: the end of every head.
 
     Shapes: (N, in_chans, H, W) -> (N, num_classes, H, W).
     """
@@ -63,7 +63,7 @@ class Predictor(nn.Module):
 
 
 class FCNHead(nn.Module):
-    """Nothing but that, on the last map: [..., C5] -> (N, K, h, w)."""
+    """Only a `Predictor` on the last map: [..., C5] -> (N, K, h, w)."""
 
     def __init__(self, in_chans: Sequence[int], spec: SegmenterSpec, num_classes: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class FCNHead(nn.Module):
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: looks at several distances at once, and at the whole image.
+    """Atrous spatial pyramid pooling: parallel dilated convolutions, and a pooling of the image.
 
     Shapes: (N, in_chans, H, W) -> (N, channels, H, W).
 
@@ -116,7 +116,7 @@ class DeepLabV3Head(nn.Module):
 
 
 class DeepLabV3PlusHead(nn.Module):
-    """ASPP on the last map, refined on the first: [C2, ..., C5] -> (N, K, H/4, W/4).
+    """ASPP on the last map, refined with the first: [C2, ..., C5] -> (N, K, H/4, W/4).
 
     Plain convolutions: the paper has separable ones on its Xception only (arXiv 1802.02611, sections 4.2 and 4.3).
     """
@@ -137,7 +137,7 @@ class DeepLabV3PlusHead(nn.Module):
 
 
 class PSPHead(nn.Module):
-    """The last map beside its means over coarser and coarser grids: [..., C5] -> (N, K, h, w).
+    """The last map concatenated with its pyramid pooling: [..., C5] -> (N, K, h, w).
 
     Raises:
         ResnestError: in training, when the batch-norm behind the image's mean would see a single image.
@@ -174,7 +174,7 @@ HEADS: dict[str, Callable[[Sequence[int], SegmenterSpec, int], nn.Module]] = {
 
 
 def _pooled_norm(spec: SegmenterSpec) -> HeadNorm:
-    """Of what sees one pixel an image: a group norm would have next to nothing to compare (as detectron2's ASPP)."""
+    """Norm for one value per image: group norm would have too little to normalise over (as in detectron2's ASPP)."""
     return "none" if spec.norm == "group" else spec.norm
 
 

@@ -1,4 +1,4 @@
-"""What the house knows of semantic segmentation without torch."""
+"""The `TaskInfo` of semantic segmentation, without torch."""
 
 from __future__ import annotations
 

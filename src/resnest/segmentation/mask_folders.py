@@ -1,16 +1,16 @@
-"""Folders of images and of their masks, whatever they are called: found by looking.
+"""Folders of images and masks, recognised by their usual names.
 
     found = find_masks(Path("camvid"))                  # None where there is nothing of the kind
     read_masks(found.val, found.root)                   # PixelSamples
 
-For each part (train; val, valid, validation or test) the first that is there, `images` and `masks` standing for any of
-IMAGES and MASKS:
+For each split (train; val, valid, validation or test) the first layout that exists, where `images` and `masks` stand
+for any name in IMAGES and MASKS:
 1. `images/val` and `masks/val`;
 2. `val/images` and `val/masks`;
 3. `val` and `val_masks`, `val_labels` or `valannot`;
-4. `val` with images and masks in it, told apart by an ending such as `_mask`.
-Without parts: `images` and `masks`, or both in the folder itself as in 4. Folders may have folders in them, the same in
-both, but for 4. A mask is called as its image is, perhaps with one of ENDINGS.
+4. `val` with images and masks in it, distinguished by a suffix such as `_mask`.
+Without splits: `images` and `masks`, or both in the folder itself as in 4. Except in 4, folders may have subfolders,
+the same in both. A mask has the name of its image, optionally with one of ENDINGS.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ assert len(MASK_SUFFIXES) == len(EXACT)
 
 @dataclass(frozen=True)
 class Pairs:
-    """Folders of images and masks, and how the latter are named."""
+    """Folders of images and masks, and the naming of masks."""
 
     images: Path
     masks: Path
@@ -45,7 +45,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class MaskFolders:
-    """What was found: a validation part and perhaps one for training, or one whole."""
+    """The detected folders: a validation split and optionally a training split, or the whole."""
 
     root: Path
     train: Pairs | None = None
@@ -54,7 +54,7 @@ class MaskFolders:
 
 
 def find_masks(root: Path) -> MaskFolders | None:
-    """None where no folder of images has masks. Raises ResnestError where all that there are lost their numbers."""
+    """Detect folders of masks; None if there is none. Raises ResnestError if all masks are in lossy formats."""
     val = next((pairs for name in VAL_NAMES if (pairs := _find_part(root, name))), None)
     if val:
         return MaskFolders(root, train=_find_part(root, "train"), val=val)
@@ -68,7 +68,7 @@ def find_masks(root: Path) -> MaskFolders | None:
 
 
 def read_masks(pairs: Pairs, root: Path, listed: ClassList | None = None) -> PixelSamples:
-    """Every image of a folder, with its mask; where no classes are given, they are listed in one of the folders.
+    """Every image of a folder, with its mask; without `classes`, they are read from a list in one of the folders.
 
     Raises:
         ResnestError: no image, no list of classes, or one that is none.
@@ -96,7 +96,7 @@ def _find_part(root: Path, part: str) -> Pairs | None:
 
 
 def _places(root: Path, part: str) -> list[tuple[Path, Path]]:
-    """Where images and masks of a part may be."""
+    """Possible folders of a split's images and masks."""
     folders = list(_candidates(root / part))
     below = [(root / images / part, root / masks / part) for images in IMAGES for masks in MASKS]
     beside = [(root / part, root / name.format(part)) for name in BESIDE]
@@ -104,7 +104,7 @@ def _places(root: Path, part: str) -> list[tuple[Path, Path]]:
 
 
 def _candidates(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Folders within one, and last itself."""
+    """Subfolders, and last the folder itself."""
     yield from ((folder / images, folder / masks) for images in IMAGES for masks in MASKS)
     yield folder, folder
 
@@ -114,7 +114,7 @@ def _first(candidates: Iterable[tuple[Path, Path]]) -> Pairs | None:
 
 
 def _pairs(images: Path, masks: Path) -> Pairs | None:
-    """How masks are named after images, if they are; by most of them."""
+    """The naming of masks after images, if there is one, by the largest number of pairs."""
     if not images.is_dir() or not masks.is_dir():
         return None
     endings = ENDINGS[1:] if images == masks else ENDINGS
@@ -125,18 +125,18 @@ def _pairs(images: Path, masks: Path) -> Pairs | None:
 
 
 def _refuse_inexact(images: Path, masks: Path) -> None:
-    """Raises ResnestError where files are named as masks are, and of a format that changes numbers."""
+    """Raises ResnestError for files named as masks in a lossy format."""
     of_masks = _stems(masks, SUFFIXES, deep=True)
     of_images = _stems(images, SUFFIXES, deep=True) if of_masks else {}
     if shared := next((stem for stem in of_images if any(stem + ending in of_masks for ending in ENDINGS)), None):
         raise ResnestError(
-            f"{masks} has masks for the pictures of {images}, such as that of {of_images[shared]}, in files that do"
-            f" not keep numbers exactly: make masks anew as PNG ({', '.join(MASK_SUFFIXES)} are read)"
+            f"{masks} has masks for the pictures of {images}, such as that of {of_images[shared]}, in a lossy"
+            f" format: make masks anew as PNG ({', '.join(MASK_SUFFIXES)} are read)"
         )
 
 
 def _stems(folder: Path, suffixes: tuple[str, ...], *, deep: bool) -> dict[str, str]:
-    """Files of a folder, and of those in it if `deep`: path without suffix -> path, both relative to it."""
+    """Files of a folder, and of its subfolders if `deep`: path without suffix -> path, both relative to it."""
     names = sorted(file.relative_to(folder) for file in _files(folder, suffixes, deep=deep))
     return {name.with_suffix("").as_posix(): name.as_posix() for name in names}
 

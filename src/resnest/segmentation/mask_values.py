@@ -1,9 +1,9 @@
-"""What the values of a mask mean: numbers or colours of a file -> classes.
+"""Mapping the values of a mask file, numbers or colours, to classes.
 
     meaning = MaskMeaning({0: 0, 7: 1, (0, 0, 142): 2})
     meaning.read(content)                     # bytes of a PNG -> (H, W) uint8, 255 does not count
 
-A mask with one channel or a palette holds numbers (of a palette the index), one with three holds colours.
+A mask with one channel or a palette holds numbers (palette indices), a mask with three channels colours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from resnest.segmentation.spec import IGNORED
 Value = int | Colour  # a number, or red, green, blue
 Numbers = NDArray[np.int64]
 
-STRANGE = -1  # the class of a value that stands for none
+STRANGE = -1  # marks a value without a class
 PNG = b"\x89PNG\r\n\x1a\n"
 DEPTH, KIND = 24, 25  # bytes of a PNG with the bits of a sample, and the kind of pixels: 0 is grey
 SPREAD = {2: 85, 4: 17}  # Pillow spreads grey values of 2 and 4 bits over 0 to 255
@@ -31,7 +31,7 @@ TABLE = 256  # numbers that are looked up in a table
 
 @dataclass(frozen=True)
 class MaskMeaning:
-    """Which class a value stands for, or 255 for what does not count; 255 itself need not be listed."""
+    """The class of each value, or 255 if ignored; 255 itself need not be listed."""
 
     lookup: dict[Value, int]
 
@@ -39,7 +39,7 @@ class MaskMeaning:
         """(H, W) classes.
 
         Raises:
-            BadImage: no mask, or a value that stands for nothing.
+            BadImage: no mask, or a value without a class.
         """
         values, coloured = stored_values(content, name)
         known = self._colours if coloured else self._numbers
@@ -69,7 +69,7 @@ class MaskMeaning:
 
 
 def stored_values(content: bytes, name: str = "mask") -> tuple[NDArray[np.integer], bool]:
-    """The numbers of a mask, (H, W), and whether they are colours, packed. Raises BadImage."""
+    """The values of a mask, (H, W), and whether they are packed colours. Raises BadImage."""
     image = decode_stored(content, name=name)
     grey = content.startswith(PNG) and content[KIND] == 0
     step = SPREAD.get(content[DEPTH], 1) if grey else 1
@@ -84,13 +84,13 @@ def stored_values(content: bytes, name: str = "mask") -> tuple[NDArray[np.intege
 
 
 def packed(colour: Colour) -> int:
-    """As `decode_ids` packs it."""
+    """Packed as for `decode_ids`."""
     red, green, blue = colour
     return red + 256 * green + 65536 * blue
 
 
 def _told(values: NDArray[np.integer], *, coloured: bool) -> str:
-    """Some values that stand for nothing."""
+    """Some values without a class."""
     some = np.unique(values).tolist()
     shown = [f"({one & 255}, {one >> 8 & 255}, {one >> 16})" if coloured else str(one) for one in some[:MOST_TOLD]]
     more = f" and {len(some) - MOST_TOLD} more" if len(some) > MOST_TOLD else ""

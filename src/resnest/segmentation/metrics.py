@@ -1,10 +1,10 @@
-"""How right a segmenter is about pixels: a table of true and given classes, and what follows from it.
+"""Pixel metrics of a segmenter: the confusion matrix, mean IoU and accuracies.
 
 metrics = PixelMetrics(11)
 metrics.update(labels, truth)            # (H, W) each; 255 in the truth does not count
 metrics.compute()                        # {"miou": 0.62, "pixel_accuracy": 0.89, "mean_accuracy": 0.71}
 
-The table is of whole numbers, so figures do not depend on how images are shared among processes or batches.
+The matrix has integer counts, so figures do not depend on how images are distributed over processes or batches.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ Shares = NDArray[np.float64]
 
 
 class PixelMetrics:
-    """Adds up pictures; `confusion` is (K, K): true class, given class."""
+    """Sums over pictures; `confusion` is (K, K): true class, predicted class."""
 
     def __init__(self, num_classes: int) -> None:
         self.confusion = np.zeros((num_classes, num_classes), np.int64)
 
     def update(self, labels: NDArray[np.uint8], truth: NDArray[np.uint8]) -> Counts:
-        """One picture, both (H, W); its own table is given back."""
+        """Add one picture, both (H, W); returns its own matrix."""
         table = confusion_of(labels, truth, len(self.confusion))
         self.confusion += table
         return table
 
     def merge(self, other: PixelMetrics) -> None:
-        """What another process has counted."""
+        """Add the state of another process's metrics."""
         self.confusion += other.confusion
 
     def compute(self) -> dict[str, float]:
-        """Fractions; NaN where there is no pixel that counts."""
+        """Fractions; NaN if all pixels are ignored."""
         total, right = self.confusion.sum(), np.diag(self.confusion)
         return {
             "miou": mean_of_known(intersection_over_union(self.confusion)),
@@ -45,20 +45,20 @@ class PixelMetrics:
 
 
 def confusion_of(labels: NDArray[np.uint8], truth: NDArray[np.uint8], num_classes: int) -> Counts:
-    """(K, K) pixels by true and given class."""
+    """(K, K) pixels by true and predicted class."""
     known = truth != IGNORED
     pairs = truth[known].astype(np.int64) * num_classes + labels[known]
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def intersection_over_union(confusion: Counts) -> Shares:
-    """(K, K) -> (K,), NaN for a class that is neither there nor given anywhere."""
+    """(K, K) -> (K,), NaN for a class that is neither true nor predicted anywhere."""
     right = np.diag(confusion)
     return _share(right, confusion.sum(0) + confusion.sum(1) - right)
 
 
 def mean_of_known(shares: Shares) -> float:
-    """Without those that are NaN."""
+    """Mean without NaN."""
     known = shares[~np.isnan(shares)]
     return float(known.mean()) if len(known) else float("nan")
 

@@ -1,4 +1,4 @@
-"""From a segmenter's logits to the class of every pixel. No torch.
+"""Prediction of a segmenter: logits to the class of every pixel. No torch.
 
 predict(engine, card, [Prepared("x.jpg", card.preprocess(image), image.size)])         # [LabelMap(...)]
 """
@@ -22,7 +22,7 @@ FACTORS = (0.1, 8.0)  # of a segmenter's own size, that a view may have
 def predict(
     engine: Engine, card: SegmentationCard, images: Sequence[Prepared], views: Views | None = None
 ) -> list[LabelMap]:
-    """A class for every pixel of the picture, of images of one padded shape."""
+    """A class for every pixel of the picture, for images of one padded shape."""
     if views is not None:
         return [_augmented(engine, card, image, views) for image in images]
     logits = logits_of(partial(_logits, engine), stack_pixels(images), card.preprocess)
@@ -39,7 +39,7 @@ def predict(
 
 
 def _logits(engine: Engine, images: Map) -> Map:
-    """(N, 3, H, W), without padding as far as the engine knows -> (N, K, H, W)."""
+    """(N, 3, H, W) -> (N, K, H, W), without the padding of the engine's input."""
     logits: Map = engine(images, np.array([images.shape[2:]] * len(images)))["logits"]
     return logits
 
@@ -56,7 +56,7 @@ def check_views(views: Views) -> None:
 
 
 def takes(card: SegmentationCard) -> Shape:
-    """Images of exported files: of the card's size, or of any."""
+    """Inputs of exported files: images of the card's size, or of any."""
     return None, 3, *(card.preprocess.canvas or (None, None))
 
 

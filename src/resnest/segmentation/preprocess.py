@@ -1,4 +1,4 @@
-"""From an image to a segmenter's input: resized by its long side or left as it is, normalised, padded. No torch.
+"""Preprocessing of a segmenter: image resized by its long side or unchanged, normalised, padded. No torch.
 
 SegmentationPreprocess(long=520)(image).shape      # (3, 390, 520) of a 640 x 480 photograph
 """
@@ -19,7 +19,7 @@ MOST_WINDOW = 2048  # pixels a side of the squares it looks in: windows are ther
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationPreprocess:
-    """The evaluation transform of a segmenter: the long side to `long`, or the picture as it is.
+    """Preprocessing of a segmenter: resized to a long side of `long`, or unchanged.
 
         SegmentationPreprocess(long=520)(image).shape      # (3, 390, 520) of a 640 x 480 photograph
 
@@ -28,7 +28,7 @@ class SegmentationPreprocess:
     """
 
     long: int | None = None  # pixels; None: the picture's own size
-    window: int | None = None  # side of the squares that a picture is looked at in; None: the whole at once
+    window: int | None = None  # side of the sliding windows; None: the full picture at once
     canvas: tuple[int, int] | None = None  # height, width of what an exported file takes; the image fits into it
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -39,7 +39,7 @@ class SegmentationPreprocess:
         return f"{size}, in squares of {self.window}" if self.window else size
 
     def scaled_size(self, width: int, height: int, scale: float = 1.0) -> tuple[int, int]:
-        """Width and height that an image of this size gets; of a view, `scale` times that."""
+        """Resized width and height of an image of this size; for a view times `scale`."""
         factor = scale * (self.long / max(width, height) if self.long else 1.0)
         if self.canvas:
             factor = min(factor, self.canvas[0] / height, self.canvas[1] / width)
@@ -49,7 +49,7 @@ class SegmentationPreprocess:
         return max(wide, 1), max(high, 1)
 
     def padded_size(self, width: int, height: int, scale: float = 1.0) -> tuple[int, int]:
-        """Height and width of the network's input for an image of this size, before it is cut into windows."""
+        """Height and width of the network's input for an image of this size, before windows."""
         if self.canvas:
             return self.canvas
         wide, high = self.scaled_size(width, height, scale)
@@ -57,7 +57,7 @@ class SegmentationPreprocess:
         return max(high, least), max(wide, least)
 
     def pixels(self, image: Image.Image, scale: float = 1.0) -> Image.Image:
-        """The image in the size that the network sees."""
+        """The resized image, before normalisation."""
         size = self.scaled_size(*image.size, scale)
         return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
 

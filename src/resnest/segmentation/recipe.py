@@ -17,14 +17,14 @@ from resnest.segmentation.spec import SegmenterSpec
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationSettings:
-    """What happens to the images of a segmenter; beside `data`, of which size, crop and augment play no role then."""
+    """Settings of a segmenter's images, in addition to `data`, whose size, crop and augment are unused."""
 
     base: int = 520  # pixels of the long side, before `scale` (PyTorch-Encoding's base_size)
     scale: tuple[float, float] = (0.5, 2.0)  # the long side of a training image is drawn between these times `base`
     crop: int = 480  # pixels a side of what is cut out of it; what is missing is black and does not count
     flip_vertical: bool = False  # for pictures without an up and a down: microscopes, satellites
     eval_long: int | None = None  # pixels of the long side in evaluation; none: every picture in its own size
-    eval_window: int | None = None  # side of the squares that a picture is looked at in; none: the whole at once
+    eval_window: int | None = None  # side of the sliding windows; none: the full picture at once
     backbone_norm: Literal["batch", "frozen"] = "batch"  # frozen: statistics stay as loaded, for few images a step
 
     def __post_init__(self) -> None:
@@ -44,13 +44,13 @@ class SegmentationSettings:
             )
 
     def preprocess(self, data: DataSettings) -> SegmentationPreprocess:
-        """The evaluation transform that goes with weights trained so."""
+        """The preprocessing in evaluation for weights trained with these settings."""
         return SegmentationPreprocess(long=self.eval_long, window=self.eval_window, mean=data.mean, std=data.std)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationExpect(Expect):
-    """What the recipe reaches, fractions."""
+    """Expected accuracy of the recipe, fractions."""
 
     miou: float | None = None
     pixel_accuracy: float | None = None
@@ -58,7 +58,7 @@ class SegmentationExpect(Expect):
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationRecipe(Recipe):
-    """Of a segmenter."""
+    """The recipe of a segmenter."""
 
     own_sections: ClassVar[tuple[str, ...]] = ("segmenter", "segmentation")
     image_section: ClassVar[str] = "segmentation"

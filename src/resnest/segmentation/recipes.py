@@ -44,7 +44,7 @@ GLUON = "hf-hub:timm/{}.gluon_in1k"  # weights of a baseline
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What the authors chose by data set (PyTorch-Encoding's train.py)."""
+    """The authors' settings by data set (PyTorch-Encoding's train.py)."""
 
     title: str
     epochs: int
@@ -63,7 +63,7 @@ DATA = {
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A line of the tables: percent, on the validation part."""
+    """A row of the paper's tables: percent, on the validation split."""
 
     network: str
     data: str
@@ -74,7 +74,7 @@ class Row:
 
     @property
     def baseline(self) -> str:
-        """The network of the paper's row where ours is ResNet-D."""
+        """The paper's baseline network, where ours is ResNet-D."""
         return {"resnet50d": "ResNet-50", "resnet101d": "ResNet-101"}.get(self.network, "")
 
 
@@ -143,7 +143,7 @@ def paper(name: str) -> SegmentationRecipe:
 
 
 def _summary(row: Row, data: Data) -> str:
-    """Which head on what, how long, and of a baseline whose figure there is."""
+    """Head, data and length; for a baseline also the source of its figure."""
     told = f"{TITLES[row.head]} on {row.network}, {data.title}, {data.epochs} epochs"
     if row.baseline:
         return f"{told} (baseline; the paper's {row.baseline}: {row.miou:.2f})"
@@ -152,8 +152,8 @@ def _summary(row: Row, data: Data) -> str:
 
 
 def _expected(row: Row, data: Data) -> SegmentationExpect:
-    """Published figures; of a baseline in words alone, because its network is not the same."""
-    told = f"{data.title} validation part, published, six scales from 0.5 to 1.75, each mirrored too"
+    """Published figures; not for baselines, whose network differs from the paper's."""
+    told = f"{data.title} validation split, published, six scales from 0.5 to 1.75, each mirrored too"
     if row.baseline:
         return SegmentationExpect(
             published=True, note=f"{told}: mIoU {row.miou:.2f}, pixel accuracy {row.pixels:.2f} of a {row.baseline}"
@@ -167,7 +167,7 @@ def _expected(row: Row, data: Data) -> SegmentationExpect:
 
 
 def segment_small() -> SegmentationRecipe:
-    """A class for every pixel, on a CPU in less than an hour."""
+    """Semantic segmentation on a CPU in less than an hour."""
     return SegmentationRecipe(
         name="segment_small",
         summary="a class for every pixel on a few hundred pictures, a small network, a CPU",
@@ -197,7 +197,7 @@ def segment_small() -> SegmentationRecipe:
 
 
 def finetune_segmentation() -> SegmentationRecipe:
-    """DeepLabV3 on the published ResNeSt-50; a GPU, or patience."""
+    """DeepLabV3 on the published ResNeSt-50; for a GPU."""
     return SegmentationRecipe(
         name="finetune_segmentation",
         summary="a class for every pixel of your own pictures, from published weights",

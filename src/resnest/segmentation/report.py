@@ -1,5 +1,5 @@
-"""The report of a segmenter: mIoU and pixel accuracy, every class with its share of the pixels, which is taken for
-which, and the pictures with the lowest IoU: as they are, as they should be labelled, and as they were.
+"""The report of a segmenter: mIoU and pixel accuracy, every class with its fraction of the pixels, the confusion, and
+the pictures with the lowest IoU beside their true and predicted labels.
 
 report = segmentation_report(evaluation, splits.val, history)
 """
@@ -53,13 +53,10 @@ def _classes_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Sect
         Column("Class", "name", evaluation.class_names),
         Column("Of all pixels", "percent", pixels / pixels.sum()),
         Column("IoU", "share", evaluation.class_iou),
-        Column("Found", "percent", recall),
-        Column("Right", "percent", precision),
+        Column("Recall", "percent", recall),
+        Column("Precision", "percent", precision),
     ]
-    note = (
-        "Lowest IoU first. Found: of the pixels of a class, how many were given it. Right: of those given it, how many"
-        " are of the class."
-    )
+    note = "Lowest IoU first. Recall and precision are those of the pixels of each class."
     colours = class_colours(samples.classes)
     return classes_section(columns, note, counts=pixels, things="pixels", most=MOST_CLASSES, colours=colours)
 
@@ -80,7 +77,7 @@ def _worst_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Sectio
 
 
 def _comparison(evaluation: PixelEvaluation, samples: PixelSamples, place: int) -> Comparison:
-    """The IoU, how many pixels are wrong, and what was taken for what most often."""
+    """IoU, wrong pixels, and the most frequent confusion."""
     index, found, names = int(evaluation.indices[place]), evaluation.kept[place], samples.class_names
     image, mask = samples.pair(index)
     counts = mask < len(names)

@@ -1,4 +1,4 @@
-"""What a segmenter gives: a class for every pixel of a picture.
+"""Segmentation results: a class for every pixel of a picture.
 
 found = segment(engine, image, card.segmenter_input, card.pixel_classes, "x.jpg")        # runtime.segmenting
 found.class_fractions()                   # {"road": 0.31, "sky": 0.22}
@@ -25,7 +25,7 @@ BACKGROUND = "background"  # a class of this name is not drawn
 
 
 class PixelClasses(NamedTuple):
-    """What labels mean."""
+    """Names, ids and colours of the classes."""
 
     names: tuple[str, ...]  # (K,)
     ids: tuple[int, ...]  # (K,) what the data's masks call them
@@ -48,7 +48,7 @@ class LabelMap(Result):
     scores: NDArray[np.float32]  # (K,) mean probability of the pixels of each class, 0 where there are none
 
     def present(self) -> list[int]:
-        """Numbers of the classes that are there."""
+        """Numbers of the classes in the picture."""
         return [int(label) for label in self.counts()[: len(self.classes.names)].nonzero()[0]]
 
     def counts(self) -> NDArray[np.int64]:
@@ -56,7 +56,7 @@ class LabelMap(Result):
         return np.bincount(self.labels.reshape(-1), minlength=len(self.classes.names))
 
     def class_fractions(self) -> dict[str, float]:
-        """Fraction of the picture of each class that is there, the largest first."""
+        """Fraction of the picture of each present class, the largest first."""
         counts = self.counts()
         return {self.classes.names[k]: float(counts[k] / counts.sum()) for k in _largest(counts)}
 
@@ -67,7 +67,7 @@ class LabelMap(Result):
         return width, height
 
     def rows(self, show: Show = ALL) -> list[dict[str, Any]]:
-        """A row a class that is there."""
+        """One row per present class."""
         return [{"image": self.name, **segment} for segment in self.to_dict()["segments"]]
 
     def text(self, show: Show = LIKELY) -> str:
@@ -76,7 +76,7 @@ class LabelMap(Result):
         return f"{self.name}: {', '.join(f'{name} {in_percent(fraction)}' for name, fraction in fractions)}"
 
     def to_dict(self, show: Show = ALL) -> dict[str, Any]:
-        """For JSON: one segment for each class that is there, the largest first."""
+        """For JSON: one segment for each present class, the largest first."""
         counts = self.counts()
         segments = [
             {
@@ -92,7 +92,7 @@ class LabelMap(Result):
         return {"image": self.name, "width": width, "height": height, "segments": segments}
 
     def to_supervision(self, show: Show = ALL) -> Any:
-        """sv.Detections: a mask for each class that is there, the largest first."""
+        """sv.Detections: a mask for each present class, the largest first."""
         there = np.array(_largest(self.counts()), np.int64)
         masks = self.labels == there[:, None, None].astype(np.uint8)  # (C, H, W)
         boxes = np.array([box(encode(mask)) for mask in masks], np.float32)  # (C, 4) x, y, width, height
@@ -120,7 +120,7 @@ class LabelMap(Result):
         return draw_regions(picture, self._regions(), legend)
 
     def _regions(self) -> Regions:
-        """The classes; labels of no class belong to none."""
+        """The regions of the classes; labels of no class belong to none."""
         from resnest.runtime.draw_regions import Regions
 
         names = self.classes.names
@@ -133,7 +133,7 @@ class LabelMap(Result):
 
 
 def _largest(counts: NDArray[np.int64]) -> list[int]:
-    """The classes that are there, the one with the most pixels first."""
+    """The present classes, the one with the most pixels first."""
     return [int(k) for k in np.argsort(-counts, kind="stable") if counts[k]]
 
 
@@ -142,7 +142,7 @@ def _is_drawn(name: str) -> bool:
 
 
 def file_ids(classes: PixelClasses) -> tuple[int, ...]:
-    """What files call the classes: the data's ids, or their numbers from 0 where a PNG cannot hold those."""
+    """Class ids in files: the data set's, or numbers from 0 if a PNG cannot hold those."""
     fits = all(0 <= number < MOST for number in classes.ids)
     return classes.ids if fits else tuple(range(len(classes.names)))
 

@@ -1,10 +1,10 @@
-"""A segmenter: a backbone whose last stages dilate, a head, and in training an auxiliary head on stage 3.
+"""A segmenter: a backbone with dilated last stages, a head, and in training an auxiliary head on stage 3.
 
     net = build_segmenter(find_spec("resnest50")[0], SegmenterSpec(), num_classes=150)
     net.eval()(images)                                 # logits (N, 150, H, W)
     net.train()(images, targets)                       # losses by name
 
-Settings and their sources: `resnest.segmentation.spec`. What goes in is normalised; any height and width will do.
+Settings and their sources: `resnest.segmentation.spec`. Inputs are normalised, of any height and width.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Segmenter(nn.Module):
         self.wrong = CrossEntropy()
 
     def forward(self, images: Tensor, targets: Tensor | None = None) -> Tensor | dict[str, Tensor]:
-        """What every pixel is, or how wrong that is.
+        """Logits, or in training the losses.
 
         Args:
             images: (N, 3, H, W).
@@ -62,7 +62,7 @@ class Segmenter(nn.Module):
         return losses
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy, mean over the pixels that count; zero, with its gradient, where none does.
+        """Cross-entropy, mean over the pixels that are not ignored; zero, with zero gradient, if there is none.
 
         Shapes: (N, K, h, w), which is enlarged to the size of the targets, (N, H, W) uint8 -> scalar.
         """
@@ -73,14 +73,14 @@ class Segmenter(nn.Module):
 def prepared_segmenter(
     net: Segmenter, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False
 ) -> Segmenter:
-    """A copy for inference alone, without the head that only training has; arguments as for `prepared`."""
+    """A copy for inference only, without the auxiliary head; arguments as for `prepared`."""
     fast = prepared_whole(net, memory_format=memory_format, kernels=kernels)
     fast.auxiliary = None
     return fast
 
 
 class CrossEntropy(nn.Module):
-    """Of an image's logits, enlarged: the sum over its pixels, (1, K, h, w), (1, H, W) -> scalar.
+    """Cross-entropy of an image's upsampled logits, summed: (1, K, h, w), (1, H, W) -> scalar.
 
     One image at a time, since logits of full size are the largest maps of a training step: to compute them again
     (network/tools.py) takes the room of one image's.
@@ -113,7 +113,7 @@ def create_segmenter(
         backbone: a name of `list_models()`, one of timm's names, or a `Spec`.
         segmenter: DeepLabV3 at output stride 8 as in the paper, if not given.
         pretrained: True for the published classifier's weights in the backbone; or whatever `create_model` takes, a
-            whole segmenter too: what predicts other classes than `num_classes` then starts untrained.
+            complete segmenter too; if its classes differ from `num_classes`, the class predictors start untrained.
         spec: fields of `Spec` to change.
 
     Raises:

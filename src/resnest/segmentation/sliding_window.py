@@ -1,11 +1,11 @@
-"""From a segmenter's logits to the class of every pixel of the picture; numpy and Pillow alone.
+"""Sliding-window inference and test-time augmentation of a segmenter; numpy and Pillow only.
 
 found = segment(engine, image, card.preprocess, card.classes, "x.jpg")        # LabelMap
 found = segment(..., views=Views(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), flip=True))
 
-A picture is looked at as a whole or, with `preprocess.window`, in squares that overlap by a third (PyTorch-Encoding),
-so that memory does not grow with the picture but for the scores themselves. Classes are enlarged to the picture one by
-one, so that there are never as many full-size maps as classes.
+A picture is segmented at once or, with `preprocess.window`, in squares that overlap by a third (PyTorch-Encoding), so
+that only the scores need memory that grows with the picture. Classes are enlarged to the picture one by one, so that
+there are never as many full-size maps as classes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def segment(
     name: str,
     views: Views | None = None,
 ) -> LabelMap:
-    """The classes of an RGB picture's pixels."""
+    """The label map of an RGB picture."""
     logits = look(engine, image, preprocess, views)
     return label_map(logits, inner=logits.shape[1:], size=image.size, classes=classes, name=name)
 
@@ -47,7 +47,7 @@ def segment(
 def label_map(
     logits: Map, *, inner: tuple[int, ...], size: tuple[int, int], classes: PixelClasses, name: str
 ) -> LabelMap:
-    """What logits (K, h, w) say of a picture; see `pixel_labels`."""
+    """The label map of a picture from logits (K, h, w); see `pixel_labels`."""
     labels, best = pixel_labels(logits, inner, size)
     count = len(classes.names)
     pixels = np.bincount(labels.reshape(-1), minlength=count)
@@ -75,7 +75,7 @@ def pixel_labels(logits: Map, inner: tuple[int, ...], size: tuple[int, int]) -> 
 
 
 def _likely(logits: Map, top: Map, total: Map) -> Iterator[tuple[int, Map]]:
-    """Number and probabilities of the classes that can be the most likely one of a pixel: that has a K-th or more."""
+    """Numbers and probabilities of the classes that can be the most likely one of a pixel (1 / K or more somewhere)."""
     for number, plane in enumerate(logits):
         probabilities = np.exp(plane - top) / total
         if probabilities.max() * len(logits) > 1 - ROUNDING:
@@ -83,13 +83,13 @@ def _likely(logits: Map, top: Map, total: Map) -> Iterator[tuple[int, Map]]:
 
 
 def look(engine: Logits, image: Image.Image, preprocess: SegmentationPreprocess, views: Views | None = None) -> Map:
-    """Logits (K, h, w) of an RGB picture in the size that the network sees, without padding.
+    """Logits (K, h, w) of an RGB picture at the network's input size, without padding.
 
     Of several windows or views they are the logarithms of the mean of the probabilities. (The authors sum exp(logits),
     which gives a view of large logits more weight.)
 
     Raises:
-        ResnestError: several views of a picture by an exported file that takes one size.
+        ResnestError: test-time augmentation with an exported file of a fixed size.
     """
     if views is None:
         wide, high = preprocess.scaled_size(*image.size)
@@ -105,7 +105,7 @@ def look(engine: Logits, image: Image.Image, preprocess: SegmentationPreprocess,
 
 
 def logits_of(engine: Logits, images: Map, preprocess: SegmentationPreprocess) -> Iterator[Map]:
-    """Of each of some images (N, 3, H, W), (K, H, W): all at once, or each in its windows."""
+    """Logits (K, H, W) of each of some images (N, 3, H, W): at once, or in sliding windows."""
     if preprocess.window is None or preprocess.canvas:
         yield from engine(images)
     else:
@@ -116,7 +116,7 @@ def logits_of(engine: Logits, images: Map, preprocess: SegmentationPreprocess) -
 def _look_at_scale(
     engine: Logits, image: Image.Image, preprocess: SegmentationPreprocess, scale: float, flip: bool
 ) -> Map:
-    """Mean probabilities (K, h, w) in the base size, of a picture seen in another."""
+    """Mean probabilities (K, h, w) at the base size, from a picture at another scale."""
     pixels = preprocess(image, scale)  # (3, H, W), padded
     wide, high = preprocess.scaled_size(*image.size, scale)
     probabilities = _look_in_windows(engine, pixels, preprocess.window, flip)[:, :high, :wide]
@@ -130,7 +130,7 @@ def _look_at_scale(
 
 
 def _look_in_windows(engine: Logits, pixels: Map, window: int | None, flip: bool) -> Map:
-    """Mean probabilities (K, H, W) over all windows that a pixel lies in."""
+    """Mean probabilities (K, H, W) over all windows with a pixel."""
     if window is None:
         return _look_both_ways(engine, pixels, flip)
     height, width = pixels.shape[1:]
@@ -148,12 +148,12 @@ def _look_in_windows(engine: Logits, pixels: Map, window: int | None, flip: bool
 
 
 def window_starts(length: int, side: int) -> list[int]:
-    """Where the windows along one axis start: every two thirds of a side, the last one flush with the end."""
+    """Starts of the windows along one axis: every two thirds of a side, the last one flush with the end."""
     return [*range(0, length - side, max(1, side * 2 // 3)), length - side]
 
 
 def _look_both_ways(engine: Logits, pixels: Map, flip: bool) -> Map:
-    """Probabilities (K, H, W); with `flip` the mean with those of the mirrored image."""
+    """Probabilities (K, H, W); with `flip` averaged with those of the flipped image."""
     probabilities = _softmax(engine(np.ascontiguousarray(pixels[None]))[0])
     if flip:
         probabilities += _softmax(engine(np.ascontiguousarray(pixels[None, ..., ::-1]))[0])[..., ::-1]
@@ -162,7 +162,7 @@ def _look_both_ways(engine: Logits, pixels: Map, flip: bool) -> Map:
 
 
 def _logarithms(probabilities: Map) -> Map:
-    """In their place."""
+    """Logarithms, in place."""
     return np.log(np.maximum(probabilities, LEAST_PROBABILITY, out=probabilities), out=probabilities)
 
 

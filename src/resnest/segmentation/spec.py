@@ -1,4 +1,4 @@
-"""The structure of a segmenter: what stands on a backbone to label every pixel.
+"""The structure of a segmenter: the heads on its backbone.
 
 DeepLabV3: arXiv 1706.05587. DeepLabV3+: 1802.02611. FCN: 1411.4038. PSPNet: 1612.01105.
 The defaults are those that the paper's figures rest on (PyTorch-Encoding; arXiv 2004.08955, section 5.3).
@@ -56,15 +56,15 @@ class SegmenterSpec:
                 raise unknown(f"segmenter.{name}", str(getattr(self, name)), choices)
         for name in ("output_stride", "channels", "low_channels"):
             count = getattr(self, name)
-            _require(count is None or type(count) is int, f"{name}={count!r} must be a whole number")
+            _require(count is None or type(count) is int, f"{name}={count!r} must be an integer")
         _require(self.output_stride in STRIDES, f"output_stride={self.output_stride} must be 8, 16 or 32")
         _require(
             self.rates is None or (len(self.rates) == 3 and all(_counts(rate, MOST) for rate in self.rates)),
-            f"rates={self.rates} must be three whole numbers from 1 to {MOST}",
+            f"rates={self.rates} must be three integers from 1 to {MOST}",
         )
         _require(
             bool(self.bins) and all(_counts(cells, 64) for cells in self.bins),
-            f"bins={list(self.bins)} must be whole numbers from 1 to 64",
+            f"bins={list(self.bins)} must be integers from 1 to 64",
         )
         for name in ("channels", "low_channels"):
             count = getattr(self, name)
@@ -77,12 +77,12 @@ class SegmenterSpec:
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Its usual name."""
         return TITLES[self.head]
 
     @property
     def branch_rates(self) -> tuple[int, int, int]:
-        """Of the three dilated branches."""
+        """Dilation rates of the three branches."""
         if self.rates is not None:
             return self.rates
         first, second, third = (rate * STRIDES[0] // self.output_stride for rate in RATES_AT_8)
@@ -90,13 +90,13 @@ class SegmenterSpec:
 
     @property
     def min_batch_size(self) -> int:
-        """Of a training batch: two where a batch-norm of the head sees the mean of each image alone."""
+        """Minimum of a training batch: two if a batch norm of the head sees only the mean of each image."""
         pools = self.head in ("deeplabv3", "deeplabv3plus") or (self.head == "psp" and 1 in self.bins)
         return 2 if pools and self.norm == "batch" else 1
 
 
 def _counts(value: object, most: int) -> bool:
-    """Whether a value, perhaps from a file, is a whole number from 1 to `most`."""
+    """Whether a value, possibly from a file, is an integer from 1 to `most`."""
     return type(value) is int and 1 <= value <= most
 
 

@@ -1,4 +1,4 @@
-"""Semantic segmentation: a class for every pixel.
+"""The semantic segmentation task: a class for every pixel.
 
 task = SegmentationTask(recipe, samples)
 net = task.build()
@@ -24,7 +24,7 @@ from resnest.training.backbone_task import BackboneTask
 
 
 class SegmentationTask(BackboneTask):
-    """Of a segmenter."""
+    """The task of segmenters."""
 
     info = INFO
     network_type = Segmenter
@@ -50,7 +50,7 @@ class SegmentationTask(BackboneTask):
 
     @property
     def min_batch_size(self) -> int:
-        """Two where a norm that sees one value an image takes its statistics from the batch."""
+        """Two if a norm that sees one value per image takes its statistics from the batch."""
         return max(super().min_batch_size, int(self.recipe.segmenter.min_batch_size))
 
     @property

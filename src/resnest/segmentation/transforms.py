@@ -1,8 +1,8 @@
-"""What happens to a training image with a mask: size, mirror, colour, pad, crop (PyTorch-Encoding; facts, section 4.4).
+"""Training transforms with masks: resize, flip, colour, pad, crop (PyTorch-Encoding; facts, section 4.4).
 
     image, mask = PixelTransform(DataSettings(), SegmentationSettings())(image, mask)     # (3, 480, 480), (480, 480)
 
-The crop is drawn first and only what it shows is resized: the pixels are those of resizing the whole and cropping then.
+The crop is drawn first and only its region is resized, with the same pixels as resizing the image and then cropping.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Transpose = Image.Transpose
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """A part of an image, how large it becomes, and whether it is mirrored."""
+    """A crop of an image, its resized size, and whether it is flipped."""
 
     box: tuple[float, float, float, float]  # left, top, right, bottom
     width: int
@@ -60,7 +60,7 @@ class PixelTransform:
         return torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(labels)
 
     def draw(self, width: int, height: int) -> Geometry:
-        """Chance decides: the long side's length, then where in the resized image the crop lies."""
+        """Draw the long side's length, then the position of the crop in the resized image."""
         low, high = (int(self.segmentation.base * factor) for factor in self.segmentation.scale)
         scale = (low + _chance(high - low + 1)) / max(width, height)
         wide, tall = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
@@ -81,5 +81,5 @@ class PixelTransform:
 
 
 def _chance(count: int) -> int:
-    """One of 0 to count - 1."""
+    """A random integer from 0 to count - 1."""
     return int(torch.randint(count, ()))

@@ -32,7 +32,7 @@ BORDER: Colour = (224, 224, 192)  # around objects: does not count
 
 
 def find_voc_masks(root: Path) -> DatasetHandle | None:
-    """None where there are no such folders."""
+    """None without such folders."""
     if not ((root / IMAGES).is_dir() and (root / MASKS).is_dir()):
         return None
 
@@ -47,7 +47,7 @@ def find_voc_masks(root: Path) -> DatasetHandle | None:
 
 
 def read_voc_masks(root: Path, stems: Sequence[str] | None = None) -> PixelSamples:
-    """The images with these names, or all that have masks. Raises ResnestError where there is none."""
+    """The images with these names, or all with masks. Raises ResnestError if there is none."""
     images, masks = stems_in(root / IMAGES), stems_in(root / MASKS)
     chosen = [Path(stem).name for stem in stems] if stems is not None else sorted(masks)
     if not chosen:
@@ -62,7 +62,7 @@ def read_voc_masks(root: Path, stems: Sequence[str] | None = None) -> PixelSampl
 
 
 def colour(value: int) -> Colour:
-    """VOC's colour of a value: its bits in turn are the highest bits of red, green and blue, then the next ones."""
+    """VOC's colour of a value: its bits are, in turn, the highest bits of red, green and blue, then the next ones."""
     red, green, blue = (
         sum((value >> (3 * place + channel) & 1) << (7 - place) for place in range(8)) for channel in range(3)
     )

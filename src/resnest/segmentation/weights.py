@@ -1,4 +1,4 @@
-"""Weights of a segmenter: the parts it has, and the names that PyTorch-Encoding gives them, both ways.
+"""Weights of a segmenter: conversion of tensor names to and from PyTorch-Encoding.
 
     report = WEIGHTS.load(net, "deeplab_resnest50_ade.pth")             # or a classifier's, into the backbone
     print(report)                                  # encoding layout: 519 tensors matched
@@ -29,7 +29,7 @@ LEVEL = re.compile(r"head\.pyramid\.\d+\.conv\.weight")
 
 
 def recognise(names: Iterable[str]) -> str | None:
-    """Whose segmenter it is, by the names of its head; None if it has none that we know."""
+    """The layout of a segmenter, by the names of its head; None if it has no known one."""
     listed = [name.removeprefix("module.") for name in names]
     for layout, prefix in BACKBONES.items():
         if any(name.startswith(prefix) for name in listed) and any(name.startswith(MARKS[layout]) for name in listed):
@@ -38,10 +38,10 @@ def recognise(names: Iterable[str]) -> str | None:
 
 
 def to_ours(state: Mapping[str, Tensor], layout: str) -> Translated:
-    """A whole segmenter under our names.
+    """A complete segmenter under our names.
 
     Raises:
-        ResnestError: some tensor has no place here: its head is built in another way.
+        ResnestError: an unknown tensor: its head has another structure.
     """
     state = {name.removeprefix("module."): tensor for name, tensor in state.items() if not IGNORED.search(name)}
     translator = KeyMap(_rules(layout, _kind(state)))
@@ -49,13 +49,13 @@ def to_ours(state: Mapping[str, Tensor], layout: str) -> Translated:
     for name, tensor in state.items():
         ours = translator.to_ours(name)
         if ours is None:
-            raise ResnestError(f"{name} has no place in our segmenters: the part it belongs to is built in another way")
+            raise ResnestError(f"{name} does not exist in our segmenters: the part it belongs to is built differently")
         result.state[ours] = tensor
     return result
 
 
 def from_ours(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
-    """A whole segmenter under the names of `layout`.
+    """A complete segmenter under the names of `layout`.
 
     Raises:
         ResnestError: the layout cannot hold it.
@@ -91,13 +91,13 @@ def _rules(layout: str, kind: Head) -> Rules:
 
 
 def _predictor(ours: str, theirs: str, first: int = 0) -> Rules:
-    """Of a list of convolution, norm, ReLU, dropout, convolution, perhaps with something before it."""
+    """Rules for a list of convolution, norm, ReLU, dropout, convolution, optionally with a module before it."""
     rules = conv_norm(f"{ours}.predict.conv", f"{theirs}.{first}", f"{theirs}.{first + 1}")
     return [*rules, (f"{ours}.predict.logits.{{leaf}}", f"{theirs}.{first + 4}.{{leaf}}")]
 
 
 def _kind(state: Mapping[str, Tensor]) -> Head:
-    """Which head it is, by names of either layout."""
+    """The head, by the names of either layout."""
     kinds: dict[Head, tuple[str, ...]] = {
         "deeplabv3plus": ("head.low.",),
         "deeplabv3": ("head.aspp.",),
@@ -107,7 +107,7 @@ def _kind(state: Mapping[str, Tensor]) -> Head:
 
 
 def _refusal(state: Mapping[str, Tensor]) -> str | None:
-    """What PyTorch-Encoding could not build, if there is any of it."""
+    """What PyTorch-Encoding cannot build of a spec, if anything."""
     kind = _kind(state)
     if kind == "deeplabv3plus":
         return "a decoder (DeepLabV3+), of which it knows nothing"

@@ -3,8 +3,8 @@
     from resnest.torch import resnest50
     net = resnest50(pretrained=True)
 
-Where the published code is wrong, this one is right: `last_gamma=True` zeroes the last batch-norm of each block,
-`dropblock_prob` works. What it needed extensions for (rectified convolution) is refused. Needs torch alone.
+Errors of the published code are corrected: `last_gamma=True` zeroes the last batch norm of each block, and
+`dropblock_prob` works. Rectified convolution, which needed an extension, is refused. Needs only torch.
 """
 
 from resnest.torch.constructors import (

@@ -66,7 +66,7 @@ def _constructor(name: str) -> Callable[..., ResNeSt]:
 
     Args:
         pretrained: load the published weights; a head for another `num_classes` starts untrained.
-        root: where to keep them; by default the cache (RESNEST_HOME).
+        root: where to save them; by default the cache (RESNEST_HOME).
         kwargs: num_classes, dilated, dilation (1, 2, 4), final_drop, dropblock_prob, last_gamma, norm_layer.
 
     Raises:

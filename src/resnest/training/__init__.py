@@ -1,1 +1,1 @@
-"""Training: one explicit loop on Lightning Fabric for every task, and the run directory it writes."""
+"""Training: an explicit loop on Lightning Fabric for every task, and its run directory."""

@@ -1,4 +1,4 @@
-"""A task whose network is a backbone with heads: what its training has in common, whatever the heads are for.
+"""Base class of tasks whose network is a backbone with heads.
 
 class DetectionTask(BackboneTask): ...
 """
@@ -22,24 +22,22 @@ from resnest.tasks import Task, load_object
 
 
 class BackboneTask(Task):
-    """The network has a submodule `backbone`, and the package has a `weights.py`."""
+    """Base class: the network has a submodule `backbone`, and the package has a `weights.py`."""
 
     @abstractmethod
     def network(self) -> nn.Module:
-        """The bare network."""
+        """The network without wrappers."""
 
     @classmethod
     def card_fields(cls, net: Any) -> dict[str, Any]:
         spec = getattr(net.backbone, "spec", None)
         if not isinstance(spec, Spec):
-            raise ResnestError(
-                f"the network stands on a {type(net.backbone).__name__}: expected one of `create_backbone`"
-            )
+            raise ResnestError(f"the backbone is a {type(net.backbone).__name__}: expected one of `create_backbone`")
         return {"spec": spec}
 
     @property
     def min_batch_size(self) -> int:
-        """Two where the norm inside the split attention takes its statistics from the batch."""
+        """Two if the norm inside split attention takes its statistics from the batch."""
         return 2 if self.recipe.attention_needs_batch else 1
 
     def build(self) -> Any:
@@ -53,7 +51,7 @@ class BackboneTask(Task):
         return net
 
     def load_pretrained(self, net: Any) -> LoadReport | None:
-        """Weights of the same kind of network go into all parts, a classifier's into the backbone."""
+        """Weights of the same kind of network are loaded into all parts, a classifier's into the backbone."""
         settings = self.recipe.model
         parts: Parts = load_object(self.info.weights)
         if settings.pretrained is None:

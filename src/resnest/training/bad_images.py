@@ -1,8 +1,8 @@
-"""Bad images of a run: each is listed once in bad_images.jsonl, whichever process met it.
+"""Bad images of a run, from all processes, each listed once in bad_images.jsonl.
 
 bad_images = BadImages(run, world, {"train": 9469, "val": 3925})
-bad_images.note("train", [(key, reason), ...])      # what this process met
-bad_images.share()                                # collective: everybody hears of the others'
+bad_images.note("train", [(key, reason), ...])      # in this process
+bad_images.share()                                # all-gather over the processes
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from resnest.training.run import RunDirectory
 
 
 class BadImages:
-    """The bad images of all processes, by part and key."""
+    """The bad images of all processes, by split and key."""
 
     def __init__(self, run: RunDirectory, world: ProcessGroup, totals: Mapping[str, int]) -> None:
         self.run, self.world, self.totals = run, world, totals  # images of each part
@@ -23,19 +23,19 @@ class BadImages:
         self.untold: list[tuple[str, str, str]] = []  # part, key, reason: the others have not heard of them
 
     def note(self, part: str, found: Iterable[tuple[str, str]]) -> None:
-        """Raises ResnestError once they are too many."""
+        """Add bad images. Raises ResnestError if there are too many."""
         for key, reason in found:
             self.untold.append((part, key, reason))
             self._record(part, key, reason)
 
     def share(self) -> None:
-        """Raises ResnestError, on all processes, once they are too many together."""
+        """Exchange them between processes. Raises ResnestError, on all processes, if there are too many in total."""
         told, self.untold = self.world.gather(self.untold), []
         for part, key, reason in (entry for entries in told for entry in entries):
             self._record(part, key, reason)
 
     def restore(self) -> None:
-        """Remember what the run has listed already."""
+        """Restore those that the run has listed already."""
         told = self.run.read_lines(self.run.bad_images)
         self.known = {(line["split"], line["image"]) for line in told if line.keys() >= {"split", "image"}}
 

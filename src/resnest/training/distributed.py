@@ -39,7 +39,7 @@ EXCHANGE_TIMEOUT = timedelta(minutes=10)
 
 
 class ProcessGroup:
-    """This process among those of the run. All methods are collective: every process must call them."""
+    """This process in the process group of the run. All methods are collective: every process must call them."""
 
     def __init__(self, fabric: Fabric) -> None:
         self.rank, self.size, self.device = fabric.global_rank, fabric.world_size, fabric.device
@@ -50,7 +50,7 @@ class ProcessGroup:
         return self.rank == 0
 
     def gather(self, thing: T) -> list[T]:
-        """All-gather: everybody's `thing`, in order of rank."""
+        """All-gather: the `thing` of every process, in order of rank."""
         if self.size == 1:
             return [thing]
         everything: list[Any] = [None] * self.size
@@ -58,7 +58,7 @@ class ProcessGroup:
         return everything
 
     def total(self, *values: float) -> list[float]:
-        """All-reduce: each value summed over all processes, the same to the last bit on each; not a number stays so."""
+        """All-reduce: each value summed over all processes, bit-identical on each; NaN stays NaN."""
         if self.size == 1:
             return list(values)
         summed = torch.tensor(values, dtype=torch.float64 if self.device.type != "mps" else torch.float32)
@@ -67,11 +67,11 @@ class ProcessGroup:
         return [float(value) for value in summed.tolist()]
 
     def on_rank_zero(self, act: Callable[[], None]) -> None:
-        """Let rank 0 act; where it fails, every process fails with the same error."""
+        """Run a function on rank 0; if it fails, every process fails with the same error."""
         self.answer_of_rank_zero(act)
 
     def answer_of_rank_zero(self, ask: Callable[[], T]) -> T:
-        """Broadcast what the function returns on rank 0; where it fails, every process fails with the same error."""
+        """Broadcast the result of a function on rank 0; if it fails, every process fails with the same error."""
         answer: T | None = None
         error: ResnestError | OSError | None = None
         if self.leads:
@@ -85,20 +85,20 @@ class ProcessGroup:
         return cast(T, answer)
 
     def shutdown(self) -> None:
-        """A barrier, then the end of the group."""
+        """A barrier, then destroy the group."""
         if self.size > 1:
             dist.barrier()
             dist.destroy_process_group()
 
     def broadcast(self, tensors: list[torch.Tensor]) -> None:
-        """Broadcast: overwrite the tensors by those of rank 0."""
+        """Broadcast: overwrite the tensors with those of rank 0."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
 
 def open_fabric(recipe: Recipe, device: str = "auto") -> Fabric:
-    """Join the processes that torchrun or SLURM started, start those that the recipe asks for, or be the only one.
+    """Join the processes of torchrun or SLURM, start those of the recipe, or run as a single process.
 
     Raises:
         ResnestError: no such device; a number of processes that contradicts the recipe's.
@@ -130,7 +130,7 @@ def open_fabric(recipe: Recipe, device: str = "auto") -> Fabric:
 
 
 def _meet_again(place: torch.device) -> None:
-    """Join the others after torchrun restarted all, before Fabric would.
+    """Join the process group after torchrun restarted all, before Fabric does.
 
     The agent's store outlives a restart, and with it the addresses of the processes that are gone (seen in torch
     2.15): who reads one of them before its new owner writes it waits there until the timeout. So every attempt keeps
@@ -155,7 +155,7 @@ def _meet_again(place: torch.device) -> None:
 
 
 def _layout(trainer: TrainerSettings) -> tuple[int, int]:
-    """Processes a machine, and machines: what the launcher says, otherwise what the recipe asks for."""
+    """Processes per machine, and machines: from the launcher, otherwise from the recipe."""
     launched = _launched()
     if launched is None:
         if trainer.num_nodes > 1 and "MASTER_ADDR" not in os.environ:  # it would wait for the others for ever
@@ -186,7 +186,7 @@ def _launched() -> tuple[int, int, str] | None:
 
 
 def was_restarted() -> bool:
-    """torchrun (--max-restarts) or SLURM (requeue) started this run once more after a failure."""
+    """Whether torchrun (--max-restarts) or SLURM (requeue) restarted this run after a failure."""
     return any(int(os.environ.get(name, "0")) for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
 
 
@@ -202,7 +202,7 @@ def _strategy(recipe: Recipe, processes: int) -> str | Strategy:
 
 
 def _shard(net: nn.Module, mesh: Any) -> nn.Module:
-    """Cut weights, gradients and optimiser state in pieces, gathered block by block (FSDP2, arXiv 2304.11277)."""
+    """Shard weights, gradients and optimiser state, gathered block by block (FSDP2, arXiv 2304.11277)."""
     from torch.distributed.fsdp import fully_shard
 
     for module in net.modules():

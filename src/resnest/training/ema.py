@@ -1,4 +1,4 @@
-"""EMA of the weights: an exponential moving average of all that is learned and counted (Polyak and Juditsky, 1992).
+"""EMA of the weights: exponential moving average of parameters and buffers (Polyak and Juditsky, 1992).
 
 ema = EMA(net, decay=0.9999)
 ema.update(net, step)
@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 
 
 class EMA:
-    """The average of a network's parameters and buffers; whole numbers are copied."""
+    """The moving average of a network's parameters and buffers; integers are copied."""
 
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -25,11 +25,11 @@ class EMA:
 
     @torch.no_grad()
     def update(self, net: nn.Module, step: int) -> None:
-        """After step `step`; early steps count for more, as the first weights are random (TensorFlow's rule)."""
+        """Update after step `step`; the decay grows at first, as initial weights are random (TensorFlow's rule)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         pairs = [(self.state[name], tensor) for name, tensor in net.state_dict().items()]
         floating = [pair for pair in pairs if pair[1].is_floating_point()]
-        for sharded in (False, True):  # shards and whole tensors do not go into one call
+        for sharded in (False, True):  # shards and unsharded tensors cannot be mixed in one call
             chosen = [pair for pair in floating if isinstance(pair[1], DTensor) == sharded]
             if chosen:
                 torch._foreach_lerp_([average for average, _ in chosen], [now for _, now in chosen], 1 - decay)
@@ -43,7 +43,7 @@ class EMA:
 
     @contextmanager
     def in_place_of(self, net: nn.Module) -> Iterator[None]:
-        """Within it, `net` has the averaged weights."""
+        """Within the block, `net` has the averaged weights."""
         own = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
         net.load_state_dict(self.state)
         try:

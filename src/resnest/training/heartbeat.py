@@ -1,11 +1,11 @@
-"""Heartbeats: a process that is gone or stands still ends the run in seconds, not at the next timeout (promise P5).
+"""Heartbeats: a lost or hanging process ends the run in seconds, not at the next timeout (promise P5).
 
     with watching(world, seconds=60):
-        ...                                   # every process says that it lives, and listens to the others
+        ...                                   # every process sends heartbeats and watches the others'
 
-A crashed process is noticed by torchrun, by srun only where it is told to; one that stands still (SIGSTOP, a hung disk
-or GPU) by nobody: the others wait in an exchange that never comes. Here a thread of every process writes a counter into
-the store where the processes met, and reads the others'.
+A crashed process is detected by torchrun, and by srun with an option; a hanging one (SIGSTOP, a hung disk or GPU) by
+neither: the others wait in a collective that never completes. Here a thread of every process writes a counter into the
+rendezvous store, and reads the others'.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DONE = "done"
 
 @contextmanager
 def watching(world: ProcessGroup, *, seconds: float) -> Iterator[None]:
-    """Within it, a process that gives no sign for so long ends the run, one that an error of its own ended too."""
+    """Within the block, a process without heartbeats for so long ends the run, also one that an error ended."""
     if world.size == 1:
         yield
         return
@@ -50,7 +50,7 @@ def watching(world: ProcessGroup, *, seconds: float) -> Iterator[None]:
 
 
 class _Heartbeat(threading.Thread):
-    """Tells the others, and listens to them, some ten times in the time that is allowed."""
+    """Sends heartbeats and watches the others', some ten times in the allowed time."""
 
     def __init__(self, world: ProcessGroup, seconds: float) -> None:
         super().__init__(name="heartbeat", daemon=True)
@@ -77,7 +77,7 @@ class _Heartbeat(threading.Thread):
             try:
                 store.set(self.names[self.world.rank], f"{beat} {self.who}")
                 self._listen(store, heard)
-            except RuntimeError:  # the store is gone, and with it the process or agent that kept it
+            except RuntimeError:  # the store is gone, and with it the process or agent that hosted it
                 if self.over.wait(self.seconds):
                     return
                 self._end("the process that keeps the store (rank 0 or its agent)", "")
@@ -100,15 +100,15 @@ class _Heartbeat(threading.Thread):
         _, host, process = f"{said}  ".split(" ", 2)
         where = f" (process {process.strip()} on {host})" if host else ""
         print(
-            f"resnest: {lost}{where} has given no sign for {self.seconds:g} s; the run ends here. Its last checkpoint"
-            f" is intact: torchrun --max-restarts goes on by itself, otherwise {call('resume', 'RUN')}",
+            f"resnest: {lost}{where} has sent no heartbeat for {self.seconds:g} s; the run ends here. Its last checkpoint"
+            f" is intact: torchrun --max-restarts resumes automatically, otherwise {call('resume', 'RUN')}",
             file=sys.stderr,
             flush=True,
         )
         if host == socket.gethostname():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(int(process), signal.SIGKILL)  # a stopped process does not heed anything milder
-        os._exit(LOST)  # the main thread waits in an exchange and cannot be told otherwise
+        os._exit(LOST)  # the main thread waits in a collective and cannot be interrupted
 
     def stop(self, *, done: bool) -> None:
         self.done = done

@@ -1,11 +1,11 @@
-"""One run in one directory: a lock that dies with its process, kill -9 included.
+"""The lock of a run directory, released when its process dies, by kill -9 too.
 
     lock = Lock(Path("runs/a"))
     lock.acquire()          # raises ResnestError while another process has it
     lock.release()
 
-A record lock of POSIX (fcntl(2)): unlike flock's, forked loading processes do not keep it alive. Where the file system
-has none, it does without.
+A POSIX record lock (fcntl(2)): unlike flock's, forked data-loading workers do not hold it. On a file system without
+locks there is none.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ TAKEN = (errno.EACCES, errno.EAGAIN)  # which of them is up to the system: fcntl
 
 
 class Lock:
-    """Of a run directory, for the length of a run."""
+    """The lock of a run directory, for the duration of a run."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
         self._file: int | None = None
 
     def acquire(self) -> None:
-        """Raises ResnestError where another process holds it, with that process; OSError for an unwritable folder."""
+        """Raises ResnestError if another process holds it, with that process; OSError for an unwritable folder."""
         self.release()
         while self._file is None:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)

@@ -1,6 +1,6 @@
 """The training loop: epochs, evaluation, checkpoints. Read it from `Loop.run_to_end` down; one step is in step.py.
 
-Everything random in step s is f(seed, s), so a resumed run repeats what an uninterrupted one would have done.
+All randomness of step s is a function of (seed, s), so a resumed run equals an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Loop:
         self.logger: RunLogger | None = None
 
     def _plan(self) -> Schedule:
-        """Raises ResnestError where there are too few images, for these processes."""
+        """The schedule. Raises ResnestError if there are too few images for these processes."""
         settings, count = self.settings, len(self.splits.train)
         if count < 2:
             raise ResnestError(f"{self.splits.where} has {count} training image: two or more are needed")
@@ -121,10 +121,10 @@ class Loop:
         optimizers = [self.fabric.setup_optimizers(o) for o in build_optimizers(wrapped.module, optim)]
         return wrapped, *optimizers
 
-    # --- the whole run ---
+    # --- the run ---
 
     def run_to_end(self) -> Evaluation:
-        """Train what is left; the evaluation of the best weights."""
+        """Train the remaining steps; returns the evaluation of the best weights."""
         began = time.monotonic() - self.seconds
         self.world.on_rank_zero(self._open_logger)
         with StopRequests() as stop, Progress("step", quiet=self.quiet) as show:
@@ -177,11 +177,11 @@ class Loop:
 
     @cached_property
     def _dataset(self) -> TrainingDataset:
-        """Of all epochs: the loader's keys say which."""
+        """The dataset for all epochs: the loader's keys include the epoch."""
         return self.task.dataset(self.splits.train)
 
     def _batches(self) -> Iterator[list[Batch]]:
-        """This process's micro-batches of every step that is left of the epoch."""
+        """This process's micro-batches of the remaining steps of the epoch."""
         epoch, skip = divmod(self.step, self.schedule.per_epoch)
         batches = training_batches(
             self._dataset,
@@ -203,15 +203,15 @@ class Loop:
                 self._save()
             kept = "Everything is saved" if self.world.size == 1 else "The last checkpoint is intact"
             raise ResnestError(
-                f"a process that loads images died, perhaps for want of memory ({' '.join(str(error).split())})."
-                f" {kept}; go on with: {call('resume', self.run.path)}, perhaps with fewer such processes:"
+                f"a data-loading worker died, perhaps out of memory ({' '.join(str(error).split())})."
+                f" {kept}; resume with: {call('resume', self.run.path)}, perhaps with fewer workers:"
                 f" {parameter('settings', {'data.workers': 1})}"
             ) from error
 
     # --- one step ---
 
     def _train_step(self, batches: list[Batch], stop: StopRequests) -> Step:
-        """One that is not finite is counted, its images are listed, and some in a row end the run."""
+        """A non-finite step is counted, and its images are listed; several in a row end the run."""
         done = self.stepper(self.step, batches, asked_to_stop=stop.requested)
         self.non_finite = self.non_finite + 1 if done.skipped else 0
         if done.skipped:
@@ -264,7 +264,7 @@ class Loop:
         return result.figures
 
     def _ask_callback(self, show: Progress, figures: dict[str, float]) -> None:
-        """The function of the caller may end the run, of all processes; what it raises finds everything saved."""
+        """Call `on_evaluation`, which may end the run on all processes; if it raises, everything is already saved."""
 
         def ask() -> bool:
             return bool(self.on_evaluation and self.on_evaluation(self.step, dict(figures)))
@@ -292,7 +292,7 @@ class Loop:
         )
 
     def _evaluate_best(self) -> Evaluation:
-        """Of the best weights; evaluated once more only if they are from before a resumption."""
+        """Evaluate the best weights, unless that was done since the last resumption."""
         if self.best_evaluation is None:
             net = self.task.build().to(self.fabric.device)
             net.load_state_dict(load_file(self.run.path / WEIGHTS_NAME))
@@ -322,7 +322,7 @@ class Loop:
         self.world.on_rank_zero(lambda: self.run.save_checkpoint(content))
 
     def restore(self) -> None:
-        """Go back to the newest good checkpoint.
+        """Restore the newest valid checkpoint.
 
         Raises:
             NoValidCheckpoint: there is none.
@@ -368,7 +368,7 @@ class Loop:
                 self.logger.close()
             raise Preempted(
                 f"stopped at step {self.step} of {self.schedule.end}, everything is saved;"
-                f" go on with: {call('resume', self.run.path)}"
+                f" resume with: {call('resume', self.run.path)}"
             )
 
     # --- telling ---

@@ -1,13 +1,12 @@
-"""Optimiser and learning rate of a recipe; Muon.
+"""Optimisers and learning rate schedule of a recipe; Muon.
 
     optimizers = build_optimizers(net, recipe.optim)
     set_lr(optimizers, lr_at(step, recipe.optim, total=1000, per_epoch=100))
 
 Muon is momentum whose update of each weight matrix is orthogonalised, so that all its directions learn equally fast:
 Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; the scale that lets it share AdamW's
-learning rate and decay: Liu et al., arXiv 2502.16982, section 2.2. For short training from scratch. torch has one for
-two-dimensional weights that works in bfloat16, which a CPU without such instructions runs four times slower than this
-in float32.
+learning rate and decay: Liu et al., arXiv 2502.16982, section 2.2. For short training from scratch. torch's Muon is for
+two-dimensional weights and computes in bfloat16, four times slower than this in float32 on a CPU without bfloat16.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ ADAM_RMS = 0.2  # root mean square of AdamW's usual update (arXiv 2502.16982)
 
 
 def build_optimizers(net: nn.Module, settings: OptimSettings) -> list[torch.optim.Optimizer]:
-    """Norms and biases are not decayed (paper, section 4.1). Muon takes convolutions, AdamW what is left."""
+    """Norms and biases have no weight decay (paper, section 4.1). Muon takes convolutions, AdamW the rest."""
     groups = parameter_groups(net, settings)
     if settings.name == "sgd":
         nesterov = settings.nesterov and settings.momentum > 0
@@ -47,9 +46,9 @@ def build_optimizers(net: nn.Module, settings: OptimSettings) -> list[torch.opti
 
 
 def parameter_groups(net: nn.Module, settings: OptimSettings) -> list[dict[str, Any]]:
-    """Groups by decay and, with layer-wise learning rates, by part: each keeps its `lr_factor`, also in checkpoints.
+    """Groups by decay and, with layer-wise learning rates, by stage: each has its `lr_factor`, also in checkpoints.
 
-    Layer-wise decay (arXiv 1801.06146, section 3.2): what lies further from the classifier learns more slowly.
+    Layer-wise decay (arXiv 1801.06146, section 3.2): stages further from the classifier have lower learning rates.
     """
     if settings.layer_decay == settings.head_factor == 1:
         return decay_groups(net, settings.weight_decay)
@@ -62,7 +61,7 @@ def parameter_groups(net: nn.Module, settings: OptimSettings) -> list[dict[str, 
 
 
 def lr_at(step: int, settings: OptimSettings, *, total: int, per_epoch: int, batch: int = 0) -> float:
-    """Linear warm-up, then down by a cosine (facts, section 2.1), a power, or tenths at some steps; all by step.
+    """Linear warm-up, then cosine (facts, section 2.1), polynomial or step decay; all by step.
 
     Both follow `total`, of which the warm-up is at most half. `batch` is the number of images in a step, which matters
     to a recipe with `lr_batch`.
@@ -81,20 +80,20 @@ def lr_at(step: int, settings: OptimSettings, *, total: int, per_epoch: int, bat
 
 
 def set_lr(optimizers: Sequence[torch.optim.Optimizer], lr: float) -> None:
-    """Give every group the step's learning rate, times its own factor where it has one."""
+    """Set every group to the step's learning rate, times its own factor if it has one."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
 def _only(groups: list[dict[str, Any]], wanted: Any) -> list[dict[str, Any]]:
-    """The groups with some of their parameters; empty ones go."""
+    """The groups, with only some of their parameters, without empty ones."""
     chosen = [{**group, "params": [p for p in group["params"] if wanted(p)]} for group in groups]
     return [group for group in chosen if group["params"]]
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised; for weights of convolutions: (out, in, height, width)."""
+    """Nesterov momentum, orthogonalised; for convolution weights: (out, in, height, width)."""
 
     def __init__(
         self, params: Iterable[dict[str, Any]], *, lr: float, momentum: float = 0.95, weight_decay: float = 0.0
@@ -123,7 +122,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
-    """The nearest matrix, about, with all singular values equal to 1: U V^T of U S V^T. Shape: (rows, columns)."""
+    """Approximately the nearest matrix with all singular values 1: U V^T of U S V^T. Shape: (rows, columns)."""
     a, b, c = COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x: Tensor = wide / (wide.norm() + 1e-7)

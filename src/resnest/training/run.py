@@ -1,4 +1,4 @@
-"""The run directory: what a training run leaves behind, written so that a crash loses nothing.
+"""The run directory: the files of a training run, written so that a crash loses nothing.
 
 runs/a/recipe.yaml        complete settings            runs/a/model.safetensors   best weights
 runs/a/run.json           data, versions, classes      runs/a/config.json         how to use them
@@ -36,7 +36,7 @@ FILES = ("recipe.yaml", "run.json", *GROWING, WEIGHTS_NAME, CARD_NAME, "report.h
 
 
 class RunDirectory:
-    """Files of one run. Everything but the growing .jsonl files is replaced whole or not at all."""
+    """The files of one run. All except the growing .jsonl files are replaced atomically."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -47,7 +47,7 @@ class RunDirectory:
         self.lock = Lock(path)
 
     def hold(self) -> None:
-        """Make the directory, and keep other processes out of it until `release`.
+        """Create and lock the directory until `release`.
 
         Raises:
             ResnestError: one is at work here, or nothing can be written.
@@ -60,7 +60,7 @@ class RunDirectory:
         self.lock.release()
 
     def create(self, *, overwrite: bool = False) -> None:
-        """Make the directory; what another run left in it goes only if `overwrite`.
+        """Create the directory; files of another run are deleted only if `overwrite`.
 
         Raises:
             ResnestError: it holds a run already, or cannot be written.
@@ -72,7 +72,7 @@ class RunDirectory:
         if begun and not overwrite:
             raise ResnestError(
                 f"{self.path} already holds a run ({', '.join(held)}): choose another {parameter('out')},"
-                f" go on with it by `{call('resume', self.path)}`, or replace it with {parameter('overwrite', True)}"
+                f" resume it with `{call('resume', self.path)}`, or replace it with {parameter('overwrite', True)}"
             )
         with write_errors(self.path):
             for name in held:
@@ -89,7 +89,7 @@ class RunDirectory:
             file.write(json.dumps(line) + "\n")
 
     def read_lines(self, path: Path) -> list[dict[str, Any]]:
-        """The whole lines of a .jsonl file; one cut off by a crash, or that is no record, is left out."""
+        """The complete lines of a .jsonl file, without a truncated or invalid one."""
         if not path.exists():
             return []
         lines = []
@@ -99,7 +99,7 @@ class RunDirectory:
         return [line for line in lines if isinstance(line, dict)]
 
     def read_account(self) -> dict[str, Any]:
-        """run.json. Raises ResnestError where it does not say what the run was trained on."""
+        """run.json. Raises ResnestError if it does not name the run's data."""
         kinds = {"data": str, "class_names": list, "train_images": int}
         try:
             account = json.loads((self.path / "run.json").read_bytes())
@@ -111,7 +111,7 @@ class RunDirectory:
         return cast(dict[str, Any], account)
 
     def forget_after(self, step: int) -> None:
-        """Drop lines of steps that a resumed run is about to repeat."""
+        """Drop the lines of steps that a resumed run will repeat."""
         for path in (self.metrics, self.non_finite):
             if path.exists():
                 kept = [line for line in self.read_lines(path) if line.get("step", step + 1) <= step]
@@ -128,7 +128,7 @@ class RunDirectory:
         self.write_text(CARD_NAME, card.to_json())
 
     def save_checkpoint(self, content: dict[str, Any]) -> None:
-        """Everything needed to resume, with its hash beside it; older ones go once the new one lies safe."""
+        """Save everything needed to resume, with its hash; older checkpoints are deleted once this one is on disk."""
         target = self.checkpoints / f"step-{content['step']:08d}.pt"
         with self.replacing(target) as temporary:
             torch.save(content, temporary)
@@ -139,13 +139,13 @@ class RunDirectory:
             _hash_file(old).unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove what a killed process left half-written."""
+        """Remove half-written files of a killed process."""
         for folder in (self.path, self.checkpoints):
             for stray in folder.glob(".*.tmp"):
                 stray.unlink(missing_ok=True)
 
     def load_checkpoint(self) -> tuple[dict[str, Any], list[str]]:
-        """The newest checkpoint that can be read, and a warning for each newer one that cannot.
+        """The newest valid checkpoint, and a warning for each newer one that is damaged.
 
         Raises:
             NoValidCheckpoint: there is none.
@@ -170,7 +170,7 @@ class RunDirectory:
 
     @contextmanager
     def replacing(self, target: Path) -> Iterator[Path]:
-        """A temporary file beside `target` that takes its place once it is on disk (promise P1)."""
+        """A temporary file beside `target` that replaces it once synced to disk (promise P1)."""
         with explained(target, self.path):
             with replacing(target) as temporary:
                 yield temporary
@@ -182,7 +182,7 @@ def _hash_file(checkpoint: Path) -> Path:
 
 
 def _write_hash(checkpoint: Path, digest: str) -> None:
-    """In place: half a hash is no worse than none, and a second temporary file would be one more to be left behind."""
+    """Written in place: a truncated hash is no worse than none, and needs no second temporary file."""
     path = _hash_file(checkpoint)
     with path.open("w", encoding="utf-8") as file:
         file.write(f"{digest}  {checkpoint.name}\n")
@@ -192,7 +192,7 @@ def _write_hash(checkpoint: Path, digest: str) -> None:
 
 
 def _check_hash(checkpoint: Path) -> None:
-    """Raises ResnestError for a checkpoint that is not, byte for byte, what was saved (promise P3)."""
+    """Raises ResnestError for a checkpoint that is not, byte for byte, as saved (promise P3)."""
     try:
         saved = _hash_file(checkpoint).read_text(encoding="utf-8").split()[0]
     except (OSError, UnicodeDecodeError, IndexError):
@@ -203,14 +203,14 @@ def _check_hash(checkpoint: Path) -> None:
 
 @contextmanager
 def explained(target: Path, run: Path) -> Iterator[None]:
-    """Turns a write that failed, of a file of a run, into one clear line."""
+    """Turns a failed write of a run's file into one clear line."""
     try:
         yield
     except (OSError, RuntimeError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error) or is_full(target.parent):
             raise ResnestError(
                 f"the disk is full: {target} could not be written; what was saved before is intact."
-                f" Free some space, then go on with `{call('resume', run)}`"
+                f" Free some space, then resume with `{call('resume', run)}`"
             ) from error
         if isinstance(error, OSError):
             raise ResnestError(f"{target} cannot be written: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""Run logger: lines of metrics.jsonl always, TensorBoard and Weights & Biases where the recipe wants them.
+"""Run logger: metrics.jsonl, and TensorBoard and Weights & Biases if the recipe enables them.
 
 logger = RunLogger(run, recipe)
 logger.write("train", step=10, epoch=0.1, seconds=3.2, loss=1.2, lr=0.1)
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Sink(Protocol):
-    """A place that log lines go to."""
+    """A destination of log lines."""
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None: ...
 
@@ -35,7 +35,7 @@ class Sink(Protocol):
 
 
 class RunLogger:
-    """metrics.jsonl, and whatever else is asked for. Only the leading process has one."""
+    """metrics.jsonl, and further sinks of the recipe. Only rank 0 has one."""
 
     def __init__(self, run: RunDirectory, recipe: Recipe, *, start: int = 0) -> None:
         self.run = run
@@ -46,7 +46,7 @@ class RunLogger:
             self.sinks.append(WeightsAndBiases(run, recipe))
 
     def write(self, kind: str, *, step: int, epoch: float, seconds: float, **values: float) -> None:
-        """One line; what is not a number is null there, JSON has no other word for it."""
+        """Write one line; NaN becomes null, as JSON has no NaN."""
         told = {key: value if math.isfinite(value) else None for key, value in values.items()}
         place = {"kind": kind, "step": step, "epoch": round(epoch, 4)}
         self.run.append(self.run.metrics, {**place, **told, "seconds": round(seconds, 2)})
@@ -59,7 +59,7 @@ class RunLogger:
 
 
 class TensorBoard:
-    """Event files below the run, for `tensorboard --logdir runs`; what a resumed run repeats is purged."""
+    """Event files in the run, for `tensorboard --logdir runs`; steps repeated by a resumed run are purged."""
 
     def __init__(self, run: RunDirectory, start: int) -> None:
         try:
@@ -112,7 +112,7 @@ class WeightsAndBiases:
 
 
 class Meter:
-    """Where the time between two log lines goes: images a second, and the share spent waiting for data."""
+    """Images per second, and the fraction of time spent waiting for data, between two log lines."""
 
     def __init__(self) -> None:
         self.reset()
@@ -122,7 +122,7 @@ class Meter:
         self.losses: list[float] = []
 
     def waiting_for(self, things: Iterable[T]) -> Iterator[T]:
-        """The same things; how long each let itself be waited for is counted."""
+        """The same items; the time spent waiting for each is counted."""
         source = iter(things)
         while True:
             began = time.monotonic()
@@ -148,7 +148,7 @@ class Meter:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes so far: of the GPU's memory, or of this process without its loading processes."""
+    """Peak memory in bytes: of the GPU, or of this process without its data-loading workers."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

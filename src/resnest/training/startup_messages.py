@@ -1,4 +1,4 @@
-"""Startup messages of a run: what follows from the number of images in a step, and what looks unwise.
+"""Startup messages of a run: the learning rate for its global batch size, how the batch is composed, and warnings.
 
 for line in startup_messages(task, schedule, processes=2, images=9469):
     show.say(line)
@@ -15,7 +15,7 @@ FEW_SAMPLES = 8  # in a statistic, for a batch-norm that sees one value per samp
 
 
 def startup_messages(task: Task, schedule: Schedule, *, processes: int, images: int) -> Iterator[str]:
-    """`images` to train on, shared by so many processes."""
+    """Messages for `images` to train on, distributed over so many processes."""
     optim, train, batch = task.recipe.optim, task.recipe.train, schedule.batch
     together = batch if train.sync_norm else batch // processes
     seen = together // train.accumulate  # values in a statistic of the attention's norm

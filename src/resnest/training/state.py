@@ -1,4 +1,4 @@
-"""All that training changes, whole and by its plain names, whatever wraps or shards it: for checkpoints and evaluation.
+"""The training state, unsharded and by plain names, whatever wraps or shards it: for checkpoints and evaluation.
 
 state = State(fabric, net, optimizer, ema)
 content = state.content()            # the same on every process
@@ -30,7 +30,7 @@ WHOLE = StateDictOptions(full_state_dict=True)
 
 
 class State:
-    """Network, optimisers, averaged weights and, for float16, the loss scale."""
+    """Network, optimisers, EMA and, for float16, the loss scale."""
 
     def __init__(self, fabric: Fabric, net: Any, *rest: Any) -> None:
         *optimizers, ema = rest
@@ -41,7 +41,7 @@ class State:
 
     @property
     def module(self) -> nn.Module:
-        """The network itself, within what Fabric and DDP wrap around it."""
+        """The network itself, inside the wrappers of Fabric and DDP."""
         module: nn.Module = self.net.module
         return module
 
@@ -50,7 +50,7 @@ class State:
         return isinstance(self.module, FSDPModule)
 
     def buffers(self) -> list[Tensor]:
-        """Statistics of the norms, which differ between processes unless they are synchronised."""
+        """Norm statistics, which differ between processes unless they are synchronised."""
         own = list(self.module.buffers())
         if self.ema is None:
             return own
@@ -58,11 +58,11 @@ class State:
         return own + [self.ema.state[name] for name in names]
 
     def network(self) -> dict[str, Tensor]:
-        """Every tensor of the network. Collective: all processes must ask."""
+        """Every tensor of the network. Collective: all processes must call it."""
         return _whole(self.module.state_dict())
 
     def whole(self, task: Task) -> nn.Module:
-        """A network that one process can run alone: this one, or a copy if it is sharded."""
+        """A network that one process can run alone: this one, or an unsharded copy."""
         if not self.is_sharded:
             return self.module
         net = task.build().to(next(self.module.parameters()).device)
@@ -71,12 +71,12 @@ class State:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within it, the network has the averaged weights, if there are any."""
+        """Within the block, the network has the EMA weights, if there are any."""
         with self.ema.in_place_of(self.module) if self.ema else contextlib.nullcontext():
             yield
 
     def content(self) -> dict[str, Any]:
-        """For a checkpoint. Collective."""
+        """Content of a checkpoint. Collective."""
         optimizers = [
             get_optimizer_state_dict(self.module, optimizer, options=WHOLE)
             if self.is_sharded
@@ -91,7 +91,7 @@ class State:
         }
 
     def load(self, content: dict[str, Any]) -> None:
-        """What `content` gave, into a network of the same recipe. Collective."""
+        """Load the result of `content` into a network of the same recipe. Collective."""
         if self.ema is not None:
             self._load_network(content["average"])
             self.ema.load(self.module.state_dict())

@@ -4,8 +4,8 @@
     done = stepper(step, batches, asked_to_stop=False)
     done.loss, done.gradient_norm, done.skipped
 
-A step whose loss or gradient is not finite changes nothing at all (promise P6). All processes decide alike: what they
-decide by, they add up first.
+A step with a non-finite loss or gradient changes nothing at all (promise P6). All processes decide alike, by an
+all-reduce of the criterion.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ INIT, STEP, MIX = 0, 1, 2  # first word of a seed: what it is for
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long a run is."""
+    """The length of a run, in steps and epochs."""
 
     per_epoch: int  # steps
     total: int  # steps of all epochs, what learning rate and DropBlock follow
@@ -42,7 +42,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did; the same on every process."""
+    """The outcome of one step; the same on every process."""
 
     lr: float
     loss: float  # mean over the images of all processes
@@ -53,7 +53,7 @@ class Step:
 
 
 class Stepper:
-    """Trains `net` by one step at a time."""
+    """Trains `net` step by step."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Stepper:
         return lr
 
     def _usable(self, batches: Sequence[Batch]) -> list[Batch]:
-        """Without micro-batches of which nearly every file was unusable, on any process; `bad_images.jsonl` has them.
+        """Without micro-batches of which nearly all files were unusable, on any process; `bad_images.jsonl` has them.
 
         All processes leave out the same ones: each waits for the others' gradients, and perhaps for their statistics.
         """
@@ -113,7 +113,7 @@ class Stepper:
         return [batch for batch, processes in zip(batches, short, strict=True) if not processes]
 
     def _backward(self, step: int, number: int, batch: Batch, *, share: float) -> Tensor:
-        """Forward and backward of one micro-batch; its share of the step's loss."""
+        """Forward and backward of one micro-batch; its part of the step's loss."""
         with seeded(self.settings.seed, STEP, step, self._place(number)) as seed:
             if self.fabric.device.type == "cuda":
                 torch.cuda.manual_seed(seed)
@@ -124,11 +124,11 @@ class Stepper:
         return loss.detach()
 
     def _place(self, number: int) -> int:
-        """Of a micro-batch among all of the step's, on all processes."""
+        """Index of a micro-batch among all of the step's, over all processes."""
         return number * self.world.size + self.world.rank
 
     def _loss_and_norm(self, losses: Sequence[Tensor]) -> tuple[float, float]:
-        """The sum of the losses and the norm of the gradient, read together: a GPU is waited for once."""
+        """The summed losses and the gradient norm, read together: one synchronisation with the GPU."""
         norm = torch.nn.utils.get_total_norm(self._gradients())
         if isinstance(norm, DTensor):  # FSDP
             norm = norm.full_tensor()

@@ -1,11 +1,11 @@
-"""Ctrl-C, SIGTERM, SIGUSR1, SIGHUP: stop after the current step; asked twice, stop within a second (promise P4).
+"""Ctrl-C, SIGTERM, SIGUSR1, SIGHUP: stop after the current step; a second signal stops within a second (promise P4).
 
     with StopRequests() as stop:
         ...
         if stop.requested: save and leave
 
-SIGUSR1 is what SLURM sends ahead of its time limit (`#SBATCH --signal=USR1@120`). SIGHUP is a
-terminal that closes, which may say so more than once; under nohup it is ignored.
+SLURM sends SIGUSR1 ahead of its time limit (`#SBATCH --signal=USR1@120`). A closing terminal sends SIGHUP, possibly
+more than once; under nohup it is ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PATIENCE = 0.7  # seconds for the main thread to react to a second signal
 
 
 class StopRequests:
-    """Within it, the first signal sets `requested`; the second one interrupts, and ends what cannot be interrupted."""
+    """Within the block, the first signal sets `requested`; a second interrupts, or kills what cannot be interrupted."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -61,7 +61,7 @@ class StopRequests:
             raise KeyboardInterrupt
 
     def _listen(self) -> None:
-        """Python runs `_note` in the main thread between two of its instructions, and a step may be one long one."""
+        """A listener thread: Python runs `_note` only between two instructions, and one may take as long as a step."""
         count = 0
         with self._hearing:
             while not self._left.is_set():

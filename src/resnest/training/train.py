@@ -1,4 +1,4 @@
-"""Training from beginning to end: settings, data, loop, evaluation, weights, report.
+"""`train` and `resume`: settings, data, loop, evaluation, weights, report.
 
 result = train("imagenette", data="imagenette128", out="runs/a", settings={"train.epochs": 5})
 result.figures["top1"]
@@ -33,7 +33,7 @@ from resnest.training.run_report import write_run_report
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished run reached; figures are fractions, of the best weights."""
+    """The result of a finished run; figures are fractions, of the best weights."""
 
     out: Path
     figures: dict[str, float]
@@ -53,7 +53,7 @@ def train(
     quiet: bool = True,
     on_evaluation: OnEvaluation | None = None,
 ) -> TrainingResult:
-    """Train a recipe on a data set and leave a run directory.
+    """Train a recipe on a data set, and write a run directory.
 
     Args:
         recipe: a name, a .yaml file, or a `Recipe`.
@@ -66,7 +66,7 @@ def train(
 
     Raises:
         ResnestError: a mistake in settings or data; `out` holds a run already; the disk is full.
-        Preempted: stopped by a signal; `resume` goes on.
+        Preempted: stopped by a signal; `resume` continues it.
         NumericalStop: the loss stopped being finite.
     """
     chosen = override(recipe if isinstance(recipe, Recipe) else find_recipe(recipe), settings)
@@ -105,13 +105,13 @@ def resume(
     quiet: bool = True,
     on_evaluation: OnEvaluation | None = None,
 ) -> TrainingResult:
-    """Go on with a stopped run from its newest good checkpoint.
+    """Resume a stopped run from its newest valid checkpoint.
 
     Args:
         recipe: the run's own, if it is given at all.
         data: where the data set is now, if it has moved.
         settings: of those that do not change what is computed, such as {"data.workers": 2}.
-        on_evaluation: as for `train`; a run that it ended goes on.
+        on_evaluation: as for `train`; a run that it ended is continued.
 
     Raises:
         NoValidCheckpoint: nothing to go on from.
@@ -146,7 +146,7 @@ def resume(
 
 
 def _open(data: str | Path, recipe: Recipe) -> Splits:
-    """The data, and of its training part the images that the recipe learns from."""
+    """Open the data, with the training images that the recipe uses."""
     settings = recipe.data
     splits = open_dataset(
         data, format=settings.format, val_share=settings.val_share, seed=recipe.train.seed, task=recipe.task
@@ -164,7 +164,7 @@ def _finish(loop: Loop) -> TrainingResult:
 
 
 def _account(data: str | Path, splits: Splits, fabric: Fabric) -> dict[str, Any]:
-    """Where a run comes from: enough to resume it and to know what its figures rest on."""
+    """Provenance of a run: what is needed to resume it and to interpret its figures."""
     device = fabric.device
     return {
         "data": str(Path(data).resolve()) if Path(data).exists() else splits.where,  # of the hub's: with its commit

@@ -1,4 +1,4 @@
-"""Opening an exported file with the engine that is asked for, or with the fastest that is installed.
+"""Opening an exported file with the requested engine, or with the fastest one installed.
 
 engine = open_engine("model.onnx")                       # the fastest of those that are installed and can read it
 engine = open_engine("model.xml", "openvino", threads=4)
@@ -19,7 +19,7 @@ from resnest.runtime.hardware import instruction_sets, usable_cores
 
 
 class Reader(Protocol):
-    """What the module of an engine has."""
+    """The interface of an engine's module."""
 
     @property
     def SUFFIXES(self) -> tuple[str, ...]: ...  # of the files that it reads
@@ -32,7 +32,7 @@ SUFFIXES = tuple(dict.fromkeys(suffix for engine in ENGINES.values() for suffix 
 
 
 def is_exported(reference: str | Path) -> bool:
-    """Whether a model reference is a file for one of these engines, by its name."""
+    """Whether a model reference is an exported file for one of these engines, by its name."""
     return Path(reference).suffix.lower() in SUFFIXES
 
 
@@ -45,14 +45,14 @@ def open_engine(
     batch_size: int = 1,
     card: ModelCard | None = None,
 ) -> ExportedEngine:
-    """An engine with a file in it.
+    """Open a file in an engine.
 
     Args:
         name: "auto", "onnxruntime" or "openvino".
         device: "auto" or "cpu": these engines run on the CPU.
         threads: to compute with; by default as many as there are physical cores for this process.
         batch_size: of most calls, for "auto": see `preferred`.
-        card: what it takes to use the file, where the file does not say.
+        card: the model card, if the file has none.
 
     Raises:
         ResnestError: no such file, engine or device; not installed; damaged; no metadata, or some that does not fit.
@@ -84,7 +84,7 @@ def open_engine(
 
 
 def preferred(names: list[str], batch_size: int) -> list[str]:
-    """Engines that can read a file, the best first: onnxruntime before OpenVINO, at 1 image as at 16.
+    """Engines that can read a file, fastest first: onnxruntime before OpenVINO, at batch 1 and at 16.
 
     With ResNeSt-50 in float32 they are equally fast within a few percent (results/engines-cpu.csv). One picture in a
     process of its own takes 1.6 times as long with OpenVINO (results/predict-cpu.csv), which has more to load, and its
@@ -95,9 +95,9 @@ def preferred(names: list[str], batch_size: int) -> list[str]:
 
 
 def measured_best(origin: Mapping[str, Any], batch_size: int) -> str:
-    """The engine that was quickest with an int8 file when it was made, on a machine with these instructions; or "".
+    """The engine that was fastest with an int8 file when it was exported, on a machine with these instructions; or "".
 
-    `fastest` in a file's origin says it by batch, such as {"1": "openvino int8", "16": "openvino int8"}.
+    `fastest` in a file's origin has it by batch, such as {"1": "openvino int8", "16": "openvino int8"}.
     """
     told = origin.get("fastest")
     here = origin.get("precision") == "int8" and origin.get("instruction_set") == " ".join(instruction_sets())

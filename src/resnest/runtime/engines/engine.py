@@ -1,4 +1,4 @@
-"""What an engine is: a function from images to named arrays. And what goes in and comes out around it.
+"""The engine interface: a function from images to named arrays.
 
 outputs = engine(images, sizes)              # {"logits": (N, K)}, or {"boxes": ..., "scores": ..., "labels": ...}
 """
@@ -18,7 +18,7 @@ Shape = tuple[int | None, ...]  # None where any number goes
 
 
 class Engine(Protocol):
-    """Whatever runs a network of any task."""
+    """The interface to run a network of any task."""
 
     name: str  # for people: what runs it, and on what
 
@@ -27,7 +27,7 @@ class Engine(Protocol):
 
 
 class Prepared(NamedTuple):
-    """An image on its way into a network."""
+    """A preprocessed image."""
 
     name: str  # the picture's path as it was given
     pixels: NDArray[np.float32]  # (3, H, W), as the network gets it
@@ -36,14 +36,14 @@ class Prepared(NamedTuple):
 
 
 class Views(NamedTuple):
-    """Test-time augmentation: in which sizes an image is looked at, and whether mirrored too."""
+    """Test-time augmentation: scales, and whether to flip."""
 
     scales: tuple[float, ...] = ()  # what they mean is the task's; none: the model's own size
     flip: bool = False
 
 
 class Output(NamedTuple):
-    """What a file declares of an output."""
+    """Declaration of an output of a file."""
 
     shape: Shape
     dtype: str  # of numpy
@@ -51,7 +51,7 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True)
 class ExportedForm:
-    """What exported files of a task take and give, by the card of the model."""
+    """Inputs and outputs of a task's exported files, by the model's card."""
 
     takes: Callable[[Any], Shape]  # images (N, C, H, W)
     gives: Callable[[Any], Mapping[str, Shape]]  # outputs by name
@@ -59,7 +59,7 @@ class ExportedForm:
 
 @dataclass(frozen=True)
 class Loaded:
-    """An exported file in an engine, before it is known what it is for."""
+    """An exported file in an engine, before its task is known."""
 
     name: str  # of the engine, for people
     compute: Callable[[NDArray[np.float32], Sequence[str]], list[NDArray[Any]]]  # images, names of outputs

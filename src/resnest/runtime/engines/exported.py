@@ -1,6 +1,6 @@
-"""An exported file in an engine, with what the file says of itself, checked against what it computes.
+"""An exported file in an engine, with its metadata checked against its inputs and outputs.
 
-A file carries two texts: `resnest`, the model card, and `resnest_origin`, where its weights came from.
+A file has two metadata strings: `resnest`, the model card, and `resnest_origin`, the provenance of its weights.
 
     engine = open_loaded(loaded, path, card=None)
     engine(images, sizes)                # (N, 3, H, W) float32 -> outputs by name, as of any engine
@@ -29,7 +29,7 @@ class ExportedEngine:
     """Runs an exported file.
 
     Raises:
-        ResnestError: its card is another task's, or the network takes or gives something else than the card says.
+        ResnestError: its card is another task's, or the network's inputs or outputs contradict the card.
     """
 
     def __init__(self, loaded: Loaded, path: Path, card: ModelCard) -> None:
@@ -45,7 +45,7 @@ class ExportedEngine:
         self._check()
 
     def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64] | None = None) -> Arrays:
-        """`sizes` play no role: what is found in padding lies outside the picture, and falls away there."""
+        """`sizes` are unused: detections in the padding are outside the picture and dropped later."""
         images = np.ascontiguousarray(images, np.float32)
         whole = self._batch in (None, len(images)) and len(images)
         outputs = self._compute(images) if whole else self._in_parts(images)
@@ -63,7 +63,7 @@ class ExportedEngine:
         return dict(zip(self._names, values, strict=True))
 
     def _in_parts(self, images: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        """As many at a time as the file was made for; the last part is filled up with its first image."""
+        """Run in the file's fixed batch size; the last batch is filled up with its first image."""
         size = self._batch or 1
         parts: list[dict[str, NDArray[Any]]] = []
         for start in range(0, len(images), size):
@@ -76,7 +76,7 @@ class ExportedEngine:
         return {name: np.concatenate([part[name] for part in parts]) if parts else empty[name] for name in self._names}
 
     def _choose_outputs(self) -> dict[str, str]:
-        """The file's name of each output that the card's task has; a single one may be called anything."""
+        """The file's name for each output of the card's task; a single output may have any name."""
         given, aliases = self._loaded.outputs, self._loaded.aliases
         missing = [name for name in self._gives if name not in given and name not in aliases]
         if not missing:
@@ -96,7 +96,7 @@ class ExportedEngine:
         )
 
     def _check(self) -> None:
-        """That the network can take what the card's preprocessing makes, and gives what its task has."""
+        """Check the file's input against the card's preprocessing, and its outputs against the task's."""
         if self.card.in_chans != self._takes[1]:
             raise ResnestError(
                 f"{self.path} takes {self.card.in_chans} channels: images of files have {self._takes[1]}, red, green,"
@@ -122,7 +122,7 @@ class ExportedEngine:
 
 
 def open_loaded(loaded: Loaded, path: Path, card: ModelCard | None = None) -> ExportedEngine:
-    """The engine for what is in a file.
+    """The engine for a loaded file.
 
     Args:
         card: in place of the one in the file, which a file of another program does not have.
@@ -143,7 +143,7 @@ def _card(metadata: Mapping[str, str], path: Path) -> ModelCard:
 
 
 def _origin(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Where the weights came from; empty if that is not told, or cannot be understood."""
+    """Provenance of the weights; empty if it is missing or invalid."""
     try:
         told = json.loads(metadata.get(ORIGIN_KEY, "{}"))
     except (ValueError, RecursionError):

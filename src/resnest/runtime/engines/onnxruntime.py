@@ -2,10 +2,10 @@
 
 loaded = load(Path("model.onnx"), threads=2)
 
-Its defaults (every optimisation of the graph, one operator after the other) but one: threads that wait for work sleep.
-Spinning, the default, is for a machine that has nothing else to do. Where images are decoded at the same time, or
-another program runs, a spinning thread holds the core that somebody else needs. ResNeSt-50, two cores, batch 1: 33 ms
-asleep and 31 ms spinning on an idle machine; 70 and 222 ms with other work on it (medians, turn by turn).
+All settings are its defaults (every graph optimisation, sequential operators) except one: idle threads sleep instead of
+spinning. Spinning suits an otherwise idle machine; where images are decoded at the same time, or another program runs,
+a spinning thread blocks a core that is needed. ResNeSt-50, two cores, batch 1: 33 ms sleeping and 31 ms spinning on an
+idle machine; 70 and 222 ms with other work on it (medians, measured alternately).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def version() -> str:
 
 
 def open_session(model: str | bytes, *, threads: int) -> Any:
-    """The graph of a file, or of a file's content, ready to run."""
+    """A session for a file, or for a file's content."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -68,7 +68,7 @@ def load(path: Path, *, threads: int) -> Loaded:
 
 
 def _only_input(values: list[Any], path: Path) -> Any:
-    """The one input there must be, of 32-bit floats."""
+    """The only input, of 32-bit floats."""
     expected = "images (N, 3, H, W)"
     if len(values) != 1:
         raise ResnestError(f"{path} has {len(values)} inputs: expected one, {expected}")
@@ -84,7 +84,7 @@ def _dtype(value: Any) -> str:
 
 
 def _shape(value: Any) -> Shape:
-    """A name, or nothing, stands for any number."""
+    """A name, or nothing, is a dynamic dimension."""
     return tuple(side if isinstance(side, int) else None for side in value.shape)
 
 

@@ -2,8 +2,8 @@
 
 loaded = load(Path("model.xml"), threads=2)
 
-Computed in 32 bits: by itself OpenVINO takes bfloat16 where the processor has it, which is faster and moves logits by
-0.4 % of the largest (ResNeSt-50, AVX-512 with bf16); an exported network must compute what was trained.
+Computed in float32: OpenVINO's default is bfloat16 where the processor supports it, which is faster and changes logits
+by 0.4 % of the largest (ResNeSt-50, AVX-512 with bf16); an exported network must compute what was trained.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def version() -> str:
 
 @cache
 def core() -> Any:
-    """The one of this process, never given back.
+    """The only core of this process, never released.
 
-    A core gives its thread a stack for signals, and puts the one before back when it goes. Of two that overlap, the
+    A core gives its thread a signal stack, and restores the previous one when it is destroyed. Of two that overlap, the
     last to go leaves the stack of the other, which is gone, and the next signal ends the process (seen in 2026.4.1: a
     SIGCHLD after a few exported files were opened).
     """
@@ -44,7 +44,7 @@ def core() -> Any:
 
 
 def settings(threads: int, precision: str = "f32") -> dict[str, Any]:
-    """What a graph is compiled with; a precision is f32 or bf16."""
+    """Compilation settings of a graph; precision is f32 or bf16."""
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
@@ -91,7 +91,7 @@ def load(path: Path, *, threads: int) -> Loaded:
 
 
 def read(path: Path) -> Any:
-    """The graph, by the reader that the file's name asks for.
+    """The graph, by the reader for the file's suffix.
 
     `Core.read_model` offers what that one refuses to all the others; TensorFlow's writes on standard error then.
     """
@@ -102,7 +102,7 @@ def read(path: Path) -> Any:
 
 
 def _only_input(values: list[Any], path: Path) -> Any:
-    """The one input there must be, of 32-bit floats."""
+    """The only input, of 32-bit floats."""
     expected = "images (N, 3, H, W)"
     if len(values) != 1:
         raise ResnestError(f"{path} has {len(values)} inputs: expected one, {expected}")
@@ -113,7 +113,7 @@ def _only_input(values: list[Any], path: Path) -> Any:
 
 
 def _names(output: Any, place: int) -> list[str]:
-    """All that an output has; its number, where it has none."""
+    """All names of an output; its number, if it has none."""
     return sorted(output.names) or [str(place)]
 
 
@@ -124,7 +124,7 @@ def _dtype(value: Any) -> str:
 
 
 def _shape(value: Any) -> Shape:
-    """Of dimensions that are not fixed, none."""
+    """None for dynamic dimensions."""
     shape = value.get_partial_shape()
     if shape.rank.is_dynamic:
         return ()
@@ -132,7 +132,7 @@ def _shape(value: Any) -> Shape:
 
 
 def metadata(model: Any) -> dict[str, str]:
-    """Of its own files it is the model's information; the metadata of an ONNX file lies below "framework"."""
+    """In its own files it is the model's information; the metadata of an ONNX file is below "framework"."""
     found = {}
     for key in (CARD_KEY, ORIGIN_KEY):
         for place in ([key], ["framework", key]):
@@ -143,6 +143,6 @@ def metadata(model: Any) -> dict[str, str]:
 
 
 def _said(error: Exception) -> str:
-    """OpenVINO tells where in its own source something was noticed, and what last."""
+    """OpenVINO's message without the places in its source; the last part is the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:200] if lines else type(error).__name__
