@@ -75,8 +75,8 @@ def check_enough(where: str | Path, calibration: int, held_back: int) -> None:
     """Raises ResnestError if there are too few for reliable ranges or accuracy."""
     if calibration < LEAST_CALIBRATION or held_back < LEAST_HELD_BACK:
         raise ResnestError(
-            f"{parameter('photos', where)}: {calibration} usable images to calibrate on and {held_back} held out are too"
-            f" few; it takes {LEAST_CALIBRATION} and {LEAST_HELD_BACK}, to distinguish a loss of one point from none"
+            f"{parameter('photos', where)}: {calibration} usable images to calibrate on and {held_back} held out are"
+            f" too few; it takes {LEAST_CALIBRATION} and {LEAST_HELD_BACK}, to distinguish a loss of one point from none"
         )
 
 

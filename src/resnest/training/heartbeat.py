@@ -100,8 +100,8 @@ class _Heartbeat(threading.Thread):
         _, host, process = f"{said}  ".split(" ", 2)
         where = f" (process {process.strip()} on {host})" if host else ""
         print(
-            f"resnest: {lost}{where} has sent no heartbeat for {self.seconds:g} s; the run ends here. Its last checkpoint"
-            f" is intact: torchrun --max-restarts resumes automatically, otherwise {call('resume', 'RUN')}",
+            f"resnest: {lost}{where} has sent no heartbeat for {self.seconds:g} s; the run ends here. Its last"
+            f" checkpoint is intact: torchrun --max-restarts resumes automatically, otherwise {call('resume', 'RUN')}",
             file=sys.stderr,
             flush=True,
         )
