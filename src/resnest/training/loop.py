@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cached_property
 from itertools import islice
@@ -183,7 +183,7 @@ class Loop:
     def _batches(self) -> Iterator[list[Batch]]:
         """This process's micro-batches of every step that is left of the epoch."""
         epoch, skip = divmod(self.step, self.schedule.per_epoch)
-        batches = training_batches(
+        source = training_batches(
             self._dataset,
             self.task.recipe.data,
             batch_size=self.settings.batch_size,
@@ -195,7 +195,7 @@ class Loop:
             skip=skip,
         )
         try:
-            yield from _in_groups(batches, self.settings.accumulate)
+            yield from iter(lambda: list(islice(source, self.settings.accumulate)), [])
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
@@ -403,9 +403,3 @@ class Loop:
         if self.logger:
             epoch = self.step / self.schedule.per_epoch
             self.logger.write(kind, step=self.step, epoch=epoch, seconds=self.seconds, **values)
-
-
-def _in_groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
-    source = iter(batches)
-    while group := list(islice(source, size)):
-        yield group
