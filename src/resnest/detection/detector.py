@@ -183,7 +183,7 @@ class Detector(nn.Module):
             boxes, labels = (torch.cat(column) for column in ([s.boxes for s in sampled], [s.labels for s in sampled]))
             cut = self._cut([one.boxes for one in sampled], levels, BOX_POOLED)
             if self.spec.cascade:
-                cut = _scale_gradient(cut, 1 / len(self.box_heads))
+                cut = _ScaleGradient.apply(cut, 1 / len(self.box_heads))
             logits, deltas = head(cut)
             truth = torch.cat([_truth(one, target) for one, target in zip(sampled, targets, strict=True)])
             name = f"{stage}" if self.spec.cascade else ""
@@ -229,7 +229,7 @@ class Detector(nn.Module):
 
 
 class _ScaleGradient(torch.autograd.Function):
-    """The same forwards; backwards times a number."""
+    """The same forwards; backwards times a number (detectron2: a cascade moves the pyramid as far as one head)."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, factor: float) -> Tensor:
@@ -240,12 +240,6 @@ class _ScaleGradient(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient * ctx.factor, None  # type: ignore[attr-defined]
-
-
-def _scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """detectron2's cascade: its heads together move the pyramid as far as one head would."""
-    scaled: Tensor = _ScaleGradient.apply(x, factor)
-    return scaled
 
 
 def _sizes(images: Tensor) -> Tensor:

@@ -36,12 +36,7 @@ class DetectorSpec:
     cascade: bool = False  # three box heads at IoU 0.5, 0.6, 0.7, each starting from the boxes of the one before
     masks: bool = False  # a mask for each object
     preset: Preset = "detectron2"  # whose conventions where the two differ: see docs/detection.md
-    deform: tuple[bool, bool, bool, bool] = (
-        False,
-        False,
-        False,
-        False,
-    )  # deformable 3x3 (v2), by stage of the backbone
+    deform: tuple[bool, bool, bool, bool] = (False,) * 4  # deformable 3x3 (v2), by stage of the backbone
     deform_groups: Width = 2
     fpn_channels: Width = 256
     norm: HeadNorm = "batch"  # of pyramid and heads; group: for one device with few images a step
