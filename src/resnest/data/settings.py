@@ -31,9 +31,8 @@ class DataSettings:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[PerChannel, PerChannel, PerChannel] = IMAGENET_STD
     min_area: SomeShare = 0.08  # smallest share of the image that the random crop takes; 1: whole image, no crop
-    crop: Literal["area", "height"] = (
-        "area"  # what is drawn evenly: the crop's area, or its height as EfficientNet does
-    )
+    # what is drawn evenly: the crop's area, or its height as EfficientNet does
+    crop: Literal["area", "height"] = "area"
     flip: bool = True  # mirror left and right; wrong for digits and text
     shift: Share = 0.0  # random shift, share of the side
     jitter: Share = 0.0  # brightness, contrast and saturation, each by up to this share
