@@ -152,6 +152,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["train", "--resume", "RUN", "--set", "train.epochs=9", "--set", "optim.lr=0.5"],
         "other settings: optim.lr is 0.004 there and 0.5 here; train.epochs is 2 there and 9 here. A run keeps its",
     ),
+    "go on with no run": (["train", "imagenette", "--data", "PHOTOS", "--go-on"], "--go-on goes with --resume RUN"),
     "resume elsewhere": (["train", "--resume", "RUN", "--out", "OUT"], "leave out --out"),
     "a run already there": (["train", "imagenette", "--data", "PHOTOS", "--out", "RUN"], "already holds a run"),
     "no model": (["predict", "OUT/nothing", "PHOTOS"], "there is no model at"),

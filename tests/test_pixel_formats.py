@@ -281,6 +281,8 @@ LISTS: list[tuple[str, Any, tuple[tuple[str, int, Any], ...], list[int]]] = [
     ("classes.json", CAMVID, (("a", 1, (1, 2, 3)),), [0]),
     ("classes.json", ["a", "b"], AB, []),
     ("classes.json", {"0": "a", "4": "b"}, (("a", 0, None), ("b", 4, None)), []),
+    ("classes.json", [{"synset": "n", "name": "a"}, {"value": "7", "name": "b"}], (("a", 0, None), ("b", 7, None)), []),
+    ("classes.json", '\ufeff["a", "b"]', AB, []),
     ("classes.json", [{"id": 3, "name": "void", "ignore": False}], (("void", 3, None),), []),
     ("classes.json", [{"id": 3, "name": "a"}, {"id": 5, "name": "Unlabeled"}], (("a", 3, None),), [5]),
     ("classes.txt", "a\n\n# comment\nb\n", AB, []),

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from resnest.inference.onednn import can_pack, packed
-from resnest.inference.prepare import prepared
+from resnest.inference.prepare import prepare, prepared
 from resnest.network import Backbone, ResNeSt
 from resnest.network.norm import FrozenStatsBatchNorm2d
 from resnest.spec import PUBLISHED, Spec
@@ -82,5 +82,5 @@ def test_a_backbone_too() -> None:
     net = lively(KINDS["2s4x24d"], Backbone)
     images = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
-        for expected, got in zip(net(images), prepared(net)(images), strict=True):
+        for expected, got in zip(net(images), prepare(net)(images), strict=True):
             assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()

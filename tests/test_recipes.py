@@ -132,7 +132,7 @@ def test_settings(setting: str, section: str, field: str, value: object) -> None
         ("trainer.strategy=deepspeed", "trainer.strategy: .*'ddp' or 'fsdp'"),
         ("data.balance=2", "data.balance=2.0 must lie in"),
         ("data.repeats=0", "data.repeats=0 must be 1 or more"),
-        ("data.size=100000", "data.size=100000 must be 8192 pixels or fewer"),
+        ("data.size=100000", "data.size=100000 must lie in 8 to 8192 pixels"),
         ("data.val_share=1", "data.val_share=1.0 must lie between 0 and 1"),
         ("data.shift=3", "data.shift=3.0 must lie in"),
         ("data.jitter=-1", "data.jitter=-1.0 must lie in"),

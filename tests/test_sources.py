@@ -13,7 +13,7 @@ import pytest
 
 from conftest import shared_data
 from forms import Labelled, class_folders, webdataset, write_parquet, write_saved, write_tar
-from resnest.data.readers import read_zip
+from resnest.data.readers import read_class_names, read_zip
 from resnest.data.sources import Splits, open_dataset
 from resnest.errors import ResnestError
 
@@ -178,6 +178,25 @@ def test_an_added_image_hardly_moves_the_split(photos: Path) -> None:
     newcomer = photos / "digit-1" / "newcomer.jpg"
     newcomer.write_bytes(next((photos / "digit-1").glob("*.jpg")).read_bytes())
     assert len(before - set(open_dataset(photos).val.keys)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ('[{"index": 1, "name": "a", "color": [1, 2, 3]}, {"id": "4", "name": "b"}]', {"1": "a", "4": "b"}),
+        ('[{"name": "a"}, {"value": 7, "name": "b"}]', {"0": "a", "7": "b"}),
+        ('[{"synset": "n", "name": "a"}, {"synset": "m", "index": 5, "name": "b"}]', {"n": "a", "m": "b", "5": "b"}),
+        ('\ufeff["a", "b"]', {"0": "a", "1": "b"}),
+        ('{"x": "a", "4": "b"}', {"x": "a", "4": "b"}),
+        ('[{"index": 0}]', {}),
+        ("[", {}),
+        ("7", {}),
+    ],
+)
+def test_lists_of_class_names(content: str, names: dict[str, str], tmp_path: Path) -> None:
+    """The rows that lists of masks have, too (test_pixel_formats.py); what cannot be understood counts for nothing."""
+    (tmp_path / "classes.json").write_text(content, encoding="utf-8")
+    assert read_class_names(tmp_path) == names
 
 
 def test_readable_class_names(photos: Path) -> None:

@@ -142,7 +142,9 @@ def test_too_many_bad_images_stop_the_first_epoch(photos: Path, tmp_path: Path) 
     assert not (tmp_path / "run" / "model.safetensors").exists()  # no epoch came to its end
 
 
-def test_a_callback_hears_of_evaluations_and_ends_the_run(photos: Path, tmp_path: Path) -> None:
+def test_a_callback_hears_of_evaluations_and_ends_the_run(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     heard: list[tuple[int, dict[str, float]]] = []
 
     def stop_at_second(step: int, figures: dict[str, float]) -> bool:
@@ -155,8 +157,16 @@ def test_a_callback_hears_of_evaluations_and_ends_the_run(photos: Path, tmp_path
     assert heard == [(line["step"], _without_columns(line)) for line in lines(run, "eval")]
     assert result.figures == max((figures for _, figures in heard), key=lambda figures: figures["top1"])
     assert {"model.safetensors", "config.json", "report.html"} <= {path.name for path in run.iterdir()}
-    assert resume(run, on_evaluation=lambda step, figures: heard.append((step, figures))).out == run  # None: go on
+    steps = [line["step"] for line in lines(run)]
+    half, end = steps[-1], 2 * steps[-1]
+    assert resume(run, on_evaluation=stop_at_second, quiet=False).figures == result.figures
+    assert f"resumed at step {half} of {end}: on_evaluation ended the run there" in capsys.readouterr().err
+    assert [line["step"] for line in lines(run)] == steps
+    assert resume(run, on_evaluation=stop_at_second, go_on=True).out == run
     assert [step for step, _ in heard] == [line["step"] for line in lines(run, "eval")]
+    assert len(heard) == 4
+    resume(run, go_on=True, quiet=False)
+    assert f"step {end} of {end}: the run is finished; a new run with model.pretrained={run}" in capsys.readouterr().err
     assert len(heard) == 4
 
 

@@ -8,10 +8,16 @@ The command line prints the message of a `ResnestError` without a traceback and 
 from __future__ import annotations
 
 import difflib
+import functools
 import json
+import math
 import os
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
 
 
 class ResnestError(ValueError):
@@ -122,3 +128,54 @@ def unknown(kind: str, name: str, known: Iterable[str], *, like: str = "", hint:
     else:
         advice = ""
     return ResnestError(" ".join(part for part in (f"{name!r} is not a known {kind}.", advice, hint) if part))
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a setting, or each part of it, may have; beside its type: `lr: Annotated[float, Range(0)]`.
+
+    >>> str(Range(1)), str(Range(0, 30)), str(Range(0, 1.0, "(]"))
+    ('be 1 or more', 'lie in 0 to 30', 'lie in (0, 1]')
+    """
+
+    least: float
+    most: float = math.inf
+    ends: str = "[]"  # a round one is not of them
+    hint: str = ""  # what an end means, or the way out
+
+    def __contains__(self, number: Any) -> bool:
+        above = number > self.least if self.ends[0] == "(" else number >= self.least
+        return bool(above and (number < self.most if self.ends[1] == ")" else number <= self.most))
+
+    def __str__(self) -> str:
+        if self.most == math.inf:
+            return f"be more than {self.least}" if self.ends[0] == "(" else f"be {self.least} or more"
+        if self.ends == "()":
+            return f"lie between {self.least} and {self.most}"
+        if isinstance(self.most, int):
+            return f"lie in {self.least} to {self.most}"
+        return f"lie in {self.ends[0]}{self.least}, {self.most:g}{self.ends[1]}"
+
+
+def check_ranges(settings: Any, prefix: str) -> None:
+    """Raises ResnestError for a field of a dataclass that is no number of its `Range`; None is let through."""
+    for name, limit, is_whole in _ranges(settings.__class__):
+        value = getattr(settings, name)
+        several = isinstance(value, list | tuple)
+        for number in value if several else () if value is None else (value,):
+            if isinstance(number, bool) or not isinstance(number, Integral if is_whole else Real):
+                raise ResnestError(f"{prefix}{name}={value!r} must be a {'whole ' * is_whole}number")
+            if number not in limit:
+                raise ResnestError(f"{prefix}{name}={list(value) if several else value} must {limit}{limit.hint}")
+
+
+@functools.cache
+def _ranges(kind: type) -> tuple[tuple[str, Range, bool], ...]:
+    """Of its fields: name, range, and whether the type is that of whole numbers."""
+    return tuple(
+        (name, said, part.__origin__ is int)
+        for name, hint in typing.get_type_hints(kind, include_extras=True).items()
+        for part in (hint, *typing.get_args(hint))  # X, X | None, tuple[X, ...]
+        for said in getattr(part, "__metadata__", ())
+        if isinstance(said, Range)
+    )

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from resnest.errors import ResnestError, call, unknown
+from resnest.errors import Range, ResnestError, call, check_ranges, unknown
 
 GROUPS = 32  # of a group norm in heads (arXiv 1803.08494, section 4)
 MOST = 16384  # channels, objects: more fill any memory
@@ -21,6 +21,16 @@ EXPANSION = 4  # a bottleneck puts out 4 x planes channels (He et al., arXiv 151
 Stem = Literal["deep", "conv7", "small"]
 AttentionNorm = Literal["batch", "frozen", "layer"]
 HeadNorm = Literal["batch", "group", "none"]  # of what tasks put on a network
+
+Whole = Annotated[int, Range(0)]
+Count = Annotated[int, Range(1)]
+Width = Annotated[int, Range(1, MOST)]
+NotNegative = Annotated[float, Range(0)]
+Positive = Annotated[float, Range(0, ends="(]")]
+Share = Annotated[float, Range(0, 1.0)]
+SomeShare = Annotated[float, Range(0, 1.0, "(]")]
+ProperShare = Annotated[float, Range(0, 1, "()")]
+Rate = Annotated[float, Range(0, 1.0, "[)")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +45,17 @@ class Spec:
 
     depths: tuple[int, ...] = (3, 4, 6, 3)  # blocks per stage
     planes: tuple[int, ...] = (64, 128, 256, 512)  # nominal width per stage; a stage puts out 4 x planes
-    radix: int = 2  # R: splits per cardinal group; 0 = plain 3x3 convolution, 1 = squeeze-and-excitation like
-    cardinality: int = 1  # K: cardinal groups
-    width: int = 64  # width of one cardinal group at 64 planes: the 64 of "2s1x64d"
+    radix: Whole = 2  # R: splits per cardinal group; 0 = plain 3x3 convolution, 1 = squeeze-and-excitation like
+    cardinality: Count = 1  # K: cardinal groups
+    width: Count = 64  # width of one cardinal group at 64 planes: the 64 of "2s1x64d"
     stem: Stem = "deep"  # three 3x3 (ResNet-C), one 7x7, or one 3x3 of stride 1 without pooling (tiny images)
-    stem_width: int = 32  # deep stem: w, w, 2w channels; the others: 2w
+    stem_width: Count = 32  # deep stem: w, w, 2w channels; the others: 2w
     avd: bool = True  # average-pool downsampling in the 3x3 position
     avd_first: bool = False  # before the 3x3 (the "fast" networks) or after it
     attention_norm: AttentionNorm = "batch"  # norm between fc1 and fc2; it sees one value per sample
-    drop_rate: float = 0.0  # dropout before the classifier
-    drop_path_rate: float = 0.0  # stochastic depth of the last block, linear from 0 at the first
-    drop_block_rate: float = 0.0  # DropBlock in stages 3 and 4
+    drop_rate: Rate = 0.0  # dropout before the classifier
+    drop_path_rate: Rate = 0.0  # stochastic depth of the last block, linear from 0 at the first
+    drop_block_rate: Rate = 0.0  # DropBlock in stages 3 and 4
 
     def __post_init__(self) -> None:
         for name in ("depths", "planes"):
@@ -77,13 +87,7 @@ class Spec:
             value = getattr(self, name)
             require(len(value) == 4, f"{name}={value} has {len(value)} stages, a ResNeSt has 4")
             require(min(value) >= 1, f"{name}={value} must be 1 or more in each stage")
-        for name in ("cardinality", "width", "stem_width"):
-            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be 1 or more")
-        require(self.radix >= 0, f"radix={self.radix} must be 0 or more")
-        for name in ("drop_rate", "drop_path_rate", "drop_block_rate"):
-            rate = getattr(self, name)
-            require(type(rate) in (int, float), f"{name}={rate!r} must be a number")
-            require(0 <= rate < 1, f"{name}={rate!r} must lie in [0, 1)")
+        check_ranges(self, "this network cannot be built: ")
         for name, choices in (("stem", ("deep", "conv7", "small")), ("attention_norm", ("batch", "frozen", "layer"))):
             if getattr(self, name) not in choices:
                 raise unknown(name, str(getattr(self, name)), choices)

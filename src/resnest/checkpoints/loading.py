@@ -24,7 +24,7 @@ from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.checkpoints.references import is_network_name, locate_for
 from resnest.checkpoints.structure import looks_like
 from resnest.errors import ResnestError
-from resnest.network.resnest import Backbone, Dilation, ResNeSt
+from resnest.network.resnest import Backbone, Dilation, ResNeSt, Trunk
 from resnest.spec import Spec, find_spec, override_spec
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def create_backbone(
     return net
 
 
-def load_pretrained(net: ResNeSt, pretrained: bool | str | Path, what: Spec | str) -> LoadReport | None:
+def load_pretrained(net: Trunk, pretrained: bool | str | Path, what: Spec | str) -> LoadReport | None:
     """Load the weights given by `pretrained` of `create_model` into a network; None for False.
 
     Raises:

@@ -38,10 +38,7 @@ def digits() -> ClassificationRecipe:
     return ClassificationRecipe(
         name="digits",
         summary="handwritten digits (8 x 8 pixels) from scratch, a minute on a CPU",
-        model=ModelSettings(
-            name="resnest14",
-            spec={"planes": [16, 32, 64, 128], "stem": "small", "stem_width": 8},
-        ),
+        model=ModelSettings(name="resnest14", spec={"planes": [16, 32, 64, 128], "stem": "small", "stem_width": 8}),
         data=DataSettings(size=16, eval_crop=1.0, min_area=1.0, flip=False, shift=0.1),
         optim=OptimSettings(lr=0.1, weight_decay=5e-4, warmup_epochs=1.0),
         train=TrainSettings(epochs=6, batch_size=32),

@@ -21,6 +21,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run directory to write; runs/RECIPE if not given.")] = None,
     set: Annotated[list[str] | None, typer.Option(metavar="A.B=C", help="Change a setting; may be repeated.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Resume a stopped run.")] = None,
+    go_on: Annotated[bool, typer.Option("--go-on", help="With --resume: although train.patience ended it.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run in --out.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
@@ -28,10 +29,12 @@ def train(
     if resume is not None:
         if out or overwrite:
             raise ResnestError("--resume RUN goes on in the run's own directory: leave out --out and --overwrite")
-        from resnest.training.train import resume as go_on
+        from resnest.training.train import resume as resumed
 
-        result = go_on(resume, recipe=recipe, data=data, settings=set or [], device=device, quiet=False)
+        result = resumed(resume, recipe=recipe, data=data, settings=set or [], device=device, quiet=False, go_on=go_on)
     else:
+        if go_on:
+            raise ResnestError("--go-on goes with --resume RUN")
         missing = [name for name, value in (("RECIPE", recipe), ("--data", data)) if value is None]
         if missing or recipe is None or data is None:
             raise ResnestError(

@@ -30,15 +30,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from resnest.data import remote
-from resnest.data.folders import (
-    VAL_NAMES,
-    SplitFiles,
-    choose_parts,
-    has_class_folders,
-    holds_files,
-    is_of,
-    list_files,
-)
+from resnest.data.folders import VAL_NAMES, SplitFiles, choose_parts, has_class_folders, holds_files, is_of, list_files
 from resnest.data.parquet import read_arrow, read_parquet
 from resnest.data.readers import (
     Labelled,

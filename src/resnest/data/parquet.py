@@ -25,7 +25,7 @@ from filelock import FileLock
 from resnest.data.hf_columns import Columns, choose_columns
 from resnest.data.readers import Labelled, number_classes
 from resnest.data.samples import LabelledSamples
-from resnest.data.stores import RangeStore, cache_json, cached_json, from_columns, path_mark
+from resnest.data.stores import RangeStore, cache_json, cached_json, file_stamp, from_columns, path_mark
 from resnest.errors import ResnestError, one_line
 from resnest.files import cache_folder, replacing
 from resnest.progress import Progress
@@ -89,7 +89,7 @@ def _join(paths: Sequence[Path], tables: list[Rows]) -> LabelledSamples:
 
 
 def _kept_parquet(path: Path) -> Rows:
-    stamp = _stamp(path)
+    stamp = file_stamp(path, version=VERSION, table=path.name)
     folder = cache_folder() / "tables"
     mark = hashlib.sha256(json.dumps(stamp).encode()).hexdigest()[:16]
     target = folder / f"{path_mark(path)}-{mark}.bin"
@@ -164,7 +164,7 @@ def _check_space(path: Path, metadata: Any, column: str, folder: Path) -> None:
 
 
 def _kept_arrow(path: Path) -> Rows:
-    stamp = _stamp(path)
+    stamp = file_stamp(path, version=VERSION, table=path.name)
     beside = path.parent / INDEX_FOLDER / f"{path.name}.json"
     if (rows := _rows_from_json(cached_json(path, beside, stamp))) is None:
         rows = _place_images(path)
@@ -245,14 +245,6 @@ def _label_reader(columns: Columns) -> Callable[[str, Any], str]:
         return str(label)
 
     return read
-
-
-def _stamp(path: Path) -> dict[str, Any]:
-    try:
-        now = path.stat()
-    except OSError as error:
-        raise ResnestError(f"{path} cannot be read: {error.strerror}") from None
-    return {"version": VERSION, "table": path.name, "bytes": now.st_size, "mtime_ns": now.st_mtime_ns}
 
 
 def _rows_from_json(content: dict[str, Any] | None) -> Rows | None:

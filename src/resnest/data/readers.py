@@ -9,8 +9,10 @@ import csv
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -183,22 +185,39 @@ def number_classes(store: Store, labelled: Labelled, names: Mapping[str, str] | 
 def read_class_names(folder: Path) -> dict[str, str]:
     """Names by class key from `classes.json` or `classnames.txt` in a folder; empty if there is no such list.
 
-    The former holds rows of {synset or index, name}, a list of names, or {key: name}; the latter one name per line.
+    The latter has one name per line; a broken `classes.json` is ignored.
     """
-    try:
-        rows = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
-        if isinstance(rows, dict):
-            return {str(key): str(name) for key, name in rows.items()}
-        if rows and all(isinstance(row, str) for row in rows):
-            return {str(index): name for index, name in enumerate(rows)}
+    with suppress(OSError, ValueError):
+        rows = class_rows((folder / "classes.json").read_text(encoding="utf-8-sig"))
         return {str(row[key]): str(row["name"]) for row in rows for key in ("synset", "index") if key in row}
-    except (OSError, ValueError, TypeError, KeyError):
-        pass
     try:
         lines = (folder / "classnames.txt").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return {}
     return {str(index): line.strip() for index, line in enumerate(lines) if line.strip()}
+
+
+def class_rows(text: str) -> list[dict[str, Any]]:
+    """The rows of a `classes.json`: each has a `name`, and a `synset`, an `index` or both.
+
+    The file holds such rows (`id` or `value` do for `index`, and so does the place of a row that has no key), a list of
+    names, or {key: name}. Raises ValueError.
+    """
+    content = json.loads(text)
+    if isinstance(content, dict):
+        return [{"index": key, "name": name} for key, name in content.items()]
+    if not isinstance(content, list) or not content:
+        raise ResnestError("expected a list of classes")
+    if all(isinstance(row, str) for row in content):
+        return [{"index": place, "name": name} for place, name in enumerate(content)]
+    rows = []
+    for place, row in enumerate(content):
+        if not isinstance(row, dict) or "name" not in row:
+            raise ResnestError(f"row {place} ({json.dumps(row)[:60]}) has no name")
+        numbers = [row[key] for key in ("index", "id", "value") if key in row]
+        numbers += [] if "synset" in row else [place]
+        rows.append({**row, "index": numbers[0]} if numbers else row)
+    return rows
 
 
 def _display_names(classes: Sequence[str], names: Mapping[str, str]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, NamedTuple
 from resnest.data.folders import PART_NAMES
 from resnest.data.readers import Labelled, number_classes, read_class_names
 from resnest.data.samples import LabelledSamples
-from resnest.data.stores import Ranges, RangeStore, cache_json, cached_json, from_columns
+from resnest.data.stores import Ranges, RangeStore, cache_json, cached_json, file_stamp, from_columns
 from resnest.errors import ResnestError
 from resnest.progress import Progress
 from resnest.runtime.decode import SUFFIXES
@@ -116,11 +116,7 @@ def _outside(path: Path, member: str, label: str, names: Mapping[str, str]) -> R
 
 def open_index(path: Path, on_bytes: OnBytes = lambda count: None) -> Index:
     """The index saved beside the shard or in the cache, or a new one if the shard has changed."""
-    try:
-        now = path.stat()
-    except OSError as error:
-        raise ResnestError(f"{path} cannot be read: {error.strerror}") from None
-    stamp = {"version": VERSION, "shard": path.name, "bytes": now.st_size, "mtime_ns": now.st_mtime_ns}
+    stamp = file_stamp(path, version=VERSION, shard=path.name)
     beside = path.parent / INDEX_FOLDER / f"{path.name}.json"
     if (index := _from_json(cached_json(path, beside, stamp))) is not None:
         return index

@@ -161,6 +161,15 @@ def _mark(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
 
 
+def file_stamp(path: Path, **said: Any) -> dict[str, Any]:
+    """What tells whether a file has changed, and whatever else is said. Raises ResnestError where there is none."""
+    try:
+        now = path.stat()
+    except OSError as error:
+        raise ResnestError(f"{path} cannot be read: {error.strerror}") from None
+    return {**said, "bytes": now.st_size, "mtime_ns": now.st_mtime_ns}
+
+
 def cached_json(source: Path, beside: Path, stamp: dict[str, Any]) -> dict[str, Any] | None:
     """The cached content for `source` with this stamp."""
     for path in (beside, _in_cache(source, beside.name)):

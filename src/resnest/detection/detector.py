@@ -183,7 +183,7 @@ class Detector(nn.Module):
             boxes, labels = (torch.cat(column) for column in ([s.boxes for s in sampled], [s.labels for s in sampled]))
             cut = self._cut([one.boxes for one in sampled], levels, BOX_POOLED)
             if self.spec.cascade:
-                cut = _scale_gradient(cut, 1 / len(self.box_heads))
+                cut = _ScaleGradient.apply(cut, 1 / len(self.box_heads))
             logits, deltas = head(cut)
             truth = torch.cat([_truth(one, target) for one, target in zip(sampled, targets, strict=True)])
             name = f"{stage}" if self.spec.cascade else ""
@@ -229,7 +229,7 @@ class Detector(nn.Module):
 
 
 class _ScaleGradient(torch.autograd.Function):
-    """Identity in the forward pass; scales the gradient in the backward pass."""
+    """Identity in the forward pass; scales the gradient in the backward pass (detectron2: a cascade's are averaged)."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, factor: float) -> Tensor:
@@ -240,12 +240,6 @@ class _ScaleGradient(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient * ctx.factor, None  # type: ignore[attr-defined]
-
-
-def _scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """detectron2's cascade: the gradients of its heads on the pyramid are averaged."""
-    scaled: Tensor = _ScaleGradient.apply(x, factor)
-    return scaled
 
 
 def _sizes(images: Tensor) -> Tensor:

@@ -56,7 +56,4 @@ def find_voc(path: Path, task: str | None = None) -> DatasetHandle | None:
     return DatasetHandle("voc", str(path), whole=part("trainval", "train") or partial(read_voc, folder))
 
 
-FINDERS = (
-    Finder("coco", ("detection",), find_coco, suffix=".json"),
-    Finder("voc", ("detection",), find_voc),
-)
+FINDERS = (Finder("coco", ("detection",), find_coco, suffix=".json"), Finder("voc", ("detection",), find_voc))

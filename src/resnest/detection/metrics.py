@@ -157,10 +157,7 @@ class CocoMetrics:
 
     def _figures(self, precision: Floats, recall: Floats) -> dict[str, float]:
         small = {f"ap{area}": _mean(precision[:, :, :, place, -1]) for place, area in enumerate(AREAS)}
-        at = {
-            "ap50": _mean(precision[IOU50, :, :, 0, -1]),
-            "ap75": _mean(precision[IOU75, :, :, 0, -1]),
-        }
+        at = {"ap50": _mean(precision[IOU50, :, :, 0, -1]), "ap75": _mean(precision[IOU75, :, :, 0, -1])}
         recalls = {f"ar{limit}": _mean(recall[:, :, 0, place]) for place, limit in enumerate(self.limits)}
         sized = {f"ar{area}": _mean(recall[:, :, place, -1]) for place, area in enumerate(AREAS) if area}
         return {"ap": small.pop("ap"), **at, **small, **recalls, **sized}

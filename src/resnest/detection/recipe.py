@@ -7,25 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from resnest.data.settings import LARGEST, DataSettings
+from resnest.data.settings import DataSettings
 from resnest.detection.preprocess import DIVISOR, DetectionPreprocess
 from resnest.detection.spec import DetectorSpec
-from resnest.errors import ResnestError
+from resnest.errors import Range, ResnestError, check_ranges
 from resnest.recipes.schema import Expect, Recipe
+from resnest.runtime.preprocess import LARGEST
+
+Side = Annotated[int, Range(DIVISOR, LARGEST, hint=" pixels")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionSettings:
     """Settings of a detector's images, in addition to `data`, whose size, crop and augment are unused."""
 
-    short: tuple[int, ...] = (640, 800)  # pixels of the short side in training (detectron2's INPUT.MIN_SIZE_TRAIN)
+    short: tuple[Side, ...] = (640, 800)  # pixels of the short side in training (detectron2's INPUT.MIN_SIZE_TRAIN)
     pick: Literal["range", "choice"] = "range"  # any between two of them, or one of those named
-    long: int = 1333  # the long side is not longer, in training
-    eval_short: int = 800
-    eval_long: int = 1333
-    crop: float | None = None  # smallest share of both sides that a random crop keeps (relative_range); none: no crop
+    long: Side = 1333  # the long side is not longer, in training
+    eval_short: Side = 800
+    eval_long: Side = 1333
+    # smallest share of both sides that a random crop keeps (relative_range); none: no crop
+    crop: Annotated[float | None, Range(0, 1.0, "(]", ", or be null for no crop")] = None
     flip_vertical: bool = False  # for pictures without an up and a down: microscopes, satellites
     rotate: bool = False  # by quarter turns; the same
     keep_empty: bool = False  # train on images without objects too; detectron2 leaves them out
@@ -33,18 +37,14 @@ class DetectionSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "short", tuple(self.short))
-        if not self.short or min(self.short) < DIVISOR or max(self.short) > LARGEST:
-            raise ResnestError(f"detection.short={list(self.short)} must be {DIVISOR} to {LARGEST} pixels each")
+        check_ranges(self, "detection.")
+        if not self.short:
+            raise ResnestError("detection.short=[] must have a value")
         if self.pick == "range" and (len(self.short) > 2 or list(self.short) != sorted(self.short)):
             raise ResnestError(
                 f"detection.short={list(self.short)} with detection.pick=range: give the smallest and the largest. For"
                 " one of several, set detection.pick=choice"
             )
-        for name in ("long", "eval_short", "eval_long"):
-            if not DIVISOR <= getattr(self, name) <= LARGEST:
-                raise ResnestError(f"detection.{name}={getattr(self, name)} must be {DIVISOR} to {LARGEST} pixels")
-        if self.crop is not None and not 0 < self.crop <= 1:
-            raise ResnestError(f"detection.crop={self.crop} must lie in (0, 1], or be null for no crop")
 
     def preprocess(self, data: DataSettings) -> DetectionPreprocess:
         """The preprocessing in evaluation for weights trained with these settings."""

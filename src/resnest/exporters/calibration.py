@@ -76,7 +76,7 @@ def check_enough(where: str | Path, calibration: int, held_back: int) -> None:
     if calibration < LEAST_CALIBRATION or held_back < LEAST_HELD_BACK:
         raise ResnestError(
             f"{parameter('photos', where)}: {calibration} usable images to calibrate on and {held_back} held out are"
-            f" too few; it takes {LEAST_CALIBRATION} and {LEAST_HELD_BACK}, to distinguish a loss of one point from none"
+            f" too few; it takes {LEAST_CALIBRATION} and {LEAST_HELD_BACK}, to tell a loss of one point from none"
         )
 
 

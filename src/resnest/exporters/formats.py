@@ -91,15 +91,7 @@ FORMATS = {
             exported_program.layers,
             many_outputs=True,
         ),
-        Format(
-            "aotinductor",
-            ".pt2",
-            "torch",
-            (),
-            aotinductor.write,
-            aotinductor.load,
-            any_size=False,
-        ),
+        Format("aotinductor", ".pt2", "torch", (), aotinductor.write, aotinductor.load, any_size=False),
         Format(
             "executorch",
             ".pte",

@@ -27,7 +27,7 @@ from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.checkpoints.references import is_network_name, locate
 from resnest.checkpoints.structure import read_structure, same_tensors
 from resnest.errors import ResnestError, call, parameter
-from resnest.files import CARD_NAME, WEIGHTS_NAME, replacing, sha256_of
+from resnest.files import CARD_NAME, WEIGHTS_NAME, replacing, sha256_of, write_errors
 from resnest.inference.building import build_from_card, card_of, rebuilt
 from resnest.inference.readme import model_card_text
 from resnest.inference.torch_engine import open_torch_engine
@@ -106,7 +106,7 @@ class Model:
         from safetensors.torch import save_file
 
         folder = Path(directory)
-        try:
+        with write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.net.state_dict().items()}
             with replacing(folder / WEIGHTS_NAME) as temporary:
@@ -114,8 +114,6 @@ class Model:
                 temporary.chmod(0o644)
             (folder / CARD_NAME).write_text(self.card.to_json(), encoding="utf-8")
             (folder / "README.md").write_text(self.readme(folder.resolve().name), encoding="utf-8")
-        except OSError as error:
-            raise ResnestError(f"{folder} cannot be written: {error.strerror or error}") from None
         return folder
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:

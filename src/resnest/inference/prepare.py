@@ -18,33 +18,32 @@ its input.
 from __future__ import annotations
 
 import copy
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from resnest.inference.folded import FusedConv, Norm, PreparedSplitAttention
 from resnest.network.pyramid import ConvNorm
-from resnest.network.resnest import Bottleneck, ResNeSt
+from resnest.network.resnest import Backbone, Bottleneck, Trunk
 from resnest.network.split_attention import SplitAttention
 from resnest.tasks import task_of_network
 
 Whole = TypeVar("Whole", bound=nn.Module)
+Bare = TypeVar("Bare", bound=Trunk)
 
 
 def prepare(net: Whole, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False) -> Whole:
-    """A copy of a network of any task for inference only; arguments as for `prepared`.
+    """A copy of a backbone or of a network of any task for inference only; arguments as for `prepared`.
 
     Raises:
         ResnestError: a network that no task has.
     """
-    task = task_of_network(net)
-    return cast(Whole, task.prepared(net, memory_format=memory_format, kernels=kernels))
+    how: Any = prepared if isinstance(net, Backbone) else task_of_network(net).prepared
+    return cast(Whole, how(net, memory_format=memory_format, kernels=kernels))
 
 
-def prepared(
-    net: ResNeSt, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False
-) -> ResNeSt:
+def prepared(net: Bare, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False) -> Bare:
     """A copy of a network for inference only; same shapes, other parameters.
 
     Args:
@@ -66,7 +65,7 @@ def prepared_whole(
 ) -> Whole:
     """A copy of a multi-part network for inference only; arguments as for `prepared`."""
     backbone, done = net.get_submodule("backbone"), {}
-    if isinstance(backbone, ResNeSt):  # in the copy's place, so that the backbone is not copied twice
+    if isinstance(backbone, Trunk):  # in the copy's place, so that the backbone is not copied twice
         done = {id(backbone): prepared(backbone, memory_format=memory_format, kernels=kernels)}
     fast = copy.deepcopy(net, done).eval().requires_grad_(False)
     for module in fast.modules():
@@ -116,7 +115,7 @@ def _prepared_3x3(block: Bottleneck, kernels: bool) -> tuple[nn.Module, nn.Modul
     return nn.Sequential(conv2, block.bn2, nn.ReLU(inplace=True)), pool
 
 
-def _fold_stem(net: ResNeSt) -> None:
+def _fold_stem(net: Trunk) -> None:
     """Fold the stem; the ReLU after its last convolution is the network's own."""
     last = net.conv1
     if isinstance(last, nn.Sequential):  # the deep stem: convolution, norm, ReLU, twice, and a convolution

@@ -107,15 +107,14 @@ class Bottleneck(nn.Module):
         return F.relu(out.add_(shortcut), inplace=True)
 
 
-class ResNeSt(nn.Module):
-    """The classifier: (N, in_chans, H, W) -> logits (N, num_classes); pooled features if `num_classes` is 0.
+class Trunk(nn.Module):
+    """Stem and four stages: what a classifier and a backbone share.
 
     Args:
         spec: the structure.
         output_stride: 32, 16 or 8; below 32 the last stages dilate instead of striding.
         dilation: what a dilated stage does in its first block. "official" keeps the 3x3 average pool, at stride 1,
             as the released segmentation weights need; "timm" leaves it out and pads the shortcut's pool, as timm.
-        zero_gamma: start every residual branch at zero (Goyal et al., arXiv 1706.02677, section 5.1).
         convs: for each of the four stages, what makes its 3x3 convolutions; plain ones by default
             (`resnest.network.deform.stage_convs` has deformable ones).
     """
@@ -126,11 +125,9 @@ class ResNeSt(nn.Module):
         self,
         spec: Spec,
         *,
-        num_classes: int = 1000,
         in_chans: int = 3,
         output_stride: int = 32,
         dilation: Dilation = "official",
-        zero_gamma: bool = True,
         convs: Sequence[ConvFactory] | None = None,
     ) -> None:
         super().__init__()
@@ -139,7 +136,6 @@ class ResNeSt(nn.Module):
         if dilation not in ("official", "timm"):
             raise ResnestError(f"dilation={dilation!r} is not one of 'official', 'timm'")
         self.spec = spec
-        self.num_classes = num_classes
         stem_chans = spec.stem_width * 2
         self.conv1 = _stem(spec, in_chans)
         self.bn1 = BatchNorm2d(stem_chans)
@@ -148,12 +144,6 @@ class ResNeSt(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.feature_info = _feature_info(spec, output_stride)
         self.num_features = spec.planes[-1] * EXPANSION
-        self.drop = nn.Dropout(spec.drop_rate) if spec.drop_rate else nn.Identity()
-        self.fc: nn.Module = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        _initialise(self, zero_gamma)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
 
     def forward_stages(self, x: Tensor) -> list[Tensor]:
         """Five maps, (N, C_i, H_i, W_i) as `feature_info` lists them: the stem's and one per stage."""
@@ -167,6 +157,25 @@ class ResNeSt(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """The last stage's map: (N, in_chans, H, W) -> (N, num_features, H/32, W/32)."""
         return self.forward_stages(x)[-1]
+
+
+class ResNeSt(Trunk):
+    """The classifier: (N, in_chans, H, W) -> logits (N, num_classes); pooled features if `num_classes` is 0.
+
+    Args:
+        zero_gamma: start every residual branch at zero (Goyal et al., arXiv 1706.02677, section 5.1).
+        arguments: of `Trunk`.
+    """
+
+    def __init__(self, spec: Spec, *, num_classes: int = 1000, zero_gamma: bool = True, **arguments: Any) -> None:
+        super().__init__(spec, **arguments)
+        self.num_classes = num_classes
+        self.drop = nn.Dropout(spec.drop_rate) if spec.drop_rate else nn.Identity()
+        self.fc: nn.Module = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        _initialise(self, zero_gamma)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """(N, num_features, H, W) -> logits (N, num_classes), or the pooled features if `pre_logits`."""
@@ -185,22 +194,26 @@ class ResNeSt(nn.Module):
         self.fc = head.to(device=weight.device, dtype=weight.dtype)
 
 
-class Backbone(ResNeSt):
-    """A ResNeSt without head: (N, in_chans, H, W) -> a list of maps, C2..C5 by default.
+class Backbone(Trunk):
+    """A trunk that gives its maps: (N, in_chans, H, W) -> a list, C2..C5 by default.
 
     `channels` and `strides` describe the maps. `out_indices` counts as timm does: 0 is the stem, 1 to 4 the stages.
+    `zero_gamma` as of `ResNeSt`, and `arguments` of `Trunk`.
     """
 
-    def __init__(self, spec: Spec, *, out_indices: Sequence[int] = (1, 2, 3, 4), **arguments: Any) -> None:
+    def __init__(
+        self, spec: Spec, *, out_indices: Sequence[int] = (1, 2, 3, 4), zero_gamma: bool = True, **arguments: Any
+    ) -> None:
         if not out_indices or any(index not in range(5) for index in out_indices):
             raise ResnestError(f"out_indices={tuple(out_indices)} must name maps from 0 (stem) to 4 (last stage)")
-        super().__init__(spec, num_classes=0, **arguments)
+        super().__init__(spec, **arguments)
         self.out_indices = tuple(out_indices)
         chosen = [self.feature_info[index] for index in self.out_indices]
         self.channels = [int(info["num_chs"]) for info in chosen]
         self.strides = [int(info["reduction"]) for info in chosen]
+        _initialise(self, zero_gamma)
 
-    def forward(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]
+    def forward(self, x: Tensor) -> list[Tensor]:
         maps = self.forward_stages(x)
         return [maps[index] for index in self.out_indices]
 
@@ -291,7 +304,7 @@ def _shortcut(in_chans: int, out_chans: int, stride: int, dilation: int, semanti
     return ConvNormSequential(pool, convolution, BatchNorm2d(out_chans))
 
 
-def _initialise(net: ResNeSt, zero_gamma: bool) -> None:
+def _initialise(net: Trunk, zero_gamma: bool) -> None:
     """He normal, fan-out, for convolutions (official code); norms at 1 and 0; then bn3 at 0 if `zero_gamma`.
 
     The order matters: the official code resets the zeros to 1 afterwards, so that its option does nothing.

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from resnest.errors import ResnestError
 from resnest.network.norm import FrozenStatsBatchNorm2d
 from resnest.network.regularize import DropBlock2d, DropPath
-from resnest.network.resnest import ResNeSt
+from resnest.network.resnest import ResNeSt, Trunk
 
 
 def parameter_stages(net: nn.Module) -> list[nn.ModuleList]:
@@ -35,16 +35,10 @@ def parameter_stages(net: nn.Module) -> list[nn.ModuleList]:
     if isinstance(backbone := getattr(net, "backbone", None), nn.Module):
         head = nn.ModuleList(child for name, child in net.named_children() if name != "backbone")
         return [*parameter_stages(backbone)[:-1], head]
-    assert isinstance(net, ResNeSt)
-    groups: list[list[nn.Module]] = [
-        [net.conv1, net.bn1],
-        [net.layer1],
-        [net.layer2],
-        [net.layer3],
-        [net.layer4],
-        [net.fc],
-    ]
-    return [nn.ModuleList(group) for group in groups]
+    assert isinstance(net, Trunk)
+    fc = [net.fc] if isinstance(net, ResNeSt) else []
+    parts = [net.conv1, net.bn1], [net.layer1], [net.layer2], [net.layer3], [net.layer4], fc
+    return [nn.ModuleList(part) for part in parts]
 
 
 def freeze(net: nn.Module, count: int) -> None:
@@ -56,7 +50,7 @@ def freeze(net: nn.Module, count: int) -> None:
     if not 0 <= count < len(everything):
         raise ResnestError(f"{count} parts cannot be frozen: 0 to {len(everything) - 1}, the head is always trained")
     if count:
-        assert isinstance(net, ResNeSt)
+        assert isinstance(net, Trunk)
         net.bn1 = _frozen(net.bn1)  # type: ignore[assignment]
     for part in parameter_stages(net)[:count]:
         part.requires_grad_(False)

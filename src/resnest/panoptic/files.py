@@ -64,11 +64,7 @@ class PanopticWriter:
         self.annotations.append({"image_id": number, "file_name": file_name, "segments_info": _infos(one)})
 
     def close(self) -> None:
-        content = {
-            "images": self.images,
-            "annotations": self.annotations,
-            "categories": _categories(self.classes),
-        }
+        content = {"images": self.images, "annotations": self.annotations, "categories": _categories(self.classes)}
         with write_errors(self.path), replacing(self.path) as temporary:
             temporary.write_text(json.dumps(content), encoding="utf-8")
 

@@ -85,12 +85,7 @@ def _worst_section(evaluation: PanopticEvaluation, samples: PanopticSamples) -> 
         f"The {count(len(worst), 'picture')} with the lowest PQ, mean over their classes. Left the picture, in the"
         " middle the truth, right the prediction: each object has a shade of its own. Grey belongs to no segment."
     )
-    return comparisons_section(
-        comparisons,
-        note,
-        images=evaluation.count,
-        errors=len(mistaken),
-    )
+    return comparisons_section(comparisons, note, images=evaluation.count, errors=len(mistaken))
 
 
 def _comparison(evaluation: PanopticEvaluation, samples: PanopticSamples, place: int) -> Comparison:

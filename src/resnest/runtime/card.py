@@ -19,13 +19,9 @@ from typing import Any, ClassVar, Self
 
 from resnest.errors import ResnestError
 from resnest.files import CARD_NAME
-from resnest.runtime.preprocess import (
-    ImageTransform,
-)
+from resnest.runtime.preprocess import LARGEST, ImageTransform
 from resnest.spec import Spec
 from resnest.tasks import DEFAULT_TASK, TaskInfo, task_info
-
-LONGEST = 8192  # pixels of a side that images may get, as in training's settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,8 +198,8 @@ class AnnotatedCard(ModelCard):
 def parse_sides(values: Any, name: str) -> tuple[int, ...]:
     """Two side lengths in pixels. Raises ValueError."""
     sides = tuple(whole_numbers(values, name))
-    if len(sides) != 2 or not all(1 <= side <= LONGEST for side in sides):
-        raise ValueError(f"{name} is {values!r}, not two numbers from 1 to {LONGEST}")
+    if len(sides) != 2 or not all(1 <= side <= LARGEST for side in sides):
+        raise ValueError(f"{name} is {values!r}, not two numbers from 1 to {LARGEST}")
     return sides
 
 

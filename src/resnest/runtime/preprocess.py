@@ -18,6 +18,7 @@ from PIL import Image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LARGEST = 8192  # pixels of a side; a batch of one such crop fills gigabytes in the network
 
 Interpolation = Literal["bilinear", "bicubic"]
 First = Literal["crop", "resize"]

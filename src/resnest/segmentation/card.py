@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from resnest.errors import ResnestError
-from resnest.runtime.card import LONGEST, AnnotatedCard, parse_sides, whole_numbers
+from resnest.runtime.card import AnnotatedCard, parse_sides, whole_numbers
+from resnest.runtime.preprocess import LARGEST
 from resnest.segmentation.preprocess import LEAST, MOST_WINDOW, SegmentationPreprocess
 from resnest.segmentation.result import PixelClasses
 from resnest.segmentation.spec import SegmenterSpec
@@ -78,7 +79,7 @@ class SegmentationCard(AnnotatedCard):
     @classmethod
     def parse_preprocess(cls, content: dict[str, Any]) -> SegmentationPreprocess:
         content["canvas"] = parse_sides(content["canvas"], "canvas") if content["canvas"] else None
-        for key, least, most in (("long", 1, LONGEST), ("window", LEAST, MOST_WINDOW)):
+        for key, least, most in (("long", 1, LARGEST), ("window", LEAST, MOST_WINDOW)):
             value = content[key]
             if value is not None and not least <= whole_numbers([value], key)[0] <= most:
                 raise ValueError(f"{key} is {value}, not a number from {least} to {most}")

@@ -3,10 +3,10 @@
     found = read_class_list([Path("camvid")])
     found.classes, found.meaning             # names, values and colours; classes of mask values
 
-`classes.json` holds rows {"index", "name", "color", "ignore"} (or "id" or "value"; a colour and "ignore" may be
-missing), a list of names, or {value: name}. Text files have one class per line, in the order of their values or with
-the value first (`4 Sky`), optionally with a colour before or after (`Sky 128 128 128`, CVAT's `sky:128,128,128::`).
-CSV files have a first line with `name`, `r`, `g`, `b`, or Roboflow's `Pixel Value`, `Class`.
+`classes.json` is read as for labelled images; its rows may have "color" and "ignore". Text files have one class per
+line, in the order of their values or with the value first (`4 Sky`), optionally with a colour before or after
+(`Sky 128 128 128`, CVAT's `sky:128,128,128::`). CSV files have a first line with `name`, `r`, `g`, `b`, or Roboflow's
+`Pixel Value`, `Class`.
 
 Classes that a list marks to be ignored are ignored; if it marks none, so are those called void, ignore, unlabelled or
 unlabeled.
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resnest.data.readers import class_rows
 from resnest.errors import ResnestError
 from resnest.runtime.palette import Colour
 from resnest.segmentation.mask_values import MaskMeaning, Value
@@ -119,24 +120,15 @@ def _read(path: Path, read: Callable[[str], list[Row]]) -> ClassList:
 
 
 def _from_json(text: str) -> list[Row]:
-    content = json.loads(text)
-    if isinstance(content, dict):
-        return [_row(int(value), name) for value, name in content.items()]
-    if not isinstance(content, list) or not content:
-        raise ResnestError("expected a list of classes")
-    if all(isinstance(item, str) for item in content):
-        return [_row(value, name) for value, name in enumerate(content)]
-    return [_row_of(item, place) for place, item in enumerate(content)]
+    return [_row_of(item, place) for place, item in enumerate(class_rows(text))]
 
 
-def _row_of(item: Any, place: int) -> Row:
-    if not isinstance(item, dict) or "name" not in item:
-        raise ResnestError(f"row {place} ({json.dumps(item)[:60]}) has no name")
-    value = next((item[key] for key in ("index", "id", "value") if key in item), place)
-    if type(value) is not int:
+def _row_of(item: dict[str, Any], place: int) -> Row:
+    value = item.get("index", place)
+    if not str(value).removeprefix("-").isdigit():
         raise ResnestError(f"row {place}: {json.dumps(value)[:60]} is no integer")
     colour = next((item[key] for key in ("color", "colour") if item.get(key) is not None), None)
-    return _row(value, item["name"], colour, item.get("ignore"))
+    return _row(int(value), item["name"], colour, item.get("ignore"))
 
 
 def _row(value: int, name: Any, colour: Any = None, ignore: bool | None = None) -> Row:

@@ -60,7 +60,7 @@ class PixelSamples(Samples):
                 where numbers are expected.
         """
         try:
-            return self._read_mask(index)
+            return self.meaning.read(read_from(self.masks, self.mask_keys[index]))
         except BadImage as error:
             raise self._bad_mask(index, error) from None
 
@@ -90,9 +90,7 @@ class PixelSamples(Samples):
 
     def subset(self, indices: NDArray[np.int64]) -> PixelSamples:
         return replace(
-            self,
-            keys=[self.keys[index] for index in indices],
-            mask_keys=[self.mask_keys[index] for index in indices],
+            self, keys=[self.keys[index] for index in indices], mask_keys=[self.mask_keys[index] for index in indices]
         )
 
     def example(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
@@ -143,9 +141,6 @@ class PixelSamples(Samples):
             return self.size(index)
         except BadImage:
             return UNKNOWN
-
-    def _read_mask(self, index: int) -> NDArray[np.uint8]:
-        return self.meaning.read(read_from(self.masks, self.mask_keys[index]))
 
     def _decode_as(self, index: int, size: tuple[int, int]) -> Image.Image:
         try:

@@ -6,38 +6,35 @@ SegmentationRecipe(name="streets", segmenter=SegmenterSpec(), segmentation=Segme
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from resnest.data.settings import LARGEST, DataSettings
-from resnest.errors import ResnestError
+from resnest.data.settings import DataSettings
+from resnest.errors import Range, ResnestError, check_ranges
 from resnest.recipes.schema import Expect, Recipe
+from resnest.runtime.preprocess import LARGEST
 from resnest.segmentation.preprocess import LEAST, MOST_WINDOW, SegmentationPreprocess
 from resnest.segmentation.spec import SegmenterSpec
+
+Side = Annotated[int, Range(LEAST, LARGEST, hint=" pixels")]
+WINDOWED = " pixels: windows are there to spare memory, and null looks at the whole picture at once"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationSettings:
     """Settings of a segmenter's images, in addition to `data`, whose size, crop and augment are unused."""
 
-    base: int = 520  # pixels of the long side, before `scale` (PyTorch-Encoding's base_size)
+    base: Side = 520  # pixels of the long side, before `scale` (PyTorch-Encoding's base_size)
     scale: tuple[float, float] = (0.5, 2.0)  # the long side of a training image is drawn between these times `base`
-    crop: int = 480  # pixels a side of what is cut out of it; what is missing is black and does not count
+    crop: Side = 480  # pixels a side of what is cut out of it; what is missing is black and does not count
     flip_vertical: bool = False  # for pictures without an up and a down: microscopes, satellites
-    eval_long: int | None = None  # pixels of the long side in evaluation; none: every picture in its own size
-    eval_window: int | None = None  # side of the sliding windows; none: the full picture at once
+    eval_long: Side | None = None  # pixels of the long side in evaluation; none: every picture in its own size
+    # side of the sliding windows; none: the full picture at once
+    eval_window: Annotated[int | None, Range(LEAST, MOST_WINDOW, hint=WINDOWED)] = None
     backbone_norm: Literal["batch", "frozen"] = "batch"  # frozen: statistics stay as loaded, for few images a step
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", tuple(self.scale))
-        for name in ("base", "crop", "eval_long", "eval_window"):
-            value = getattr(self, name)
-            if value is not None and not LEAST <= value <= LARGEST:
-                raise ResnestError(f"segmentation.{name}={value} must be {LEAST} to {LARGEST} pixels")
-        if self.eval_window is not None and self.eval_window > MOST_WINDOW:
-            raise ResnestError(
-                f"segmentation.eval_window={self.eval_window} must be {MOST_WINDOW} pixels or fewer: windows"
-                " are there to spare memory, and null looks at the whole picture at once"
-            )
+        check_ranges(self, "segmentation.")
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 16:
             raise ResnestError(
                 f"segmentation.scale={list(self.scale)} must be the smallest and the largest factor, such as [0.5, 2]"

@@ -12,10 +12,10 @@ Nothing here imports torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from resnest.errors import ResnestError, unknown
-from resnest.spec import GROUPS, MOST, HeadNorm
+from resnest.errors import Range, ResnestError, check_ranges, unknown
+from resnest.spec import GROUPS, MOST, Count, HeadNorm, Rate, Width
 
 Head = Literal["deeplabv3", "deeplabv3plus", "fcn", "psp"]
 
@@ -34,16 +34,17 @@ class SegmenterSpec:
     """
 
     head: Head = "deeplabv3"
-    output_stride: int = 8  # of the backbone's last map: 8, 16 or 32 pixels
+    output_stride: Count = 8  # of the backbone's last map: 8, 16 or 32 pixels
     dilation: Literal["official", "timm"] = "official"  # whose backbone below stride 32: see create_backbone
     rates: tuple[int, int, int] | None = None  # of the three dilated branches; none: 12, 24, 36 at stride 8, half at 16
-    channels: int | None = None  # inside the head; none: an eighth of the backbone's, of FCN and PSPNet a quarter
-    low_channels: int = 48  # deeplabv3plus: of the fine map C2 (arXiv 1802.02611, section 4.1)
+    channels: Width | None = None  # inside the head; none: an eighth of the backbone's, of FCN and PSPNet a quarter
+    low_channels: Width = 48  # deeplabv3plus: of the fine map C2 (arXiv 1802.02611, section 4.1)
     bins: tuple[int, ...] = (1, 2, 3, 6)  # psp: cells a side that the pyramid pools to
     norm: HeadNorm = "batch"  # of the heads; group: for one device with few images a step
-    dropout: float = 0.1  # before the last layer
-    branch_dropout: float = 0.5  # deeplab: after the branches are joined
-    aux: float = 0.2  # weight of the loss of an FCN head on C4, which only training has; 0: no such head
+    dropout: Rate = 0.1  # before the last layer
+    branch_dropout: Rate = 0.5  # deeplab: after the branches are joined
+    # weight of the loss of an FCN head on C4, which only training has; 0: no such head
+    aux: Annotated[float, Range(0, hint="; 0: no auxiliary head")] = 0.2
 
     def __post_init__(self) -> None:
         for name in ("rates", "bins"):
@@ -54,9 +55,7 @@ class SegmenterSpec:
         ):  # fmt: skip
             if getattr(self, name) not in choices:
                 raise unknown(f"segmenter.{name}", str(getattr(self, name)), choices)
-        for name in ("output_stride", "channels", "low_channels"):
-            count = getattr(self, name)
-            _require(count is None or type(count) is int, f"{name}={count!r} must be an integer")
+        check_ranges(self, "this segmenter cannot be built: segmenter.")
         _require(self.output_stride in STRIDES, f"output_stride={self.output_stride} must be 8, 16 or 32")
         _require(
             self.rates is None or (len(self.rates) == 3 and all(_counts(rate, MOST) for rate in self.rates)),
@@ -66,14 +65,8 @@ class SegmenterSpec:
             bool(self.bins) and all(_counts(cells, 64) for cells in self.bins),
             f"bins={list(self.bins)} must be integers from 1 to 64",
         )
-        for name in ("channels", "low_channels"):
-            count = getattr(self, name)
-            _require(count is None or 1 <= count <= MOST, f"{name}={count} must lie in 1 to {MOST}")
         if self.norm == "group" and self.channels is not None:
             _require(self.channels % GROUPS == 0, f"channels={self.channels} with norm=group: a multiple of {GROUPS}")
-        for name in ("dropout", "branch_dropout"):
-            _require(0 <= getattr(self, name) < 1, f"{name}={getattr(self, name)} must lie in [0, 1)")
-        _require(self.aux >= 0, f"aux={self.aux} must be 0 (no auxiliary head) or more")
 
     @property
     def title(self) -> str:

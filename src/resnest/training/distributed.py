@@ -119,10 +119,8 @@ def open_fabric(recipe: Recipe, device: str = "auto") -> Fabric:
         )
     except Exception as error:  # Fabric has exceptions of its own for what the machine does not have
         raise ResnestError(f"trainer: {' '.join(str(error).split())}") from None
-    logging.getLogger("lightning.fabric").setLevel(
-        logging.WARNING
-    )  # six lines of every process before the first of ours
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    for name in ("lightning.fabric", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # six lines of every process before the first of ours
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
         _meet_again(place)
     fabric.launch()
@@ -138,11 +136,7 @@ def _meet_again(place: torch.device) -> None:
     """
     said = os.environ
     store = TCPStore(
-        said["MASTER_ADDR"],
-        int(said["MASTER_PORT"]),
-        is_master=False,
-        wait_for_workers=False,
-        timeout=EXCHANGE_TIMEOUT,
+        said["MASTER_ADDR"], int(said["MASTER_PORT"]), is_master=False, wait_for_workers=False, timeout=EXCHANGE_TIMEOUT
     )
     dist.init_process_group(
         dist.get_default_backend_for_device(place),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cached_property
 from itertools import islice
@@ -130,7 +130,7 @@ class Loop:
         with StopRequests() as stop, Progress("step", quiet=self.quiet) as show:
             show.start(self.schedule.end, done=self.step)
             self._say_at_start(show)
-            while self.step < self.schedule.end and not self._is_patience_over() and not self.stopped:
+            while not self._why_over():
                 self._train_epoch(show, stop, began)
                 figures = self._evaluate_epoch(show, began)
                 self._save()
@@ -183,7 +183,7 @@ class Loop:
     def _batches(self) -> Iterator[list[Batch]]:
         """This process's micro-batches of the remaining steps of the epoch."""
         epoch, skip = divmod(self.step, self.schedule.per_epoch)
-        batches = training_batches(
+        source = training_batches(
             self._dataset,
             self.task.recipe.data,
             batch_size=self.settings.batch_size,
@@ -195,7 +195,7 @@ class Loop:
             skip=skip,
         )
         try:
-            yield from _in_groups(batches, self.settings.accumulate)
+            yield from iter(lambda: list(islice(source, self.settings.accumulate)), [])
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
@@ -271,6 +271,7 @@ class Loop:
 
         self.stopped = self.world.answer_of_rank_zero(ask)
         if self.stopped and self.step < self.schedule.end:
+            self.world.on_rank_zero(lambda: self.run.note_stop(self.step))
             show.say("on_evaluation stops the run: it ends here")
 
     def _evaluate(self) -> Evaluation:
@@ -302,6 +303,15 @@ class Loop:
     def _is_patience_over(self) -> bool:
         return self.settings.patience is not None and self.since_best >= self.settings.patience
 
+    def _why_over(self) -> str:
+        """What ended the run, and what trains on; empty while there is more to train."""
+        if self.step >= self.schedule.end:
+            is_cut = self.schedule.end < self.schedule.total
+            how = "a larger train.max_steps" if is_cut else f"a new run with model.pretrained={self.run.path}"
+            return f"the run is finished; {how} trains on"
+        by = "on_evaluation" if self.stopped else "train.patience" if self._is_patience_over() else ""
+        return by and f"{by} ended the run there; {parameter('go_on', True)} trains on"
+
     # --- keeping and restoring ---
 
     def _save(self) -> None:
@@ -321,8 +331,8 @@ class Loop:
         }
         self.world.on_rank_zero(lambda: self.run.save_checkpoint(content))
 
-    def restore(self) -> None:
-        """Restore the newest valid checkpoint.
+    def restore(self, *, go_on: bool = False) -> None:
+        """Restore the newest valid checkpoint; `go_on` as for `resume`.
 
         Raises:
             NoValidCheckpoint: there is none.
@@ -343,9 +353,13 @@ class Loop:
         self.step, self.best, self.seconds = content["step"], content["best"], content["seconds"]
         self.best_figures, self.skipped = content["best_figures"], content.get("skipped", 0)
         self.since_best, self.non_finite = content.get("since_best", 0), content.get("non_finite", 0)
+        self.stopped = self.run.read_account().get("stopped") == self.step
+        if go_on:
+            self.stopped, self.since_best = False, 0
         self.world.on_rank_zero(lambda: self.run.forget_after(self.step))
         self.bad_images.restore()
-        self.say(f"resumed at step {self.step} of {self.schedule.end}")
+        over = self._why_over()
+        self.say(f"resumed at step {self.step} of {self.schedule.end}" + (f": {over}" if over else ""))
 
     def _misfit(self, content: dict[str, Any], why: str) -> NoValidCheckpoint:
         return NoValidCheckpoint(
@@ -363,7 +377,7 @@ class Loop:
             )
 
     def _leave_if_asked(self, asked: bool) -> None:
-        if asked and self.step < self.schedule.end and not self.stopped:
+        if asked and not self._why_over():
             if self.logger:
                 self.logger.close()
             raise Preempted(
@@ -389,9 +403,3 @@ class Loop:
         if self.logger:
             epoch = self.step / self.schedule.per_epoch
             self.logger.write(kind, step=self.step, epoch=epoch, seconds=self.seconds, **values)
-
-
-def _in_groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
-    source = iter(batches)
-    while group := list(islice(source, size)):
-        yield group

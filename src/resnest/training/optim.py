@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from resnest.network.regularize import decay_groups
-from resnest.network.resnest import ResNeSt
 from resnest.network.tools import parameter_stages
 from resnest.recipes.settings import OptimSettings
 
@@ -53,7 +52,7 @@ def parameter_groups(net: nn.Module, settings: OptimSettings) -> list[dict[str, 
     if settings.layer_decay == settings.head_factor == 1:
         return decay_groups(net, settings.weight_decay)
     groups: list[dict[str, Any]] = []
-    *body, head = parameter_stages(cast(ResNeSt, net))  # perhaps wrapped, which looks the same
+    *body, head = parameter_stages(net)
     for distance, part in enumerate((head, *reversed(body))):
         factor = settings.layer_decay**distance if distance else settings.head_factor
         groups += [{**group, "lr_factor": factor} for group in decay_groups(part, settings.weight_decay)]

@@ -110,6 +110,10 @@ class RunDirectory:
             raise ResnestError(f"{self.path} is not a run that can be resumed: it has no readable run.json")
         return cast(dict[str, Any], account)
 
+    def note_stop(self, step: int) -> None:
+        """In run.json: the function of the caller ended the run there."""
+        self.write_text("run.json", json.dumps({**self.read_account(), "stopped": step}, indent=2) + "\n")
+
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps that a resumed run will repeat."""
         for path in (self.metrics, self.non_finite):

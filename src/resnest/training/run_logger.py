@@ -123,15 +123,11 @@ class Meter:
 
     def waiting_for(self, things: Iterable[T]) -> Iterator[T]:
         """The same items; the time spent waiting for each is counted."""
-        source = iter(things)
-        while True:
-            began = time.monotonic()
-            try:
-                thing = next(source)
-            except StopIteration:
-                return
+        began = time.monotonic()
+        for thing in things:
             self.waited += time.monotonic() - began
             yield thing
+            began = time.monotonic()
 
     @property
     def images_per_second(self) -> float:

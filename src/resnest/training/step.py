@@ -55,14 +55,7 @@ class Step:
 class Stepper:
     """Trains `net` step by step."""
 
-    def __init__(
-        self,
-        fabric: Fabric,
-        world: ProcessGroup,
-        state: State,
-        task: Task,
-        schedule: Schedule,
-    ) -> None:
+    def __init__(self, fabric: Fabric, world: ProcessGroup, state: State, task: Task, schedule: Schedule) -> None:
         self.fabric, self.world, self.state, self.task, self.schedule = fabric, world, state, task, schedule
         self.net = state.net
         self.settings = task.recipe.train

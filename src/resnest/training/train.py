@@ -104,14 +104,16 @@ def resume(
     device: str = "auto",
     quiet: bool = True,
     on_evaluation: OnEvaluation | None = None,
+    go_on: bool = False,
 ) -> TrainingResult:
-    """Resume a stopped run from its newest valid checkpoint.
+    """Resume a stopped run from its newest valid checkpoint; a finished one gives its result again.
 
     Args:
         recipe: the run's own, if it is given at all.
         data: where the data set is now, if it has moved.
         settings: of those that do not change what is computed, such as {"data.workers": 2}.
-        on_evaluation: as for `train`; a run that it ended is continued.
+        on_evaluation: as for `train`.
+        go_on: train further although `on_evaluation` or train.patience ended the run.
 
     Raises:
         NoValidCheckpoint: nothing to go on from.
@@ -138,7 +140,7 @@ def resume(
     loop = Loop(task, splits, run, open_fabric(chosen, device), quiet=quiet, on_evaluation=on_evaluation)
     try:
         loop.world.on_rank_zero(run.hold)
-        loop.restore()
+        loop.restore(go_on=go_on)
         loop.world.on_rank_zero(lambda: run.write_text("recipe.yaml", to_yaml(chosen)))
         return _finish(loop)
     finally:

@@ -45,11 +45,7 @@ def core() -> Any:
 
 def settings(threads: int, precision: str = "f32") -> dict[str, Any]:
     """Compilation settings of a graph; precision is f32 or bf16."""
-    return {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": precision,
-    }
+    return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
 
 
 def load(path: Path, *, threads: int) -> Loaded:
