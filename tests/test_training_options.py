@@ -86,7 +86,7 @@ def test_patience_ends_a_run_and_resuming_respects_it(
     assert [line["epoch"] for line in lines(tmp_path / "run", "eval")] == [1, 2, 3]  # the first one is the best
     assert "no better in 2 evaluations" in capsys.readouterr().err
     resume(tmp_path / "run", quiet=False)
-    assert "train.patience ended the run there; --go-on" in capsys.readouterr().err
+    assert "train.patience ended the run there; `go_on=True` trains on" in capsys.readouterr().err
     assert len(lines(tmp_path / "run", "eval")) == 3
     resume(tmp_path / "run", go_on=True)
     assert [line["epoch"] for line in lines(tmp_path / "run", "eval")] == [1, 2, 3, 4, 5]
