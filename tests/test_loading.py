@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
+from conftest import pico
+from processes import Workers
 from resnest.classification.dataset import ClassificationDataset
-from resnest.data.loading import evaluation_batches, training_batches
+from resnest.data import loading as loading_module
+from resnest.data.loading import EvaluationDataset, Load, TrainingDataset, evaluation_batches, loading, training_batches
 from resnest.data.order import seeded
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset
+from resnest.errors import Preempted, ResnestError
 from resnest.runtime.preprocess import Preprocess
+from resnest.training.loop import Loop
+from resnest.training.train import train
 
 VARIED = DataSettings(size=16, augment="trivial", jitter=0.3, shift=0.1)
 
@@ -25,7 +40,9 @@ def _dataset(samples: Any, settings: DataSettings) -> ClassificationDataset:
     return ClassificationDataset(samples, settings, seed=0, epochs=1)
 
 
-def _hashes(photos: Path, *, workers: int, epoch: int = 0, seed: int = 0, skip: int = 0) -> list[str]:
+def _hashes(
+    photos: Path, *, workers: int, epoch: int = 0, seed: int = 0, skip: int = 0, load: Load | None = None
+) -> list[str]:
     samples = open_dataset(photos).train
     settings = DataSettings(size=16, augment="trivial", jitter=0.3, shift=0.1, workers=workers)
     batches = training_batches(
@@ -35,6 +52,7 @@ def _hashes(photos: Path, *, workers: int, epoch: int = 0, seed: int = 0, skip: 
         seed=seed,
         epoch=epoch,
         skip=skip,
+        load=load,
     )
     return [
         hashlib.sha256(batch.images.numpy().tobytes() + batch.labels.numpy().tobytes()).hexdigest() for batch in batches
@@ -139,3 +157,147 @@ def test_seeded_leaves_the_generator_as_it_was() -> None:
     with seeded(1, 2):
         assert torch.equal(torch.rand(3), inside)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_pass_that_was_left_shifts_nothing(photos: Path) -> None:
+    """What its workers had prepared beyond is not seen by the next one, be it resumed within an epoch."""
+    samples = open_dataset(photos).train
+    dataset = ClassificationDataset(samples, VARIED, seed=0, epochs=2)
+    with loading(2, 4, train=dataset, val=EvaluationDataset(samples, Preprocess(size=16))) as load:
+        for epoch, skip in ((0, 0), (1, 0), (1, 2), (0, 3)):
+            left = training_batches(dataset, VARIED, batch_size=8, seed=0, epoch=0, load=load)
+            assert len(next(left).images) == 8
+            kept = _hashes(photos, workers=2, epoch=epoch, skip=skip, load=load)
+            assert kept == _hashes(photos, workers=0, epoch=epoch, skip=skip)
+            seen = evaluation_batches(samples, Preprocess(size=16), batch_size=3, workers=load)
+            assert [index for batch in seen for index in batch.indices] == list(range(len(samples)))
+
+
+def _leave(load: Load) -> None:
+    next(load("train", [[0]] * 9))
+
+
+def _fail(load: Load) -> None:
+    list(load("val", [[0], [1], [-1]]))
+
+
+def _interrupt(load: Load) -> None:
+    next(load("train", [[0]] * 9))
+    raise KeyboardInterrupt
+
+
+def _kill(load: Load) -> None:
+    os.kill(next(load("train", [[0]] * 9))[0], signal.SIGKILL)
+    for number in count():
+        list(load("val", [[number]] * 9))
+
+
+DIED = "a data-loading worker died, perhaps out of memory .*: use fewer of them"
+ENDS: dict[str, tuple[str, Callable[[Load], object], type[BaseException] | None, str | None]] = {
+    "done": ("fork", lambda load: None, None, None),
+    "within a pass": ("fork", _leave, None, None),
+    "error in a worker": ("fork", _fail, RuntimeError, "-1 is no index"),
+    "Ctrl-C": ("fork", _interrupt, KeyboardInterrupt, None),
+    "death": ("fork", _kill, ResnestError, DIED),
+    "death, not forked": ("forkserver", _kill, ResnestError, DIED),  # as by default from Python 3.14 on
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_workers_stay_until_the_end_and_no_longer(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, act, error, said = ENDS[end]
+    monkeypatch.setattr(loading_module, "DataLoader", functools.partial(DataLoader, multiprocessing_context=method))
+
+    def passes() -> None:
+        with loading(2, 9, train=Workers(), val=Workers()) as load:
+            seen = [{pid for batch in load(name, [[0], [1]]) for pid in batch} for name in ("train", "val") * 3]
+            assert len(seen[0]) == 2
+            assert seen == [seen[0]] * 6
+            assert seen[0] == {process.pid for process in multiprocessing.active_children()}
+            act(load)
+
+    if error is None:
+        passes()
+    else:
+        with pytest.raises(error, match=said) as caught:  # and a traceback that holds everything
+            passes()
+        assert caught.type is error
+    assert not multiprocessing.active_children()
+
+
+def _pids(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    """Every item that is loaded adds a line to the file: kind, epoch, process."""
+
+    def noting(kind: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def get(self: Any, key: Any) -> Any:
+            with file.open("a") as lines:
+                lines.write(f"{kind} {key[0] if kind == 'train' else ''} {os.getpid()}\n")
+            return original(self, key)
+
+        return get
+
+    for kind, dataset in (("train", TrainingDataset), ("val", EvaluationDataset)):
+        monkeypatch.setattr(dataset, "__getitem__", noting(kind, dataset.__getitem__))
+
+
+def test_a_run_has_the_same_workers_from_start_to_end(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pids(monkeypatch, tmp_path / "pids")
+    settings = pico("data.workers=2", "train.epochs=3", "train.eval_batch_size=2")
+    train("imagenette", data=photos, out=tmp_path / "run", settings=settings, device="cpu")
+    assert not multiprocessing.active_children()
+    seen: dict[str, set[str]] = {}
+    for line in (tmp_path / "pids").read_text().splitlines():
+        what, pid = line.rsplit(" ", 1)
+        seen.setdefault(what, set()).add(pid)
+    assert list(seen) == ["train 0", "val ", "train 1", "train 2"]
+    assert [len(pids) for pids in seen.values()] == [2] * 4
+    assert all(pids == seen["train 0"] for pids in seen.values()), seen
+
+
+def _stop(loop: Loop) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _raise(error: BaseException, loop: Loop) -> None:
+    raise error
+
+
+RUN_ENDS: dict[str, tuple[Callable[[Loop], None], type[BaseException]]] = {
+    "asked to stop": (_stop, Preempted),
+    "Ctrl-C": (functools.partial(_raise, KeyboardInterrupt()), KeyboardInterrupt),
+    "error": (functools.partial(_raise, RuntimeError("out of memory")), RuntimeError),
+}
+
+
+@pytest.mark.parametrize("end", RUN_ENDS)
+def test_a_run_leaves_no_worker(end: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    act, error = RUN_ENDS[end]
+    original = Loop._train_step
+
+    def stepping(self: Loop, *arguments: Any) -> Any:
+        if self.step == 5:
+            assert len(multiprocessing.active_children()) == 2
+            act(self)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Loop, "_train_step", stepping)
+    with pytest.raises(error) as caught:  # and a traceback that holds everything
+        train("imagenette", data=photos, out=tmp_path / "run", settings=pico("data.workers=2"), device="cpu")
+    assert caught.type is error
+    assert not multiprocessing.active_children()
+
+
+def test_batches_that_nobody_takes_do_not_keep_the_program(photos: Path) -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from resnest.data.loading import evaluation_batches\n"
+        "from resnest.data.sources import open_dataset\n"
+        "from resnest.runtime.preprocess import Preprocess\n"
+        f"samples = open_dataset(Path({str(photos)!r})).train\n"
+        "batches = evaluation_batches(samples, Preprocess(size=16), batch_size=2, workers=1)\n"
+        "assert next(batches).truths"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90)
+    assert (done.returncode, done.stderr) == (0, "")

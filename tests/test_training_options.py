@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from conftest import pico
 from resnest.data import loading
 from resnest.errors import ResnestError
 from resnest.training.ema import EMA
+from resnest.training.loop import Loop
 from resnest.training.run_logger import Meter
 from resnest.training.state import State
 from resnest.training.train import resume, train
@@ -178,24 +182,45 @@ def test_what_is_not_installed_is_named(photos: Path, tmp_path: Path, monkeypatc
         assert "\n" not in str(caught.value)
 
 
-def test_a_loading_process_that_dies(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when the kernel wants its memory: one line, everything saved, and the run goes on."""
-    original = loading.TrainingDataset.__getitem__
-    parent = os.getpid()
+def _dying(at: str) -> Callable[..., Any]:
+    """Instead of that method of the datasets or the loop: in the second epoch, the process that loads is killed."""
+    owner, name = DYING[at]
+    original, parent = getattr(owner, name), os.getpid()
 
-    def dying(self: Any, key: Any) -> Any:
-        if key[0] == 1 and os.getpid() != parent:  # in the second epoch
+    def dying(self: Any, key: Any, *more: Any) -> Any:
+        if owner is Loop and self.step == 5:
+            for process in multiprocessing.active_children():
+                os.kill(process.pid or 0, signal.SIGKILL)
+            time.sleep(20)  # it is told at once
+        elif os.getpid() != parent and (at == "evaluation" or key[0] == 1):
             os.kill(os.getpid(), signal.SIGKILL)
-        return original(self, key)
+        return original(self, key, *more)
 
-    settings = pico("data.workers=1")
+    return dying
+
+
+DYING = {
+    "loading": (loading.TrainingDataset, "__getitem__"),
+    "evaluation": (loading.EvaluationDataset, "__getitem__"),
+    "a step": (Loop, "_train_step"),
+}
+
+
+@pytest.mark.parametrize(("at", "saved"), [("loading", 4), ("evaluation", 3), ("a step", 4)])
+def test_a_loading_process_that_dies(
+    at: str, saved: int, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the kernel wants its memory: one line, what is whole is saved, and the run goes on from there."""
+    settings = pico("data.workers=1", "train.save_every=3")
     with monkeypatch.context() as patch:
-        patch.setattr(loading.TrainingDataset, "__getitem__", dying)
+        patch.setattr(*DYING[at], _dying(at))
         with pytest.raises(ResnestError, match="a data-loading worker died") as caught:
             train("imagenette", data=photos, out=tmp_path / "run", settings=settings)
-    again = f'resume with: resnest.resume("{tmp_path}/run"), perhaps with fewer workers: '
+    again = f'resume from the last checkpoint: resnest.resume("{tmp_path}/run"), perhaps with fewer workers: '
     assert f'{again}`settings={{"data.workers": 1}}`' in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert not multiprocessing.active_children()
+    assert checkpoint(tmp_path / "run")["step"] == saved
     resume(tmp_path / "run", settings=["data.workers=0"])
     train("imagenette", data=photos, out=tmp_path / "straight", settings=settings)
     assert losses(tmp_path / "run") == losses(tmp_path / "straight")

@@ -7,14 +7,21 @@
 
 The order of an epoch is f(seed, epoch) and a sample's augmentation f(seed, epoch, index, repeat), whatever the
 number of worker processes. A file that cannot be used leaves its batch one shorter and is named in `batch.bad`.
+Workers are started for these batches and end with them, where they are not a run's (`loading`).
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,9 +34,12 @@ from torch.utils.data import DataLoader, Dataset
 from resnest.data.order import seeded, step_batches
 from resnest.data.samples import Samples
 from resnest.data.settings import DataSettings
+from resnest.errors import ResnestError, one_line
 from resnest.runtime.decode import BadImage
 from resnest.runtime.engines.engine import Prepared
 from resnest.runtime.preprocess import ImageTransform
+
+Load = Callable[[str, Sequence[Any]], Iterator[Any]]  # of `loading`: name of a dataset, keys of each batch -> batches
 
 
 class Batch(NamedTuple):
@@ -124,6 +134,7 @@ def training_batches(
     accumulate: int = 1,
     rank: int = 0,
     world_size: int = 1,
+    load: Load | None = None,
 ) -> Iterator[Batch]:
     """This process's batches of one epoch from step `skip` on, `accumulate` of them per step (see `step_batches`)."""
     order = step_batches(
@@ -140,8 +151,7 @@ def training_batches(
     )
     pairs = order[skip:].reshape(-1, *order.shape[2:])  # (batches, images, 2): index, repeat
     keys = np.concatenate([np.full_like(pairs[..., :1], epoch), pairs], axis=-1)
-    batches: Iterator[Batch] = _load(dataset, list(keys), settings.workers, dataset.collate)
-    return batches
+    return _load("train", dataset, list(keys), load or settings.workers)
 
 
 class Example(NamedTuple):
@@ -168,13 +178,25 @@ class EvaluationDataset(Dataset[Any]):
         pixels = torch.from_numpy(self.preprocess(image))
         return Example(index, pixels, image.size, truth, image if self.keep_images else None)
 
+    def collate(self, items: list[Example | tuple[int, BadImage]]) -> EvaluationBatch:
+        good = [item for item in items if isinstance(item, Example)]
+        bad = [(item[1].name, item[1].reason) for item in items if not isinstance(item, Example)]
+        return EvaluationBatch(
+            pixels=stack_images([item.pixels for item in good]),
+            indices=[item.number for item in good],
+            sizes=[item.size for item in good],
+            truths=[item.truth for item in good],
+            images=[item.image for item in good],
+            bad=bad,
+        )
+
 
 def evaluation_batches(
     samples: Samples,
     preprocess: ImageTransform,
     *,
     batch_size: int,
-    workers: int | None = None,
+    workers: int | Load | None = None,
     rank: int = 0,
     world_size: int = 1,
     keep_images: bool = False,
@@ -184,12 +206,12 @@ def evaluation_batches(
     Of several processes each takes its turn, and no sample comes twice.
 
     Args:
+        workers: how many, or those of `loading`, whose "val" is these samples.
         keep_images: batches have the pictures themselves, too.
     """
     indices = shape_batches(samples, preprocess, batch_size=batch_size, rank=rank, world_size=world_size)
     dataset = EvaluationDataset(samples, preprocess, keep_images=keep_images)
-    batches: Iterator[EvaluationBatch] = _load(dataset, indices, workers, _collate_examples)
-    return batches
+    return _load("val", dataset, indices, workers)
 
 
 def shape_batches(
@@ -197,50 +219,73 @@ def shape_batches(
 ) -> list[list[int]]:
     """Batches of one process, each of a single padded shape; every image occurs once over all processes."""
     sizes = samples.sizes()
-    by_shape: dict[tuple[int, int], list[int]] = {}
-    if sizes is None:
-        by_shape[0, 0] = list(range(len(samples)))
-    else:
-        for index, (width, height) in enumerate(sizes.tolist()):
-            by_shape.setdefault(preprocess.padded_size(width, height), []).append(index)
-    order = [(shape, index) for shape in sorted(by_shape) for index in by_shape[shape]]
-    batches: list[list[int]] = []
-    last = None
-    for shape, index in order[rank::world_size]:
-        if shape != last or len(batches[-1]) == batch_size:
-            batches.append([])
-        batches[-1].append(index)
-        last = shape
-    return batches
+    shapes = [(0, 0)] * len(samples) if sizes is None else [preprocess.padded_size(*size) for size in sizes.tolist()]
+    order = sorted(zip(shapes, range(len(samples)), strict=True))
+    groups = [[index for _, index in group] for _, group in groupby(order[rank::world_size], key=itemgetter(0))]
+    return [group[start : start + batch_size] for group in groups for start in range(0, len(group), batch_size)]
 
 
-def _collate_examples(items: list[Example | tuple[int, BadImage]]) -> EvaluationBatch:
-    good = [item for item in items if isinstance(item, Example)]
-    bad = [(item[1].name, item[1].reason) for item in items if not isinstance(item, Example)]
-    return EvaluationBatch(
-        pixels=stack_images([item.pixels for item in good]),
-        indices=[item.number for item in good],
-        sizes=[item.size for item in good],
-        truths=[item.truth for item in good],
-        images=[item.image for item in good],
-        bad=bad,
-    )
+@dataclass
+class _Batches(Dataset[Any]):
+    """Whole batches, by name of a dataset and keys."""
+
+    datasets: dict[str, Any]
+
+    def __getitem__(self, where: tuple[str, Sequence[Any]]) -> Any:
+        dataset = self.datasets[where[0]]
+        return dataset.collate([dataset[key] for key in where[1]])
 
 
-def _load(dataset: Dataset[Any], keys: Sequence[Any], workers: int | None, collate: Callable[[list[Any]], Any]) -> Any:
-    """An iterator over batches, by their keys."""
-    count = min(default_workers() if workers is None else workers, len(keys))
+@contextmanager
+def loading(workers: int | None, most: int, *, advice: str = "use fewer of them", **datasets: Any) -> Iterator[Load]:
+    """Passes over datasets by the same workers, `most` at most. Raises ResnestError: one of them died.
+
+    A run's training and evaluation share them, as they never overlap: a set for each would be twice the processes.
+    """
+    batches: list[tuple[str, Any]] = []  # of the current pass
+    count = min(default_workers() if workers is None else workers, most)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than cores: as was asked for
         loader: DataLoader[Any] = DataLoader(
-            dataset,
-            batch_sampler=keys,
+            _Batches(datasets),
+            sampler=batches,
             num_workers=count,
-            collate_fn=collate,
+            collate_fn=itemgetter(0),  # one item is a whole batch
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_quiet_worker if count else None,
+            worker_init_fn=_quiet_worker,
+            persistent_workers=count > 0,
         )
-        return iter(loader)
+        started: Any = iter(loader)  # the workers, with nothing to do yet
+    processes = started._workers if count else []
+
+    def load(name: str, keys: Sequence[Any]) -> Iterator[Any]:
+        batches[:] = [(name, batch) for batch in keys]
+        yield from loader
+
+    def close() -> None:
+        if count:
+            started._shutdown_workers()  # private; else they stay until nothing holds the loader, as a traceback does
+        for process in processes:
+            process.kill()  # one that is still busy: it does not heed torch's SIGTERM
+            process.join()
+
+    atexit.register(close)  # where the caller has not left: multiprocessing would wait for them for ever
+    try:
+        yield load
+    except RuntimeError as error:
+        if all(process.is_alive() for process in processes):
+            raise
+        what = f"a data-loading worker died, perhaps out of memory ({one_line(error)})"
+        raise ResnestError(f"{what}: {advice}") from error
+    finally:
+        close()
+        atexit.unregister(close)
+
+
+def _load(name: str, dataset: Any, keys: Sequence[Any], workers: int | Load | None) -> Iterator[Any]:
+    own = nullcontext(workers) if callable(workers) else loading(workers, len(keys), **{name: dataset})
+    with own as load:
+        yield from load(name, keys)
 
 
 def default_workers() -> int:
@@ -251,8 +296,6 @@ def default_workers() -> int:
 
 def _quiet_worker(_: int) -> None:
     """Workers ignore stop signals, which the main process handles after its step, and use one thread."""
-    import signal
-
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 
 from torch import nn
 
-from resnest.data.loading import evaluation_batches
+from resnest.data.loading import Load, evaluation_batches
 from resnest.data.samples import Samples
 from resnest.data.sources import open_part
 from resnest.errors import ResnestError, parameter
@@ -49,7 +49,7 @@ def evaluate_samples(
     card: ModelCard,
     *,
     batch_size: int,
-    workers: int | None = None,
+    workers: int | Load | None = None,
     views: Views | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
     rank: int = 0,

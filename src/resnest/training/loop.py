@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -18,7 +17,7 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import nn
 
-from resnest.data.loading import Batch, TrainingDataset, training_batches
+from resnest.data.loading import Batch, EvaluationDataset, loading, training_batches
 from resnest.data.order import epoch_steps, seeded
 from resnest.data.sources import Splits
 from resnest.errors import NoValidCheckpoint, NumericalStop, Preempted, ResnestError, call, parameter
@@ -125,6 +124,20 @@ class Loop:
 
     def run_to_end(self) -> Evaluation:
         """Train the remaining steps; returns the evaluation of the best weights."""
+        self.dataset = self.task.dataset(self.splits.train)
+        val = EvaluationDataset(self.splits.val, self.task.preprocess)
+        most = max(
+            self.schedule.per_epoch * self.settings.accumulate, len(val.samples) // self.settings.eval_batch_size
+        )
+        again = call("resume", self.run.path)
+        advice = (
+            f"resume from the last checkpoint with fewer workers: {again} {parameter('settings', {'data.workers': 1})}"
+        )
+        with loading(self.task.recipe.data.workers, most, advice=advice, train=self.dataset, val=val) as self.load:
+            self._train_to_end()
+            return self._evaluate_best()
+
+    def _train_to_end(self) -> None:
         began = time.monotonic() - self.seconds
         self.world.on_rank_zero(self._open_logger)
         with StopRequests() as stop, Progress("step", quiet=self.quiet) as show:
@@ -138,7 +151,6 @@ class Loop:
                 self._leave_if_asked(bool(self.world.total(float(stop.requested))[0]))
         if self.logger:
             self.logger.close()
-        return self._evaluate_best()
 
     def _open_logger(self) -> None:
         self.logger = RunLogger(self.run, self.task.recipe, start=self.step)
@@ -175,16 +187,11 @@ class Loop:
             if self.step == self.schedule.end:
                 return
 
-    @cached_property
-    def _dataset(self) -> TrainingDataset:
-        """The dataset for all epochs: the loader's keys include the epoch."""
-        return self.task.dataset(self.splits.train)
-
     def _batches(self) -> Iterator[list[Batch]]:
         """This process's micro-batches of the remaining steps of the epoch."""
         epoch, skip = divmod(self.step, self.schedule.per_epoch)
         source = training_batches(
-            self._dataset,
+            self.dataset,
             self.task.recipe.data,
             batch_size=self.settings.batch_size,
             accumulate=self.settings.accumulate,
@@ -193,20 +200,14 @@ class Loop:
             seed=self.settings.seed,
             epoch=epoch,
             skip=skip,
+            load=self.load,
         )
         try:
             yield from iter(lambda: list(islice(source, self.settings.accumulate)), [])
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            if self.world.size == 1:  # saving needs all processes
+        except RuntimeError:  # usually a worker died; between two steps, so that all can be saved
+            if self.world.size == 1:  # which needs all processes
                 self._save()
-            kept = "Everything is saved" if self.world.size == 1 else "The last checkpoint is intact"
-            raise ResnestError(
-                f"a data-loading worker died, perhaps out of memory ({' '.join(str(error).split())})."
-                f" {kept}; resume with: {call('resume', self.run.path)}, perhaps with fewer workers:"
-                f" {parameter('settings', {'data.workers': 1})}"
-            ) from error
+            raise
 
     # --- one step ---
 
@@ -286,7 +287,7 @@ class Loop:
             self.task.card({}),
             device=self.fabric.device,
             batch_size=self.settings.eval_batch_size,
-            workers=self.task.recipe.data.workers,
+            workers=self.load,
             rank=self.world.rank,
             world_size=self.world.size,
             gather=self.world.gather,
