@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import gc
+import hashlib
 import io
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -28,7 +32,9 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is imported, which torch.compile does too
 
 from resnest.data.sources import open_dataset
+from resnest.exporters.capture import Interface
 
+LARGE = 2**25  # bytes of a network whose exports are not kept
 FULL = os.environ.get("RESNEST_PROMISES") == "full"  # `make promises`: as often as promised, not a tenth of it
 
 # What trains in seconds: P1..P15's "pico" network.
@@ -69,6 +75,53 @@ def _torchlib_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @functools.cache
 def _torchlib(read: Callable[..., Any], *given: Any, **named: Any) -> Any:
     return read(*given, **named)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _graphs_once() -> Iterator[None]:
+    """A cache: equal networks, to the last weight and attribute, are traced once, and a trace becomes ONNX once.
+
+    All that comes after is done each time. Large networks are not kept.
+    """
+    from resnest.exporters import exported_program, onnx
+
+    trace, translate = onnx.capture, torch.onnx.export
+    programs: dict[bytes, torch.export.ExportedProgram] = {}
+    graphs: dict[int, torch.onnx.ONNXProgram] = {}
+
+    def capture(net: torch.nn.Module, takes: Interface) -> torch.export.ExportedProgram:
+        content = io.BytesIO()
+        _ByValue(content).dump((net, takes))
+        if content.tell() > LARGE:
+            return trace(net, takes)
+        key = hashlib.sha256(content.getbuffer()).digest()
+        if key not in programs:
+            programs[key] = trace(copy.deepcopy(net), takes)  # a test may change its own
+        return programs[key]
+
+    def export(program: Any, *arguments: Any, **options: Any) -> Any:
+        if not any(program is one for one in programs.values()):
+            return translate(program, *arguments, **options)
+        if id(program) not in graphs:
+            graphs[id(program)] = translate(program, *arguments, **options)
+        graphs[id(program)].model.metadata_props.clear()  # those of the file before
+        return graphs[id(program)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", export)
+        for module in (onnx, exported_program):
+            patch.setattr(module, "capture", capture)
+        yield
+
+
+class _ByValue(pickle.Pickler):
+    """Equal tensors give equal bytes."""
+
+    def reducer_override(self, value: object) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return NotImplemented
+        values = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return torch.Tensor, (type(value), str(value.dtype), tuple(value.shape), value.stride(), values)
 
 
 @dataclass
@@ -209,6 +262,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.get_closest_marker("forks") is None,
         )
     )
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _forks(module: object) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -20,20 +22,25 @@ SPECS = {
 }
 
 
-def _count(spec: Spec, size: int) -> tuple[int, int]:
+@cache
+def _network(spec: Spec) -> ResNeSt:
     with torch.device("meta"):
-        net = ResNeSt(spec, num_classes=10).eval()
-    total = 0
+        return ResNeSt(spec, num_classes=10).eval()
+
+
+def _count(spec: Spec, size: int) -> tuple[int, int]:
+    net, total = _network(spec), 0
 
     def hook(module: torch.nn.Module, _: object, output: torch.Tensor) -> None:
         nonlocal total
         assert isinstance(module.weight, torch.Tensor)
         total += module.weight.numel() * output[0, 0].numel()
 
-    for module in net.modules():
-        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
-            module.register_forward_hook(hook)
+    counting = (torch.nn.Conv2d, torch.nn.Linear)
+    hooks = [module.register_forward_hook(hook) for module in net.modules() if isinstance(module, counting)]
     net(torch.empty(1, 3, size, size, device="meta"))
+    for one in hooks:
+        one.remove()
     return sum(parameter.numel() for parameter in net.parameters()), total
 
 

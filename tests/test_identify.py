@@ -59,10 +59,18 @@ def test_shapes_give_free_structures_too(spec: Spec) -> None:
     assert {name: tensor.shape for name, tensor in again.items()} == {name: t.shape for name, t in state.items()}
 
 
-@pytest.fixture
-def twin(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def saved_twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    torch.save(resnest.create_model("resnest50", zero_gamma=False).state_dict(), tmp_path / "net.pth")
+    path = tmp_path_factory.mktemp("twin") / "net.pth"
+    torch.save(resnest.create_model("resnest50", zero_gamma=False).state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def twin(saved_twin: Path, tmp_path: Path) -> Path:
+    """The same file, which no command changes in place."""
+    (tmp_path / "net.pth").hardlink_to(saved_twin)
     return tmp_path / "net.pth"
 
 

@@ -30,6 +30,12 @@ def test_a_cpu_takes_torch_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None
         assert chosen(CPU) == "torch"
 
 
+def test_a_trace_takes_the_choice_for_a_constant() -> None:
+    marks = vars(torch.compiler.assume_constant_result(lambda: None))
+    assert marks.items() <= vars(chosen).items()
+    assert marks
+
+
 def test_without_its_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with (

@@ -65,7 +65,7 @@ def chosen(device: torch.device) -> Backend:
     return "torch"
 
 
-torch.compiler.assume_constant_result(chosen)  # marks it, in place: a trace cannot ask a GPU for its capability
+chosen._dynamo_marked_constant = True  # type: ignore[attr-defined]  # assume_constant_result, without its imports
 
 
 def why_not(device: torch.device) -> str | None:
