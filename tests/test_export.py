@@ -215,7 +215,7 @@ def test_a_failure_that_cannot_be_placed_is_still_told(
         raise RuntimeError("cannot look inside\nat all")
 
     use(monkeypatch, replace(broken(FORMATS["onnx"], real_exports["onnx"], "conv1"), layers=layers))
-    with pytest.raises(ParityFailure, match=r"logits differ .* could not be found out \(cannot look inside\)"):
+    with pytest.raises(ParityFailure, match=r"logits differ .* could not be determined \(cannot look inside\)"):
         resnest.export(saved_model, out=tmp_path / "m.onnx")
 
 

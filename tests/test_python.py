@@ -162,7 +162,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
         r"a Conv2d\(.* differs",
     ),
     "another backbone": (
-        lambda: _with(small("segmentation"), backbone=nn.Identity()), {}, "stands on a Identity: expected one of"
+        lambda: _with(small("segmentation"), backbone=nn.Identity()), {}, "the backbone is a Identity: expected one of"
     ),
     "not a number": (lambda: _not_finite(small("classification")), {}, "fc.bias holds values that are not finite"),
 }  # fmt: skip

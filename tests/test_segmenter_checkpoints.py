@@ -244,7 +244,7 @@ def test_heads_that_are_built_in_another_way_are_named(tmp_path: Path) -> None:
     cases = {
         "encnet": (
             state | {"head.encmodule.fc.0.weight": torch.ones(1)},
-            r"head\.encmodule\.fc\.0\.weight has no place",
+            r"head\.encmodule\.fc\.0\.weight does not exist",
         ),
         "spoilt": (state | {"head.conv5.4.bias": torch.tensor([torch.nan] * CLASSES)}, "not finite"),
     }
