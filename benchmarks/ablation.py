@@ -27,11 +27,11 @@ import torch
 from scipy import stats
 from torch.nn import functional as F
 
-from resnest.bench.environment import environment, head
-from resnest.cost import macs, parameters
+from resnest.bench.table import environment, head
 from resnest.data.settings import DataSettings
 from resnest.network import ResNeSt
 from resnest.recipes import ModelSettings, OptimSettings, Recipe, TrainSettings
+from resnest.spec import macs, parameters
 from resnest.training.run import RunDirectory
 from resnest.training.train import resume, train
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from resnest.bench.environment import head, of_run
+from resnest.bench.table import head, of_run
 from resnest.training.run import RunDirectory
 
 ACCENT, OTHER, INK = "#2f6fdb", "#c2571a", "#6b7280"  # legible on white and on dark pages

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch.utils.data import DataLoader
 
-from resnest.bench.environment import environment, head
+from resnest.bench.table import environment, head
 from resnest.data.parquet import read_parquet
 from resnest.data.readers import read_zip
 from resnest.data.samples import Samples

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from peak_memory import arguments, each_in_its_process, measured
-from resnest.bench.environment import environment, head
-from resnest.detection.boxes import Target
+from resnest.bench.table import environment, head
 from resnest.detection.detector import Detector, build_detector
+from resnest.detection.rpn import Target
 from resnest.network.regularize import decay_groups
 from resnest.network.tools import freeze, freeze_bn_statistics, recompute_activations
-from resnest.recipes.catalogue import find_recipe
+from resnest.recipes.reading import find_recipe
 from resnest.spec import find_spec
 
 RECIPE = "cascade_mask_rcnn_resnest200_dcn_tricks_3x"

@@ -24,9 +24,9 @@ import onnx
 from resnest.bench import Case, Plan, Table, bench, lines, plan, write_table
 from resnest.bench.contenders import Entrant, find_entrant
 from resnest.bench.networks import build, export, write_onnx
+from resnest.exporters.calibration import find_pictures, synthetic
 from resnest.exporters.formats import find_format
 from resnest.exporters.int8 import choices_here, place
-from resnest.exporters.pictures import find_pictures, synthetic
 from resnest.exporters.quantize import quantize
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY

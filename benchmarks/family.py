@@ -15,8 +15,7 @@ import tempfile
 from pathlib import Path
 
 from resnest.bench import bench, lines, plan, write_table
-from resnest.bench.plot import draw
-from resnest.bench.published import FIGURES
+from resnest.bench.plot import FIGURES, draw
 
 ROUNDS = 7
 FEW = ["resnest14", "resnest26", "timm:tf_efficientnet_b0", "timm:resnet50d"]

@@ -26,7 +26,7 @@ import torch
 from gpu_bench.cases import LAYOUTS, Case, Network, published
 from gpu_bench.measure import Device, Measured, Result, measure, measured_device
 from gpu_bench.plot import draw
-from resnest.bench.environment import environment, head
+from resnest.bench.table import environment, head
 from resnest.errors import ResnestError
 from resnest.spec import Spec
 

@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from resnest.bench.environment import environment, head
+from resnest.bench.table import environment, head
 from resnest.classification.transforms import Lighting
 from resnest.data.loading import normalise, training_batches
 from resnest.data.readers import read_folder

@@ -22,14 +22,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from resnest.bench.environment import environment, head
 from resnest.bench.networks import build, export, write_onnx
+from resnest.bench.table import environment, head
 from resnest.classification.card import ClassificationCard
-from resnest.exporters.accuracy import compare
-from resnest.exporters.calibration import find_photos
-from resnest.exporters.int8 import runners
+from resnest.exporters.calibration import find_photos, synthetic
+from resnest.exporters.int8 import compare, runners
 from resnest.exporters.onnx import write
-from resnest.exporters.pictures import synthetic
 from resnest.exporters.quantize import Choices, quantize
 from resnest.inference.model import Model
 from resnest.inference.prepare import prepared

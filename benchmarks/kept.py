@@ -31,7 +31,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpu_bench.cases import Network, ours, published, theirs
-from resnest.bench.environment import environment, head
+from resnest.bench.table import environment, head
 from resnest.kernels.backend import using
 from resnest.kernels.fuse import fuse
 from resnest.network.split_attention import SplitAttention

@@ -29,7 +29,7 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
-from resnest.bench.environment import environment, head
+from resnest.bench.table import environment, head
 from resnest.kernels import reference, triton_backend
 
 ARCHITECTURES = {80: "A100", 90: "H100", 100: "B200"}

@@ -20,18 +20,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from resnest.bench.environment import environment, head
+from resnest.bench.table import environment, head
 from resnest.data.loading import training_batches
 from resnest.data.order import seeded
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset
+from resnest.detection.card import DetectorSpec
 from resnest.detection.data import DetectionSamples
-from resnest.detection.recipe import DetectionSettings
-from resnest.detection.spec import DetectorSpec
+from resnest.detection.recipes import DetectionSettings
 from resnest.detection.task import DetectionTask
 from resnest.inference.evaluation import evaluate_network
-from resnest.recipes.schema import Recipe
-from resnest.recipes.settings import ModelSettings, TrainSettings
+from resnest.recipes.schema import ModelSettings, Recipe, TrainSettings
 
 DETECTORS: dict[str, dict[str, Any]] = {
     "faster_rcnn": {},

@@ -22,22 +22,20 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from resnest.bench.environment import environment, head
+from resnest.bench.table import environment, head
 from resnest.data.loading import training_batches
 from resnest.data.order import seeded
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset
-from resnest.detection.recipe import DetectionSettings
+from resnest.detection.recipes import DetectionSettings
 from resnest.inference.torch_engine import TorchEngine
 from resnest.panoptic.data import PanopticSamples
-from resnest.panoptic.files import PanopticFiles, write_panoptic
 from resnest.panoptic.metrics import PanopticMetrics
 from resnest.panoptic.model import PanopticFPN
 from resnest.panoptic.recipes import panoptic_small
-from resnest.panoptic.result import PanopticMap
+from resnest.panoptic.result import PanopticFiles, PanopticMap, write_panoptic
 from resnest.panoptic.task import PanopticTask
-from resnest.recipes.schema import Recipe
-from resnest.recipes.settings import TrainSettings
+from resnest.recipes.schema import Recipe, TrainSettings
 from resnest.runtime.predictor import ImagePredictor
 
 PICTURES, PER_STEP, LEAST_SIDE, LR, WARMUP = 8, 4, 32, 1e-3, 20

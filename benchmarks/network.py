@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnest.bench.environment import environment, head
+from resnest.bench.table import environment, head
 from resnest.network import ResNeSt
 from resnest.spec import Spec
 

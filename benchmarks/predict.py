@@ -28,8 +28,8 @@ from statistics import median
 import numpy as np
 
 import resnest
-from resnest.bench.environment import environment, head
 from resnest.bench.networks import export
+from resnest.bench.table import environment, head
 from resnest.runtime.decode import SUFFIXES, BadImage
 from resnest.runtime.hardware import usable_cores
 

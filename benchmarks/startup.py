@@ -17,9 +17,8 @@ import time
 from pathlib import Path
 from statistics import median
 
-from resnest.bench.environment import environment, head
 from resnest.bench.networks import export
-from resnest.bench.table import sign_interval
+from resnest.bench.table import environment, head, sign_interval
 
 PROGRAM = [sys.executable, "-m", "resnest"]
 

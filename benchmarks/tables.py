@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from resnest.bench import Case, Table, read_table
-from resnest.bench.environment import facts
-from resnest.bench.published import figure_of
-from resnest.bench.table import paired, sign_interval
+from resnest.bench.plot import figure_of
+from resnest.bench.table import facts, paired, sign_interval
 
 RESULTS = Path(__file__).parents[1] / "results"
 EAGER = "timm:resnest50d"

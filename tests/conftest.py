@@ -83,7 +83,7 @@ def _graphs_once() -> Iterator[None]:
 
     All that comes after is done each time. Large networks are not kept.
     """
-    from resnest.exporters import exported_program, onnx
+    from resnest.exporters import onnx, pt2
 
     trace, translate = onnx.capture, torch.onnx.export
     programs: dict[bytes, torch.export.ExportedProgram] = {}
@@ -109,7 +109,7 @@ def _graphs_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.onnx, "export", export)
-        for module in (onnx, exported_program):
+        for module in (onnx, pt2):
             patch.setattr(module, "capture", capture)
         yield
 

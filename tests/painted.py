@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from resnest.detection.card import DetectionCard
+from resnest.detection.card import DetectionCard, DetectionPreprocess, DetectorSpec
 from resnest.detection.detector import Detected, build_detector
-from resnest.detection.preprocess import DetectionPreprocess
-from resnest.detection.spec import DetectorSpec
 from resnest.inference.model import Model
 from resnest.runtime.rle import encode
 from resnest.spec import Spec

@@ -16,13 +16,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from painted import SMALL, TINY
+from resnest.detection.card import DetectionPreprocess
 from resnest.detection.detector import Detected
-from resnest.detection.preprocess import DetectionPreprocess
-from resnest.panoptic.card import PanopticCard
-from resnest.panoptic.files import write_panoptic
+from resnest.panoptic.card import PanopticCard, PanopticSpec
 from resnest.panoptic.model import DetectedPanoptic
-from resnest.panoptic.result import PanopticMap
-from resnest.panoptic.spec import PanopticSpec
+from resnest.panoptic.result import PanopticMap, write_panoptic
 from segments import CLASSES, THINGS, described, random_truth
 
 SIZES = ((96, 64), (64, 96), (72, 60))  # width, height

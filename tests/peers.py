@@ -12,7 +12,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from resnest.detection.spec import DetectorSpec
+from resnest.detection.card import DetectorSpec
 from resnest.network import Backbone
 from resnest.spec import Spec
 

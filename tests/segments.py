@@ -11,8 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.detection.result import Classes, Detections
-from resnest.panoptic.merge import Semantic
+from resnest.detection.card import Classes
+from resnest.detection.result import Detections
+from resnest.panoptic.predict import Semantic
 from resnest.panoptic.result import PanopticClasses, PanopticMap, Segment
 from resnest.runtime.rle import encode
 

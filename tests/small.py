@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 import resnest
+from resnest.panoptic.card import PanopticSpec
 from resnest.panoptic.model import build_panoptic
-from resnest.panoptic.spec import PanopticSpec
 
 SPEC = resnest.Spec(depths=(1, 1, 1, 1), planes=(8, 16, 32, 64), stem_width=4)
 HEADS: dict[str, Any] = {

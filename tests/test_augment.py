@@ -8,8 +8,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 
 from conftest import encoded
-from resnest.classification.augment import OPERATIONS, POLICY, GluonAutoAugment
-from resnest.classification.transforms import training_transform
+from resnest.classification.transforms import OPERATIONS, POLICY, GluonAutoAugment, training_transform
 from resnest.data.order import seeded
 from resnest.data.settings import DataSettings
 

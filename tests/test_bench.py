@@ -15,12 +15,9 @@ import torch
 import resnest
 from conftest import Outcome
 from resnest.bench import Case, Table, base_of, bench, plan, ratio_of, read_table, write_table
-from resnest.bench.compare import compare, differences
-from resnest.bench.environment import environment, facts
 from resnest.bench.networks import check_output, enliven, write_onnx, write_ours
-from resnest.bench.plot import draw, points
-from resnest.bench.published import FIGURES, figure_of
-from resnest.bench.table import paired, sign_interval
+from resnest.bench.plot import FIGURES, draw, figure_of, points
+from resnest.bench.table import compare, differences, environment, facts, paired, sign_interval
 from resnest.classification.card import ClassificationCard
 from resnest.errors import ResnestError
 from resnest.inference.model import Model

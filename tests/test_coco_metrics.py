@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from resnest.detection.card import Classes
 from resnest.detection.metrics import CocoMetrics, CocoResult
-from resnest.detection.result import Classes, Detections
+from resnest.detection.result import Detections
 from resnest.errors import ResnestError
 from resnest.runtime.rle import encode
 

@@ -7,9 +7,8 @@ from functools import cache
 import pytest
 import torch
 
-from resnest.cost import macs, parameters
 from resnest.network import ResNeSt
-from resnest.spec import BASELINES, PUBLISHED, Spec
+from resnest.spec import BASELINES, PUBLISHED, Spec, macs, parameters
 
 SPECS = {
     **{name: net.spec for name, net in PUBLISHED.items()},

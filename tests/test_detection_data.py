@@ -18,11 +18,10 @@ from resnest.data.samples import LabelledSamples
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_part
 from resnest.data.stores import FolderStore
+from resnest.detection.card import DetectionPreprocess
 from resnest.detection.data import DetectionSamples, Objects
-from resnest.detection.dataset import DetectionDataset
-from resnest.detection.preprocess import DetectionPreprocess
-from resnest.detection.recipe import DetectionSettings
-from resnest.detection.transforms import DetectionTransform, Geometry, boxes_of, draw, place_objects
+from resnest.detection.recipes import DetectionSettings
+from resnest.detection.transforms import DetectionDataset, DetectionTransform, Geometry, boxes_of, draw, place_objects
 from resnest.errors import ResnestError
 from resnest.recipes import find_recipe
 from resnest.runtime.decode import BadImage, decode_image

@@ -15,11 +15,10 @@ from torch.nn import functional as F
 
 from peers import NARROW, small_spec
 from resnest.detection import detector as detector_module
-from resnest.detection.boxes import Target, level_anchors
+from resnest.detection.card import DetectorSpec
 from resnest.detection.detector import Detector, build_detector
 from resnest.detection.heads import BoxHead, box_levels, mask_targets, roi_align_levels
-from resnest.detection.rpn import ProposalNetwork
-from resnest.detection.spec import DetectorSpec
+from resnest.detection.rpn import ProposalNetwork, Target, level_anchors
 
 SIZE = (128, 192)
 CLASSES = 3

@@ -10,14 +10,13 @@ import pytest
 import torch
 
 from conftest import Outcome
-from resnest.detection.recipe import DetectionRecipe, DetectionSettings
-from resnest.detection.recipes import ROWS
-from resnest.detection.spec import DetectorSpec
+from resnest.detection.card import DetectorSpec
+from resnest.detection.recipes import ROWS, DetectionRecipe, DetectionSettings
 from resnest.errors import ResnestError
 from resnest.recipes import all_recipes, find_recipe, override, read_recipe, to_yaml
-from resnest.recipes.comparing import check_resumable, differences
-from resnest.recipes.settings import ModelSettings, OptimSettings
-from resnest.training.optim import build_optimizers, lr_at
+from resnest.recipes.reading import check_resumable, differences
+from resnest.recipes.schema import ModelSettings, OptimSettings
+from resnest.training.step import build_optimizers, lr_at
 
 PLAIN = DetectionRecipe(name="cells", model=ModelSettings(name="resnest14"))
 

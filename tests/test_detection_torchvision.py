@@ -15,8 +15,8 @@ from torchvision.models.detection.image_list import ImageList
 
 from conftest import shared_data
 from peers import NARROW, TORCHVISION, small_spec, spread, torchvisions
-from resnest.detection.boxes import Target
 from resnest.detection.detector import Detector
+from resnest.detection.rpn import Target
 from resnest.detection.weights import to_ours
 from resnest.network import Backbone
 

@@ -9,8 +9,8 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from peers import NARROW, small_spec, spread
+from resnest.detection.card import DetectionPreprocess
 from resnest.detection.detector import Detector, build_detector
-from resnest.detection.preprocess import DetectionPreprocess
 from resnest.detection.result import RawDetections
 from resnest.detection.tta import predict_augmented
 from resnest.errors import ResnestError

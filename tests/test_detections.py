@@ -24,18 +24,16 @@ from painted import IDS, NAMES, PREPROCESS, paint, real_model
 from resnest.classification.card import ClassificationCard
 from resnest.data.samples import LabelledSamples
 from resnest.data.stores import FolderStore
-from resnest.detection.card import DetectionCard
+from resnest.detection.card import Classes, DetectionCard, DetectionPreprocess, DetectorSpec
 from resnest.detection.evaluation import find_mistakes
-from resnest.detection.preprocess import DetectionPreprocess
-from resnest.detection.result import Classes, Detections, RawDetections
-from resnest.detection.spec import DetectorSpec
+from resnest.detection.result import Detections, RawDetections
 from resnest.errors import ResnestError
 from resnest.inference.model import Model
 from resnest.runtime import rle
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage
 from resnest.runtime.draw import _spot, overlap
-from resnest.runtime.engines.engine import Views
+from resnest.runtime.engines.exported import Views
 from resnest.runtime.palette import colour
 from resnest.runtime.predictor import ImagePredictor
 from resnest.runtime.preprocess import Preprocess

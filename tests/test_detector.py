@@ -19,9 +19,9 @@ from conftest import Outcome
 from painted import NAMES, SMALL, TINY, paint, real_model
 from processes import in_processes
 from resnest.detection import export as compared
-from resnest.detection.boxes import FOREGROUND, IGNORED, Target, decode, encode, match, nms_per_class, sample, top_k
+from resnest.detection.card import DetectorSpec
 from resnest.detection.detector import Detected, Detector, build_detector
-from resnest.detection.spec import DetectorSpec
+from resnest.detection.rpn import FOREGROUND, IGNORED, Target, decode, encode, match, nms_per_class, sample, top_k
 from resnest.exporters.formats import FORMATS
 from resnest.inference.prepare import prepared_whole
 from resnest.network.tools import freeze_bn_statistics, synchronise_norms

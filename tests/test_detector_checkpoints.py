@@ -13,14 +13,14 @@ from torch import Tensor
 from peers import NARROW, SMALL, TORCHVISION, small_spec, torchvisions
 from resnest.checkpoints.convert import convert
 from resnest.checkpoints.layouts import COUNTER
+from resnest.detection.card import DetectorSpec
 from resnest.detection.detector import Detector
-from resnest.detection.spec import DetectorSpec
 from resnest.detection.weights import WEIGHTS, from_ours
 from resnest.errors import ResnestError
 from resnest.network import Backbone, ResNeSt
 from resnest.network.deform import stage_convs
+from resnest.panoptic.card import PanopticSpec
 from resnest.panoptic.model import PanopticFPN
-from resnest.panoptic.spec import PanopticSpec
 from resnest.spec import Spec
 
 TORCHVISION_FILES = [*((kind, False) for kind in TORCHVISION), ("Faster R-CNN", True), ("Mask R-CNN", True)]

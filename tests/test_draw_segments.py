@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from resnest.panoptic.result import PanopticClasses, PanopticMap, Segment
-from resnest.runtime import draw_regions as module
+from resnest.runtime import draw as module
 from resnest.runtime.draw import Entry, with_legend
 from resnest.runtime.palette import FIRST, MOST, _colours, _gaps, _seen, colour, shade
 from resnest.segmentation.result import LabelMap, PixelClasses

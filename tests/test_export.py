@@ -23,18 +23,16 @@ from exports import CLASSES, PICO, broken, saved, use
 from resnest.classification.task import ClassificationTask
 from resnest.errors import ParityFailure, ResnestError
 from resnest.exporters import exporting, gate, onnx, writing
-from resnest.exporters.capture import Interface
-from resnest.exporters.diagnosis import where_it_differs
-from resnest.exporters.exporter import find_exporter
-from resnest.exporters.formats import FORMATS, find_format
-from resnest.exporters.layers import first_difference, module_outputs
-from resnest.exporters.same_labels import same_label, same_labels
+from resnest.exporters.capture import Interface, first_difference, module_outputs
+from resnest.exporters.formats import FORMATS, find_exporter, find_format
+from resnest.exporters.int8 import same_label, same_labels
+from resnest.exporters.writing import where_it_differs
 from resnest.files import sha256_of
 from resnest.inference.model import Model
 from resnest.inference.prepare import prepared
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines import choosing
-from resnest.runtime.engines.engine import Loaded
+from resnest.runtime.engines.exported import Loaded
 
 Cli = Callable[..., Outcome]
 

@@ -25,7 +25,7 @@ from resnest.checkpoints import manifest
 from resnest.checkpoints.fetch import fetch, read_sums
 from resnest.checkpoints.layouts import LAYOUTS, from_official
 from resnest.checkpoints.manifest import Mirror, Weights, find_weights
-from resnest.checkpoints.mxnet_params import write_params
+from resnest.checkpoints.reading import write_params
 from resnest.errors import ResnestError
 
 PAGE = b"<!DOCTYPE html><html><title>Not here any more</title></html>"
@@ -264,8 +264,8 @@ def published(server: Server, content: bytes, monkeypatch: pytest.MonkeyPatch) -
     server.files = {"/good.pth": content}
     row = dataclasses.replace(_row(server, content, _dead(), "/gone.pth", "/good.pth"), name="resnest14.official")
     monkeypatch.setattr(manifest, "MANIFEST", (row,))
-    monkeypatch.setattr("resnest.checkpoints.references.MANIFEST", (row,))
-    monkeypatch.setattr("resnest.cli.weights.MANIFEST", (row,))
+    monkeypatch.setattr("resnest.checkpoints.fetch.MANIFEST", (row,))
+    monkeypatch.setattr("resnest.cli.models.MANIFEST", (row,))
     return row
 
 

@@ -19,7 +19,7 @@ import resnest
 from conftest import Outcome, pico
 from resnest.data.formats import finders
 from resnest.exporters.exporting import Exported
-from resnest.recipes.catalogue import all_recipes
+from resnest.recipes.reading import all_recipes
 from resnest.tasks import TASKS
 from runs import checkpoint, lines, losses
 

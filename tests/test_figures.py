@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from resnest.classification import evaluation
-from resnest.classification.metrics import ClassificationMetrics
-from resnest.classification.multilabel_metrics import MultiLabelMetrics
+from resnest.classification.metrics import ClassificationMetrics, MultiLabelMetrics
 from resnest.detection import evaluation as detection_outcome
 from resnest.figures import Figure, percent
 from resnest.panoptic import evaluation as panoptic_outcome

@@ -15,8 +15,7 @@ import resnest
 from conftest import shared_data
 from resnest.checkpoints.convert import convert
 from resnest.checkpoints.layouts import LAYOUTS, from_official
-from resnest.checkpoints.mxnet_params import read_params, write_params
-from resnest.checkpoints.reading import read_checkpoint
+from resnest.checkpoints.reading import read_checkpoint, read_params, write_params
 from resnest.errors import ResnestError
 
 REAL = "mxnet-params/cifar_resnet20_v1-0000.params"

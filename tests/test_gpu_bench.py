@@ -19,8 +19,7 @@ from torch import Tensor
 from gpu_bench import measure as gpu_measure
 from gpu_bench.cases import Case, Compile, Contender, Network, Run, contenders, eager
 from gpu_bench.floor import Floor, inference_floor, traffic_of, training_floor
-from resnest.cost import macs, parameters
-from resnest.spec import PUBLISHED, Spec
+from resnest.spec import PUBLISHED, Spec, macs, parameters
 
 ROOT = Path(__file__).parents[1]
 GPU, KEPT = ROOT / "benchmarks" / "gpu.py", ROOT / "benchmarks" / "kept.py"

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 import resnest
 from conftest import Outcome
 from resnest.checkpoints import manifest
-from resnest.checkpoints.identify import identify
 from resnest.checkpoints.layouts import LAYOUTS, from_official
+from resnest.checkpoints.loading import identify
 from resnest.checkpoints.manifest import Weights
 from resnest.checkpoints.reading import read_checkpoint
 from resnest.checkpoints.structure import published_as, read_structure

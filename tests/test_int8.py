@@ -15,11 +15,10 @@ from PIL import Image
 import resnest
 from conftest import FULL, Outcome
 from resnest.data.sources import open_dataset
-from resnest.exporters import speed
-from resnest.exporters.accuracy import Cost, compare
+from resnest.exporters import int8
 from resnest.exporters.calibration import find_photos
-from resnest.exporters.pooling import pool_before_relu
-from resnest.exporters.quantize import Choices, quantize
+from resnest.exporters.int8 import Cost, compare
+from resnest.exporters.quantize import Choices, pool_before_relu, quantize
 from resnest.inference.model import Model
 from resnest.runtime.engines.choosing import open_engine
 from resnest.runtime.hardware import instruction_sets
@@ -48,14 +47,14 @@ def files(run: Path) -> tuple[Path, Path, dict[str, Any]]:
 
     float_file = export(run).path
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speed, "SECONDS", 0.2)
+        patch.setattr(int8, "SECONDS", 0.2)
         exported = export(run, format="onnx", int8=Int8("digits"))
     return float_file, exported.path, exported.to_dict()
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "SECONDS", 0.2)
+    monkeypatch.setattr(int8, "SECONDS", 0.2)
 
 
 def digits_folder(folder: Path, *, part: str = "val", blank: bool = False, most: int = 400) -> Path:

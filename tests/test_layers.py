@@ -52,11 +52,8 @@ TASK_ROOMS = {*TASKS}
 TASK_FILES = {
     "__init__",
     "info",
-    "spec",
     "card",
-    "recipe",
     "recipes",
-    "preprocess",
     "predict",
     "data",
     "checks",

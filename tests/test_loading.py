@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from conftest import pico
 from processes import Workers
-from resnest.classification.dataset import ClassificationDataset
+from resnest.classification.transforms import ClassificationDataset
 from resnest.data import loading as loading_module
 from resnest.data.loading import EvaluationDataset, Load, TrainingDataset, evaluation_batches, loading, training_batches
 from resnest.data.order import seeded

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, f1_score
 
-from resnest.classification.multilabel_metrics import MultiLabelMetrics, average_precision
+from resnest.classification.metrics import MultiLabelMetrics, average_precision
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.random((101, 7)) < np.array([0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.0])  # the last class has no image

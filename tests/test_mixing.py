@@ -11,9 +11,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from resnest.classification.losses import binary_cross_entropy, cross_entropy
-from resnest.classification.mixing import NO_MIX, Mix, cut_box, mix_images, sample_mixup
-from resnest.classification.task import ClassificationTask
+from resnest.classification.task import (
+    NO_MIX,
+    ClassificationTask,
+    Mix,
+    binary_cross_entropy,
+    cross_entropy,
+    cut_box,
+    mix_images,
+    sample_mixup,
+)
 from resnest.data.loading import normalise
 from resnest.recipes import find_recipe, override
 

@@ -15,9 +15,8 @@ from PIL import Image
 
 from conftest import Outcome, pico
 from resnest import Predictor, evaluate
-from resnest.classification.dataset import ClassificationDataset
-from resnest.classification.mixing import Mix
-from resnest.classification.task import MultiLabelTask
+from resnest.classification.task import Mix, MultiLabelTask
+from resnest.classification.transforms import ClassificationDataset
 from resnest.data.checks import check_dataset
 from resnest.data.loading import normalise, training_batches
 from resnest.data.samples import LabelledSamples, holdout

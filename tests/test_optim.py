@@ -13,9 +13,9 @@ from resnest.errors import ResnestError
 from resnest.network.norm import FrozenStatsBatchNorm2d
 from resnest.network.resnest import ResNeSt, initialise_as_gluon
 from resnest.network.tools import freeze, parameter_stages
-from resnest.recipes.settings import OptimSettings
+from resnest.recipes.schema import OptimSettings
 from resnest.spec import Spec
-from resnest.training.optim import build_optimizers, set_lr
+from resnest.training.step import build_optimizers, set_lr
 
 NARROW = Spec(depths=(1, 1, 1, 1), planes=(8, 8, 16, 16), stem_width=4, drop_path_rate=0.2, drop_block_rate=0.1)
 PREFIXES = (("conv1.", "bn1."), ("layer1.",), ("layer2.",), ("layer3.",), ("layer4.",), ("fc.",))

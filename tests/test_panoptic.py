@@ -14,15 +14,14 @@ from torch.nn import functional as F
 
 from painted import SMALL, TINY
 from processes import in_processes
-from resnest.detection.boxes import Target
+from resnest.detection.card import DetectorSpec
 from resnest.detection.detector import build_detector
-from resnest.detection.spec import DetectorSpec
+from resnest.detection.rpn import Target
 from resnest.errors import ResnestError
 from resnest.inference.torch_engine import TorchEngine
 from resnest.network.tools import freeze_bn_statistics, synchronise_norms
-from resnest.panoptic.model import DetectedPanoptic, PanopticFPN, build_panoptic
-from resnest.panoptic.semantic import SemanticBranch
-from resnest.panoptic.spec import PanopticSpec
+from resnest.panoptic.card import PanopticSpec
+from resnest.panoptic.model import DetectedPanoptic, PanopticFPN, SemanticBranch, build_panoptic
 from resnest.panoptic.task import PanopticTask
 
 SPEC = replace(TINY, attention_norm="layer")

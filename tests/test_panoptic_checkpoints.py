@@ -15,8 +15,8 @@ from resnest.detection.detector import build_detector
 from resnest.detection.weights import WEIGHTS, from_ours
 from resnest.errors import ResnestError
 from resnest.network import ResNeSt
+from resnest.panoptic.card import PanopticSpec
 from resnest.panoptic.model import PanopticFPN, build_panoptic
-from resnest.panoptic.spec import PanopticSpec
 
 SPEC = small_spec(masks=True, cascade=True)
 THINGS, STUFF = 3, 2

@@ -17,11 +17,10 @@ from masked import HEIGHT, SEGMENTS, WIDTH, ids, panoptic, panoptic_json
 from resnest.data.loading import evaluation_batches, training_batches
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset, open_part
+from resnest.detection.card import DetectionPreprocess
 from resnest.detection.data import DetectionSamples
-from resnest.detection.dataset import DetectionDataset
-from resnest.detection.preprocess import DetectionPreprocess
-from resnest.detection.recipe import DetectionSettings
-from resnest.detection.transforms import DetectionTransform, place_objects
+from resnest.detection.recipes import DetectionSettings
+from resnest.detection.transforms import DetectionDataset, DetectionTransform, place_objects
 from resnest.errors import ResnestError
 from resnest.panoptic.data import PanopticSamples
 from resnest.panoptic.result import PanopticClasses

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import shared_data
-from resnest.detection.preprocess import DetectionPreprocess
-from resnest.detection.result import Classes, Detections, RawDetections, RawPanoptic
+from resnest.detection.card import Classes, DetectionPreprocess
+from resnest.detection.result import Detections, RawDetections, RawPanoptic
 from resnest.errors import ResnestError
-from resnest.panoptic.files import PanopticFiles, write_panoptic
-from resnest.panoptic.merge import Semantic, merge, panoptic_map, semantic_of
+from resnest.panoptic.card import PanopticSpec
 from resnest.panoptic.metrics import PanopticMetrics
-from resnest.panoptic.result import PanopticMap
-from resnest.panoptic.spec import PanopticSpec
+from resnest.panoptic.predict import Semantic, merge, panoptic_map, semantic_of
+from resnest.panoptic.result import PanopticFiles, PanopticMap, write_panoptic
 from resnest.runtime.palette import decode_ids, encode_ids
 from resnest.runtime.rle import decode, encode
 from segments import CLASSES, THINGS, as_predicted, described, random_truth

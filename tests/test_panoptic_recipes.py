@@ -9,10 +9,10 @@ import pytest
 
 from conftest import Outcome
 from resnest.errors import ResnestError
+from resnest.panoptic.card import PanopticSpec
 from resnest.panoptic.recipes import RECIPES
-from resnest.panoptic.spec import PanopticSpec
 from resnest.recipes import find_recipe, override
-from resnest.recipes.comparing import differences
+from resnest.recipes.reading import differences
 
 
 def test_the_row_of_the_paper() -> None:

@@ -25,7 +25,7 @@ from resnest.panoptic.evaluation import PanopticEvaluation
 from resnest.panoptic.result import PanopticMap
 from resnest.panoptic.task import PanopticTask
 from resnest.recipes import find_recipe, override
-from resnest.runtime.engines.engine import Views
+from resnest.runtime.engines.exported import Views
 from resnest.tasks import open_task
 from resnest.training.train import resume, train
 from runs import checkpoint, lines, losses

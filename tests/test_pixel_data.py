@@ -17,16 +17,13 @@ from resnest.data.samples import LabelledSamples
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset, open_part
 from resnest.errors import ResnestError
-from resnest.panoptic.as_masks import PanopticPixels
+from resnest.panoptic.json_files import PanopticPixels
 from resnest.recipes import find_recipe
 from resnest.runtime.decode import BadImage
-from resnest.segmentation.card import SegmentationCard
+from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess, SegmenterSpec
 from resnest.segmentation.data import PixelSamples
-from resnest.segmentation.dataset import SegmentationDataset
-from resnest.segmentation.preprocess import SegmentationPreprocess
-from resnest.segmentation.recipe import SegmentationSettings
-from resnest.segmentation.spec import SegmenterSpec
-from resnest.segmentation.transforms import Geometry, PixelTransform
+from resnest.segmentation.recipes import SegmentationSettings
+from resnest.segmentation.transforms import Geometry, PixelTransform, SegmentationDataset
 from resnest.spec import Spec
 from resnest.tasks import check_task, open_task
 

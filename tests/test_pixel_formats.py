@@ -21,10 +21,10 @@ from resnest.data.sources import open_dataset, open_part
 from resnest.errors import ResnestError
 from resnest.panoptic.data import PanopticSamples
 from resnest.runtime.decode import BadImage
-from resnest.segmentation.ade20k import NAMES
-from resnest.segmentation.cityscapes import CLASSES as CITY
 from resnest.segmentation.class_lists import read_class_list
 from resnest.segmentation.data import PixelSamples
+from resnest.segmentation.datasets import ADE20K_NAMES
+from resnest.segmentation.datasets import CLASSES as CITY
 from scenes import coco_json, instances, voc, voc_object
 
 
@@ -145,7 +145,7 @@ def test_folders_in_many_forms(
 
 def test_known_classes(tmp_path: Path) -> None:
     """Counts, names and colours as published; Cityscapes by label id."""
-    assert len(NAMES) == len(set(NAMES)) == 150
+    assert len(ADE20K_NAMES) == len(set(ADE20K_NAMES)) == 150
     assert len(CITY) == 19
     samples = open_part(_voc(tmp_path), task="segmentation").samples
     assert isinstance(samples, PixelSamples)

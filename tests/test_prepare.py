@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from resnest.inference.onednn import can_pack, packed
 from resnest.inference.prepare import prepare, prepared
+from resnest.inference.torch_engine import can_pack, packed
 from resnest.network import Backbone, ResNeSt
 from resnest.network.norm import FrozenStatsBatchNorm2d
 from resnest.spec import PUBLISHED, Spec

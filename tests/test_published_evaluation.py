@@ -19,10 +19,10 @@ from timm.data import create_transform, resolve_data_config
 import resnest
 from conftest import FULL, Outcome, pico, shared_data, write_photos
 from resnest.checkpoints.manifest import MANIFEST, find_weights
-from resnest.classification.imagenet_real import RealLabels
+from resnest.classification.card import imagenet_names, imagenet_synsets
+from resnest.classification.evaluation import RealLabels
 from resnest.data.sources import open_part
 from resnest.errors import ResnestError
-from resnest.runtime import imagenet
 
 HUB_ROWS = {row.name: row for row in MANIFEST if row.mirrors[0].hub}
 SAMPLE = "imagenet-sample-320"
@@ -114,7 +114,7 @@ def test_the_sample_as_it_lies(cli: Callable[..., Outcome], tmp_path: Path) -> N
     assert outcome.code == 0, outcome.err
     told = json.loads(outcome.out)
     assert told["images"] == count
-    assert set(told["per_class"]) == set(imagenet.class_names())
+    assert set(told["per_class"]) == set(imagenet_names())
     assert sum(share is not None for share in told["per_class"].values()) == count
 
 
@@ -135,14 +135,14 @@ def _every_tenth(folder: Path) -> Path:
 @pytest.mark.data
 def test_names_are_those_of_imagenet() -> None:
     rows = json.loads((shared_data() / SAMPLE / "imagenet_classes.json").read_text())
-    assert [row["synset"] for row in rows] == list(imagenet.synsets())
-    for row, name in zip(rows, imagenet.class_names(), strict=True):
+    assert [row["synset"] for row in rows] == list(imagenet_synsets())
+    for row, name in zip(rows, imagenet_names(), strict=True):
         assert name.split(" (")[0] in row["name"]
 
 
 def test_a_thousand_different_names() -> None:
-    assert len(set(imagenet.class_names())) == len(set(imagenet.synsets())) == 1000
-    assert list(imagenet.synsets()) == sorted(imagenet.synsets())
+    assert len(set(imagenet_names())) == len(set(imagenet_synsets())) == 1000
+    assert list(imagenet_synsets()) == sorted(imagenet_synsets())
 
 
 PUBLISHED_TRANSFORMS = {

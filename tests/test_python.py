@@ -15,11 +15,11 @@ from torch import nn
 
 import resnest
 from resnest.checkpoints.manifest import find_weights
+from resnest.classification.card import imagenet_names
 from resnest.errors import ResnestError
 from resnest.inference.torch_engine import to_arrays
 from resnest.kernels.fuse import fuse
 from resnest.network.tools import freeze, recompute_activations, synchronise_norms
-from resnest.runtime import imagenet
 from resnest.tasks import TASKS, task_of_network, task_type
 from small import SPEC, small
 
@@ -198,4 +198,4 @@ def test_published_weights_bring_their_preprocessing(
     net = create(name, pretrained=path if pretrained == "file" else pretrained)
     assert net.preprocess == (find_weights(row).preprocess() if row else None)
     if row and create is resnest.create_model:
-        assert resnest.Model.of(net, imagenet.class_names()).card.preprocess == net.preprocess
+        assert resnest.Model.of(net, imagenet_names()).card.preprocess == net.preprocess

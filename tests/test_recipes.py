@@ -13,7 +13,7 @@ from resnest.classification.transforms import training_transform
 from resnest.errors import ResnestError
 from resnest.recipes import all_recipes, find_recipe, override, read_recipe, to_yaml
 from resnest.recipes.reading import Settings
-from resnest.training.optim import build_optimizers
+from resnest.training.step import build_optimizers
 
 
 @pytest.mark.parametrize("name", all_recipes())

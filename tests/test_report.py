@@ -21,11 +21,9 @@ from PIL import Image
 from resnest.classification.evaluation import ClassEvaluation
 from resnest.classification.report import classification_report
 from resnest.figures import wilson_interval
-from resnest.report.charts import loss_chart, nice_ticks, rate_chart, thin
-from resnest.report.confusion import largest_confusions, recall_and_precision
-from resnest.report.history import History, Series, read_history, series
+from resnest.report.charts import History, Series, loss_chart, nice_ticks, rate_chart, read_history, series, thin
 from resnest.report.page import NO_BREAK, Report, RunLog, percent, write_atomically, write_page
-from resnest.report.parts import data_uri, worst_first
+from resnest.report.parts import data_uri, largest_confusions, recall_and_precision, worst_first
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 HOSTILE = "<script>alert('x')</script>\"&"

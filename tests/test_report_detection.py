@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resnest.detection.card import Classes
 from resnest.detection.evaluation import DetectionEvaluation, Mistakes
 from resnest.detection.report import detection_report
-from resnest.detection.result import Classes, Detections
+from resnest.detection.result import Detections
 from test_report import HOSTILE, NAN, Page, Pictures, run_log, train, write
 
 NAMES = ("cat", "dog", "emu")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from resnest.classification.evaluation import MultiLabelEvaluation
-from resnest.classification.multilabel_report import multi_label_report
+from resnest.classification.report import multi_label_report
 from test_report import HOSTILE, NAN, Page, Pictures, run_log, train, write
 
 NAMES = ("cat", "dog", "emu", "sofa", "rug")

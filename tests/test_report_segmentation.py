@@ -17,7 +17,7 @@ from PIL import Image
 from resnest.panoptic.evaluation import PanopticEvaluation
 from resnest.panoptic.report import panoptic_report
 from resnest.panoptic.result import PanopticClasses, PanopticMap, Segment
-from resnest.report.confusion import confusion_section
+from resnest.report.parts import confusion_section
 from resnest.segmentation.evaluation import PixelEvaluation
 from resnest.segmentation.report import segmentation_report
 from resnest.segmentation.result import LabelMap, PixelClasses

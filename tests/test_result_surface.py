@@ -17,16 +17,14 @@ import pytest
 from PIL import Image
 
 from resnest.classification.result import Classification, MultiLabel
-from resnest.detection.coco_file import CocoFile
-from resnest.detection.result import Classes, Detections
+from resnest.detection.card import Classes
+from resnest.detection.result import CocoFile, Detections
 from resnest.errors import ResnestError
-from resnest.panoptic.files import PanopticFiles, PanopticFolder
-from resnest.panoptic.result import PanopticClasses, PanopticMap, Segment
+from resnest.panoptic.result import PanopticClasses, PanopticFiles, PanopticFolder, PanopticMap, Segment
 from resnest.runtime import rle
 from resnest.runtime.palette import encode_ids
 from resnest.runtime.results import ALL, DRAWINGS, Result, Show
-from resnest.segmentation.files import LabelFolder
-from resnest.segmentation.result import LabelMap, PixelClasses
+from resnest.segmentation.result import LabelFolder, LabelMap, PixelClasses
 from resnest.tasks import TASKS, load_object, task_info
 
 WIDTH, HEIGHT = 40, 30

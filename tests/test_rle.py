@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as oracle
 from torch.nn.functional import grid_sample
 
-from resnest.detection.paste import paste, resample
+from resnest.detection.result import paste, resample
 from resnest.errors import ResnestError
 from resnest.runtime import rle
 

@@ -19,25 +19,20 @@ from PIL import Image
 from conftest import Outcome
 from resnest.cli.evaluate import _views
 from resnest.data.sources import open_part
-from resnest.detection.preprocess import DetectionPreprocess
-from resnest.detection.spec import DetectorSpec
+from resnest.detection.card import DetectionPreprocess, DetectorSpec
 from resnest.errors import ResnestError
 from resnest.inference.predicting import Predictor
-from resnest.panoptic.card import PanopticCard
+from resnest.panoptic.card import PanopticCard, PanopticSpec
 from resnest.panoptic.data import PanopticSamples
-from resnest.panoptic.files import PanopticFiles
-from resnest.panoptic.spec import PanopticSpec
+from resnest.panoptic.result import PanopticFiles
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage
-from resnest.runtime.engines.engine import Views
+from resnest.runtime.engines.exported import Views
 from resnest.runtime.palette import colour
 from resnest.runtime.predictor import ImagePredictor
-from resnest.segmentation.card import SegmentationCard
+from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess, SegmenterSpec
 from resnest.segmentation.data import PixelSamples
-from resnest.segmentation.files import save_class_list
-from resnest.segmentation.preprocess import SegmentationPreprocess
-from resnest.segmentation.result import LabelMap, PixelClasses, label_image
-from resnest.segmentation.spec import SegmenterSpec
+from resnest.segmentation.result import LabelMap, PixelClasses, label_image, save_class_list
 from resnest.spec import Spec
 from resnest.tasks import task_info
 

@@ -10,15 +10,14 @@ import pytest
 
 from conftest import Outcome
 from resnest.errors import ResnestError
-from resnest.panoptic.recipe import PanopticRecipe
-from resnest.panoptic.spec import PanopticSpec
+from resnest.panoptic.card import PanopticSpec
+from resnest.panoptic.recipes import PanopticRecipe
 from resnest.recipes import find_recipe, override, read_recipe, to_yaml
-from resnest.recipes.comparing import differences
-from resnest.recipes.settings import ModelSettings, OptimSettings
-from resnest.segmentation.recipe import SegmentationRecipe, SegmentationSettings
-from resnest.segmentation.recipes import ROWS
-from resnest.segmentation.spec import SegmenterSpec
-from resnest.training.optim import lr_at
+from resnest.recipes.reading import differences
+from resnest.recipes.schema import ModelSettings, OptimSettings
+from resnest.segmentation.card import SegmenterSpec
+from resnest.segmentation.recipes import ROWS, SegmentationRecipe, SegmentationSettings
+from resnest.training.step import lr_at
 
 PLAIN = SegmentationRecipe(name="streets", model=ModelSettings(name="resnest14"))
 STUFF = PanopticRecipe(name="scenes", model=ModelSettings(name="resnest14"))

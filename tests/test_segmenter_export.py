@@ -20,7 +20,7 @@ from resnest.classification.card import ClassificationCard
 from resnest.errors import ResnestError
 from resnest.exporters.exporting import export
 from resnest.exporters.formats import FORMATS
-from resnest.exporters.same_labels import same_label
+from resnest.exporters.int8 import same_label
 from resnest.inference.model import Model
 from resnest.inference.readme import model_card_text
 from resnest.inference.torch_engine import TorchEngine, open_torch_engine

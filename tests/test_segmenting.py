@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.errors import ResnestError
-from resnest.runtime.engines.engine import Views
-from resnest.segmentation.preprocess import SegmentationPreprocess
+from resnest.runtime.engines.exported import Views
+from resnest.segmentation.card import SegmentationPreprocess
+from resnest.segmentation.predict import look, pixel_labels, segment, window_starts
 from resnest.segmentation.result import PixelClasses
-from resnest.segmentation.sliding_window import look, pixel_labels, segment, window_starts
 
 CLASSES = PixelClasses(("red", "green", "blue"), (7, 1, 4))
 

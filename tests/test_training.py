@@ -17,9 +17,9 @@ import resnest
 from conftest import pico
 from resnest import Predictor, evaluate
 from resnest.errors import NumericalStop, ResnestError
-from resnest.recipes.settings import OptimSettings
+from resnest.recipes.schema import OptimSettings
 from resnest.training.loop import Loop
-from resnest.training.optim import Muon, lr_at
+from resnest.training.step import Muon, lr_at
 from resnest.training.train import resume, train
 from runs import checkpoint, lines
 

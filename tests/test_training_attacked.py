@@ -23,8 +23,7 @@ from resnest.files import sha256_of
 from resnest.progress import Progress, say
 from resnest.recipes import find_recipe, override
 from resnest.training.distributed import open_fabric
-from resnest.training.lock import Lock
-from resnest.training.run import RunDirectory
+from resnest.training.run import Lock, RunDirectory
 from resnest.training.stopping import StopRequests
 from resnest.training.train import train
 

@@ -19,10 +19,9 @@ from safetensors.torch import load_file
 from conftest import pico
 from resnest.data import loading
 from resnest.errors import ResnestError
-from resnest.training.ema import EMA
 from resnest.training.loop import Loop
 from resnest.training.run_logger import Meter
-from resnest.training.state import State
+from resnest.training.state import EMA, State
 from resnest.training.train import resume, train
 from runs import checkpoint, lines, losses
 

@@ -25,7 +25,7 @@ A training step:
 - The gradient that comes through the shortcut is read once.
 - SGD reads weights, gradients and momenta and writes weights and momenta, in float32.
 
-Operations are 2 x MACs (cost.py), in a training step three times that, less the gradient of the images.
+Operations are 2 x MACs (spec.py), in a training step three times that, less the gradient of the images.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from resnest.cost import macs, parameters
-from resnest.spec import Spec
+from resnest.spec import Spec, macs, parameters
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

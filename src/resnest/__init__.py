@@ -19,38 +19,35 @@ if TYPE_CHECKING:
     from resnest.checkpoints.loading import create_backbone, create_model
     from resnest.classification.result import Classification, MultiLabel
     from resnest.data.sources import open_dataset
+    from resnest.detection.card import DetectionPreprocess, DetectorSpec
     from resnest.detection.detector import create_detector
-    from resnest.detection.preprocess import DetectionPreprocess
     from resnest.detection.result import Detections
-    from resnest.detection.spec import DetectorSpec
     from resnest.errors import ResnestError
     from resnest.exporters.exporting import export
-    from resnest.inference.evaluation import evaluate
-    from resnest.inference.evaluation_result import Evaluation
+    from resnest.inference.evaluation import Evaluation, evaluate
     from resnest.inference.model import Model
     from resnest.inference.predicting import Predictor
     from resnest.inference.prepare import prepare
     from resnest.panoptic.result import PanopticMap
-    from resnest.recipes.catalogue import find_recipe
+    from resnest.recipes.reading import find_recipe
     from resnest.recipes.schema import Recipe
     from resnest.runtime.card import ModelCard
     from resnest.runtime.decode import BadImage
     from resnest.runtime.preprocess import Preprocess
     from resnest.runtime.results import Result, Show
-    from resnest.segmentation.preprocess import SegmentationPreprocess
+    from resnest.segmentation.card import SegmentationPreprocess, SegmenterSpec
     from resnest.segmentation.result import LabelMap
     from resnest.segmentation.segmenter import create_segmenter
-    from resnest.segmentation.spec import SegmenterSpec
     from resnest.spec import Spec, list_models
     from resnest.training.train import TrainingResult, resume, train
 
 _HOME = {
     "BadImage": "resnest.runtime.decode",
     "Classification": "resnest.classification.result",
-    "DetectionPreprocess": "resnest.detection.preprocess",
+    "DetectionPreprocess": "resnest.detection.card",
     "Detections": "resnest.detection.result",
-    "DetectorSpec": "resnest.detection.spec",
-    "Evaluation": "resnest.inference.evaluation_result",
+    "DetectorSpec": "resnest.detection.card",
+    "Evaluation": "resnest.inference.evaluation",
     "LabelMap": "resnest.segmentation.result",
     "Model": "resnest.inference.model",
     "ModelCard": "resnest.runtime.card",
@@ -61,8 +58,8 @@ _HOME = {
     "Recipe": "resnest.recipes.schema",
     "ResnestError": "resnest.errors",
     "Result": "resnest.runtime.results",
-    "SegmentationPreprocess": "resnest.segmentation.preprocess",
-    "SegmenterSpec": "resnest.segmentation.spec",
+    "SegmentationPreprocess": "resnest.segmentation.card",
+    "SegmenterSpec": "resnest.segmentation.card",
     "Show": "resnest.runtime.results",
     "Spec": "resnest.spec",
     "TrainingResult": "resnest.training.train",
@@ -73,7 +70,7 @@ _HOME = {
     "create_segmenter": "resnest.segmentation.segmenter",
     "evaluate": "resnest.inference.evaluation",
     "export": "resnest.exporters.exporting",
-    "find_recipe": "resnest.recipes.catalogue",
+    "find_recipe": "resnest.recipes.reading",
     "list_models": "resnest.spec",
     "open_dataset": "resnest.data.sources",
     "prepare": "resnest.inference.prepare",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from resnest.data.samples import Samples
     from resnest.recipes.schema import Recipe
     from resnest.runtime.card import ModelCard
-    from resnest.runtime.engines.engine import Engine, ExportedForm, Prepared, Views
+    from resnest.runtime.engines.exported import Engine, ExportedForm, Prepared, Views
     from resnest.runtime.preprocess import ImageTransform
     from resnest.runtime.results import Result
     from resnest.spec import Spec

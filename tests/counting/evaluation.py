@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from counting.result import Count
 from resnest.errors import ResnestError
 from resnest.figures import Figure, percent
-from resnest.inference.evaluation_result import Evaluation, Floats, Indices
+from resnest.inference.evaluation import Evaluation, Floats, Indices
 
 FIGURES = (
     Figure("exact", "exact", "pictures whose count is right"),

@@ -8,8 +8,7 @@ import numpy as np
 
 from counting.card import CountingCard
 from resnest.exporters.capture import Interface
-from resnest.exporters.exporter import Exporter, Size
-from resnest.exporters.formats import Format
+from resnest.exporters.formats import Exporter, Format, Size
 from resnest.exporters.gate import Agree, Shape
 from resnest.inference.model import Model
 

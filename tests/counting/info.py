@@ -5,7 +5,7 @@ from __future__ import annotations
 from counting.card import CountingCard
 from counting.predict import check_views, gives, predict, takes
 from counting.recipe import CountingRecipe
-from resnest.runtime.engines.engine import ExportedForm
+from resnest.runtime.engines.exported import ExportedForm
 from resnest.tasks import TaskInfo
 
 INFO = TaskInfo(

@@ -9,7 +9,7 @@ import numpy as np
 from counting.card import CountingCard
 from counting.result import Count
 from resnest.errors import ResnestError
-from resnest.runtime.engines.engine import Engine, Prepared, Shape, Views, stack_pixels
+from resnest.runtime.engines.exported import Engine, Prepared, Shape, Views, stack_pixels
 
 
 def predict(engine: Engine, card: CountingCard, images: Sequence[Prepared], views: Views | None = None) -> list[Count]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resnest.recipes.schema import Recipe
-from resnest.recipes.settings import ModelSettings
+from resnest.recipes.schema import ModelSettings, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from counting.data import CountSamples
 from counting.evaluation import CountingEvaluation
-from resnest.report.history import History
+from resnest.report.charts import History
 from resnest.report.page import Report
 from resnest.report.parts import Caption, Picture, curves_section, headlines, mistakes_section
 

@@ -247,12 +247,12 @@ def test_threads_take_turns_with_a_graphs_memory(recorded: list[int]) -> None:
 
 
 def test_the_engine_takes_them(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    from resnest.inference import fused
+    from resnest.inference import prepare
     from resnest.inference.torch_engine import TorchEngine
 
     calls: list[int] = []
-    attend = fused.attend
-    monkeypatch.setattr(fused, "attend", lambda *given: (calls.append(1), attend(*given))[1])
+    attend = prepare.attend
+    monkeypatch.setattr(prepare, "attend", lambda *given: (calls.append(1), attend(*given))[1])
     net, x = network(TINY, device), images(device)
     logits = TorchEngine(net, device.type)(x.cpu().numpy())["logits"]
     assert calls

@@ -22,12 +22,10 @@ from safetensors.torch import save_file
 import resnest
 from conftest import FULL, Outcome
 from exports import CLASSES, lively, use
-from resnest.exporters import aotinductor
-from resnest.exporters.capture import Interface
-from resnest.exporters.exporter import find_exporter
-from resnest.exporters.formats import FORMATS
-from resnest.exporters.layers import Tapped
-from resnest.exporters.pictures import synthetic
+from resnest.exporters import pt2
+from resnest.exporters.calibration import synthetic
+from resnest.exporters.capture import Interface, Tapped
+from resnest.exporters.formats import FORMATS, find_exporter
 from resnest.inference.model import Model
 from resnest.runtime.card import ModelCard
 
@@ -44,7 +42,7 @@ def _ready(name: str) -> None:
         pytest.importorskip(package)
     if name == "aotinductor":
         try:
-            aotinductor.check_compiler()
+            pt2.check_compiler()
         except resnest.ResnestError as error:
             pytest.skip(str(error))
 

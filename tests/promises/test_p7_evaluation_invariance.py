@@ -26,10 +26,8 @@ from resnest.network import ResNeSt
 from resnest.panoptic.evaluation import PanopticEvaluation
 from resnest.runtime.card import ModelCard
 from resnest.runtime.preprocess import Preprocess
-from resnest.segmentation.card import SegmentationCard
+from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess, SegmenterSpec
 from resnest.segmentation.evaluation import PixelEvaluation
-from resnest.segmentation.preprocess import SegmentationPreprocess
-from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import Spec
 from resnest.training.distributed import ProcessGroup
 from streets import COLOURS, write_streets

@@ -25,8 +25,7 @@ import torch
 from safetensors.torch import save
 
 from resnest.checkpoints.loading import read_weights
-from resnest.checkpoints.mxnet_params import write_params
-from resnest.checkpoints.reading import read_checkpoint
+from resnest.checkpoints.reading import read_checkpoint, write_params
 from resnest.data.sources import open_dataset
 from resnest.errors import ResnestError
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from resnest.bench.published import figure_of
+from resnest.bench.plot import figure_of
 from resnest.errors import ResnestError, parameter, unknown
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import ENGINES as READERS

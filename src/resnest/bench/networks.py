@@ -87,7 +87,7 @@ def write_ours(net: ResNeSt, path: Path, card: ModelCard) -> None:
     """As by `resnest export`, without its comparison, which random weights do not need."""
     from resnest.exporters import onnx
     from resnest.exporters.capture import Interface
-    from resnest.exporters.origin import origin
+    from resnest.exporters.writing import origin
     from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY
 
     fast = prepared(net, memory_format=torch.contiguous_format)

@@ -36,8 +36,7 @@ from resnest.bench.contenders import (
     find_entrant,
     has,
 )
-from resnest.bench.environment import environment
-from resnest.bench.table import Case, Table
+from resnest.bench.table import Case, Table, environment
 from resnest.errors import ResnestError, one_line, parameter, unknown
 from resnest.runtime.hardware import usable_cores
 

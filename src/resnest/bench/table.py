@@ -15,17 +15,173 @@ ends, the median lies with a probability that the binomial distribution gives.
 from __future__ import annotations
 
 import csv
+import datetime
+import importlib.metadata
 import io
 import math
-from collections.abc import Iterator, Sequence
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from resnest.bench.environment import head
+import resnest
 from resnest.errors import ResnestError
 from resnest.files import write_errors, write_whole
+from resnest.runtime.hardware import instruction_sets, processor, usable_cores
+
+# --- The environment of a measurement: machine, versions, load, command; the head of every table ---
+# Every line is `key: value`, so that a later comparison can list those that changed.
+
+PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "openvino", "numpy", "pillow")
+SHARED = ("cpu", "instruction sets", "cores", "gpu", "threads", "versions")  # of two runs that may be compared
+
+
+def environment(
+    *, threads: int | None = None, device: str = "cpu", packages: Sequence[str] = PACKAGES, notes: Iterable[str] = ()
+) -> list[str]:
+    """Lines for the head of a CSV file.
+
+    Args:
+        threads: that the engines were given; None: not known here.
+        device: "cuda" adds the GPU's name.
+        packages: whose versions are named, where they are installed.
+        notes: what the file holds, in `key: value` lines of its own.
+    """
+    sets = " ".join(instruction_sets()) or "not known"
+    lines = [f"cpu: {processor()}", f"instruction sets: {sets}", f"cores: {usable_cores()}"]
+    if device == "cuda":
+        import torch
+
+        lines.append(f"gpu: {torch.cuda.get_device_name()}")
+    if threads is not None:
+        lines.append(f"threads: {threads}")
+    lines.append(f"versions: {', '.join(versions(packages))}")
+    load = (
+        f", load average {' '.join(f'{value:.2f}' for value in os.getloadavg())}" if hasattr(os, "getloadavg") else ""
+    )
+    lines.append(f"date: {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC{load}")
+    lines += [f"commit: {known}"] if (known := commit()) else []
+    return [*lines, f"command: {command()}", *notes]
+
+
+def head(lines: Iterable[str]) -> str:
+    """The lines at the head of a CSV file."""
+    return "".join(f"# {line}\n" for line in lines)
+
+
+def facts(lines: Iterable[str]) -> dict[str, str]:
+    """The lines by their keys."""
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def of_run(account: Mapping[str, Any]) -> list[str]:
+    """Environment lines of a training run, from its run.json: it ran elsewhere and earlier."""
+    told = ", ".join(f"{name} {version}" for name, version in account["versions"].items())
+    return [f"versions: {told}", f"threads: {account['threads']}", f"date: {account['started']}"]
+
+
+def versions(packages: Iterable[str]) -> list[str]:
+    found = [f"resnest {resnest.__version__}", f"python {platform.python_version()}"]
+    for name in packages:
+        told = getattr(sys.modules.get(name), "__version__", "")  # torch's own word names its build, 2.15.0+cu132
+        try:
+            found.append(f"{name} {told or importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str:
+    """Commit of the checkout that this code is in; empty for an installed package."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        told = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return told.stdout.strip()
+
+
+def command() -> str:
+    """The command line, without the program's folder."""
+    program = Path(sys.argv[0])
+    name = f"python benchmarks/{program.name}" if program.parent.name == "benchmarks" else program.name
+    return " ".join([name, *map(shlex.quote, sys.argv[1:])])
+
+
+# --- Performance regressions against an older table, beyond noise ---
+# A case is slower where three things hold: the 95 % intervals of the two medians do not touch; it is 3 % or more (two
+# runs of the same program differ by that much through their memory layout); and, if both tables have a base that is not
+# the case itself, the intervals of the ratios to it do not touch either, so that a slower machine is not taken for
+# slower code.
+
+LEAST = 0.03  # what two runs of one program may differ by
+Verdict = Literal["slower", "faster", "same"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A case that is in both tables."""
+
+    case: Case
+    before: Case
+    verdict: Verdict
+    against: str  # "its own time", or the base too
+
+    @property
+    def factor(self) -> float:
+        """New time / old time."""
+        return self.case.median / self.before.median
+
+    def __str__(self) -> str:
+        moved = f"{1e3 * self.before.median:.2f} -> {1e3 * self.case.median:.2f} ms ({self.factor - 1:+.1%})"
+        return f"{self.verdict:<7} {self.case}: {moved}, by {self.against}"
+
+
+def compare(old: Table, new: Table) -> list[Change]:
+    """All cases of both tables, in the order of the new one."""
+    pairs = [(old.find(case.key), case) for case in new.cases]
+    return [_judge(old, new, before, case) for before, case in pairs if before is not None]
+
+
+def missing(old: Table, new: Table) -> list[Case]:
+    """Cases of the old table that were not measured now."""
+    return [case for case in old.cases if new.find(case.key) is None]
+
+
+def differences(old: Table, new: Table) -> Iterator[str]:
+    """Differences of the two environments, one line each: they may explain a difference in speed."""
+    before, now = facts(old.environment), facts(new.environment)
+    for key in SHARED:
+        if before.get(key) != now.get(key):
+            yield f"{key}: {before.get(key, '-')} -> {now.get(key, '-')}"
+
+
+def _judge(old: Table, new: Table, before: Case, case: Case) -> Change:
+    verdict = _verdict(case.median / before.median, before.interval.apart(case.interval))
+    bases = base_of(old.cases, before), base_of(new.cases, case)
+    if bases[0].key != bases[1].key or case.key == bases[1].key:
+        return Change(case, before, verdict, "its own time")
+    was, now = ratio_of(old.cases, before), ratio_of(new.cases, case)
+    relative = _verdict(was[0] / now[0], was[1].apart(now[1]))
+    both = verdict if relative == verdict else "same"
+    return Change(
+        case, before, both, f"its own time and the ratio to {bases[1].model} ({was[0]:.2f}x -> {now[0]:.2f}x)"
+    )
+
+
+def _verdict(factor: float, apart: bool) -> Verdict:
+    if not apart or abs(factor - 1) < LEAST:
+        return "same"
+    return "slower" if factor > 1 else "faster"
+
 
 KEYS = ("model", "engine", "layout", "precision", "batch", "size")
 COLUMNS = (*KEYS, "round", "calls", "seconds", "peak_mib")

@@ -19,12 +19,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from resnest.checkpoints.identify import METADATA_KEY, Identity, identify
 from resnest.checkpoints.layouts import COUNTER, LAYOUTS, Layout, find_layout, from_official, refusal
-from resnest.checkpoints.loading import listed
+from resnest.checkpoints.loading import METADATA_KEY, Identity, identify, listed
 from resnest.checkpoints.multipart import Parts, all_parts
-from resnest.checkpoints.mxnet_params import write_params
-from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
+from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint, write_params
 from resnest.errors import ResnestError, parameter
 from resnest.files import replacing, write_errors
 from resnest.network.resnest import ResNeSt

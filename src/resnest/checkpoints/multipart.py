@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from resnest.checkpoints.fetch import locate_for
 from resnest.checkpoints.layouts import COUNTER, Layout, Translated
 from resnest.checkpoints.loading import LoadReport, check_values, listed, load_weights, translate
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
-from resnest.checkpoints.references import locate_for
 from resnest.errors import ResnestError
 from resnest.tasks import TASKS, load_object, task_info
 

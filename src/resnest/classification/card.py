@@ -6,15 +6,45 @@ card = ClassificationCard(architecture="resnest50", spec=Spec(), class_names=("r
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import Any, ClassVar
 
-from resnest.cost import macs, parameters
-from resnest.runtime import imagenet
 from resnest.runtime.card import ModelCard
 from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from resnest.spec import EXPANSION, PUBLISHED, Spec, find_spec
+from resnest.spec import EXPANSION, PUBLISHED, Spec, find_spec, macs, parameters
+
+# --- The 1000 classes of ImageNet-1k (ILSVRC 2012) in the order of the published networks' outputs: sorted synsets.
+
+IMAGENET_COUNT = 1000
+_TWICE = {"n02012849": "crane (bird)", "n03126707": "crane (machine)"}  # one name for two classes in ImageNet
+
+
+@cache
+def imagenet_synsets() -> tuple[str, ...]:
+    """WordNet ids, which name the folders of the data set."""
+    return tuple(synset for synset, _ in _lines())
+
+
+@cache
+def imagenet_names() -> tuple[str, ...]:
+    """A short name each, all different: the first synonym, or all of them where the first is not enough."""
+    first = [names.split(",")[0] for _, names in _lines()]
+    shared = {name for name, count in Counter(first).items() if count > 1}
+    return tuple(
+        _TWICE.get(synset, names if short in shared else short)
+        for (synset, names), short in zip(_lines(), first, strict=True)
+    )
+
+
+@cache
+def _lines() -> tuple[tuple[str, str], ...]:
+    text = files("resnest.classification").joinpath("imagenet.txt").read_text(encoding="utf-8")
+    pairs = [line.split(" ", 1) for line in text.splitlines()]
+    return tuple((synset, names) for synset, names in pairs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +158,8 @@ class ClassificationCard(ModelCard):
         return cls(
             architecture=architecture,
             spec=find_spec(architecture)[0],
-            class_names=imagenet.class_names(),
-            class_keys=imagenet.synsets(),
+            class_names=imagenet_names(),
+            class_keys=imagenet_synsets(),
             preprocess=preprocess,
         )
 
@@ -172,8 +202,8 @@ def _apply_timm_arguments(spec: Spec, arguments: dict[str, Any]) -> Spec:
 def _timm_classes(content: Mapping[str, Any], count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names and keys; timm leaves them out for ImageNet, and its names of ImageNet are the synsets."""
     labels = [str(name) for name in content.get("label_names") or ()]
-    if count == imagenet.COUNT and (not labels or labels == list(imagenet.synsets())):
-        return imagenet.class_names(), imagenet.synsets()
+    if count == IMAGENET_COUNT and (not labels or labels == list(imagenet_synsets())):
+        return imagenet_names(), imagenet_synsets()
     if len(labels) != count:
         raise ValueError(f"label_names has {len(labels)} names for {count} classes")
     return tuple(labels), ()

@@ -12,12 +12,11 @@ from PIL import Image
 
 from resnest.classification.card import ClassificationCard
 from resnest.errors import ResnestError, parameter
+from resnest.exporters.calibration import pixels
 from resnest.exporters.capture import Interface
-from resnest.exporters.exporter import MAX_PIXELS, Exporter, Size
-from resnest.exporters.formats import Format
+from resnest.exporters.formats import MAX_PIXELS, Exporter, Format, Size
 from resnest.exporters.gate import SIZES, Agree, Shape
-from resnest.exporters.pictures import pixels
-from resnest.exporters.same_labels import same_label, same_labels
+from resnest.exporters.int8 import same_label, same_labels
 from resnest.inference.model import Model
 
 BATCHES = (1, 2, 5)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from resnest.classification.card import ClassificationCard
 from resnest.classification.predict import check_views, gives, predict, takes
-from resnest.classification.recipe import ClassificationRecipe
-from resnest.runtime.engines.engine import ExportedForm
+from resnest.classification.recipes import ClassificationRecipe
+from resnest.runtime.engines.exported import ExportedForm
 from resnest.tasks import TaskInfo
 
 INFO = TaskInfo(
@@ -23,7 +23,7 @@ INFO = TaskInfo(
     check_views=check_views,
     batch_size=64,
     exported=ExportedForm(takes, gives),
-    relabel="resnest.classification.imagenet_real:relabel",
+    relabel="resnest.classification.evaluation:relabel",
     reads_labels=True,
     needs="images with labels",
 )

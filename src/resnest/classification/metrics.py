@@ -1,6 +1,6 @@
-"""Top-1, top-5, cross-entropy and the confusion matrix of a classifier.
+"""Metrics of a classifier: top-1 and top-5 of one label an image; mean average precision and F1 of several.
 
-metrics = ClassificationMetrics(num_classes=10)
+metrics = ClassificationMetrics(num_classes=10)          # MultiLabelMetrics: labels are (N, K) of 0 and 1
 metrics.update(logits, labels)            # (N, K), (N,)
 metrics.compute()["top1"]                 # fraction 0..1
 """
@@ -52,3 +52,89 @@ class ClassificationMetrics:
         # fsum is exact, so that the mean does not depend on the order of the samples
         figures["loss"] = math.fsum(np.concatenate(self.losses).tolist()) / count
         return figures
+
+
+Floats = NDArray[np.float64]
+
+
+class MultiLabelMetrics:
+    """Stores every score, so that the result depends on neither batching nor the order of samples.
+
+    `map` is the mean of `average_precision` over the classes that have images; `f1_micro` and `f1_macro` take a label
+    as given where its score is 0.5 or more, the latter over the classes that occur in truth or prediction.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.logits: list[NDArray[np.float32]] = []
+        self.labels: list[NDArray[np.bool_]] = []
+
+    def update(self, logits: NDArray[np.floating], labels: NDArray[np.generic]) -> None:
+        """Add a batch: logits (N, K), labels (N, K)."""
+        self.logits.append(logits.astype(np.float32))
+        self.labels.append(labels.astype(bool))
+
+    def merge(self, other: MultiLabelMetrics) -> None:
+        """Add what another accumulator (another process) has collected."""
+        self.logits += other.logits
+        self.labels += other.labels
+
+    def compute(self) -> dict[str, float]:
+        """Fractions 0..1, loss in nats; NaN where nothing was counted."""
+        logits, labels = self.collected()
+        hits, given, true = count_labels(logits >= 0, labels)
+        losses = binary_cross_entropy(logits, labels)
+        found = given + true > 0
+        return {
+            "map": _mean(average_precision(logits, labels)),
+            "f1_micro": float(2 * hits.sum() / (given + true).sum()) if found.any() else math.nan,
+            "f1_macro": _mean(2 * hits[found] / (given + true)[found]),
+            # fsum is exact, so that the mean does not depend on the order of the samples
+            "loss": math.fsum(losses.tolist()) / len(losses) if len(losses) else math.nan,
+        }
+
+    def collected(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Logits and labels collected so far, both (N, K)."""
+        none = np.zeros((0, self.num_classes))
+        return (
+            np.concatenate([none.astype(np.float32), *self.logits]),
+            np.concatenate([none.astype(bool), *self.labels]),
+        )
+
+
+def average_precision(scores: NDArray[np.floating], labels: NDArray[np.bool_]) -> Floats:
+    """Area under each class's precision-recall steps, (K,); NaN for a class without images.
+
+    Every distinct score is a threshold, and precision is not interpolated, as in scikit-learn. (PASCAL VOC, from 2010
+    on, raises precision to the highest at any larger recall and so reports a little more.)
+    """
+    return np.array([_area(score, label) for score, label in zip(scores.T, labels.T, strict=True)], np.float64)
+
+
+def _area(scores: NDArray[np.floating], labels: NDArray[np.bool_]) -> float:
+    """The area of one class: (N,), (N,)."""
+    if not labels.any():
+        return math.nan
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # the last place of every distinct score
+    hits = np.cumsum(labels[order])[ends]
+    precision = hits / (ends + 1)
+    return float((precision * np.diff(hits, prepend=0)).sum() / hits[-1])
+
+
+def count_labels(given: NDArray[np.bool_], true: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
+    """For each class: correct predicted labels, predicted labels, true labels; (K,) each."""
+    hits, all_given, all_true = ((part.sum(0).astype(np.float64)) for part in (given & true, given, true))
+    return hits, all_given, all_true
+
+
+def binary_cross_entropy(logits: NDArray[np.floating], labels: NDArray[np.bool_]) -> Floats:
+    """Binary cross-entropy per image, averaged over classes: (N, K), (N, K) -> (N,), without overflow."""
+    values = logits.astype(np.float64)
+    losses: Floats = (np.maximum(values, 0) - values * labels + np.log1p(np.exp(-np.abs(values)))).mean(1)
+    return losses
+
+
+def _mean(values: Floats) -> float:
+    known = values[np.isfinite(values)]
+    return math.fsum(known.tolist()) / len(known) if len(known) else math.nan

@@ -12,7 +12,7 @@ import numpy as np
 from resnest.classification.card import ClassificationCard
 from resnest.classification.result import Classification, MultiLabel, sigmoid, softmax
 from resnest.errors import ResnestError
-from resnest.runtime.engines.engine import Engine, Prepared, Shape, Views, stack_pixels
+from resnest.runtime.engines.exported import Engine, Prepared, Shape, Views, stack_pixels
 
 CHANNELS = 3  # of images of files
 

@@ -1,4 +1,4 @@
-"""Recipes of classifiers: small ones for a CPU, fine-tuning, ImageNet as published and with current methods.
+"""Recipes of classifiers: small ones for a CPU, photographs of one's own, ImageNet as published and as it is done now.
 
 resnest train imagenette --data DIR --out runs/a
 resnest train finetune --data DIR --out runs/flowers
@@ -8,12 +8,33 @@ resnest train imagenet_resnest50 --data DIR --out runs/50
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
-from resnest.classification.recipe import ClassificationExpect, ClassificationRecipe
 from resnest.data.settings import DataSettings
-from resnest.recipes.settings import PUBLISHED_WEIGHTS, ModelSettings, OptimSettings, TrainSettings
+from resnest.recipes.schema import PUBLISHED_WEIGHTS, Expect, ModelSettings, OptimSettings, Recipe, TrainSettings
 from resnest.spec import PUBLISHED
+
+# --- The recipe of a classifier ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationExpect(Expect):
+    """Expected accuracy of the recipe, a fraction."""
+
+    top1: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationRecipe(Recipe):
+    """The recipe of a classifier: only the common sections."""
+
+    task: str = "classification"
+    expect: ClassificationExpect | None = None
+
+    def listing(self) -> tuple[str, dict[str, str]]:
+        return "Image classification", {"top-1": "top1"}
+
 
 # images a GPU and training crop; all others, the ablation among them: those of ResNeSt-50
 _SIZES = {"resnest101": (64, 224), "resnest200": (32, 256), "resnest269": (32, 320)}

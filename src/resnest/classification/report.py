@@ -1,19 +1,33 @@
-"""The report of a classifier: top-1 with its interval, the confusion matrix, the most confident mistakes.
+"""The report of a classifier: its figures with their uncertainty, confusions, the worst mistakes.
 
-report = classification_report(evaluation, splits.val, history)
+report = classification_report(evaluation, splits.val, history)          # one label an image
+report = multi_label_report(evaluation, splits.val, history)             # several
 """
 
 from __future__ import annotations
 
 import math
 
-from resnest.classification.evaluation import ClassEvaluation
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.classification.evaluation import ClassEvaluation, MultiLabelEvaluation
 from resnest.data.samples import Samples
 from resnest.figures import wilson_interval
-from resnest.report.confusion import confusion_section, recall_and_precision, taken_for
-from resnest.report.history import History, number
+from resnest.report.charts import History, number
 from resnest.report.page import NO_BREAK, Headline, Report, count, percent
-from resnest.report.parts import Caption, Column, Picture, classes_section, curves_section, headlines, mistakes_section
+from resnest.report.parts import (
+    Caption,
+    Column,
+    Picture,
+    classes_section,
+    confusion_section,
+    curves_section,
+    headlines,
+    mistakes_section,
+    recall_and_precision,
+    taken_for,
+)
 
 MOST_PICTURES = 24
 MOST_CLASSES = 30
@@ -79,3 +93,69 @@ def _mistake(evaluation: ClassEvaluation, samples: Samples, place: int) -> Pictu
         Caption(f"is {truth}", float(evaluation.truth_scores[place])),
     ]
     return Picture(name=samples.keys[index], images=[samples.decode(index)], captions=captions)
+
+
+MOST_LABELS = 3  # of a kind below a picture
+
+
+def multi_label_report(evaluation: MultiLabelEvaluation, samples: Samples, history: History) -> Report:
+    figures, best = evaluation.figures, history.best
+    micro, macro = (percent(figures.get(key, math.nan)) for key in ("f1_micro", "f1_macro"))
+    recall, precision = evaluation.recall_and_precision()
+    counts = evaluation.labels.sum(0)
+    columns = [
+        Column("Class", "name", evaluation.class_names),
+        Column("Images", "count", counts),
+        Column("Average precision", "share", evaluation.areas),
+        Column("Recall", "percent", recall),
+        Column("Precision", "percent", precision),
+    ]
+    pictures = [_multi_label_mistake(evaluation, samples, place) for place in evaluation.worst(MOST_PICTURES).tolist()]
+    errors = int((evaluation.given != evaluation.labels).any(1).sum())
+    note = (
+        f"{count(errors, 'image')} of {evaluation.count:,} with a wrong or a missing label. Here are the"
+        f" {len(pictures)} with the highest loss. Below each picture: labels that are wrong, labels that are missing,"
+        " the score that the network gave to each, and what was right."
+    )
+    return Report(
+        kind="Multi-label classification",
+        headlines=headlines(
+            number(best or figures, "map"),
+            f"Mean average precision{history.when}",
+            f"F1 {micro} of all labels, {macro} mean of classes",
+        ),
+        sections=[
+            curves_section(history, ("mAP and F1", ("map", "mAP, %"), ("f1_micro", "F1, %"))),
+            classes_section(
+                columns,
+                "Lowest average precision first. Recall and precision are those of the labels given.",
+                counts=counts,
+            ),
+            mistakes_section(pictures, note, images=evaluation.count, errors=errors),
+        ],
+        footnote="Average precision is the area under a class's precision-recall steps, without interpolation. A label"
+        " is given from a score of 50 % on.",
+    )
+
+
+def _multi_label_mistake(evaluation: MultiLabelEvaluation, samples: Samples, place: int) -> Picture:
+    index, scores = int(evaluation.indices[place]), evaluation.scores[place]
+    given, true = evaluation.given[place], evaluation.labels[place]
+    order = np.argsort(-scores, kind="stable")  # the likeliest first
+
+    def scored(marks: NDArray[np.bool_]) -> list[tuple[str, float]]:
+        return [(evaluation.class_names[k], float(scores[k])) for k in order if marks[k]]
+
+    wrong, missed, right = scored(given & ~true), scored(true & ~given)[::-1], scored(given & true)
+    captions = [Caption(name, score, strong=True) for name, score in wrong[:MOST_LABELS]]
+    captions += _more(wrong, "wrong")
+    captions += [Caption(f"misses {name}", score) for name, score in missed[:MOST_LABELS]]
+    captions += _more(missed, "missing")
+    if right:
+        captions.append(Caption("right: " + ", ".join(name for name, _ in right)))
+    return Picture(name=samples.keys[index], images=[samples.decode(index)], captions=captions)
+
+
+def _more(labels: list[tuple[str, float]], kind: str) -> list[Caption]:
+    more = len(labels) - MOST_LABELS
+    return [Caption(f"and {more} more {kind}")] if more > 0 else []

@@ -1,4 +1,4 @@
-"""The classification task: one label per image, or multi-label with a score for each class.
+"""Image classification: one label an image, or any number of labels; its losses, mixup and CutMix.
 
 task = ClassificationTask.of(recipe, samples)
 net = task.build()
@@ -7,29 +7,113 @@ loss = task.loss(net, batch.images, batch.labels, seed=(seed, step, rank))
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnest.checkpoints.loading import LoadReport, load_pretrained
 from resnest.classification.card import ClassificationCard
-from resnest.classification.dataset import ClassificationDataset
 from resnest.classification.info import INFO
-from resnest.classification.losses import binary_cross_entropy, cross_entropy
-from resnest.classification.mixing import NO_MIX, Mix, mix_images, mix_targets, sample_mixup
-from resnest.cost import smallest_map
+from resnest.classification.transforms import ClassificationDataset
 from resnest.data.loading import normalise
 from resnest.data.samples import LabelledSamples
 from resnest.errors import ResnestError
 from resnest.inference.prepare import prepared
 from resnest.network.resnest import ResNeSt, initialise_as_gluon
 from resnest.network.tools import freeze
-from resnest.recipes.settings import PUBLISHED_WEIGHTS
+from resnest.recipes.schema import PUBLISHED_WEIGHTS
 from resnest.runtime.preprocess import Preprocess
+from resnest.spec import smallest_map
 from resnest.tasks import Task
+
+# --- Mixup (arXiv 1710.09412) blends two images; CutMix (arXiv 1905.04899) pastes a box of one into the other.
+# Both pair image i with image N - 1 - i of the batch, as the Gluon code does. The random numbers depend on the seed
+# alone, not on the images, so they are the same for any image size.
+
+
+class Mix(NamedTuple):
+    """The mixing parameters of a batch."""
+
+    share: float = 1.0  # of the first image; CutMix: before its box is cut off at the image's edges
+    centre: tuple[float, float] | None = None  # of the box, from the top and left, shares of the sides; none: mixup
+
+
+NO_MIX = Mix()  # nothing is mixed
+
+
+def sample_mixup(seed: Sequence[int], *, mixup: float, cutmix: float) -> Mix:
+    """Mixing parameters of a batch, f(seed), from the alphas of the beta distributions; 0 turns one off.
+
+    With both on, a coin decides: half of the batches each (arXiv 2110.00476, as in timm).
+    """
+    if not (mixup or cutmix):
+        return NO_MIX
+    generator = np.random.default_rng(list(seed))
+    cuts = cutmix > 0 and (not mixup or generator.random() < 0.5)
+    alpha = cutmix if cuts else mixup
+    share = float(generator.beta(alpha, alpha))
+    if not cuts:
+        return Mix(share)
+    down, right = generator.random(2)
+    return Mix(share, (float(down), float(right)))
+
+
+def mix_images(images: Tensor, mix: Mix) -> tuple[Tensor, float]:
+    """The mixed images, (N, C, H, W) floats, and the actual fraction of the first one."""
+    if mix.share >= 1:
+        return images, 1.0
+    if mix.centre is None:
+        return mix.share * images + (1 - mix.share) * images.flip(0), mix.share
+    height, width = images.shape[2:]
+    top, bottom, left, right = cut_box(mix.share, mix.centre, height, width)
+    mixed = images.clone()
+    mixed[:, :, top:bottom, left:right] = images.flip(0)[:, :, top:bottom, left:right]
+    return mixed, 1 - (bottom - top) * (right - left) / (height * width)
+
+
+def mix_targets(targets: Tensor, share: float) -> Tensor:
+    """Targets of mixed images, (N, classes), from 0 and 1 by the fractions of both."""
+    return share * targets + (1 - share) * targets.flip(0) if share < 1 else targets
+
+
+def cut_box(share: float, centre: tuple[float, float], height: int, width: int) -> tuple[int, int, int, int]:
+    """Top, bottom, left, right of CutMix's box: 1 - share of the area, of the image's shape, clipped at the edges."""
+    ratio = math.sqrt(1 - share)  # arXiv 1905.04899, equation 2
+    edges: list[int] = []
+    for place, side in zip(centre, (height, width), strict=True):
+        length = int(side * ratio)
+        start = int(side * place) - length // 2
+        edges += [max(start, 0), min(start + length, side)]
+    top, bottom, left, right = edges
+    return top, bottom, left, right
+
+
+# --- Losses of a classifier, also for mixup and CutMix: every image has its own label and its partner's ---
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, *, share: float, smoothing: float) -> Tensor:
+    """(N, classes), (N,) -> mean over the batch; for a share below 1, the partner's label has the remaining weight."""
+    loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    if share < 1:
+        other = F.cross_entropy(logits, labels.flip(0), label_smoothing=smoothing)
+        loss = share * loss + (1 - share) * other
+    return loss
+
+
+def binary_cross_entropy(logits: Tensor, labels: Tensor, *, share: float, threshold: float) -> Tensor:
+    """Binary cross-entropy: (N, classes), (N,) -> mean over batch and classes, as in timm.
+
+    Both classes of a mixed image are a yes (arXiv 2110.00476, section 3), unless there is `threshold` or less of one.
+    The mean over classes makes gradients as many times smaller as there are classes: AdamW does not mind, SGD would
+    need a larger learning rate.
+    """
+    shares = mix_targets(F.one_hot(labels, logits.shape[1]), share)  # (N, classes)
+    return F.binary_cross_entropy_with_logits(logits, (shares > threshold).to(logits.dtype))
 
 
 class ClassificationTask(Task):

@@ -1,4 +1,4 @@
-"""Training transforms: random crop, flip, colour; torchvision's v2 transforms on Pillow images.
+"""Training images: random crop, flip, colour, RandAugment, random erasing; and the dataset that gives them.
 
 training_transform(DataSettings(), size=128)(content).shape      # bytes of a file -> (3, 128, 128), uint8
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,110 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F2
 
-from resnest.classification.augment import GluonAutoAugment, rand_augment, random_erasing
+from resnest.data.loading import TrainingDataset, labels_to_tensor
+from resnest.data.samples import LabelledSamples
 from resnest.data.settings import DataSettings
 from resnest.runtime.decode import Box, decode_for_crop
 from resnest.runtime.preprocess import RESAMPLING
+
+# --- Further augmentation: RandAugment, random erasing, AutoAugment as used for the released weights ---
+
+BICUBIC = v2.InterpolationMode.BICUBIC
+
+
+def rand_augment(settings: DataSettings, interpolation: v2.InterpolationMode) -> v2.Transform:
+    """torchvision's RandAugment (arXiv 1909.13719): `rand_ops` of 14 operations, all at `rand_magnitude` of 0 to 30.
+
+    Not timm's: its magnitudes go to 10, it runs each operation only half of the time, varies the magnitude, has no
+    identity and posterises to as little as 0 bits, so "m7" there is no number here.
+    """
+    return v2.RandAugment(settings.rand_ops, settings.rand_magnitude, interpolation=interpolation)
+
+
+def random_erasing(settings: DataSettings) -> v2.Transform:
+    """Random erasing: a box of 2 to 33 % gets the mean colour with probability `erase` (arXiv 1708.04896); on uint8."""
+    return v2.RandomErasing(settings.erase, value=[round(mean * 255) for mean in settings.mean])
+
+
+# Twenty-five pairs of (operation, probability, level): arXiv 1805.09501, table 9, as the Gluon code lists them.
+# Levels of operations that have none are left out.
+POLICY = (
+    (("posterize", 0.4, 8), ("rotate", 0.6, 9)),
+    (("solarize", 0.6, 5), ("autocontrast", 0.6, 0)),
+    (("equalize", 0.8, 0), ("equalize", 0.6, 0)),
+    (("posterize", 0.6, 7), ("posterize", 0.6, 6)),
+    (("equalize", 0.4, 0), ("solarize", 0.2, 4)),
+    (("equalize", 0.4, 0), ("rotate", 0.8, 8)),
+    (("solarize", 0.6, 3), ("equalize", 0.6, 0)),
+    (("posterize", 0.8, 5), ("equalize", 1.0, 0)),
+    (("rotate", 0.2, 3), ("solarize", 0.6, 8)),
+    (("equalize", 0.6, 0), ("posterize", 0.4, 6)),
+    (("rotate", 0.8, 8), ("color", 0.4, 0)),
+    (("rotate", 0.4, 9), ("equalize", 0.6, 0)),
+    (("equalize", 0.0, 0), ("equalize", 0.8, 0)),
+    (("invert", 0.6, 0), ("equalize", 1.0, 0)),
+    (("color", 0.6, 4), ("contrast", 1.0, 8)),
+    (("rotate", 0.8, 8), ("color", 1.0, 0)),
+    (("color", 0.8, 8), ("solarize", 0.8, 7)),
+    (("sharpness", 0.4, 7), ("invert", 0.6, 0)),
+    (("shear", 0.6, 5), ("equalize", 1.0, 0)),
+    (("color", 0.4, 0), ("equalize", 0.6, 0)),
+    (("equalize", 0.4, 0), ("solarize", 0.2, 4)),
+    (("solarize", 0.6, 5), ("autocontrast", 0.6, 0)),
+    (("invert", 0.6, 0), ("equalize", 1.0, 0)),
+    (("color", 0.6, 4), ("contrast", 1.0, 8)),
+    (("equalize", 0.8, 0), ("equalize", 0.6, 0)),
+)
+
+
+class GluonAutoAugment(v2.Transform):  # type: ignore[misc]
+    """AutoAugment with the strengths of the published weights (Gluon transforms.py), for Pillow images.
+
+    torchvision's has the same pairs but milder operations: it posterises to 4 to 6 bits (here 1 or 2), takes level 0 of
+    colour as no change (here nearly grey), and draws a sign for colour, contrast and sharpness (here none).
+    """
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        chosen = POLICY[int(torch.randint(len(POLICY), ()))]
+        draws = torch.rand(len(chosen), 2).tolist()  # whether it happens, and its sign
+        steps = [
+            (name, level, 1 if sign < 0.5 else -1)
+            for (name, probability, level), (happens, sign) in zip(chosen, draws, strict=True)
+            if happens < probability
+        ]
+        return {"steps": steps}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        for name, level, sign in params["steps"]:
+            inpt = OPERATIONS[name](inpt, level, sign)
+        return inpt
+
+
+def _factor(level: int) -> float:
+    return level * 1.8 / 10 + 0.1
+
+
+def _shear(image: Image.Image, level: int, sign: int) -> Image.Image:
+    amount = sign * level * 0.3 / 10
+    return image.transform(image.size, Image.Transform.AFFINE, (1, amount, 0, 0, 1, 0), Image.Resampling.BICUBIC)
+
+
+# Levels go from 0 to 10; integers where the Gluon code cuts them off
+OPERATIONS: dict[str, Callable[[Image.Image, int, int], Image.Image]] = {
+    "autocontrast": lambda image, level, sign: F2.autocontrast(image),
+    "equalize": lambda image, level, sign: F2.equalize(image),
+    "invert": lambda image, level, sign: F2.invert(image),
+    "posterize": lambda image, level, sign: F2.posterize(image, 4 - int(level * 4 / 10)),
+    "solarize": lambda image, level, sign: F2.solarize(image, 256 - int(level * 256 / 10)),
+    "rotate": lambda image, level, sign: image.rotate(sign * int(level * 30 / 10)),  # nearest, as there
+    "shear": _shear,
+    "color": lambda image, level, sign: F2.adjust_saturation(image, _factor(level)),
+    "contrast": lambda image, level, sign: F2.adjust_contrast(image, _factor(level)),
+    "sharpness": lambda image, level, sign: F2.adjust_sharpness(image, _factor(level)),
+}
+
 
 INTERPOLATION = {"bilinear": v2.InterpolationMode.BILINEAR, "bicubic": v2.InterpolationMode.BICUBIC}
 
@@ -192,3 +292,30 @@ class Lighting(v2.Transform):  # type: ignore[misc]
 def _between(low: float, high: float) -> float:
     """A uniform number by torch's generator, which is seeded for every sample."""
     return low + (high - low) * float(torch.rand(()))
+
+
+# --- Training dataset of labelled images: augmented samples and their batches ---
+
+
+class ClassificationDataset(TrainingDataset):
+    """Random crops and colours; labels are (N,) int64, or (N, K) float32 if multi-label."""
+
+    samples: LabelledSamples
+
+    def __init__(self, samples: LabelledSamples, settings: DataSettings, *, seed: int, epochs: int) -> None:
+        super().__init__(samples, seed=seed)
+        self.settings, self.epochs = settings, epochs
+
+    def augment(self, index: int, epoch: int) -> tuple[Tensor, Any]:
+        transform = _transform(self.settings, self.settings.size_at(epoch, self.epochs))
+        return transform(self.samples.read(index), self.samples.keys[index]), self.samples.labels[index]
+
+    def stack_targets(self, targets: list[Any]) -> Tensor:
+        return labels_to_tensor(targets)
+
+
+@cache
+def _transform(settings: DataSettings, size: int) -> Any:
+    pass  # MERGE
+
+    return training_transform(settings, size)

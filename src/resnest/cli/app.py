@@ -12,15 +12,12 @@ import typer
 
 import resnest
 from resnest.cli.bench import bench
-from resnest.cli.convert import convert
-from resnest.cli.demo import demo
 from resnest.cli.doctor import doctor
 from resnest.cli.evaluate import evaluate
-from resnest.cli.export import export
-from resnest.cli.models import models
+from resnest.cli.export import convert, export
+from resnest.cli.models import models, recipes
 from resnest.cli.predict import predict
-from resnest.cli.recipes import recipes
-from resnest.cli.train import train
+from resnest.cli.train import demo, train
 from resnest.cli.words import at_command_line
 from resnest.errors import INTERRUPTED, ResnestError, wording
 from resnest.runtime.hardware import disable_malloc_trim

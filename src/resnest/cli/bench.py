@@ -47,7 +47,7 @@ def bench(
     """
     from resnest.bench import bench as run
     from resnest.bench import lines, plan, read_table, to_dict, write_table
-    from resnest.bench.published import FIGURES
+    from resnest.bench.plot import FIGURES
     from resnest.errors import ResnestError
     from resnest.progress import Progress
 
@@ -88,7 +88,7 @@ def bench(
 
 def _tell_changes(old: Table, new: Table) -> int:
     """Prints changes against the old table on standard error, since --json uses standard output."""
-    from resnest.bench.compare import compare, differences, missing
+    from resnest.bench.table import compare, differences, missing
 
     for difference in differences(old, new):
         typer.echo(f"the environments differ in {difference}", err=True)

@@ -12,8 +12,8 @@ from resnest.cli.words import DATA_HELP, MODEL_HELP, NETWORK_HELP, WINDOW_HELP
 from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
-    from resnest.inference.evaluation_result import Evaluation
-    from resnest.runtime.engines.engine import Views
+    from resnest.inference.evaluation import Evaluation
+    from resnest.runtime.engines.exported import Views
 
 SCALES_HELP = (
     "Test-time augmentation at several scales. Detectors: short sides of A and of B pixels; segmenters: A and B times"
@@ -70,7 +70,7 @@ def evaluate(
 
 def _views(scales: str | None, flip: bool) -> Views | None:
     """Views of test-time augmentation; whether the model supports them is checked once it is open."""
-    from resnest.runtime.engines.engine import Views
+    from resnest.runtime.engines.exported import Views
     from resnest.tasks import TASKS
 
     if scales is None:

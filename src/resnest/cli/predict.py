@@ -2,14 +2,122 @@
 
 from __future__ import annotations
 
+import csv
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from glob import glob, has_magic
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from resnest.cli.words import MODEL_HELP, NETWORK_HELP, WINDOW_HELP
 from resnest.errors import ResnestError
+
+if TYPE_CHECKING:
+    from resnest.runtime.results import Result, ResultFiles, Show
+
+
+# --- The pictures that `resnest predict` takes: files, folders and globs ---
+
+
+class Picture(NamedTuple):
+    """A picture file."""
+
+    path: Path
+    place: Path  # within the folder that was named, or its name
+
+
+def find_pictures(paths: list[str]) -> Iterator[Picture]:
+    """Files in the order given; a folder's images in sorted order, subfolders included.
+
+    Raises:
+        ResnestError: a folder without images, a pattern that no file matches.
+    """
+    from resnest.runtime.decode import SUFFIXES
+
+    for text in paths:
+        path = Path(text)
+        if path.is_dir():
+            found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
+            if not found:
+                raise ResnestError(f"no images in {path} (looked for {', '.join(SUFFIXES)})")
+            yield from (Picture(file, file.relative_to(path)) for file in found)
+        elif has_magic(text) and not path.exists():
+            matches = [Path(match) for match in sorted(glob(text, recursive=True)) if Path(match).is_file()]
+            if not matches:
+                raise ResnestError(f"no file matches {text}")
+            yield from (Picture(file, Path(file.name)) for file in matches)
+        else:
+            yield Picture(path, Path(path.name))
+
+
+# --- Outputs of `resnest predict`, for any task: lines on standard output, drawings, files for other programs.
+
+
+class Printer:
+    """Results on standard output, as text, json or csv."""
+
+    def __init__(self, form: str, kind: type[Result], show: Show) -> None:
+        self.form, self.show = form, show
+        self.table = csv.writer(sys.stdout)
+        if form == "csv":
+            self.table.writerow(kind.COLUMNS)
+
+    def write(self, result: Result) -> None:
+        if self.form == "csv":
+            self.table.writerows(result.cells(self.show))
+        else:
+            typer.echo(result.to_json(self.show) if self.form == "json" else result.text(self.show))
+
+
+class Outputs:
+    """Files for each picture: drawings in a folder, and the task's files for other programs.
+
+    Raises:
+        ResnestError: a file or folder cannot be written.
+    """
+
+    def __init__(self, files: Iterable[ResultFiles], drawings: Path | None, show: Show, inputs: Iterable[Path]) -> None:
+        from resnest.files import OutputFolder
+
+        self.files = list(files)
+        self.drawings = OutputFolder(drawings, inputs) if drawings else None
+        self.show = show
+
+    def add(self, result: Result, picture: Picture) -> None:
+        for files in self.files:
+            files.add(result, picture.place)
+        if self.drawings:
+            with self.drawings.writing(Path(f"{picture.path.stem}.jpg")) as path:
+                result.save(path, picture.path, self.show)
+
+    def close(self) -> list[str]:
+        """Write what is left; returns a summary."""
+        told = [files.close() for files in self.files]
+        drawn = [f"{len(self.drawings.names)} pictures in {self.drawings.folder}"] if self.drawings else []
+        return told + drawn
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Options that are set."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def check_options(task: str, options: Iterable[str]) -> None:
+    """Raises ResnestError for an option that is for another kind of model."""
+    from resnest.tasks import TASKS, load_object, task_info
+
+    def takes(name: str, option: str) -> bool:
+        return option in {*load_object(task_info(name).result).OPTIONS, *task_info(name).files}
+
+    for option in options:
+        if not takes(task, option):
+            owners = [task_info(name) for name in TASKS if takes(name, option)]
+            others = " and ".join(f"{owner.noun.removeprefix('a ')}s" for owner in owners)
+            raise ResnestError(f"--{option} is for {others}, and this model is {task_info(task).noun}: leave it out")
+
 
 ENGINE_HELP = "auto, torch, onnxruntime or openvino; auto prefers a run's exported file, and prints the engine."
 THRESHOLD_HELP = "Lowest score of a detection; by default 0.5."
@@ -45,8 +153,8 @@ def predict(
     """
     if as_json and as_csv:
         raise ResnestError("--json and --csv exclude each other")
-    from resnest.cli.outputs import Outputs, Printer, check_options, given
-    from resnest.cli.pictures import find_pictures
+    pass  # MERGE
+    pass  # MERGE
     from resnest.progress import Progress
 
     pictures = list(find_pictures(paths))

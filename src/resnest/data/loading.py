@@ -36,7 +36,7 @@ from resnest.data.samples import Samples
 from resnest.data.settings import DataSettings
 from resnest.errors import ResnestError, one_line
 from resnest.runtime.decode import BadImage
-from resnest.runtime.engines.engine import Prepared
+from resnest.runtime.engines.exported import Prepared
 from resnest.runtime.preprocess import ImageTransform
 
 Load = Callable[[str, Sequence[Any]], Iterator[Any]]  # of `loading`: name of a dataset, keys of each batch -> batches

@@ -24,7 +24,7 @@ from resnest.errors import ResnestError
 from resnest.runtime.decode import decode_image
 
 if TYPE_CHECKING:
-    from resnest.detection.recipe import DetectionRecipe
+    from resnest.detection.recipes import DetectionRecipe
 
 T = TypeVar("T")
 SMALLEST = 1e-5  # pixels a side: a box of less has no area (detectron2's filter_empty_instances)

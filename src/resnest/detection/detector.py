@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from resnest.checkpoints.loading import find_pretrained, find_structure
-from resnest.detection import boxes as box_ops
-from resnest.detection.boxes import FOREGROUND, Target, match, sample
+from resnest.detection import rpn as box_ops
+from resnest.detection.card import CASCADE_IOUS, CASCADE_WEIGHTS, DetectorSpec
 from resnest.detection.heads import BOX_POOLED, MASK_POOLED, BoxHead, MaskHead, mask_targets, roi_align_levels
-from resnest.detection.rpn import ProposalNetwork
-from resnest.detection.spec import CASCADE_IOUS, CASCADE_WEIGHTS, DetectorSpec
+from resnest.detection.rpn import FOREGROUND, ProposalNetwork, Target, match, sample
 from resnest.detection.weights import WEIGHTS
 from resnest.errors import ResnestError
 from resnest.network.deform import stage_convs

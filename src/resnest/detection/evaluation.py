@@ -18,7 +18,7 @@ from resnest.detection.metrics import CocoMetrics, Floats, Truth
 from resnest.detection.result import Detections
 from resnest.errors import ResnestError
 from resnest.figures import Figure, percent
-from resnest.inference.evaluation_result import Evaluation, Indices
+from resnest.inference.evaluation import Evaluation, Indices
 
 ENOUGH = 0.5  # IoU from which on a box is found
 SMALL, LARGE = "32 x 32", "96 x 96"  # COCO's limits of small and large objects, pixels

@@ -14,16 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from resnest.detection.card import DetectionCard
+from resnest.detection.card import DIVISOR, DetectionCard
 from resnest.detection.evaluation import overlap
 from resnest.detection.predict import gives
-from resnest.detection.preprocess import DIVISOR
 from resnest.errors import ResnestError, parameter
-from resnest.exporters.capture import Interface
-from resnest.exporters.exporter import MAX_PIXELS, Exporter, Size, check_sides
-from resnest.exporters.formats import FORMATS, Format
+from resnest.exporters.capture import Arrays, Interface
+from resnest.exporters.formats import FORMATS, MAX_PIXELS, Exporter, Format, Size, check_sides
 from resnest.exporters.gate import Agree, Measure, Shape
-from resnest.exporters.layers import Arrays
 from resnest.inference.model import Model
 
 DETECTION_TOLERANCES = {"boxes": 0.01, "scores": 1e-3, "masks": 1e-2}  # 1 - IoU, score, probability of a pixel (P15)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
-from resnest.detection import boxes as box_ops
+from resnest.detection import rpn as box_ops
+from resnest.detection.card import DetectorSpec, Preset
 from resnest.detection.rpn import box_loss
-from resnest.detection.spec import DetectorSpec, Preset
 from resnest.network.pyramid import STRIDES, ConvNorm
 
 BOX_POOLED = 7  # pixels of a side that a box head sees

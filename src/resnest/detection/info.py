@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from resnest.detection.card import DetectionCard
 from resnest.detection.predict import check_views, gives, predict, takes
-from resnest.detection.recipe import DetectionRecipe
-from resnest.runtime.engines.engine import ExportedForm
+from resnest.detection.recipes import DetectionRecipe
+from resnest.runtime.engines.exported import ExportedForm
 from resnest.tasks import TaskInfo
 
 # Sizes and crops of images are in the section `detection`, and detectors have losses of their own.
@@ -31,13 +31,13 @@ INFO = TaskInfo(
     inspection="resnest.detection.checks:DetectionInspection",
     scorer="resnest.detection.evaluation:DetectionScorer",
     result="resnest.detection.result:Detections",
-    files={"coco": "resnest.detection.coco_file:CocoFile"},
+    files={"coco": "resnest.detection.result:CocoFile"},
     predict=predict,
     check_views=check_views,
     batch_size=BATCH,
     max_batch_size=BATCH,
     exported=ExportedForm(takes, gives),
-    finders="resnest.detection.formats:FINDERS",
+    finders="resnest.detection.checks:FINDERS",
     reads_labels=True,
     needs="data with boxes",
 )

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.detection.card import DetectionCard
-from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.card import DetectionCard, DetectionPreprocess
 from resnest.detection.result import Detections, RawDetections
 from resnest.errors import ResnestError
-from resnest.runtime.engines.engine import Engine, Prepared, Shape, Views, stack_pixels
+from resnest.runtime.engines.exported import Engine, Prepared, Shape, Views, stack_pixels
 
 PIXELS = (32, 4000)  # that the short side of a view may have
 

@@ -13,8 +13,7 @@ import numpy as np
 
 from resnest.detection.data import DetectionSamples
 from resnest.detection.evaluation import DetectionEvaluation
-from resnest.report.charts import MAX_LINES, precision_chart
-from resnest.report.history import History, number
+from resnest.report.charts import MAX_LINES, History, number, precision_chart
 from resnest.report.page import Headline, Report, Section, count, percent, render
 from resnest.report.parts import (
     Caption,

@@ -1,4 +1,4 @@
-"""Detection results: raw arrays from an engine, and the objects of one image.
+"""The result of a detector: raw arrays from an engine, what they mean for one image, and COCO json.
 
 raw = engine(images, sizes)               # RawDetections of a batch
 found = Detections.of(raw, 0, name="x.jpg", size=image.size, preprocess=preprocess, classes=classes)
@@ -9,19 +9,62 @@ found.to_coco(17)                         # COCO results
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.detection.paste import paste
-from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.card import Classes, DetectionPreprocess
+from resnest.errors import ResnestError
+from resnest.files import replacing, write_errors
 from resnest.runtime.palette import FIRST, Colour, colour, shade
 from resnest.runtime.results import ALL, LIKELY, THRESHOLD, Result, Show, installed
-from resnest.runtime.rle import RLE, decode
+from resnest.runtime.rle import RLE, area, decode, encode
+
+# --- Pasting a mask from its box into the picture, as detectron2 does ---
+# A pixel of the picture takes the map's value at its centre: (x + 0.5 - x1) / (x2 - x1) * 28 - 0.5, between four values
+# bilinearly, zeros around the map; from 0.5 on it belongs to the mask (detectron2, layers/mask_ops.py, which is torch's
+# grid_sample with align_corners=False). Both axes are apart from each other, so two small matrices do it. Outside its
+# box a map gives less than 0.5 everywhere, so that only the pixels of the box are computed.
+
+MASK_THRESHOLD = 0.5  # of the probability
+
+
+def paste(probabilities: NDArray[np.float32], box: Sequence[float], *, width: int, height: int) -> RLE:
+    """The mask of one object in a picture of this size; empty for a box without area."""
+    x1, y1, x2, y2 = map(float, box)
+    left, top = max(0, math.floor(x1)), max(0, math.floor(y1))
+    right, bottom = min(width, math.ceil(x2)), min(height, math.ceil(y2))
+    inner = np.zeros((max(0, bottom - top), max(0, right - left)), bool)
+    if inner.size and x2 > x1 and y2 > y1:
+        inner = resample(probabilities, (x1, y1, x2, y2), (left, top, right, bottom)) >= MASK_THRESHOLD
+    return encode(inner, left=left, top=top, size=(height, width))
+
+
+def resample(
+    probabilities: NDArray[np.float32], box: tuple[float, float, float, float], pixels: tuple[int, int, int, int]
+) -> NDArray[np.float32]:
+    """The map's values at the centres of these pixels (left, top, right, bottom; the last two not included)."""
+    x1, y1, x2, y2 = box
+    left, top, right, bottom = pixels
+    rows = _weights(y1, y2, top, bottom, probabilities.shape[0])  # (h, 28)
+    columns = _weights(x1, x2, left, right, probabilities.shape[1])  # (w, 28)
+    return np.asarray(rows @ probabilities @ columns.T, np.float32)  # (h, w)
+
+
+def _weights(start: float, end: float, first: int, last: int, count: int) -> NDArray[np.float32]:
+    """Interpolation weights of `count` values over start..end at each pixel, (pixels, count)."""
+    places = (np.arange(first, last) + 0.5 - start) / (end - start) * count - 0.5
+    near = 1 - np.abs(places[:, None] - np.arange(count))
+    weights: NDArray[np.float32] = np.maximum(near, 0).astype(np.float32)
+    return weights
+
 
 FEW = 20  # objects that have texts although there is one class
 
@@ -40,13 +83,6 @@ class RawPanoptic(NamedTuple):
 
     objects: RawDetections
     semantic: NDArray[np.float32]  # (N, 1 + S, H, W) logits in pixels of the input: any thing, then S kinds of stuff
-
-
-class Classes(NamedTuple):
-    """Names, ids and colours of the classes."""
-
-    names: tuple[str, ...]  # (K,)
-    ids: tuple[int, ...]  # (K,) what COCO files call them
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,3 +249,44 @@ def _object_colours(count: int) -> list[Colour]:
 def _short(value: np.float32) -> float:
     """Rounded to float32's digits."""
     return float(str(value))
+
+
+# --- COCO json of detections, for COCO's tools and labelling programs ---
+
+
+class CocoFile:
+    """COCO json with the pictures as `images` and detections as `annotations`, each with its `score`.
+
+    The annotations are a COCO results list, and the file is a data set. Pictures are numbered from 1 in their order;
+    `file_name` is the path as it was given.
+    """
+
+    def __init__(self, path: str | Path, threshold: float = 0.0) -> None:
+        self.path, self.threshold = Path(path), threshold
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+        self.categories: list[dict[str, Any]] = []
+        if not self.path.parent.is_dir():
+            raise ResnestError(f"{path} cannot be written: there is no folder {self.path.parent}")
+        if self.path.is_dir():
+            raise ResnestError(f"{path} is a folder: name a file")
+
+    @classmethod
+    def open(cls, path: Path, card: Any, show: Show, inputs: Iterable[Path]) -> CocoFile:
+        return cls(path, show.threshold)
+
+    def add(self, result: Detections, name: Path | None = None) -> None:
+        """Add the objects of a picture that score at least `threshold`; its own name is used, not `name`."""
+        number = len(self.images) + 1
+        self.images.append({"id": number, "file_name": result.name, "width": result.width, "height": result.height})
+        self.categories = [{"id": key, "name": name} for name, key in zip(*result.classes, strict=True)]
+        for entry in result.shown(self.threshold).to_coco(number):
+            pixels = area(entry["segmentation"]) if "segmentation" in entry else entry["bbox"][2] * entry["bbox"][3]
+            self.annotations.append({"id": len(self.annotations) + 1, **entry, "area": pixels, "iscrowd": 0})
+
+    def close(self) -> str:
+        """Write the file; returns a summary. Raises ResnestError."""
+        content = {"images": self.images, "categories": self.categories, "annotations": self.annotations}
+        with write_errors(self.path), replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        return f"{len(self.annotations)} objects of {len(self.images)} pictures in {self.path}"

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from resnest.data.loading import normalise
-from resnest.detection.boxes import Target
-from resnest.detection.card import DetectionCard
+from resnest.detection.card import DetectionCard, DetectionPreprocess
 from resnest.detection.data import DetectionSamples
-from resnest.detection.dataset import DetectionDataset
 from resnest.detection.detector import Detector, build_detector
 from resnest.detection.info import INFO
-from resnest.detection.preprocess import DetectionPreprocess
+from resnest.detection.rpn import Target
+from resnest.detection.transforms import DetectionDataset
 from resnest.training.backbone_task import BackboneTask
 
 

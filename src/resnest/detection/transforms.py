@@ -19,11 +19,12 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from resnest.data.loading import TrainingDataset
 from resnest.data.settings import DataSettings
-from resnest.detection.boxes import Target
-from resnest.detection.data import Objects, clip, has_area
-from resnest.detection.preprocess import DetectionPreprocess
-from resnest.detection.recipe import DetectionSettings
+from resnest.detection.card import DIVISOR, DetectionPreprocess
+from resnest.detection.data import DetectionSamples, Objects, clip, has_area
+from resnest.detection.recipes import DetectionSettings
+from resnest.detection.rpn import Target
 from resnest.detection.segmentations import Segmentation, columns_of_runs, mask_of_polygons
 from resnest.errors import ResnestError
 from resnest.runtime.decode import decode_image
@@ -219,3 +220,46 @@ def boxes_of(masks: NDArray[Any]) -> NDArray[np.float32]:
 def _chance(count: int) -> int:
     """A random integer from 0 to count - 1."""
     return int(torch.randint(count, ()))
+
+
+# --- Training dataset of images with objects: augmented samples and their padded batches ---
+
+
+class DetectionDataset(TrainingDataset):
+    """Labels are a list of `Target`s; images are padded with zeros at the right and bottom."""
+
+    samples: DetectionSamples
+
+    def __init__(
+        self,
+        samples: DetectionSamples,
+        data: DataSettings,
+        detection: DetectionSettings,
+        *,
+        masks: bool = False,
+        seed: int,
+    ) -> None:
+        pass  # MERGE
+
+        if masks:
+            samples.check_outlines()
+        super().__init__(samples, seed=seed)
+        self.transform = DetectionTransform(data, detection, masks=masks)
+
+    def augment(self, index: int, epoch: int) -> tuple[Tensor, Target]:
+        content = self.samples.read(index)
+        return self.transform(content, self.samples.annotations(index), self.samples.keys[index])
+
+    def stack_images(self, images: list[Tensor]) -> Tensor:
+        """(N, 3, H, W), padded to the largest and a multiple of 32; channels last in memory."""
+        if not images:
+            return torch.empty(0, 3, DIVISOR, DIVISOR)
+        sides = np.max([image.shape[1:] for image in images], axis=0)
+        height, width = (-(-side // DIVISOR) * DIVISOR for side in sides)
+        padded = torch.zeros(len(images), int(height), int(width), 3, dtype=images[0].dtype)
+        for place, image in zip(padded, images, strict=True):
+            place[: image.shape[1], : image.shape[2]] = image.permute(1, 2, 0)
+        return padded.permute(0, 3, 1, 2)
+
+    def stack_targets(self, targets: list[Target]) -> list[Target]:
+        return targets

@@ -17,9 +17,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from resnest.detection import boxes as box_ops
+from resnest.detection import rpn as box_ops
+from resnest.detection.card import DetectionPreprocess
 from resnest.detection.detector import Detector
-from resnest.detection.preprocess import DetectionPreprocess
 from resnest.detection.result import RawDetections
 from resnest.errors import ResnestError
 

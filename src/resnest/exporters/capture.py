@@ -1,4 +1,4 @@
-"""Capture of a network as a `torch.export` graph, from which every format is made.
+"""The network as a graph, from which every format is made, and the outputs of its layers.
 
     program = capture(prepared(net), Interface(3))                 # any batch and any size
     with quiet(): ...                                              # exporters print much
@@ -11,12 +11,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+
+from resnest.network.resnest import Bottleneck, ResNeSt
+from resnest.network.split_attention import SplitAttention
 
 EXAMPLE_BATCH = 2  # of one, torch.export would take the batch for a constant (pytorch issue 148886)
 EXAMPLE_SIZE = 64
@@ -56,3 +63,83 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+# --- Comparison by layer: the outputs of a network's modules by name, and the first that differs ---
+
+Arrays = Mapping[str, NDArray[Any]]  # by the name of an output or of a module
+Runner = Callable[[NDArray[np.float32]], Arrays]  # images (N, C, H, W) -> named outputs
+
+
+def difference(expected: NDArray[Any], got: NDArray[Any]) -> float:
+    """The largest difference, relative to the largest expected value; infinite if it is undefined."""
+    if expected.shape != got.shape or not np.isfinite(got).all():
+        return float("inf")
+    largest = float(np.abs(expected).max(initial=0))
+    return float(np.abs(expected - got).max(initial=0)) / (largest or 1.0)
+
+
+def module_outputs(net: nn.Module, images: NDArray[np.float32]) -> Arrays:
+    """The outputs of all modules by name, in the order in which they finish."""
+    with recording(net) as seen, torch.inference_mode():
+        net(torch.from_numpy(images))
+    return {name: tensor.numpy() for name, tensor in seen.items()}
+
+
+@contextmanager
+def recording(net: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """A dictionary that collects the output of every module when the network runs."""
+    seen: dict[str, Tensor] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                seen[name] = output.clone()  # the next step may write over it
+
+        return hook
+
+    handles = [module.register_forward_hook(note(name)) for name, module in net.named_modules() if name]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def first_difference(expected: Arrays, got: Arrays, tolerance: float) -> tuple[str, float] | None:
+    """The first name whose arrays differ by more than `tolerance`, and by how much.
+
+    Names and shapes that only one of them has are passed over: an exporter drops what computes nothing.
+    """
+    for name, values in expected.items():
+        if name in got and got[name].shape == values.shape:
+            apart = difference(values, got[name])
+            if apart > tolerance:
+                return name, apart
+    return None
+
+
+class Tapped(nn.Module):
+    """A network that also returns the outputs of its blocks, for formats whose files cannot be inspected."""
+
+    def __init__(self, net: nn.Module, names: list[str]) -> None:
+        super().__init__()
+        self.net = net
+        self.names = names
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        with recording(self.net) as seen:
+            logits: Tensor = self.net(images)
+        return (logits, *(seen[name] for name in self.names))
+
+
+def named(outputs: Tensor | Sequence[Tensor]) -> Arrays:
+    """`logits`, and those of a `Tapped` network by number."""
+    several = [outputs] if isinstance(outputs, Tensor) else outputs
+    return {str(index) if index else "logits": tensor.numpy() for index, tensor in enumerate(several)}
+
+
+def blocks(net: nn.Module) -> list[str]:
+    """The modules whose output preparing preserves, the classifier or head last: smaller ones lose their norms."""
+    found = [name for name, module in net.named_modules() if isinstance(module, Bottleneck | SplitAttention)]
+    return [*found, "fc" if isinstance(net, ResNeSt) else "head"]

@@ -20,8 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from resnest.exporters.capture import Interface, capture, quiet
-from resnest.exporters.layers import Arrays, Runner, named
+from resnest.exporters.capture import Arrays, Interface, Runner, capture, named, quiet
 
 
 def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interface) -> dict[str, object]:

@@ -17,13 +17,10 @@ from typing import Any
 
 from resnest.errors import ResnestError, parameter
 from resnest.exporters import gate
-from resnest.exporters.exporter import Size, find_exporter
-from resnest.exporters.formats import Format, find_format
+from resnest.exporters.calibration import find_pictures, synthetic
+from resnest.exporters.formats import Format, Size, find_exporter, find_format
 from resnest.exporters.int8 import INT8, Int8
-from resnest.exporters.origin import weights_hash
-from resnest.exporters.pictures import find_pictures, synthetic
-from resnest.exporters.target import check_target, delivering
-from resnest.exporters.writing import metadata, written
+from resnest.exporters.writing import check_target, delivering, metadata, weights_hash, written
 from resnest.inference.model import Model
 from resnest.runtime.engines.exported import ORIGIN_KEY
 

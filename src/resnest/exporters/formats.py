@@ -1,4 +1,4 @@
-"""The export formats and their capabilities.
+"""The formats, what each of them can, and what exporting needs to know of a task.
 
 find_format("onnx").suffix                  # ".onnx"
 find_format(None, Path("model.pte")).name   # "executorch"
@@ -7,19 +7,24 @@ find_format(None, Path("model.pte")).name   # "executorch"
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
 from resnest.errors import ResnestError, parameter, unknown
-from resnest.exporters import aotinductor, executorch, exported_program, onnx, openvino
-from resnest.exporters.capture import Interface
-from resnest.exporters.layers import Arrays, Runner
+from resnest.exporters import executorch, onnx, openvino, pt2
+from resnest.exporters.capture import Arrays, Interface, Runner
+from resnest.exporters.gate import TOLERANCE, Agree, Measure, Shape
+from resnest.inference.model import Model
+from resnest.tasks import load_object, task_type
 
 PIP = {"onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx", "openvino": "openvino", "executorch": "executorch"}
 
@@ -86,12 +91,12 @@ FORMATS = {
             ".pt2",
             "torch",
             (),
-            exported_program.write,
-            exported_program.load,
-            exported_program.layers,
+            pt2.write_program,
+            pt2.load_program,
+            pt2.layers,
             many_outputs=True,
         ),
-        Format("aotinductor", ".pt2", "torch", (), aotinductor.write, aotinductor.load, any_size=False),
+        Format("aotinductor", ".pt2", "torch", (), pt2.compile_package, pt2.load_package, any_size=False),
         Format(
             "executorch",
             ".pte",
@@ -123,3 +128,68 @@ def find_format(name: str | None, out: Path | None = None) -> Format:
             return form
     endings = ", ".join(f"{form.suffix} ({form.name})" for form in FORMATS.values())
     raise ResnestError(f"{parameter('out', out)}: its suffix names no format; known: {endings}")
+
+
+# --- The exporter interface of a task: sizes, inputs and outputs of its files, and when two outputs agree ---
+
+MAX_PIXELS = 2048  # of a side: the gate runs five such images at once
+Size = int | tuple[int, int] | None  # pixels of a side, or height and width
+
+
+class Exporter(ABC):
+    """Base class for tasks whose network returns logits."""
+
+    int8: ClassVar[bool] = False  # whether quantization is written for it
+    by_layers: ClassVar[bool] = True  # whether the first layer that differs can be looked for
+    most_pictures: ClassVar[int | None] = None  # compared; None: all that there are
+    unlike: ClassVar[str] = "another label"  # what pictures get that do not agree
+
+    @abstractmethod
+    def sized(self, model: Model, size: Size, form: Format) -> Model:
+        """The model with a card for its file's image size. Raises ResnestError for an impossible size."""
+
+    @abstractmethod
+    def interface(self, card: Any, form: Format) -> Interface:
+        """Inputs and outputs of the model's file."""
+
+    @abstractmethod
+    def shapes(self, card: Any, form: Format) -> list[Shape]:
+        """Shapes of the noise that is compared."""
+
+    def module(self, model: Model) -> nn.Module:
+        """The prepared network in the form to export."""
+        task = task_type(model.card.task)
+        return task.prepared(model.net, memory_format=torch.contiguous_format, kernels=False)
+
+    def agree(self, card: Any) -> Agree:
+        """Whether two outputs for a picture are equivalent."""
+        raise NotImplementedError
+
+    def measure(self, card: Any) -> Measure | None:
+        """The difference of two outputs; None: the largest difference of values."""
+        return None
+
+    def tolerances(self, card: Any) -> Mapping[str, float]:
+        """Tolerances by output; of logits relative to the largest one."""
+        return {"logits": TOLERANCE}
+
+    def batches(self, card: Any, images: Sequence[Image.Image], size: int) -> Iterator[NDArray[np.float32]]:
+        """Preprocessed pictures, one by one."""
+        for image in images[: self.most_pictures]:
+            yield card.preprocess(image)[None]
+
+
+def find_exporter(model: Model) -> Exporter:
+    """The exporter of a model. Raises ResnestError where no format can hold such a model."""
+    where = model.card.info.exporter
+    if not where:
+        raise ResnestError(f"{model.source} is {model.card.info.noun}: no format can hold one yet")
+    exporter: Exporter = load_object(where)()
+    return exporter
+
+
+def check_sides(canvas: tuple[int, int], *, least: int, most: int, what: str, multiple: int = 1) -> None:
+    """Raises ResnestError for a size that no file can have."""
+    if any(side % multiple or not least <= side <= most for side in canvas):
+        expected = f"multiples of {multiple}, up to {most}" if multiple > 1 else f"{least} to {most} pixels"
+        raise ResnestError(f"{parameter('size', canvas)}: the sides of {what} must be {expected}")

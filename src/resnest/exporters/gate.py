@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.errors import one_line
-from resnest.exporters.layers import Arrays, Runner, difference
+from resnest.exporters.capture import Arrays, Runner, difference
 
 TOLERANCE = 1e-4  # of the largest logit: promise P15
 SIZES: Sequence[tuple[int, int]] = ((64, 64), (97, 131), (160, 160))

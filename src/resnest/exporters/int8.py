@@ -8,9 +8,12 @@ This is `resnest export --int8 --calibrate photos`. docs/int8.md has its accurac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -18,20 +21,148 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.errors import ParityFailure, ResnestError, parameter
-from resnest.exporters.accuracy import Cost, compare
-from resnest.exporters.calibration import Photos, check_enough, find_photos
+from resnest.exporters.calibration import Photos, Pictures, check_enough, find_photos
+from resnest.exporters.capture import Arrays
 from resnest.exporters.formats import FORMATS, Format
-from resnest.exporters.gate import Parity
-from resnest.exporters.pictures import Pictures
+from resnest.exporters.gate import TOLERANCE, Parity
 from resnest.exporters.quantize import Choices, Quantized, quantize
-from resnest.exporters.speed import measure
 from resnest.exporters.writing import NOTHING, metadata, written
 from resnest.inference.model import Model
 from resnest.runtime.engines.choosing import ENGINES
-from resnest.runtime.engines.engine import Loaded
+from resnest.runtime.engines.exported import Loaded
 from resnest.runtime.hardware import instruction_sets, usable_cores
 
+# --- Timing of exported files in the installed engines, alternately, as the speed of a machine drifts ---
+
+Call = Callable[[NDArray[np.float32]], object]
+SECONDS = 4.0  # for all contenders together
+LEAST_ROUNDS, MOST_ROUNDS = 3, 30
+
+
+def measure(runs: Mapping[str, Call], images: NDArray[np.float32], *, seconds: float | None = None) -> dict[str, float]:
+    """Median seconds per call with `images`, by name; the first round is a warm-up."""
+    names, seconds = list(runs), SECONDS if seconds is None else seconds
+    found: dict[str, list[float]] = {name: [] for name in names}
+    started, rounds = time.perf_counter(), -1
+    while rounds < LEAST_ROUNDS or (rounds < MOST_ROUNDS and time.perf_counter() - started < seconds):
+        first = (rounds + 1) % len(names)
+        for name in names[first:] + names[:first]:
+            begin = time.perf_counter()
+            runs[name](images)
+            found[name].append(time.perf_counter() - begin)
+        rounds += 1
+    return {name: median(times[1:]) for name, times in found.items()}
+
+
+# --- Agreement of two networks' labels, except for ties within the tolerance ---
+
+
+def same_label(expected: Arrays, got: Arrays) -> NDArray[np.bool_]:
+    """Whether the top-1 class, for a segmenter at every pixel, is the same or tied within the tolerance."""
+    ours, theirs = expected["logits"], got["logits"]  # (N, K), or (N, K, H, W)
+    chosen = np.take_along_axis(ours, theirs.argmax(1, keepdims=True), 1)[:, 0]  # what we give to their best class
+    largest = np.abs(ours).reshape(len(ours), -1).max(1)  # (N,)
+    short = (ours.max(1) - chosen).reshape(len(ours), -1).max(1)
+    allowed: NDArray[np.bool_] = short <= 2 * TOLERANCE * largest
+    return allowed & np.isfinite(theirs).reshape(len(ours), -1).all(1)
+
+
+def same_labels(expected: Arrays, got: Arrays) -> NDArray[np.bool_]:
+    """Whether the same classes score 50 % or more, except those within the tolerance of it."""
+    ours, theirs = expected["logits"], got["logits"]  # (N, K)
+    border = np.abs(ours) <= TOLERANCE * np.abs(ours).max(-1, keepdims=True)
+    same: NDArray[np.bool_] = (((ours >= 0) == (theirs >= 0)) | border).all(-1) & np.isfinite(theirs).all(-1)
+    return same
+
+
+# --- The accuracy lost by int8 on a hold-out set, paired by picture ---
+# Both see the same pictures, so only those count where one is right and the other wrong: the interval is that of the
+# difference of two paired proportions, with half a picture added to each of the four cells (Agresti and Min, Statistics
+# in Medicine 24, 2005). Without these the interval would have no width where no picture differs, however few there are.
+
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Batches = Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]]
+Z95 = 1.96  # two-sided 95 % of a normal distribution
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The accuracy lost by an int8 network against its float one, in one engine."""
+
+    images: int
+    right: int  # float's, with labels
+    lost: int  # float is right and int8 is wrong; without labels: int8 predicts another label
+    won: int  # the other way round; without labels 0
+    labelled: bool
+
+    @property
+    def drop(self) -> float:
+        """Lost accuracy, a fraction; without labels, the fraction of changed labels."""
+        return (self.lost - self.won) / self.images
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the drop."""
+        images = self.images + 2
+        middle = (self.lost - self.won) / images
+        spread = Z95 * math.sqrt((self.lost + self.won + 1) / images - middle**2) / math.sqrt(images)
+        return max(middle - spread, -1.0), min(middle + spread, 1.0)
+
+    def needed(self, allowed: float) -> int:
+        """How many pictures would distinguish this drop from the allowed one; 0 if these do."""
+        low, high = self.interval
+        if not low <= allowed < high:
+            return 0
+        changing = (self.lost + self.won + 1) / (self.images + 2)
+        return math.ceil(changing * (Z95 / max(abs(allowed - self.drop), 0.001)) ** 2)
+
+    def to_dict(self) -> dict[str, Any]:
+        both = {"images": self.images, "drop": self.drop, "interval": list(self.interval)}
+        if not self.labelled:
+            return {"labels_changed": self.lost / self.images, **both}
+        return {"float32": self.right / self.images, "int8": (self.right - self.lost + self.won) / self.images, **both}
+
+    def __str__(self) -> str:
+        low, high = (100 * value for value in self.interval)
+        if not self.labelled:
+            return (
+                f"{100 * self.drop:.2f} % of {self.images} held-back pictures get another label (at most {high:.2f} %)"
+            )
+        told = self.to_dict()
+        return (
+            f"top-1 {100 * told['float32']:.2f} % in float, {100 * told['int8']:.2f} % in int8:"
+            f" {-100 * self.drop:+.2f} points ({-high:+.2f} to {-low:+.2f}) on {self.images} held-back pictures"
+        )
+
+
+def compare(run: Run, others: Mapping[str, Run], batches: Batches, *, multi_label: bool) -> dict[str, Cost]:
+    """Run every picture through the float network and each of the others."""
+    counts = {name: np.zeros(2, int) for name in others}  # lost, won
+    images, right, labelled = 0, 0, False
+    for pictures, labels in batches:
+        expected = _answer(run(pictures), multi_label)
+        labelled = bool(labels[0] >= 0)
+        images, right = images + len(labels), right + int(_right(expected, labels).sum())
+        for name, other in others.items():
+            got = _answer(other(pictures), multi_label)
+            if labelled:
+                before, after = _right(expected, labels), _right(got, labels)
+                counts[name] += (before & ~after).sum(), (~before & after).sum()
+            else:
+                counts[name][0] += (expected != got).any(-1).sum()
+    return {name: Cost(images, right, int(lost), int(won), labelled) for name, (lost, won) in counts.items()}
+
+
+def _answer(logits: NDArray[np.float32], multi_label: bool) -> NDArray[Any]:
+    """(N, K) -> (N, 1), the top-1 class, or (N, K), the labels that score 50 % or more."""
+    return logits >= 0 if multi_label else logits.argmax(-1)[:, None]
+
+
+def _right(answer: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    right: NDArray[np.bool_] = answer[:, 0] == labels
+    return right
+
+
 FLOAT, INT8 = "float32", "int8"
 MAX_DROP = 1.0  # points of top-1: promise P15
 MAX_CHANGED = 5.0  # % of labels, where pictures have none: of a changed label the old one may have been wrong, too

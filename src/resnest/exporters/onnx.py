@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from resnest.errors import ResnestError
-from resnest.exporters.capture import Interface, capture, quiet
-from resnest.exporters.layers import Arrays, Runner
+from resnest.exporters.capture import Arrays, Interface, Runner, capture, quiet
 from resnest.runtime.engines import onnxruntime as engine
 from resnest.runtime.engines.exported import open_loaded
 from resnest.runtime.hardware import usable_cores

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from resnest.exporters import onnx as onnx_format
-from resnest.exporters.capture import Interface
-from resnest.exporters.layers import Arrays, Runner
+from resnest.exporters.capture import Arrays, Interface, Runner
 from resnest.runtime.engines import openvino as engine
 from resnest.runtime.engines.exported import open_loaded
 from resnest.runtime.hardware import usable_cores

@@ -1,12 +1,17 @@
-"""Writing a file and comparing it with the network: every export, and the first step of int8.
+"""Writing a file: checked beforehand, written aside, compared with the network, put in place.
 
 parity, told = written(model, find_format("onnx"), path, metadata(model, form, weights_sha256=None), pictures)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import numpy as np
@@ -14,19 +19,138 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from resnest import __version__
+from resnest.checkpoints.fetch import locate
 from resnest.errors import ParityFailure, ResnestError, one_line, parameter
 from resnest.exporters import gate
-from resnest.exporters.capture import Interface
-from resnest.exporters.diagnosis import where_it_differs
-from resnest.exporters.exporter import find_exporter
-from resnest.exporters.formats import Format
-from resnest.exporters.layers import Arrays, Runner
-from resnest.exporters.origin import origin
-from resnest.exporters.pictures import BATCH, Pictures
-from resnest.exporters.target import check_room
+from resnest.exporters.calibration import BATCH, Pictures
+from resnest.exporters.capture import Arrays, Interface, Runner, Tapped, blocks, first_difference, module_outputs
+from resnest.exporters.formats import Format, find_exporter
+from resnest.exporters.gate import TOLERANCE, Parity
+from resnest.files import WEIGHTS_NAME, is_full, sha256_of, write_errors
 from resnest.inference.model import Model
 from resnest.inference.torch_engine import to_arrays
 from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY
+
+# --- Provenance of an exported file: the string `resnest_origin` in its metadata, beside the model card ---
+
+
+def origin(
+    source: str,
+    *,
+    weights_sha256: str | None,
+    precision: str,
+    sizes: Mapping[str, Any],
+    told: Mapping[str, Any] | None = None,
+) -> str:
+    """JSON of the provenance; `told` has further entries of some exports, such as int8's `accuracy`."""
+    content = {
+        "source": source,
+        "weights_sha256": weights_sha256,
+        "resnest": __version__,
+        "torch": torch.__version__,
+        "precision": precision,
+        "sizes": dict(sizes),
+        **(told or {}),
+    }
+    return json.dumps({key: value for key, value in content.items() if value is not None})
+
+
+def weights_hash(reference: str | Path) -> str | None:
+    """Hash of the file that a reference's weights are in."""
+    path, _ = locate(reference)
+    file = path / WEIGHTS_NAME if path.is_dir() else path
+    return sha256_of(file) if file.is_file() else None
+
+
+# --- The target of an export: checked first, written to a temporary folder, moved into place once verified ---
+
+
+def check_target(out: Path, suffix: str, kind: str) -> None:
+    """Raises ResnestError for an impossible path of an exported file."""
+    given = parameter("out", out)
+    if out.suffix != suffix:
+        raise ResnestError(f"{given}: the format {kind} is written to a file that ends in {suffix}")
+    if out.is_dir():
+        raise ResnestError(f"{given} is a folder: name a file in it, such as {out / ('model' + suffix)}")
+    if out.exists() and not out.is_file():
+        raise ResnestError(f"{given} is no file that could be replaced")
+    if not out.parent.is_dir():
+        raise ResnestError(f"{given}: there is no folder {out.parent}")
+
+
+@contextmanager
+def delivering(out: Path) -> Iterator[Path]:
+    """Gives a temporary path; at the end all in its folder moves beside `out`, `out` itself last.
+
+    Raises:
+        ResnestError: the folder cannot be written, or the disk is full.
+    """
+    with write_errors(parameter("out", out)):
+        folder = Path(mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+    try:
+        with write_errors(parameter("out", out)):
+            yield folder / out.name
+            for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):
+                with file.open("rb+") as opened:
+                    os.fsync(opened.fileno())
+                file.chmod(0o644)
+                file.replace(out.with_name(file.name))
+    except Exception as error:
+        if not isinstance(error, ResnestError):
+            check_room(out)
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_room(path: Path) -> None:
+    """Raises ResnestError if the disk is full, which exporters' own errors rarely say."""
+    if is_full(path.parent):
+        raise ResnestError(f"{parameter('out', path)} cannot be written: no space left on device") from None
+
+
+# --- Diagnosis of a failed comparison: the first layer that differs, for the message ---
+
+
+def where_it_differs(
+    net: nn.Module, fast: nn.Module, form: Format, path: Path, parity: Parity, takes: Interface
+) -> str:
+    """Compares by layer: the file with the prepared network, then that with the original network.
+
+    The order is from the input on, and what is inside a module comes before it.
+    """
+    images = np.random.default_rng(0).standard_normal(parity.worst.shape, np.float32)
+    names = blocks(net)
+    before, ours = module_outputs(net, images), module_outputs(fast, images)
+    try:
+        theirs = form.layers(path, images) if form.layers else _tapped(fast, names, form, path, images, takes)
+    except Exception as error:  # of an exporter or engine, about a file that is wrong anyway: the failure comes first
+        return f"; the layer that differs could not be determined ({one_line(error)})"
+    found = first_difference(ours, theirs, TOLERANCE)
+    if found:
+        return f"; the first layer that differs is {_told(*found)}"
+    found = first_difference({name: before[name] for name in names}, ours, TOLERANCE)
+    if found:
+        return f"; the first layer that differs, already when prepared for inference, is {_told(*found)}"
+    return "; no single layer differs by more than that"
+
+
+def _told(layer: str, apart: float) -> str:
+    return f"{layer} (by {apart:.1e} of its largest value)"
+
+
+def _tapped(
+    fast: nn.Module, names: list[str], form: Format, path: Path, images: NDArray[np.float32], takes: Interface
+) -> Arrays:
+    """Outputs of blocks, from another file of the same network that returns them; the last ones are its logits."""
+    *inner, last = names
+    with TemporaryDirectory(dir=path.parent) as folder:
+        other = Path(folder, path.name)
+        form.write(Tapped(fast, inner), other, {}, takes)
+        outputs = form.load(other)(images)
+    return {name: outputs[str(index)] for index, name in enumerate(inner, start=1)} | {last: outputs["logits"]}
+
 
 NOTHING = "Nothing was delivered"
 

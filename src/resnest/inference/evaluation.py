@@ -6,26 +6,160 @@ result.figures["top1"], result.headline         # of others: figures["map"], ["b
 
 from __future__ import annotations
 
+import heapq
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from resnest.data.loading import Load, evaluation_batches
 from resnest.data.samples import Samples
 from resnest.data.sources import open_part
 from resnest.errors import ResnestError, parameter
-from resnest.inference.evaluation_result import Evaluation as Evaluation
-from resnest.inference.evaluation_result import check_bad_share
+from resnest.figures import Figure, percent
 from resnest.inference.model import Model, holdout_of_run
 from resnest.inference.torch_engine import TorchEngine, choose_device
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import is_exported, open_engine
-from resnest.runtime.engines.engine import Engine, Views
-from resnest.runtime.engines.exported import ExportedEngine
+from resnest.runtime.engines.exported import Engine, ExportedEngine, Views
 from resnest.tasks import check_task, load_object, task_type
+
+# --- The result of an evaluation: figures, and predictions for each image. Each task adds its own fields ---
+# result.figures, result.headline, result.worst(24)
+
+MAX_BAD_SHARE = 0.05  # of a data set's images: more than that is a broken data set, not a few broken files (P11)
+Indices = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(kw_only=True)
+class Evaluation:
+    """The result of an evaluation, for any task."""
+
+    table: ClassVar[tuple[Figure, ...]]  # of the task's figures
+    report: ClassVar[str]  # (evaluation, samples, history) -> Report, as "package.module:NAME"
+    counted: ClassVar[str] = "images"  # what `per_class` counts
+
+    figures: dict[str, float]  # fractions; loss in nats
+    class_names: tuple[str, ...]
+    indices: Indices  # (N,) into the samples
+    bad: list[tuple[str, str]] = field(default_factory=list)  # unusable files: key, reason
+    seconds: float = 0.0
+
+    @property
+    def count(self) -> int:
+        return len(self.indices)
+
+    @property
+    def headline(self) -> str:
+        """The monitored figure, as text."""
+        raise NotImplementedError
+
+    def lines(self) -> list[str]:
+        """All figures except the loss, as lines of text."""
+        raise NotImplementedError
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % intervals of the figures that are proportions of the images."""
+        return {}
+
+    @property
+    def class_figures(self) -> tuple[Floats, Indices]:
+        """The main figure of each class, NaN where undefined, and its count, both (K,)."""
+        raise NotImplementedError
+
+    def per_class(self) -> list[tuple[str, float | None, int]]:
+        """Name, figure and number of images, or objects, of each class; None where undefined."""
+        return [
+            (name, None if math.isnan(figure) else float(figure), int(count))
+            for name, figure, count in zip(self.class_names, *self.class_figures, strict=True)
+        ]
+
+    def titled(self, key: str) -> str:
+        """A figure with its title: "mIoU 68.50%"."""
+        [title] = (figure.title for figure in self.table if figure.key == key)
+        return f"{title} {percent(self.figures[key])}"
+
+    def details(self) -> dict[str, Any]:
+        """For JSON: further figures of each class, and what was counted. May contain NaN."""
+        return {}
+
+    def by_class(self, values: Iterable[float]) -> dict[str, float]:
+        """Values of the classes, (K,), by class name."""
+        return dict(zip(self.class_names, map(float, values), strict=True))
+
+    def worst(self, most: int) -> Indices:
+        """Positions of the worst errors, worst first."""
+        raise NotImplementedError
+
+
+def check_bad_share(bad: int, total: int, last: tuple[str, str] | None) -> None:
+    """Raises ResnestError if too many files of a data set are unusable."""
+    if bad > MAX_BAD_SHARE * total and last:
+        raise ResnestError(
+            f"{bad} of {total} images cannot be used, more than {MAX_BAD_SHARE:.0%}; the last one is {last[0]}:"
+            f" {last[1]}. `resnest doctor --data` lists them all"
+        )
+
+
+# --- The worst pictures of an evaluation, with their predictions; those of all pictures would not fit into memory.
+
+COUNT = 12  # pictures whose results are stored
+
+
+class WorstPictures:
+    """The quality of every picture, and the results of the worst ones."""
+
+    def __init__(self) -> None:
+        self.quality: dict[int, float] = {}  # by index; NaN if nothing in a picture counts
+        self._heap: list[tuple[tuple[bool, float, int], int, Any]] = []  # the best stored picture comes first
+
+    def add(self, index: int, quality: float, result: Any) -> None:
+        self.quality[index] = quality
+        self._keep(index, result)
+
+    def merge(self, other: WorstPictures) -> None:
+        self.quality |= other.quality
+        for _, index, result in other._heap:
+            self._keep(index, result)
+
+    def _keep(self, index: int, result: Any) -> None:
+        quality = self.quality[index]
+        known = not math.isnan(quality)
+        heapq.heappush(self._heap, ((known, -quality if known else 0.0, -index), index, result))
+        if len(self._heap) > COUNT:
+            heapq.heappop(self._heap)
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """(N,) indices of the usable pictures. Raises ResnestError: there is none."""
+        if not self.quality:
+            raise ResnestError("no image could be used")
+        return np.array(sorted(self.quality), np.int64)
+
+    @property
+    def qualities(self) -> NDArray[np.float64]:
+        """(N,) of each picture alone."""
+        return np.array([self.quality[index] for index in self.indices.tolist()], np.float64)
+
+    @property
+    def results(self) -> dict[int, Any]:
+        """The results of the worst pictures, by position among the indices."""
+        position = {index: place for place, index in enumerate(self.indices.tolist())}
+        return {position[index]: result for _, index, result in sorted(self._heap, key=lambda entry: entry[1])}
+
+
+def lowest(qualities: NDArray[np.float64], most: int) -> NDArray[np.int64]:
+    """Positions of the lowest, worst first, without pictures that have no error."""
+    order = np.argsort(qualities, kind="stable")  # NaN comes last
+    return order[qualities[order] < 1][:most].astype(np.int64)
+
 
 USUAL_BATCH = 64  # images, by which an engine is chosen before it is known what a file holds
 

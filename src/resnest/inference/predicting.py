@@ -15,8 +15,7 @@ from resnest.errors import ResnestError, call, parameter, unknown
 from resnest.files import CARD_NAME, WEIGHTS_NAME, sha256_of
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import ENGINES, is_exported, open_engine
-from resnest.runtime.engines.engine import Engine
-from resnest.runtime.engines.exported import ExportedEngine
+from resnest.runtime.engines.exported import Engine, ExportedEngine
 from resnest.runtime.predictor import ImagePredictor
 
 FORMATS = {".onnx": "onnx", ".xml": "openvino"}  # what `resnest export` calls them; it writes RUN/model.SUFFIX

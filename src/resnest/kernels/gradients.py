@@ -7,8 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from resnest.kernels.forward import LAUNCH, Map, as_map, parts_of, sum_type, tile_of
 from resnest.kernels.reference import layout
-from resnest.kernels.tiles import LAUNCH, Map, as_map, parts_of, sum_type, tile_of
 
 
 def gradient_sums(

@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from resnest.kernels import reference
-from resnest.kernels.tiles import LAUNCH, MIN_DOT, precision
+from resnest.kernels.forward import LAUNCH, MIN_DOT, precision
 
 
 def first_layer(s: Tensor, weight: Tensor, bias: Tensor, cardinality: int) -> tuple[Tensor, Tensor, Tensor]:

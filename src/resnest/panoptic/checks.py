@@ -1,4 +1,4 @@
-"""Panoptic checks of `resnest doctor`: the segments in the json against the pixels of the maps.
+"""The format of data sets with segments, and the doctor's look at them: what the json says against the pixels.
 
 inspection = PanopticInspection("train", samples)
 inspection.look(0)                                # the image; its map is counted. Raises BadImage
@@ -8,15 +8,47 @@ inspection.problems                               # areas and boxes that are not
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from resnest.data.checks import MIN_IMAGES, DatasetReport
+from resnest.data.folders import choose_parts, list_panoptic
+from resnest.data.formats import DatasetHandle, Finder, Read
 from resnest.detection.checks import named, size_notes
+from resnest.errors import ResnestError
 from resnest.panoptic.data import PanopticSamples
+from resnest.panoptic.json_files import all_classes, read_panoptic
 from resnest.panoptic.result import PanopticMap
 from resnest.segmentation.checks import MaskInspection, pixel_notes
+
+# --- The format of data sets with segments: COCO's panoptic json and PNG files ---
+
+
+def find_panoptic(path: Path, task: str | None = None) -> DatasetHandle | None:
+    """A json, or one for each split; as masks of all classes for semantic segmentation."""
+    as_masks = task == "segmentation"
+
+    def read(name: str) -> Read:
+        file = path / name if name else path
+        return (lambda: all_classes(read_panoptic(file))) if as_masks else partial(read_panoptic, file)
+
+    if path.is_file():
+        return DatasetHandle("panoptic", str(path), whole=read("")) if path.suffix.lower() == ".json" else None
+    parts = choose_parts(list_panoptic(path))
+    for chosen in parts:
+        if len(chosen) > 1:
+            raise ResnestError(f"{path} has several panoptic files of one split: {', '.join(chosen)}; give one of them")
+    if parts.val:
+        return DatasetHandle(
+            "panoptic", str(path), train=read(parts.train[0]) if parts.train else None, val=read(parts.val[0])
+        )
+    return DatasetHandle("panoptic", str(path), whole=read(parts.whole[0])) if parts.whole else None
+
+
+FINDERS = (Finder("panoptic", ("panoptic", "segmentation"), find_panoptic, first=True),)
 
 
 class PanopticInspection(MaskInspection):

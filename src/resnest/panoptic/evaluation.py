@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from resnest.figures import Figure, percent
-from resnest.inference.evaluation_result import Evaluation, Indices
-from resnest.inference.worst import WorstPictures, lowest
+from resnest.inference.evaluation import Evaluation, Indices, WorstPictures, lowest
 from resnest.panoptic.card import PanopticCard
 from resnest.panoptic.data import PanopticSamples
 from resnest.panoptic.metrics import KINDS, Counts, Floats, PanopticMetrics

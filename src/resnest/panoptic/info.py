@@ -5,7 +5,7 @@ from __future__ import annotations
 from resnest.detection.info import BATCH, UNUSED_SETTINGS
 from resnest.panoptic.card import PanopticCard
 from resnest.panoptic.predict import check_views, predict
-from resnest.panoptic.recipe import PanopticRecipe
+from resnest.panoptic.recipes import PanopticRecipe
 from resnest.tasks import TaskInfo
 
 INFO = TaskInfo(
@@ -20,13 +20,13 @@ INFO = TaskInfo(
     inspection="resnest.panoptic.checks:PanopticInspection",
     scorer="resnest.panoptic.evaluation:PanopticScorer",
     result="resnest.panoptic.result:PanopticMap",
-    files={"masks": "resnest.panoptic.files:PanopticFolder"},
+    files={"masks": "resnest.panoptic.result:PanopticFolder"},
     predict=predict,
     check_views=check_views,
     batch_size=BATCH,
     max_batch_size=BATCH,
     exported=None,
-    finders="resnest.panoptic.formats:FINDERS",
+    finders="resnest.panoptic.checks:FINDERS",
     annotations="masks",
     needs="COCO panoptic data",
     layout="annotations/panoptic_train.json and panoptic_val.json with their PNG files, as COCO has them",

@@ -1,4 +1,4 @@
-"""COCO's panoptic json and its maps (cocodataset.org, format-data, section 4).
+"""COCO's panoptic json and its maps (cocodataset.org, format-data, section 4), also as masks of all classes.
 
     samples = read_panoptic(Path("coco/annotations/panoptic_val2017.json"))       # PanopticSamples
 
@@ -8,6 +8,7 @@ Classes are the things in the order of the file, then the stuff in its order. Im
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from resnest.detection.coco import MOST_CATEGORIES, CocoLists, Numbers, missing,
 from resnest.detection.data import ObjectTable
 from resnest.detection.segmentations import Segmentations
 from resnest.errors import ResnestError
-from resnest.panoptic.data import PanopticSamples
+from resnest.panoptic.data import PanopticSamples, SegmentTable
 from resnest.panoptic.result import VOID, PanopticClasses
-from resnest.panoptic.segments import SegmentTable
 from resnest.runtime.palette import Colour
+from resnest.segmentation.card import IGNORED
+from resnest.segmentation.class_lists import MaskMeaning
+from resnest.segmentation.data import PixelSamples
+from resnest.segmentation.result import PixelClasses
 
 
 def read_panoptic(path: Path) -> PanopticSamples:
@@ -179,3 +183,51 @@ def _things(table: SegmentTable, things: int, image_ids: Numbers, sizes: NDArray
 
 def _owner(item: Any) -> str:
     return short(item.get("image_id")) if isinstance(item, dict) else short(item)
+
+
+# --- Panoptic maps as semantic masks of all classes, things and stuff, to train segmenters on ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanopticPixels(PixelSamples):
+    """Samples whose masks are panoptic maps, with classes by the category of a segment."""
+
+    panoptic: PanopticSamples
+
+    def mask(self, index: int) -> NDArray[np.uint8]:
+        """The class of every pixel, (H, W), 255 for void. Raises BadImage: names the map."""
+        truth = self.panoptic.truth(index)
+        classes = [self.meaning.lookup[truth.classes.ids[k]] for k in range(len(truth.classes.ids))]
+        table = np.full(IGNORED + 1, IGNORED, np.uint8)
+        table[: len(classes)] = classes
+        mask: NDArray[np.uint8] = table[self.panoptic.labels_of(truth)]
+        return mask
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height in the json."""
+        width, height = map(int, self.panoptic.objects.sizes[index])
+        return width, height
+
+    def subset(self, indices: NDArray[np.int64]) -> PanopticPixels:
+        base = super().subset(indices)
+        assert isinstance(base, PanopticPixels)
+        return replace(base, panoptic=self.panoptic.subset(indices))
+
+
+def all_classes(samples: PanopticSamples) -> PanopticPixels:
+    """The same images with things and stuff as classes. Raises ResnestError for more classes than a mask can hold."""
+    count = len(samples.class_names)
+    if count > IGNORED:
+        raise ResnestError(f"a segmenter has {IGNORED} classes at most, and this data {count}")
+    classes = PixelClasses(samples.classes.names, samples.classes.ids, samples.classes.colours)
+    return PanopticPixels(
+        store=samples.store,
+        keys=samples.keys,
+        class_names=samples.class_names,
+        classes=classes,
+        masks=samples.maps,
+        mask_keys=samples.map_keys,
+        meaning=MaskMeaning({key: place for place, key in enumerate(samples.classes.ids)}),
+        notes=samples.notes,
+        panoptic=samples,
+    )

@@ -12,10 +12,18 @@ from typing import Any
 from resnest.panoptic.data import PanopticSamples
 from resnest.panoptic.evaluation import GROUPS, QUALITIES, PanopticEvaluation
 from resnest.panoptic.metrics import PanopticMetrics
-from resnest.report.comparisons import Comparison, comparisons_section
-from resnest.report.history import History, number
+from resnest.report.charts import History, number
 from resnest.report.page import Report, Section, count, percent
-from resnest.report.parts import Caption, Column, classes_section, curves_section, headlines, table
+from resnest.report.parts import (
+    Caption,
+    Column,
+    Comparison,
+    classes_section,
+    comparisons_section,
+    curves_section,
+    headlines,
+    table,
+)
 from resnest.runtime.palette import class_colours
 
 MOST_CLASSES = 160  # all of COCO's

@@ -7,19 +7,25 @@ encode_ids(found.ids)                     # (H, W, 3) uint8: id = R + 256 G + 65
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.runtime.palette import Colour, class_colours, encode_ids, shade
+from resnest.errors import ResnestError
+from resnest.files import OutputFolder, replacing, write_errors
+from resnest.runtime.decode import BadImage, decode_image
+from resnest.runtime.palette import Colour, class_colours, decode_ids, encode_ids, shade
 from resnest.runtime.results import ALL, LIKELY, Result, Show, in_percent, installed
 
 if TYPE_CHECKING:
-    from resnest.runtime.draw import Entry
-    from resnest.runtime.draw_regions import Regions
+    from resnest.runtime.draw import Entry, Regions
+
 
 VOID = 0  # the id of pixels that belong to no segment
 
@@ -131,18 +137,18 @@ class PanopticMap(Result):
 
     def paint(self, picture: Image.Image, side: int) -> Image.Image:
         """A small picture with the segments in their colours; its longer side has at most `side` pixels."""
-        from resnest.runtime.draw_regions import paint_regions
+        from resnest.runtime.draw import paint_regions
 
         return paint_regions(picture, self._regions(), side)
 
     def _drawn(self, picture: Image.Image, show: Show) -> Image.Image:
-        from resnest.runtime.draw_regions import draw_regions
+        from resnest.runtime.draw import draw_regions
 
         return draw_regions(picture, self._regions(), self._legend())
 
     def _regions(self) -> Regions:
         """The segments: each thing has a shade of its class's colour."""
-        from resnest.runtime.draw_regions import Regions
+        from resnest.runtime.draw import Regions
 
         names, colours = self.classes.names, class_colours(self.classes)
         areas = np.full(self.ids.shape, -1, np.int32)
@@ -168,3 +174,194 @@ class PanopticMap(Result):
 
     def _own_picture(self, suffix: str) -> Image.Image | None:
         return Image.fromarray(encode_ids(self.ids)) if suffix == ".png" else None
+
+
+# --- Panoptic maps in COCO's files, predicted or ground truth: a folder of PNGs, and a json of their segments.
+# The colour of a pixel is the number of its segment: R + 256 G + 65536 B, black is void.
+
+
+def write_panoptic(path: Path, maps: Iterable[tuple[int, PanopticMap]], classes: PanopticClasses) -> None:
+    """Write maps with their image numbers into `path` and the folder of its name.
+
+    Raises:
+        ResnestError: the files cannot be written.
+    """
+    writer = PanopticWriter(path, classes)
+    for number, one in maps:
+        writer.add(number, one)
+    writer.close()
+
+
+class PanopticWriter:
+    """Writes maps one by one: a PNG at once, the json at the end.
+
+    Raises:
+        ResnestError: as all of its methods: the files cannot be written.
+    """
+
+    def __init__(self, path: Path, classes: PanopticClasses) -> None:
+        self.path, self.folder, self.classes = path, path.with_suffix(""), classes
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+        with write_errors(path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, number: int, one: PanopticMap, file_name: str = "") -> None:
+        """Add a map; `file_name` of its PNG is by default the image's number, as in COCO."""
+        file_name = file_name or f"{number:012d}.png"
+        with write_errors(self.path):
+            Image.fromarray(encode_ids(one.ids)).save(self.folder / file_name)
+        height, width = one.ids.shape
+        self.images.append({"id": number, "file_name": one.name, "width": width, "height": height})
+        self.annotations.append({"image_id": number, "file_name": file_name, "segments_info": _infos(one)})
+
+    def close(self) -> None:
+        content = {"images": self.images, "annotations": self.annotations, "categories": _categories(self.classes)}
+        with write_errors(self.path), replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(content), encoding="utf-8")
+
+
+class PanopticFolder:
+    """COCO's files in a folder: panoptic.json with the segments, and in panoptic/ a PNG of their ids for each picture.
+
+    Args:
+        inputs: pictures that must not be replaced.
+
+    Raises:
+        ResnestError: as all of its methods: the files cannot be written.
+    """
+
+    def __init__(self, folder: str | Path, classes: PanopticClasses, inputs: Iterable[Path] = ()) -> None:
+        self.files = OutputFolder(Path(folder), inputs)
+        self.writer = PanopticWriter(self.files.folder / "panoptic.json", classes)
+
+    @classmethod
+    def open(cls, path: Path, card: Any, show: Show, inputs: Iterable[Path]) -> PanopticFolder:
+        return cls(path, card.classes, inputs)
+
+    def add(self, result: PanopticMap, name: Path | None = None) -> None:
+        """Add a result; `name` of the picture within its folder, by default the last part of the result's."""
+        name = name or Path(Path(result.name).name)
+        with self.files.writing("panoptic" / name.with_suffix(".png")) as path:
+            number = len(self.files.names)
+            self.writer.add(number, result, path.relative_to(self.writer.folder).as_posix())
+
+    def close(self) -> str:
+        """Write the json; returns a summary."""
+        self.writer.close()
+        return f"{len(self.files.names)} maps in {self.writer.folder}, and {self.writer.path.name} beside it"
+
+
+def _infos(one: PanopticMap) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": segment.id,
+            "category_id": one.classes.ids[segment.label],
+            "area": segment.area,
+            "bbox": list(segment.box),
+            "iscrowd": int(segment.crowd),
+            "score": segment.score,
+        }
+        for segment in one.segments
+    ]
+
+
+def _categories(classes: PanopticClasses) -> list[dict[str, Any]]:
+    colours = [list(colour) for colour in class_colours(classes)]
+    return [
+        {"id": key, "name": name, "isthing": int(place < classes.things), "color": colour}
+        for place, (key, name, colour) in enumerate(zip(classes.ids, classes.names, colours, strict=True))
+    ]
+
+
+@dataclass(frozen=True)
+class PanopticFiles:
+    """A panoptic json; its PNGs are read on demand."""
+
+    path: Path
+    folder: Path
+    classes: PanopticClasses  # things first, otherwise in the file's order
+    entries: dict[int, dict[str, Any]]  # by image: file_name and segments_info
+    names: dict[int, str]  # of the pictures
+
+    @classmethod
+    def read(cls, path: Path, folder: Path | None = None) -> PanopticFiles:
+        """Read a json; `folder` of the PNGs is by default that of the json's name.
+
+        Raises:
+            ResnestError: the file cannot be read, or is no panoptic json.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            entries = {int(one["image_id"]): one for one in content["annotations"]}
+            names = {int(one["id"]): str(one["file_name"]) for one in content["images"]}
+            return cls(path, folder or path.with_suffix(""), _classes(content["categories"]), entries, names)
+        except OSError as error:
+            raise ResnestError(f"{path} cannot be read: {error.strerror or error}") from None
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise ResnestError(f"{path} is not a panoptic json as COCO has it: {why}") from None
+
+    def load(self, image: int) -> PanopticMap:
+        """The map of one image.
+
+        Raises:
+            ResnestError: there is none; its PNG cannot be read, or has other segments than the json.
+        """
+        if image not in self.entries:
+            raise ResnestError(f"{self.path} has no segments of the image {image}")
+        entry = self.entries[image]
+        try:
+            file = self.folder / str(entry["file_name"])
+            ids = decode_ids(np.asarray(decode_image(file, formats=("PNG",))))
+            return described(ids, entry["segments_info"], self.classes, self.names.get(image, str(image)))
+        except BadImage:
+            raise
+        except ResnestError as error:
+            raise ResnestError(f"{file}: {error}") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise ResnestError(f"{self.path}: what it says of the image {image} is not as expected ({error})") from None
+
+
+def described(
+    ids: NDArray[np.int32], infos: Iterable[dict[str, Any]], classes: PanopticClasses, name: str
+) -> PanopticMap:
+    """A map of ids (H, W) with the segments of a json.
+
+    Raises:
+        ResnestError: an id that only one of the two has, or a duplicate; an unknown category.
+        KeyError, TypeError, ValueError: the json has something else.
+    """
+    labels = {number: label for label, number in enumerate(classes.ids)}
+    segments: dict[int, Segment] = {}
+    for info in infos:
+        number, category = int(info["id"]), int(info["category_id"])
+        if category not in labels:
+            raise ResnestError(f"segment {number} has the category {category}, which is not among the categories")
+        if number in (VOID, *segments):
+            told = "occurs twice in the json" if number else "cannot be: black is void"
+            raise ResnestError(f"segment {number} {told}")
+        score, crowd = float(info.get("score", 1.0)), bool(info.get("iscrowd", 0))
+        segment = Segment.of(ids == number, id=number, label=labels[category], score=score, crowd=crowd)
+        if segment is None:
+            raise ResnestError(f"segment {number} is in the json and has no pixel in the PNG")
+        segments[number] = segment
+    if sum(one.area for one in segments.values()) < np.count_nonzero(ids != VOID):
+        strange = np.setdiff1d(ids, [VOID, *segments])
+        more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
+        raise ResnestError(f"segment {strange[0]} is in the PNG and not in the json{more}")
+    return PanopticMap(name, classes, ids, tuple(segments.values()))
+
+
+def _classes(categories: list[dict[str, Any]]) -> PanopticClasses:
+    """Classes of the json. Raises ValueError for none, or duplicate numbers."""
+    ordered = sorted(categories, key=lambda one: not one["isthing"])
+    if not ordered or len({one["id"] for one in ordered}) < len(ordered):
+        raise ValueError("its categories are none, or two have one id")
+    coloured = all("color" in one for one in ordered)
+    return PanopticClasses(
+        names=tuple(str(one["name"]) for one in ordered),
+        ids=tuple(int(one["id"]) for one in ordered),
+        things=sum(bool(one["isthing"]) for one in ordered),
+        colours=tuple((int(r), int(g), int(b)) for r, g, b in (one["color"] for one in ordered)) if coloured else (),
+    )

@@ -1,4 +1,4 @@
-"""Reading and writing recipes as YAML, and changing single settings; both validated.
+"""Recipes by name, from YAML and back; single settings changed; two recipes compared.
 
 recipe = override(find_recipe("imagenette"), ["train.epochs=5", "optim.lr=0.2"])
 recipe = override(find_recipe("imagenette"), {"train": {"epochs": 5}, "optim.lr": 0.2})
@@ -10,15 +10,63 @@ from __future__ import annotations
 import dataclasses
 import os
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from resnest.errors import ResnestError, call, parameter, unknown
-from resnest.recipes.schema import Recipe
-from resnest.recipes.settings import ModelSettings
+from resnest.recipes.schema import ModelSettings, Recipe
 from resnest.spec import Spec
-from resnest.tasks import DEFAULT_TASK, TASKS, task_info
+from resnest.tasks import DEFAULT_TASK, TASKS, load_object, task_info
+
+# --- Differences of two recipes, and the settings that may change when a run is resumed ---
+
+# Settings of execution and logging, which do not affect the results.
+FREE = {
+    "data.workers",
+    "train.eval_batch_size",
+    "train.log_every",
+    "train.max_steps",
+    "train.save_every",
+    "train.tensorboard",
+    "train.wandb",
+}
+FREE_SECTIONS = ("expect", "name", "summary", "trainer.")
+MOST_SHOWN = 6
+
+
+def check_resumable(before: Recipe, now: Recipe, *, where: str) -> None:
+    """Raises ResnestError, with the changed settings, if a run cannot be resumed with this recipe."""
+    found = [
+        f"{key} is {old!r} there and {new!r} here"
+        for key, old, new in differences(before, now)
+        if key not in FREE and not key.startswith(FREE_SECTIONS)
+    ]
+    if found:
+        more = f"; and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
+        raise ResnestError(
+            f"{where} was started with other settings: {'; '.join(found[:MOST_SHOWN])}{more}. A run keeps its"
+            " settings: leave them out, or start a new one (model.pretrained=RUN begins with its weights)"
+        )
+
+
+def differences(before: Recipe, now: Recipe) -> list[tuple[str, Any, Any]]:
+    """Changed settings: (section.field, before, now)."""
+    old, new = dict(_flat(before)), dict(_flat(now))
+    return [(key, old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)]
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(node):
+        value = getattr(node, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _flat(value, f"{prefix}{field.name}.")
+        elif isinstance(value, dict):
+            yield from ((f"{prefix}{field.name}.{key}", entry) for key, entry in value.items())
+        else:
+            yield f"{prefix}{field.name}", list(value) if isinstance(value, tuple) else value
+
 
 Settings = Sequence[str] | Mapping[str, Any]
 
@@ -204,3 +252,25 @@ def plain_values(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain_values(entry) for key, entry in value.items()}
     return [plain_values(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+# --- The recipes of the package, by task. Each docstring has its purpose and command ---
+
+
+@cache
+def all_recipes() -> Mapping[str, Callable[[], Recipe]]:
+    """The functions that build them, by name."""
+    return {name: build for task in TASKS for name, build in load_object(task_info(task).recipes).items()}
+
+
+def find_recipe(name: str) -> Recipe:
+    """A recipe by name, or from a YAML file.
+
+    Raises:
+        ResnestError: for an unknown name, with the nearest known one.
+    """
+    if name in all_recipes():
+        return all_recipes()[name]()
+    if name.endswith((".yaml", ".yml")):
+        return read_recipe(Path(name))
+    raise unknown("recipe", name, all_recipes(), hint="`resnest recipes` lists them; a file must end in .yaml.")

@@ -1,4 +1,4 @@
-"""Sections shared by the reports of several tasks: curves, tables, pictures with errors.
+"""Sections that the pages of several tasks share: curves, tables, confusions, pictures with mistakes.
 
 curves_section(history, ("Accuracy", ("top1", "top-1, %"), ("top5", "top-5, %")))
 table([Column("Class", "name", names), Column("Recall", "share", recall)], rows=[1, 0])
@@ -10,17 +10,16 @@ import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.report.charts import loss_chart, rate_chart, share_chart
-from resnest.report.history import History, series
-from resnest.report.page import Headline, Section, count, render
-from resnest.runtime.palette import Colour
+from resnest.report.charts import History, loss_chart, rate_chart, series, share_chart
+from resnest.report.page import Headline, Section, clip, count, percent, render
+from resnest.runtime.palette import Colour, class_colours
 
 Keyed = tuple[str, str]  # a figure's key in metrics.jsonl, and its caption
 Layout = Literal["small", "large", "compared"]
@@ -206,3 +205,155 @@ def data_uri(image: Image.Image, side: int = SIDES["small"]) -> str:
     buffer = io.BytesIO()
     thumbnail.save(buffer, "JPEG", quality=85, optimize=True, subsampling=0 if max(image.size) < TINY else 2)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+# --- Report of a confusion matrix: the matrix or its largest entries, recall and precision of each class ---
+# Rows are the truth, columns the prediction. Cells hold numbers of images; for pixels, percentages of the row. A class
+# without images has no recall, and a class that was never predicted no precision: both are NaN, printed as "-".
+
+MAX_MATRIX = 25  # classes; beyond that the cells no longer hold their counts
+MAX_PAIRS = 20
+
+Counted = Literal["images", "pixels"]
+Matrix = NDArray[np.int64]
+Shares = NDArray[np.float64]
+
+
+class Cell(NamedTuple):
+    """One entry of the drawn matrix."""
+
+    text: str
+    title: str
+    shade: str  # opacity
+    kind: Literal["none", "", "mid", "full"]  # decides the colour of the text
+
+
+def recall_and_precision(matrix: Matrix) -> tuple[Shares, Shares]:
+    """Two arrays (K,) of fractions, NaN where undefined."""
+    right = matrix.diagonal()
+    return _divide(right, matrix.sum(axis=1)), _divide(right, matrix.sum(axis=0))
+
+
+def largest_confusions(matrix: Matrix, limit: int = MAX_PAIRS) -> list[tuple[int, int]]:
+    """The pairs (truth, prediction) of the most frequent confusions, the most frequent first."""
+    wrong = _wrong(matrix)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:limit]
+    pairs = [divmod(int(index), wrong.shape[1]) for index in order]
+    return [(truth, predicted) for truth, predicted in pairs if wrong[truth, predicted]]
+
+
+def taken_for(matrix: Matrix, names: Sequence[str]) -> list[tuple[str, str]]:
+    """For each class its most frequent wrong prediction, and the count; blank and "-" if there is none."""
+    wrong = _wrong(matrix)
+    return [(names[row.argmax()], f"{row.max():,}") if row.any() else ("", "-") for row in wrong]
+
+
+def confusion_section(matrix: Matrix, names: Sequence[str], *, counted: Counted = "images") -> Section:
+    """The confusion matrix; with many classes, the most frequent confusions."""
+    title = "Confusions"
+    if len(names) <= MAX_MATRIX:
+        cells = "" if counted == "images" else " Cells hold percent of the row."
+        note = (
+            f"Rows are the truth, columns the prediction.{cells} The shade is the share of the row, on a square-root"
+            " scale, so that rare confusions show."
+        )
+        return Section(title, _heat_map(matrix, names, counted), [note])
+    pairs = largest_confusions(matrix)
+    if not pairs:
+        return Section(title, empty("None."), ["Pairs of classes that were confused."])
+    totals = matrix.sum(axis=1)
+    columns = [
+        Column("Truth", "name", [names[i] for i, _ in pairs]),
+        Column("Predicted", "name", [names[j] for _, j in pairs]),
+        Column(counted.capitalize(), "count", [int(matrix[pair]) for pair in pairs]),
+        Column("Share", "share", [matrix[i, j] / totals[i] for i, j in pairs]),
+    ]
+    note = f"The {count(len(pairs), 'most frequent pair')}, with the share of the true class's {counted}."
+    return Section(title, table(columns, range(len(pairs))), [note])
+
+
+def _wrong(matrix: Matrix) -> Matrix:
+    """The matrix without its diagonal."""
+    wrong = matrix.copy()
+    np.fill_diagonal(wrong, 0)
+    return wrong
+
+
+def _divide(part: Matrix, whole: Matrix) -> Shares:
+    shares: Shares = np.full(len(whole), np.nan)
+    np.divide(part, whole, out=shares, where=whole > 0)
+    return shares
+
+
+def _heat_map(matrix: Matrix, names: Sequence[str], counted: Counted) -> Markup:
+    digits = len(str(int(matrix.max(initial=0)))) if counted == "images" else len("100")
+    longest = max((len(name) for name in names), default=0)
+    rows = [
+        [_cell(int(cell), int(row.sum()), name, other, counted) for cell, other in zip(row, names, strict=True)]
+        for name, row in zip(names, matrix, strict=True)
+    ]
+    return render(
+        "confusion.html",
+        names=names,
+        rows=zip(names, rows, strict=True),
+        turned=longest > (6 if len(names) <= 5 else 3),  # characters that fit a cell on a phone
+        longest=longest,
+        narrowest=f"{max(1.75, 0.55 * digits + 0.5):g}",
+    )
+
+
+def _cell(cell: int, total: int, truth: str, predicted: str, counted: Counted) -> Cell:
+    title = f"truth {clip(truth)}, predicted {clip(predicted)}: {cell} of {total}"
+    if not cell:
+        return Cell("0", title, "", "none")
+    share = cell / total
+    # What is not all never reads 100
+    text = str(cell) if counted == "images" else str(min(round(100 * share), 100 if cell == total else 99))
+    shade = float(np.sqrt(share))
+    kind: Literal["", "mid", "full"] = "full" if shade > 0.82 else "mid" if shade > 0.6 else ""
+    return Cell(text, f"{title} ({percent(share)})", f"{shade:.2f}", kind)
+
+
+# --- Pictures beside their ground truth and prediction, in the colours of their classes ---
+
+
+class Regions(Protocol):
+    """The regions of one picture, each of a class."""
+
+    @property
+    def classes(self) -> Any: ...
+    def present(self) -> Iterable[int]: ...  # numbers of the classes that are there
+    def paint(self, image: Image.Image, side: int, /) -> Image.Image: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One picture with its ground truth and prediction, without drawings."""
+
+    name: str  # path relative to the data set
+    image: Image.Image
+    truth: Regions  # labels of no class: pixels that do not count
+    found: Regions
+    captions: Sequence[Caption]
+
+
+def comparisons_section(comparisons: Sequence[Comparison], note: str, *, images: int, errors: int) -> Section:
+    """The worst pictures, with a legend of their colours; arguments as for `mistakes_section`."""
+    pictures, keys = [_compared(one) for one in comparisons], _colour_keys(comparisons)
+    return mistakes_section(pictures, note, images=images, errors=errors, layout="compared", keys=keys)
+
+
+def _compared(one: Comparison) -> Picture:
+    """Three pictures in a row."""
+    painted = [regions.paint(one.image, SIDES["compared"]) for regions in (one.truth, one.found)]
+    return Picture(name=one.name, images=[one.image, *painted], captions=one.captions)
+
+
+def _colour_keys(comparisons: Sequence[Comparison]) -> list[Key]:
+    """Legend of the colours in the pictures, in the order of the classes."""
+    if not comparisons:
+        return []
+    classes = comparisons[0].found.classes
+    colours = class_colours(classes)
+    there = {label for one in comparisons for regions in (one.truth, one.found) for label in regions.present()}
+    return [Key(classes.names[label], "patch", css_colour(colours[label])) for label in sorted(there)]

@@ -17,9 +17,10 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from resnest.errors import ResnestError
@@ -272,3 +273,94 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")
+
+
+# --- Image inputs of any kind, from a path to an array, converted to Pillow images in RGB ---
+# Arrays are (H, W, 3) uint8 in RGB order, as in Pillow and torchvision; OpenCV's are BGR: `array[..., ::-1]`. (H, W)
+# uint8 is grey.
+
+ImageInput = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[np.uint8]
+
+TAKES = (
+    "a path, the bytes of a file, a file opened in binary mode, a Pillow image, an (H, W, 3) uint8 array in RGB order,"
+    " or an (H, W) one in grey"
+)
+
+
+class WrongInput(ResnestError, TypeError):
+    """An input that is no image, whatever its content."""
+
+
+def is_image(source: object) -> bool:
+    """Whether its type is that of an image, and not of a collection."""
+    kinds = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray)
+    return isinstance(source, kinds) or hasattr(source, "read")
+
+
+def name_of(source: object, default: str) -> str:
+    """The name of an image in results and errors: its path, or that of a file object."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    name = getattr(source, "name", None) if hasattr(source, "read") else None
+    return name if isinstance(name, str) else default
+
+
+def to_image(source: ImageInput, name: str = "image") -> Image.Image:
+    """The RGB image.
+
+    Raises:
+        BadImage: a file that is not a usable image; an image without pixels.
+        WrongInput: something else than `TAKES`.
+    """
+    if isinstance(source, str | os.PathLike):
+        return decode_image(Path(source), name=name)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return decode_image(bytes(source), name=name)
+    if isinstance(source, Image.Image):
+        return _with_pixels(source, name)
+    if isinstance(source, np.ndarray):
+        return _with_pixels(_of_array(source, name), name)
+    if hasattr(source, "read"):
+        return decode_image(_content(source, name), name=name)
+    raise WrongInput(f"{name} is {described(source)}: expected {TAKES}")
+
+
+def described(source: object) -> str:
+    """The type of an object, and the shape and type of an array or tensor of any library."""
+    if source is None:
+        return "None"
+    kind = type(source)
+    package = "" if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}."
+    article = "an" if kind.__qualname__[0] in "aeiou" and not package else "a"
+    shape = getattr(source, "shape", None)
+    about = f" of shape {tuple(shape)} and {getattr(source, 'dtype', 'no type')}" if isinstance(shape, tuple) else ""
+    return f"{article} {package}{kind.__qualname__}{about}"
+
+
+def _with_pixels(image: Image.Image, name: str) -> Image.Image:
+    if not image.width or not image.height:
+        raise BadImage(name, f"has no pixels ({image.width} x {image.height})")
+    with refusing(name, FORMATS):
+        image.load()  # a file that Pillow has opened is decoded now
+        return to_rgb(image)
+
+
+def _of_array(array: NDArray[Any], name: str) -> Image.Image:
+    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
+        raise WrongInput(f"{name} is {described(array)}: expected {TAKES}")
+    if not array.size:
+        raise BadImage(name, f"has no pixels {array.shape}")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _content(file: IO[bytes], name: str) -> bytes:
+    """Content of a file object from its start, if it can be rewound, as in Pillow; no more than the decoder's limit."""
+    try:
+        with contextlib.suppress(AttributeError, OSError):
+            file.seek(0)
+        content = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: it is closed
+        raise BadImage(name, f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if not isinstance(content, bytes):
+        raise WrongInput(f"{name} is a file that gives {described(content)}, not bytes: open it in binary mode, 'rb'")
+    return content

@@ -10,17 +10,44 @@ A stream decodes the images of the next batch in threads while the engine runs, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import groupby, islice
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from resnest.runtime.card import ModelCard
-from resnest.runtime.decode import BadImage
-from resnest.runtime.engines.engine import Engine, Prepared
+from resnest.runtime.decode import TAKES, BadImage, ImageInput, WrongInput, described, is_image, name_of, to_image
+from resnest.runtime.engines.exported import Engine, Prepared
 from resnest.runtime.hardware import usable_cores
-from resnest.runtime.inputs import TAKES, ImageInput, WrongInput, described, is_image, name_of, to_image
-from resnest.runtime.prefetch import prefetch
 from resnest.runtime.results import Result
+
+# --- Prefetch: work done ahead in threads, with results in the order of their inputs ---
+# Pillow and numpy release the GIL while they compute, so threads are enough. No more than `most` results are buffered,
+# however long the input is; leaving the block, by an error or early, stops the threads.
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@contextmanager
+def prefetch(work: Callable[[In], Out], inputs: Iterable[In], *, most: int, threads: int) -> Iterator[Iterator[Out]]:
+    """Gives an iterator over the results in order; an error of `work` is raised in place of its result."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
+    try:
+        yield _in_order(pool, work, iter(inputs), most)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(pool: ThreadPoolExecutor, work: Callable[[In], Out], inputs: Iterator[In], most: int) -> Iterator[Out]:
+    waiting: deque[Future[Out]] = deque(pool.submit(work, item) for item in islice(inputs, most))
+    while waiting:
+        result = waiting.popleft().result()
+        waiting.extend(pool.submit(work, item) for item in islice(inputs, 1))
+        yield result
+
 
 BATCHES_AHEAD = 2  # decoded while another one is in the engine: one would do if all took equally long
 

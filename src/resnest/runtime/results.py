@@ -29,7 +29,7 @@ from PIL import Image
 
 from resnest.errors import ResnestError
 from resnest.files import replacing, write_errors
-from resnest.runtime.inputs import ImageInput, to_image
+from resnest.runtime.decode import ImageInput, to_image
 
 THRESHOLD = 0.5  # the score from which on a label or an object is shown to people
 DRAWINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

@@ -1,4 +1,4 @@
-"""Mask checks of `resnest doctor`: unusable masks, missing classes, class balance.
+"""Formats of data sets with masks, and the doctor's look at them.
 
 inspection = SegmentationInspection("train", samples)
 inspection.look(0)                                # the image; its mask is counted. Raises BadImage
@@ -8,6 +8,8 @@ for line in pixel_notes(train, val): print(line)
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,37 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.data.checks import DatasetReport, Inspection
+from resnest.data.formats import DatasetHandle, Finder
 from resnest.detection.checks import MOST_NAMED, named
+from resnest.segmentation.card import IGNORED
 from resnest.segmentation.data import PixelSamples
-from resnest.segmentation.spec import IGNORED
+from resnest.segmentation.datasets import find_ade20k, find_cityscapes, find_masks, find_voc_masks, read_masks
+
+# --- The formats of data sets with masks: Cityscapes, ADE20K, Pascal VOC, and folders of images and masks ---
+# First match wins, in the order of FINDERS. Folders of any other names are looked through by `mask_folders`, and their
+# list of classes by `class_lists`.
+
+
+def find_mask_folders(path: Path) -> DatasetHandle | None:
+    found = find_masks(path)
+    if found is None:
+        return None
+    train, val, whole = (
+        partial(read_masks, pairs, path) if pairs else None for pairs in (found.train, found.val, found.whole)
+    )
+    return DatasetHandle("masks", str(path), train=train, val=val, whole=whole)
+
+
+FINDERS = tuple(
+    Finder(name, ("segmentation",), lambda path, task, find=find: find(path) if path.is_dir() else None)  # type: ignore[misc]
+    for name, find in (
+        ("cityscapes", find_cityscapes),
+        ("ade20k", find_ade20k),
+        ("voc", find_voc_masks),
+        ("masks", find_mask_folders),
+    )
+)
+
 
 RARE = 0.005  # fraction of pixels below which a class is hardly learned without a higher weight
 

@@ -19,10 +19,9 @@ from resnest.data.samples import Samples, class_indices, describe_classes, descr
 from resnest.data.stores import Store, read_from
 from resnest.errors import ResnestError
 from resnest.runtime.decode import BadImage, WrongSize, decode_image, decode_stored
-from resnest.segmentation.class_lists import ClassList
-from resnest.segmentation.mask_values import MaskMeaning
+from resnest.segmentation.card import IGNORED
+from resnest.segmentation.class_lists import ClassList, MaskMeaning
 from resnest.segmentation.result import PixelClasses
-from resnest.segmentation.spec import IGNORED
 
 UNKNOWN = (1, 1)  # the size of a mask that cannot be read
 NO_COLOUR = (0, 0, 0)  # of a class that the data has no colour for

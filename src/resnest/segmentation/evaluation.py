@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.figures import Figure, percent
-from resnest.inference.evaluation_result import Evaluation, Floats, Indices
-from resnest.inference.worst import WorstPictures, lowest
+from resnest.inference.evaluation import Evaluation, Floats, Indices, WorstPictures, lowest
 from resnest.segmentation.card import SegmentationCard
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.metrics import Counts, PixelMetrics, Shares, intersection_over_union, mean_of_known

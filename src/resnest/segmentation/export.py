@@ -12,13 +12,11 @@ from PIL import Image
 
 from resnest.errors import ResnestError, parameter
 from resnest.exporters.capture import Interface
-from resnest.exporters.exporter import MAX_PIXELS, Exporter, Size, check_sides
-from resnest.exporters.formats import Format
+from resnest.exporters.formats import MAX_PIXELS, Exporter, Format, Size, check_sides
 from resnest.exporters.gate import SIZES, Agree, Shape
-from resnest.exporters.same_labels import same_label
+from resnest.exporters.int8 import same_label
 from resnest.inference.model import Model
-from resnest.segmentation.card import SegmentationCard
-from resnest.segmentation.preprocess import LEAST
+from resnest.segmentation.card import LEAST, SegmentationCard
 
 BATCHES = (1, 2)  # maps are as large as images
 PICTURES = 16  # that are compared: one takes as long as a dozen of a classifier

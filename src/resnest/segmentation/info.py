@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from resnest.detection.info import BATCH, UNUSED_SETTINGS
-from resnest.runtime.engines.engine import ExportedForm
+from resnest.runtime.engines.exported import ExportedForm
 from resnest.segmentation.card import SegmentationCard
 from resnest.segmentation.predict import check_views, gives, predict, takes
-from resnest.segmentation.recipe import SegmentationRecipe
+from resnest.segmentation.recipes import SegmentationRecipe
 from resnest.tasks import TaskInfo
 
 INFO = TaskInfo(
@@ -22,13 +22,13 @@ INFO = TaskInfo(
     inspection="resnest.segmentation.checks:SegmentationInspection",
     scorer="resnest.segmentation.evaluation:SegmentationScorer",
     result="resnest.segmentation.result:LabelMap",
-    files={"masks": "resnest.segmentation.files:LabelFolder"},
+    files={"masks": "resnest.segmentation.result:LabelFolder"},
     predict=predict,
     check_views=check_views,
     batch_size=BATCH,
     max_batch_size=BATCH,
     exported=ExportedForm(takes, gives),
-    finders="resnest.segmentation.formats:FINDERS",
+    finders="resnest.segmentation.checks:FINDERS",
     annotations="masks",
     needs="pictures with a mask each",
     layout=(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.segmentation.spec import IGNORED
+from resnest.segmentation.card import IGNORED
 
 Counts = NDArray[np.int64]
 Shares = NDArray[np.float64]

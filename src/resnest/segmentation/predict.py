@@ -1,20 +1,192 @@
-"""Prediction of a segmenter: logits to the class of every pixel. No torch.
+"""From a segmenter's logits, of a whole picture or of sliding windows, to the class of every pixel.
 
 predict(engine, card, [Prepared("x.jpg", card.preprocess(image), image.size)])         # [LabelMap(...)]
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from resnest.errors import ResnestError
-from resnest.runtime.engines.engine import Engine, Prepared, Shape, Views, stack_pixels
-from resnest.segmentation.card import SegmentationCard
-from resnest.segmentation.result import LabelMap
-from resnest.segmentation.sliding_window import Map, label_map, logits_of, segment
+from resnest.runtime.engines.exported import Engine, Prepared, Shape, Views, stack_pixels
+from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess
+from resnest.segmentation.result import LabelMap, PixelClasses
+
+# --- Sliding-window inference and test-time augmentation of a segmenter; numpy and Pillow only ---
+# A picture is segmented at once or, with `preprocess.window`, in squares that overlap by a third (PyTorch-Encoding), so
+# that only the scores need memory that grows with the picture. Classes are enlarged to the picture one by one, so that
+# there are never as many full-size maps as classes.
+
+Map = NDArray[np.float32]
+Labels = NDArray[np.uint8]
+
+ROUNDING = 0.01  # of probabilities that are resized, at most
+LEAST_PROBABILITY = np.finfo(np.float32).tiny  # whose logarithm is finite
+
+
+Logits = Callable[[Map], Map]  # what runs the network: images (N, 3, H, W) -> (N, K, H, W)
+
+
+def segment(
+    engine: Logits,
+    image: Image.Image,
+    preprocess: SegmentationPreprocess,
+    classes: PixelClasses,
+    name: str,
+    views: Views | None = None,
+) -> LabelMap:
+    """The label map of an RGB picture."""
+    logits = look(engine, image, preprocess, views)
+    return label_map(logits, inner=logits.shape[1:], size=image.size, classes=classes, name=name)
+
+
+def label_map(
+    logits: Map, *, inner: tuple[int, ...], size: tuple[int, int], classes: PixelClasses, name: str
+) -> LabelMap:
+    """The label map of a picture from logits (K, h, w); see `pixel_labels`."""
+    labels, best = pixel_labels(logits, inner, size)
+    count = len(classes.names)
+    pixels = np.bincount(labels.reshape(-1), minlength=count)
+    sums = np.bincount(labels.reshape(-1), weights=best.reshape(-1), minlength=count)
+    return LabelMap(name, classes, labels, (sums / np.maximum(pixels, 1)).astype(np.float32))
+
+
+def pixel_labels(logits: Map, inner: tuple[int, ...], size: tuple[int, int]) -> tuple[Labels, Map]:
+    """The most likely class of every pixel of a picture, and its probability, both (H, W).
+
+    Args:
+        logits: (K, h, w).
+        inner: height and width of what is no padding in them.
+        size: width and height of the picture. Where it differs, probabilities are resized bilinearly.
+    """
+    logits = logits[:, : inner[0], : inner[1]]
+    labels, top = _largest(enumerate(logits), logits.shape[1:])
+    total = np.zeros_like(top)
+    for plane in logits:
+        total += np.exp(plane - top)
+    if tuple(inner) == size[::-1]:
+        return labels, np.reciprocal(total, out=total)
+    likely = ((number, _resized(plane, size)) for number, plane in _likely(logits, top, total))
+    return _largest(likely, size[::-1])
+
+
+def _likely(logits: Map, top: Map, total: Map) -> Iterator[tuple[int, Map]]:
+    """Numbers and probabilities of the classes that can be the most likely one of a pixel (1 / K or more somewhere)."""
+    for number, plane in enumerate(logits):
+        probabilities = np.exp(plane - top) / total
+        if probabilities.max() * len(logits) > 1 - ROUNDING:
+            yield number, probabilities
+
+
+def look(engine: Logits, image: Image.Image, preprocess: SegmentationPreprocess, views: Views | None = None) -> Map:
+    """Logits (K, h, w) of an RGB picture at the network's input size, without padding.
+
+    Of several windows or views they are the logarithms of the mean of the probabilities. (The authors sum exp(logits),
+    which gives a view of large logits more weight.)
+
+    Raises:
+        ResnestError: test-time augmentation with an exported file of a fixed size.
+    """
+    if views is None:
+        wide, high = preprocess.scaled_size(*image.size)
+        return next(logits_of(engine, preprocess(image)[None], preprocess))[:, :high, :wide]
+    if preprocess.canvas:
+        raise ResnestError("several views of a picture need the model itself: an exported file takes one size")
+    scales, flip = views.scales or (1.0,), views.flip
+    mean = _look_at_scale(engine, image, preprocess, scales[0], flip)
+    for scale in scales[1:]:
+        mean += _look_at_scale(engine, image, preprocess, scale, flip)
+    mean /= len(scales)
+    return _logarithms(mean)
+
+
+def logits_of(engine: Logits, images: Map, preprocess: SegmentationPreprocess) -> Iterator[Map]:
+    """Logits (K, H, W) of each of some images (N, 3, H, W): at once, or in sliding windows."""
+    if preprocess.window is None or preprocess.canvas:
+        yield from engine(images)
+    else:
+        for pixels in images:
+            yield _logarithms(_look_in_windows(engine, pixels, preprocess.window, flip=False))
+
+
+def _look_at_scale(
+    engine: Logits, image: Image.Image, preprocess: SegmentationPreprocess, scale: float, flip: bool
+) -> Map:
+    """Mean probabilities (K, h, w) at the base size, from a picture at another scale."""
+    pixels = preprocess(image, scale)  # (3, H, W), padded
+    wide, high = preprocess.scaled_size(*image.size, scale)
+    probabilities = _look_in_windows(engine, pixels, preprocess.window, flip)[:, :high, :wide]
+    size = preprocess.scaled_size(*image.size)
+    if size == (wide, high):
+        return probabilities
+    base = np.empty((len(probabilities), *size[::-1]), np.float32)
+    for place, plane in enumerate(probabilities):
+        base[place] = _resized(plane, size)
+    return base
+
+
+def _look_in_windows(engine: Logits, pixels: Map, window: int | None, flip: bool) -> Map:
+    """Mean probabilities (K, H, W) over all windows with a pixel."""
+    if window is None:
+        return _look_both_ways(engine, pixels, flip)
+    height, width = pixels.shape[1:]
+    total, times = np.zeros((0, height, width), np.float32), np.zeros((height, width), np.float32)
+    for top in window_starts(height, window):
+        for left in window_starts(width, window):
+            place = np.s_[..., top : top + window, left : left + window]
+            probabilities = _look_both_ways(engine, pixels[place], flip)
+            if not len(total):
+                total = np.zeros((len(probabilities), height, width), np.float32)
+            total[place] += probabilities
+            times[place] += 1
+    total /= times
+    return total
+
+
+def window_starts(length: int, side: int) -> list[int]:
+    """Starts of the windows along one axis: every two thirds of a side, the last one flush with the end."""
+    return [*range(0, length - side, max(1, side * 2 // 3)), length - side]
+
+
+def _look_both_ways(engine: Logits, pixels: Map, flip: bool) -> Map:
+    """Probabilities (K, H, W); with `flip` averaged with those of the flipped image."""
+    probabilities = _softmax(engine(np.ascontiguousarray(pixels[None]))[0])
+    if flip:
+        probabilities += _softmax(engine(np.ascontiguousarray(pixels[None, ..., ::-1]))[0])[..., ::-1]
+        probabilities /= 2
+    return probabilities
+
+
+def _logarithms(probabilities: Map) -> Map:
+    """Logarithms, in place."""
+    return np.log(np.maximum(probabilities, LEAST_PROBABILITY, out=probabilities), out=probabilities)
+
+
+def _softmax(logits: Map) -> Map:
+    """Over the first axis."""
+    probabilities: Map = np.exp(logits - logits.max(0))
+    probabilities /= probabilities.sum(0)
+    return probabilities
+
+
+def _largest(planes: Iterable[tuple[int, Map]], shape: tuple[int, ...]) -> tuple[Labels, Map]:
+    """Number and value of the largest of some numbered maps at each pixel, the first of equal ones."""
+    top, labels = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.uint8)
+    for number, plane in planes:
+        labels[plane > top] = number
+        np.maximum(top, plane, out=top)
+    return labels, top
+
+
+def _resized(plane: Map, size: tuple[int, int]) -> Map:
+    """(h, w) -> (H, W), bilinearly; `size` is width and height."""
+    return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR))
+
 
 FACTORS = (0.1, 8.0)  # of a segmenter's own size, that a view may have
 

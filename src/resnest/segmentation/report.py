@@ -11,11 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from resnest.report.comparisons import Comparison, comparisons_section
-from resnest.report.confusion import confusion_section, recall_and_precision
-from resnest.report.history import History, number
+from resnest.report.charts import History, number
 from resnest.report.page import Report, Section, clip, count, percent
-from resnest.report.parts import Caption, Column, classes_section, curves_section, headlines
+from resnest.report.parts import (
+    Caption,
+    Column,
+    Comparison,
+    classes_section,
+    comparisons_section,
+    confusion_section,
+    curves_section,
+    headlines,
+    recall_and_precision,
+)
 from resnest.runtime.palette import class_colours
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.evaluation import PixelEvaluation

@@ -1,4 +1,4 @@
-"""Segmentation results: a class for every pixel of a picture.
+"""The result of a segmenter: a class for every pixel, and PNG files of label maps.
 
 found = segment(engine, image, card.segmenter_input, card.pixel_classes, "x.jpg")        # runtime.segmenting
 found.class_fractions()                   # {"road": 0.31, "sky": 0.22}
@@ -7,19 +7,24 @@ found.save("mask.png")                    # a PNG of class ids, see `label_files
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from resnest.files import OutputFolder, replacing
 from resnest.runtime.palette import Colour, class_colours
 from resnest.runtime.results import ALL, LIKELY, Result, Show, in_percent, installed
 from resnest.runtime.rle import box, encode
 
 if TYPE_CHECKING:
-    from resnest.runtime.draw_regions import Regions
+    from resnest.runtime.draw import Regions
+
 
 BACKGROUND = "background"  # a class of this name is not drawn
 
@@ -106,13 +111,12 @@ class LabelMap(Result):
 
     def paint(self, picture: Image.Image, side: int) -> Image.Image:
         """A small picture with the classes in their colours; its longer side has at most `side` pixels."""
-        from resnest.runtime.draw_regions import paint_regions
+        from resnest.runtime.draw import paint_regions
 
         return paint_regions(picture, self._regions(), side)
 
     def _drawn(self, picture: Image.Image, show: Show) -> Image.Image:
-        from resnest.runtime.draw import Entry
-        from resnest.runtime.draw_regions import draw_regions
+        from resnest.runtime.draw import Entry, draw_regions
 
         colours = dict(zip(self.classes.names, class_colours(self.classes), strict=True))
         fractions = {name: part for name, part in self.class_fractions().items() if _is_drawn(name)}
@@ -121,7 +125,7 @@ class LabelMap(Result):
 
     def _regions(self) -> Regions:
         """The regions of the classes; labels of no class belong to none."""
-        from resnest.runtime.draw_regions import Regions
+        from resnest.runtime.draw import Regions
 
         names = self.classes.names
         shown = np.array([number if _is_drawn(name) else -1 for number, name in enumerate(names)], np.int32)
@@ -157,3 +161,50 @@ def label_image(found: LabelMap) -> Image.Image:
     palette[ids] = class_colours(found.classes)
     image.putpalette(palette.tobytes())
     return image
+
+
+# --- Label maps in files, readable as a data set: PNGs with class ids, and the list of classes ---
+# The PNG has a palette of the classes' colours: a viewer shows them, and the index of a pixel is the id of its class.
+# With ids above 255 it has 16 bits and no colours.
+
+
+class LabelFolder:
+    """Masks named after their pictures, and the list of classes: with the pictures, a data set.
+
+    Args:
+        inputs: pictures that must not be replaced.
+
+    Raises:
+        ResnestError: as all of its methods: the files cannot be written.
+    """
+
+    def __init__(self, folder: str | Path, classes: PixelClasses, inputs: Iterable[Path] = ()) -> None:
+        self.files = OutputFolder(Path(folder), inputs)
+        self.classes = classes
+
+    @classmethod
+    def open(cls, path: Path, card: Any, show: Show, inputs: Iterable[Path]) -> LabelFolder:
+        return cls(path, card.classes, inputs)
+
+    def add(self, result: LabelMap, name: Path | None = None) -> None:
+        """Add a result; `name` of the picture within its folder, by default the last part of the result's."""
+        name = name or Path(Path(result.name).name)
+        with self.files.writing(name.with_suffix(".png")) as path:
+            label_image(result).save(path)
+
+    def close(self) -> str:
+        """Write the class list, after all masks, so that a refused folder is not changed; returns a summary."""
+        masks = len(self.files.names)
+        with self.files.writing(Path("classes.json")) as path:
+            save_class_list(self.classes, path)
+        return f"{masks} masks and classes.json in {self.files.folder}"
+
+
+def save_class_list(classes: PixelClasses, path: Path) -> None:
+    """Raises OSError."""
+    rows = [
+        {"index": number, "name": name, "color": list(colour), "ignore": False}
+        for number, name, colour in zip(file_ids(classes), classes.names, class_colours(classes), strict=True)
+    ]
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

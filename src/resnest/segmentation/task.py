@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from resnest.data.loading import normalise
-from resnest.segmentation.card import SegmentationCard
+from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess
 from resnest.segmentation.data import PixelSamples
-from resnest.segmentation.dataset import SegmentationDataset
 from resnest.segmentation.info import INFO
-from resnest.segmentation.preprocess import SegmentationPreprocess
 from resnest.segmentation.segmenter import Segmenter, build_segmenter, prepared_segmenter
+from resnest.segmentation.transforms import SegmentationDataset
 from resnest.training.backbone_task import BackboneTask
 
 

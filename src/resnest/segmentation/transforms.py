@@ -16,9 +16,12 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from resnest.data.loading import TrainingDataset
 from resnest.data.settings import DataSettings
-from resnest.segmentation.recipe import SegmentationSettings
-from resnest.segmentation.spec import IGNORED
+from resnest.errors import ResnestError
+from resnest.segmentation.card import IGNORED, LEAST
+from resnest.segmentation.data import PixelSamples
+from resnest.segmentation.recipes import SegmentationSettings
 
 Transpose = Image.Transpose
 
@@ -83,3 +86,30 @@ class PixelTransform:
 def _chance(count: int) -> int:
     """A random integer from 0 to count - 1."""
     return int(torch.randint(count, ()))
+
+
+# --- Training dataset of images with masks: augmented samples and their batches ---
+
+
+class SegmentationDataset(TrainingDataset):
+    """Labels are (N, H, W) uint8, 255 for ignored pixels."""
+
+    samples: PixelSamples
+
+    def __init__(
+        self, samples: PixelSamples, data: DataSettings, segmentation: SegmentationSettings, *, seed: int
+    ) -> None:
+        pass  # MERGE
+
+        if data.balance:
+            raise ResnestError(
+                f"data.balance={data.balance}: what a mask shows is not known before it is read. Set data.balance=0"
+            )
+        super().__init__(samples, seed=seed)
+        self.transform = PixelTransform(data, segmentation)
+
+    def augment(self, index: int, epoch: int) -> tuple[Tensor, Tensor]:
+        return self.transform(*self.samples.pair(index))
+
+    def stack_targets(self, targets: list[Tensor]) -> Tensor:
+        return torch.stack(targets) if targets else torch.empty(0, LEAST, LEAST, dtype=torch.uint8)

@@ -21,7 +21,7 @@ from torch import Tensor
 from resnest.checkpoints.layouts import IGNORED, LAYOUTS, Translated
 from resnest.checkpoints.multipart import KeyMap, Part, Parts, Rules, conv_norm
 from resnest.errors import ResnestError
-from resnest.segmentation.spec import Head
+from resnest.segmentation.card import Head
 
 BACKBONES = {"official": "backbone.", "encoding": "pretrained."}
 MARKS = {"official": ("head.predict.logits.",), "encoding": ("head.aspp.b0.", "head.conv5.")}

@@ -16,7 +16,7 @@ from resnest.errors import ResnestError
 from resnest.inference.prepare import prepared_whole
 from resnest.network.resnest import initialise_as_gluon
 from resnest.network.tools import freeze, freeze_bn_statistics
-from resnest.recipes.settings import PUBLISHED_WEIGHTS
+from resnest.recipes.schema import PUBLISHED_WEIGHTS
 from resnest.spec import Spec
 from resnest.tasks import Task, load_object
 

@@ -27,19 +27,14 @@ from resnest.kernels.backend import chosen
 from resnest.kernels.fuse import fuse
 from resnest.network.tools import recompute_activations, synchronise_norms
 from resnest.progress import Progress, clock, say
-from resnest.recipes.comparing import check_resumable
-from resnest.recipes.reading import build, plain_values
+from resnest.recipes.reading import build, check_resumable, plain_values
 from resnest.runtime.hardware import malloc_trim
 from resnest.tasks import Task
-from resnest.training.bad_images import BadImages
 from resnest.training.distributed import ProcessGroup
-from resnest.training.ema import EMA
-from resnest.training.optim import build_optimizers
 from resnest.training.run import RunDirectory
-from resnest.training.run_logger import Meter, RunLogger
-from resnest.training.startup_messages import startup_messages
-from resnest.training.state import State
-from resnest.training.step import INIT, Schedule, Step, Stepper
+from resnest.training.run_logger import BadImages, Meter, RunLogger
+from resnest.training.state import EMA, State
+from resnest.training.step import INIT, Schedule, Step, Stepper, build_optimizers, startup_messages
 from resnest.training.stopping import StopRequests
 
 NEEDED = ("recipe", "model", "optimizers", "average", "best", "best_figures", "seconds")  # in a checkpoint

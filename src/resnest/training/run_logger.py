@@ -13,15 +13,53 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Protocol, TypeVar
 
 import torch
 
 from resnest.errors import ResnestError
+from resnest.inference.evaluation import check_bad_share
 from resnest.recipes.schema import Recipe
+from resnest.training.distributed import ProcessGroup
 from resnest.training.run import RunDirectory
+
+# --- Bad images of a run, from all processes, each listed once in bad_images.jsonl ---
+
+
+class BadImages:
+    """The bad images of all processes, by split and key."""
+
+    def __init__(self, run: RunDirectory, world: ProcessGroup, totals: Mapping[str, int]) -> None:
+        self.run, self.world, self.totals = run, world, totals  # images of each part
+        self.known: set[tuple[str, str]] = set()
+        self.untold: list[tuple[str, str, str]] = []  # part, key, reason: the others have not heard of them
+
+    def note(self, part: str, found: Iterable[tuple[str, str]]) -> None:
+        """Add bad images. Raises ResnestError if there are too many."""
+        for key, reason in found:
+            self.untold.append((part, key, reason))
+            self._record(part, key, reason)
+
+    def share(self) -> None:
+        """Exchange them between processes. Raises ResnestError, on all processes, if there are too many in total."""
+        told, self.untold = self.world.gather(self.untold), []
+        for part, key, reason in (entry for entries in told for entry in entries):
+            self._record(part, key, reason)
+
+    def restore(self) -> None:
+        """Restore those that the run has listed already."""
+        told = self.run.read_lines(self.run.bad_images)
+        self.known = {(line["split"], line["image"]) for line in told if line.keys() >= {"split", "image"}}
+
+    def _record(self, part: str, key: str, reason: str) -> None:
+        if (part, key) not in self.known:
+            self.known.add((part, key))
+            if self.world.leads:
+                self.run.append(self.run.bad_images, {"image": key, "split": part, "reason": reason})
+        check_bad_share(sum(known == part for known, _ in self.known), self.totals[part], (key, reason))
+
 
 T = TypeVar("T")
 

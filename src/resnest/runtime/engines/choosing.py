@@ -13,8 +13,7 @@ from typing import Any, Protocol
 from resnest.errors import ResnestError, parameter, unknown
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines import onnxruntime, openvino
-from resnest.runtime.engines.engine import Loaded
-from resnest.runtime.engines.exported import ExportedEngine, open_loaded
+from resnest.runtime.engines.exported import ExportedEngine, Loaded, open_loaded
 from resnest.runtime.hardware import instruction_sets, usable_cores
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
-from resnest.runtime.engines.engine import Loaded, Output, Shape
+from resnest.runtime.engines.exported import Loaded, Output, Shape
 
 SUFFIXES = (".onnx",)
 _FATAL = 4  # of onnxruntime's levels of logging: what goes wrong is raised, too

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
-from resnest.runtime.engines.engine import Loaded, Output, Shape
-from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY
+from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY, Loaded, Output, Shape
 
 SUFFIXES = (".onnx", ".xml")
 
