@@ -243,7 +243,7 @@ def _figure(recipe: Recipe, key: str) -> str:
     return f"{100 * value:.2f}{'*' if recipe.expect.published else ' '}"
 
 
-# --- `resnest models`: the networks, without loading torch. Its own verbs are in `weights.py` and `sharing.py`.
+# --- `resnest models`: the networks, without loading torch ---
 
 models = typer.Typer(
     help="List the networks; show and fetch their published weights; save and share a model.",

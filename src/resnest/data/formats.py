@@ -4,7 +4,7 @@ First match wins:
 1. the word `digits`; `hf:owner/name`, a data set of the Hugging Face hub;
 2. a .zip, .npz, .csv, .tar, .parquet or .json file;
 3. a folder that `datasets.save_to_disk` wrote;
-4. a format of a task's own: COCO json, Pascal VOC xml, then panoptic json, then masks (each task's `formats.py`);
+4. a format of a task's own: COCO json, Pascal VOC xml, then panoptic json, then masks (each task's `checks.py`);
 5. a folder with `train` and `val` as folders of classes, zips, npz or csv files, or with `val` alone;
 6. a folder with `labels.csv`;
 7. a folder of .tar or .parquet files, here, in `data`, or in folders named by part; without a training and a

@@ -20,7 +20,7 @@ PerChannel = Annotated[float, Range(0, ends="(]", hint=" in each channel: pixels
 class DataSettings:
     """Settings of reading, cropping and augmenting images."""
 
-    format: str = "auto"  # one of data.finding.FORMATS, such as folder, coco, voc or masks; auto looks
+    format: str = "auto"  # one of data.formats.FORMATS, such as folder, coco, voc or masks; auto looks
     val_share: ProperShare = 0.2  # share of each class held out where the data has no validation split
     size: Side = 224  # training crop, pixels
     start_size: Side | None = None  # crop of the first epoch; grows evenly to `size` (progressive resizing)

@@ -6,7 +6,7 @@
 Exact up to rounding (1e-5 of the largest logit in float32, tests/test_prepare.py):
 
 - every batch norm is folded into the convolution before it, the attention's own too;
-- a convolution, its ReLU and the shortcut that is added to it are one step, which an engine may fuse (onednn.py);
+- a convolution, its ReLU and the shortcut that is added to it are one step, which an engine may fuse (torch_engine.py);
 - at radix 2 the softmax over two splits is the sigmoid of the difference of their logits, and the difference of two
   outputs of fc2 is one output of a layer half as large;
 - weights are in channels_last, the fastest layout for the convolutions of oneDNN and cuDNN.
@@ -185,7 +185,7 @@ def prepared(net: Bare, *, memory_format: torch.memory_format = torch.channels_l
     Args:
         net: a classifier or a backbone, on any device; its own parameters stay as they are.
         memory_format: of the weights; give inputs the same.
-        kernels: take the fused operators where they run (fused.py).
+        kernels: take the fused operators where they run.
     """
     fast = copy.deepcopy(net).eval().requires_grad_(False)
     _fold_stem(fast)

@@ -9,7 +9,7 @@
 | operators.py | `torch.ops.resnest.*`: autograd, autocast, fake tensors |
 | block.py | the block forward and backward, from parts |
 | reference.py | the parts in plain torch: the oracle of tests, and what runs without Triton |
-| triton_backend.py | the parts in Triton: forward.py, layers.py, gradients.py, on the tiles of tiles.py |
+| triton_backend.py | the parts in Triton: forward.py (with its tiles), layers.py, gradients.py |
 | fuse.py | the operators inside a network |
 | autotune.py | the fastest algorithm for each 3x3 convolution, by measurement |
 """

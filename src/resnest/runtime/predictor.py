@@ -1,4 +1,4 @@
-"""The predictor: images to results, with any engine (`engines/engine.py`) and for any task (its `predict`).
+"""The predictor: images to results, with any engine (`engines/`) and for any task (its `predict`).
 
 predictor = ImagePredictor(engine, card)
 predictor("rose.jpg").label

@@ -24,7 +24,7 @@ from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.datasets import find_ade20k, find_cityscapes, find_masks, find_voc_masks, read_masks
 
 # --- The formats of data sets with masks: Cityscapes, ADE20K, Pascal VOC, and folders of images and masks ---
-# First match wins, in the order of FINDERS. Folders of any other names are looked through by `mask_folders`, and their
+# First match wins, in the order of FINDERS. Folders of any other names are searched by `datasets.find_masks`, and their
 # list of classes by `class_lists`.
 
 

@@ -1,8 +1,8 @@
 """The result of a segmenter: a class for every pixel, and PNG files of label maps.
 
-found = segment(engine, image, card.segmenter_input, card.pixel_classes, "x.jpg")        # runtime.segmenting
+found = segment(engine, image, card.segmenter_input, card.pixel_classes, "x.jpg")
 found.class_fractions()                   # {"road": 0.31, "sky": 0.22}
-found.save("mask.png")                    # a PNG of class ids, see `label_files`
+found.save("mask.png")                    # a PNG of class ids, see LabelFolder
 """
 
 from __future__ import annotations

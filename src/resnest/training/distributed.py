@@ -135,7 +135,7 @@ class _Heartbeat(threading.Thread):
 
 T = TypeVar("T")
 
-# Of one exchange. A process that is gone is noticed much earlier, by its heartbeat (heartbeat.py).
+# Of one exchange. A process that is gone is noticed much earlier, by its heartbeat.
 EXCHANGE_TIMEOUT = timedelta(minutes=10)
 
 
