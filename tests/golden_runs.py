@@ -3,12 +3,14 @@
     python tests/golden_runs.py OUT.jsonl         # trains all of them; what they logged
 
 Such a process computes on one thread, with the instructions that every x86 processor of the last ten years has (AVX2),
-and with MKL's results that are the same on all of them: PINNED is its environment.
+and with MKL's results that are the same on all of them: PINNED is its environment. The size of the caches still decides
+how oneDNN cuts its loops, and so the order of its sums: the processor is recorded, too.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -25,6 +27,7 @@ PINNED = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "COMPATIBLE",
 }
+CPU = Path("/proc/cpuinfo")
 TIMES = ("seconds", "images_per_second", "data_wait", "memory_gib")  # of a line of metrics.jsonl: of the machine
 
 COMMON = ("data.workers=0", "train.epochs=2", "train.log_every=1")
@@ -102,6 +105,7 @@ def machine() -> dict[str, str]:
         "numpy": numpy.__version__,
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": str(torch.get_num_threads()),
+        "processor": " ".join(re.findall(r"(?:vendor_id|cpu family|model)\t+: (.+)", CPU.read_text())[:3]),
     }
 
 
