@@ -33,7 +33,7 @@ class DatasetReport:
     description: str
     counts: dict[str, tuple[int, int]]  # class -> training, validation images
     sizes: str = ""
-    pixels: dict[str, tuple[float, float]] = field(default_factory=dict)  # class -> share of each part's masks
+    pixels: dict[str, tuple[float, float]] = field(default_factory=dict)  # class -> fraction of each split's masks
     problems: list[str] = field(default_factory=list)  # what will hurt
     notes: list[str] = field(default_factory=list)  # what to know
 
@@ -151,7 +151,7 @@ def _check_split(
     check_image: Callable[[int], Image.Image],
     report: DatasetReport,
     sizes: list[tuple[int, int]],
-    seen: dict[str, tuple[str, str, str]],  # pixels -> part, label, key of the first such image
+    seen: dict[str, tuple[str, str, str]],  # pixels -> split, label, key of the first such image
     on_image: Callable[[], None],
 ) -> None:
     """Decode every image of a split; equal pixels under another label or in the other split are a problem."""

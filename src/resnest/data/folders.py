@@ -20,7 +20,7 @@ from resnest.runtime.decode import SUFFIXES
 
 VAL_NAMES = ("val", "valid", "validation", "test")
 SPLIT_NAMES = ("train", *VAL_NAMES)
-ROBOFLOW = "_annotations.coco.json"  # how Roboflow exports COCO json, beside the images of each part
+ROBOFLOW = "_annotations.coco.json"  # how Roboflow exports COCO json, beside the images of each split
 PANOPTIC = "panoptic"  # how names of files start that list segments
 ENDINGS = {  # packed tars too, so that they are refused and not overlooked
     "tar": (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"),
@@ -149,7 +149,7 @@ def _candidates(annotations: Path) -> list[Path]:
 def locate_maps(annotations: Path, names: Sequence[str]) -> Path:
     """The folder of a panoptic json's PNG files. Raises ResnestError if none has any.
 
-    It is called as the json is, beside it or a folder higher, or `panoptic`, perhaps with a folder for each part.
+    It is called as the json is, beside it or a folder higher, or `panoptic`, perhaps with a folder for each split.
     """
     home, stem = annotations.parent, annotations.stem
     inner = (stem, f"panoptic/{stem.removeprefix('panoptic_')}", "panoptic")

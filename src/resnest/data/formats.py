@@ -7,7 +7,7 @@ First match wins:
 4. a format of a task's own: COCO json, Pascal VOC xml, then panoptic json, then masks (each task's `checks.py`);
 5. a folder with `train` and `val` as folders of classes, zips, npz or csv files, or with `val` alone;
 6. a folder with `labels.csv`;
-7. a folder of .tar or .parquet files, here, in `data`, or in folders named by part; without a training and a
+7. a folder of .tar or .parquet files, here, in `data`, or in folders named by split; without a training and a
    validation split only if it has no folders of classes;
 8. a folder of classes.
 
@@ -179,7 +179,7 @@ class Finder:
     first: bool = False  # looked for before other tasks' formats
 
 
-# Formats with one file or folder a part, and those with one file or several
+# Formats with one file or folder a split, and those with one file or several
 ONE: tuple[tuple[str, str, Callable[[Path], LabelledSamples]], ...] = (
     ("folder", "", read_folder),
     ("zip", ".zip", read_zip),
@@ -240,7 +240,7 @@ def _find_in_file(path: Path, format: str) -> DatasetHandle:
     kind = path.suffix.lower().lstrip(".") if format == "auto" else format
     if kind == "zip":
         labelled, store = scan_zip(path), ZipStore(path)
-        return _by_folders(kind, str(path), labelled, lambda part: number_classes(store, part, path.parent))
+        return _by_folders(kind, str(path), labelled, lambda rows: number_classes(store, rows, path.parent))
     if kind == "npz":
         return DatasetHandle(kind, str(path), unsplit=lambda: read_npz(path))
     if kind == "csv":
@@ -268,9 +268,9 @@ def _find_in_folder(path: Path, format: str) -> DatasetHandle:
         return _find_in_csv(path / LABELS_FILE, str(path))
     for kind in SEVERAL:
         names = list_files(path, kind) if format in ("auto", kind) else []
-        parts = choose_splits(names)
-        if names and (format == kind or (parts.train and parts.val) or not has_class_folders(path)):
-            return _by_split(kind, str(path), parts, path)
+        files = choose_splits(names)
+        if names and (format == kind or (files.train and files.val) or not has_class_folders(path)):
+            return _by_split(kind, str(path), files, path)
     if format in ("auto", "folder"):
         return DatasetHandle("folder", str(path), unsplit=lambda: read_folder(path, names_in=path))
     raise ResnestError(f"{path} holds no data set of format {format!r} (looked for train and val in it)")
@@ -281,18 +281,18 @@ def _find_on_hub(reference: str, format: str) -> DatasetHandle:
     return _by_split(data.kind, data.where, choose_splits(data.names), data.fetch)
 
 
-def _by_split(kind: str, where: str, parts: SplitFiles, source: Path | Callable[[str], Path]) -> DatasetHandle:
+def _by_split(kind: str, where: str, files: SplitFiles, source: Path | Callable[[str], Path]) -> DatasetHandle:
     """Files of a format with several per split; `source` is their folder, or downloads one of them."""
 
     def read(names: list[str]) -> Read:
         return lambda: SEVERAL[kind]([source / name if isinstance(source, Path) else source(name) for name in names])
 
-    if parts.val:
-        return DatasetHandle(kind, where, train=read(parts.train) if parts.train else None, val=read(parts.val))
-    if kind == "tar" and isinstance(source, Path):  # folders inside may be named by part
-        shards = scan_shards([source / name for name in parts.unsplit])
+    if files.val:
+        return DatasetHandle(kind, where, train=read(files.train) if files.train else None, val=read(files.val))
+    if kind == "tar" and isinstance(source, Path):  # folders inside may be named by split
+        shards = scan_shards([source / name for name in files.unsplit])
         return _by_folders(kind, where, shards.labelled, shards.number)
-    return DatasetHandle(kind, where, unsplit=read(parts.unsplit))
+    return DatasetHandle(kind, where, unsplit=read(files.unsplit))
 
 
 def _find_saved(path: Path) -> DatasetHandle | None:
@@ -301,7 +301,7 @@ def _find_saved(path: Path) -> DatasetHandle | None:
         return DatasetHandle("arrow", str(path), unsplit=lambda: read_arrow([path]))
     try:
         names = json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
-        parts = choose_splits(PurePosixPath(name).name for name in names)
+        files = choose_splits(PurePosixPath(name).name for name in names)
     except OSError:
         return None
     except (ValueError, KeyError, TypeError):
@@ -310,13 +310,13 @@ def _find_saved(path: Path) -> DatasetHandle | None:
     def read(names: list[str]) -> Read:
         return lambda: read_arrow([path / name for name in names])
 
-    if not parts.val:
-        if len(parts.unsplit) != 1:
+    if not files.val:
+        if len(files.unsplit) != 1:
             raise ResnestError(
-                f"{path} has the splits {', '.join(parts.unsplit) or '(none)'}: none of them is train or val"
+                f"{path} has the splits {', '.join(files.unsplit) or '(none)'}: none of them is train or val"
             )
-        return DatasetHandle("arrow", str(path), unsplit=read(parts.unsplit))
-    return DatasetHandle("arrow", str(path), train=read(parts.train) if parts.train else None, val=read(parts.val))
+        return DatasetHandle("arrow", str(path), unsplit=read(files.unsplit))
+    return DatasetHandle("arrow", str(path), train=read(files.train) if files.train else None, val=read(files.val))
 
 
 def _find_pair(folder: Path, suffix: str) -> tuple[Path | None, Path] | None:
@@ -356,7 +356,7 @@ def _by_folders(
         return [(key, label) for key, label in labelled if _folders(key, label) & set(names)]
 
     train = inside(["train"])
-    val = next((part for name in VAL_NAMES if (part := inside([name]))), [])
+    val = next((rows for name in VAL_NAMES if (rows := inside([name]))), [])
     if train and val:
         return DatasetHandle(kind, where, train=lambda: read(train), val=lambda: read(val))
     return DatasetHandle(kind, where, unsplit=lambda: read(labelled))
