@@ -26,7 +26,7 @@ from resnest.bench.contenders import Entrant, find_entrant
 from resnest.bench.networks import build, export, write_onnx
 from resnest.exporters.calibration import find_pictures, synthetic
 from resnest.exporters.formats import find_format
-from resnest.exporters.int8 import choices_here, place
+from resnest.exporters.int8 import choices_here, write_quantized
 from resnest.exporters.quantize import quantize
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY
@@ -58,7 +58,7 @@ def quantize_ours(source: Path, target: Path, photos: Path | None) -> None:
     pictures = find_pictures(photos) if photos else synthetic()
     quantize(source, target, list(pictures.batches(card)), choices_here())
     origin = {**json.loads(strings[ORIGIN_KEY]), "precision": "int8"}
-    place(find_format("onnx"), target, target, {**strings, ORIGIN_KEY: json.dumps(origin)})
+    write_quantized(find_format("onnx"), target, target, {**strings, ORIGIN_KEY: json.dumps(origin)})
 
 
 def make_plan(files: tuple[Entrant, Entrant, Entrant], int8: Path, **how: Any) -> Plan:

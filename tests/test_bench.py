@@ -15,7 +15,7 @@ import torch
 import resnest
 from conftest import Outcome
 from resnest.bench import Case, Table, base_of, bench, plan, ratio_of, read_table, write_table
-from resnest.bench.networks import check_output, enliven, write_onnx, write_ours
+from resnest.bench.networks import calibrate_norms, check_output, write_onnx, write_ours
 from resnest.bench.plot import FIGURES, draw, figure_of, points
 from resnest.bench.table import compare, differences, environment, facts, paired, sign_interval
 from resnest.classification.card import ClassificationCard
@@ -34,7 +34,7 @@ ENVIRONMENT = environment(threads=1)
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved model, as a run directory holds it, and its exported file beside it."""
     folder = tmp_path_factory.mktemp("bench") / "tiny"
-    net = enliven(resnest.create_model(TINY, num_classes=3), 32)
+    net = calibrate_norms(resnest.create_model(TINY, num_classes=3), 32)
     card = ClassificationCard(
         architecture="resnest", spec=TINY, class_names=("a", "b", "c"), preprocess=Preprocess(size=32)
     )
@@ -287,7 +287,7 @@ def test_published_figures_belong_to_the_sizes_of_their_weights() -> None:
 
 def test_networks_compute_with_normal_numbers(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    net = enliven(resnest.create_model(TINY, num_classes=3, zero_gamma=True), 32)
+    net = calibrate_norms(resnest.create_model(TINY, num_classes=3, zero_gamma=True), 32)
     assert not net.training
     assert all(module.weight.detach().any() for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d))
     logits = net(torch.randn(2, 3, 32, 32)).detach()

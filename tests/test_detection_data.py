@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from resnest.data.loading import Batch, evaluation_batches, training_batches
 from resnest.data.samples import LabelledSamples
 from resnest.data.settings import DataSettings
-from resnest.data.sources import open_part
+from resnest.data.sources import open_split
 from resnest.data.stores import FolderStore
 from resnest.detection.card import DetectionPreprocess
 from resnest.detection.data import DetectionSamples, Objects
@@ -36,7 +36,7 @@ SMALL = DetectionSettings(short=(64,), long=128)
 @pytest.fixture
 def data(tmp_path: Path) -> DetectionSamples:
     pictures(tmp_path / "images", coco_json())
-    samples = open_part(write(tmp_path / "all.json", coco_json())).samples
+    samples = open_split(write(tmp_path / "all.json", coco_json())).samples
     assert isinstance(samples, DetectionSamples)
     return samples
 
@@ -194,7 +194,7 @@ def test_objects_without_outlines_cannot_train_masks(tmp_path: Path) -> None:
     content = coco_json()
     content["annotations"][1]["segmentation"] = []
     pictures(tmp_path / "images", content)
-    samples = open_part(write(tmp_path / "all.json", content)).samples
+    samples = open_split(write(tmp_path / "all.json", content)).samples
     assert isinstance(samples, DetectionSamples)
     with pytest.raises(ResnestError, match=r"1 of 3 objects have no segmentation, as annotation 101 of 7\.png"):
         samples.trainable(masks=True)
@@ -217,7 +217,7 @@ def test_evaluation_comes_one_shape_at_a_time_and_every_image_once(tmp_path: Pat
         item["segmentation"] = []
     pictures(tmp_path / "images", content)
     (tmp_path / "images" / "3.png").write_bytes(b"no image")
-    samples = open_part(write(tmp_path / "all.json", content)).samples
+    samples = open_split(write(tmp_path / "all.json", content)).samples
     preprocess = DetectionPreprocess(short=60, long=100)
     for world in (1, 2, 3):
         seen: list[int] = []

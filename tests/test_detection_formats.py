@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from resnest.data.sources import open_dataset, open_part
+from resnest.data.sources import open_dataset, open_split
 from resnest.detection.data import DetectionSamples
 from resnest.detection.transforms import place_objects
 from resnest.errors import ResnestError
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 def test_a_json_file_is_read_as_annotated(tmp_path: Path) -> None:
     pictures(tmp_path / "images", coco_json())
-    data = open_part(write(tmp_path / "all.json", coco_json())).samples
+    data = open_split(write(tmp_path / "all.json", coco_json())).samples
     assert isinstance(data, DetectionSamples)
     assert data.class_names == ("dog", "cat")
     assert data.category_ids == (2, 9)
@@ -146,7 +146,7 @@ def test_voc_counts_from_one_and_difficult_is_not_learned(tmp_path: Path) -> Non
     picture(tmp_path / "a.png")
     boxes = voc_object("dog", (1, 1, 40, 30)) + voc_object("cat", (3, 4, 3, 4), "<difficult>1</difficult>")
     (tmp_path / "a.xml").write_text(voc("a", boxes, size=""))  # without its size, which the image knows
-    samples = open_part(tmp_path).samples
+    samples = open_split(tmp_path).samples
     assert isinstance(samples, DetectionSamples)
     assert samples.class_names == ("cat", "dog")
     assert samples.objects[0].boxes.tolist() == [[0, 0, 40, 30], [2, 3, 3, 4]]

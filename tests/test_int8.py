@@ -17,7 +17,7 @@ from conftest import FULL, Outcome
 from resnest.data.sources import open_dataset
 from resnest.exporters import int8
 from resnest.exporters.calibration import find_photos
-from resnest.exporters.int8 import Cost, compare
+from resnest.exporters.int8 import AccuracyCost, compare
 from resnest.exporters.quantize import Choices, pool_before_relu, quantize
 from resnest.inference.model import Model
 from resnest.runtime.engines.choosing import open_engine
@@ -215,15 +215,15 @@ def test_costs_count_picture_by_picture() -> None:
 @pytest.mark.parametrize(("count", "lost", "won"), [(200, 0.04, 0.03), (100, 0.05, 0.0), (1000, 0.01, 0.01)])
 def test_the_interval_holds_the_true_drop_as_often_as_it_says(count: int, lost: float, won: float) -> None:
     draws = np.random.default_rng(0).multinomial(count, [lost, won, 1 - lost - won], size=2000)
-    intervals = [Cost(count, count, int(a), int(b), True).interval for a, b, _ in draws]
+    intervals = [AccuracyCost(count, count, int(a), int(b), True).interval for a, b, _ in draws]
     assert 0.93 <= np.mean([low <= lost - won <= high for low, high in intervals]) <= 0.995
 
 
 def test_few_pictures_are_called_few() -> None:
-    assert Cost(100, 90, 0, 0, True).needed(0.01) > 100  # no picture differs, and yet up to two in a hundred may
-    assert Cost(2000, 1700, 5, 4, True).needed(0.01) == 0
-    assert Cost(2000, 1700, 100, 4, True).needed(0.01) == 0  # surely more
-    assert Cost(100, 90, 2, 0, True).needed(0.01) > 100
+    assert AccuracyCost(100, 90, 0, 0, True).needed(0.01) > 100  # no picture differs, yet up to two in a hundred may
+    assert AccuracyCost(2000, 1700, 5, 4, True).needed(0.01) == 0
+    assert AccuracyCost(2000, 1700, 100, 4, True).needed(0.01) == 0  # surely more
+    assert AccuracyCost(100, 90, 2, 0, True).needed(0.01) > 100
 
 
 def test_max_pool_comes_before_its_relu() -> None:

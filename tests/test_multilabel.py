@@ -58,7 +58,7 @@ def pairs(tmp_path: Path, digit_images: list[tuple[str, Image.Image]]) -> Path:
 
 
 def test_labels_are_read_as_they_stand(pairs: Path) -> None:
-    whole = open_dataset(pairs).whole
+    whole = open_dataset(pairs).unsplit
     assert whole is not None
     assert (whole.multi_label, whole.labels.dtype, whole.class_names) == (True, np.dtype(bool), NAMES)
     lines = (pairs / "labels.csv").read_text().splitlines()[1:]
@@ -80,7 +80,7 @@ def test_labels_are_read_as_they_stand(pairs: Path) -> None:
 )
 def test_what_is_multi_label(header: str, labels: list[str], several: bool, pairs: Path) -> None:
     rows = [[f"{number:02d}.png", label] for number, label in enumerate(labels)]
-    samples = open_dataset(_write(pairs / "other.csv", rows, header), val_share=0.3).train
+    samples = open_dataset(_write(pairs / "other.csv", rows, header), val_fraction=0.3).train
     assert samples.multi_label is several
     assert samples.class_names == tuple(sorted({name.strip() for label in labels for name in label.split("|")} - {""}))
 

@@ -16,7 +16,7 @@ from conftest import shared_data
 from masked import HEIGHT, SEGMENTS, WIDTH, ids, panoptic, panoptic_json
 from resnest.data.loading import evaluation_batches, training_batches
 from resnest.data.settings import DataSettings
-from resnest.data.sources import open_dataset, open_part
+from resnest.data.sources import open_dataset, open_split
 from resnest.detection.card import DetectionPreprocess
 from resnest.detection.data import DetectionSamples
 from resnest.detection.recipes import DetectionSettings
@@ -35,7 +35,7 @@ CLASSES = PanopticClasses(
 
 
 def opened(path: Path) -> PanopticSamples:
-    samples = open_part(path, task="panoptic").samples
+    samples = open_split(path, task="panoptic").samples
     assert isinstance(samples, PanopticSamples)
     return samples
 
@@ -190,7 +190,7 @@ def test_a_json_that_does_not_add_up(tmp_path: Path, change: Callable[[dict[str,
     change(content)
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ResnestError, match=f"panoptic_val2017.json.*{message}"):
-        open_part(tmp_path, task="panoptic")
+        open_split(tmp_path, task="panoptic")
 
 
 BAD_MAPS: list[tuple[Callable[[Path], Any], str]] = [
@@ -229,7 +229,7 @@ def test_images_without_annotation_are_left_out(tmp_path: Path) -> None:
     content = panoptic_json()
     del content["annotations"][1]
     path.write_text(json.dumps(content), encoding="utf-8")
-    part = open_part(tmp_path, task="panoptic")
+    part = open_split(tmp_path, task="panoptic")
     assert part.samples.keys == ["0.png", "2.png"]
     assert part.describe.endswith(
         "2 validation images, 4 classes, 2 of them things, 4 objects (1 images without annotation are left out)"

@@ -15,7 +15,7 @@ from resnest.data.loading import Batch, evaluation_batches, training_batches
 from resnest.data.order import seeded
 from resnest.data.samples import LabelledSamples
 from resnest.data.settings import DataSettings
-from resnest.data.sources import open_dataset, open_part
+from resnest.data.sources import open_dataset, open_split
 from resnest.errors import ResnestError
 from resnest.panoptic.json_files import PanopticPixels
 from resnest.recipes import find_recipe
@@ -220,7 +220,7 @@ def test_evaluation_batches(
     for number, size in enumerate(SIZES, 2):
         picture(tmp_path / "images" / "val" / f"{number}.png", number - 2, size)
         mask(tmp_path / "masks" / "val" / f"{number}.png", number - 2, size=size)
-    samples = open_part(tmp_path, task="segmentation").samples
+    samples = open_split(tmp_path, task="segmentation").samples
     assert isinstance(samples, PixelSamples)
     seen: dict[tuple[int, int], list[int]] = {}
     for rank in range(world_size):
@@ -237,14 +237,14 @@ def test_evaluation_batches(
 
 def test_the_split_is_by_name(tmp_path: Path) -> None:
     folders(tmp_path, train=20, val=0)
-    data = open_dataset(tmp_path, task="segmentation", val_share=0.25)
-    assert (len(data.train), len(data.val), len(data.whole or ())) == (15, 5, 20)
+    data = open_dataset(tmp_path, task="segmentation", val_fraction=0.25)
+    assert (len(data.train), len(data.val), len(data.unsplit or ())) == (15, 5, 20)
     assert "15 training and 5 validation images held out, 3 classes, masks" in data.describe()
     assert isinstance(data.val, PixelSamples)
     for index, key in enumerate(data.val.keys):
         assert data.val.mask_keys[index] == key
         np.testing.assert_array_equal(data.val.mask(index), labels(int(Path(key).stem)))
-    assert open_part(tmp_path, task="segmentation", holdout=(0.25, 0)).samples.keys == data.val.keys
+    assert open_split(tmp_path, task="segmentation", holdout=(0.25, 0)).samples.keys == data.val.keys
 
 
 def test_classes_in_the_order_of_a_model(data: PixelSamples, tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_classes_in_the_order_of_a_model(data: PixelSamples, tmp_path: Path) -> 
     np.testing.assert_array_equal(moved.mask(1), table[data.mask(1)])
     assert moved.class_names == moved.classes.names == ("road", "tree", "mud", "sky")
     assert moved.classes.ids == (1, 2, -1, 0)
-    pixels = open_part(panoptic(tmp_path / "p"), task="segmentation").samples
+    pixels = open_split(panoptic(tmp_path / "p"), task="segmentation").samples
     assert isinstance(pixels, PanopticPixels)
     assert pixels.class_names == ("cat", "dog", "sea", "sky")
     turned = pixels.renumbered(np.array([3, 2, 1, 0]), ("sky", "sea", "dog", "cat"))
@@ -263,7 +263,7 @@ def test_classes_in_the_order_of_a_model(data: PixelSamples, tmp_path: Path) -> 
 
 def test_panoptic_maps_are_for_segmenters_too(tmp_path: Path) -> None:
     """What was trained on them is evaluated on them."""
-    pixels = open_part(panoptic(tmp_path), task="segmentation").samples
+    pixels = open_split(panoptic(tmp_path), task="segmentation").samples
     assert isinstance(pixels, PanopticPixels)
     card = SegmentationCard(
         architecture="resnest",
@@ -281,7 +281,7 @@ def test_panoptic_maps_are_for_segmenters_too(tmp_path: Path) -> None:
 
 
 def test_panoptic_maps_as_masks(tmp_path: Path) -> None:
-    samples = open_part(panoptic(tmp_path), task="segmentation").samples
+    samples = open_split(panoptic(tmp_path), task="segmentation").samples
     assert isinstance(samples, PanopticPixels)
     assert samples.classes.colours[0] == (250, 0, 0)
     seen = samples.mask(0)

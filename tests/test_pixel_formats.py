@@ -17,7 +17,7 @@ from PIL import Image
 
 from conftest import shared_data
 from masked import CLASSES, COLOURED, COLOURS, HEIGHT, WIDTH, folders, labels, mask, pairs, panoptic, picture, text
-from resnest.data.sources import open_dataset, open_part
+from resnest.data.sources import open_dataset, open_split
 from resnest.errors import ResnestError
 from resnest.panoptic.data import PanopticSamples
 from resnest.runtime.decode import BadImage
@@ -127,7 +127,7 @@ LAYOUTS: list[tuple[Callable[[Path], Path], str, tuple[str, ...]]] = [
 def test_folders_in_many_forms(
     tmp_path: Path, build: Callable[[Path], Path], format: str, names: tuple[str, ...], task: str | None
 ) -> None:
-    data = open_dataset(build(tmp_path), task=task, val_share=0.34)
+    data = open_dataset(build(tmp_path), task=task, val_fraction=0.34)
     assert (data.format, len(data.train), len(data.val)) == (format, 4, 2)
     assert data.train.class_names[:3] == names
     for part in (data.train, data.val):
@@ -147,15 +147,15 @@ def test_known_classes(tmp_path: Path) -> None:
     """Counts, names and colours as published; Cityscapes by label id."""
     assert len(ADE20K_NAMES) == len(set(ADE20K_NAMES)) == 150
     assert len(CITY) == 19
-    samples = open_part(_voc(tmp_path), task="segmentation").samples
+    samples = open_split(_voc(tmp_path), task="segmentation").samples
     assert isinstance(samples, PixelSamples)
     assert len(samples.class_names) == 21
     assert samples.classes.colours[:5] == ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128))
     assert samples.classes.colours[20] == (0, 64, 128)
-    samples = open_part(_ade20k(tmp_path / "ade"), task="segmentation").samples
+    samples = open_split(_ade20k(tmp_path / "ade"), task="segmentation").samples
     assert isinstance(samples, PixelSamples)
     assert samples.classes.ids == tuple(range(1, 151))
-    samples = open_part(_cityscapes(tmp_path / "city"), task="segmentation").samples
+    samples = open_split(_cityscapes(tmp_path / "city"), task="segmentation").samples
     assert isinstance(samples, PixelSamples)
     assert samples.classes.ids[:3] == (7, 8, 11)
 
@@ -369,7 +369,7 @@ def test_what_else_lies_there(tmp_path: Path) -> None:
     assert isinstance(data.train, PixelSamples)
     with pytest.raises(BadImage, match=r"8.png: its mask 8.png: cannot be read"):
         data.train.pair(4)
-    part = open_part(tmp_path, task="segmentation")
+    part = open_split(tmp_path, task="segmentation")
     assert part.describe == f"{tmp_path} (masks): 2 validation images, 3 classes, masks"
 
 
@@ -429,8 +429,8 @@ def test_voc_with_boxes_and_masks(tmp_path: Path) -> None:
     _voc(tmp_path)
     for number in range(6):
         text(tmp_path / "Annotations" / f"{number}.xml", voc(str(number), voc_object("cat", (3, 3, 9, 9))))
-    assert open_part(tmp_path).samples.class_names == ("cat",)
-    assert isinstance(open_part(tmp_path, task="segmentation").samples, PixelSamples)
+    assert open_split(tmp_path).samples.class_names == ("cat",)
+    assert isinstance(open_split(tmp_path, task="segmentation").samples, PixelSamples)
 
 
 @pytest.mark.parametrize(

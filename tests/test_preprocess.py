@@ -23,7 +23,7 @@ def photo() -> Image.Image:
 
 @pytest.mark.parametrize(("size", "share"), [(224, 0.875), (256, 0.8889), (320, 0.9091), (416, 0.9286)])
 def test_published_crop_shares(size: int, share: float) -> None:
-    assert Preprocess(size=size).crop_share == pytest.approx(share, abs=5e-5)
+    assert Preprocess(size=size).crop_fraction == pytest.approx(share, abs=5e-5)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

@@ -21,7 +21,7 @@ from conftest import FULL, Outcome, pico, shared_data, write_photos
 from resnest.checkpoints.manifest import MANIFEST, find_weights
 from resnest.classification.card import imagenet_names, imagenet_synsets
 from resnest.classification.evaluation import RealLabels
-from resnest.data.sources import open_part
+from resnest.data.sources import open_split
 from resnest.errors import ResnestError
 
 HUB_ROWS = {row.name: row for row in MANIFEST if row.mirrors[0].hub}
@@ -219,9 +219,9 @@ def test_ways_to_name_the_classes(
 def test_the_training_part_is_not_even_looked_at(photos: Path, weights: Path, tmp_path: Path) -> None:
     _laid_out(photos, tmp_path / "imagenet" / "val", LAYOUTS["synsets"][1])
     (tmp_path / "imagenet" / "train" / "n01440764").mkdir(parents=True)  # empty: reading it would be an error
-    assert len(open_part(tmp_path / "imagenet").samples) == len(list(photos.rglob("*.jpg")))
+    assert len(open_split(tmp_path / "imagenet").samples) == len(list(photos.rglob("*.jpg")))
     with pytest.raises(ResnestError, match="has no image"):
-        open_part(tmp_path / "imagenet", "train")
+        open_split(tmp_path / "imagenet", "train")
 
 
 def test_real_labels(photos: Path, weights: Path, cli: Callable[..., Outcome], tmp_path: Path) -> None:

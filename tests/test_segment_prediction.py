@@ -18,7 +18,7 @@ from PIL import Image
 
 from conftest import Outcome
 from resnest.cli.evaluate import _views
-from resnest.data.sources import open_part
+from resnest.data.sources import open_split
 from resnest.detection.card import DetectionPreprocess, DetectorSpec
 from resnest.errors import ResnestError
 from resnest.inference.predicting import Predictor
@@ -214,7 +214,7 @@ def test_masks_beside_their_pictures_are_a_data_set(
 ) -> None:
     (pictures / "bad.png").unlink()
     assert cli("predict", "model", pictures, "--masks", pictures.parent / "masks").code == 0
-    samples = open_part(pictures.parent, "all", task="segmentation").samples
+    samples = open_split(pictures.parent, "all", task="segmentation").samples
     assert isinstance(samples, PixelSamples)
     assert samples.classes == CARD.classes
     assert sorted(samples.keys) == ["a.png", "b.png", "c.png", "sub/a.png"]
@@ -281,7 +281,7 @@ def test_panoptic_detectors_write_cocos_files(cli: Callable[..., Outcome], pictu
         assert (found.name, found.ids.shape) == (str(pictures / name), size)
         assert [(one.label, one.area) for one in found.segments] == [(0, 640), (2, 1920)]
     assert len(list((tmp_path / "drawn").iterdir())) == 3
-    samples = open_part(tmp_path / "masks" / "panoptic.json", "all", task="panoptic").samples
+    samples = open_split(tmp_path / "masks" / "panoptic.json", "all", task="panoptic").samples
     assert isinstance(samples, PanopticSamples)
     assert np.array_equal(samples.truth(2).ids, files.load(3).ids)
     assert samples.decode(2).size == (40, 64)

@@ -24,7 +24,7 @@ from forms import Labelled, class_folders, webdataset, write_tar
 from resnest import progress
 from resnest.data import shards, stores
 from resnest.data.shards import INDEX_FOLDER, open_index, read_members, read_shards
-from resnest.data.sources import open_dataset, open_part
+from resnest.data.sources import open_dataset, open_split
 from resnest.errors import Preempted, ResnestError
 from resnest.training.loop import Loop
 from resnest.training.train import resume, train
@@ -123,7 +123,7 @@ def test_a_key_ends_at_the_first_dot_of_the_base_name(tmp_path: Path) -> None:
 def test_what_plain_tar_writes_of_class_folders(photos: Path, tmp_path: Path) -> None:
     (photos / "digit-0" / "dots.in.name.jpg").write_bytes(next(photos.rglob("*.jpg")).read_bytes())
     subprocess.run(["tar", "-cf", tmp_path / "photos.tar", "-C", photos, "."], check=True)
-    opened = open_dataset(tmp_path / "photos.tar").whole
+    opened = open_dataset(tmp_path / "photos.tar").unsplit
     assert opened is not None
     assert opened.class_names == tuple(CLASSES)
     contents = sorted(opened.store.read(key) for key in opened.keys)
@@ -133,9 +133,9 @@ def test_what_plain_tar_writes_of_class_folders(photos: Path, tmp_path: Path) ->
 def test_only_the_part_that_is_asked_for_is_read(rows: Labelled, tmp_path: Path) -> None:
     write_tar(tmp_path / "val-0.tar", webdataset(rows, CLASSES))
     (tmp_path / "train-0.tar").write_bytes(b"broken")
-    assert len(open_part(tmp_path, "val").samples) == len(rows)
+    assert len(open_split(tmp_path, "val").samples) == len(rows)
     with pytest.raises(ResnestError, match="cut off at byte 6"):
-        open_part(tmp_path, "train")
+        open_split(tmp_path, "train")
 
 
 def test_class_folders_win_over_a_stray_tar(photos: Path) -> None:
@@ -150,7 +150,7 @@ def test_parts_of_one_tar_with_labels_in_files(rows: Labelled, tmp_path: Path) -
         for name, raw in webdataset(some, CLASSES)
     ]
     splits = open_dataset(write_tar(tmp_path / "all.tar", members))
-    assert (len(splits.train), len(splits.val), splits.whole) == (len(rows[::2]), len(rows[1::2]), None)
+    assert (len(splits.train), len(splits.val), splits.unsplit) == (len(rows[::2]), len(rows[1::2]), None)
 
 
 # --- the index ---

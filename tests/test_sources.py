@@ -313,7 +313,7 @@ def test_real_photographs_packed_anew_are_the_same(tmp_path: Path) -> None:
     (tmp_path / "shards" / "classnames.txt").write_text("\n".join(source.class_names))
     write_parquet(tmp_path / "all.parquet", rows, source.class_names, group=100)
     for place in (tmp_path / "shards", tmp_path / "all.parquet"):
-        whole = open_dataset(place).whole
+        whole = open_dataset(place).unsplit
         assert whole is not None
         assert whole.class_names == source.class_names
         assert (whole.labels == source.labels).all()

@@ -18,7 +18,7 @@ from conftest import serving
 from forms import Labelled, table_of, webdataset, write_parquet, write_saved, write_tar
 from resnest.data import parquet
 from resnest.data.parquet import read_arrow, read_parquet
-from resnest.data.sources import open_dataset, open_part
+from resnest.data.sources import open_dataset, open_split
 from resnest.errors import ResnestError
 
 CLASSES = ["digit-0", "digit-1", "digit-2", "digit-3"]
@@ -57,7 +57,7 @@ def test_numbers_are_classes_where_there_are_no_names(rows: Labelled, tmp_path: 
     pq.write_table(plain, tmp_path / "train.parquet")
     splits = open_dataset(tmp_path / "train.parquet")
     assert (splits.format, splits.train.class_names) == ("parquet", ("0", "1", "2", "3"))
-    assert splits.whole is not None
+    assert splits.unsplit is not None
 
 
 def test_images_are_copied_once_and_anew_for_a_changed_file(
@@ -106,7 +106,7 @@ def test_a_saved_data_set_is_read_in_place(rows: Labelled, tmp_path: Path, home:
     for place in ("saved", "saved", "elsewhere"):
         if place == "elsewhere":
             saved.rename(tmp_path / place)
-        whole = open_dataset(tmp_path / place).whole
+        whole = open_dataset(tmp_path / place).unsplit
         assert whole is not None
         assert [whole.store.read(key) for key in whole.keys] == [content for *_, content in rows]
     assert open_dataset(tmp_path / "elsewhere" / "train").format == "arrow"  # one part alone
@@ -303,13 +303,13 @@ def test_a_data_set_of_the_hub(
     write_parquet(root / "me/digits/data/train-00001-of-00002.parquet", rows[20:], CLASSES)
     write_parquet(root / "me/digits/data/validation-00000-of-00001.parquet", rows[::3], CLASSES)
     (root / "me/digits/README.md").write_text("card")
-    part = open_part("hf:me/digits", "val")
+    part = open_split("hf:me/digits", "val")
     assert fetched == ["data/validation-00000-of-00001.parquet"]  # nothing that is not asked for
     assert part.describe.startswith(f"hf:me/digits@{COMMIT} (parquet): {len(rows[::3])} validation images")
     with monkeypatch.context() as offline:
         offline.setenv("RESNEST_OFFLINE", "1")
         for reference in ("hf:me/digits", f"hf:me/digits@{COMMIT}"):
-            assert len(open_part(reference, "val").samples) == len(rows[::3])
+            assert len(open_split(reference, "val").samples) == len(rows[::3])
         with pytest.raises(ResnestError, match=r"train-0+-of-00002\.parquet is not in the hub's cache"):
             open_dataset("hf:me/digits")
         with pytest.raises(ResnestError, match="hf:me/digits@v1 has not been opened before, and the network is off"):

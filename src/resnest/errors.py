@@ -64,8 +64,8 @@ class Preempted(ResnestError):
     exit_code = 75  # EX_TEMPFAIL: "try again later"
 
 
-def _in_python(function: str, given: Sequence[object], named: Mapping[str, object]) -> str:
-    words = [*map(_literal, given)]
+def _in_python(function: str, positional: Sequence[object], named: Mapping[str, object]) -> str:
+    words = [*map(_literal, positional)]
     words += [name if value is None else f"{name}={_literal(value)}" for name, value in named.items()]
     return f"resnest.{function}({', '.join(words)})" if function else f"`{', '.join(words)}`"
 
@@ -98,9 +98,9 @@ def parameter(name: str, value: object = None) -> str:
     return _form("", (), {name: value})
 
 
-def call(function: str, *given: object, **named: object) -> str:
+def call(function: str, *positional: object, **named: object) -> str:
     """A call of a function of ours: resnest.resume("runs/a"), or resnest train --resume runs/a at the command line."""
-    return _form(function, given, named)
+    return _form(function, positional, named)
 
 
 def one_line(error: object, most: int = 300) -> str:
@@ -109,8 +109,8 @@ def one_line(error: object, most: int = 300) -> str:
     >>> one_line(ValueError())
     'ValueError'
     """
-    said = str(getattr(error, "strerror", None) or error)
-    return next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)[:most]
+    message = str(getattr(error, "strerror", None) or error)
+    return next((line.strip() for line in message.splitlines() if line.strip()), type(error).__name__)[:most]
 
 
 def unknown(kind: str, name: str, known: Iterable[str], *, like: str = "", hint: str = "") -> ResnestError:
@@ -159,12 +159,12 @@ class Range:
 
 def check_ranges(settings: Any, prefix: str) -> None:
     """Raises ResnestError for a field of a dataclass that is no number of its `Range`; None is let through."""
-    for name, limit, is_whole in _ranges(settings.__class__):
+    for name, limit, is_integer in _ranges(settings.__class__):
         value = getattr(settings, name)
         several = isinstance(value, list | tuple)
         for number in value if several else () if value is None else (value,):
-            if isinstance(number, bool) or not isinstance(number, Integral if is_whole else Real):
-                raise ResnestError(f"{prefix}{name}={value!r} must be a {'whole ' * is_whole}number")
+            if isinstance(number, bool) or not isinstance(number, Integral if is_integer else Real):
+                raise ResnestError(f"{prefix}{name}={value!r} must be a {'whole ' * is_integer}number")
             if number not in limit:
                 raise ResnestError(f"{prefix}{name}={list(value) if several else value} must {limit}{limit.hint}")
 
@@ -173,9 +173,9 @@ def check_ranges(settings: Any, prefix: str) -> None:
 def _ranges(kind: type) -> tuple[tuple[str, Range, bool], ...]:
     """Of its fields: name, range, and whether the type is that of whole numbers."""
     return tuple(
-        (name, said, part.__origin__ is int)
+        (name, limit, part.__origin__ is int)
         for name, hint in typing.get_type_hints(kind, include_extras=True).items()
         for part in (hint, *typing.get_args(hint))  # X, X | None, tuple[X, ...]
-        for said in getattr(part, "__metadata__", ())
-        if isinstance(said, Range)
+        for limit in getattr(part, "__metadata__", ())
+        if isinstance(limit, Range)
     )

@@ -55,8 +55,8 @@ def wilson_interval(successes: float, count: int) -> tuple[float, float]:
     """
     if count == 0:
         return (0.0, 1.0)
-    share, scale = successes / count, 1 + Z95**2 / count
-    centre = share + Z95**2 / (2 * count)
-    spread = Z95 * math.sqrt(share * (1 - share) / count + Z95**2 / (4 * count**2))
+    fraction, scale = successes / count, 1 + Z95**2 / count
+    centre = fraction + Z95**2 / (2 * count)
+    spread = Z95 * math.sqrt(fraction * (1 - fraction) / count + Z95**2 / (4 * count**2))
     low, high = (centre - spread) / scale, (centre + spread) / scale
-    return (0.0 if share == 0 else low), (1.0 if share == 1 else high)  # exact there, where rounding would show
+    return (0.0 if fraction == 0 else low), (1.0 if fraction == 1 else high)  # exact there, where rounding would show

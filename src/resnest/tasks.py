@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from resnest.data.samples import Samples
     from resnest.recipes.schema import Recipe
     from resnest.runtime.card import ModelCard
-    from resnest.runtime.engines.exported import Engine, ExportedForm, Prepared, Views
+    from resnest.runtime.engines.exported import Engine, IOSpec, Prepared, Views
     from resnest.runtime.preprocess import ImageTransform
     from resnest.runtime.results import Result
     from resnest.spec import Spec
@@ -58,7 +58,7 @@ class TaskInfo:
     check_views: Callable[[Views], None]  # raises ResnestError for those that such a model does not take
     batch_size: int  # images of a call of an engine, in evaluation
     max_batch_size: int | None = None  # in prediction, whatever is asked for
-    exported: ExportedForm | None  # None: no format can hold such a model
+    exported: IOSpec | None  # None: no format can hold such a model
     exporter: str = ""  # the Exporter; "": no format can hold such a model
     scorer: str  # Callable[[Samples, ModelCard], Scorer]: what compares results with what pictures show
     inspection: str  # the Inspection: the doctor's look at the task's data

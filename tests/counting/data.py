@@ -49,7 +49,7 @@ class CountSamples(Samples):
 
 
 def find_counts(path: Path, task: str | None) -> DatasetHandle | None:
-    return DatasetHandle("counts", str(path), whole=lambda: read_counts(path)) if (path / FILE).is_file() else None
+    return DatasetHandle("counts", str(path), unsplit=lambda: read_counts(path)) if (path / FILE).is_file() else None
 
 
 def read_counts(path: Path) -> CountSamples:

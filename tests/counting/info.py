@@ -5,7 +5,7 @@ from __future__ import annotations
 from counting.card import CountingCard
 from counting.predict import check_views, gives, predict, takes
 from counting.recipe import CountingRecipe
-from resnest.runtime.engines.exported import ExportedForm
+from resnest.runtime.engines.exported import IOSpec
 from resnest.tasks import TaskInfo
 
 INFO = TaskInfo(
@@ -22,7 +22,7 @@ INFO = TaskInfo(
     predict=predict,
     check_views=check_views,
     batch_size=64,
-    exported=ExportedForm(takes, gives),
+    exported=IOSpec(takes, gives),
     finders="counting.data:FINDERS",
     annotations="counts",
     needs="pictures with a count each",

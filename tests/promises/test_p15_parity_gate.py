@@ -24,7 +24,7 @@ from conftest import FULL, Outcome
 from exports import CLASSES, lively, use
 from resnest.exporters import pt2
 from resnest.exporters.calibration import synthetic
-from resnest.exporters.capture import Interface, Tapped
+from resnest.exporters.capture import BlockOutputs, Interface
 from resnest.exporters.formats import FORMATS, find_exporter
 from resnest.inference.model import Model
 from resnest.runtime.card import ModelCard
@@ -145,7 +145,7 @@ def test_a_wrong_one_is_refused(name: str, cli: Cli, saved_model: Path, tmp_path
     def write(net: Any, path: Path, strings: Any, takes: Interface) -> Any:
         wrong = copy.deepcopy(net)
         with torch.no_grad():
-            (wrong.net if isinstance(wrong, Tapped) else wrong).layer3[0].conv2.fc1.bias.add_(1)
+            (wrong.net if isinstance(wrong, BlockOutputs) else wrong).layer3[0].conv2.fc1.bias.add_(1)
         return form.write(wrong, path, strings, takes)
 
     use(monkeypatch, replace(form, write=write))

@@ -72,7 +72,7 @@ def evaluate_in(net: Any, images: Samples, card: ModelCard, batch: int, count: i
 
 def test_however_many_processes_and_whatever_the_batch(photos: Path) -> None:
     """Real images, odd numbers of them; the network's own last bits may differ with the batch, figures may not."""
-    images = open_dataset(photos, val_share=0.7).val.subset(np.arange(23))
+    images = open_dataset(photos, val_fraction=0.7).val.subset(np.arange(23))
     torch.manual_seed(0)
     net = ResNeSt(TINY, num_classes=4).eval()
     card = ClassificationCard(

@@ -102,16 +102,16 @@ def contenders(
     Raises:
         ResnestError: an entrant that none of the engines takes.
     """
-    found = []
+    result = []
     for entrant in entrants:
         fitting = [engine for engine in engines if engine in entrant.engines]
         if not fitting:
             raise ResnestError(f"{entrant.name} runs in {_listed(entrant.engines)}, not in {_listed(engines)}")
         for engine in fitting:
             for layout in layouts_of(engine, layouts):
-                told = {"engine": engine, "layout": layout, "batch": batch}
-                found.append(Contender(entrant=entrant, size=size or entrant.size, **told))  # type: ignore[arg-type]
-    return found
+                fields = {"engine": engine, "layout": layout, "batch": batch}
+                result.append(Contender(entrant=entrant, size=size or entrant.size, **fields))  # type: ignore[arg-type]
+    return result
 
 
 def layouts_of(engine: str, layouts: Sequence[str]) -> Sequence[str]:

@@ -37,20 +37,20 @@ def build(reference: str, kind: Kind, size: int = 224) -> nn.Module:
     if kind == "timm":
         import timm
 
-        return enliven(timm.create_model(name), size)
+        return calibrate_norms(timm.create_model(name), size)
     if kind == "torchvision":
         from torchvision import models
 
-        return enliven(cast(nn.Module, models.get_model(name, weights=None)), size)
+        return calibrate_norms(cast(nn.Module, models.get_model(name, weights=None)), size)
     from resnest.checkpoints.loading import create_model
 
-    return enliven(create_model(reference, zero_gamma=False), size)
+    return calibrate_norms(create_model(reference, zero_gamma=False), size)
 
 
-def enliven(net: nn.Module, size: int) -> nn.Module:
+def calibrate_norms(net: nn.Module, size: int) -> nn.Module:
     """Set the statistics of every batch norm from random images, and no scale to zero; then eval mode."""
     norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    kept = [norm.momentum for norm in norms]
+    momenta = [norm.momentum for norm in norms]
     net.eval()  # but the norms: dropout and heads for training alone stay out of it
     for norm in norms:
         norm.train().momentum = 1.0  # the last batch's statistics are the running ones
@@ -61,7 +61,7 @@ def enliven(net: nn.Module, size: int) -> nn.Module:
             _run(net, 64)  # what is small is quick
         except (RuntimeError, ValueError, AssertionError):  # a network that takes one size alone
             _run(net, size)
-    for norm, momentum in zip(norms, kept, strict=True):
+    for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return net.eval()
 
@@ -91,8 +91,8 @@ def write_ours(net: ResNeSt, path: Path, card: ModelCard) -> None:
     from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY
 
     fast = prepared(net, memory_format=torch.contiguous_format)
-    told = origin("resnest bench", weights_sha256=None, precision="float32", sizes={})
-    strings = {CARD_KEY: card.to_json(), ORIGIN_KEY: told}
+    provenance = origin("resnest bench", weights_sha256=None, precision="float32", sizes={})
+    strings = {CARD_KEY: card.to_json(), ORIGIN_KEY: provenance}
     onnx.write(fast, path, strings, Interface(card.in_chans))
 
 

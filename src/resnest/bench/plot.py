@@ -45,13 +45,13 @@ class Figure:
 
 def _efficientnet(level: int, size: int, top1: float) -> tuple[str, Figure]:
     name = f"tf_efficientnet_b{level}"
-    told = _TIMM.format(f"{name}.aa_in1k")
-    return f"timm:{name}", Figure(family="EfficientNet", label=f"B{level}", size=size, top1=top1, source=told)
+    source = _TIMM.format(f"{name}.aa_in1k")
+    return f"timm:{name}", Figure(family="EfficientNet", label=f"B{level}", size=size, top1=top1, source=source)
 
 
 def _resnet_d(depth: int, top1: float) -> tuple[str, Figure]:
-    told = _TIMM.format(f"resnet{depth}d.gluon_in1k")
-    return f"timm:resnet{depth}d", Figure(family="ResNet-D", label=str(depth), size=224, top1=top1, source=told)
+    source = _TIMM.format(f"resnet{depth}d.gluon_in1k")
+    return f"timm:resnet{depth}d", Figure(family="ResNet-D", label=str(depth), size=224, top1=top1, source=source)
 
 
 def _convnext(name: str, top1: float) -> tuple[str, Figure]:
@@ -62,8 +62,8 @@ def _convnext(name: str, top1: float) -> tuple[str, Figure]:
 def _resnest(depth: int) -> tuple[str, Figure]:
     name = f"resnest{depth}"
     net = PUBLISHED[name]
-    told = "GluonCV model zoo" if depth < 50 else "ResNeSt repository, README"
-    return name, Figure(family="ResNeSt", label=str(depth), size=net.crop, top1=net.top1, source=told)
+    source = "GluonCV model zoo" if depth < 50 else "ResNeSt repository, README"
+    return name, Figure(family="ResNeSt", label=str(depth), size=net.crop, top1=net.top1, source=source)
 
 
 FIGURES: dict[str, Figure] = dict(
@@ -156,23 +156,23 @@ def draw(path: Path, table: Table) -> None:
     """
     from matplotlib.figure import Figure as Canvas
 
-    found = points(table)
+    shown = points(table)
     with constant_names():
         canvas = Canvas(figsize=(7.2, 4.6), layout="constrained")
         axes = canvas.add_subplot()
         for family in FAMILIES:
-            own = sorted((point for point in found if point.figure.family == family), key=lambda point: point.ms)
+            own = sorted((point for point in shown if point.figure.family == family), key=lambda point: point.ms)
             _draw_family(axes, family, own)
-        _dress(axes, table, found)
+        _dress(axes, table, shown)
         save(canvas, path)
 
 
 def save(canvas: Any, path: Path) -> None:
     """Raises ResnestError if the file cannot be written, or its format is unknown to matplotlib."""
-    told = {"Date": None} if path.suffix == ".svg" else {}
+    metadata = {"Date": None} if path.suffix == ".svg" else {}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        canvas.savefig(path, transparent=path.suffix == ".svg", dpi=150, metadata=told)
+        canvas.savefig(path, transparent=path.suffix == ".svg", dpi=150, metadata=metadata)
     except (OSError, ValueError) as error:
         raise ResnestError(f"{path} cannot be written: {error}") from None
 
@@ -190,21 +190,21 @@ def _draw_family(axes: Axes, family: str, own: list[Point]) -> None:
     colour, ours = COLOURS[family], family == "ResNeSt"
     xs, ys = [point.ms for point in own], [point.top1 for point in own]
     axes.plot(xs, ys, color=colour, linewidth=2.2 if ours else 1.3, marker="o", markersize=6 if ours else 4)
-    for place, point in enumerate(own):
-        label = f"{family} {point.figure.label}" if place == 0 else point.figure.label
+    for index, point in enumerate(own):
+        label = f"{family} {point.figure.label}" if index == 0 else point.figure.label
         weight = "bold" if ours else "normal"
         how: dict[str, Any] = {"textcoords": "offset points", "color": colour, "fontweight": weight, **BESIDE[family]}
-        axes.annotate(label, (point.ms, point.top1), fontsize=9 if place == 0 else 8, **how)
+        axes.annotate(label, (point.ms, point.top1), fontsize=9 if index == 0 else 8, **how)
 
 
-def _dress(axes: Axes, table: Table, found: list[Point]) -> None:
+def _dress(axes: Axes, table: Table, shown: list[Point]) -> None:
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     axes.set_xscale("log")
     axes.margins(y=0.08)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    least, most = min(point.ms for point in found), max(point.ms for point in found)
+    least, most = min(point.ms for point in shown), max(point.ms for point in shown)
     axes.set_xlim(least / 2.6, most * 1.4)  # room for the name beside the first point
     axes.set_xticks(list(_ticks(least / 2.6, most * 1.4)))
     axes.set_title(_title(table), color=INK, fontsize=9, loc="left")
@@ -226,9 +226,9 @@ def _ticks(low: float, high: float) -> Iterator[float]:
 
 
 def _title(table: Table) -> str:
-    told = facts(table.environment)
+    environment = facts(table.environment)
     engines = sorted({case.engine for case in table.cases})
     precisions = sorted({case.precision for case in table.cases})
-    device = told.get("gpu") or f"{told.get('cpu', '?')}, {told.get('threads', '?')} threads"
+    device = environment.get("gpu") or f"{environment.get('cpu', '?')}, {environment.get('threads', '?')} threads"
     batch = table.cases[0].batch
     return f"{device}; {', '.join(engines)}, {', '.join(precisions)}; batch {batch}; each network at its published crop"

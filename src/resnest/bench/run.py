@@ -116,20 +116,20 @@ def plan(
         parameter("rounds", rounds): [rounds],
         parameter("threads", threads): [1 if threads is None else threads],
     }
-    for given, values in numbers.items():
+    for option, values in numbers.items():
         if any(value < 1 for value in values):
-            raise ResnestError(f"{given}: there must be 1 or more")
+            raise ResnestError(f"{option}: there must be 1 or more")
     for size in sizes:
         if size is not None and size < LEAST_SIZE:
-            given = parameter("sizes", [size])
-            raise ResnestError(f"{given}: these networks halve an image five times, {LEAST_SIZE} is the least")
+            option = parameter("sizes", [size])
+            raise ResnestError(f"{option}: these networks halve an image five times, {LEAST_SIZE} is the least")
     _check_device(device)
     chosen = list(engines) or [name for name in BY_ITSELF if _runs(name, device)]
     for engine in chosen:
         check_engine(engine, device=device)
-    found = [item if isinstance(item, Entrant) else find_entrant(item) for item in models or defaults()]
+    entrants = [item if isinstance(item, Entrant) else find_entrant(item) for item in models or defaults()]
     heats = [
-        contenders(found, engines=chosen, layouts=layouts, batch=batch, size=size)
+        contenders(entrants, engines=chosen, layouts=layouts, batch=batch, size=size)
         for batch, size in itertools.product(batches, sizes)
     ]
     for contender in itertools.chain.from_iterable(heats):
@@ -162,8 +162,8 @@ def bench(
     """
     settings = planned.settings
     kind = "memory allocated on the GPU" if settings.device == "cuda" else "peak resident memory of its own process"
-    told = [f"peak_mib: {kind}", "seconds: of one call, a turn each round", *notes]
-    table = Table(environment(threads=settings.threads, device=settings.device, notes=told))
+    lines = [f"peak_mib: {kind}", "seconds: of one call, a turn each round", *notes]
+    table = Table(environment(threads=settings.threads, device=settings.device, notes=lines))
     with tempfile.TemporaryDirectory(prefix="resnest-bench-") as folder:
         files = Files(Path(folder), on_step, traced=traced)
         for heat in planned.heats:
@@ -176,8 +176,8 @@ def bench(
             measure(
                 [(contender, files.of(contender)) for contender in heat],
                 settings,
-                on_ready=lambda one: on_step(
-                    f"opening {one.entrant.name} in {one.engine}, {one.layout}, batch {one.batch}"
+                on_ready=lambda entry: on_step(
+                    f"opening {entry.entrant.name} in {entry.engine}, {entry.layout}, batch {entry.batch}"
                 ),
                 on_turn=on_turn,
                 on_round=keep,
@@ -223,7 +223,7 @@ class Worker:
 
     def __init__(self, contender: Contender, file: str, settings: Settings) -> None:
         entrant = contender.entrant
-        told = {"model": entrant.reference, "kind": entrant.kind, "engine": contender.engine, "file": file}
+        model = {"model": entrant.reference, "kind": entrant.kind, "engine": contender.engine, "file": file}
         how = {"layout": contender.layout, "batch": contender.batch, "size": contender.size}
         run = {"threads": settings.threads, "device": settings.device, "precision": settings.precision}
         self.name = f"{entrant.name} in {contender.engine}"
@@ -236,7 +236,7 @@ class Worker:
             text=True,
         )
         try:
-            ready = self._ask(json.dumps({**told, **how, **run}))
+            ready = self._ask(json.dumps({**model, **how, **run}))
         except BaseException:
             self.close()
             raise
@@ -274,9 +274,9 @@ class Worker:
     def _last_words(self) -> str:
         code = self.process.wait()
         self.errors.seek(0)
-        said = self.errors.read().strip().splitlines()
+        lines = self.errors.read().strip().splitlines()
         killed = f"killed by signal {-code} (not enough memory?)" if code < 0 else f"exit code {code}"
-        return said[-1] if said and code > 0 else killed
+        return lines[-1] if lines and code > 0 else killed
 
     def close(self) -> None:
         self.process.kill()  # it has nothing to save
@@ -320,8 +320,8 @@ class Files:
             except ResnestError:
                 raise
             except Exception as error:  # the exporter's have no common base, nor have the networks'
-                said = f"{type(error).__name__}: {one_line(error)}"
-                raise ResnestError(f"{entrant.name} cannot be exported at {contender.size} pixels: {said}") from error
+                reason = f"{type(error).__name__}: {one_line(error)}"
+                raise ResnestError(f"{entrant.name} cannot be exported at {contender.size} pixels: {reason}") from error
             self.written[key] = str(path)
         return self.written[key]
 

@@ -32,7 +32,7 @@ from typing import Any, Literal, NamedTuple
 
 import resnest
 from resnest.errors import ResnestError
-from resnest.files import write_errors, write_whole
+from resnest.files import write_atomically, write_errors
 from resnest.runtime.hardware import instruction_sets, processor, usable_cores
 
 # --- The environment of a measurement: machine, versions, load, command; the head of every table ---
@@ -82,19 +82,19 @@ def facts(lines: Iterable[str]) -> dict[str, str]:
 
 def of_run(account: Mapping[str, Any]) -> list[str]:
     """Environment lines of a training run, from its run.json: it ran elsewhere and earlier."""
-    told = ", ".join(f"{name} {version}" for name, version in account["versions"].items())
-    return [f"versions: {told}", f"threads: {account['threads']}", f"date: {account['started']}"]
+    packages = ", ".join(f"{name} {version}" for name, version in account["versions"].items())
+    return [f"versions: {packages}", f"threads: {account['threads']}", f"date: {account['started']}"]
 
 
 def versions(packages: Iterable[str]) -> list[str]:
-    found = [f"resnest {resnest.__version__}", f"python {platform.python_version()}"]
+    lines = [f"resnest {resnest.__version__}", f"python {platform.python_version()}"]
     for name in packages:
-        told = getattr(sys.modules.get(name), "__version__", "")  # torch's own word names its build, 2.15.0+cu132
+        version = getattr(sys.modules.get(name), "__version__", "")  # torch's own word names its build, 2.15.0+cu132
         try:
-            found.append(f"{name} {told or importlib.metadata.version(name)}")
+            lines.append(f"{name} {version or importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return lines
 
 
 def commit() -> str:
@@ -103,10 +103,10 @@ def commit() -> str:
     if not (root / ".git").exists():
         return ""
     try:
-        told = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True)
+        git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True)
     except OSError:
         return ""
-    return told.stdout.strip()
+    return git.stdout.strip()
 
 
 def command() -> str:
@@ -315,7 +315,7 @@ def write_table(path: Path, table: Table) -> None:
         for number, seconds in enumerate(case.seconds):
             rows.writerow((*case.key, number, case.calls, f"{seconds:.7f}", peak))
     with write_errors(path):
-        write_whole(path, text.getvalue().encode())
+        write_atomically(path, text.getvalue().encode())
 
 
 def read_table(path: Path) -> Table:
@@ -328,23 +328,23 @@ def read_table(path: Path) -> Table:
     rows = csv.DictReader(line for line in lines if not line.startswith("#"))
     if tuple(rows.fieldnames or ()) not in (COLUMNS, OLD_COLUMNS):
         raise ResnestError(f"{path} is not a table of `resnest bench`: its columns are not {', '.join(COLUMNS)}")
-    found: dict[Key, Case] = {}
+    cases: dict[Key, Case] = {}
     for number, row in enumerate(rows, start=1):
         try:
-            _add(found, row)
+            _add(cases, row)
         except (ValueError, TypeError):
             raise ResnestError(f"{path}: row {number} of the table cannot be understood") from None
-    if not found:
+    if not cases:
         raise ResnestError(f"{path} holds no measurements")
-    table.cases = list(found.values())
+    table.cases = list(cases.values())
     return table
 
 
-def _add(found: dict[Key, Case], row: dict[str, str]) -> None:
+def _add(cases: dict[Key, Case], row: dict[str, str]) -> None:
     model, engine, layout, precision = (row[name] for name in KEYS[:4])
     key = (model, engine, layout, precision, int(row["batch"]), int(row["size"]))
     peer = model.startswith(("timm:", "torchvision:"))
-    case = found.setdefault(key, Case(*key, calls=int(row["calls"]), is_peer=peer))
+    case = cases.setdefault(key, Case(*key, calls=int(row["calls"]), is_peer=peer))
     seconds = float(row["seconds"])
     if not (seconds > 0 and math.isfinite(seconds)):
         raise ValueError(seconds)

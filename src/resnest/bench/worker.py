@@ -100,13 +100,13 @@ def _open_openvino(job: dict[str, Any]) -> tuple[Run, str]:
     # its default is bfloat16 where supported, which is not what the others compute
     kind = {"float32": "f32", "bfloat16": "bf16"}[job["precision"]]
     net = openvino.read(Path(job["file"]))
-    told = openvino.metadata(net).get(ORIGIN_KEY, "")
+    provenance = openvino.metadata(net).get(ORIGIN_KEY, "")
     shape = [size.get_length() if size.is_static else None for size in net.inputs[0].partial_shape]
     channels = _channels(shape, job)
     compiled = openvino.core().compile_model(net, "CPU", openvino.settings(job["threads"], kind))
     request, x = compiled.create_infer_request(), images(job, channels)
-    said = _precision(told)
-    return lambda: request.infer([x], share_inputs=True), job["precision"] if said == "float32" else said
+    precision = _precision(provenance)
+    return lambda: request.infer([x], share_inputs=True), job["precision"] if precision == "float32" else precision
 
 
 def _open_predictor(job: dict[str, Any]) -> tuple[Run, str]:

@@ -83,14 +83,14 @@ def convert(
     layout = owner.layouts[to] if owner else find_layout(to)
     _check_target(layout, out, overwrite)
     raw = read_checkpoint(source)
-    whole = None if drop_head else _read_whole(raw, layout)
-    if whole is not None:
+    model = None if drop_head else _read_model(raw, layout)
+    if model is not None:
         if bare:
             raise ResnestError(
-                f"{parameter('bare', True)} is for a backbone alone, and {source} is a whole {whole.parts.what}:"
+                f"{parameter('bare', True)} is for a backbone alone, and {source} is a whole {model.parts.what}:"
                 f" add {parameter('drop_head', True)}"
             )
-        return _convert_whole(raw, whole, layout, out, network)
+        return _convert_model(raw, model, layout, out, network)
     if owner:
         raise ResnestError(f"the {layout.name} layout is for whole {owner.what}s, and {source} is none")
     identity = identify(raw, network)
@@ -106,7 +106,7 @@ def convert(
 
 
 @dataclass(frozen=True)
-class Whole:
+class FullModel:
     """A complete model with backbone and heads, under our names."""
 
     parts: Parts
@@ -115,37 +115,37 @@ class Whole:
     aside: list[str]  # of parts that we know nothing of, such as keypoints
 
 
-def _read_whole(raw: RawCheckpoint, layout: Layout) -> Whole | None:
+def _read_model(raw: RawCheckpoint, layout: Layout) -> FullModel | None:
     """The complete model; None for a classifier or a backbone, and for layouts without such models."""
     for parts in all_parts():
         if layout.name in parts.layouts and (whose := parts.recognise(raw.state)):
-            return Whole(parts, whose, *parts.read(raw, whose))
+            return FullModel(parts, whose, *parts.read(raw, whose))
     return None
 
 
-def _convert_whole(raw: RawCheckpoint, whole: Whole, layout: Layout, out: Path, network: str | None) -> Converted:
+def _convert_model(raw: RawCheckpoint, model: FullModel, layout: Layout, out: Path, network: str | None) -> Converted:
     """Convert all tensors; refused if some belong to no known part and would be lost."""
-    if whole.aside:
+    if model.aside:
         raise ResnestError(
-            f"the {layout.name} layout cannot hold everything in {raw.path}: {listed(whole.aside, 4)} would be lost;"
+            f"the {layout.name} layout cannot hold everything in {raw.path}: {listed(model.aside, 4)} would be lost;"
             f" {parameter('drop_head', True)} takes the backbone alone"
         )
-    offsets = {name: tensor for name, tensor in whole.state.items() if OFFSET in name}
-    body = {name: t for name, t in whole.state.items() if name.startswith("backbone.") and name not in offsets}
+    offsets = {name: tensor for name, tensor in model.state.items() if OFFSET in name}
+    body = {name: t for name, t in model.state.items() if name.startswith("backbone.") and name not in offsets}
     identity = identify(dataclasses.replace(raw, state=body), network)
     if layout.name in ("detectron2", "encoding"):  # the others' stand on any backbone
         _check_structure(identity, layout, head=False)
     state = {f"backbone.{name}": tensor for name, tensor in _complete(identity).items()}
-    state |= offsets | {name: tensor for name, tensor in whole.state.items() if name not in body}
+    state |= offsets | {name: tensor for name, tensor in model.state.items() if name not in body}
     for name in list(state):
         if name.endswith(".running_var"):
             state.setdefault(f"{name.removesuffix('running_var')}{COUNTER}", torch.tensor(0))
-    renamed = whole.parts.from_ours(state, layout.name)
+    renamed = model.parts.from_ours(state, layout.name)
     with write_errors(out), replacing(out) as temporary:
         write_checkpoint(temporary, renamed, layout, suffix=out.suffix, metadata=_metadata(identity))
     counters = 0 if layout.counters else sum(name.endswith(COUNTER) for name in state)
-    what = f"a {whole.parts.what} on {' or '.join(identity.candidates) or 'a free structure'}"
-    return Converted(out, what, whole.layout, layout.name, len(renamed), counters, ())
+    what = f"a {model.parts.what} on {' or '.join(identity.candidates) or 'a free structure'}"
+    return Converted(out, what, model.layout, layout.name, len(renamed), counters, ())
 
 
 def write_checkpoint(
@@ -177,14 +177,14 @@ def write_checkpoint(
 
 
 def _check_target(layout: Layout, out: Path, overwrite: bool) -> None:
-    given = parameter("out", out)
+    option = parameter("out", out)
     if out.suffix not in layout.suffixes:
-        raise ResnestError(f"{given}: the {layout.name} layout is written as {' or '.join(layout.suffixes)}")
+        raise ResnestError(f"{option}: the {layout.name} layout is written as {' or '.join(layout.suffixes)}")
     if out.exists() and not overwrite:
         anew = parameter("overwrite", True)
         raise ResnestError(f"{out} exists: choose another {parameter('out')}, or replace it with {anew}")
     if not out.parent.is_dir():
-        raise ResnestError(f"{given}: there is no folder {out.parent}")
+        raise ResnestError(f"{option}: there is no folder {out.parent}")
 
 
 def _check_parts(identity: Identity, layout: Layout, drop_head: bool) -> tuple[str, ...]:

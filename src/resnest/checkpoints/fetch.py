@@ -43,7 +43,7 @@ HAND_OVER = "download it elsewhere and pass the file (pretrained=FILE, or FILE i
 OnBytes = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in all if known
 
 
-class Broken(Exception):
+class DownloadFailed(Exception):
     """A mirror failed; the next one is tried."""
 
 
@@ -100,15 +100,15 @@ def _copy(source: Path, target: Path, row: Weights) -> Path:
 
 def _download(row: Weights, target: Path, progress: OnBytes) -> None:
     """Fetch from the first mirror that delivers the right bytes, and place them at `target`."""
-    said = []
+    failures = []
     for mirror in row.mirrors:
         try:
             part = _from_hub(mirror, target, progress) if mirror.hub else _from_url(mirror.url, target, progress)
             if part.suffix == ".zip":
                 part = _unpack(part)
             _check_published(part, row)
-        except Broken as error:
-            said.append(f"{mirror}: {error}")
+        except DownloadFailed as error:
+            failures.append(f"{mirror}: {error}")
             continue
         part.replace(target)
         _pin(target, sha256_of(target))
@@ -116,38 +116,38 @@ def _download(row: Weights, target: Path, progress: OnBytes) -> None:
         return
     known = " All its links are known to be dead." if row.dead else ""
     raise ResnestError(
-        f"{row.name} could not be fetched; tried {'; '.join(said)}.{known}"
+        f"{row.name} could not be fetched; tried {'; '.join(failures)}.{known}"
         f" To use it without this network, {HAND_OVER}; `resnest models show {row.network}` lists other rows"
     )
 
 
 def _check_published(path: Path, row: Weights) -> None:
     """Compare with the published hash. A wrong file is deleted, so that it is not resumed."""
-    if row.sha256 and not (found := sha256_of(path)).startswith(row.sha256):
+    if row.sha256 and not (digest := sha256_of(path)).startswith(row.sha256):
         expected = f"sha256 {row.sha256}..."
-    elif row.sha1 and (found := digest_of(path, "sha1")) != row.sha1:
+    elif row.sha1 and (digest := digest_of(path, "sha1")) != row.sha1:
         expected = f"sha1 {row.sha1[:8]}..."
     else:
         if _is_page(path):
             path.unlink()
-            raise Broken("a web page came instead of the file")
+            raise DownloadFailed("a web page came instead of the file")
         return
-    page = _is_page(path)
+    what = "a web page came instead of the file" if _is_page(path) else f"other bytes ({digest[:8]}..., not {expected})"
     path.unlink()
-    raise Broken("a web page came instead of the file" if page else f"other bytes ({found[:8]}..., not {expected})")
+    raise DownloadFailed(what)
 
 
 def _verified(path: Path, row: Weights) -> Path:
     """A file of the folder, compared with its pinned hash; pinned now if a user put it there."""
-    found, pinned = sha256_of(path), read_sums(path.parent).get(path.name)
+    digest, pinned = sha256_of(path), read_sums(path.parent).get(path.name)
     if pinned is None:
-        wrong = (row.sha256 and not found.startswith(row.sha256)) or (row.sha1 and digest_of(path, "sha1") != row.sha1)
+        wrong = (row.sha256 and not digest.startswith(row.sha256)) or (row.sha1 and digest_of(path, "sha1") != row.sha1)
         if wrong:
             raise ResnestError(f"{path} is not the published {row.name}: its hash is another; delete it to fetch it")
-        _pin(path, found)
-    elif pinned != found:
+        _pin(path, digest)
+    elif pinned != digest:
         raise ResnestError(
-            f"{path} has changed since it was fetched (sha256 {found[:8]}..., pinned {pinned[:8]}... in"
+            f"{path} has changed since it was fetched (sha256 {digest[:8]}..., pinned {pinned[:8]}... in"
             f" {path.parent / SUMS}): delete it to fetch it again"
         )
     return path
@@ -165,21 +165,21 @@ def _from_url(url: str, target: Path, progress: OnBytes) -> Path:
             _receive(url, part, note, target.name, progress)
             note.unlink(missing_ok=True)
             return part
-        except Broken as error:
+        except DownloadFailed as error:
             if attempt == ATTEMPTS:
-                raise Broken(f"{error}, {ATTEMPTS} times") from None
+                raise DownloadFailed(f"{error}, {ATTEMPTS} times") from None
         except urllib.error.HTTPError as error:
             if error.code == 416:  # nothing is left to download, or the remote file has changed: start anew
                 part.unlink(missing_ok=True)
             elif error.code < 500 or attempt == ATTEMPTS:
-                raise Broken(f"HTTP {error.code} {error.reason}") from None
+                raise DownloadFailed(f"HTTP {error.code} {error.reason}") from None
         except urllib.error.URLError as error:
-            raise Broken(f"no connection ({one_line(error.reason)})") from None
+            raise DownloadFailed(f"no connection ({one_line(error.reason)})") from None
         except (OSError, http.client.HTTPException) as error:
             if attempt == ATTEMPTS:
-                raise Broken(f"the connection broke ({one_line(error)}), {ATTEMPTS} times") from None
+                raise DownloadFailed(f"the connection broke ({one_line(error)}), {ATTEMPTS} times") from None
         time.sleep(0.5 * (attempt - 1))
-    raise Broken("gave up")
+    raise DownloadFailed("gave up")
 
 
 def _receive(url: str, part: Path, note: Path, name: str, progress: OnBytes) -> None:
@@ -203,7 +203,7 @@ def _receive(url: str, part: Path, note: Path, name: str, progress: OnBytes) -> 
             file.flush()
             os.fsync(file.fileno())
     if total is not None and have < total:
-        raise Broken(f"cut off after {have:,} of {total:,} bytes")
+        raise DownloadFailed(f"cut off after {have:,} of {total:,} bytes")
 
 
 def _from_hub(mirror: Mirror, target: Path, progress: OnBytes) -> Path:
@@ -214,10 +214,10 @@ def _from_hub(mirror: Mirror, target: Path, progress: OnBytes) -> Path:
         path = hub.download(mirror.hub, WEIGHTS_NAME, folder=_hub_folder(target))
         announced = hub.announced_sha256(mirror.hub, WEIGHTS_NAME)
     except hub.HubError as error:
-        raise Broken(str(error)) from None
+        raise DownloadFailed(str(error)) from None
     if announced and sha256_of(path) != announced:
         path.unlink()
-        raise Broken(f"other bytes than the hub announced (sha256 {announced[:8]}...)")
+        raise DownloadFailed(f"other bytes than the hub announced (sha256 {announced[:8]}...)")
     progress(target.name, path.stat().st_size, path.stat().st_size)
     return path
 
@@ -233,11 +233,11 @@ def _unpack(part: Path) -> Path:
     if not zipfile.is_zipfile(part):
         page = _is_page(part)
         part.unlink()
-        raise Broken("a web page came instead of the file" if page else "not a zip file")
+        raise DownloadFailed("a web page came instead of the file" if page else "not a zip file")
     try:
         inner = unpack_member(part, part.with_suffix(""))
     except ResnestError as error:
-        raise Broken(str(error)) from None
+        raise DownloadFailed(str(error)) from None
     finally:
         part.unlink(missing_ok=True)
     return inner

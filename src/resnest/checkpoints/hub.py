@@ -23,7 +23,7 @@ class HubError(ResnestError):
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
     """Turns the errors of huggingface_hub into a HubError of one line."""
     try:
         from huggingface_hub import errors
@@ -69,7 +69,7 @@ def download(
     """
     if not offline:
         _check_connection()
-    with told():
+    with one_line_errors():
         from huggingface_hub import hf_hub_download
 
         path = hf_hub_download(
@@ -85,7 +85,7 @@ def dataset_files(repo: str, revision: str | None = None) -> tuple[str, list[str
         HubError: no such repository or revision, no access, no network.
     """
     _check_connection()
-    with told():
+    with one_line_errors():
         from huggingface_hub import HfApi
 
         info = HfApi().dataset_info(repo, revision=revision)
@@ -94,7 +94,7 @@ def dataset_files(repo: str, revision: str | None = None) -> tuple[str, list[str
 
 def announced_sha256(repo: str, name: str) -> str:
     """The sha256 that the hub gives for a file, "" if there is none (files outside its large storage)."""
-    with told():
+    with one_line_errors():
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
         etag = get_hf_file_metadata(hf_hub_url(repo, name)).etag or ""
@@ -108,7 +108,7 @@ def upload(repo_id: str, folder: Path, *, private: bool = False, token: str | No
         HubError: not logged in, no network, no such user.
     """
     _check_connection()
-    with told():
+    with one_line_errors():
         from huggingface_hub import HfApi
 
         api = HfApi(token=token)

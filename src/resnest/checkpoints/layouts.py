@@ -171,18 +171,18 @@ def recognise(names: Mapping[str, Tensor]) -> tuple[Layout, str] | None:
     Raises:
         ResnestError: two networks in one file, and nothing to choose by.
     """
-    found: list[tuple[Layout, str]] = []
+    matches: list[tuple[Layout, str]] = []
     for layout in _ALL:
-        stage_one = f"{layout.stage}{layout.first_stage}.0.conv1.weight"
-        for prefix in {name.removesuffix(stage_one) for name in names if _ends(name, stage_one)}:
+        first_conv = f"{layout.stage}{layout.first_stage}.0.conv1.weight"
+        for prefix in {name.removesuffix(first_conv) for name in names if _ends(name, first_conv)}:
             if _is_layout(layout, prefix, names):
-                found.append((layout, prefix))
-    averaged = [pair for pair in found if AVERAGED.search(pair[1])]
-    prefixes = sorted({prefix for _, prefix in averaged or found})
+                matches.append((layout, prefix))
+    averaged = [pair for pair in matches if AVERAGED.search(pair[1])]
+    prefixes = sorted({prefix for _, prefix in averaged or matches})
     if len(prefixes) > 1:
         listed = ", ".join(f"{prefix}*" for prefix in prefixes[:4])
         raise ResnestError(f"it holds {len(prefixes)} networks ({listed}): save the intended one alone")
-    chosen = [pair for pair in found if pair[1] in prefixes]
+    chosen = [pair for pair in matches if pair[1] in prefixes]
     if len({tuple(layout.stem.items()) for layout, _ in chosen}) > 1:
         raise ResnestError(f"it mixes the names of two code bases, {' and '.join(layout.name for layout, _ in chosen)}")
     return chosen[0] if chosen else None

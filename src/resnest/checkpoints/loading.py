@@ -109,8 +109,8 @@ def _named(raw: RawCheckpoint, seen: Structure, network: str | None) -> tuple[st
 def _from_metadata(raw: RawCheckpoint, seen: Structure) -> tuple[str, None, Spec]:
     """The network in the file's metadata, if its tensors agree."""
     try:
-        said = json.loads(raw.metadata[METADATA_KEY])
-        name, spec = said["name"], Spec(**said["spec"])
+        content = json.loads(raw.metadata[METADATA_KEY])
+        name, spec = content["name"], Spec(**content["spec"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ResnestError(f"{raw.path} has metadata that cannot be understood: {error}") from None
     if not isinstance(name, str) or not same_tensors(spec, seen.spec):
@@ -271,9 +271,9 @@ def translate(raw: RawCheckpoint) -> Translated:
         ResnestError: not a ResNeSt; the message has a guess what it is.
     """
     try:
-        found = recognise(raw.state)
-        if found is not None:
-            translated = to_official(raw.state, *found)
+        match = recognise(raw.state)
+        if match is not None:
+            translated = to_official(raw.state, *match)
             check_values(translated.state)
             return translated
     except ResnestError as error:

@@ -77,9 +77,9 @@ class Weights:
         """The preprocessing of the published accuracy."""
         from resnest.runtime.preprocess import Preprocess
 
-        share = self.crop / self.resize if self.resize else None
+        fraction = self.crop / self.resize if self.resize else None
         first: Literal["resize", "crop"] = "resize" if self.resize else "crop"
-        return Preprocess(size=self.crop, crop=share, interpolation=self.interpolation, first=first)
+        return Preprocess(size=self.crop, crop=fraction, interpolation=self.interpolation, first=first)
 
 
 # first 8 digits of the file's sha256 (official resnest.py and ablation.py)
@@ -158,7 +158,7 @@ def _official() -> Iterator[Weights]:
 
 
 def _hub() -> Iterator[Weights]:
-    for network, (tag, share, interpolation, top1, top5) in _HUB.items():
+    for network, (tag, fraction, interpolation, top1, top5) in _HUB.items():
         alias = PUBLISHED[network].timm
         crop = PUBLISHED[network].crop
         yield Weights(
@@ -168,7 +168,7 @@ def _hub() -> Iterator[Weights]:
             file=f"{alias}.{tag}.safetensors",
             mirrors=(Mirror(hub=f"timm/{alias}.{tag}"),),
             crop=crop,
-            resize=math.floor(crop / share),
+            resize=math.floor(crop / fraction),
             interpolation="bicubic" if interpolation == "bicubic" else "bilinear",
             top1=top1,
             top5=top5,

@@ -172,10 +172,10 @@ class KeyMap:
     rules: Rules
 
     def to_ours(self, name: str) -> str | None:
-        return next((told for ours, theirs in self.rules if (told := _rewrite(name, theirs, ours))), None)
+        return next((renamed for ours, theirs in self.rules if (renamed := _rewrite(name, theirs, ours))), None)
 
     def to_theirs(self, name: str) -> str | None:
-        return next((told for ours, theirs in self.rules if (told := _rewrite(name, ours, theirs))), None)
+        return next((renamed for ours, theirs in self.rules if (renamed := _rewrite(name, ours, theirs))), None)
 
 
 def conv_norm(ours: str, conv: str, norm: str) -> Rules:
@@ -194,9 +194,9 @@ def _rewrite(name: str, source: str, target: str) -> str | None:
     if match is None:
         return None
 
-    def fill(place: re.Match[str]) -> str:
-        value = match[place[1]]
-        return str(int(value) - shifts[place[1]] + int(place[2] or 0)) if value.isdigit() else value
+    def fill(field: re.Match[str]) -> str:
+        value = match[field[1]]
+        return str(int(value) - shifts[field[1]] + int(field[2] or 0)) if value.isdigit() else value
 
     return FIELD.sub(fill, target)
 
@@ -205,7 +205,7 @@ def _rewrite(name: str, source: str, target: str) -> str | None:
 def _pattern(form: str) -> tuple[re.Pattern[str], dict[str, int]]:
     """The regular expression of a form, and the offsets of its numbers."""
     kinds, shifts, pattern, end = {"any": ".+", "leaf": "[a-z_]+"}, {}, "", 0
-    for place in FIELD.finditer(form):
-        pattern += re.escape(form[end : place.start()]) + f"(?P<{place[1]}>{kinds.get(place[1], '[0-9]+')})"
-        shifts[place[1]], end = int(place[2] or 0), place.end()
+    for field in FIELD.finditer(form):
+        pattern += re.escape(form[end : field.start()]) + f"(?P<{field[1]}>{kinds.get(field[1], '[0-9]+')})"
+        shifts[field[1]], end = int(field[2] or 0), field.end()
     return re.compile(pattern + re.escape(form[end:])), shifts

@@ -43,13 +43,13 @@ class _Cursor:
 
     def __init__(self, content: memoryview) -> None:
         self.content = content
-        self.place = 0
+        self.position = 0
 
     def take(self, size: int) -> memoryview:
-        if size > len(self.content) - self.place:
-            raise ValueError(f"cut short: {size} bytes wanted at byte {self.place} of {len(self.content)}")
-        part = self.content[self.place : self.place + size]
-        self.place += size
+        if size > len(self.content) - self.position:
+            raise ValueError(f"cut short: {size} bytes wanted at byte {self.position} of {len(self.content)}")
+        part = self.content[self.position : self.position + size]
+        self.position += size
         return part
 
     def number(self, form: str) -> Any:
@@ -71,8 +71,8 @@ def read_params(path: Path) -> dict[str, Tensor]:
         names = [bytes(cursor.take(cursor.number("Q"))).decode() for _ in range(_count(cursor))]
         if len(names) != len(arrays):
             raise ValueError(f"{len(arrays)} arrays, but {len(names)} names")
-        if cursor.place != len(cursor.content):
-            raise ValueError(f"{len(cursor.content) - cursor.place} bytes too many at its end")
+        if cursor.position != len(cursor.content):
+            raise ValueError(f"{len(cursor.content) - cursor.position} bytes too many at its end")
         plain = [name.removeprefix("arg:").removeprefix("aux:") for name in names]
         if len(set(plain)) < len(plain):
             raise ValueError("two arrays with one name")
@@ -145,7 +145,7 @@ def _read_shape(cursor: _Cursor, magic: int) -> tuple[int, ...] | None:
     if dimensions == -1 or (dimensions == 0 and magic != V3):
         return None
     if not 0 <= dimensions <= MAX_DIMENSIONS:
-        raise ValueError(f"an array of {dimensions} dimensions at byte {cursor.place}")
+        raise ValueError(f"an array of {dimensions} dimensions at byte {cursor.position}")
     shape = tuple(int(cursor.number(form)) for _ in range(dimensions))
     if any(not 0 <= size < 2**40 for size in shape):
         raise ValueError(f"an array of shape {shape}")
@@ -287,8 +287,8 @@ def _packed(path: Path) -> str | None:
         names = [name for name in archive.namelist() if not name.endswith("/")]
     if any(name.endswith("/data.pkl") for name in names):
         return None
-    found = [name for name in names if PurePosixPath(name).suffix in SUFFIXES]
-    return found[0] if len(found) == 1 else None
+    members = [name for name in names if PurePosixPath(name).suffix in SUFFIXES]
+    return members[0] if len(members) == 1 else None
 
 
 def _read_packed(path: Path, name: str) -> RawCheckpoint:

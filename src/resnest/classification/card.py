@@ -94,7 +94,7 @@ class ClassificationCard(ModelCard):
             "label_names": list(self.class_names),
             "pretrained_cfg": {
                 "input_size": [self.in_chans, self.preprocess.size, self.preprocess.size],
-                "crop_pct": self.preprocess.crop_share,
+                "crop_pct": self.preprocess.crop_fraction,
                 "crop_mode": "center",
                 "interpolation": self.preprocess.interpolation,
                 "mean": list(self.preprocess.mean),
@@ -123,8 +123,8 @@ class ClassificationCard(ModelCard):
             else "the short side is resized and the centre cut out"
         )
         return (
-            f"RGB, {settings.size} x {settings.size} pixels; {order} ({settings.interpolation},"
-            f" {settings.crop_share:.3f} of the short side); mean {settings.mean}, standard deviation {settings.std}."
+            f"RGB, {settings.size} x {settings.size} pixels; {order} ({settings.interpolation}, "
+            f"{settings.crop_fraction:.3f} of the short side); mean {settings.mean}, standard deviation {settings.std}."
         )
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from resnest.classification.card import ClassificationCard
 from resnest.classification.predict import check_views, gives, predict, takes
 from resnest.classification.recipes import ClassificationRecipe
-from resnest.runtime.engines.exported import ExportedForm
+from resnest.runtime.engines.exported import IOSpec
 from resnest.tasks import TaskInfo
 
 INFO = TaskInfo(
@@ -22,7 +22,7 @@ INFO = TaskInfo(
     predict=predict,
     check_views=check_views,
     batch_size=64,
-    exported=ExportedForm(takes, gives),
+    exported=IOSpec(takes, gives),
     relabel="resnest.classification.evaluation:relabel",
     reads_labels=True,
     needs="images with labels",

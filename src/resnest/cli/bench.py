@@ -102,15 +102,15 @@ def _tell_changes(old: Table, new: Table) -> int:
     return slower
 
 
-def _words(given: list[str] | None) -> list[str]:
+def _words(values: list[str] | None) -> list[str]:
     """Options, repeated or with commas: ["a,b", "c"] -> ["a", "b", "c"]."""
-    return list(dict.fromkeys(word.strip() for text in given or [] for word in text.split(",") if word.strip()))
+    return list(dict.fromkeys(word.strip() for text in values or [] for word in text.split(",") if word.strip()))
 
 
-def _numbers(option: str, given: list[str] | None) -> list[int]:
+def _numbers(option: str, values: list[str] | None) -> list[int]:
     from resnest.errors import ResnestError
 
     try:
-        return [int(word) for word in _words(given)]
+        return [int(word) for word in _words(values)]
     except ValueError:
-        raise ResnestError(f"--{option} {','.join(given or [])}: integers with commas, as in 1,16") from None
+        raise ResnestError(f"--{option} {','.join(values or [])}: integers with commas, as in 1,16") from None

@@ -106,7 +106,7 @@ def _to_dict(model: str, data: str, split: str, result: Evaluation) -> dict[str,
         "images": result.count,
         **{name: _or_null(value) for name, value in result.figures.items()},
         **{f"{name}_interval": list(interval) for name, interval in result.intervals().items()},
-        "per_class": {name: share for name, share, _ in result.per_class()},
+        "per_class": {name: value for name, value, _ in result.per_class()},
         **_finite(result.details()),
         "bad_images": [{"image": key, "reason": reason} for key, reason in result.bad],
         "seconds": round(result.seconds, 3),
@@ -132,8 +132,8 @@ def _print(result: Evaluation) -> None:
         typer.echo(f"loss   {result.figures['loss']:7.4f}")
     rate = result.count / result.seconds
     typer.echo(f"images {result.count:7d}   {rate:.{0 if rate >= 10 else 1}f} a second")
-    known = [(name, share, count) for name, share, count in result.per_class() if share is not None]
+    known = [(name, value, count) for name, value, count in result.per_class() if value is not None]
     typer.echo("worst classes")
-    for name, share, count in sorted(known, key=lambda row: (row[1], row[0]))[:5]:
+    for name, value, count in sorted(known, key=lambda row: (row[1], row[0]))[:5]:
         counted = result.counted if count != 1 else result.counted.removesuffix("s")
-        typer.echo(f"  {share:7.2%}  {name} ({count} {counted})")
+        typer.echo(f"  {value:7.2%}  {name} ({count} {counted})")

@@ -82,15 +82,15 @@ def _to_text(done: Exported) -> str:
         f"run in     {done.engine}, batches of {batches} at {sizes}",
         *_compared(done),
     ]
-    if "steps" in done.told:
-        left = ", ".join(f"{count} {name}" for name, count in done.told["not_in_xnnpack"].items())
+    if "steps" in done.notes:
+        left = ", ".join(f"{count} {name}" for name, count in done.notes["not_in_xnnpack"].items())
         lines.append(
-            f"XNNPACK    runs {done.told['xnnpack']} of {done.told['steps']} steps; not {left or 'anything else'}"
+            f"XNNPACK    runs {done.notes['xnnpack']} of {done.notes['steps']} steps; not {left or 'anything else'}"
         )
-    if "int8" in done.told:
+    if "int8" in done.notes:
         from resnest.exporters.int8 import in_text
 
-        lines += in_text(done.told["int8"])
+        lines += in_text(done.notes["int8"])
     lines.append(f"compared   in {parity.seconds:.1f} s")
     return "\n".join(lines)
 
@@ -103,9 +103,9 @@ def _compared(done: Exported) -> list[str]:
             f"difference {parity.worst.value:.1e} of the largest logit (allowed {allowed:.0e})",
             f"labels     the same for {parity.agreeing} of {done.pictures}",
         ]
-    apart = {name: max(one.value for one in parity.differences if one.output == name) for name in parity.tolerances}
-    told = ", ".join(f"{name} {value:.1e} (allowed {parity.tolerances[name]:.0e})" for name, value in apart.items())
-    return [f"difference {told}", f"objects    the same on {parity.agreeing} of {parity.pictures} pictures"]
+    apart = {name: max(gap.value for gap in parity.differences if gap.output == name) for name in parity.tolerances}
+    gaps = ", ".join(f"{name} {value:.1e} (allowed {parity.tolerances[name]:.0e})" for name, value in apart.items())
+    return [f"difference {gaps}", f"objects    the same on {parity.agreeing} of {parity.pictures} pictures"]
 
 
 # --- `resnest convert`: a checkpoint from one layout into another ---

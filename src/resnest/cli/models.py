@@ -56,21 +56,21 @@ def describe_file(path: Path) -> dict[str, Any]:
     }
 
 
-def to_text(told: dict[str, Any]) -> str:
+def to_text(facts: dict[str, Any]) -> str:
     """One line per known fact."""
-    others = told["other_parts"]
+    others = facts["other_parts"]
     lines = {
-        "file": told["file"],
-        "network": " or ".join(told["network"]),
-        "structure": f"depths {told['depths']}, {told['radix']}s{told['cardinality']}x{told['width']}d",
-        "classes": told["classes"] or "none, a backbone",
-        "input": f"{told['input_channels']} channels",
-        "layout": f"{told['layout']}, in {told['wrapper']}" if told["wrapper"] else told["layout"],
-        "tensors": told["tensors"],
-        "published": told["published"] or "not known by its hash",
+        "file": facts["file"],
+        "network": " or ".join(facts["network"]),
+        "structure": f"depths {facts['depths']}, {facts['radix']}s{facts['cardinality']}x{facts['width']}d",
+        "classes": facts["classes"] or "none, a backbone",
+        "input": f"{facts['input_channels']} channels",
+        "layout": f"{facts['layout']}, in {facts['wrapper']}" if facts["wrapper"] else facts["layout"],
+        "tensors": facts["tensors"],
+        "published": facts["published"] or "not known by its hash",
         "other parts": f"{len(others)} tensors, such as {others[0]}" if others else "",
-        "fits": ", ".join(told["fits_layouts"]),
-        "sha256": told["sha256"],
+        "fits": ", ".join(facts["fits_layouts"]),
+        "sha256": facts["sha256"],
     }
     return "\n".join(f"{key:<12} {text}" for key, text in lines.items() if text != "")
 
@@ -86,8 +86,8 @@ def show(
 ) -> None:
     """Show what is known about published weights (mirrors, hashes, accuracy), or describe a checkpoint file."""
     if Path(name).exists():
-        told = describe_file(Path(name))
-        typer.echo(json.dumps(told, indent=2) if as_json else to_text(told))
+        facts = describe_file(Path(name))
+        typer.echo(json.dumps(facts, indent=2) if as_json else to_text(facts))
         return
     _, network = find_spec(name)
     rows = [find_weights(name)] if "." in name else [row for row in MANIFEST if row.network == network]

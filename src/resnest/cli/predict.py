@@ -26,7 +26,7 @@ class Picture(NamedTuple):
     """A picture file."""
 
     path: Path
-    place: Path  # within the folder that was named, or its name
+    relative: Path  # within the folder that was named, or its name
 
 
 def find_pictures(paths: list[str]) -> Iterator[Picture]:
@@ -40,10 +40,10 @@ def find_pictures(paths: list[str]) -> Iterator[Picture]:
     for text in paths:
         path = Path(text)
         if path.is_dir():
-            found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
-            if not found:
+            files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
+            if not files:
                 raise ResnestError(f"no images in {path} (looked for {', '.join(SUFFIXES)})")
-            yield from (Picture(file, file.relative_to(path)) for file in found)
+            yield from (Picture(file, file.relative_to(path)) for file in files)
         elif has_magic(text) and not path.exists():
             matches = [Path(match) for match in sorted(glob(text, recursive=True)) if Path(match).is_file()]
             if not matches:
@@ -88,19 +88,19 @@ class Outputs:
 
     def add(self, result: Result, picture: Picture) -> None:
         for files in self.files:
-            files.add(result, picture.place)
+            files.add(result, picture.relative)
         if self.drawings:
             with self.drawings.writing(Path(f"{picture.path.stem}.jpg")) as path:
                 result.save(path, picture.path, self.show)
 
     def close(self) -> list[str]:
         """Write what is left; returns a summary."""
-        told = [files.close() for files in self.files]
+        summary = [files.close() for files in self.files]
         drawn = [f"{len(self.drawings.names)} pictures in {self.drawings.folder}"] if self.drawings else []
-        return told + drawn
+        return summary + drawn
 
 
-def given(**options: Any) -> dict[str, Any]:
+def set_options(**options: Any) -> dict[str, Any]:
     """Options that are set."""
     return {name: value for name, value in options.items() if value is not None}
 
@@ -169,11 +169,11 @@ def predict(
     )
     typer.echo(f"engine: {predictor.engine.name}{f' ({predictor.note})' if predictor.note else ''}", err=True)
     info = predictor.card.info
-    limits, asked = given(top=top, threshold=threshold), given(coco=coco, masks=masks)
+    limits, asked = set_options(top=top, threshold=threshold), set_options(coco=coco, masks=masks)
     check_options(predictor.card.task, [*limits, *asked])
-    show, inputs = Show(**limits), [one.path for one in pictures]
-    kept = replace(ALL, **limits)
-    opened = [load_object(info.files[name]).open(path, predictor.card, kept, inputs) for name, path in asked.items()]
+    show, inputs = Show(**limits), [picture.path for picture in pictures]
+    shown = replace(ALL, **limits)
+    opened = [load_object(info.files[name]).open(path, predictor.card, shown, inputs) for name, path in asked.items()]
     printer = Printer("json" if as_json else "csv" if as_csv else "text", load_object(info.result), show)
     outputs = Outputs(opened, draw, show, inputs)
     bad = 0

@@ -15,12 +15,12 @@ OPTIONS = {"batches": "batch", "network": "model", "photos": "calibrate", "setti
 COMMANDS = {"find_recipe": "recipes show", "list_models": "models", "resume": "train --resume"}
 
 
-def at_command_line(function: str, given: Sequence[object], named: Mapping[str, object]) -> str:
+def at_command_line(function: str, positional: Sequence[object], named: Mapping[str, object]) -> str:
     """What `errors.parameter` and `errors.call` give: --split val, resnest train --resume runs/a."""
     options = [word for name, value in named.items() for word in _option(name, value)]
     if not function:
         return " ".join(options)
-    return shlex.join(["resnest", *COMMANDS.get(function, function).split(), *map(str, given), *options])
+    return shlex.join(["resnest", *COMMANDS.get(function, function).split(), *map(str, positional), *options])
 
 
 def _option(name: str, value: object) -> list[str]:

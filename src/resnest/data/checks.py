@@ -33,7 +33,7 @@ class DatasetReport:
     description: str
     counts: dict[str, tuple[int, int]]  # class -> training, validation images
     sizes: str = ""
-    pixels: dict[str, tuple[float, float]] = field(default_factory=dict)  # class -> share of each part's masks
+    pixels: dict[str, tuple[float, float]] = field(default_factory=dict)  # class -> fraction of each split's masks
     problems: list[str] = field(default_factory=list)  # what will hurt
     notes: list[str] = field(default_factory=list)  # what to know
 
@@ -61,10 +61,10 @@ class DatasetReport:
 class Inspection:
     """Checks of one split; the base class of each task's own checks."""
 
-    def __init__(self, part: str, samples: Any) -> None:
-        self.part, self.samples = part, samples
+    def __init__(self, split: str, samples: Any) -> None:
+        self.split, self.samples = split, samples
 
-    def look(self, index: int) -> Image.Image:
+    def check_image(self, index: int) -> Image.Image:
         """Image `index`, whose annotations are counted. Raises BadImage."""
         image: Image.Image = self.samples.decode(index)
         return image
@@ -100,9 +100,9 @@ def check_dataset(
     seen: dict[str, tuple[str, str, str]] = {}
     info = task_info(splits.train.task)
     inspect = load_object(info.inspection)
-    inspections = [inspect(part, samples) for part, samples in (("train", splits.train), ("val", splits.val))]
+    inspections = [inspect(split, samples) for split, samples in (("train", splits.train), ("val", splits.val))]
     for inspection in inspections:
-        _read_part(inspection.part, inspection.samples, inspection.look, report, sizes, seen, on_image)
+        _check_split(inspection.split, inspection.samples, inspection.check_image, report, sizes, seen, on_image)
     report.sizes = _describe_sizes(sizes)
     inspections[0].add_to(report, inspections[1])
     if task is None and format == "auto" and info.reads_labels:
@@ -145,28 +145,28 @@ def _class_notes(train: LabelledSamples, val: LabelledSamples, counts: dict[str,
         )
 
 
-def _read_part(
-    part: str,
+def _check_split(
+    split: str,
     samples: Samples,
-    look: Callable[[int], Image.Image],
+    check_image: Callable[[int], Image.Image],
     report: DatasetReport,
     sizes: list[tuple[int, int]],
-    seen: dict[str, tuple[str, str, str]],  # pixels -> part, label, key of the first such image
+    seen: dict[str, tuple[str, str, str]],  # pixels -> split, label, key of the first such image
     on_image: Callable[[], None],
 ) -> None:
     """Decode every image of a split; equal pixels under another label or in the other split are a problem."""
     for index, key in enumerate(samples.keys):
         on_image()
         try:
-            image = look(index)
+            image = check_image(index)
         except BadImage as error:
-            report.problems.append(f"{part}: {key}: {error.reason}")
+            report.problems.append(f"{split}: {key}: {error.reason}")
             continue
         sizes.append(image.size)
         mark = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
         label = "|".join(samples.names_of(index)) or "no label"
-        before = seen.setdefault(mark, (part, label, key))
-        if before[:2] != (part, label):
+        before = seen.setdefault(mark, (split, label, key))
+        if before[:2] != (split, label):
             report.problems.append(
-                f"{part}: {key} ({label}) is the same picture as {before[0]}: {before[2]} ({before[1]})"
+                f"{split}: {key} ({label}) is the same picture as {before[0]}: {before[2]} ({before[1]})"
             )

@@ -1,8 +1,8 @@
 """Splits of a data set by file names, and the folder of the images in a list.
 
->>> choose_parts(["train-000000.tar", "train-000001.tar", "val-000000.tar"])
-SplitFiles(train=['train-000000.tar', 'train-000001.tar'], val=['val-000000.tar'], whole=[])
->>> choose_parts(["data/train-00000-of-00001.parquet"]).whole        # to be split
+>>> choose_splits(["train-000000.tar", "train-000001.tar", "val-000000.tar"])
+SplitFiles(train=['train-000000.tar', 'train-000001.tar'], val=['val-000000.tar'], unsplit=[])
+>>> choose_splits(["data/train-00000-of-00001.parquet"]).unsplit      # to be split
 ['data/train-00000-of-00001.parquet']
 
     root = locate_images(Path("coco/annotations/instances_train2017.json"), ["000000000009.jpg"])     # coco/train2017
@@ -19,8 +19,8 @@ from resnest.errors import ResnestError
 from resnest.runtime.decode import SUFFIXES
 
 VAL_NAMES = ("val", "valid", "validation", "test")
-PART_NAMES = ("train", *VAL_NAMES)
-ROBOFLOW = "_annotations.coco.json"  # how Roboflow exports COCO json, beside the images of each part
+SPLIT_NAMES = ("train", *VAL_NAMES)
+ROBOFLOW = "_annotations.coco.json"  # how Roboflow exports COCO json, beside the images of each split
 PANOPTIC = "panoptic"  # how names of files start that list segments
 ENDINGS = {  # packed tars too, so that they are refused and not overlooked
     "tar": (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"),
@@ -30,14 +30,14 @@ TRIED = 20  # names that are looked for, spread over the list
 
 
 class SplitFiles(NamedTuple):
-    """File names; either `whole`, or `val` and optionally `train`."""
+    """File names; either `unsplit`, or `val` and optionally `train`."""
 
     train: list[str]
     val: list[str]
-    whole: list[str]
+    unsplit: list[str]
 
 
-def choose_parts(names: Iterable[str]) -> SplitFiles:
+def choose_splits(names: Iterable[str]) -> SplitFiles:
     """Splits by a word of the file's name, or by its folder.
 
     Without a validation split, the training files are the whole; if only validation files are named, the rest is for
@@ -45,16 +45,16 @@ def choose_parts(names: Iterable[str]) -> SplitFiles:
     """
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
-        groups.setdefault(_part_of(PurePosixPath(name)), []).append(name)
-    val = next((groups[part] for part in VAL_NAMES if part in groups), [])
+        groups.setdefault(_split_of(PurePosixPath(name)), []).append(name)
+    val = next((groups[split] for split in VAL_NAMES if split in groups), [])
     train = groups.get("train") or groups.get("") or []
     return SplitFiles(train, val, []) if val else SplitFiles([], [], train)
 
 
-def _part_of(name: PurePosixPath) -> str:
-    if name.parent.name in PART_NAMES:
+def _split_of(name: PurePosixPath) -> str:
+    if name.parent.name in SPLIT_NAMES:
         return name.parent.name
-    return next((word for word in re.findall("[a-z]+", name.name.lower()) if word in PART_NAMES), "")
+    return next((word for word in re.findall("[a-z]+", name.name.lower()) if word in SPLIT_NAMES), "")
 
 
 def is_of(kind: str, name: str) -> bool:
@@ -64,10 +64,10 @@ def is_of(kind: str, name: str) -> bool:
 def list_files(folder: Path, kind: str) -> list[str]:
     """Files of a kind in a folder, its folders named by split, or its folder `data`; names relative to it."""
     for base in (folder, folder / "data"):
-        places = (base, *(base / part for part in PART_NAMES))
-        found = [file for place in places if place.is_dir() for file in place.iterdir() if is_of(kind, file.name)]
-        if found:
-            return sorted(file.relative_to(folder).as_posix() for file in found if file.is_file())
+        folders = (base, *(base / split for split in SPLIT_NAMES))
+        files = [file for parent in folders if parent.is_dir() for file in parent.iterdir() if is_of(kind, file.name)]
+        if files:
+            return sorted(file.relative_to(folder).as_posix() for file in files if file.is_file())
     return []
 
 
@@ -77,11 +77,11 @@ def list_coco(folder: Path) -> list[str]:
     Where some are called instances_*, as COCO's own, the others are captions or key points. Panoptic ones are of
     another kind.
     """
-    found = [name for name in _list_json(folder) if not name.startswith(PANOPTIC)]
-    found = [name for name in found if name.startswith("instances")] or found
-    if found:
-        return [f"annotations/{name}" for name in found]
-    return [f"{part}/{ROBOFLOW}" for part in ("", *PART_NAMES) if (folder / part / ROBOFLOW).is_file()]
+    names = [name for name in _list_json(folder) if not name.startswith(PANOPTIC)]
+    names = [name for name in names if name.startswith("instances")] or names
+    if names:
+        return [f"annotations/{name}" for name in names]
+    return [f"{split}/{ROBOFLOW}" for split in ("", *SPLIT_NAMES) if (folder / split / ROBOFLOW).is_file()]
 
 
 def list_panoptic(folder: Path) -> list[str]:
@@ -95,8 +95,8 @@ def _list_json(folder: Path) -> list[str]:
 
 def holds_xml(folder: Path) -> bool:
     """Whether a folder has xml files, of images beside them unless it is called after annotations."""
-    found = {file.suffix.lower() for file in folder.iterdir()} if folder.is_dir() else set()
-    return ".xml" in found and (folder.name.lower() == "annotations" or bool(found & set(SUFFIXES)))
+    suffixes = {file.suffix.lower() for file in folder.iterdir()} if folder.is_dir() else set()
+    return ".xml" in suffixes and (folder.name.lower() == "annotations" or bool(suffixes & set(SUFFIXES)))
 
 
 def holds_files(folder: Path) -> bool:
@@ -112,7 +112,7 @@ def has_class_folders(folder: Path) -> bool:
     folders = (
         child
         for child in folder.iterdir()
-        if child.is_dir() and not child.name.startswith(".") and child.name not in ("data", *PART_NAMES)
+        if child.is_dir() and not child.name.startswith(".") and child.name not in ("data", *SPLIT_NAMES)
     )
     return any(file.suffix.lower() in SUFFIXES for child in folders for file in child.rglob("*"))
 
@@ -126,11 +126,11 @@ def _best(folders: Sequence[Path], annotations: Path, names: Sequence[str], what
     """The first of the folders with most of the files."""
     step = max(1, len(names) // TRIED)
     some = list(names[::step])
-    found = [sum((folder / name).is_file() for name in some) for folder in folders]
-    if not max(found):
+    counts = [sum((folder / name).is_file() for name in some) for folder in folders]
+    if not max(counts):
         looked = ", ".join(str(folder) for folder in folders)
         raise ResnestError(f"{annotations}: there is no {what} {some[0]} in {looked}")
-    return folders[found.index(max(found))]
+    return folders[counts.index(max(counts))]
 
 
 def _candidates(annotations: Path) -> list[Path]:
@@ -149,7 +149,7 @@ def _candidates(annotations: Path) -> list[Path]:
 def locate_maps(annotations: Path, names: Sequence[str]) -> Path:
     """The folder of a panoptic json's PNG files. Raises ResnestError if none has any.
 
-    It is called as the json is, beside it or a folder higher, or `panoptic`, perhaps with a folder for each part.
+    It is called as the json is, beside it or a folder higher, or `panoptic`, perhaps with a folder for each split.
     """
     home, stem = annotations.parent, annotations.stem
     inner = (stem, f"panoptic/{stem.removeprefix('panoptic_')}", "panoptic")
@@ -168,8 +168,8 @@ def locate_by_stem(annotations: Path, stems: Sequence[str]) -> tuple[Path, dict[
     for folder in folders:
         if folder.is_dir():
             files = stems_in(folder)
-            found = sum(stem in files for stem in stems)
-            best = (found, folder, files) if found > best[0] else best
+            count = sum(stem in files for stem in stems)
+            best = (count, folder, files) if count > best[0] else best
     if not best[0]:
         looked = ", ".join(str(folder) for folder in folders)
         raise ResnestError(f"{annotations}: there is no image for {stems[0]}.xml in {looked}")

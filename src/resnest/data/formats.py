@@ -7,7 +7,7 @@ First match wins:
 4. a format of a task's own: COCO json, Pascal VOC xml, then panoptic json, then masks (each task's `checks.py`);
 5. a folder with `train` and `val` as folders of classes, zips, npz or csv files, or with `val` alone;
 6. a folder with `labels.csv`;
-7. a folder of .tar or .parquet files, here, in `data`, or in folders named by part; without a training and a
+7. a folder of .tar or .parquet files, here, in `data`, or in folders named by split; without a training and a
    validation split only if it has no folders of classes;
 8. a folder of classes.
 
@@ -33,10 +33,10 @@ from typing import Any
 from resnest.checkpoints import hub
 from resnest.checkpoints.fetch import is_offline
 from resnest.data.folders import (
-    PART_NAMES,
+    SPLIT_NAMES,
     VAL_NAMES,
     SplitFiles,
-    choose_parts,
+    choose_splits,
     has_class_folders,
     holds_files,
     is_of,
@@ -59,7 +59,7 @@ from resnest.data.samples import LabelledSamples
 from resnest.data.shards import read_shards, scan_shards
 from resnest.data.stores import ZipStore
 from resnest.errors import ResnestError, unknown
-from resnest.files import cache_folder, write_errors, write_whole
+from resnest.files import cache_folder, write_atomically, write_errors
 from resnest.tasks import TASKS, TaskInfo, load_object, task_info
 
 # --- Data sets of the Hugging Face hub: their parquet files, or tar shards, downloaded into the hub's own cache.
@@ -107,10 +107,10 @@ def look_up(reference: str, kinds: Sequence[str]) -> Remote:
     repo, folder, revision = match["repo"], match["folder"] or "", match["revision"]
     commit, names = _listing(reference, repo, revision)
     for kind in kinds:
-        found = [name for name in names if is_of(kind, name) and (not folder or name.startswith(f"{folder}/"))]
-        if found:
-            _check_one(reference, repo, found)
-            return Remote(kind, repo, folder, commit, found)
+        files = [name for name in names if is_of(kind, name) and (not folder or name.startswith(f"{folder}/"))]
+        if files:
+            _check_single_folder(reference, repo, files)
+            return Remote(kind, repo, folder, commit, files)
     within = f" in its folder {folder}" if folder else ""
     raise ResnestError(
         f"{reference} has no {' or '.join(kinds)} file{within}; the hub converts many data sets to parquet at"
@@ -118,9 +118,9 @@ def look_up(reference: str, kinds: Sequence[str]) -> Remote:
     )
 
 
-def _check_one(reference: str, repo: str, names: Sequence[str]) -> None:
+def _check_single_folder(reference: str, repo: str, names: Sequence[str]) -> None:
     folders = {PurePosixPath(name).parent for name in names}
-    bases = sorted({str(place.parent if place.name in PART_NAMES else place) for place in folders})
+    bases = sorted({str(folder.parent if folder.name in SPLIT_NAMES else folder) for folder in folders})
     if len(bases) > 1:
         raise ResnestError(
             f"{reference} holds {len(bases)} data sets: choose one, as in {PREFIX}{repo}/{bases[0]}"
@@ -138,7 +138,7 @@ def _listing(reference: str, repo: str, revision: str | None) -> tuple[str, list
             raise ResnestError(f"{reference} cannot be opened: {error}") from None
         with write_errors(note.parent):
             for path in (note, _note(repo, commit)):
-                write_whole(path, json.dumps({"commit": commit, "files": names}).encode())
+                write_atomically(path, json.dumps({"commit": commit, "files": names}).encode())
         return commit, names
     try:
         content = json.loads(note.read_bytes())
@@ -165,7 +165,7 @@ class DatasetHandle:
     where: str
     train: Read | None = None
     val: Read | None = None
-    whole: Read | None = None
+    unsplit: Read | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Finder:
     first: bool = False  # looked for before other tasks' formats
 
 
-# Formats with one file or folder a part, and those with one file or several
+# Formats with one file or folder a split, and those with one file or several
 ONE: tuple[tuple[str, str, Callable[[Path], LabelledSamples]], ...] = (
     ("folder", "", read_folder),
     ("zip", ".zip", read_zip),
@@ -210,7 +210,7 @@ def detect_format(where: str | Path, format: str, task: str | None = None) -> Da
     path = Path(where)
     if not path.exists():
         if str(where) == "digits":
-            return DatasetHandle("digits", "digits", whole=read_digits)
+            return DatasetHandle("digits", "digits", unsplit=read_digits)
         if str(where).startswith(PREFIX):
             return _find_on_hub(str(where), format)
         raise ResnestError(f"there is no data at {path}: {EXPECTED}, {PREFIX}OWNER/NAME of the hub, or 'digits'")
@@ -240,17 +240,17 @@ def _find_in_file(path: Path, format: str) -> DatasetHandle:
     kind = path.suffix.lower().lstrip(".") if format == "auto" else format
     if kind == "zip":
         labelled, store = scan_zip(path), ZipStore(path)
-        return _by_folders(kind, str(path), labelled, lambda part: number_classes(store, part, path.parent))
+        return _by_folders(kind, str(path), labelled, lambda rows: number_classes(store, rows, path.parent))
     if kind == "npz":
-        return DatasetHandle(kind, str(path), whole=lambda: read_npz(path))
+        return DatasetHandle(kind, str(path), unsplit=lambda: read_npz(path))
     if kind == "csv":
         return _find_in_csv(path, str(path))
     for finder in finders():
-        if finder.suffix and kind in (finder.format, finder.suffix.lstrip(".")) and (found := finder.find(path, None)):
-            return found
+        if finder.suffix and kind in (finder.format, finder.suffix.lstrip(".")) and (handle := finder.find(path, None)):
+            return handle
     for several in SEVERAL:
         if kind == several or (format == "auto" and is_of(several, path.name)):
-            return _by_part(several, str(path), SplitFiles([], [], [path.name]), path.parent)
+            return _by_split(several, str(path), SplitFiles([], [], [path.name]), path.parent)
     raise ResnestError(f"{path} is not a data set: {EXPECTED}")
 
 
@@ -268,40 +268,40 @@ def _find_in_folder(path: Path, format: str) -> DatasetHandle:
         return _find_in_csv(path / LABELS_FILE, str(path))
     for kind in SEVERAL:
         names = list_files(path, kind) if format in ("auto", kind) else []
-        parts = choose_parts(names)
-        if names and (format == kind or (parts.train and parts.val) or not has_class_folders(path)):
-            return _by_part(kind, str(path), parts, path)
+        files = choose_splits(names)
+        if names and (format == kind or (files.train and files.val) or not has_class_folders(path)):
+            return _by_split(kind, str(path), files, path)
     if format in ("auto", "folder"):
-        return DatasetHandle("folder", str(path), whole=lambda: read_folder(path, names_in=path))
+        return DatasetHandle("folder", str(path), unsplit=lambda: read_folder(path, names_in=path))
     raise ResnestError(f"{path} holds no data set of format {format!r} (looked for train and val in it)")
 
 
 def _find_on_hub(reference: str, format: str) -> DatasetHandle:
     data = look_up(reference, [format] if format in SEVERAL else list(SEVERAL))
-    return _by_part(data.kind, data.where, choose_parts(data.names), data.fetch)
+    return _by_split(data.kind, data.where, choose_splits(data.names), data.fetch)
 
 
-def _by_part(kind: str, where: str, parts: SplitFiles, place: Path | Callable[[str], Path]) -> DatasetHandle:
-    """Files of a format with several per split; `place` is their folder, or downloads one of them."""
+def _by_split(kind: str, where: str, files: SplitFiles, source: Path | Callable[[str], Path]) -> DatasetHandle:
+    """Files of a format with several per split; `source` is their folder, or downloads one of them."""
 
     def read(names: list[str]) -> Read:
-        return lambda: SEVERAL[kind]([place / name if isinstance(place, Path) else place(name) for name in names])
+        return lambda: SEVERAL[kind]([source / name if isinstance(source, Path) else source(name) for name in names])
 
-    if parts.val:
-        return DatasetHandle(kind, where, train=read(parts.train) if parts.train else None, val=read(parts.val))
-    if kind == "tar" and isinstance(place, Path):  # folders inside may be named by part
-        shards = scan_shards([place / name for name in parts.whole])
+    if files.val:
+        return DatasetHandle(kind, where, train=read(files.train) if files.train else None, val=read(files.val))
+    if kind == "tar" and isinstance(source, Path):  # folders inside may be named by split
+        shards = scan_shards([source / name for name in files.unsplit])
         return _by_folders(kind, where, shards.labelled, shards.number)
-    return DatasetHandle(kind, where, whole=read(parts.whole))
+    return DatasetHandle(kind, where, unsplit=read(files.unsplit))
 
 
 def _find_saved(path: Path) -> DatasetHandle | None:
     """Output of `datasets.save_to_disk`: one data set, or several with a list of their names."""
     if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
-        return DatasetHandle("arrow", str(path), whole=lambda: read_arrow([path]))
+        return DatasetHandle("arrow", str(path), unsplit=lambda: read_arrow([path]))
     try:
         names = json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
-        parts = choose_parts(PurePosixPath(name).name for name in names)
+        files = choose_splits(PurePosixPath(name).name for name in names)
     except OSError:
         return None
     except (ValueError, KeyError, TypeError):
@@ -310,13 +310,13 @@ def _find_saved(path: Path) -> DatasetHandle | None:
     def read(names: list[str]) -> Read:
         return lambda: read_arrow([path / name for name in names])
 
-    if not parts.val:
-        if len(parts.whole) != 1:
+    if not files.val:
+        if len(files.unsplit) != 1:
             raise ResnestError(
-                f"{path} has the splits {', '.join(parts.whole) or '(none)'}: none of them is train or val"
+                f"{path} has the splits {', '.join(files.unsplit) or '(none)'}: none of them is train or val"
             )
-        return DatasetHandle("arrow", str(path), whole=read(parts.whole))
-    return DatasetHandle("arrow", str(path), train=read(parts.train) if parts.train else None, val=read(parts.val))
+        return DatasetHandle("arrow", str(path), unsplit=read(files.unsplit))
+    return DatasetHandle("arrow", str(path), train=read(files.train) if files.train else None, val=read(files.val))
 
 
 def _find_pair(folder: Path, suffix: str) -> tuple[Path | None, Path] | None:
@@ -339,7 +339,7 @@ def _find_pair(folder: Path, suffix: str) -> tuple[Path | None, Path] | None:
 def _find_in_csv(path: Path, where: str) -> DatasetHandle:
     rows = read_csv_rows(path)
     if rows[0].split is None:
-        return DatasetHandle("csv", where, whole=lambda: number_csv(path, rows))
+        return DatasetHandle("csv", where, unsplit=lambda: number_csv(path, rows))
     train = [row for row in rows if row.split == "train"]
     val = [row for row in rows if row.split in VAL_NAMES]
     if not train or not val:
@@ -356,10 +356,10 @@ def _by_folders(
         return [(key, label) for key, label in labelled if _folders(key, label) & set(names)]
 
     train = inside(["train"])
-    val = next((part for name in VAL_NAMES if (part := inside([name]))), [])
+    val = next((rows for name in VAL_NAMES if (rows := inside([name]))), [])
     if train and val:
         return DatasetHandle(kind, where, train=lambda: read(train), val=lambda: read(val))
-    return DatasetHandle(kind, where, whole=lambda: read(labelled))
+    return DatasetHandle(kind, where, unsplit=lambda: read(labelled))
 
 
 def _folders(key: str, label: str | tuple[str, ...]) -> set[str]:

@@ -45,13 +45,13 @@ def step_batches(
     Raises:
         ResnestError: fewer images than processes and micro-batches need.
     """
-    steps, share = epoch_steps(count, batch_size=batch_size, accumulate=accumulate, world_size=world_size)
-    whole = accumulate * share * world_size  # images of a step
-    different = -(-whole // repeats)  # if it does not divide, a step's last image occurs less often
+    steps, per_batch = epoch_steps(count, batch_size=batch_size, accumulate=accumulate, world_size=world_size)
+    per_step = accumulate * per_batch * world_size  # images of a step
+    different = -(-per_step // repeats)  # if it does not divide, a step's last image occurs less often
     drawn = epoch_order(count, seed, epoch, draws=steps * different, balance=balance, groups=groups)
-    order = drawn.reshape(steps, different).repeat(repeats, axis=1)[:, :whole]
-    pairs = np.stack([order, _occurrences(order)], axis=-1)  # (steps, whole, 2)
-    return pairs.reshape(steps, accumulate, share, world_size, 2)[:, :, :, rank]
+    order = drawn.reshape(steps, different).repeat(repeats, axis=1)[:, :per_step]
+    pairs = np.stack([order, _occurrences(order)], axis=-1)  # (steps, per_step, 2)
+    return pairs.reshape(steps, accumulate, per_batch, world_size, 2)[:, :, :, rank]
 
 
 def epoch_steps(count: int, *, batch_size: int, accumulate: int = 1, world_size: int = 1) -> tuple[int, int]:
@@ -103,11 +103,11 @@ def _draw_balanced(groups: Numbers, balance: float, draws: int, rng: np.random.G
     Systematic sampling: of each group, and of each image, the number drawn is its expected number, rounded up or down.
     """
     mixed = rng.permutation(len(groups))
-    places = mixed[np.argsort(groups[mixed], kind="stable")]  # group by group, mixed within each
-    _, group, sizes = np.unique(groups[places], return_inverse=True, return_counts=True)
+    indices = mixed[np.argsort(groups[mixed], kind="stable")]  # group by group, mixed within each
+    _, group, sizes = np.unique(groups[indices], return_inverse=True, return_counts=True)
     ends = np.cumsum(sizes[group] ** -float(balance))  # an image's weight: size ** (1 - balance) / size
     points = (np.arange(draws) + rng.random()) * (ends[-1] / draws)
-    drawn: Numbers = places[np.minimum(np.searchsorted(ends, points, side="right"), len(places) - 1)]
+    drawn: Numbers = indices[np.minimum(np.searchsorted(ends, points, side="right"), len(indices) - 1)]
     return drawn
 
 

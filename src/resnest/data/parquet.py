@@ -69,15 +69,15 @@ def choose_columns(where: str, schema: Any) -> Columns:
     return Columns(image, label, tuple(names) if known and isinstance(names, list) else ())
 
 
-def _pick(where: str, what: str, found: Sequence[str], usual: Sequence[str], kinds: dict[str, Any]) -> str:
-    if len(found) == 1:
-        return found[0]
-    best = next((name for name in usual if name in found), None)
+def _pick(where: str, what: str, names: Sequence[str], usual: Sequence[str], kinds: dict[str, Any]) -> str:
+    if len(names) == 1:
+        return names[0]
+    best = next((name for name in usual if name in names), None)
     if best is not None:
         return best
     shown = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
-    if found:
-        raise ResnestError(f"{where} has {len(found)} {what} columns ({', '.join(found)}): call the one meant {what!r}")
+    if names:
+        raise ResnestError(f"{where} has {len(names)} {what} columns ({', '.join(names)}): call the one meant {what!r}")
     raise ResnestError(f"{where} has no {what} column: expected one of {', '.join(usual)}; it has {shown or 'none'}")
 
 
@@ -134,13 +134,13 @@ class Rows:
 
 def read_parquet(paths: Sequence[Path]) -> LabelledSamples:
     """Raises ResnestError: no image or label column, an empty cell, an unknown label, a truncated file, a full disk."""
-    return _join(paths, [_kept_parquet(path) for path in paths])
+    return _join(paths, [_unpacked_parquet(path) for path in paths])
 
 
 def read_arrow(folders: Sequence[Path]) -> LabelledSamples:
     """Read folders of `Dataset.save_to_disk` as one data set. Raises as `read_parquet`."""
     paths = [path for folder in folders for path in _data_files(folder)]
-    return _join(paths, [_kept_arrow(path) for path in paths])
+    return _join(paths, [_indexed_arrow(path) for path in paths])
 
 
 def _data_files(folder: Path) -> list[Path]:
@@ -173,7 +173,7 @@ def _join(paths: Sequence[Path], tables: list[Rows]) -> LabelledSamples:
 # --- parquet: the images are copied once ---
 
 
-def _kept_parquet(path: Path) -> Rows:
+def _unpacked_parquet(path: Path) -> Rows:
     stamp = file_stamp(path, version=VERSION, table=path.name)
     folder = cache_folder() / "tables"
     mark = hashlib.sha256(json.dumps(stamp).encode()).hexdigest()[:16]
@@ -248,16 +248,16 @@ def _check_space(path: Path, metadata: Any, column: str, folder: Path) -> None:
 # --- arrow: images are stored unchanged ---
 
 
-def _kept_arrow(path: Path) -> Rows:
+def _indexed_arrow(path: Path) -> Rows:
     stamp = file_stamp(path, version=VERSION, table=path.name)
     beside = path.parent / INDEX_FOLDER / f"{path.name}.json"
     if (rows := _rows_from_json(cached_json(path, beside, stamp))) is None:
-        rows = _place_images(path)
+        rows = _locate_images(path)
         cache_json(path, beside, {**stamp, **asdict(rows)})
     return replace(rows, file=str(path))  # wherever the folder is now
 
 
-def _place_images(path: Path) -> Rows:
+def _locate_images(path: Path) -> Rows:
     """The offset of each image in a memory-mapped file."""
     pa = _pyarrow(path)
     starts, sizes, names, labels = list[int](), list[int](), list[str](), list[str]()
@@ -297,8 +297,8 @@ def _cells(path: Path, batch: Any, columns: Columns, before: int) -> Iterator[tu
         where = f"{path}, row {before + row}"
         name = PurePosixPath((names[row].as_py() if names is not None else None) or "").name
         if content is None:
-            said = f"names the file {name} but holds no bytes: embed the images before saving" if name else "is empty"
-            raise ResnestError(f"{where}: column {columns.image} {said}")
+            reason = f"names the file {name} but holds no bytes: embed the images before saving" if name else "is empty"
+            raise ResnestError(f"{where}: column {columns.image} {reason}")
         yield content, name, label_of(where, batch.column(columns.label)[row].as_py())
 
 

@@ -27,16 +27,16 @@ SEVERAL = "|"  # between the labels of one image in a CSV file
 
 
 def scan_folder(folder: Path) -> Labelled:
-    found: Labelled = []
+    labelled: Labelled = []
     classes = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
     for child in classes:
         files = sorted(file for file in child.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
         if not files:
             raise ResnestError(f"class {child.name!r} has no image in {child} (looked for {', '.join(SUFFIXES)})")
-        found += [(file.relative_to(folder).as_posix(), child.name) for file in files]
-    if not found:
+        labelled += [(file.relative_to(folder).as_posix(), child.name) for file in files]
+    if not labelled:
         raise ResnestError(f"no images in {folder}: expected one folder per class, {folder / 'CLASS' / 'image.jpg'}")
-    return found
+    return labelled
 
 
 def read_folder(folder: Path, *, names_in: Path | None = None) -> LabelledSamples:
@@ -51,10 +51,10 @@ def scan_zip(path: Path) -> Labelled:
     except zipfile.BadZipFile as error:
         raise ResnestError(f"{path} is not a readable zip file: {error}") from None
     images = [PurePosixPath(name) for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES]
-    found = [(str(image), image.parent.name) for image in images if image.parent.name]
-    if not found:
+    labelled = [(str(image), image.parent.name) for image in images if image.parent.name]
+    if not labelled:
         raise ResnestError(f"no images in {path}: expected CLASS/image.jpg in it")
-    return sorted(found)
+    return sorted(labelled)
 
 
 def read_zip(path: Path) -> LabelledSamples:
@@ -111,21 +111,21 @@ def read_csv_rows(path: Path) -> list[CsvRow]:
     if not rows:
         raise ResnestError(f"{path} has no line below its first one")
     several = label_column == "labels" or any(SEVERAL in (row[label_column] or "") for _, row in rows)
-    found = []
+    parsed = []
     for number, row in rows:
-        where, told = f"{path}, line {number}", row[label_column] or ""
-        if not row[path_column] or not (told or several):
+        where, label = f"{path}, line {number}", row[label_column] or ""
+        if not row[path_column] or not (label or several):
             raise ResnestError(f"{where}: path or label is empty (a column called labels may be)")
         split = (row["split"] or "") if "split" in columns else None
-        found.append(CsvRow(row[path_column], _label_set(told, where) if several else told, split))
-    return found
+        parsed.append(CsvRow(row[path_column], _label_set(label, where) if several else label, split))
+    return parsed
 
 
-def _label_set(told: str, where: str) -> tuple[str, ...]:
+def _label_set(text: str, where: str) -> tuple[str, ...]:
     """ "cat|dog" -> ("cat", "dog"); an empty field has no label."""
-    labels = tuple(label.strip() for label in told.split(SEVERAL)) if told.strip() else ()
+    labels = tuple(label.strip() for label in text.split(SEVERAL)) if text.strip() else ()
     if not all(labels):
-        raise ResnestError(f"{where}: an empty label in {told!r}")
+        raise ResnestError(f"{where}: an empty label in {text!r}")
     twice = [label for number, label in enumerate(labels) if label in labels[:number]]
     if twice:
         raise ResnestError(f"{where}: the label {twice[0]!r} is listed twice")
@@ -209,13 +209,13 @@ def class_rows(text: str) -> list[dict[str, Any]]:
     if not isinstance(content, list) or not content:
         raise ResnestError("expected a list of classes")
     if all(isinstance(row, str) for row in content):
-        return [{"index": place, "name": name} for place, name in enumerate(content)]
+        return [{"index": index, "name": name} for index, name in enumerate(content)]
     rows = []
-    for place, row in enumerate(content):
+    for index, row in enumerate(content):
         if not isinstance(row, dict) or "name" not in row:
-            raise ResnestError(f"row {place} ({json.dumps(row)[:60]}) has no name")
+            raise ResnestError(f"row {index} ({json.dumps(row)[:60]}) has no name")
         numbers = [row[key] for key in ("index", "id", "value") if key in row]
-        numbers += [] if "synset" in row else [place]
+        numbers += [] if "synset" in row else [index]
         rows.append({**row, "index": numbers[0]} if numbers else row)
     return rows
 

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
-from resnest.data.folders import PART_NAMES
+from resnest.data.folders import SPLIT_NAMES
 from resnest.data.readers import Labelled, number_classes, read_class_names
 from resnest.data.samples import LabelledSamples
 from resnest.data.stores import Ranges, RangeStore, cache_json, cached_json, file_stamp, from_columns
@@ -85,7 +85,7 @@ def scan_shards(paths: Sequence[Path]) -> Shards:
     """
     folder = paths[0].parent
     names = read_class_names(folder)
-    if not names and folder.name in ("data", *PART_NAMES):
+    if not names and folder.name in ("data", *SPLIT_NAMES):
         names = read_class_names(folder.parent)
     by_name = {name: label for label, name in names.items()}
     ranges: list[Ranges] = []
@@ -147,7 +147,7 @@ def build_index(path: Path, on_bytes: OnBytes = lambda count: None) -> Index:
                 raise ResnestError(f"{path}: {key}.{suffix} is in it twice")
             groups[key][suffix] = member
     except CutOff as cut:
-        raise ResnestError(f"{path} is cut off {cut}; {_last_whole(groups, cut.name)}: {AGAIN}") from None
+        raise ResnestError(f"{path} is cut off {cut}; {_last_complete(groups, cut.name)}: {AGAIN}") from None
     except OSError as error:
         raise ResnestError(f"{path} cannot be read: {error.strerror or error}") from None
     if not groups:
@@ -157,11 +157,11 @@ def build_index(path: Path, on_bytes: OnBytes = lambda count: None) -> Index:
     return _index_folders(path, images)
 
 
-def _last_whole(groups: dict[str, dict[str, Member]], cut: str) -> str:
+def _last_complete(groups: dict[str, dict[str, Member]], cut: str) -> str:
     wanted = {"cls", "json"} if any({"cls", "json"} & set(group) for group in groups.values()) else IMAGES
     for key in reversed(groups):
-        found = set(groups[key])
-        if key != _key_and_suffix(cut)[0] and found & IMAGES and found & wanted:
+        suffixes = set(groups[key])
+        if key != _key_and_suffix(cut)[0] and suffixes & IMAGES and suffixes & wanted:
             return f"the last whole sample is {key}"
     return "no sample is whole"
 
@@ -176,9 +176,9 @@ def _index_groups(path: Path, groups: dict[str, dict[str, Member]]) -> Index:
     images, labels = [], []
     with path.open("rb") as file:
         for key, group in groups.items():
-            found = [member for suffix, member in group.items() if suffix in IMAGES]
-            if len(found) != 1:
-                what = "no image" if not found else f"{len(found)} images"
+            members = [member for suffix, member in group.items() if suffix in IMAGES]
+            if len(members) != 1:
+                what = "no image" if not members else f"{len(members)} images"
                 raise ResnestError(
                     f"{path}: sample {key} has {what}, only {', '.join(f'.{suffix}' for suffix in group)}"
                 )
@@ -188,7 +188,7 @@ def _index_groups(path: Path, groups: dict[str, dict[str, Member]]) -> Index:
                 label = _label_of_json(path, key, _content(file.fileno(), path, group["json"]))
             else:
                 raise ResnestError(f"{path}: sample {key} has no label: neither {key}.cls nor {key}.json is there")
-            images.append(found[0])
+            images.append(members[0])
             labels.append(label)
     return _columns(images, labels, given=True)
 
@@ -232,8 +232,8 @@ def _label_of_json(path: Path, key: str, content: bytes) -> str:
         return str(label)
     if isinstance(label, str) and label:
         return label
-    said = "no label or cls in it" if label is None else f"the label {_shown(label)}"
-    raise ResnestError(f"{path}: {key}.json has {said}, expected an integer of 0 or more or a class name")
+    problem = "no label or cls in it" if label is None else f"the label {_shown(label)}"
+    raise ResnestError(f"{path}: {key}.json has {problem}, expected an integer of 0 or more or a class name")
 
 
 def _shown(value: object) -> str:

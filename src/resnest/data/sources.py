@@ -1,7 +1,7 @@
 """Opening a data set of any format, with its training and validation splits.
 
     data = open_dataset(Path("flowers"))               # data.format, data.train, data.val: to train on
-    part = open_part(Path("imagenet"), split="val")    # one part alone: to evaluate on
+    val = open_split(Path("imagenet"), split="val")    # one split alone: to evaluate on
 
 The format is detected by `formats`.
 """
@@ -26,7 +26,7 @@ class Splits:
     where: str
     train: Samples
     val: Samples
-    whole: Samples | None = None  # both parts together, where the validation split was held out here
+    unsplit: Samples | None = None  # both splits together, where the validation split was held out here
 
     def __post_init__(self) -> None:
         self.train.check(self.where)
@@ -35,7 +35,7 @@ class Splits:
         self.val.check_validation(self.where)
 
     def describe(self) -> str:
-        held = " held out" if self.whole else ""
+        held = " held out" if self.unsplit else ""
         return (
             f"{self.where} ({self.format}): {len(self.train)} training and {len(self.val)} validation images{held},"
             f" {self.train.describe(self.val)}"
@@ -43,7 +43,7 @@ class Splits:
 
 
 @dataclass(frozen=True)
-class Part:
+class EvaluationSplit:
     """The images to evaluate on, and their description."""
 
     samples: Samples
@@ -51,7 +51,7 @@ class Part:
 
 
 def open_dataset(
-    where: str | Path, *, format: str = "auto", task: str | None = None, val_share: float = 0.2, seed: int = 0
+    where: str | Path, *, format: str = "auto", task: str | None = None, val_fraction: float = 0.2, seed: int = 0
 ) -> Splits:
     """Open a data set of any format for training.
 
@@ -59,15 +59,15 @@ def open_dataset(
         where: a folder, a file, "hf:owner/name" or "digits".
         format: one of FORMATS where the rule above would choose another.
         task: what it is for, where it has annotations of several kinds: "segmentation", "panoptic", ...
-        val_share: fraction of each class that is held out if the data set has no validation split.
+        val_fraction: fraction of each class that is held out if the data set has no validation split.
         seed: of that split.
 
     Raises:
         ResnestError: nothing there, no images, one class, a class without images, classes that do not agree.
     """
     handle = detect_format(where, format, task)
-    if handle.whole is not None:
-        return _split(handle, handle.whole(), val_share, seed)
+    if handle.unsplit is not None:
+        return _split(handle, handle.unsplit(), val_fraction, seed)
     if handle.train is None or handle.val is None:
         raise ResnestError(f"{handle.where} has a validation split but no folder train beside it: nothing to train on")
     train, val = handle.train(), handle.val()
@@ -75,14 +75,14 @@ def open_dataset(
     return Splits(handle.format, handle.where, *train.matched(val, handle.where))
 
 
-def open_part(
+def open_split(
     where: str | Path,
     split: str = "auto",
     *,
     format: str = "auto",
     task: str | None = None,
     holdout: tuple[float, int] | None = None,
-) -> Part:
+) -> EvaluationSplit:
     """Open one split of a data set for evaluation; the other is not read.
 
     Args:
@@ -97,30 +97,30 @@ def open_part(
     if split not in ("auto", "val", "train", "all"):
         raise ResnestError(f"{parameter('split', split)}: expected auto, val, train or all")
     handle = detect_format(where, format, task)
-    if handle.whole is None:
+    if handle.unsplit is None:
         if split == "all":
-            given = parameter("split", split)
-            raise ResnestError(f"{given}: {handle.where} comes with its own validation split; choose val or train")
+            option = parameter("split", split)
+            raise ResnestError(f"{option}: {handle.where} comes with its own validation split; choose val or train")
         read, name = (handle.train, "training") if split == "train" else (handle.val, "validation")
         if read is None:
             raise ResnestError(f"{parameter('split', split)}: {handle.where} has no {name} split")
-        return _part(handle, read(), f"{name} images")
-    whole = handle.whole()
+        return _evaluation_split(handle, read(), f"{name} images")
+    unsplit = handle.unsplit()
     if split == "all" or (split == "auto" and holdout is None):
-        return _part(handle, whole, "images, all there are")
-    share, seed = holdout or (0.2, 0)
-    splits = _split(handle, whole, share, seed)
+        return _evaluation_split(handle, unsplit, "images, all there are")
+    fraction, seed = holdout or (0.2, 0)
+    splits = _split(handle, unsplit, fraction, seed)
     if split == "train":
-        return _part(handle, splits.train, "images, without those held out")
-    return _part(handle, splits.val, "images held out")
+        return _evaluation_split(handle, splits.train, "images, without those held out")
+    return _evaluation_split(handle, splits.val, "images held out")
 
 
-def _part(handle: DatasetHandle, samples: Samples, what: str) -> Part:
-    return Part(samples, f"{handle.where} ({handle.format}): {len(samples)} {what}, {samples.describe()}")
+def _evaluation_split(handle: DatasetHandle, samples: Samples, what: str) -> EvaluationSplit:
+    return EvaluationSplit(samples, f"{handle.where} ({handle.format}): {len(samples)} {what}, {samples.describe()}")
 
 
 def _split(handle: DatasetHandle, samples: Samples, fraction: float, seed: int) -> Splits:
     if len(samples) == 1:
         raise ResnestError(f"{handle.where} has one image only: nothing would be left to validate on")
     samples.check(handle.where)
-    return Splits(handle.format, handle.where, *hold_out(samples, fraction, seed), whole=samples)
+    return Splits(handle.format, handle.where, *hold_out(samples, fraction, seed), unsplit=samples)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
-from resnest.files import cache_folder, write_whole
+from resnest.files import cache_folder, write_atomically
 from resnest.runtime.decode import MAX_BYTES, BadImage, read_capped
 
 T = TypeVar("T")
@@ -100,10 +100,10 @@ class RangeStore:
         store = RangeStore.build([Path("train-000000.tar")], ["train-000000.tar/rose.jpg"], [([512], [4103])])
     """
 
-    def __init__(self, files: tuple[Path, ...], marks: NDArray[np.uint64], places: NDArray[np.int64]) -> None:
+    def __init__(self, files: tuple[Path, ...], marks: NDArray[np.uint64], extents: NDArray[np.int64]) -> None:
         self.files = files
         self.marks = marks  # (N,) hashes of the keys, ascending
-        self.places = places  # (N, 3): number of the file, first byte, length
+        self.extents = extents  # (N, 3): number of the file, first byte, length
         self._open: OrderedDict[int, _OpenFile] = OrderedDict()
 
     @classmethod
@@ -113,19 +113,19 @@ class RangeStore:
             np.column_stack([np.full(len(starts), number, np.int64), np.array(starts, np.int64), sizes])
             for number, (starts, sizes) in enumerate(ranges)
         ]
-        places = np.concatenate(parts).astype(np.int64)
+        extents = np.concatenate(parts).astype(np.int64)
         marks = np.fromiter(map(_mark, keys), np.uint64, len(keys))
         order = np.argsort(marks, kind="stable")
         if len(twice := np.flatnonzero(np.diff(marks[order]) == 0)):
             raise ResnestError(f"two images are called {keys[order[twice[0]]]}: rename one of their files")
-        return cls(tuple(files), marks[order], places[order])
+        return cls(tuple(files), marks[order], extents[order])
 
     def read(self, key: str) -> bytes:
         mark = np.uint64(_mark(key))
         row = int(np.searchsorted(self.marks, mark))
         if row == len(self.marks) or self.marks[row] != mark:
             raise KeyError(key)
-        number, start, size = map(int, self.places[row])
+        number, start, size = map(int, self.extents[row])
         content = self._file(number).read(start, min(size, MAX_BYTES + 1))
         if len(content) < min(size, MAX_BYTES + 1):
             raise OSError(f"{self.files[number]} is shorter than when it was opened")
@@ -161,13 +161,13 @@ def _mark(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
 
 
-def file_stamp(path: Path, **said: Any) -> dict[str, Any]:
+def file_stamp(path: Path, **extra: Any) -> dict[str, Any]:
     """What tells whether a file has changed, and whatever else is said. Raises ResnestError where there is none."""
     try:
         now = path.stat()
     except OSError as error:
         raise ResnestError(f"{path} cannot be read: {error.strerror}") from None
-    return {**said, "bytes": now.st_size, "mtime_ns": now.st_mtime_ns}
+    return {**extra, "bytes": now.st_size, "mtime_ns": now.st_mtime_ns}
 
 
 def cached_json(source: Path, beside: Path, stamp: dict[str, Any]) -> dict[str, Any] | None:
@@ -186,7 +186,7 @@ def cache_json(source: Path, beside: Path, content: dict[str, Any]) -> None:
     """Write the cache where possible; it can be rebuilt. Not beside a linked file, whose folder is not ours."""
     for path in (_in_cache(source, beside.name),) if source.is_symlink() else (beside, _in_cache(source, beside.name)):
         try:
-            write_whole(path, json.dumps(content).encode())
+            write_atomically(path, json.dumps(content).encode())
             return
         except OSError:
             continue

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.data.checks import MIN_IMAGES, DatasetReport, Inspection
-from resnest.data.folders import PART_NAMES, choose_parts, holds_xml, list_coco
+from resnest.data.folders import SPLIT_NAMES, choose_splits, holds_xml, list_coco
 from resnest.data.formats import DatasetHandle, Finder, Read
 from resnest.detection.card import DetectionPreprocess
 from resnest.detection.coco import read_coco
@@ -32,9 +32,8 @@ VOC_FOLDERS = ("Annotations", "annotations", ".")
 def find_coco(path: Path, task: str | None = None) -> DatasetHandle | None:
     """A .json file, or one per split: in `annotations`, or in folders named by split."""
     if path.is_file():
-        return DatasetHandle("coco", str(path), whole=partial(read_coco, path))
-    names = list_coco(path)
-    parts = choose_parts(names)
+        return DatasetHandle("coco", str(path), unsplit=partial(read_coco, path))
+    parts = choose_splits(list_coco(path))
     for chosen in parts:
         if len(chosen) > 1:
             raise ResnestError(
@@ -44,7 +43,8 @@ def find_coco(path: Path, task: str | None = None) -> DatasetHandle | None:
     if parts.val:
         train = partial(read_coco, path / parts.train[0]) if parts.train else None
         return DatasetHandle("coco", str(path), train=train, val=partial(read_coco, path / parts.val[0]))
-    return DatasetHandle("coco", str(path), whole=partial(read_coco, path / parts.whole[0])) if parts.whole else None
+    unsplit = partial(read_coco, path / parts.unsplit[0]) if parts.unsplit else None
+    return DatasetHandle("coco", str(path), unsplit=unsplit) if unsplit else None
 
 
 def find_voc(path: Path, task: str | None = None) -> DatasetHandle | None:
@@ -53,7 +53,7 @@ def find_voc(path: Path, task: str | None = None) -> DatasetHandle | None:
         return None
     folder = next((place for name in VOC_FOLDERS if holds_xml(place := path / name)), None)
     if folder is None:
-        parts = choose_parts([name for name in PART_NAMES if holds_xml(path / name)])
+        parts = choose_splits([name for name in SPLIT_NAMES if holds_xml(path / name)])
         if not parts.val:
             return None
         train = partial(read_voc, path / parts.train[0]) if parts.train else None
@@ -68,7 +68,7 @@ def find_voc(path: Path, task: str | None = None) -> DatasetHandle | None:
         return DatasetHandle("voc", str(path), train=part("train"), val=val)
     if val := part("test"):
         return DatasetHandle("voc", str(path), train=part("trainval", "train"), val=val)
-    return DatasetHandle("voc", str(path), whole=part("trainval", "train") or partial(read_voc, folder))
+    return DatasetHandle("voc", str(path), unsplit=part("trainval", "train") or partial(read_voc, folder))
 
 
 FINDERS = (Finder("coco", ("detection",), find_coco, suffix=".json"), Finder("voc", ("detection",), find_voc))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from resnest.detection.card import DetectionCard
 from resnest.detection.predict import check_views, gives, predict, takes
 from resnest.detection.recipes import DetectionRecipe
-from resnest.runtime.engines.exported import ExportedForm
+from resnest.runtime.engines.exported import IOSpec
 from resnest.tasks import TaskInfo
 
 # Sizes and crops of images are in the section `detection`, and detectors have losses of their own.
@@ -36,7 +36,7 @@ INFO = TaskInfo(
     check_views=check_views,
     batch_size=BATCH,
     max_batch_size=BATCH,
-    exported=ExportedForm(takes, gives),
+    exported=IOSpec(takes, gives),
     finders="resnest.detection.checks:FINDERS",
     reads_labels=True,
     needs="data with boxes",

@@ -2,6 +2,6 @@
 
     report = resnest.export("runs/a", format="onnx", out="model.onnx")
 
-`exporting` joins the parts: a module per format, `gate` (the comparison), `capture` (the graph and its layers), `writing`.
+`exporting` joins the parts: a module per format, `gate` (comparison), `capture` (the graph and its layers), `writing`.
 A task's `Exporter` defines the inputs and outputs of its files.
 """

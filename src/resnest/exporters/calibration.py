@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.data.samples import Samples
-from resnest.data.sources import open_dataset, open_part
+from resnest.data.sources import open_dataset, open_split
 from resnest.errors import ResnestError, parameter
 from resnest.inference.model import Model, account_of
 from resnest.runtime.card import ModelCard
@@ -41,7 +41,7 @@ class Pictures:
     """Decoded images, and their description for a report."""
 
     images: Sequence[Image.Image]
-    told: str
+    description: str
 
 
 def pixels(card: ModelCard, image: Image.Image) -> NDArray[np.float32]:
@@ -94,7 +94,7 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def _in_data_set(where: str | Path) -> list[Read]:
-    samples = open_part(where).samples
+    samples = open_split(where).samples
     return [partial(samples.decode, index) for index in range(len(samples))]
 
 
@@ -137,8 +137,8 @@ def find_photos(where: str | Path, model: Model) -> tuple[Photos, Photos]:
     Raises:
         ResnestError: nothing there, or too few of them.
     """
-    found = _labelled(where, model) or _unlabelled(Path(where))
-    calibration, held_back = (_some(*pair) for pair in zip(found, (MOST_CALIBRATION, MOST_HELD_BACK), strict=True))
+    sets = _labelled(where, model) or _unlabelled(Path(where))
+    calibration, held_back = (_some(*pair) for pair in zip(sets, (MOST_CALIBRATION, MOST_HELD_BACK), strict=True))
     check_enough(where, len(calibration.reads), len(held_back.reads))
     return calibration, held_back
 
@@ -156,8 +156,8 @@ def _labelled(where: str | Path, model: Model) -> tuple[Photos, Photos] | None:
     """The samples of a data set; unlabelled, if its classes are not the model's."""
     if _has_no_classes(Path(where)):
         return None
-    share, seed = _split(where, model)
-    splits = open_dataset(where, val_share=share, seed=seed)
+    fraction, seed = _split(where, model)
+    splits = open_dataset(where, val_fraction=fraction, seed=seed)
     try:
         for samples in (splits.train, splits.val):
             check_task(samples, model.card.task, str(where), "the model")

@@ -119,7 +119,7 @@ def first_difference(expected: Arrays, got: Arrays, tolerance: float) -> tuple[s
     return None
 
 
-class Tapped(nn.Module):
+class BlockOutputs(nn.Module):
     """A network that also returns the outputs of its blocks, for formats whose files cannot be inspected."""
 
     def __init__(self, net: nn.Module, names: list[str]) -> None:
@@ -134,12 +134,12 @@ class Tapped(nn.Module):
 
 
 def named(outputs: Tensor | Sequence[Tensor]) -> Arrays:
-    """`logits`, and those of a `Tapped` network by number."""
+    """`logits`, and those of a `BlockOutputs` network by number."""
     several = [outputs] if isinstance(outputs, Tensor) else outputs
     return {str(index) if index else "logits": tensor.numpy() for index, tensor in enumerate(several)}
 
 
 def blocks(net: nn.Module) -> list[str]:
     """The modules whose output preparing preserves, the classifier or head last: smaller ones lose their norms."""
-    found = [name for name, module in net.named_modules() if isinstance(module, Bottleneck | SplitAttention)]
-    return [*found, "fc" if isinstance(net, ResNeSt) else "head"]
+    names = [name for name, module in net.named_modules() if isinstance(module, Bottleneck | SplitAttention)]
+    return [*names, "fc" if isinstance(net, ResNeSt) else "head"]

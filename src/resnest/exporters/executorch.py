@@ -25,7 +25,7 @@ from resnest.exporters.capture import Arrays, Interface, Runner, capture, named,
 
 def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interface) -> dict[str, object]:
     """Write a prepared network; returns the numbers of operators run by XNNPACK and by ExecuTorch's own kernels."""
-    with quiet(), hushed():
+    with quiet(), suppress_stderr():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.devtools.backend_debug import get_delegation_info
         from executorch.exir import to_edge_transform_and_lower
@@ -34,12 +34,12 @@ def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interfa
         lowered = to_edge_transform_and_lower(
             program, partitioner=[XnnpackPartitioner()], constant_methods=dict(strings)
         )
-        told = get_delegation_info(lowered.exported_program().graph_module)
+        delegation = get_delegation_info(lowered.exported_program().graph_module)
         path.write_bytes(lowered.to_executorch().buffer)
-    return _shares(told.delegation_by_operator)
+    return _delegated_operators(delegation.delegation_by_operator)
 
 
-def _shares(operators: Mapping[str, Any]) -> dict[str, object]:
+def _delegated_operators(operators: Mapping[str, Any]) -> dict[str, object]:
     """How many operators XNNPACK runs, and which it does not."""
     steps = {name: counts for name, counts in operators.items() if name != "getitem"}  # that one only hands over
     inside = sum(counts.delegated for counts in steps.values())
@@ -49,7 +49,7 @@ def _shares(operators: Mapping[str, Any]) -> dict[str, object]:
 
 def load(path: Path) -> Runner:
     """The file in ExecuTorch's runtime, on the CPU."""
-    with quiet(), hushed():
+    with quiet(), suppress_stderr():
         from executorch.runtime import Runtime
 
         method: Any = Runtime.get().load_program(path).load_method("forward")
@@ -62,17 +62,17 @@ def load(path: Path) -> Runner:
 
 
 @contextlib.contextmanager
-def hushed() -> Iterator[None]:
+def suppress_stderr() -> Iterator[None]:
     """Suppress C++ output to standard error, which bypasses Python; it is part of the message if there is an error."""
     with tempfile.TemporaryFile() as aside:
-        kept = os.dup(2)
+        stderr = os.dup(2)
         os.dup2(aside.fileno(), 2)
         try:
             yield
         except BaseException:
             aside.seek(0)
-            os.write(kept, aside.read())
+            os.write(stderr, aside.read())
             raise
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)

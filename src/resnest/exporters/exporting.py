@@ -36,7 +36,7 @@ class Exported:
     pictures: str  # which ones were compared
     bytes: int  # of all of its files
     origin: dict[str, Any]
-    told: dict[str, Any]  # by the format: what runs where
+    notes: dict[str, Any]  # by the format: what runs where
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -47,7 +47,7 @@ class Exported:
             **self.parity.to_dict(),
             "compared": self.pictures,
             "origin": self.origin,
-            **self.told,
+            **self.notes,
         }
 
 
@@ -95,14 +95,14 @@ def export(
     opened = exporter.sized(opened, size, form)
     with delivering(target) as temporary:
         if int8:
-            parity, told, strings = int8.write(opened, form, temporary, pictures, weights_sha256=sha, on_step=on_step)
+            parity, notes, strings = int8.write(opened, form, temporary, pictures, weights_sha256=sha, on_step=on_step)
         else:
             on_step(f"writing {target} ({form.name})")
             strings = metadata(opened, form, weights_sha256=sha)
-            parity, told = written(opened, form, temporary, strings, pictures, on_step=on_step)
-        size_on_disk = sum(file.stat().st_size for file in temporary.parent.iterdir())
+            parity, notes = written(opened, form, temporary, strings, pictures, on_step=on_step)
+        file_bytes = sum(file.stat().st_size for file in temporary.parent.iterdir())
     return Exported(
-        target, form.name, form.engine, parity, pictures.told, size_on_disk, json.loads(strings[ORIGIN_KEY]), told
+        target, form.name, form.engine, parity, pictures.description, file_bytes, json.loads(strings[ORIGIN_KEY]), notes
     )
 
 

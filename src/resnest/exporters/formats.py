@@ -58,8 +58,8 @@ class Format:
         missing = [name for name in self.needs if importlib.util.find_spec(name) is None]
         if missing:
             extras = ",".join(dict.fromkeys(PIP[name] for name in missing))
-            told = f"{parameter('format', self.name)} needs {', '.join(missing)}, not installed here"
-            raise ResnestError(f"{told}: pip install 'resnest[{extras}]'")
+            problem = f"{parameter('format', self.name)} needs {', '.join(missing)}, not installed here"
+            raise ResnestError(f"{problem}: pip install 'resnest[{extras}]'")
 
 
 FORMATS = {

@@ -54,7 +54,7 @@ class Parity:
 
     @property
     def worst(self) -> Difference:
-        return max(self.differences, key=lambda one: one.value / self.tolerances[one.output])
+        return max(self.differences, key=lambda gap: gap.value / self.tolerances[gap.output])
 
     @property
     def ok(self) -> bool:
@@ -84,7 +84,7 @@ class Parity:
     def to_dict(self) -> dict[str, Any]:
         return {
             "differences": [
-                {"shape": list(one.shape), "output": one.output, "difference": one.value} for one in self.differences
+                {"shape": list(gap.shape), "output": gap.output, "difference": gap.value} for gap in self.differences
             ],
             "largest_difference": self.worst.value,
             "tolerances": dict(self.tolerances),
@@ -113,12 +113,12 @@ def compare(
     apart: dict[tuple[Shape, str], float] = {}
     refused, agreeing, count = "", 0, 0
     try:
-        for images, is_picture in chain(((one, False) for one in noise), ((one, True) for one in pictures)):
+        for images, is_picture in chain(((batch, False) for batch in noise), ((batch, True) for batch in pictures)):
             expected, got = reference(images), _run(run, images)
-            found = measure(expected, got) if measure else _differences(expected, got, tolerances)
-            for output, value in found.items():
-                place = (_shape(images), output)
-                apart[place] = max(value, apart.get(place, 0.0))
+            measured = measure(expected, got) if measure else _differences(expected, got, tolerances)
+            for output, value in measured.items():
+                key = (_shape(images), output)
+                apart[key] = max(value, apart.get(key, 0.0))
             if is_picture:
                 agreeing, count = agreeing + int(agree(expected, got).sum()), count + len(images)
     except _Refusal as error:

@@ -1,7 +1,7 @@
 """int8 export: quantizes a verified float file, checks its accuracy, times it in each engine.
 
     step = Int8("photos", max_drop=1.0)
-    parity, told, strings = step.write(model, find_format("onnx"), path, pictures, weights_sha256=None)
+    parity, notes, strings = step.write(model, find_format("onnx"), path, pictures, weights_sha256=None)
 
 This is `resnest export --int8 --calibrate photos`. docs/int8.md has its accuracy and speed.
 """
@@ -42,16 +42,16 @@ LEAST_ROUNDS, MOST_ROUNDS = 3, 30
 def measure(runs: Mapping[str, Call], images: NDArray[np.float32], *, seconds: float | None = None) -> dict[str, float]:
     """Median seconds per call with `images`, by name; the first round is a warm-up."""
     names, seconds = list(runs), SECONDS if seconds is None else seconds
-    found: dict[str, list[float]] = {name: [] for name in names}
+    durations: dict[str, list[float]] = {name: [] for name in names}
     started, rounds = time.perf_counter(), -1
     while rounds < LEAST_ROUNDS or (rounds < MOST_ROUNDS and time.perf_counter() - started < seconds):
         first = (rounds + 1) % len(names)
         for name in names[first:] + names[:first]:
             begin = time.perf_counter()
             runs[name](images)
-            found[name].append(time.perf_counter() - begin)
+            durations[name].append(time.perf_counter() - begin)
         rounds += 1
-    return {name: median(times[1:]) for name, times in found.items()}
+    return {name: median(times[1:]) for name, times in durations.items()}
 
 
 # --- Agreement of two networks' labels, except for ties within the tolerance ---
@@ -86,7 +86,7 @@ Z95 = 1.96  # two-sided 95 % of a normal distribution
 
 
 @dataclass(frozen=True)
-class Cost:
+class AccuracyCost:
     """The accuracy lost by an int8 network against its float one, in one engine."""
 
     images: int
@@ -128,14 +128,14 @@ class Cost:
             return (
                 f"{100 * self.drop:.2f} % of {self.images} held-back pictures get another label (at most {high:.2f} %)"
             )
-        told = self.to_dict()
+        values = self.to_dict()
         return (
-            f"top-1 {100 * told['float32']:.2f} % in float, {100 * told['int8']:.2f} % in int8:"
+            f"top-1 {100 * values['float32']:.2f} % in float, {100 * values['int8']:.2f} % in int8:"
             f" {-100 * self.drop:+.2f} points ({-high:+.2f} to {-low:+.2f}) on {self.images} held-back pictures"
         )
 
 
-def compare(run: Run, others: Mapping[str, Run], batches: Batches, *, multi_label: bool) -> dict[str, Cost]:
+def compare(run: Run, others: Mapping[str, Run], batches: Batches, *, multi_label: bool) -> dict[str, AccuracyCost]:
     """Run every picture through the float network and each of the others."""
     counts = {name: np.zeros(2, int) for name in others}  # lost, won
     images, right, labelled = 0, 0, False
@@ -150,7 +150,7 @@ def compare(run: Run, others: Mapping[str, Run], batches: Batches, *, multi_labe
                 counts[name] += (before & ~after).sum(), (~before & after).sum()
             else:
                 counts[name][0] += (expected != got).any(-1).sum()
-    return {name: Cost(images, right, int(lost), int(won), labelled) for name, (lost, won) in counts.items()}
+    return {name: AccuracyCost(images, right, int(lost), int(won), labelled) for name, (lost, won) in counts.items()}
 
 
 def _answer(logits: NDArray[np.float32], multi_label: bool) -> NDArray[Any]:
@@ -218,19 +218,19 @@ class Int8:
             costs = self._costs(model, runs, held_back, usable)
             on_step("timing both")
             engine = max(costs, key=lambda name: costs[name].drop)  # where accuracy is lowest
-            told = {
+            report = {
                 **account(parts, engine, costs[engine], runs, model),
                 "needed": costs[engine].needed(self._allowed(costs[engine])),
                 "skipped": [*calibration.bad, *held_back.bad],
             }
-            kept = {key: told[key] for key in ("accuracy", "instruction_set", "fastest")}
-            strings = metadata(model, form, weights_sha256=weights_sha256, precision=INT8, told=kept)
-            place(form, int8_file, path, strings)
-        return parity, {"int8": told}, strings
+            summary = {key: report[key] for key in ("accuracy", "instruction_set", "fastest")}
+            strings = metadata(model, form, weights_sha256=weights_sha256, precision=INT8, extra=summary)
+            write_quantized(form, int8_file, path, strings)
+        return parity, {"int8": report}, strings
 
     def _costs(
         self, model: Model, runs: dict[tuple[str, str], Run], photos: Photos, calibrated: int
-    ) -> dict[str, Cost]:
+    ) -> dict[str, AccuracyCost]:
         others = {engine: run for (engine, kind), run in runs.items() if kind == INT8}
         costs = compare(
             runs["onnxruntime", FLOAT],
@@ -250,7 +250,7 @@ class Int8:
                 )
         return costs
 
-    def _allowed(self, cost: Cost) -> float:
+    def _allowed(self, cost: AccuracyCost) -> float:
         """The allowed drop."""
         return (self.max_drop if self.max_drop is not None else MAX_DROP if cost.labelled else MAX_CHANGED) / 100
 
@@ -262,14 +262,14 @@ def choices_here() -> Choices:
 
 def runners(files: dict[str, Path]) -> dict[tuple[str, str], Run]:
     """Every file in every engine that is installed, by engine and kind."""
-    found: dict[tuple[str, str], Run] = {}
+    runs: dict[tuple[str, str], Run] = {}
     for name, engine in ENGINES.items():
         for kind, file in files.items():
             try:
-                found[name, kind] = _logits_of(engine.load(file, threads=usable_cores()))
+                runs[name, kind] = _logits_of(engine.load(file, threads=usable_cores()))
             except ImportError:
                 break
-    return found
+    return runs
 
 
 def _logits_of(loaded: Loaded) -> Run:
@@ -278,7 +278,7 @@ def _logits_of(loaded: Loaded) -> Run:
 
 
 def account(
-    parts: Quantized, engine: str, cost: Cost, runs: dict[tuple[str, str], Run], model: Model
+    parts: Quantized, engine: str, cost: AccuracyCost, runs: dict[tuple[str, str], Run], model: Model
 ) -> dict[str, Any]:
     """The findings, ready for JSON; the cost is that in `engine`."""
     side = model.card.preprocess.size  # type: ignore[attr-defined]
@@ -298,7 +298,7 @@ def account(
     }
 
 
-def place(form: Format, source: Path, path: Path, strings: dict[str, str]) -> None:
+def write_quantized(form: Format, source: Path, path: Path, strings: dict[str, str]) -> None:
     """Convert the quantized ONNX file to the requested format, with its metadata."""
     if form.name == "openvino":
         import openvino
@@ -315,23 +315,23 @@ def place(form: Format, source: Path, path: Path, strings: dict[str, str]) -> No
     onnx.save(model, path)
 
 
-def in_text(told: dict[str, Any]) -> list[str]:
+def in_text(facts: dict[str, Any]) -> list[str]:
     """Lines to print."""
     lines = [
-        f"int8       {told['layers']['int8']} layers, {told['layers']['float32']} stay in float",
-        f"accuracy   {told['in_words']}",
+        f"int8       {facts['layers']['int8']} layers, {facts['layers']['float32']} stay in float",
+        f"accuracy   {facts['in_words']}",
     ]
-    if told["needed"]:
-        lines.append(f"           too few pictures to be sure that it is allowed, about {told['needed']} are needed")
-    for batch, times in told["milliseconds"].items():
+    if facts["needed"]:
+        lines.append(f"           too few pictures to be sure that it is allowed, about {facts['needed']} are needed")
+    for batch, times in facts["milliseconds"].items():
         base = times["onnxruntime float32"]
         each = ", ".join(f"{name} {value:.1f} ms ({base / value:.2f}x)" for name, value in times.items())
         lines.append(f"batch {batch:<4} {each}")
-    fastest, sets = told["fastest"], told["instruction_set"] or "unknown instructions"
+    fastest, sets = facts["fastest"], facts["instruction_set"] or "unknown instructions"
     chosen = " and ".join(f"{name} at batch {batch}" for batch, name in fastest.items())
     slower = all(INT8 not in name for name in fastest.values())
     verdict = "int8 is not faster here: the fastest is" if slower else "fastest on this machine:"
     lines.append(f"speed      {verdict} {chosen} ({sets})")
-    if told["skipped"]:
-        lines.append(f"skipped    {len(told['skipped'])} pictures that cannot be used, such as {told['skipped'][0]}")
+    if facts["skipped"]:
+        lines.append(f"skipped    {len(facts['skipped'])} pictures that cannot be used, such as {facts['skipped'][0]}")
     return lines

@@ -91,8 +91,8 @@ def layers(path: Path, images: NDArray[np.float32]) -> Arrays:
             model.graph.output.append(onnx.ValueInfoProto(name=value))
     session = engine.open_session(model.SerializeToString(), threads=usable_cores())
     wanted = list(dict.fromkeys(values.values()))
-    found = dict(zip(wanted, session.run(wanted, {INPUT: images}), strict=True))
-    return {module: found[value] for module, value in values.items()}
+    outputs = dict(zip(wanted, session.run(wanted, {INPUT: images}), strict=True))
+    return {module: outputs[value] for module, value in values.items()}
 
 
 def module_values(model: Any) -> dict[str, str]:

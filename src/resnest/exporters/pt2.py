@@ -106,8 +106,8 @@ def compile_package(net: nn.Module, path: Path, strings: Mapping[str, str], take
         with quiet():
             torch._inductor.aoti_compile_and_package(program, package_path=content, inductor_configs=settings)
     except (exc.InductorError, exc.CppCompileError) as error:
-        said = next((line for line in str(error).splitlines() if line.strip()), "")[:300]
-        raise ResnestError(f"AOTInductor could not compile the network: {said}") from None
+        message = next((line for line in str(error).splitlines() if line.strip()), "")[:300]
+        raise ResnestError(f"AOTInductor could not compile the network: {message}") from None
     path.write_bytes(content.getbuffer())
 
 
@@ -115,8 +115,8 @@ def check_compiler() -> None:
     """Raises ResnestError if there is no C++ compiler."""
     named = os.environ.get("CXX")
     if not any(_compiles(name) for name in ((named,) if named else COMPILERS)):
-        told = f"CXX={named} is none" if named else f"looked for {' and '.join(COMPILERS)}"
-        raise ResnestError(f"AOTInductor compiles C++ and found no compiler ({told}): install one, or set CXX")
+        tried = f"CXX={named} is none" if named else f"looked for {' and '.join(COMPILERS)}"
+        raise ResnestError(f"AOTInductor compiles C++ and found no compiler ({tried}): install one, or set CXX")
 
 
 def _compiles(name: str) -> bool:

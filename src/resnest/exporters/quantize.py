@@ -35,7 +35,7 @@ def pool_before_relu(graph: Any) -> bool:
     """Swap every ReLU of an ONNX graph with a max-pool that alone reads it; whether there was one."""
     maker = {value: node for node in graph.node for value in node.output}
     readers = [value for node in graph.node for value in node.input]
-    found = False
+    swapped = False
     for pool in [node for node in graph.node if node.op_type == "MaxPool" and len(node.output) == 1]:
         relu = maker.get(pool.input[0])
         if relu is None or relu.op_type != "Relu" or readers.count(pool.input[0]) > 1:
@@ -46,8 +46,8 @@ def pool_before_relu(graph: Any) -> bool:
         second.input[0], second.output[0] = between, after
         relu.CopyFrom(first)  # in its place, so that the graph stays in the order of computing
         pool.CopyFrom(second)
-        found = True
-    return found
+        swapped = True
+    return swapped
 
 
 PRODUCTS = ("Conv", "Gemm")  # what has weights

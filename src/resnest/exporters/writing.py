@@ -1,6 +1,6 @@
 """Writing a file: checked beforehand, written aside, compared with the network, put in place.
 
-parity, told = written(model, find_format("onnx"), path, metadata(model, form, weights_sha256=None), pictures)
+parity, notes = written(model, find_format("onnx"), path, metadata(model, form, weights_sha256=None), pictures)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from resnest.checkpoints.fetch import locate
 from resnest.errors import ParityFailure, ResnestError, one_line, parameter
 from resnest.exporters import gate
 from resnest.exporters.calibration import BATCH, Pictures
-from resnest.exporters.capture import Arrays, Interface, Runner, Tapped, blocks, first_difference, module_outputs
+from resnest.exporters.capture import Arrays, BlockOutputs, Interface, Runner, blocks, first_difference, module_outputs
 from resnest.exporters.formats import Format, find_exporter
 from resnest.exporters.gate import TOLERANCE, Parity
 from resnest.files import WEIGHTS_NAME, is_full, sha256_of, write_errors
@@ -41,9 +41,9 @@ def origin(
     weights_sha256: str | None,
     precision: str,
     sizes: Mapping[str, Any],
-    told: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> str:
-    """JSON of the provenance; `told` has further entries of some exports, such as int8's `accuracy`."""
+    """JSON of the provenance; `extra` has further entries of some exports, such as int8's `accuracy`."""
     content = {
         "source": source,
         "weights_sha256": weights_sha256,
@@ -51,7 +51,7 @@ def origin(
         "torch": torch.__version__,
         "precision": precision,
         "sizes": dict(sizes),
-        **(told or {}),
+        **(extra or {}),
     }
     return json.dumps({key: value for key, value in content.items() if value is not None})
 
@@ -68,15 +68,15 @@ def weights_hash(reference: str | Path) -> str | None:
 
 def check_target(out: Path, suffix: str, kind: str) -> None:
     """Raises ResnestError for an impossible path of an exported file."""
-    given = parameter("out", out)
+    option = parameter("out", out)
     if out.suffix != suffix:
-        raise ResnestError(f"{given}: the format {kind} is written to a file that ends in {suffix}")
+        raise ResnestError(f"{option}: the format {kind} is written to a file that ends in {suffix}")
     if out.is_dir():
-        raise ResnestError(f"{given} is a folder: name a file in it, such as {out / ('model' + suffix)}")
+        raise ResnestError(f"{option} is a folder: name a file in it, such as {out / ('model' + suffix)}")
     if out.exists() and not out.is_file():
-        raise ResnestError(f"{given} is no file that could be replaced")
+        raise ResnestError(f"{option} is no file that could be replaced")
     if not out.parent.is_dir():
-        raise ResnestError(f"{given}: there is no folder {out.parent}")
+        raise ResnestError(f"{option}: there is no folder {out.parent}")
 
 
 @contextmanager
@@ -127,16 +127,16 @@ def where_it_differs(
         theirs = form.layers(path, images) if form.layers else _tapped(fast, names, form, path, images, takes)
     except Exception as error:  # of an exporter or engine, about a file that is wrong anyway: the failure comes first
         return f"; the layer that differs could not be determined ({one_line(error)})"
-    found = first_difference(ours, theirs, TOLERANCE)
-    if found:
-        return f"; the first layer that differs is {_told(*found)}"
-    found = first_difference({name: before[name] for name in names}, ours, TOLERANCE)
-    if found:
-        return f"; the first layer that differs, already when prepared for inference, is {_told(*found)}"
+    difference = first_difference(ours, theirs, TOLERANCE)
+    if difference:
+        return f"; the first layer that differs is {_describe(*difference)}"
+    difference = first_difference({name: before[name] for name in names}, ours, TOLERANCE)
+    if difference:
+        return f"; the first layer that differs, already when prepared for inference, is {_describe(*difference)}"
     return "; no single layer differs by more than that"
 
 
-def _told(layer: str, apart: float) -> str:
+def _describe(layer: str, apart: float) -> str:
     return f"{layer} (by {apart:.1e} of its largest value)"
 
 
@@ -147,7 +147,7 @@ def _tapped(
     *inner, last = names
     with TemporaryDirectory(dir=path.parent) as folder:
         other = Path(folder, path.name)
-        form.write(Tapped(fast, inner), other, {}, takes)
+        form.write(BlockOutputs(fast, inner), other, {}, takes)
         outputs = form.load(other)(images)
     return {name: outputs[str(index)] for index, name in enumerate(inner, start=1)} | {last: outputs["logits"]}
 
@@ -161,13 +161,13 @@ def metadata(
     *,
     weights_sha256: str | None,
     precision: str = "float32",
-    told: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """The two metadata strings of a file; `told` is added to the provenance, such as int8's `accuracy`."""
+    """The two metadata strings of a file; `extra` is added to the provenance, such as int8's `accuracy`."""
     takes = find_exporter(model).interface(model.card, form)
     high, wide = takes.size or ("any", "any")
     sizes = {"batch": takes.batch or "any", "height": high, "width": wide}
-    source = origin(model.source, weights_sha256=weights_sha256, precision=precision, sizes=sizes, told=told)
+    source = origin(model.source, weights_sha256=weights_sha256, precision=precision, sizes=sizes, extra=extra)
     return {CARD_KEY: model.card.to_json(), ORIGIN_KEY: source}
 
 
@@ -187,7 +187,7 @@ def written(
     """
     card, exporter = model.card, find_exporter(model)
     takes, fast = exporter.interface(card, form), exporter.module(model)
-    told = _write(form, fast, path, strings, takes)
+    notes = _write(form, fast, path, strings, takes)
     on_step(f"comparing it with the network, in {form.engine}")
     parity = gate.compare(
         reference(model.net),
@@ -202,9 +202,9 @@ def written(
     if not parity.ok:
         if parity.refused:
             raise ParityFailure(f"{form.name}: {form.engine} {parity.refused}. {NOTHING}")
-        place = where_it_differs(model.net, fast, form, path, parity, takes) if exporter.by_layers else ""
-        raise ParityFailure(f"{form.name}: the file does not compute what the network does: {parity}{place}. {NOTHING}")
-    return parity, dict(told)
+        layer = where_it_differs(model.net, fast, form, path, parity, takes) if exporter.by_layers else ""
+        raise ParityFailure(f"{form.name}: the file does not compute what the network does: {parity}{layer}. {NOTHING}")
+    return parity, dict(notes)
 
 
 def _write(form: Format, net: nn.Module, path: Path, strings: dict[str, str], takes: Interface) -> dict[str, Any]:
@@ -219,8 +219,7 @@ def _load(form: Format, path: Path) -> Runner:
         return form.load(path)
     except Exception as error:  # every engine has errors of its own
         check_room(path)
-        said = one_line(error)
-        raise ParityFailure(f"{form.name}: {form.engine} cannot read the file: {said}. {NOTHING}") from None
+        raise ParityFailure(f"{form.name}: {form.engine} cannot read the file: {one_line(error)}. {NOTHING}") from None
 
 
 def reference(net: nn.Module) -> Runner:

@@ -20,7 +20,7 @@ from torch import nn
 
 from resnest.data.loading import Load, evaluation_batches
 from resnest.data.samples import Samples
-from resnest.data.sources import open_part
+from resnest.data.sources import open_split
 from resnest.errors import ResnestError, parameter
 from resnest.figures import Figure, percent
 from resnest.inference.model import Model, holdout_of_run
@@ -288,7 +288,7 @@ def evaluate(
     card = card.with_window(window) if window else card
     if views is not None:
         card.info.check_views(views)
-    part = open_part(data, split, format=format, holdout=holdout, task=card.task)
+    part = open_split(data, split, format=format, holdout=holdout, task=card.task)
     check_task(part.samples, card.task, str(data), "the model")
     chosen = part.samples.aligned(card, str(data))
     if labels:

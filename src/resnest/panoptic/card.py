@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from resnest.detection.card import DetectionCard
 from resnest.errors import ResnestError, check_ranges
 from resnest.panoptic.result import PanopticClasses
-from resnest.runtime.card import whole_numbers
+from resnest.runtime.card import parse_integers
 from resnest.spec import NotNegative, Share, Whole, Width
 
 # --- The structure of a panoptic network in addition to its detector's. Panoptic FPN: arXiv 1901.02446. No torch.
@@ -77,5 +77,5 @@ class PanopticCard(DetectionCard):
 
     @classmethod
     def parse_own(cls, ours: Mapping[str, Any]) -> dict[str, Any]:
-        things = whole_numbers([ours.get("things", 0)], "things")[0]
+        things = parse_integers([ours.get("things", 0)], "things")[0]
         return {"panoptic": PanopticSpec(**ours["panoptic"]), "things": things, **super().parse_own(ours)}

@@ -1,7 +1,7 @@
 """The format of data sets with segments, and the doctor's look at them: what the json says against the pixels.
 
 inspection = PanopticInspection("train", samples)
-inspection.look(0)                                # the image; its map is counted. Raises BadImage
+inspection.check_image(0)                         # the image; its map is counted. Raises BadImage
 inspection.problems                               # areas and boxes that are not those of the map
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from resnest.data.checks import MIN_IMAGES, DatasetReport
-from resnest.data.folders import choose_parts, list_panoptic
+from resnest.data.folders import choose_splits, list_panoptic
 from resnest.data.formats import DatasetHandle, Finder, Read
 from resnest.detection.checks import named, size_notes
 from resnest.errors import ResnestError
@@ -36,8 +36,8 @@ def find_panoptic(path: Path, task: str | None = None) -> DatasetHandle | None:
         return (lambda: all_classes(read_panoptic(file))) if as_masks else partial(read_panoptic, file)
 
     if path.is_file():
-        return DatasetHandle("panoptic", str(path), whole=read("")) if path.suffix.lower() == ".json" else None
-    parts = choose_parts(list_panoptic(path))
+        return DatasetHandle("panoptic", str(path), unsplit=read("")) if path.suffix.lower() == ".json" else None
+    parts = choose_splits(list_panoptic(path))
     for chosen in parts:
         if len(chosen) > 1:
             raise ResnestError(f"{path} has several panoptic files of one split: {', '.join(chosen)}; give one of them")
@@ -45,7 +45,7 @@ def find_panoptic(path: Path, task: str | None = None) -> DatasetHandle | None:
         return DatasetHandle(
             "panoptic", str(path), train=read(parts.train[0]) if parts.train else None, val=read(parts.val[0])
         )
-    return DatasetHandle("panoptic", str(path), whole=read(parts.whole[0])) if parts.whole else None
+    return DatasetHandle("panoptic", str(path), unsplit=read(parts.unsplit[0])) if parts.unsplit else None
 
 
 FINDERS = (Finder("panoptic", ("panoptic", "segmentation"), find_panoptic, first=True),)
@@ -56,11 +56,11 @@ class PanopticInspection(MaskInspection):
 
     samples: PanopticSamples
 
-    def __init__(self, part: str, samples: PanopticSamples) -> None:
-        super().__init__(part, samples)
+    def __init__(self, split: str, samples: PanopticSamples) -> None:
+        super().__init__(split, samples)
         self.problems: list[str] = []
 
-    def look(self, index: int) -> Image.Image:
+    def check_image(self, index: int) -> Image.Image:
         truth = self.samples.truth(index)
         image = self.samples.decode(index)
         self.tally.add(self.samples.keys[index], self.samples.labels_of(truth))
@@ -74,7 +74,7 @@ class PanopticInspection(MaskInspection):
 
     def _differences(self, index: int, truth: PanopticMap) -> Iterator[str]:
         for told, segment in zip(self.samples.segments[index], truth.segments, strict=True):
-            name = f"{self.part}: {self.samples.keys[index]}: segment {segment.id}"
+            name = f"{self.split}: {self.samples.keys[index]}: segment {segment.id}"
             if told["area"] != segment.area:
                 yield f"{name}: the json has {told['area']:g} pixels, the map has {segment.area}"
             if tuple(told["bbox"]) != segment.box:

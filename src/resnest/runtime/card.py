@@ -190,20 +190,20 @@ class AnnotatedCard(ModelCard):
     @classmethod
     def parse_own(cls, ours: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            "category_ids": tuple(whole_numbers(ours.get("category_ids", ()), "category_ids")),
+            "category_ids": tuple(parse_integers(ours.get("category_ids", ()), "category_ids")),
             "colours": tuple(_parse_colour(colour) for colour in ours.get("colours", ())),
         }
 
 
 def parse_sides(values: Any, name: str) -> tuple[int, ...]:
     """Two side lengths in pixels. Raises ValueError."""
-    sides = tuple(whole_numbers(values, name))
+    sides = tuple(parse_integers(values, name))
     if len(sides) != 2 or not all(1 <= side <= LARGEST for side in sides):
         raise ValueError(f"{name} is {values!r}, not two numbers from 1 to {LARGEST}")
     return sides
 
 
-def whole_numbers(values: Any, name: str) -> list[int]:
+def parse_integers(values: Any, name: str) -> list[int]:
     """Raises ValueError for anything else."""
     if not isinstance(values, list | tuple) or not all(type(value) is int for value in values):
         raise ValueError(f"{name} is {values!r}, not integers")
@@ -221,7 +221,7 @@ def _check_normalisation(preprocess: ImageTransform) -> None:
 
 
 def _parse_colour(value: Any) -> tuple[int, int, int]:
-    red, green, blue = whole_numbers(value, "colours")
+    red, green, blue = parse_integers(value, "colours")
     if not all(0 <= part <= 255 for part in (red, green, blue)):
         raise ValueError(f"colours has {value!r}, not three numbers from 0 to 255")
     return red, green, blue

@@ -100,17 +100,17 @@ def with_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
     font = ImageFont.load_default(size)
     pad, row = size // 2, round(size * 1.6)
     pen = ImageDraw.Draw(picture)
-    places, x, y = [], pad, pad
+    positions, x, y = [], pad, pad
     for text, colour in entries:
         wide = round((size * 1.5 if colour else 0) + pen.textlength(text, font) + 2 * pad)
         if x + wide > picture.width and x > pad:
             x, y = pad, y + row
-        places.append((x, y))
+        positions.append((x, y))
         x += wide
     canvas = Image.new("RGB", (picture.width, picture.height + y + row + pad), PAPER)
     canvas.paste(picture, (0, 0))
     pen = ImageDraw.Draw(canvas)
-    for (text, colour), (x, y) in zip(entries, places, strict=True):
+    for (text, colour), (x, y) in zip(entries, positions, strict=True):
         top = picture.height + y
         if colour:
             pen.rectangle((x, top, x + size, top + size), fill=colour)
@@ -131,9 +131,9 @@ def is_free(spot: Rectangle, taken: Iterable[Rectangle]) -> bool:
     return not any(overlap(spot, other) for other in taken)
 
 
-def overlap(one: Rectangle, other: Rectangle) -> bool:
+def overlap(box: Rectangle, other: Rectangle) -> bool:
     """Whether they overlap in more than a border."""
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
 
 
 def _draw_row(
@@ -261,7 +261,7 @@ def paint_regions(image: Image.Image, regions: Regions, side: int) -> Image.Imag
     small = image.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     rows, columns = (
-        (np.arange(count) * whole // count) for count, whole in zip(small.size[::-1], regions.areas.shape, strict=True)
+        (np.arange(count) * full // count) for count, full in zip(small.size[::-1], regions.areas.shape, strict=True)
     )
     return _painted(small, regions.areas[rows[:, None], columns], regions.colours)
 
@@ -324,19 +324,19 @@ def _write_names(picture: Image.Image, regions: Regions) -> None:
 def _roomiest(mask: Mask, wide: float, high: float, room: float) -> tuple[float, float] | None:
     """The centre x, y of the largest box of this shape, and at least this size, with this fraction in the mask."""
     sums = np.pad(mask, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    found = None
+    best = None
     low, top = 1.0, min(mask.shape[0] / high, mask.shape[1] / wide)
     factor = low
-    while top - low > 0.05 or found is None:
-        place = _fits(sums, max(1, round(wide * factor)), max(1, round(high * factor)), room)
-        if place is None and found is None:
+    while top - low > 0.05 or best is None:
+        centre = _fits(sums, max(1, round(wide * factor)), max(1, round(high * factor)), room)
+        if centre is None and best is None:
             return None
-        if place is None:
+        if centre is None:
             top = factor
         else:
-            found, low = place, factor
+            best, low = centre, factor
         factor = (low + top) / 2
-    return found
+    return best
 
 
 def _fits(sums: NDArray[np.int64], wide: int, high: int, room: float) -> tuple[float, float] | None:

@@ -37,9 +37,9 @@ def usable_cores() -> int:
 
     Two hyper-threads of a core share its arithmetic, so they count once; a container's CPU quota counts, too.
     """
-    told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if told.isdigit() and int(told) > 0:
-        return int(told)
+    setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if setting.isdigit() and int(setting) > 0:
+        return int(setting)
     if hasattr(os, "sched_getaffinity"):
         cores = len({_siblings(cpu) for cpu in os.sched_getaffinity(0)})
     else:
@@ -109,7 +109,7 @@ def _siblings(cpu: int) -> str:
 
 def _quota() -> int:
     try:
-        share, period = _QUOTA.read_text(encoding="ascii").split()
-        return math.ceil(int(share) / int(period))
+        quota, period = _QUOTA.read_text(encoding="ascii").split()
+        return math.ceil(int(quota) / int(period))
     except (OSError, ValueError):  # no such limit
         return 1 << 16

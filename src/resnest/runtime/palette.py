@@ -66,8 +66,8 @@ def class_colours(classes: Coloured) -> list[Colour]:
 def shade(base: Colour, number: int) -> Colour:
     """Colour of object `number` of a class with this colour: first the colour itself, then lighter and darker ones."""
     hue, light, full = colorsys.rgb_to_hls(*(part / 255 for part in base))
-    share = SHADES[number % len(SHADES)]
-    light = light + (1 - light) * share if share > 0 else light * (1 + share)
+    step = SHADES[number % len(SHADES)]
+    light = light + (1 - light) * step if step > 0 else light * (1 + step)
     red, green, blue = colorsys.hls_to_rgb(hue, light, full)
     return round(red * 255), round(green * 255), round(blue * 255)
 
@@ -79,7 +79,7 @@ def _colours() -> list[Colour]:
     light = _seen(grid)[0][:, 0]
     grid = grid[(light > LIGHT[0]) & (light < LIGHT[1])]
     seen, chosen = _seen(grid), list(FIRST)
-    gap = np.min([_gaps(seen, _seen(np.array([one], float))) for one in FIRST], 0)
+    gap = np.min([_gaps(seen, _seen(np.array([colour], float))) for colour in FIRST], 0)
     while len(chosen) < MOST:
         best = int(gap.argmax())
         red, green, blue = (int(part) for part in grid[best])
@@ -96,8 +96,8 @@ def _gaps(seen: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.f
 
 def _seen(colours: NDArray[np.float64]) -> NDArray[np.float64]:
     """Oklab coordinates of colours (N, 3) for each kind of vision, (V, N, 3)."""
-    share = colours / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)  # sRGB, IEC 61966-2-1
+    srgb = colours / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)  # sRGB, IEC 61966-2-1
     cones = np.clip(linear @ np.swapaxes(VISIONS, 1, 2), 0, 1) @ np.transpose(TO_CONES)
     seen: NDArray[np.float64] = np.cbrt(cones) @ np.transpose(TO_LAB)
     return seen

@@ -94,8 +94,8 @@ class ImagePredictor:
             WrongInput: it is one image, or among the images is something else; see `__call__`.
         """
         if is_image(images) or not isinstance(images, Iterable):
-            one = f"expected several images, such as a list; each of them {TAKES}"
-            raise WrongInput(f"a stream of images cannot be {described(images)}: {one}")
+            expected = f"expected several images, such as a list; each of them {TAKES}"
+            raise WrongInput(f"a stream of images cannot be {described(images)}: {expected}")
         return self._stream(images)
 
     def _stream(self, images: Iterable[ImageInput]) -> Iterator[Result | BadImage]:

@@ -52,7 +52,7 @@ class Preprocess:
     first: First = "crop"  # official: crop, then resize; "resize": the short side first, as torchvision, timm and Gluon
 
     @property
-    def crop_share(self) -> float:
+    def crop_fraction(self) -> float:
         return self.crop if self.crop is not None else self.size / (self.size + 32)
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
@@ -73,7 +73,7 @@ class Preprocess:
         if self.first == "resize":
             return self._resized(image)
         width, height = image.size
-        side = self.crop_share * min(width, height)
+        side = self.crop_fraction * min(width, height)
         left, top = round((width - side) / 2), round((height - side) / 2)
         square = image.crop((left, top, round(left + side), round(top + side)))
         return square.resize((self.size, self.size), RESAMPLING[self.interpolation])
@@ -81,11 +81,11 @@ class Preprocess:
     def _resized(self, image: Image.Image) -> Image.Image:
         """Resize the short side to size / crop, then centre crop; rounded as torchvision's Resize and CenterCrop."""
         width, height = image.size
-        short = math.floor(round(self.size / self.crop_share, 6))
+        short = math.floor(round(self.size / self.crop_fraction, 6))
         wide, high = (short, short * height // width) if width <= height else (short * width // height, short)
         left, top = round((wide - self.size) / 2), round((high - self.size) / 2)
-        whole = image.resize((wide, high), RESAMPLING[self.interpolation])
-        return whole.crop((left, top, left + self.size, top + self.size))
+        resized = image.resize((wide, high), RESAMPLING[self.interpolation])
+        return resized.crop((left, top, left + self.size, top + self.size))
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(..., H, W, 3) uint8 -> (..., 3, H, W) float32."""

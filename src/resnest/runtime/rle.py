@@ -75,8 +75,8 @@ def box(rle: RLE) -> tuple[int, int, int, int]:
 def lengths(rle: RLE) -> NDArray[np.int64]:
     """Pixels of each run, zeros and ones alternately. Raises ResnestError if they do not fill the mask's size."""
     height, width = rle["size"]
-    told = rle["counts"]
-    counts = unpack(told) if isinstance(told, str) else np.asarray(told, np.int64)
+    packed = rle["counts"]
+    counts = unpack(packed) if isinstance(packed, str) else np.asarray(packed, np.int64)
     if (counts < 0).any() or counts.sum() != height * width:
         raise ResnestError(f"a mask of {height} x {width} pixels (height, width) has runs of other sizes")
     return counts
@@ -89,12 +89,12 @@ def pack(counts: NDArray[np.int64]) -> str:
     groups = np.zeros((len(rest), LONGEST), np.uint8)
     used = np.zeros(groups.shape, bool)
     going = np.ones(len(rest), bool)
-    for place in range(LONGEST):
-        used[:, place] = going
+    for column in range(LONGEST):
+        used[:, column] = going
         low = rest & (MORE - 1)
         rest >>= BITS
         further = rest != np.where(low & SIGN, -1, 0)
-        groups[:, place] = low + MORE * further + FIRST
+        groups[:, column] = low + MORE * further + FIRST
         going = going & further
         if not going.any():
             break
@@ -114,8 +114,8 @@ def unpack(text: str) -> NDArray[np.int64]:
     sizes = ends - starts + 1
     if sizes.max() > LONGEST:
         raise ResnestError(f"{text[:40]!r} is not a packed mask: it has a run of more than 64 bits")
-    places = BITS * (np.arange(len(groups)) - np.repeat(starts, sizes))
-    counts = np.add.reduceat((groups & (MORE - 1)) << places, starts)
+    shifts = BITS * (np.arange(len(groups)) - np.repeat(starts, sizes))
+    counts = np.add.reduceat((groups & (MORE - 1)) << shifts, starts)
     counts -= np.where(groups[ends] & SIGN, 1, 0) << np.minimum(BITS * sizes, 62)
     for first in (1, 2):
         counts[first::2] = np.cumsum(counts[first::2])

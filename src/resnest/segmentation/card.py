@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.errors import Range, ResnestError, check_ranges, unknown
-from resnest.runtime.card import AnnotatedCard, parse_sides, whole_numbers
+from resnest.runtime.card import AnnotatedCard, parse_integers, parse_sides
 from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, LARGEST, normalise
 from resnest.segmentation.result import PixelClasses
 from resnest.spec import GROUPS, MOST, Count, HeadNorm, Rate, Width
@@ -227,7 +227,7 @@ class SegmentationCard(AnnotatedCard):
         content["canvas"] = parse_sides(content["canvas"], "canvas") if content["canvas"] else None
         for key, least, most in (("long", 1, LARGEST), ("window", LEAST, MOST_WINDOW)):
             value = content[key]
-            if value is not None and not least <= whole_numbers([value], key)[0] <= most:
+            if value is not None and not least <= parse_integers([value], key)[0] <= most:
                 raise ValueError(f"{key} is {value}, not a number from {least} to {most}")
         if content["canvas"] and min(content["canvas"]) < LEAST:
             raise ValueError(f"canvas is {content['canvas']}: a segmenter sees {LEAST} pixels a side or more")

@@ -1,7 +1,7 @@
 """Formats of data sets with masks, and the doctor's look at them.
 
 inspection = SegmentationInspection("train", samples)
-inspection.look(0)                                # the image; its mask is counted. Raises BadImage
+inspection.check_image(0)                         # the image; its mask is counted. Raises BadImage
 for line in pixel_notes(train, val): print(line)
 """
 
@@ -32,10 +32,10 @@ def find_mask_folders(path: Path) -> DatasetHandle | None:
     found = find_masks(path)
     if found is None:
         return None
-    train, val, whole = (
+    train, val, unsplit = (
         partial(read_masks, pairs, path) if pairs else None for pairs in (found.train, found.val, found.whole)
     )
-    return DatasetHandle("masks", str(path), train=train, val=val, whole=whole)
+    return DatasetHandle("masks", str(path), train=train, val=val, unsplit=unsplit)
 
 
 FINDERS = tuple(
@@ -84,8 +84,8 @@ class Tally:
 class MaskInspection(Inspection):
     """Checks of images with annotations for every pixel."""
 
-    def __init__(self, part: str, samples: Any) -> None:
-        super().__init__(part, samples)
+    def __init__(self, split: str, samples: Any) -> None:
+        super().__init__(split, samples)
         self.tally = Tally(samples.class_names)
 
     def add_counts(self, report: DatasetReport, val: MaskInspection) -> None:
@@ -103,7 +103,7 @@ class SegmentationInspection(MaskInspection):
 
     samples: PixelSamples
 
-    def look(self, index: int) -> Image.Image:
+    def check_image(self, index: int) -> Image.Image:
         image, mask = self.samples.pair(index)
         self.tally.add(self.samples.keys[index], mask)
         return image

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from resnest.data.folders import PART_NAMES, VAL_NAMES, stems_in
+from resnest.data.folders import SPLIT_NAMES, VAL_NAMES, stems_in
 from resnest.data.formats import DatasetHandle, Read
 from resnest.data.stores import FolderStore
 from resnest.detection.voc import read_list
@@ -63,7 +63,7 @@ def find_masks(root: Path) -> MaskFolders | None:
     whole = _find_part(root, "train") or _first(_candidates(root))
     if whole:
         return MaskFolders(root, whole=whole)
-    for images, masks in (*(place for part in PART_NAMES for place in _places(root, part)), *_candidates(root)):
+    for images, masks in (*(place for part in SPLIT_NAMES for place in _places(root, part)), *_candidates(root)):
         if images != masks and images.is_dir() and masks.is_dir():
             _refuse_inexact(images, masks)
     return None
@@ -295,7 +295,8 @@ def find_voc_masks(root: Path) -> DatasetHandle | None:
 
     if val := part(*VAL_NAMES):
         return DatasetHandle("voc", str(root), train=part("train"), val=val)
-    return DatasetHandle("voc", str(root), whole=part("trainval", "train", "default") or partial(read_voc_masks, root))
+    unsplit = part("trainval", "train", "default") or partial(read_voc_masks, root)
+    return DatasetHandle("voc", str(root), unsplit=unsplit)
 
 
 def read_voc_masks(root: Path, stems: Sequence[str] | None = None) -> PixelSamples:

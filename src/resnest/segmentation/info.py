@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from resnest.detection.info import BATCH, UNUSED_SETTINGS
-from resnest.runtime.engines.exported import ExportedForm
+from resnest.runtime.engines.exported import IOSpec
 from resnest.segmentation.card import SegmentationCard
 from resnest.segmentation.predict import check_views, gives, predict, takes
 from resnest.segmentation.recipes import SegmentationRecipe
@@ -27,7 +27,7 @@ INFO = TaskInfo(
     check_views=check_views,
     batch_size=BATCH,
     max_batch_size=BATCH,
-    exported=ExportedForm(takes, gives),
+    exported=IOSpec(takes, gives),
     finders="resnest.segmentation.checks:FINDERS",
     annotations="masks",
     needs="pictures with a mask each",

@@ -58,8 +58,8 @@ def open_engine(
     """
     path = Path(path)
     if device not in ("auto", "cpu"):
-        given = parameter("device", device)
-        raise ResnestError(f"{given}: exported files run on the CPU here; use cpu, or the run itself")
+        option = parameter("device", device)
+        raise ResnestError(f"{option}: exported files run on the CPU here; use cpu, or the run itself")
     if threads is not None and threads < 1:
         raise ResnestError(f"threads={threads}: expected 1 or more")
     if not path.is_file():
@@ -98,13 +98,13 @@ def measured_best(origin: Mapping[str, Any], batch_size: int) -> str:
 
     `fastest` in a file's origin has it by batch, such as {"1": "openvino int8", "16": "openvino int8"}.
     """
-    told = origin.get("fastest")
+    fastest = origin.get("fastest")
     here = origin.get("precision") == "int8" and origin.get("instruction_set") == " ".join(instruction_sets())
-    if not here or not isinstance(told, dict):
+    if not here or not isinstance(fastest, dict):
         return ""
-    batches = [batch for batch in told if batch.isdigit()]
+    batches = [batch for batch in fastest if batch.isdigit()]
     nearest = min(batches, key=lambda batch: abs(int(batch) - batch_size), default="")
-    engine, _, kind = str(told.get(nearest, "")).partition(" ")
+    engine, _, kind = str(fastest.get(nearest, "")).partition(" ")
     return engine if kind == "int8" else ""
 
 

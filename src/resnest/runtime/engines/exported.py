@@ -62,7 +62,7 @@ class Output(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ExportedForm:
+class IOSpec:
     """Inputs and outputs of a task's exported files, by the model's card."""
 
     takes: Callable[[Any], Shape]  # images (N, C, H, W)
@@ -111,8 +111,8 @@ class ExportedEngine:
     def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64] | None = None) -> Arrays:
         """`sizes` are unused: detections in the padding are outside the picture and dropped later."""
         images = np.ascontiguousarray(images, np.float32)
-        whole = self._batch in (None, len(images)) and len(images)
-        outputs = self._compute(images) if whole else self._in_parts(images)
+        at_once = self._batch in (None, len(images)) and len(images)
+        outputs = self._compute(images) if at_once else self._in_parts(images)
         for name, shape in self._gives.items():
             got, wanted = outputs[name].shape, (len(images), *shape[1:])
             if not _fits(got, wanted):
@@ -141,13 +141,13 @@ class ExportedEngine:
 
     def _choose_outputs(self) -> dict[str, str]:
         """The file's name for each output of the card's task; a single output may have any name."""
-        given, aliases = self._loaded.outputs, self._loaded.aliases
-        missing = [name for name in self._gives if name not in given and name not in aliases]
+        outputs, aliases = self._loaded.outputs, self._loaded.aliases
+        missing = [name for name in self._gives if name not in outputs and name not in aliases]
         if not missing:
-            return {name: name if name in given else aliases[name] for name in self._gives}
-        if len(self._gives) == len(given) == 1:
-            (ours,), (theirs,) = self._gives, given
-            if len(given[theirs].shape) in (0, len(self._gives[ours])):
+            return {name: name if name in outputs else aliases[name] for name in self._gives}
+        if len(self._gives) == len(outputs) == 1:
+            (ours,), (theirs,) = self._gives, outputs
+            if len(outputs[theirs].shape) in (0, len(self._gives[ours])):
                 return {ours: theirs}
         if len(missing) < len(self._gives):
             raise ResnestError(
@@ -155,7 +155,7 @@ class ExportedEngine:
                 " this network"
             )
         raise ResnestError(
-            f"{self.path} gives {', '.join(given)}, and its card is that of {self.card.info.noun}: give the card of"
+            f"{self.path} gives {', '.join(outputs)}, and its card is that of {self.card.info.noun}: give the card of"
             " this network"
         )
 
@@ -174,13 +174,13 @@ class ExportedEngine:
                 " of this network, or export it with a free size"
             )
         for name, theirs in self._names.items():
-            (given, dtype), wanted = self._loaded.outputs[theirs], self._gives[name]
+            (shape, dtype), wanted = self._loaded.outputs[theirs], self._gives[name]
             if len(self._names) == 1 and dtype != "float32":
                 raise ResnestError(f"{self.path} has outputs of {dtype}: expected {name} {_shown(wanted)} of float32")
-            if not _fits(given, wanted):
+            if not _fits(shape, wanted):
                 known = "" if len(self._names) == 1 else f" as {name}"
                 raise ResnestError(
-                    f"{self.path} gives {_shown(given)}{known}, and its card names {len(self.card.class_names)}"
+                    f"{self.path} gives {_shown(shape)}{known}, and its card names {len(self.card.class_names)}"
                     f" classes, so {_shown(wanted)} is expected: give the card of this network"
                 )
 
@@ -209,10 +209,10 @@ def _card(metadata: Mapping[str, str], path: Path) -> ModelCard:
 def _origin(metadata: Mapping[str, str]) -> dict[str, Any]:
     """Provenance of the weights; empty if it is missing or invalid."""
     try:
-        told = json.loads(metadata.get(ORIGIN_KEY, "{}"))
+        origin = json.loads(metadata.get(ORIGIN_KEY, "{}"))
     except (ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return origin if isinstance(origin, dict) else {}
 
 
 def _fits(declared: Shape, needed: Shape) -> bool:

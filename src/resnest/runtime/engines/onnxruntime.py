@@ -50,7 +50,7 @@ def load(path: Path, *, threads: int) -> Loaded:
         session = open_session(str(path), threads=threads)
     except Exception as error:  # its exceptions have no common base of their own
         raise ResnestError(
-            f"{path} cannot be read as an ONNX file: it was cut off, is damaged, or something else ({_said(error)})"
+            f"{path} cannot be read as an ONNX file: it was cut off, is damaged, or something else ({_message(error)})"
         ) from None
     images = _only_input(session.get_inputs(), path)
 
@@ -58,7 +58,7 @@ def load(path: Path, *, threads: int) -> Loaded:
         try:
             result: list[NDArray[Any]] = session.run(list(names), {images.name: batch})
         except Exception as error:
-            raise ResnestError(f"{path} cannot take images {batch.shape} ({_said(error)})") from None
+            raise ResnestError(f"{path} cannot take images {batch.shape} ({_message(error)})") from None
         return result
 
     plural = "s" if threads > 1 else ""
@@ -88,5 +88,5 @@ def _shape(value: Any) -> Shape:
     return tuple(side if isinstance(side, int) else None for side in value.shape)
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return " ".join(str(error).split())[:200]

@@ -57,15 +57,15 @@ def load(path: Path, *, threads: int) -> Loaded:
         if not model.inputs:  # what its readers make of an empty file, or of another kind of XML
             raise RuntimeError("there is no network in it")
         images = _only_input(model.inputs, path)
-        names = [_names(output, place) for place, output in enumerate(model.outputs)]
-        places = {name: place for place, all_names in enumerate(names) for name in all_names}
+        names = [_names(output, index) for index, output in enumerate(model.outputs)]
+        indices = {name: index for index, all_names in enumerate(names) for name in all_names}
         request = core().compile_model(model, "CPU", settings(threads)).create_infer_request()
     except ResnestError:
         raise
     except Exception as error:  # RuntimeError with pages of text, or one of Python's own
         kind = "an ONNX" if path.suffix.lower() == ".onnx" else "an OpenVINO"
         raise ResnestError(
-            f"{path} cannot be read as {kind} file: it was cut off, is damaged, or something else ({_said(error)})"
+            f"{path} cannot be read as {kind} file: it was cut off, is damaged, or something else ({_message(error)})"
         ) from None
 
     turn = threading.Lock()  # with the hint of LATENCY, two requests would wait for each other all the same
@@ -75,9 +75,9 @@ def load(path: Path, *, threads: int) -> Loaded:
             try:
                 request.infer([batch], share_inputs=True)
             except RuntimeError as error:
-                raise ResnestError(f"{path} cannot take images {batch.shape} ({_said(error)})") from None
+                raise ResnestError(f"{path} cannot take images {batch.shape} ({_message(error)})") from None
             # the next run overwrites them
-            return [np.array(request.get_output_tensor(places[name]).data) for name in names]
+            return [np.array(request.get_output_tensor(indices[name]).data) for name in names]
 
     plural = "s" if threads > 1 else ""
     outputs = {first: Output(_shape(model.outputs[k]), _dtype(model.outputs[k])) for k, (first, *_) in enumerate(names)}
@@ -107,9 +107,9 @@ def _only_input(values: list[Any], path: Path) -> Any:
     return values[0]
 
 
-def _names(output: Any, place: int) -> list[str]:
+def _names(output: Any, index: int) -> list[str]:
     """All names of an output; its number, if it has none."""
-    return sorted(output.names) or [str(place)]
+    return sorted(output.names) or [str(index)]
 
 
 def _dtype(value: Any) -> str:
@@ -128,16 +128,16 @@ def _shape(value: Any) -> Shape:
 
 def metadata(model: Any) -> dict[str, str]:
     """In its own files it is the model's information; the metadata of an ONNX file is below "framework"."""
-    found = {}
+    strings = {}
     for key in (CARD_KEY, ORIGIN_KEY):
-        for place in ([key], ["framework", key]):
-            if model.has_rt_info(place):
-                found[key] = str(model.get_rt_info(place).value)
+        for key_path in ([key], ["framework", key]):
+            if model.has_rt_info(key_path):
+                strings[key] = str(model.get_rt_info(key_path).value)
                 break
-    return found
+    return strings
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     """OpenVINO's message without the places in its source; the last part is the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:200] if lines else type(error).__name__
