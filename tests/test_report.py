@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnest.classification.evaluation import ClassEvaluation
+from resnest.classification.evaluation import SingleLabelEvaluation
 from resnest.classification.report import classification_report
 from resnest.figures import wilson_interval
 from resnest.report.charts import History, Series, loss_chart, nice_ticks, rate_chart, read_history, series, thin
@@ -87,13 +87,13 @@ MATRIX = np.array([[45, 5, 0], [3, 27, 0], [1, 1, 18]])
 LINES = (train(5, 1.2), evaluation(10, 0.7, top5=0.95), train(15, 0.6), evaluation(20, 0.9, top5=0.99))
 
 
-def classified(matrix: Any = MATRIX, names: Sequence[str] = NAMES) -> ClassEvaluation:
+def classified(matrix: Any = MATRIX, names: Sequence[str] = NAMES) -> SingleLabelEvaluation:
     """100 images of three classes, 90 of them right."""
     truth, predicted = np.nonzero(matrix)
     counts = matrix[truth, predicted]
     labels, guesses = np.repeat(truth, counts), np.repeat(predicted, counts)
     total = int(matrix.sum())
-    return ClassEvaluation(
+    return SingleLabelEvaluation(
         figures={"top1": float(np.trace(matrix) / total)} if total else {},
         class_names=tuple(names),
         indices=np.arange(total),

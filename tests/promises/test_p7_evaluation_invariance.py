@@ -64,7 +64,7 @@ def evaluate_in(net: Any, images: Samples, card: ModelCard, batch: int, count: i
             global_rank, world_size, device = rank, count, torch.device("cpu")
 
         world = ProcessGroup(Fabric())  # type: ignore[arg-type]
-        share = {"rank": rank, "world_size": count, "gather": world.gather}
+        share = {"rank": rank, "world_size": count, "gather": world.all_gather}
         return evaluate_network(net, images, card, device=world.device, batch_size=batch, workers=0, **share)
 
     return in_processes(count, act)

@@ -34,10 +34,13 @@ class ClassificationExporter(Exporter):
             raise ResnestError(f"{parameter('size', side)}: a classifier takes squares, give one number")
         least = model.net.feature_info[-2]["reduction"] + 1
         if not least <= side <= MAX_PIXELS:
-            own = f"{model.source} takes images of {side} x {side} pixels"
-            given = own if size is None else parameter("size", side)
+            what = (
+                parameter("size", side)
+                if size is not None
+                else f"{model.source} takes images of {side} x {side} pixels"
+            )
             raise ResnestError(
-                f"{given}: to export this network, images must have {least} to {MAX_PIXELS} pixels a side"
+                f"{what}: to export this network, images must have {least} to {MAX_PIXELS} pixels a side"
             )
         preprocess = replace(model.card.preprocess, size=side)  # type: ignore[type-var]
         return replace(model, card=replace(model.card, preprocess=preprocess))
