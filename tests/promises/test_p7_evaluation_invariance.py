@@ -141,7 +141,7 @@ def test_segmenters_too(tmp_path: Path) -> None:
                 assert np.array_equal(found.confusion, expected.confusion)
                 assert found.figures == expected.figures
                 assert list(found.worst(9)) == list(expected.worst(9))
-                assert found.kept.keys() == expected.kept.keys()
+                assert found.worst_maps.keys() == expected.worst_maps.keys()
 
 
 def test_panoptic_detectors_too(tmp_path: Path) -> None:

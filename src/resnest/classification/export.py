@@ -34,11 +34,8 @@ class ClassificationExporter(Exporter):
             raise ResnestError(f"{parameter('size', side)}: a classifier takes squares, give one number")
         least = model.net.feature_info[-2]["reduction"] + 1
         if not least <= side <= MAX_PIXELS:
-            what = (
-                parameter("size", side)
-                if size is not None
-                else f"{model.source} takes images of {side} x {side} pixels"
-            )
+            own = f"{model.source} takes images of {side} x {side} pixels"
+            what = own if size is None else parameter("size", side)
             raise ResnestError(
                 f"{what}: to export this network, images must have {least} to {MAX_PIXELS} pixels a side"
             )

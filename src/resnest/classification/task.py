@@ -97,7 +97,7 @@ def cut_box(lam: float, centre: tuple[float, float], height: int, width: int) ->
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, fraction: float, smoothing: float) -> Tensor:
-    """(N, classes), (N,) -> mean over the batch; below a fraction of 1, the partner's label has the remaining weight."""
+    """(N, classes), (N,) -> mean over the batch; for a fraction < 1, the partner's label has the remaining weight."""
     loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
     if fraction < 1:
         other = F.cross_entropy(logits, labels.flip(0), label_smoothing=smoothing)

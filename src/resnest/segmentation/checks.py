@@ -32,10 +32,10 @@ def find_mask_folders(path: Path) -> DatasetHandle | None:
     folders = find_masks(path)
     if folders is None:
         return None
-    train, val, whole = (
-        partial(read_masks, pairs, path) if pairs else None for pairs in (folders.train, folders.val, folders.whole)
+    train, val, unsplit = (
+        partial(read_masks, pairs, path) if pairs else None for pairs in (folders.train, folders.val, folders.unsplit)
     )
-    return DatasetHandle("masks", str(path), train=train, val=val, whole=whole)
+    return DatasetHandle("masks", str(path), train=train, val=val, whole=unsplit)
 
 
 FINDERS = tuple(

@@ -52,7 +52,7 @@ class MaskFolders:
     root: Path
     train: Pairs | None = None
     val: Pairs | None = None
-    whole: Pairs | None = None
+    unsplit: Pairs | None = None
 
 
 def find_masks(root: Path) -> MaskFolders | None:
@@ -60,9 +60,9 @@ def find_masks(root: Path) -> MaskFolders | None:
     val = next((pairs for name in VAL_NAMES if (pairs := _find_part(root, name))), None)
     if val:
         return MaskFolders(root, train=_find_part(root, "train"), val=val)
-    whole = _find_part(root, "train") or _first(_candidates(root))
-    if whole:
-        return MaskFolders(root, whole=whole)
+    unsplit = _find_part(root, "train") or _first(_candidates(root))
+    if unsplit:
+        return MaskFolders(root, unsplit=unsplit)
     for images, masks in (*(pair for part in PART_NAMES for pair in _split_folders(root, part)), *_candidates(root)):
         if images != masks and images.is_dir() and masks.is_dir():
             _refuse_inexact(images, masks)

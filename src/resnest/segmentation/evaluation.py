@@ -1,7 +1,7 @@
 """Evaluation of a segmenter: mean IoU, confusion matrix, and the scorer that counts pixels.
 
 result.figures["miou"], result.headline, result.class_iou, result.confusion
-for k in result.worst(12): result.indices[k], result.kept[k].labels
+for k in result.worst(12): result.indices[k], result.worst_maps[k].labels
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PixelEvaluation(Evaluation):
     confusion: Counts  # (K, K) pixels, rows: truth
     class_iou: Fractions  # (K,), NaN for a class that is neither true nor predicted
     image_iou: Fractions  # (N,) mean over classes, of each picture
-    kept: dict[int, LabelMap]  # by position: the worst pictures'
+    worst_maps: dict[int, LabelMap]  # by position: the worst pictures'
 
     @property
     def headline(self) -> str:
@@ -94,5 +94,5 @@ class SegmentationScorer:
             confusion=confusion,
             class_iou=intersection_over_union(confusion),
             image_iou=self.worst.qualities,
-            kept=self.worst.results,
+            worst_maps=self.worst.results,
         )

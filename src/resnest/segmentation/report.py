@@ -70,7 +70,7 @@ def _classes_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Sect
 
 
 def _worst_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Section:
-    worst = [position for position in evaluation.worst(evaluation.count).tolist() if position in evaluation.kept]
+    worst = [position for position in evaluation.worst(evaluation.count).tolist() if position in evaluation.worst_maps]
     comparisons = [_comparison(evaluation, samples, position) for position in worst]
     note = (
         f"The {count(len(worst), 'picture')} with the lowest IoU, mean over their classes."
@@ -86,7 +86,7 @@ def _worst_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Sectio
 
 def _comparison(evaluation: PixelEvaluation, samples: PixelSamples, position: int) -> Comparison:
     """IoU, wrong pixels, and the most frequent confusion."""
-    index, prediction, names = int(evaluation.indices[position]), evaluation.kept[position], samples.class_names
+    index, prediction, names = int(evaluation.indices[position]), evaluation.worst_maps[position], samples.class_names
     image, mask = samples.pair(index)
     counts = mask < len(names)
     wrong = counts & (mask != prediction.labels)

@@ -32,33 +32,33 @@ class BadImages:
     """The bad images of all processes, by split and key."""
 
     def __init__(self, run: RunDirectory, world: ProcessGroup, totals: Mapping[str, int]) -> None:
-        self.run, self.world, self.totals = run, world, totals  # images of each part
+        self.run, self.world, self.totals = run, world, totals  # images of each split
         self.known: set[tuple[str, str]] = set()
-        self.pending: list[tuple[str, str, str]] = []  # part, key, reason: the others have not heard of them
+        self.pending: list[tuple[str, str, str]] = []  # split, key, reason: not yet exchanged
 
-    def add(self, part: str, bad: Iterable[tuple[str, str]]) -> None:
+    def add(self, split: str, bad: Iterable[tuple[str, str]]) -> None:
         """Add bad images. Raises ResnestError if there are too many."""
         for key, reason in bad:
-            self.pending.append((part, key, reason))
-            self._record(part, key, reason)
+            self.pending.append((split, key, reason))
+            self._record(split, key, reason)
 
     def all_gather(self) -> None:
         """Exchange them between processes. Raises ResnestError, on all processes, if there are too many in total."""
         gathered, self.pending = self.world.all_gather(self.pending), []
-        for part, key, reason in (entry for entries in gathered for entry in entries):
-            self._record(part, key, reason)
+        for split, key, reason in (entry for entries in gathered for entry in entries):
+            self._record(split, key, reason)
 
     def restore(self) -> None:
         """Restore those that the run has listed already."""
         lines = self.run.read_lines(self.run.bad_images)
         self.known = {(line["split"], line["image"]) for line in lines if line.keys() >= {"split", "image"}}
 
-    def _record(self, part: str, key: str, reason: str) -> None:
-        if (part, key) not in self.known:
-            self.known.add((part, key))
+    def _record(self, split: str, key: str, reason: str) -> None:
+        if (split, key) not in self.known:
+            self.known.add((split, key))
             if self.world.is_rank_zero:
-                self.run.append(self.run.bad_images, {"image": key, "split": part, "reason": reason})
-        check_bad_fraction(sum(known == part for known, _ in self.known), self.totals[part], (key, reason))
+                self.run.append(self.run.bad_images, {"image": key, "split": split, "reason": reason})
+        check_bad_fraction(sum(known == split for known, _ in self.known), self.totals[split], (key, reason))
 
 
 T = TypeVar("T")
