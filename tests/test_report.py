@@ -352,7 +352,7 @@ def test_a_curve_goes_through_its_points() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "whole", "ticks"),
+    ("low", "high", "integers", "ticks"),
     [
         (0, 0.0108, False, [0, 0.005, 0.01]),
         (2.55, 3.12, False, [2.6, 2.8, 3.0]),
@@ -363,8 +363,8 @@ def test_a_curve_goes_through_its_points() -> None:
         (-1e308, 1e308, False, [-1e308]),
     ],
 )
-def test_ticks_are_round(low: float, high: float, whole: bool, ticks: list[float]) -> None:
-    assert nice_ticks(low, high, whole=whole, intervals=5 if whole else 4) == pytest.approx(ticks)
+def test_ticks_are_round(low: float, high: float, integers: bool, ticks: list[float]) -> None:
+    assert nice_ticks(low, high, integers=integers, intervals=5 if integers else 4) == pytest.approx(ticks)
 
 
 @pytest.mark.parametrize(
