@@ -23,7 +23,7 @@ from resnest.detection.card import DetectorSpec
 from resnest.detection.detector import Detected, Detector, build_detector
 from resnest.detection.rpn import FOREGROUND, IGNORED, Target, decode, encode, match, nms_per_class, sample, top_k
 from resnest.exporters.formats import FORMATS
-from resnest.inference.prepare import prepared_whole
+from resnest.inference.prepare import prepared_full_model
 from resnest.network.tools import freeze_bn_statistics, synchronise_norms
 
 SPEC = replace(TINY, attention_norm="layer")
@@ -82,7 +82,7 @@ def test_what_is_found_has_one_shape(kind: str) -> None:
     images, sizes = torch.randn(2, 3, 64, 96), torch.tensor([[64, 96], [61, 70]])
     with torch.inference_mode():
         found, alone = net(images, sizes), net(images[1:], sizes[1:])
-        fast = prepared_whole(net)(images, sizes)
+        fast = prepared_full_model(net)(images, sizes)
     assert found.boxes.shape == (2, SMALL.max_detections, 4)
     assert found.scores.shape == found.labels.shape == (2, SMALL.max_detections)
     assert (found.masks is not None) == net.spec.masks

@@ -40,7 +40,7 @@ def test_bce_asks_every_class(share: float, threshold: float) -> None:
             part = share * (LABELS[row] == column) + (1 - share) * (LABELS[4 - row] == column)
             chance = 1 / (1 + math.exp(-logits[row, column]))
             total -= math.log(chance if part > threshold else 1 - chance)
-    loss = binary_cross_entropy(logits, LABELS, share=share, threshold=threshold)
+    loss = binary_cross_entropy(logits, LABELS, fraction=share, threshold=threshold)
     assert float(loss) == pytest.approx(total / 15, rel=1e-12)
 
 
@@ -56,7 +56,7 @@ def test_cross_entropy_of_smoothed_and_mixed_labels(share: float, smoothing: flo
             for part, label in ((share, LABELS[row]), (1 - share, LABELS[4 - row])):
                 target += part * (smoothing / 3 + (1 - smoothing) * float(label == column))
             total -= target * (float(logits[row, column]) - normal)
-    loss = cross_entropy(logits, LABELS, share=share, smoothing=smoothing)
+    loss = cross_entropy(logits, LABELS, fraction=share, smoothing=smoothing)
     assert float(loss) == pytest.approx(total / 5, rel=1e-12)
 
 
@@ -66,7 +66,7 @@ def test_cutmix_pastes_a_box_and_counts_it(seed: int, height: int, width: int) -
     images = torch.randn(4, 3, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     mix = sample_mixup((seed, 2, 3), mixup=0.0, cutmix=1.0)
     mixed, share = mix_images(images, mix)
-    top, bottom, left, right = cut_box(mix.share, mix.centre or (0, 0), height, width)
+    top, bottom, left, right = cut_box(mix.lam, mix.centre or (0, 0), height, width)
     assert 0 <= top <= bottom <= height
     assert 0 <= left <= right <= width
     own = 0
@@ -110,8 +110,8 @@ def test_a_coin_decides_between_the_two() -> None:
     mixes = [sample_mixup((0, 2, step), mixup=0.1, cutmix=1.0) for step in range(400)]
     cuts = [mix for mix in mixes if mix.centre is not None]
     assert 160 < len(cuts) < 240  # 200, standard deviation 10
-    assert 0.45 < np.mean([mix.share for mix in cuts]) < 0.55  # even, with alpha 1
-    blends = np.array([mix.share for mix in mixes if mix.centre is None])
+    assert 0.45 < np.mean([mix.lam for mix in cuts]) < 0.55  # even, with alpha 1
+    blends = np.array([mix.lam for mix in mixes if mix.centre is None])
     assert np.mean((blends < 0.1) | (blends > 0.9)) > 0.6  # at the ends, with alpha 0.1
     assert mixes[:5] == [sample_mixup((0, 2, step), mixup=0.1, cutmix=1.0) for step in range(5)]
     assert sample_mixup((0, 2, 0, 1), mixup=0.1, cutmix=1.0) != mixes[0]  # another process
@@ -156,7 +156,7 @@ def test_a_recipe_chooses_its_loss() -> None:
     net, images = _Line(3), torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
     mix = task.sample_mixup((0, 2, 1))
     inputs, share = mix_images(normalise(images, task.recipe.data.mean, task.recipe.data.std), mix)
-    expected = binary_cross_entropy(net(inputs), LABELS, share=share, threshold=0.3)
+    expected = binary_cross_entropy(net(inputs), LABELS, fraction=share, threshold=0.3)
     assert mix.centre is not None
     assert torch.equal(task.loss(net, images, LABELS, mix=mix), expected)
     assert not torch.equal(task.loss(net, images, LABELS), expected)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnest.classification.evaluation import ClassEvaluation
+from resnest.classification.evaluation import SingleLabelEvaluation
 from resnest.classification.report import classification_report
 from resnest.figures import wilson_interval
 from resnest.report.charts import History, Series, loss_chart, nice_ticks, rate_chart, read_history, series, thin
@@ -87,13 +87,13 @@ MATRIX = np.array([[45, 5, 0], [3, 27, 0], [1, 1, 18]])
 LINES = (train(5, 1.2), evaluation(10, 0.7, top5=0.95), train(15, 0.6), evaluation(20, 0.9, top5=0.99))
 
 
-def classified(matrix: Any = MATRIX, names: Sequence[str] = NAMES) -> ClassEvaluation:
+def classified(matrix: Any = MATRIX, names: Sequence[str] = NAMES) -> SingleLabelEvaluation:
     """100 images of three classes, 90 of them right."""
     truth, predicted = np.nonzero(matrix)
     counts = matrix[truth, predicted]
     labels, guesses = np.repeat(truth, counts), np.repeat(predicted, counts)
     total = int(matrix.sum())
-    return ClassEvaluation(
+    return SingleLabelEvaluation(
         figures={"top1": float(np.trace(matrix) / total)} if total else {},
         class_names=tuple(names),
         indices=np.arange(total),
@@ -352,7 +352,7 @@ def test_a_curve_goes_through_its_points() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "whole", "ticks"),
+    ("low", "high", "integers", "ticks"),
     [
         (0, 0.0108, False, [0, 0.005, 0.01]),
         (2.55, 3.12, False, [2.6, 2.8, 3.0]),
@@ -363,8 +363,8 @@ def test_a_curve_goes_through_its_points() -> None:
         (-1e308, 1e308, False, [-1e308]),
     ],
 )
-def test_ticks_are_round(low: float, high: float, whole: bool, ticks: list[float]) -> None:
-    assert nice_ticks(low, high, whole=whole, intervals=5 if whole else 4) == pytest.approx(ticks)
+def test_ticks_are_round(low: float, high: float, integers: bool, ticks: list[float]) -> None:
+    assert nice_ticks(low, high, integers=integers, intervals=5 if integers else 4) == pytest.approx(ticks)
 
 
 @pytest.mark.parametrize(

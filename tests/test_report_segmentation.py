@@ -93,7 +93,7 @@ def render(tmp_path: Path) -> Render:
             confusion=confusion,
             class_iou=np.array(class_iou),
             image_iou=np.array([0.474, *np.ones(49)])[:images],
-            kept={} if found is None else {0: LabelMap("x", classes, found, ones)},
+            worst_maps={} if found is None else {0: LabelMap("x", classes, found, ones)},
         )
         samples = Masks([name] * images, GREY, classes, truth)
         page = write(

@@ -95,7 +95,7 @@ def test_learns_and_says_so(streets: Path, tmp_path: Path, cli: Callable[..., Ou
     assert refused.code == 2
     assert "a window of 9000 pixels: expected 32 to 2048" in refused.err
     worst = again.worst(2)
-    assert set(worst.tolist()) <= again.kept.keys()
+    assert set(worst.tolist()) <= again.worst_maps.keys()
     assert again.image_iou[worst[0]] == again.image_iou.min()
 
 

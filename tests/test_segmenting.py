@@ -10,7 +10,7 @@ from PIL import Image
 from resnest.errors import ResnestError
 from resnest.runtime.engines.exported import Views
 from resnest.segmentation.card import SegmentationPreprocess
-from resnest.segmentation.predict import look, pixel_labels, segment, window_starts
+from resnest.segmentation.predict import pixel_labels, predict_logits, segment, window_starts
 from resnest.segmentation.result import PixelClasses
 
 CLASSES = PixelClasses(("red", "green", "blue"), (7, 1, 4))
@@ -78,7 +78,7 @@ def test_windows_start_every_two_thirds_and_the_last_is_flush(length: int, side:
 def test_windows_cover_every_pixel_and_average(size: tuple[int, int]) -> None:
     eye, image = Eye(), noise(*size)
     preprocess = SegmentationPreprocess(window=64)
-    logits = look(eye, image, preprocess)
+    logits = predict_logits(eye, image, preprocess)
     assert logits.shape == (3, *size[::-1])
     assert set(eye.seen) == {(1, 3, 64, 64)}
     seen = preprocess(image)[:, : size[1], : size[0]]
@@ -92,7 +92,7 @@ def test_windows_average_what_overlaps() -> None:
     pixels = preprocess(image)
     first, second = (softmax(Leaning()(pixels[None, :, :, left : left + 64])[0]) for left in (0, 32))
     wanted = np.concatenate([first[..., :32], (first[..., 32:] + second[..., :32]) / 2, second[..., 32:]], -1)
-    assert np.allclose(softmax(look(Leaning(), image, preprocess)), wanted, atol=1e-6)
+    assert np.allclose(softmax(predict_logits(Leaning(), image, preprocess)), wanted, atol=1e-6)
 
 
 def test_views_are_the_mean_over_sizes_and_mirrored_images() -> None:
@@ -105,13 +105,13 @@ def test_views_are_the_mean_over_sizes_and_mirrored_images() -> None:
         one = softmax(Leaning()(pixels[None])[0])
         other = softmax(Leaning()(pixels[None, ..., ::-1])[0])[..., ::-1]
         total += resized(((one + other) / 2)[:, :high, :wide], (48, 32))
-    assert np.allclose(softmax(look(Leaning(), image, preprocess, views)), total / 3, atol=1e-6)
+    assert np.allclose(softmax(predict_logits(Leaning(), image, preprocess, views)), total / 3, atol=1e-6)
 
 
 def test_one_view_as_it_is_equals_no_views() -> None:
     image = noise(60, 40)
     for preprocess in (SegmentationPreprocess(), SegmentationPreprocess(window=32)):
-        plain, viewed = (look(Leaning(), image, preprocess, views) for views in (None, Views()))
+        plain, viewed = (predict_logits(Leaning(), image, preprocess, views) for views in (None, Views()))
         assert np.allclose(softmax(plain), softmax(viewed), atol=1e-6)
 
 
@@ -119,7 +119,7 @@ def test_a_certain_view_has_a_finite_logarithm() -> None:
     def certain(images: NDArray[np.float32]) -> NDArray[np.float32]:
         return images * 0 + np.array([900, -900, 0], np.float32)[:, None, None]
 
-    logits = look(certain, noise(40, 40), SegmentationPreprocess(), Views(flip=True))
+    logits = predict_logits(certain, noise(40, 40), SegmentationPreprocess(), Views(flip=True))
     assert np.isfinite(logits).all()
     labels, best = pixel_labels(logits, (40, 40), (80, 20))
     assert not labels.any()
@@ -128,9 +128,9 @@ def test_a_certain_view_has_a_finite_logarithm() -> None:
 
 def test_a_fixed_file_has_one_view() -> None:
     preprocess = SegmentationPreprocess(canvas=(64, 64))
-    assert look(Eye(), noise(60, 120), preprocess).shape == (3, 64, 32)
+    assert predict_logits(Eye(), noise(60, 120), preprocess).shape == (3, 64, 32)
     with pytest.raises(ResnestError, match="several views of a picture need the model itself"):
-        look(Eye(), noise(60, 120), preprocess, Views(flip=True))
+        predict_logits(Eye(), noise(60, 120), preprocess, Views(flip=True))
 
 
 def test_a_picture_becomes_a_label_map() -> None:

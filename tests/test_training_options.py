@@ -68,7 +68,7 @@ def test_the_average_of_weights() -> None:
         expected = decay * expected + (1 - decay) * step
     assert average.state["weight"].item() == pytest.approx(expected)
     assert average.state["num_batches_tracked"] == 6
-    with average.in_place_of(net):
+    with average.swapped_into(net):
         assert net.weight.item() == pytest.approx(expected)
     assert net.weight.item() == 5.0
 

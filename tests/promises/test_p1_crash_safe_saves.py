@@ -60,7 +60,7 @@ def test_killed_at_any_instant(tmp_path: Path) -> None:
         assert torch.equal(content["model"]["weight"], torch.full((400_000,), float(content["step"])))
         strays = [path for path in run.checkpoints.iterdir() if path.name.endswith(".tmp")]
         assert len(strays) <= 1
-        run.sweep()
+        run.remove_partial_files()
         assert not list(run.checkpoints.glob(".*.tmp"))
         said = int(content["step"])
     assert saved > 3 * KILLS  # at full figures some 400

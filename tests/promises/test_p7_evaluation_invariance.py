@@ -64,7 +64,7 @@ def evaluate_in(net: Any, images: Samples, card: ModelCard, batch: int, count: i
             global_rank, world_size, device = rank, count, torch.device("cpu")
 
         world = ProcessGroup(Fabric())  # type: ignore[arg-type]
-        share = {"rank": rank, "world_size": count, "gather": world.gather}
+        share = {"rank": rank, "world_size": count, "gather": world.all_gather}
         return evaluate_network(net, images, card, device=world.device, batch_size=batch, workers=0, **share)
 
     return in_processes(count, act)
@@ -141,7 +141,7 @@ def test_segmenters_too(tmp_path: Path) -> None:
                 assert np.array_equal(found.confusion, expected.confusion)
                 assert found.figures == expected.figures
                 assert list(found.worst(9)) == list(expected.worst(9))
-                assert found.kept.keys() == expected.kept.keys()
+                assert found.worst_maps.keys() == expected.worst_maps.keys()
 
 
 def test_panoptic_detectors_too(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ MULTI_LABEL_FIGURES = (
 
 
 @dataclass(kw_only=True)
-class ClassEvaluation(Evaluation):
+class SingleLabelEvaluation(Evaluation):
     """Evaluation of a single-label classifier."""
 
     table = FIGURES
@@ -122,7 +122,7 @@ class MultiLabelEvaluation(Evaluation):
         ]
 
     @property
-    def given(self) -> NDArray[np.bool_]:
+    def predicted_labels(self) -> NDArray[np.bool_]:
         """The predicted labels, (N, K)."""
         return self.scores >= THRESHOLD
 
@@ -133,31 +133,31 @@ class MultiLabelEvaluation(Evaluation):
 
     def recall_and_precision(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Recall and precision, (K,) each; NaN where there is nothing to count."""
-        hits, given, true = count_labels(self.given, self.labels)
+        hits, predicted, true = count_labels(self.predicted_labels, self.labels)
         none = np.full(len(hits), np.nan)
         return (
             np.divide(hits, true, out=none.copy(), where=true > 0),
-            np.divide(hits, given, out=none.copy(), where=given > 0),
+            np.divide(hits, predicted, out=none.copy(), where=predicted > 0),
         )
 
     def worst(self, most: int) -> Indices:
         """Positions of the images with a wrong or missing label and the highest loss, worst first."""
-        wrong = np.flatnonzero((self.given != self.labels).any(1))
+        wrong = np.flatnonzero((self.predicted_labels != self.labels).any(1))
         return wrong[np.argsort(-self.losses[wrong], kind="stable")][:most]
 
 
-def _one_label(logits: NDArray[np.float32], labels: NDArray[Any], **common: Any) -> ClassEvaluation:
+def _single_label(logits: NDArray[np.float32], labels: NDArray[Any], **common: Any) -> SingleLabelEvaluation:
     metrics = ClassificationMetrics(logits.shape[1])
     for start in range(0, len(logits), CHUNK):
         metrics.update(logits[start : start + CHUNK], labels[start : start + CHUNK])
-    places, predicted, scores = np.arange(len(labels)), logits.argmax(1), softmax(logits)
-    return ClassEvaluation(
+    rows, predicted, scores = np.arange(len(labels)), logits.argmax(1), softmax(logits)
+    return SingleLabelEvaluation(
         figures=metrics.compute(),
         confusion=metrics.confusion,
         labels=labels,
         predicted=predicted,
-        scores=scores[places, predicted],
-        truth_scores=scores[places, labels],
+        scores=scores[rows, predicted],
+        truth_scores=scores[rows, labels],
         **common,
     )
 
@@ -184,27 +184,27 @@ class ClassificationScorer:
 
     def __init__(self, samples: LabelledSamples, card: ClassificationCard) -> None:
         self.class_names, self.multi_label = card.class_names, card.multi_label
-        self.several_answers = False
+        self.several_labels = False
         self.rows: list[tuple[int, Any, NDArray[np.float32]]] = []  # index, label or labels, logits (K,)
 
     def update(self, index: int, result: Classification, truth: Any) -> None:
         assert result.logits is not None
-        if isinstance(truth, Answers):  # the best-ranked of several right ones
-            self.several_answers, truth = True, best_answer(truth, result.logits)
+        if isinstance(truth, CorrectLabels):  # the best-ranked of several right ones
+            self.several_labels, truth = True, best_correct_label(truth, result.logits)
         self.rows.append((index, truth, result.logits))
 
     def merge(self, other: ClassificationScorer) -> None:
         self.rows += other.rows
-        self.several_answers |= other.several_answers
+        self.several_labels |= other.several_labels
 
     def result(self) -> Evaluation:
         """The evaluation, in the order of the samples: they are interleaved over processes."""
         if not self.rows:
             raise ResnestError("no image could be used")
         indices, labels, logits = map(np.stack, zip(*sorted(self.rows, key=itemgetter(0)), strict=True))
-        build = _multi_label if self.multi_label else _one_label
+        build = _multi_label if self.multi_label else _single_label
         evaluation = build(logits, labels, indices=indices, class_names=self.class_names)
-        if self.several_answers:
+        if self.several_labels:
             del evaluation.figures["loss"]  # which of several right answers should have been likely is not defined
         return evaluation
 
@@ -218,14 +218,14 @@ _NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})")
 class RealLabels:
     """Correct labels by validation image number, which its file name has; numbers start at 1."""
 
-    answers: Sequence[Sequence[int]]
+    labels: Sequence[Sequence[int]]
 
     @classmethod
     def read(cls, path: Path, num_classes: int) -> RealLabels:
         """Raises ResnestError for a file that is not a list of lists of class indices."""
         try:
-            answers = json.loads(path.read_text(encoding="utf-8"))
-            for number, row in enumerate(answers, start=1):
+            labels = json.loads(path.read_text(encoding="utf-8"))
+            for number, row in enumerate(labels, start=1):
                 if not isinstance(row, list) or any(
                     type(index) is not int or index not in range(num_classes) for index in row
                 ):
@@ -235,22 +235,22 @@ class RealLabels:
         except (OSError, ValueError, TypeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ResnestError(f"{parameter('labels', path)} is not ImageNet-ReaL's real.json: {reason}") from None
-        return cls(answers)
+        return cls(labels)
 
     def of(self, key: str) -> Sequence[int]:
         """The correct labels of an image, by its file name."""
-        match, given = _NUMBER.search(key), parameter("labels")
+        match, option = _NUMBER.search(key), parameter("labels")
         if match is None:
             raise ResnestError(
-                f"{given}: {key} has no number of an ImageNet validation image (ILSVRC2012_val_00000001)"
+                f"{option}: {key} has no number of an ImageNet validation image (ILSVRC2012_val_00000001)"
             )
         number = int(match[1])
-        if not 1 <= number <= len(self.answers):
-            raise ResnestError(f"{given}: {key} is image {number}, and there are labels for {len(self.answers)}")
-        return self.answers[number - 1]
+        if not 1 <= number <= len(self.labels):
+            raise ResnestError(f"{option}: {key} is image {number}, and there are labels for {len(self.labels)}")
+        return self.labels[number - 1]
 
 
-class Answers(tuple[int, ...]):
+class CorrectLabels(tuple[int, ...]):
     """The correct labels of an image."""
 
 
@@ -260,8 +260,8 @@ class RealSamples(LabelledSamples):
 
     real: RealLabels
 
-    def example(self, index: int) -> tuple[Image.Image, Answers]:
-        return self.decode(index), Answers(self.real.of(self.keys[index]))
+    def example(self, index: int) -> tuple[Image.Image, CorrectLabels]:
+        return self.decode(index), CorrectLabels(self.real.of(self.keys[index]))
 
 
 def relabel(samples: LabelledSamples, path: Path, card: ClassificationCard) -> RealSamples:
@@ -281,7 +281,7 @@ def relabel(samples: LabelledSamples, path: Path, card: ClassificationCard) -> R
     return RealSamples(part.store, part.keys, part.class_names, part.labels, real)
 
 
-def best_answer(answers: Sequence[int], logits: NDArray[np.floating]) -> int:
+def best_correct_label(labels: Sequence[int], logits: NDArray[np.floating]) -> int:
     """The correct label with the highest of the logits (K,): it is in the top k if any of them is."""
-    ordered = sorted(answers)
+    ordered = sorted(labels)
     return ordered[int(np.argmax(logits[ordered]))]

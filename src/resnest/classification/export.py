@@ -35,9 +35,9 @@ class ClassificationExporter(Exporter):
         least = model.net.feature_info[-2]["reduction"] + 1
         if not least <= side <= MAX_PIXELS:
             own = f"{model.source} takes images of {side} x {side} pixels"
-            given = own if size is None else parameter("size", side)
+            what = own if size is None else parameter("size", side)
             raise ResnestError(
-                f"{given}: to export this network, images must have {least} to {MAX_PIXELS} pixels a side"
+                f"{what}: to export this network, images must have {least} to {MAX_PIXELS} pixels a side"
             )
         preprocess = replace(model.card.preprocess, size=side)  # type: ignore[type-var]
         return replace(model, card=replace(model.card, preprocess=preprocess))

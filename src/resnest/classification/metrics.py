@@ -82,13 +82,13 @@ class MultiLabelMetrics:
     def compute(self) -> dict[str, float]:
         """Fractions 0..1, loss in nats; NaN where nothing was counted."""
         logits, labels = self.collected()
-        hits, given, true = count_labels(logits >= 0, labels)
+        hits, predicted, true = count_labels(logits >= 0, labels)
         losses = binary_cross_entropy(logits, labels)
-        found = given + true > 0
+        counted = predicted + true > 0
         return {
             "map": _mean(average_precision(logits, labels)),
-            "f1_micro": float(2 * hits.sum() / (given + true).sum()) if found.any() else math.nan,
-            "f1_macro": _mean(2 * hits[found] / (given + true)[found]),
+            "f1_micro": float(2 * hits.sum() / (predicted + true).sum()) if counted.any() else math.nan,
+            "f1_macro": _mean(2 * hits[counted] / (predicted + true)[counted]),
             # fsum is exact, so that the mean does not depend on the order of the samples
             "loss": math.fsum(losses.tolist()) / len(losses) if len(losses) else math.nan,
         }
@@ -108,11 +108,11 @@ def average_precision(scores: NDArray[np.floating], labels: NDArray[np.bool_]) -
     Every distinct score is a threshold, and precision is not interpolated, as in scikit-learn. (PASCAL VOC, from 2010
     on, raises precision to the highest at any larger recall and so reports a little more.)
     """
-    return np.array([_area(score, label) for score, label in zip(scores.T, labels.T, strict=True)], np.float64)
+    return np.array([_class_ap(score, label) for score, label in zip(scores.T, labels.T, strict=True)], np.float64)
 
 
-def _area(scores: NDArray[np.floating], labels: NDArray[np.bool_]) -> float:
-    """The area of one class: (N,), (N,)."""
+def _class_ap(scores: NDArray[np.floating], labels: NDArray[np.bool_]) -> float:
+    """Average precision of one class: (N,), (N,)."""
     if not labels.any():
         return math.nan
     order = np.argsort(-scores, kind="stable")
@@ -122,10 +122,10 @@ def _area(scores: NDArray[np.floating], labels: NDArray[np.bool_]) -> float:
     return float((precision * np.diff(hits, prepend=0)).sum() / hits[-1])
 
 
-def count_labels(given: NDArray[np.bool_], true: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
+def count_labels(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
     """For each class: correct predicted labels, predicted labels, true labels; (K,) each."""
-    hits, all_given, all_true = ((part.sum(0).astype(np.float64)) for part in (given & true, given, true))
-    return hits, all_given, all_true
+    hits, all_predicted, all_true = ((part.sum(0).astype(np.float64)) for part in (predicted & true, predicted, true))
+    return hits, all_predicted, all_true
 
 
 def binary_cross_entropy(logits: NDArray[np.floating], labels: NDArray[np.bool_]) -> Floats:

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.classification.evaluation import ClassEvaluation, MultiLabelEvaluation
+from resnest.classification.evaluation import MultiLabelEvaluation, SingleLabelEvaluation
 from resnest.data.samples import Samples
 from resnest.figures import wilson_interval
 from resnest.report.charts import History, number
@@ -33,7 +33,7 @@ MOST_PICTURES = 24
 MOST_CLASSES = 30
 
 
-def classification_report(evaluation: ClassEvaluation, samples: Samples, history: History) -> Report:
+def classification_report(evaluation: SingleLabelEvaluation, samples: Samples, history: History) -> Report:
     sections = [curves_section(history, ("Accuracy", ("top1", "top-1, %"), ("top5", "top-5, %")))]
     if evaluation.count:
         matrix, names = evaluation.confusion, evaluation.class_names
@@ -51,7 +51,7 @@ def classification_report(evaluation: ClassEvaluation, samples: Samples, history
         )
         sections.append(confusion_section(matrix, names))
         sections.append(classes_section(columns, *notes, counts=matrix.sum(1), most=MOST_CLASSES))
-    pictures = [_mistake(evaluation, samples, place) for place in evaluation.worst(MOST_PICTURES).tolist()]
+    pictures = [_mistake(evaluation, samples, position) for position in evaluation.worst(MOST_PICTURES).tolist()]
     errors = int((evaluation.predicted != evaluation.labels).sum())
     note = (
         f"{count(errors, 'mistake')} on {count(evaluation.count, 'image')}. Here are the {len(pictures)} most"
@@ -67,7 +67,7 @@ def classification_report(evaluation: ClassEvaluation, samples: Samples, history
     )
 
 
-def _headlines(evaluation: ClassEvaluation, history: History) -> list[Headline]:
+def _headlines(evaluation: SingleLabelEvaluation, history: History) -> list[Headline]:
     """The best top-1: as logged, or the evaluation's own if none was logged."""
     images, best = evaluation.count, history.best
     digits = 1 if images < 1000 else 2  # one image of 1000 is 0.1 %
@@ -85,12 +85,12 @@ def _headlines(evaluation: ClassEvaluation, history: History) -> list[Headline]:
     return headlines(top1, title, *lines, digits=digits)
 
 
-def _mistake(evaluation: ClassEvaluation, samples: Samples, place: int) -> Picture:
-    index, names = int(evaluation.indices[place]), evaluation.class_names
-    predicted, truth = names[evaluation.predicted[place]], names[evaluation.labels[place]]
+def _mistake(evaluation: SingleLabelEvaluation, samples: Samples, position: int) -> Picture:
+    index, names = int(evaluation.indices[position]), evaluation.class_names
+    predicted, truth = names[evaluation.predicted[position]], names[evaluation.labels[position]]
     captions = [
-        Caption(predicted, float(evaluation.scores[place]), strong=True),
-        Caption(f"is {truth}", float(evaluation.truth_scores[place])),
+        Caption(predicted, float(evaluation.scores[position]), strong=True),
+        Caption(f"is {truth}", float(evaluation.truth_scores[position])),
     ]
     return Picture(name=samples.keys[index], images=[samples.decode(index)], captions=captions)
 
@@ -110,8 +110,8 @@ def multi_label_report(evaluation: MultiLabelEvaluation, samples: Samples, histo
         Column("Recall", "percent", recall),
         Column("Precision", "percent", precision),
     ]
-    pictures = [_multi_label_mistake(evaluation, samples, place) for place in evaluation.worst(MOST_PICTURES).tolist()]
-    errors = int((evaluation.given != evaluation.labels).any(1).sum())
+    pictures = [_multi_label_mistake(evaluation, samples, row) for row in evaluation.worst(MOST_PICTURES).tolist()]
+    errors = int((evaluation.predicted_labels != evaluation.labels).any(1).sum())
     note = (
         f"{count(errors, 'image')} of {evaluation.count:,} with a wrong or a missing label. Here are the"
         f" {len(pictures)} with the highest loss. Below each picture: labels that are wrong, labels that are missing,"
@@ -138,15 +138,15 @@ def multi_label_report(evaluation: MultiLabelEvaluation, samples: Samples, histo
     )
 
 
-def _multi_label_mistake(evaluation: MultiLabelEvaluation, samples: Samples, place: int) -> Picture:
-    index, scores = int(evaluation.indices[place]), evaluation.scores[place]
-    given, true = evaluation.given[place], evaluation.labels[place]
+def _multi_label_mistake(evaluation: MultiLabelEvaluation, samples: Samples, position: int) -> Picture:
+    index, scores = int(evaluation.indices[position]), evaluation.scores[position]
+    predicted, true = evaluation.predicted_labels[position], evaluation.labels[position]
     order = np.argsort(-scores, kind="stable")  # the likeliest first
 
     def scored(marks: NDArray[np.bool_]) -> list[tuple[str, float]]:
         return [(evaluation.class_names[k], float(scores[k])) for k in order if marks[k]]
 
-    wrong, missed, right = scored(given & ~true), scored(true & ~given)[::-1], scored(given & true)
+    wrong, missed, right = scored(predicted & ~true), scored(true & ~predicted)[::-1], scored(predicted & true)
     captions = [Caption(name, score, strong=True) for name, score in wrong[:MOST_LABELS]]
     captions += _more(wrong, "wrong")
     captions += [Caption(f"misses {name}", score) for name, score in missed[:MOST_LABELS]]

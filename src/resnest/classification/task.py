@@ -39,8 +39,8 @@ from resnest.tasks import Task
 class Mix(NamedTuple):
     """The mixing parameters of a batch."""
 
-    share: float = 1.0  # of the first image; CutMix: before its box is cut off at the image's edges
-    centre: tuple[float, float] | None = None  # of the box, from the top and left, shares of the sides; none: mixup
+    lam: float = 1.0  # fraction of the first image; CutMix: before its box is cut off at the image's edges
+    centre: tuple[float, float] | None = None  # of the box, from the top and left, fractions of the sides; none: mixup
 
 
 NO_MIX = Mix()  # nothing is mixed
@@ -56,38 +56,38 @@ def sample_mixup(seed: Sequence[int], *, mixup: float, cutmix: float) -> Mix:
     generator = np.random.default_rng(list(seed))
     cuts = cutmix > 0 and (not mixup or generator.random() < 0.5)
     alpha = cutmix if cuts else mixup
-    share = float(generator.beta(alpha, alpha))
+    lam = float(generator.beta(alpha, alpha))
     if not cuts:
-        return Mix(share)
+        return Mix(lam)
     down, right = generator.random(2)
-    return Mix(share, (float(down), float(right)))
+    return Mix(lam, (float(down), float(right)))
 
 
 def mix_images(images: Tensor, mix: Mix) -> tuple[Tensor, float]:
     """The mixed images, (N, C, H, W) floats, and the actual fraction of the first one."""
-    if mix.share >= 1:
+    if mix.lam >= 1:
         return images, 1.0
     if mix.centre is None:
-        return mix.share * images + (1 - mix.share) * images.flip(0), mix.share
+        return mix.lam * images + (1 - mix.lam) * images.flip(0), mix.lam
     height, width = images.shape[2:]
-    top, bottom, left, right = cut_box(mix.share, mix.centre, height, width)
+    top, bottom, left, right = cut_box(mix.lam, mix.centre, height, width)
     mixed = images.clone()
     mixed[:, :, top:bottom, left:right] = images.flip(0)[:, :, top:bottom, left:right]
     return mixed, 1 - (bottom - top) * (right - left) / (height * width)
 
 
-def mix_targets(targets: Tensor, share: float) -> Tensor:
+def mix_targets(targets: Tensor, fraction: float) -> Tensor:
     """Targets of mixed images, (N, classes), from 0 and 1 by the fractions of both."""
-    return share * targets + (1 - share) * targets.flip(0) if share < 1 else targets
+    return fraction * targets + (1 - fraction) * targets.flip(0) if fraction < 1 else targets
 
 
-def cut_box(share: float, centre: tuple[float, float], height: int, width: int) -> tuple[int, int, int, int]:
-    """Top, bottom, left, right of CutMix's box: 1 - share of the area, of the image's shape, clipped at the edges."""
-    ratio = math.sqrt(1 - share)  # arXiv 1905.04899, equation 2
+def cut_box(lam: float, centre: tuple[float, float], height: int, width: int) -> tuple[int, int, int, int]:
+    """Top, bottom, left, right of CutMix's box: 1 - lam of the area, of the image's shape, clipped at the edges."""
+    ratio = math.sqrt(1 - lam)  # arXiv 1905.04899, equation 2
     edges: list[int] = []
-    for place, side in zip(centre, (height, width), strict=True):
+    for position, side in zip(centre, (height, width), strict=True):
         length = int(side * ratio)
-        start = int(side * place) - length // 2
+        start = int(side * position) - length // 2
         edges += [max(start, 0), min(start + length, side)]
     top, bottom, left, right = edges
     return top, bottom, left, right
@@ -96,24 +96,24 @@ def cut_box(share: float, centre: tuple[float, float], height: int, width: int) 
 # --- Losses of a classifier, also for mixup and CutMix: every image has its own label and its partner's ---
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, *, share: float, smoothing: float) -> Tensor:
-    """(N, classes), (N,) -> mean over the batch; for a share below 1, the partner's label has the remaining weight."""
+def cross_entropy(logits: Tensor, labels: Tensor, *, fraction: float, smoothing: float) -> Tensor:
+    """(N, classes), (N,) -> mean over the batch; for a fraction < 1, the partner's label has the remaining weight."""
     loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-    if share < 1:
+    if fraction < 1:
         other = F.cross_entropy(logits, labels.flip(0), label_smoothing=smoothing)
-        loss = share * loss + (1 - share) * other
+        loss = fraction * loss + (1 - fraction) * other
     return loss
 
 
-def binary_cross_entropy(logits: Tensor, labels: Tensor, *, share: float, threshold: float) -> Tensor:
+def binary_cross_entropy(logits: Tensor, labels: Tensor, *, fraction: float, threshold: float) -> Tensor:
     """Binary cross-entropy: (N, classes), (N,) -> mean over batch and classes, as in timm.
 
     Both classes of a mixed image are a yes (arXiv 2110.00476, section 3), unless there is `threshold` or less of one.
     The mean over classes makes gradients as many times smaller as there are classes: AdamW does not mind, SGD would
     need a larger learning rate.
     """
-    shares = mix_targets(F.one_hot(labels, logits.shape[1]), share)  # (N, classes)
-    return F.binary_cross_entropy_with_logits(logits, (shares > threshold).to(logits.dtype))
+    fractions = mix_targets(F.one_hot(labels, logits.shape[1]), fraction)  # (N, classes)
+    return F.binary_cross_entropy_with_logits(logits, (fractions > threshold).to(logits.dtype))
 
 
 class ClassificationTask(Task):
@@ -185,11 +185,11 @@ class ClassificationTask(Task):
     ) -> Tensor:
         """Mean loss of a batch: (N, 3, H, W) uint8, (N,) -> scalar. Without a seed images are not mixed."""
         train = self.recipe.train
-        inputs, share = self._mixed(images, seed, mix)
+        inputs, fraction = self._mixed(images, seed, mix)
         logits = net(inputs)
         if train.loss == "bce":
-            return binary_cross_entropy(logits, labels, share=share, threshold=train.bce_threshold)
-        return cross_entropy(logits, labels, share=share, smoothing=train.label_smoothing)
+            return binary_cross_entropy(logits, labels, fraction=fraction, threshold=train.bce_threshold)
+        return cross_entropy(logits, labels, fraction=fraction, smoothing=train.label_smoothing)
 
     def sample_mixup(self, seed: Sequence[int]) -> Mix:
         """Mixing parameters of one batch, by mixup or CutMix: f(seed); None without a seed."""
@@ -228,6 +228,6 @@ class MultiLabelTask(ClassificationTask):
         0.5, as Keras' BinaryCrossentropy does.
         """
         smoothing = self.recipe.train.label_smoothing
-        inputs, share = self._mixed(images, seed, mix)
-        targets = mix_targets(labels, share) * (1 - smoothing) + smoothing / 2
+        inputs, fraction = self._mixed(images, seed, mix)
+        targets = mix_targets(labels, fraction) * (1 - smoothing) + smoothing / 2
         return F.binary_cross_entropy_with_logits(net(inputs), targets)

@@ -218,10 +218,10 @@ class TrainingTransform:
 def _crop(settings: DataSettings, size: int) -> Callable[[int, int], Box]:
     if settings.crop == "height":
         return HeightCrop(size, settings.min_area)
-    return AreaCrop(settings.min_area) if settings.min_area < 1 else whole
+    return AreaCrop(settings.min_area) if settings.min_area < 1 else full_image
 
 
-def whole(width: int, height: int) -> Box:
+def full_image(width: int, height: int) -> Box:
     """The full image, without a crop."""
     return 0, 0, width, height
 

@@ -100,7 +100,7 @@ def _classes_section(evaluation: DetectionEvaluation, kinds: list[str]) -> Secti
         title = f"{kind.capitalize()} AP" if len(kinds) > 1 else "AP"
         columns.append(Column(title, "share" if kind == "box" else "percent", evaluation.class_ap[kind]))
         columns.append(Column("AP50", "percent", evaluation.curves[kind].mean(axis=1)))
-    return classes_section(columns, "Lowest box AP first.", counts=evaluation.objects, things="objects")
+    return classes_section(columns, "Lowest box AP first.", counts=evaluation.objects, counted="objects")
 
 
 def _precision_sections(evaluation: DetectionEvaluation) -> list[Section]:

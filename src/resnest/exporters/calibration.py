@@ -22,7 +22,7 @@ from PIL import Image
 from resnest.data.samples import Samples
 from resnest.data.sources import open_dataset, open_split
 from resnest.errors import ResnestError, parameter
-from resnest.inference.model import Model, account_of
+from resnest.inference.model import Model, provenance_of
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import SUFFIXES, BadImage, decode_image
 from resnest.tasks import check_task
@@ -170,7 +170,7 @@ def _labelled(where: str | Path, model: Model) -> tuple[Photos, Photos] | None:
 
 def _split(where: str | Path, model: Model) -> tuple[float, int]:
     """Hold-out fraction and its seed: those of training, if this may be its data; else one half."""
-    data = account_of(Path(model.source)).get("data")
+    data = provenance_of(Path(model.source)).get("data")
     may_be = data in (None, str(where), str(Path(where).resolve()))
     return model.holdout if model.holdout and may_be else (0.5, SEED)
 

@@ -33,7 +33,7 @@ from resnest.tasks import check_task, load_object, task_type
 # --- The result of an evaluation: figures, and predictions for each image. Each task adds its own fields ---
 # result.figures, result.headline, result.worst(24)
 
-MAX_BAD_SHARE = 0.05  # of a data set's images: more than that is a broken data set, not a few broken files (P11)
+MAX_BAD_FRACTION = 0.05  # of a data set's images: more than that is a broken data set, not a few broken files (P11)
 Indices = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -99,11 +99,11 @@ class Evaluation:
         raise NotImplementedError
 
 
-def check_bad_share(bad: int, total: int, last: tuple[str, str] | None) -> None:
+def check_bad_fraction(bad: int, total: int, last: tuple[str, str] | None) -> None:
     """Raises ResnestError if too many files of a data set are unusable."""
-    if bad > MAX_BAD_SHARE * total and last:
+    if bad > MAX_BAD_FRACTION * total and last:
         raise ResnestError(
-            f"{bad} of {total} images cannot be used, more than {MAX_BAD_SHARE:.0%}; the last one is {last[0]}:"
+            f"{bad} of {total} images cannot be used, more than {MAX_BAD_FRACTION:.0%}; the last one is {last[0]}:"
             f" {last[1]}. `resnest doctor --data` lists them all"
         )
 
@@ -151,7 +151,7 @@ class WorstPictures:
     @property
     def results(self) -> dict[int, Any]:
         """The results of the worst pictures, by position among the indices."""
-        position = {index: place for place, index in enumerate(self.indices.tolist())}
+        position = {index: row for row, index in enumerate(self.indices.tolist())}
         return {position[index]: result for _, index, result in sorted(self._heap, key=lambda entry: entry[1])}
 
 
@@ -216,7 +216,7 @@ def evaluate_samples(
     for batch in batches:
         bad += batch.bad
         if world_size == 1:  # else together, below: the others wait there
-            check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
+            check_bad_fraction(len(bad), len(samples), bad[-1] if bad else None)
         if batch.indices:
             results = card.info.predict(engine, card, batch.prepared(samples), views)
             for index, result, truth in zip(batch.indices, results, batch.truths, strict=True):
@@ -227,7 +227,7 @@ def evaluate_samples(
         for theirs, worse in others:
             scorer.merge(theirs)
             bad = bad + worse
-        check_bad_share(len(bad), len(samples), bad[-1] if bad else None)
+        check_bad_fraction(len(bad), len(samples), bad[-1] if bad else None)
     evaluation = scorer.result()
     evaluation.bad, evaluation.seconds = bad, time.perf_counter() - started
     return evaluation

@@ -96,14 +96,14 @@ def card_of(
         if name not in known:
             raise unknown(f"field of {kind.__name__}", name, known)
     names = _checked_names(class_names, task.num_classes(net))
-    given = preprocess or getattr(net, "preprocess", None)
-    if not isinstance(given, kind.preprocess_type()):
-        what = "is missing" if given is None else f"is a {type(given).__name__}"
+    chosen = preprocess or getattr(net, "preprocess", None)
+    if not isinstance(chosen, kind.preprocess_type()):
+        what = "is missing" if chosen is None else f"is a {type(chosen).__name__}"
         raise ResnestError(
             f"preprocess {what}: {task.info.noun} takes the {kind.preprocess_type().__name__} that it was trained with"
         )
     own = task.card_fields(net)
-    content = {"architecture": name_of(own["spec"]), "class_names": names, "preprocess": given, **own, **fields}
+    content = {"architecture": name_of(own["spec"]), "class_names": names, "preprocess": chosen, **own, **fields}
     return kind(**content)
 
 
@@ -240,10 +240,10 @@ class Model:
 
     def readme(self, title: str, *, repo_id: str | None = None) -> str:
         """The text of the README, with this model's figures."""
-        return model_card_text(self.card, title, account=account_of(Path(self.source)), repo_id=repo_id)
+        return model_card_text(self.card, title, account=provenance_of(Path(self.source)), repo_id=repo_id)
 
 
-def account_of(run: Path) -> dict[str, object]:
+def provenance_of(run: Path) -> dict[str, object]:
     """The data and versions of a run (run.json); empty for other models."""
     try:
         content = json.loads((run / "run.json").read_text(encoding="utf-8"))

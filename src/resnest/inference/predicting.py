@@ -56,17 +56,17 @@ class Predictor(ImagePredictor):
             raise unknown("engine", engine, ["auto", "torch", *ENGINES])
         exported, run = is_exported(reference), Path(reference)
         if card is not None and not exported:
-            given = parameter("card")
-            raise ResnestError(f"{reference} has its own card: {given} is for exported files that have none")
-        found: ExportedEngine | None = None
+            option = parameter("card")
+            raise ResnestError(f"{reference} has its own card: {option} is for exported files that have none")
+        opened: ExportedEngine | None = None
         if exported:
-            found = _open_exported(run, engine, device, batch_size, card)
+            opened = _open_exported(run, engine, device, batch_size, card)
         elif engine in ENGINES:
-            found = _open_beside(run, engine, device, batch_size)
+            opened = _open_beside(run, engine, device, batch_size)
         elif engine == "auto" and network is None and run.is_dir() and _means_cpu(device):
-            found, self.note = _try_beside(run, batch_size)
+            opened, self.note = _try_beside(run, batch_size)
         chosen: tuple[Engine, ModelCard]
-        chosen = (found, found.card) if found else _with_torch(reference, network, device)
+        chosen = (opened, opened.card) if opened else _with_torch(reference, network, device)
         runs, its_card = chosen
         super().__init__(runs, its_card.with_window(window) if window else its_card, batch_size=batch_size)
 
@@ -84,8 +84,8 @@ def _open_exported(
 ) -> ExportedEngine:
     if engine == "torch":
         raise ResnestError(f"torch does not run exported files such as {path}: use auto, {' or '.join(ENGINES)}")
-    told = read_card(card) if isinstance(card, str | Path) else card
-    return open_engine(path, engine, device, batch_size=batch_size, card=told)
+    model_card = read_card(card) if isinstance(card, str | Path) else card
+    return open_engine(path, engine, device, batch_size=batch_size, card=model_card)
 
 
 def read_card(where: str | Path) -> ModelCard:
@@ -112,10 +112,10 @@ def _open_beside(run: Path, engine: str, device: str, batch_size: int) -> Export
     command = call("export", run, format=FORMATS[suffixes[0]], **aim)
     if path is None:
         raise ResnestError(f"{engine} runs exported files, and {run} has none: `{command}`")
-    found = open_engine(path, engine, device, batch_size=batch_size)
-    if not _holds_weights_of(run, found):
+    opened = open_engine(path, engine, device, batch_size=batch_size)
+    if not _holds_weights_of(run, opened):
         raise ResnestError(f"{path} holds other weights than {run / WEIGHTS_NAME}: export it anew, `{command}`")
-    return found
+    return opened
 
 
 def _try_beside(run: Path, batch_size: int) -> tuple[ExportedEngine | None, str]:
@@ -125,16 +125,16 @@ def _try_beside(run: Path, batch_size: int) -> tuple[ExportedEngine | None, str]
         if not path.is_file():
             continue
         try:
-            found = open_engine(path, device="cpu", batch_size=batch_size)
+            opened = open_engine(path, device="cpu", batch_size=batch_size)
         except ResnestError as error:
             notes.append(str(error))
             continue
-        if not _holds_weights_of(run, found):
+        if not _holds_weights_of(run, opened):
             notes.append(f"{path} holds other weights than {WEIGHTS_NAME} there: export it anew to use it")
-        elif found.origin.get("precision", "float32") != "float32":
-            notes.append(f"{path} is {found.origin['precision']}, so other scores: name it to use it")
+        elif opened.origin.get("precision", "float32") != "float32":
+            notes.append(f"{path} is {opened.origin['precision']}, so other scores: name it to use it")
         else:
-            return found, ""
+            return opened, ""
     return None, "; ".join(notes)
 
 

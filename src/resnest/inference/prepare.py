@@ -165,18 +165,18 @@ class KernelAttention(PreparedSplitAttention):
         return is_folded and takes(x)
 
 
-Whole = TypeVar("Whole", bound=nn.Module)
+Net = TypeVar("Net", bound=nn.Module)
 Bare = TypeVar("Bare", bound=Trunk)
 
 
-def prepare(net: Whole, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False) -> Whole:
+def prepare(net: Net, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False) -> Net:
     """A copy of a backbone or of a network of any task for inference only; arguments as for `prepared`.
 
     Raises:
         ResnestError: a network that no task has.
     """
     how: Any = prepared if isinstance(net, Backbone) else task_of_network(net).prepared
-    return cast(Whole, how(net, memory_format=memory_format, kernels=kernels))
+    return cast(Net, how(net, memory_format=memory_format, kernels=kernels))
 
 
 def prepared(net: Bare, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False) -> Bare:
@@ -196,9 +196,9 @@ def prepared(net: Bare, *, memory_format: torch.memory_format = torch.channels_l
     return fast.to(memory_format=memory_format)
 
 
-def prepared_whole(
-    net: Whole, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False
-) -> Whole:
+def prepared_full_model(
+    net: Net, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False
+) -> Net:
     """A copy of a multi-part network for inference only; arguments as for `prepared`."""
     backbone, done = net.get_submodule("backbone"), {}
     if isinstance(backbone, Trunk):  # in the copy's place, so that the backbone is not copied twice

@@ -177,10 +177,10 @@ def choose_device(name: str | torch.device) -> torch.device:
         return name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    given = parameter("device", name)
+    option = parameter("device", name)
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ResnestError(f"{given}: no usable GPU here (`resnest doctor` says what torch sees); use cpu")
+        raise ResnestError(f"{option}: no usable GPU here (`resnest doctor` says what torch sees); use cpu")
     try:
         return torch.device(name)
     except RuntimeError:
-        raise ResnestError(f"{given}: expected auto, cpu or cuda") from None
+        raise ResnestError(f"{option}: expected auto, cpu or cuda") from None

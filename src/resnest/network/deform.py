@@ -80,8 +80,8 @@ class DeformConv2d(nn.Conv2d):
         both = F.conv2d(
             x, offset_weight, offset_bias, self.stride, self.padding, self.dilation, self.deform_groups
         )  # (N, 3*G*K, H', W')
-        share = len(offset_bias) // 3
-        offsets, mask = both.split([2 * share, share], dim=1)
+        points = len(offset_bias) // 3
+        offsets, mask = both.split([2 * points, points], dim=1)
         out: Tensor = deform_conv2d(
             x, offsets, weight, bias, self.stride, self.padding, self.dilation, mask=mask.sigmoid()
         )

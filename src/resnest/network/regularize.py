@@ -66,8 +66,8 @@ def drop_block(x: Tensor, rate: float, block_size: int) -> Tensor:
     # A comparison, not bernoulli_(gamma): torch.compile would compile anew for every rate of a schedule.
     centres = (torch.rand(1, channels, height, width, device=x.device) < gamma).to(x.dtype)
     keep = 1 - F.max_pool2d(centres, block, stride=1, padding=block // 2)  # (1, C, H, W)
-    share = keep.mean(dtype=torch.float32).clamp(min=1 / keep.numel())  # a float16 sum overflows at 65504
-    return x * (keep / share).to(x.dtype)
+    fraction = keep.mean(dtype=torch.float32).clamp(min=1 / keep.numel())  # a float16 sum overflows at 65504
+    return x * (keep / fraction).to(x.dtype)
 
 
 torch.fx.wrap("drop_block")

@@ -32,7 +32,7 @@ ConvFactory = Callable[..., nn.Conv2d]  # takes the arguments of torch.nn.Conv2d
 
 
 @dataclass(frozen=True)
-class Place:
+class BlockPosition:
     """The position of a bottleneck: what differs between blocks."""
 
     stride: int = 1
@@ -52,23 +52,23 @@ class Bottleneck(nn.Module):
     checkpointable = True  # by tools.recompute_activations
 
     def __init__(
-        self, in_chans: int, planes: int, spec: Spec, place: Place, downsample: nn.Module | None = None
+        self, in_chans: int, planes: int, spec: Spec, position: BlockPosition, downsample: nn.Module | None = None
     ) -> None:
         super().__init__()
         channels, out_chans = spec.group_width(planes), planes * EXPANSION
-        stride = 1 if place.pools else place.stride
+        stride = 1 if position.pools else position.stride
         self.conv1 = nn.Conv2d(in_chans, channels, kernel_size=1, bias=False)
         self.bn1 = BatchNorm2d(channels)
         self.conv2: nn.Module
         self.bn2: nn.Module | None = None
         if spec.radix == 0:
-            self.conv2 = place.conv(
+            self.conv2 = position.conv(
                 channels,
                 channels,
                 kernel_size=3,
                 stride=stride,
-                padding=place.dilation,
-                dilation=place.dilation,
+                padding=position.dilation,
+                dilation=position.dilation,
                 groups=spec.cardinality,
                 bias=False,
             )
@@ -79,12 +79,12 @@ class Bottleneck(nn.Module):
                 radix=spec.radix,
                 cardinality=spec.cardinality,
                 stride=stride,
-                dilation=place.dilation,
+                dilation=position.dilation,
                 attention_norm=spec.attention_norm,
-                conv=place.conv,
+                conv=position.conv,
             )
         # Zero padding counts in the mean (count_include_pad): the official default, and the weights depend on it.
-        pool = nn.AvgPool2d(3, place.stride, padding=1) if place.pools else nn.Identity()
+        pool = nn.AvgPool2d(3, position.stride, padding=1) if position.pools else nn.Identity()
         self.pool_before = pool if spec.avd_first else nn.Identity()
         self.pool_after = nn.Identity() if spec.avd_first else pool
         self.conv3 = nn.Conv2d(channels, out_chans, kernel_size=1, bias=False)
@@ -93,9 +93,9 @@ class Bottleneck(nn.Module):
         # DropBlock where the released weights had it: after bn1, after the split attention, after bn3 (Gluon code).
         rate = spec.drop_block_rate
         self.drop1, self.drop2, self.drop3 = (
-            DropBlock2d(rate) if place.drop_block else nn.Identity() for _ in range(3)
+            DropBlock2d(rate) if position.drop_block else nn.Identity() for _ in range(3)
         )
-        self.drop_path = DropPath(place.drop_path) if place.drop_path else nn.Identity()
+        self.drop_path = DropPath(position.drop_path) if position.drop_path else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.drop1(conv_norm(self.conv1, self.bn1, x)), inplace=True)
@@ -268,7 +268,7 @@ def _build_stages(
         out_chans = planes * EXPANSION
         for block in range(spec.depths[index]):
             is_first = block == 0
-            place = Place(
+            position = BlockPosition(
                 stride=stride if is_first else 1,
                 dilation=first if is_first else rest,
                 pools=spec.avd and is_first and index > 0 and (stride > 1 or dilation == "official"),
@@ -277,7 +277,7 @@ def _build_stages(
                 conv=convs[index],
             )
             shortcut = _shortcut(in_chans, out_chans, stride, rest, dilation) if is_first else None
-            blocks.append(Bottleneck(in_chans, planes, spec, place, shortcut))
+            blocks.append(Bottleneck(in_chans, planes, spec, position, shortcut))
             in_chans, count = out_chans, count + 1
         stages.append(nn.Sequential(*blocks))
     return stages

@@ -199,16 +199,16 @@ def synchronise_norms(net: nn.Module) -> int:
 
     Frozen and layer norms stay as they are.
     """
-    found = [
+    norms = [
         (module, name, child)
         for module in net.modules()
         for name, child in module.named_children()
         if isinstance(child, nn.BatchNorm2d) and not isinstance(child, SyncBatchNorm2d)
     ]
-    for module, name, norm in found:
+    for module, name, norm in norms:
         assert norm.momentum is not None
         other = SyncBatchNorm2d(norm.num_features, eps=norm.eps, momentum=norm.momentum)
         other._parameters.update(norm._parameters)
         other._buffers.update(norm._buffers)
         setattr(module, name, other.train(norm.training))
-    return len(found)
+    return len(norms)

@@ -79,7 +79,7 @@ def _classes_section(evaluation: PanopticEvaluation, samples: PanopticSamples) -
         columns,
         "Lowest PQ first.",
         counts=evaluation.segments,
-        things="segments",
+        counted="segments",
         most=MOST_CLASSES,
         colours=class_colours(samples.classes),
     )
@@ -107,4 +107,4 @@ def _comparison(evaluation: PanopticEvaluation, samples: PanopticSamples, place:
         Caption(f"{int(counts.missed.sum()):,} missed, {false}"),
     ]
     name = samples.keys[index]
-    return Comparison(name=name, image=samples.decode(index), truth=truth, found=found, captions=captions)
+    return Comparison(name=name, image=samples.decode(index), truth=truth, prediction=found, captions=captions)

@@ -38,15 +38,15 @@ MOST_SHOWN = 6
 
 def check_resumable(before: Recipe, now: Recipe, *, where: str) -> None:
     """Raises ResnestError, with the changed settings, if a run cannot be resumed with this recipe."""
-    found = [
+    changed = [
         f"{key} is {old!r} there and {new!r} here"
         for key, old, new in differences(before, now)
         if key not in FREE and not key.startswith(FREE_SECTIONS)
     ]
-    if found:
-        more = f"; and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
+    if changed:
+        more = f"; and {len(changed) - MOST_SHOWN} more" if len(changed) > MOST_SHOWN else ""
         raise ResnestError(
-            f"{where} was started with other settings: {'; '.join(found[:MOST_SHOWN])}{more}. A run keeps its"
+            f"{where} was started with other settings: {'; '.join(changed[:MOST_SHOWN])}{more}. A run keeps its"
             " settings: leave them out, or start a new one (model.pretrained=RUN begins with its weights)"
         )
 
@@ -104,7 +104,7 @@ def override(recipe: Recipe, settings: Settings) -> Recipe:
                 f"{setting}: recipe {recipe.name!r} trains a network for {recipe.task} and has no section"
                 f" {keys[0]!r}; recipes for {' and '.join(owners)} have one (`resnest recipes` lists them)"
             )
-        _place(content, keys, value, recipe.name)
+        _set_value(content, keys, value, recipe.name)
     changed = bool(settings) and content != dataclasses.asdict(recipe)
     if changed:
         content["expect"] = None  # what was measured holds for the recipe as it was
@@ -192,7 +192,7 @@ def to_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(plain_values(content), sort_keys=False, allow_unicode=True, width=100)
 
 
-def _place(content: dict[str, Any], keys: list[str], value: Any, recipe: str) -> None:
+def _set_value(content: dict[str, Any], keys: list[str], value: Any, recipe: str) -> None:
     """Set content[keys[0]][keys[1]]... where every key but one of `model.spec` must exist already."""
     node: Any = content
     for depth, key in enumerate(keys):

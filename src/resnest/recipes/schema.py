@@ -79,7 +79,7 @@ class OptimSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "decay_at", tuple(self.decay_at))
         check_ranges(self, "optim.")
-        if any(not 0 < share < 1 for share in self.decay_at) or list(self.decay_at) != sorted(set(self.decay_at)):
+        if any(not 0 < fraction < 1 for fraction in self.decay_at) or list(self.decay_at) != sorted(set(self.decay_at)):
             raise ResnestError(
                 f"optim.decay_at={list(self.decay_at)} must be fractions of the run between 0 and 1, the smallest"
                 " first, such as [0.6667, 0.8889]"

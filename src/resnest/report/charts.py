@@ -62,7 +62,7 @@ def loss_chart(train: Series, validation: Series) -> Markup:
     return _over_epochs(lines, _loss_axis(_finite(lines)), "Training and validation loss over epochs")
 
 
-def share_chart(main: Series, other: Series, *, label: str) -> Markup:
+def fraction_chart(main: Series, other: Series, *, label: str) -> Markup:
     """Two fractions such as top-1 (accent, its best point marked) and top-5 (muted) in percent over epochs."""
     if not main.finite:
         return Markup()
@@ -108,11 +108,11 @@ def thin(curve: Series, limit: int = MAX_POINTS) -> Series:
     )
 
 
-def nice_ticks(low: float, high: float, *, intervals: int = 4, whole: bool = False) -> list[float]:
+def nice_ticks(low: float, high: float, *, intervals: int = 4, integers: bool = False) -> list[float]:
     """Round numbers from `low` to `high`: steps that cover it in at most so many intervals, or the next finer ones
     where that gives fewer than three ticks.
 
-    >>> nice_ticks(0, 1), nice_ticks(0, 12, whole=True), nice_ticks(52, 97)
+    >>> nice_ticks(0, 1), nice_ticks(0, 12, integers=True), nice_ticks(52, 97)
     ([0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 5.0, 10.0], [60.0, 70.0, 80.0, 90.0])
     """
     smallest = (high - low) / (intervals + 1)
@@ -120,8 +120,8 @@ def nice_ticks(low: float, high: float, *, intervals: int = 4, whole: bool = Fal
         return [low]
     power = 10.0 ** math.floor(math.log10(smallest))
     finer: list[float] = []
-    for step in (share * power for share in (1, 2, 2.5, 5, 10, 20, 25, 50, 100)):
-        if whole and step % 1:
+    for step in (factor * power for factor in (1, 2, 2.5, 5, 10, 20, 25, 50, 100)):
+        if integers and step % 1:
             continue
         least, most = low / step + 1e-9, high / step - 1e-9
         ticks = [k * step for k in range(math.ceil(least - 2e-9), math.floor(most + 2e-9) + 1)]
@@ -136,7 +136,7 @@ def _over_epochs(lines: Sequence[Line], y: Axis | None, label: str, *, last: flo
     if y is None:
         return Markup()
     last = max(_last_epoch(line.curve for line in lines) if last is None else last, 1)
-    return _chart(lines, Axis(0, last, nice_ticks(0, last, intervals=5, whole=True)), y, label)
+    return _chart(lines, Axis(0, last, nice_ticks(0, last, intervals=5, integers=True)), y, label)
 
 
 def _last_epoch(curves: Iterable[Series]) -> float:
@@ -199,8 +199,8 @@ def _chart(lines: Sequence[Line], x: Axis, y: Axis, label: str, *, width: int = 
     )
 
 
-def _rounded(places: Floats) -> list[float]:
-    rounded: list[float] = places.round(1).tolist()
+def _rounded(positions: Floats) -> list[float]:
+    rounded: list[float] = positions.round(1).tolist()
     return rounded
 
 

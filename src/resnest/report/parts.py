@@ -17,7 +17,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.report.charts import History, loss_chart, rate_chart, series, share_chart
+from resnest.report.charts import History, fraction_chart, loss_chart, rate_chart, series
 from resnest.report.page import Headline, Section, clip, count, percent, render
 from resnest.runtime.palette import Colour, class_colours
 
@@ -75,7 +75,7 @@ class Frame:
         return (right - left) * (bottom - top)
 
     @property
-    def place(self) -> Mapping[str, str]:
+    def attributes(self) -> Mapping[str, str]:
         """Attributes of an SVG rectangle."""
         left, top, right, bottom = self._corners()
         sides = {"x": left, "y": top, "width": max(right - left, 0), "height": max(bottom - top, 0)}
@@ -108,7 +108,7 @@ def headlines(fraction: float, *lines: str, digits: int = 1) -> list[Headline]:
     return [Headline(fraction, lines, digits)] if np.isfinite(fraction) else []
 
 
-def curves_section(history: History, *shares: tuple[str, Keyed, Keyed]) -> Section:
+def curves_section(history: History, *fractions: tuple[str, Keyed, Keyed]) -> Section:
     """Charts over epochs: losses, fractions by title with their main line and another one, the learning rate."""
     train, validation = series(history.train, "loss"), series(history.evals, "loss")
     keys = [Key("training")]
@@ -116,10 +116,10 @@ def curves_section(history: History, *shares: tuple[str, Keyed, Keyed]) -> Secti
         keys.insert(0, Key("validation", "main"))
     charts = [
         Chart("Loss", keys, loss_chart(train, validation)),
-        *(_share_chart(history, *share) for share in shares),
+        *(_fraction_chart(history, *fraction) for fraction in fractions),
         Chart("Learning rate", [], rate_chart(series(history.train, "lr"))),
     ]
-    known = any(series(history.evals, key).finite for _, (key, _), _ in shares)
+    known = any(series(history.evals, key).finite for _, (key, _), _ in fractions)
     note = "Over epochs." + (" The dot is the best evaluation." if known else "")
     lost = len(train.values) + len(validation.values) - train.finite - validation.finite
     if lost:
@@ -130,10 +130,10 @@ def curves_section(history: History, *shares: tuple[str, Keyed, Keyed]) -> Secti
     return Section("Curves", render("charts.html", charts=drawn, large=False), [note])
 
 
-def _share_chart(history: History, title: str, main: Keyed, other: Keyed) -> Chart:
+def _fraction_chart(history: History, title: str, main: Keyed, other: Keyed) -> Chart:
     first, second = series(history.evals, main[0]), series(history.evals, other[0])
     keys = [Key(main[1], "main"), *([Key(other[1])] if second.finite else [])]
-    return Chart(title, keys, share_chart(first, second, label=f"{title} in percent over epochs"))
+    return Chart(title, keys, fraction_chart(first, second, label=f"{title} in percent over epochs"))
 
 
 def table(columns: Sequence[Column], rows: Iterable[int], colours: Sequence[Colour] = ()) -> Markup:
@@ -145,19 +145,19 @@ def classes_section(
     columns: Sequence[Column],
     *notes: str,
     counts: NDArray[np.int64],
-    things: str = "images",
+    counted: str = "images",
     most: int = 100,
     colours: Sequence[Colour] = (),
 ) -> Section:
-    """Figures of every class: the lowest "share" first, of equal ones the one with more `things`; at most `most`."""
-    [share] = (np.asarray(column.values, np.float64) for column in columns if column.kind == "share")
-    order = worst_first(share, counts)
+    """Figures of every class: the lowest "share" first, of equal ones the one with more `counted`; at most `most`."""
+    [figures] = (np.asarray(column.values, np.float64) for column in columns if column.kind == "share")
+    order = worst_first(figures, counts)
     all_notes = list(notes)
     if left_out := len(order[most:]):
         classes = count(len(order), "class", "classes")
         all_notes.append(f"{most} of {classes} are shown, {left_out:,} are left out.")
     if without := int((counts == 0).sum()):
-        all_notes.append(f"{count(without, 'class has', 'classes have')} no {things}.")
+        all_notes.append(f"{count(without, 'class has', 'classes have')} no {counted}.")
     return Section("Classes", table(columns, order[:most], colours), all_notes)
 
 
@@ -216,7 +216,7 @@ MAX_PAIRS = 20
 
 Counted = Literal["images", "pixels"]
 Matrix = NDArray[np.int64]
-Shares = NDArray[np.float64]
+Fractions = NDArray[np.float64]
 
 
 class Cell(NamedTuple):
@@ -228,7 +228,7 @@ class Cell(NamedTuple):
     kind: Literal["none", "", "mid", "full"]  # decides the colour of the text
 
 
-def recall_and_precision(matrix: Matrix) -> tuple[Shares, Shares]:
+def recall_and_precision(matrix: Matrix) -> tuple[Fractions, Fractions]:
     """Two arrays (K,) of fractions, NaN where undefined."""
     right = matrix.diagonal()
     return _divide(right, matrix.sum(axis=1)), _divide(right, matrix.sum(axis=0))
@@ -279,10 +279,9 @@ def _wrong(matrix: Matrix) -> Matrix:
     return wrong
 
 
-def _divide(part: Matrix, whole: Matrix) -> Shares:
-    shares: Shares = np.full(len(whole), np.nan)
-    np.divide(part, whole, out=shares, where=whole > 0)
-    return shares
+def _divide(part: Matrix, total: Matrix) -> Fractions:
+    fractions: Fractions = np.divide(part, total, out=np.full(len(total), np.nan), where=total > 0)
+    return fractions
 
 
 def _heat_map(matrix: Matrix, names: Sequence[str], counted: Counted) -> Markup:
@@ -306,12 +305,12 @@ def _cell(cell: int, total: int, truth: str, predicted: str, counted: Counted) -
     title = f"truth {clip(truth)}, predicted {clip(predicted)}: {cell} of {total}"
     if not cell:
         return Cell("0", title, "", "none")
-    share = cell / total
+    fraction = cell / total
     # What is not all never reads 100
-    text = str(cell) if counted == "images" else str(min(round(100 * share), 100 if cell == total else 99))
-    shade = float(np.sqrt(share))
+    text = str(cell) if counted == "images" else str(min(round(100 * fraction), 100 if cell == total else 99))
+    shade = float(np.sqrt(fraction))
     kind: Literal["", "mid", "full"] = "full" if shade > 0.82 else "mid" if shade > 0.6 else ""
-    return Cell(text, f"{title} ({percent(share)})", f"{shade:.2f}", kind)
+    return Cell(text, f"{title} ({percent(fraction)})", f"{shade:.2f}", kind)
 
 
 # --- Pictures beside their ground truth and prediction, in the colours of their classes ---
@@ -333,27 +332,27 @@ class Comparison:
     name: str  # path relative to the data set
     image: Image.Image
     truth: Regions  # labels of no class: pixels that do not count
-    found: Regions
+    prediction: Regions
     captions: Sequence[Caption]
 
 
 def comparisons_section(comparisons: Sequence[Comparison], note: str, *, images: int, errors: int) -> Section:
     """The worst pictures, with a legend of their colours; arguments as for `mistakes_section`."""
-    pictures, keys = [_compared(one) for one in comparisons], _colour_keys(comparisons)
+    pictures, keys = [_compared(comparison) for comparison in comparisons], _colour_keys(comparisons)
     return mistakes_section(pictures, note, images=images, errors=errors, layout="compared", keys=keys)
 
 
-def _compared(one: Comparison) -> Picture:
+def _compared(row: Comparison) -> Picture:
     """Three pictures in a row."""
-    painted = [regions.paint(one.image, SIDES["compared"]) for regions in (one.truth, one.found)]
-    return Picture(name=one.name, images=[one.image, *painted], captions=one.captions)
+    painted = [regions.paint(row.image, SIDES["compared"]) for regions in (row.truth, row.prediction)]
+    return Picture(name=row.name, images=[row.image, *painted], captions=row.captions)
 
 
 def _colour_keys(comparisons: Sequence[Comparison]) -> list[Key]:
     """Legend of the colours in the pictures, in the order of the classes."""
     if not comparisons:
         return []
-    classes = comparisons[0].found.classes
+    classes = comparisons[0].prediction.classes
     colours = class_colours(classes)
-    there = {label for one in comparisons for regions in (one.truth, one.found) for label in regions.present()}
+    there = {label for row in comparisons for regions in (row.truth, row.prediction) for label in regions.present()}
     return [Key(classes.names[label], "patch", css_colour(colours[label])) for label in sorted(there)]

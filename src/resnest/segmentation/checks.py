@@ -29,11 +29,11 @@ from resnest.segmentation.datasets import find_ade20k, find_cityscapes, find_mas
 
 
 def find_mask_folders(path: Path) -> DatasetHandle | None:
-    found = find_masks(path)
-    if found is None:
+    folders = find_masks(path)
+    if folders is None:
         return None
     train, val, unsplit = (
-        partial(read_masks, pairs, path) if pairs else None for pairs in (found.train, found.val, found.whole)
+        partial(read_masks, pairs, path) if pairs else None for pairs in (folders.train, folders.val, folders.unsplit)
     )
     return DatasetHandle("masks", str(path), train=train, val=val, unsplit=unsplit)
 
@@ -69,11 +69,11 @@ class Tally:
         if counts[IGNORED] == mask.size:
             self.empty.append(key)
 
-    def shares(self) -> NDArray[np.float64]:
+    def fractions(self) -> NDArray[np.float64]:
         """Fractions of the pixels that are not ignored, by class, (K,)."""
         counts = self.pixels[: len(self.class_names)]
-        shares: NDArray[np.float64] = counts / max(1, counts.sum())
-        return shares
+        fractions: NDArray[np.float64] = counts / max(1, counts.sum())
+        return fractions
 
     @property
     def ignored(self) -> float:
@@ -93,8 +93,8 @@ class MaskInspection(Inspection):
         train, other = self.tally, val.tally
         names = train.class_names
         report.counts = {name: (int(train.images[k]), int(other.images[k])) for k, name in enumerate(names)}
-        shares = zip(train.shares().tolist(), other.shares().tolist(), strict=True)
-        report.pixels = dict(zip(names, shares, strict=True))
+        fractions = zip(train.fractions().tolist(), other.fractions().tolist(), strict=True)
+        report.pixels = dict(zip(names, fractions, strict=True))
         report.problems += pixel_problems(train, other)
 
 
@@ -136,15 +136,15 @@ def pixel_notes(train: Tally, val: Tally) -> Iterator[str]:
         if tally.empty:
             some = ", ".join(tally.empty[:MOST_NAMED]) + (", ..." if len(tally.empty) > MOST_NAMED else "")
             yield f"{len(tally.empty)} {part} masks have only ignored pixels: {some}"
-    shares = train.shares()
-    order = np.argsort(-shares, kind="stable")
-    told = ", ".join(f"{train.class_names[k]} {percent(float(shares[k]))}" for k in order[:MOST_NAMED])
-    yield f"training pixels by class: {told}{', ...' if len(order) > MOST_NAMED else ''}"
-    if names := named(train.class_names, learned & (shares < RARE)):
+    fractions = train.fractions()
+    order = np.argsort(-fractions, kind="stable")
+    largest = ", ".join(f"{train.class_names[k]} {percent(float(fractions[k]))}" for k in order[:MOST_NAMED])
+    yield f"training pixels by class: {largest}{', ...' if len(order) > MOST_NAMED else ''}"
+    if names := named(train.class_names, learned & (fractions < RARE)):
         yield f"less than {percent(RARE)} of the training pixels show {names}"
     yield f"{percent(train.ignored)} of the training and {percent(val.ignored)} of the validation pixels do not count"
 
 
-def percent(share: float) -> str:
+def percent(fraction: float) -> str:
     """With the significant digits."""
-    return f"{share:.1%}" if share >= 0.001 or share == 0 else f"{100 * share:.1g}%"
+    return f"{fraction:.1%}" if fraction >= 0.001 or fraction == 0 else f"{100 * fraction:.1g}%"

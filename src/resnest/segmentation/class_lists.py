@@ -43,7 +43,7 @@ STRANGE = -1  # marks a value without a class
 PNG = b"\x89PNG\r\n\x1a\n"
 DEPTH, KIND = 24, 25  # bytes of a PNG with the bits of a sample, and the kind of pixels: 0 is grey
 SPREAD = {2: 85, 4: 17}  # Pillow spreads grey values of 2 and 4 bits over 0 to 255
-MOST_TOLD = 5  # values in an error
+MAX_SHOWN = 5  # values in an error
 TABLE = 256  # numbers that are looked up in a table
 
 
@@ -69,7 +69,7 @@ class MaskMeaning:
             )
         classes: NDArray[np.integer] = self._table[values] if values.dtype == np.uint8 else _search(values, *known)
         if (strange := classes == STRANGE).any():
-            what = f"{_told(values[strange], coloured=coloured)}, which no class has"
+            what = f"{_describe_unknown(values[strange], coloured=coloured)}, which no class has"
             raise BadImage(name, f"{what}, in {strange.sum()} of {strange.size} pixels")
         return classes.astype(np.uint8)
 
@@ -107,11 +107,11 @@ def packed(colour: Colour) -> int:
     return red + 256 * green + 65536 * blue
 
 
-def _told(values: NDArray[np.integer], *, coloured: bool) -> str:
+def _describe_unknown(values: NDArray[np.integer], *, coloured: bool) -> str:
     """Some values without a class."""
     some = np.unique(values).tolist()
-    shown = [f"({one & 255}, {one >> 8 & 255}, {one >> 16})" if coloured else str(one) for one in some[:MOST_TOLD]]
-    more = f" and {len(some) - MOST_TOLD} more" if len(some) > MOST_TOLD else ""
+    shown = [f"({code & 255}, {code >> 8 & 255}, {code >> 16})" if coloured else str(code) for code in some[:MAX_SHOWN]]
+    more = f" and {len(some) - MAX_SHOWN} more" if len(some) > MAX_SHOWN else ""
     return f"has the {'colour' if coloured else 'value'}{'s' * (len(some) > 1)} {', '.join(shown)}{more}"
 
 
@@ -122,8 +122,8 @@ def _sorted(known: dict[int, int]) -> tuple[Numbers, Numbers]:
 
 
 def _search(values: NDArray[np.integer], known: Numbers, classes: Numbers) -> Numbers:
-    places = np.minimum(np.searchsorted(known, values), len(known) - 1)
-    return np.where(known[places] == values, classes[places], STRANGE)
+    index = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return np.where(known[index] == values, classes[index], STRANGE)
 
 
 UNCOUNTED = ("void", "ignore", "unlabelled", "unlabeled")
@@ -152,7 +152,7 @@ class ClassList:
     ignored: tuple[Row, ...] = ()
 
     @classmethod
-    def of(cls, rows: Sequence[Row], where: str | Path) -> ClassList:
+    def from_rows(cls, rows: Sequence[Row], where: str | Path) -> ClassList:
         """Raises ResnestError for ambiguous or too many classes."""
         counted = tuple(row for row in rows if not row.ignore)
         for what in ("value", "name", "colour"):
@@ -179,23 +179,23 @@ class ClassList:
     @property
     def meaning(self) -> MaskMeaning:
         """The class of each mask value or colour."""
-        found: dict[Value, int] = {}
+        lookup: dict[Value, int] = {}
         for rows, classes in ((self.ignored, [IGNORED] * len(self.ignored)), (self.rows, range(len(self.rows)))):
             for row, number in zip(rows, classes, strict=True):
-                found[row.value] = number
+                lookup[row.value] = number
                 if row.colour is not None:
-                    found[row.colour] = number
-        return MaskMeaning(found)
+                    lookup[row.colour] = number
+        return MaskMeaning(lookup)
 
 
 def read_class_list(folders: Sequence[Path]) -> ClassList:
     """The first list in some folders. Raises ResnestError: none, or an invalid one."""
-    if (found := find_class_list(folders)) is None:
+    if (classes := find_class_list(folders)) is None:
         raise ResnestError(
             f"{folders[0]} has masks and no list of their classes: write classes.txt there, with a name a line in the"
             " order of the masks' values from 0, or classes.json with rows of index, name, color and ignore"
         )
-    return found
+    return classes
 
 
 def find_class_list(folders: Sequence[Path]) -> ClassList | None:
@@ -213,17 +213,17 @@ def _read(path: Path, read: Callable[[str], list[Row]]) -> ClassList:
         raise ResnestError(f"{path} cannot be read ({error.strerror or error})") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ResnestError(f"{path} is no list of classes ({error})") from None
-    return ClassList.of(rows, path)
+    return ClassList.from_rows(rows, path)
 
 
 def _from_json(text: str) -> list[Row]:
-    return [_row_of(item, place) for place, item in enumerate(class_rows(text))]
+    return [_row_of(item, index) for index, item in enumerate(class_rows(text))]
 
 
-def _row_of(item: dict[str, Any], place: int) -> Row:
-    value = item.get("index", place)
+def _row_of(item: dict[str, Any], index: int) -> Row:
+    value = item.get("index", index)
     if not str(value).removeprefix("-").isdigit():
-        raise ResnestError(f"row {place}: {json.dumps(value)[:60]} is no integer")
+        raise ResnestError(f"row {index}: {json.dumps(value)[:60]} is no integer")
     colour = next((item[key] for key in ("color", "colour") if item.get(key) is not None), None)
     return _row(int(value), item["name"], colour, item.get("ignore"))
 
@@ -244,12 +244,12 @@ def _row(value: int, name: Any, colour: Any = None, ignore: bool | None = None) 
 
 
 def _from_text(text: str) -> list[Row]:
-    lines = [line for told in text.splitlines() if (line := told.strip()) and not line.startswith("#")]
+    lines = [line for raw in text.splitlines() if (line := raw.strip()) and not line.startswith("#")]
     coloured = [COLOUR_FIRST.fullmatch(line) or COLOUR_LAST.fullmatch(line) for line in lines]
     names = [match["name"] if match else line.rstrip(":") for match, line in zip(coloured, lines, strict=True)]
     numbered = [match.groups() for name in names if (match := NUMBERED.fullmatch(name))]
     if len(numbered) < len(names):
-        numbered = [(str(place), name) for place, name in enumerate(names)]
+        numbered = [(str(index), name) for index, name in enumerate(names)]
     return [
         _row(int(value), name, [int(match[part]) for part in "rgb"] if match else None)
         for (value, name), match in zip(numbered, coloured, strict=True)
@@ -266,11 +266,11 @@ def _from_csv(text: str) -> list[Row]:
     coloured = [columns[key] for key in "rgb" if key in columns]
     return [
         _row(
-            int(row[valued]) if valued else place,
+            int(row[valued]) if valued else index,
             row[named],
             [int(row[key]) for key in coloured] if len(coloured) == 3 else None,
         )
-        for place, row in enumerate(table)
+        for index, row in enumerate(table)
     ]
 
 

@@ -114,10 +114,10 @@ class PixelSamples(Samples):
         """With the training split's classes. Raises ResnestError if the validation split has others."""
         if self.classes == val.classes:
             return self, val
-        places = {name: place for place, name in enumerate(self.class_names)}
-        if unknown := [name for name in val.class_names if name not in places]:
+        labels = {name: label for label, name in enumerate(self.class_names)}
+        if unknown := [name for name in val.class_names if name not in labels]:
             raise ResnestError(f"{where}: validation has classes that training has not: {', '.join(unknown[:5])}")
-        index = np.array([places[name] for name in val.class_names], np.int64)
+        index = np.array([labels[name] for name in val.class_names], np.int64)
         return self, replace(val.renumbered(index, self.class_names), classes=self.classes)
 
     def aligned(self, card: Any, where: str) -> PixelSamples:
@@ -127,10 +127,10 @@ class PixelSamples(Samples):
     def renumbered(self, index: NDArray[np.int64], class_names: tuple[str, ...]) -> PixelSamples:
         """The same images with class k called `class_names[index[k]]`; an unknown class has the id -1."""
         lookup = {value: k if k == IGNORED else int(index[k]) for value, k in self.meaning.lookup.items()}
-        places = {int(place): k for k, place in enumerate(index)}
-        ids = tuple(self.classes.ids[places[k]] if k in places else -1 for k in range(len(class_names)))
+        previous = {int(label): k for k, label in enumerate(index)}
+        ids = tuple(self.classes.ids[previous[k]] if k in previous else -1 for k in range(len(class_names)))
         colours = self.classes.colours and tuple(
-            self.classes.colours[places[k]] if k in places else NO_COLOUR for k in range(len(class_names))
+            self.classes.colours[previous[k]] if k in previous else NO_COLOUR for k in range(len(class_names))
         )
         classes = PixelClasses(class_names, ids, colours)
         return replace(self, class_names=class_names, classes=classes, meaning=MaskMeaning(lookup))

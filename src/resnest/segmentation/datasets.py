@@ -52,7 +52,7 @@ class MaskFolders:
     root: Path
     train: Pairs | None = None
     val: Pairs | None = None
-    whole: Pairs | None = None
+    unsplit: Pairs | None = None
 
 
 def find_masks(root: Path) -> MaskFolders | None:
@@ -60,10 +60,10 @@ def find_masks(root: Path) -> MaskFolders | None:
     val = next((pairs for name in VAL_NAMES if (pairs := _find_part(root, name))), None)
     if val:
         return MaskFolders(root, train=_find_part(root, "train"), val=val)
-    whole = _find_part(root, "train") or _first(_candidates(root))
-    if whole:
-        return MaskFolders(root, whole=whole)
-    for images, masks in (*(place for part in SPLIT_NAMES for place in _places(root, part)), *_candidates(root)):
+    unsplit = _find_part(root, "train") or _first(_candidates(root))
+    if unsplit:
+        return MaskFolders(root, unsplit=unsplit)
+    for images, masks in (*(pair for part in SPLIT_NAMES for pair in _split_folders(root, part)), *_candidates(root)):
         if images != masks and images.is_dir() and masks.is_dir():
             _refuse_inexact(images, masks)
     return None
@@ -80,24 +80,24 @@ def read_masks(pairs: Pairs, root: Path, listed: ClassList | None = None) -> Pix
     images = every if deep else {stem: name for stem, name in every.items() if not stem.endswith(pairs.ending)}
     if not images:
         raise ResnestError(f"no images in {pairs.images} (looked for {', '.join(SUFFIXES)})")
-    places = dict.fromkeys((root, pairs.masks, pairs.masks.parent, pairs.images.parent))
+    folders = dict.fromkeys((root, pairs.masks, pairs.masks.parent, pairs.images.parent))
     keys = [images[stem] for stem in sorted(images)]
     mask_keys = [masks.get(stem + pairs.ending, f"{stem}{pairs.ending}.png") for stem in sorted(images)]
     alone = len(masks.keys() - {stem + pairs.ending for stem in images})
     notes = [f"{alone} masks without an image are left out"] if alone and deep else []
     if twice := sum(1 for _ in _files(pairs.images, SUFFIXES, deep=deep)) - len(every):
         notes.append(f"{twice} images are left out that have the name of another but for its ending")
-    classes = listed or read_class_list(list(places))
+    classes = listed or read_class_list(list(folders))
     return PixelSamples.build(
         (FolderStore(pairs.images), keys), (FolderStore(pairs.masks), mask_keys), classes, tuple(notes)
     )
 
 
 def _find_part(root: Path, part: str) -> Pairs | None:
-    return _first(_places(root, part))
+    return _first(_split_folders(root, part))
 
 
-def _places(root: Path, part: str) -> list[tuple[Path, Path]]:
+def _split_folders(root: Path, part: str) -> list[tuple[Path, Path]]:
     """Possible folders of a split's images and masks."""
     folders = list(_candidates(root / part))
     below = [(root / images / part, root / masks / part) for images in IMAGES for masks in MASKS]
@@ -144,8 +144,8 @@ def _stems(folder: Path, suffixes: tuple[str, ...], *, deep: bool) -> dict[str, 
 
 
 def _files(folder: Path, suffixes: tuple[str, ...], *, deep: bool) -> Iterator[Path]:
-    found = folder.rglob("*") if deep else folder.iterdir()
-    yield from (file for file in found if file.suffix.lower() in suffixes and not file.name.startswith("."))
+    paths = folder.rglob("*") if deep else folder.iterdir()
+    yield from (file for file in paths if file.suffix.lower() in suffixes and not file.name.startswith("."))
 
 
 # --- ADE20K in the layout of the scene parsing challenge (Zhou et al., CVPR 2017; ADEChallengeData2016) ---
@@ -194,13 +194,13 @@ def read_names(path: Path) -> ClassList:
         rows = [(int(line[number]), line[name].split(",")[0].strip()) for line in lines]
     except (OSError, ValueError, IndexError) as error:
         raise ResnestError(f"{path} is no table with the columns Idx and Name ({error})") from None
-    return ade20k_classes([told for _, told in sorted(rows)], path)
+    return ade20k_classes([class_name for _, class_name in sorted(rows)], path)
 
 
 def ade20k_classes(names: tuple[str, ...] | list[str], where: str | Path = "ADE20K") -> ClassList:
     """Class list for values from 1; 0 is ignored."""
     rows = [Row(value, name) for value, name in enumerate(names, 1)]
-    return ClassList.of([Row(0, "value 0", ignore=True), *rows], where)
+    return ClassList.from_rows([Row(0, "value 0", ignore=True), *rows], where)
 
 
 # --- Cityscapes: street scenes of 2048 x 1024 pixels, 19 evaluated classes (Cordts et al., CVPR 2016) ---
@@ -264,9 +264,9 @@ def read_cityscapes(root: Path, part: str) -> PixelSamples:
 
 def cityscapes_classes(*, trained: bool) -> ClassList:
     """Classes by the values of masks: train ids, or label ids, of which most are ignored."""
-    rows = [Row(place if trained else key, name, colour) for place, (key, name, colour) in enumerate(CLASSES)]
+    rows = [Row(train_id if trained else key, name, colour) for train_id, (key, name, colour) in enumerate(CLASSES)]
     others = [] if trained else sorted(set(range(NUMBER)) - {key for key, _, _ in CLASSES})
-    return ClassList.of([*rows, *(Row(key, f"label id {key}", ignore=True) for key in others)], "Cityscapes")
+    return ClassList.from_rows([*rows, *(Row(key, f"label id {key}", ignore=True) for key in others)], "Cityscapes")
 
 
 # --- Pascal VOC's masks, and data in the same folders (host.robots.ox.ac.uk/pascal/VOC, devkit of 2012, section 3).
@@ -290,8 +290,8 @@ def find_voc_masks(root: Path) -> DatasetHandle | None:
 
     def part(*names: str) -> Read | None:
         lists = [root / "ImageSets" / "Segmentation" / f"{name}.txt" for name in names]
-        found = next((path for path in lists if path.is_file()), None)
-        return (lambda: read_voc_masks(root, read_list(found))) if found else None
+        list_file = next((path for path in lists if path.is_file()), None)
+        return (lambda: read_voc_masks(root, read_list(list_file))) if list_file else None
 
     if val := part(*VAL_NAMES):
         return DatasetHandle("voc", str(root), train=part("train"), val=val)
@@ -307,7 +307,7 @@ def read_voc_masks(root: Path, stems: Sequence[str] | None = None) -> PixelSampl
         raise ResnestError(f"{root}: no image with a mask in {VOC_MASKS}")
     keys = [images.get(stem, f"{stem}.jpg") for stem in chosen]
     mask_keys = [masks.get(stem, f"{stem}.png") for stem in chosen]
-    listed = find_class_list([root]) or ClassList.of(
+    listed = find_class_list([root]) or ClassList.from_rows(
         [
             *(Row(value, name, colour(value)) for value, name in enumerate(VOC_NAMES)),
             Row(IGNORED, "border", BORDER, True),
@@ -322,6 +322,6 @@ def read_voc_masks(root: Path, stems: Sequence[str] | None = None) -> PixelSampl
 def colour(value: int) -> Colour:
     """VOC's colour of a value: its bits are, in turn, the highest bits of red, green and blue, then the next ones."""
     red, green, blue = (
-        sum((value >> (3 * place + channel) & 1) << (7 - place) for place in range(8)) for channel in range(3)
+        sum((value >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)
     )
     return red, green, blue

@@ -1,7 +1,7 @@
 """Evaluation of a segmenter: mean IoU, confusion matrix, and the scorer that counts pixels.
 
 result.figures["miou"], result.headline, result.class_iou, result.confusion
-for place in result.worst(12): result.indices[place], result.kept[place].labels
+for k in result.worst(12): result.indices[k], result.worst_maps[k].labels
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from resnest.figures import Figure, percent
 from resnest.inference.evaluation import Evaluation, Floats, Indices, WorstPictures, lowest
 from resnest.segmentation.card import SegmentationCard
 from resnest.segmentation.data import PixelSamples
-from resnest.segmentation.metrics import Counts, PixelMetrics, Shares, intersection_over_union, mean_of_known
+from resnest.segmentation.metrics import Counts, Fractions, PixelMetrics, intersection_over_union, mean_of_known
 from resnest.segmentation.result import LabelMap
 
 FIGURES = (
@@ -35,9 +35,9 @@ class PixelEvaluation(Evaluation):
     counted = "pixels"
 
     confusion: Counts  # (K, K) pixels, rows: truth
-    class_iou: Shares  # (K,), NaN for a class that is neither there nor given
-    image_iou: Shares  # (N,) mean over classes, of each picture
-    kept: dict[int, LabelMap]  # by position: the worst pictures'
+    class_iou: Fractions  # (K,), NaN for a class that is neither true nor predicted
+    image_iou: Fractions  # (N,) mean over classes, of each picture
+    worst_maps: dict[int, LabelMap]  # by position: the worst pictures'
 
     @property
     def headline(self) -> str:
@@ -94,5 +94,5 @@ class SegmentationScorer:
             confusion=confusion,
             class_iou=intersection_over_union(confusion),
             image_iou=self.worst.qualities,
-            kept=self.worst.results,
+            worst_maps=self.worst.results,
         )

@@ -31,8 +31,8 @@ class SegmentationExporter(Exporter):
     def sized(self, model: Model, size: Size, form: Format) -> Model:
         if size is None:
             if not form.any_size:
-                given = parameter("format", form.name)
-                raise ResnestError(f"{given} is made for one size of image: give it with {parameter('size')}")
+                option = parameter("format", form.name)
+                raise ResnestError(f"{option} is made for one size of image: give it with {parameter('size')}")
             return model
         assert isinstance(model.card, SegmentationCard)
         canvas = (size, size) if isinstance(size, int) else size

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from resnest.segmentation.card import IGNORED
 
 Counts = NDArray[np.int64]
-Shares = NDArray[np.float64]
+Fractions = NDArray[np.float64]
 
 
 class PixelMetrics:
@@ -40,7 +40,7 @@ class PixelMetrics:
         return {
             "miou": mean_of_known(intersection_over_union(self.confusion)),
             "pixel_accuracy": float(right.sum() / total) if total else float("nan"),
-            "mean_accuracy": mean_of_known(_share(right, self.confusion.sum(1))),
+            "mean_accuracy": mean_of_known(_divide(right, self.confusion.sum(1))),
         }
 
 
@@ -51,18 +51,18 @@ def confusion_of(labels: NDArray[np.uint8], truth: NDArray[np.uint8], num_classe
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def intersection_over_union(confusion: Counts) -> Shares:
+def intersection_over_union(confusion: Counts) -> Fractions:
     """(K, K) -> (K,), NaN for a class that is neither true nor predicted anywhere."""
     right = np.diag(confusion)
-    return _share(right, confusion.sum(0) + confusion.sum(1) - right)
+    return _divide(right, confusion.sum(0) + confusion.sum(1) - right)
 
 
-def mean_of_known(shares: Shares) -> float:
+def mean_of_known(values: Fractions) -> float:
     """Mean without NaN."""
-    known = shares[~np.isnan(shares)]
+    known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
 
 
-def _share(part: Counts, whole: Counts) -> Shares:
-    shares: Shares = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
-    return shares
+def _divide(part: Counts, total: Counts) -> Fractions:
+    fractions: Fractions = np.divide(part, total, out=np.full(len(part), np.nan), where=total > 0)
+    return fractions

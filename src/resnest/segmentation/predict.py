@@ -41,7 +41,7 @@ def segment(
     views: Views | None = None,
 ) -> LabelMap:
     """The label map of an RGB picture."""
-    logits = look(engine, image, preprocess, views)
+    logits = predict_logits(engine, image, preprocess, views)
     return label_map(logits, inner=logits.shape[1:], size=image.size, classes=classes, name=name)
 
 
@@ -71,11 +71,11 @@ def pixel_labels(logits: Map, inner: tuple[int, ...], size: tuple[int, int]) -> 
         total += np.exp(plane - top)
     if tuple(inner) == size[::-1]:
         return labels, np.reciprocal(total, out=total)
-    likely = ((number, _resized(plane, size)) for number, plane in _likely(logits, top, total))
+    likely = ((number, _resized(plane, size)) for number, plane in _candidate_classes(logits, top, total))
     return _largest(likely, size[::-1])
 
 
-def _likely(logits: Map, top: Map, total: Map) -> Iterator[tuple[int, Map]]:
+def _candidate_classes(logits: Map, top: Map, total: Map) -> Iterator[tuple[int, Map]]:
     """Numbers and probabilities of the classes that can be the most likely one of a pixel (1 / K or more somewhere)."""
     for number, plane in enumerate(logits):
         probabilities = np.exp(plane - top) / total
@@ -83,7 +83,9 @@ def _likely(logits: Map, top: Map, total: Map) -> Iterator[tuple[int, Map]]:
             yield number, probabilities
 
 
-def look(engine: Logits, image: Image.Image, preprocess: SegmentationPreprocess, views: Views | None = None) -> Map:
+def predict_logits(
+    engine: Logits, image: Image.Image, preprocess: SegmentationPreprocess, views: Views | None = None
+) -> Map:
     """Logits (K, h, w) of an RGB picture at the network's input size, without padding.
 
     Of several windows or views they are the logarithms of the mean of the probabilities. (The authors sum exp(logits),
@@ -98,9 +100,9 @@ def look(engine: Logits, image: Image.Image, preprocess: SegmentationPreprocess,
     if preprocess.canvas:
         raise ResnestError("several views of a picture need the model itself: an exported file takes one size")
     scales, flip = views.scales or (1.0,), views.flip
-    mean = _look_at_scale(engine, image, preprocess, scales[0], flip)
+    mean = _predict_at_scale(engine, image, preprocess, scales[0], flip)
     for scale in scales[1:]:
-        mean += _look_at_scale(engine, image, preprocess, scale, flip)
+        mean += _predict_at_scale(engine, image, preprocess, scale, flip)
     mean /= len(scales)
     return _logarithms(mean)
 
@@ -111,39 +113,39 @@ def logits_of(engine: Logits, images: Map, preprocess: SegmentationPreprocess) -
         yield from engine(images)
     else:
         for pixels in images:
-            yield _logarithms(_look_in_windows(engine, pixels, preprocess.window, flip=False))
+            yield _logarithms(_predict_in_windows(engine, pixels, preprocess.window, flip=False))
 
 
-def _look_at_scale(
+def _predict_at_scale(
     engine: Logits, image: Image.Image, preprocess: SegmentationPreprocess, scale: float, flip: bool
 ) -> Map:
     """Mean probabilities (K, h, w) at the base size, from a picture at another scale."""
     pixels = preprocess(image, scale)  # (3, H, W), padded
     wide, high = preprocess.scaled_size(*image.size, scale)
-    probabilities = _look_in_windows(engine, pixels, preprocess.window, flip)[:, :high, :wide]
+    probabilities = _predict_in_windows(engine, pixels, preprocess.window, flip)[:, :high, :wide]
     size = preprocess.scaled_size(*image.size)
     if size == (wide, high):
         return probabilities
     base = np.empty((len(probabilities), *size[::-1]), np.float32)
-    for place, plane in enumerate(probabilities):
-        base[place] = _resized(plane, size)
+    for label, plane in enumerate(probabilities):
+        base[label] = _resized(plane, size)
     return base
 
 
-def _look_in_windows(engine: Logits, pixels: Map, window: int | None, flip: bool) -> Map:
+def _predict_in_windows(engine: Logits, pixels: Map, window: int | None, flip: bool) -> Map:
     """Mean probabilities (K, H, W) over all windows with a pixel."""
     if window is None:
-        return _look_both_ways(engine, pixels, flip)
+        return _predict_with_flip(engine, pixels, flip)
     height, width = pixels.shape[1:]
     total, times = np.zeros((0, height, width), np.float32), np.zeros((height, width), np.float32)
     for top in window_starts(height, window):
         for left in window_starts(width, window):
-            place = np.s_[..., top : top + window, left : left + window]
-            probabilities = _look_both_ways(engine, pixels[place], flip)
+            region = np.s_[..., top : top + window, left : left + window]
+            probabilities = _predict_with_flip(engine, pixels[region], flip)
             if not len(total):
                 total = np.zeros((len(probabilities), height, width), np.float32)
-            total[place] += probabilities
-            times[place] += 1
+            total[region] += probabilities
+            times[region] += 1
     total /= times
     return total
 
@@ -153,7 +155,7 @@ def window_starts(length: int, side: int) -> list[int]:
     return [*range(0, length - side, max(1, side * 2 // 3)), length - side]
 
 
-def _look_both_ways(engine: Logits, pixels: Map, flip: bool) -> Map:
+def _predict_with_flip(engine: Logits, pixels: Map, flip: bool) -> Map:
     """Probabilities (K, H, W); with `flip` averaged with those of the flipped image."""
     probabilities = _softmax(engine(np.ascontiguousarray(pixels[None]))[0])
     if flip:
@@ -200,13 +202,13 @@ def predict(
     logits = logits_of(partial(_logits, engine), stack_pixels(images), card.preprocess)
     return [
         label_map(
-            one,
+            scores,
             inner=card.preprocess.scaled_size(*image.size)[::-1],
             size=image.size,
             classes=card.classes,
             name=image.name,
         )
-        for image, one in zip(images, logits, strict=True)
+        for image, scores in zip(images, logits, strict=True)
     ]
 
 

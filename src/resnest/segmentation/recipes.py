@@ -209,26 +209,26 @@ def paper(name: str) -> SegmentationRecipe:
 
 def _summary(row: Row, data: Data) -> str:
     """Head, data and length; for a baseline also the source of its figure."""
-    told = f"{TITLES[row.head]} on {row.network}, {data.title}, {data.epochs} epochs"
+    summary = f"{TITLES[row.head]} on {row.network}, {data.title}, {data.epochs} epochs"
     if row.baseline:
-        return f"{told} (baseline; the paper's {row.baseline}: {row.miou:.2f})"
+        return f"{summary} (baseline; the paper's {row.baseline}: {row.miou:.2f})"
     doubts = ["the figure from memory"] * row.remembered + ["a recipe of our own"] * (not data.recipe_published)
-    return f"{told} ({', '.join(doubts)})" if doubts else told
+    return f"{summary} ({', '.join(doubts)})" if doubts else summary
 
 
 def _expected(row: Row, data: Data) -> SegmentationExpect:
     """Published figures; not for baselines, whose network differs from the paper's."""
-    told = f"{data.title} validation split, published, six scales from 0.5 to 1.75, each mirrored too"
+    note = f"{data.title} validation split, published, six scales from 0.5 to 1.75, each mirrored too"
     if row.baseline:
         return SegmentationExpect(
-            published=True, note=f"{told}: mIoU {row.miou:.2f}, pixel accuracy {row.pixels:.2f} of a {row.baseline}"
+            published=True, note=f"{note}: mIoU {row.miou:.2f}, pixel accuracy {row.pixels:.2f} of a {row.baseline}"
         )
     if row.remembered:
-        told += "; the figure is remembered, and was found in no source"
+        note += "; the figure is remembered, and was found in no source"
     if not data.recipe_published:
-        told += "; the recipe was never published"
+        note += "; the recipe was never published"
     pixels = round(row.pixels / 100, 4) if row.pixels else None
-    return SegmentationExpect(miou=round(row.miou / 100, 4), pixel_accuracy=pixels, published=True, note=told)
+    return SegmentationExpect(miou=round(row.miou / 100, 4), pixel_accuracy=pixels, published=True, note=note)
 
 
 def segment_small() -> SegmentationRecipe:

@@ -66,12 +66,12 @@ def _classes_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Sect
     ]
     note = "Lowest IoU first. Recall and precision are those of the pixels of each class."
     colours = class_colours(samples.classes)
-    return classes_section(columns, note, counts=pixels, things="pixels", most=MOST_CLASSES, colours=colours)
+    return classes_section(columns, note, counts=pixels, counted="pixels", most=MOST_CLASSES, colours=colours)
 
 
 def _worst_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Section:
-    worst = [place for place in evaluation.worst(evaluation.count).tolist() if place in evaluation.kept]
-    comparisons = [_comparison(evaluation, samples, place) for place in worst]
+    worst = [position for position in evaluation.worst(evaluation.count).tolist() if position in evaluation.worst_maps]
+    comparisons = [_comparison(evaluation, samples, position) for position in worst]
     note = (
         f"The {count(len(worst), 'picture')} with the lowest IoU, mean over their classes."
         " Left the picture, in the middle the truth, right the prediction. Grey does not count."
@@ -84,19 +84,19 @@ def _worst_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Sectio
     )
 
 
-def _comparison(evaluation: PixelEvaluation, samples: PixelSamples, place: int) -> Comparison:
+def _comparison(evaluation: PixelEvaluation, samples: PixelSamples, position: int) -> Comparison:
     """IoU, wrong pixels, and the most frequent confusion."""
-    index, found, names = int(evaluation.indices[place]), evaluation.kept[place], samples.class_names
+    index, prediction, names = int(evaluation.indices[position]), evaluation.worst_maps[position], samples.class_names
     image, mask = samples.pair(index)
     counts = mask < len(names)
-    wrong = counts & (mask != found.labels)
+    wrong = counts & (mask != prediction.labels)
     captions = [
-        Caption(f"IoU {percent(float(evaluation.image_iou[place]))}", strong=True),
+        Caption(f"IoU {percent(float(evaluation.image_iou[position]))}", strong=True),
         Caption(f"{percent(float(wrong.sum() / max(counts.sum(), 1)))} of the pixels wrong"),
     ]
     if wrong.any():
-        pairs = mask[wrong].astype(np.int64) * len(names) + found.labels[wrong]
-        true, given = divmod(int(np.bincount(pairs).argmax()), len(names))
-        captions.append(Caption(f"most often {clip(names[true], 30)} taken for {clip(names[given], 30)}"))
+        pairs = mask[wrong].astype(np.int64) * len(names) + prediction.labels[wrong]
+        true, predicted = divmod(int(np.bincount(pairs).argmax()), len(names))
+        captions.append(Caption(f"most often {clip(names[true], 30)} taken for {clip(names[predicted], 30)}"))
     truth = LabelMap(samples.keys[index], samples.classes, mask, np.ones(len(names), np.float32))
-    return Comparison(name=samples.keys[index], image=image, truth=truth, found=found, captions=captions)
+    return Comparison(name=samples.keys[index], image=image, truth=truth, prediction=prediction, captions=captions)

@@ -151,14 +151,14 @@ def file_ids(classes: PixelClasses) -> tuple[int, ...]:
     return classes.ids if fits else tuple(range(len(classes.names)))
 
 
-def label_image(found: LabelMap) -> Image.Image:
+def label_image(label_map: LabelMap) -> Image.Image:
     """The ids of the classes as an image for a PNG."""
-    ids = np.array(file_ids(found.classes))
+    ids = np.array(file_ids(label_map.classes))
     if ids.max() >= IN_PALETTE:
-        return Image.fromarray(ids.astype(np.uint16)[found.labels])
-    image = Image.fromarray(ids.astype(np.uint8)[found.labels], "L")
+        return Image.fromarray(ids.astype(np.uint16)[label_map.labels])
+    image = Image.fromarray(ids.astype(np.uint8)[label_map.labels], "L")
     palette = np.zeros((IN_PALETTE, 3), np.uint8)
-    palette[ids] = class_colours(found.classes)
+    palette[ids] = class_colours(label_map.classes)
     image.putpalette(palette.tobytes())
     return image
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from resnest.checkpoints.loading import find_pretrained, find_structure
 from resnest.errors import ResnestError
-from resnest.inference.prepare import prepared_whole
+from resnest.inference.prepare import prepared_full_model
 from resnest.network.norm import BatchNorm2d
 from resnest.network.pyramid import ConvNorm
 from resnest.network.resnest import Backbone
@@ -44,11 +44,11 @@ def pool(x: Tensor, cells: int) -> Tensor:
         return x.mean((2, 3), keepdim=True)
     if not torch.compiler.is_exporting():
         return F.adaptive_avg_pool2d(x, cells)
-    high, wide = (_shares(side, cells, x) for side in x.shape[2:])
+    high, wide = (_pooling_weights(side, cells, x) for side in x.shape[2:])
     return high @ x @ wide.T  # the same at any size in engines that have no such operator
 
 
-def _shares(side: int, cells: int, like: Tensor) -> Tensor:
+def _pooling_weights(side: int, cells: int, like: Tensor) -> Tensor:
     """Weights of pixels in each cell's mean, (cells, side); neighbouring cells share a pixel on their border."""
     pixels, cell = torch.arange(side, device=like.device), torch.arange(cells, device=like.device)[:, None]
     first, last = cell * side // cells, ((cell + 1) * side + cells - 1) // cells
@@ -237,7 +237,7 @@ class Segmenter(nn.Module):
 
         Shapes: (N, K, h, w), which is enlarged to the size of the targets, (N, H, W) uint8 -> scalar.
         """
-        sums = [self.wrong(one[None], target[None]) for one, target in zip(logits, targets, strict=True)]
+        sums = [self.wrong(scores[None], target[None]) for scores, target in zip(logits, targets, strict=True)]
         return torch.stack(sums).sum() / (targets != IGNORED).sum().clamp(min=1)
 
 
@@ -245,7 +245,7 @@ def prepared_segmenter(
     net: Segmenter, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False
 ) -> Segmenter:
     """A copy for inference only, without the auxiliary head; arguments as for `prepared`."""
-    fast = prepared_whole(net, memory_format=memory_format, kernels=kernels)
+    fast = prepared_full_model(net, memory_format=memory_format, kernels=kernels)
     fast.auxiliary = None
     return fast
 

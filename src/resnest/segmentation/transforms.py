@@ -65,10 +65,10 @@ class PixelTransform:
     def draw(self, width: int, height: int) -> Geometry:
         """Draw the long side's length, then the position of the crop in the resized image."""
         low, high = (int(self.segmentation.base * factor) for factor in self.segmentation.scale)
-        scale = (low + _chance(high - low + 1)) / max(width, height)
+        scale = (low + _random_int(high - low + 1)) / max(width, height)
         wide, tall = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
         seen_wide, seen_tall = min(wide, self.segmentation.crop), min(tall, self.segmentation.crop)
-        left, top = _chance(wide - seen_wide + 1), _chance(tall - seen_tall + 1)
+        left, top = _random_int(wide - seen_wide + 1), _random_int(tall - seen_tall + 1)
         return Geometry(
             box=(
                 left * width / wide,
@@ -78,12 +78,12 @@ class PixelTransform:
             ),
             width=seen_wide,
             height=seen_tall,
-            mirror=self.data.flip and _chance(2) == 1,
-            flip_vertical=self.segmentation.flip_vertical and _chance(2) == 1,
+            mirror=self.data.flip and _random_int(2) == 1,
+            flip_vertical=self.segmentation.flip_vertical and _random_int(2) == 1,
         )
 
 
-def _chance(count: int) -> int:
+def _random_int(count: int) -> int:
     """A random integer from 0 to count - 1."""
     return int(torch.randint(count, ()))
 

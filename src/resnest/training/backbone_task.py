@@ -13,7 +13,7 @@ from torch import nn
 from resnest.checkpoints.loading import LoadReport
 from resnest.checkpoints.multipart import Parts
 from resnest.errors import ResnestError
-from resnest.inference.prepare import prepared_whole
+from resnest.inference.prepare import prepared_full_model
 from resnest.network.resnest import initialise_as_gluon
 from resnest.network.tools import freeze, freeze_bn_statistics
 from resnest.recipes.schema import PUBLISHED_WEIGHTS
@@ -62,4 +62,4 @@ class BackboneTask(Task):
 
     @classmethod
     def prepared(cls, net: Any, **options: Any) -> nn.Module:
-        return cast(nn.Module, prepared_whole(net, **options))
+        return cast(nn.Module, prepared_full_model(net, **options))

@@ -2,7 +2,7 @@
 
     fabric = open_fabric(recipe.trainer, "32-true")     # one process, or what torchrun or SLURM started
     world = ProcessGroup(fabric)
-    everywhere = world.gather(mine)                     # a list, one entry a process
+    everywhere = world.all_gather(mine)                 # a list, one entry a process
 
 torchrun: `torchrun --nproc-per-node 2 -m resnest train ...`; SLURM: `srun resnest train ...`; docs/scale.md has both.
 """
@@ -48,7 +48,7 @@ DONE = "done"
 
 
 @contextmanager
-def watching(world: ProcessGroup, *, seconds: float) -> Iterator[None]:
+def heartbeats(world: ProcessGroup, *, seconds: float) -> Iterator[None]:
     """Within the block, a process without heartbeats for so long ends the run, also one that an error ended."""
     if world.size == 1:
         yield
@@ -105,16 +105,16 @@ class _Heartbeat(threading.Thread):
     def _listen(self, store: Store, heard: dict[int, tuple[str, float]]) -> None:
         now = time.monotonic()
         for rank, (before, since) in list(heard.items()):
-            said = store.get(self.names[rank]).decode() if store.check([self.names[rank]]) else ""
-            if said == DONE:
+            heartbeat = store.get(self.names[rank]).decode() if store.check([self.names[rank]]) else ""
+            if heartbeat == DONE:
                 del heard[rank]
-            elif said != before:
-                heard[rank] = (said, now)
+            elif heartbeat != before:
+                heard[rank] = (heartbeat, now)
             elif now - since > self.seconds:  # all begin together: silence from the start counts too
                 self._end(f"rank {rank}", before)
 
-    def _end(self, lost: str, said: str) -> None:
-        _, host, process = f"{said}  ".split(" ", 2)
+    def _end(self, lost: str, heartbeat: str) -> None:
+        _, host, process = f"{heartbeat}  ".split(" ", 2)
         where = f" (process {process.strip()} on {host})" if host else ""
         print(
             f"resnest: {lost}{where} has sent no heartbeat for {self.seconds:g} s; the run ends here. Its last"
@@ -146,19 +146,19 @@ class ProcessGroup:
         self.rank, self.size, self.device = fabric.global_rank, fabric.world_size, fabric.device
 
     @property
-    def leads(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this is rank 0, which writes and prints."""
         return self.rank == 0
 
-    def gather(self, thing: T) -> list[T]:
-        """All-gather: the `thing` of every process, in order of rank."""
+    def all_gather(self, value: T) -> list[T]:
+        """All-gather: the `value` of every process, in order of rank."""
         if self.size == 1:
-            return [thing]
+            return [value]
         everything: list[Any] = [None] * self.size
-        dist.all_gather_object(everything, thing)
+        dist.all_gather_object(everything, value)
         return everything
 
-    def total(self, *values: float) -> list[float]:
+    def all_reduce_sum(self, *values: float) -> list[float]:
         """All-reduce: each value summed over all processes, bit-identical on each; NaN stays NaN."""
         if self.size == 1:
             return list(values)
@@ -169,18 +169,18 @@ class ProcessGroup:
 
     def on_rank_zero(self, act: Callable[[], None]) -> None:
         """Run a function on rank 0; if it fails, every process fails with the same error."""
-        self.answer_of_rank_zero(act)
+        self.broadcast_result(act)
 
-    def answer_of_rank_zero(self, ask: Callable[[], T]) -> T:
+    def broadcast_result(self, ask: Callable[[], T]) -> T:
         """Broadcast the result of a function on rank 0; if it fails, every process fails with the same error."""
         answer: T | None = None
         error: ResnestError | OSError | None = None
-        if self.leads:
+        if self.is_rank_zero:
             try:
                 answer = ask()
             except (ResnestError, OSError) as caught:
                 error = caught
-        answer, error = self.gather((answer, error))[0]
+        answer, error = self.all_gather((answer, error))[0]
         if error is not None:
             raise error
         return cast(T, answer)
@@ -205,15 +205,15 @@ def open_fabric(recipe: Recipe, device: str = "auto") -> Fabric:
         ResnestError: no such device; a number of processes that contradicts the recipe's.
     """
     trainer = recipe.trainer
-    place = choose_device(trainer.accelerator if device == "auto" else device)
+    target = choose_device(trainer.accelerator if device == "auto" else device)
     devices, nodes = _layout(trainer)
-    if place.index is not None and devices * nodes > 1:
-        one = parameter("device", device)
-        raise ResnestError(f"{one} is one device, for {devices * nodes} processes: use {place.type}")
+    if target.index is not None and devices * nodes > 1:
+        option = parameter("device", device)
+        raise ResnestError(f"{option} is one device, for {devices * nodes} processes: use {target.type}")
     try:
         fabric = Fabric(
-            accelerator=place.type,
-            devices=devices if place.index is None else [place.index],
+            accelerator=target.type,
+            devices=devices if target.index is None else [target.index],
             num_nodes=nodes,
             strategy=_strategy(recipe, devices * nodes),
             precision=recipe.train.precision,
@@ -223,29 +223,29 @@ def open_fabric(recipe: Recipe, device: str = "auto") -> Fabric:
     for name in ("lightning.fabric", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # six lines of every process before the first of ours
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
-        _meet_again(place)
+        _rendezvous_after_restart(target)
     fabric.launch()
     return fabric
 
 
-def _meet_again(place: torch.device) -> None:
+def _rendezvous_after_restart(device: torch.device) -> None:
     """Join the process group after torchrun restarted all, before Fabric does.
 
     The agent's store outlives a restart, and with it the addresses of the processes that are gone (seen in torch
     2.15): who reads one of them before its new owner writes it waits there until the timeout. So every attempt keeps
     its entries apart.
     """
-    said = os.environ
+    env = os.environ
     store = TCPStore(
-        said["MASTER_ADDR"], int(said["MASTER_PORT"]), is_master=False, wait_for_workers=False, timeout=EXCHANGE_TIMEOUT
+        env["MASTER_ADDR"], int(env["MASTER_PORT"]), is_master=False, wait_for_workers=False, timeout=EXCHANGE_TIMEOUT
     )
     dist.init_process_group(
-        dist.get_default_backend_for_device(place),
-        store=PrefixStore(f"resnest/attempt/{said['TORCHELASTIC_RESTART_COUNT']}", store),
-        rank=int(said["RANK"]),
-        world_size=int(said["WORLD_SIZE"]),
+        dist.get_default_backend_for_device(device),
+        store=PrefixStore(f"resnest/attempt/{env['TORCHELASTIC_RESTART_COUNT']}", store),
+        rank=int(env["RANK"]),
+        world_size=int(env["WORLD_SIZE"]),
         timeout=EXCHANGE_TIMEOUT,
-        device_id=torch.device(place.type, int(said["LOCAL_RANK"])) if place.type == "cuda" else None,
+        device_id=torch.device(device.type, int(env["LOCAL_RANK"])) if device.type == "cuda" else None,
     )
 
 
@@ -269,14 +269,14 @@ def _layout(trainer: TrainerSettings) -> tuple[int, int]:
 
 
 def _launched() -> tuple[int, int, str] | None:
-    said = os.environ
-    if "TORCHELASTIC_RUN_ID" in said:
-        local = int(said["LOCAL_WORLD_SIZE"])
-        return local, int(said["WORLD_SIZE"]) // local, "torchrun"
+    env = os.environ
+    if "TORCHELASTIC_RUN_ID" in env:
+        local = int(env["LOCAL_WORLD_SIZE"])
+        return local, int(env["WORLD_SIZE"]) // local, "torchrun"
     # a shell within an allocation (srun --pty bash) has these variables too, but one process
-    if "SLURM_NTASKS" in said and said.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        nodes = int(said.get("SLURM_NNODES", "1"))
-        return int(said["SLURM_NTASKS"]) // nodes, nodes, "SLURM"
+    if "SLURM_NTASKS" in env and env.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        nodes = int(env.get("SLURM_NNODES", "1"))
+        return int(env["SLURM_NTASKS"]) // nodes, nodes, "SLURM"
     return None
 
 

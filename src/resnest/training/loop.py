@@ -60,7 +60,7 @@ class Loop:
         self.task, self.splits, self.run, self.fabric = task, splits, run, fabric
         self.settings = task.recipe.train
         self.world = ProcessGroup(fabric)
-        self.quiet = quiet or not self.world.leads
+        self.quiet = quiet or not self.world.is_rank_zero
         self.on_evaluation, self.stopped = on_evaluation, False
         self.schedule = self._plan()
         with seeded(self.settings.seed, INIT):
@@ -85,16 +85,16 @@ class Loop:
         if count < 2:
             raise ResnestError(f"{self.splits.where} has {count} training image: two or more are needed")
         parts = settings.accumulate * self.world.size
-        per_epoch, share = epoch_steps(
+        per_epoch, batch = epoch_steps(
             count, batch_size=settings.batch_size, accumulate=settings.accumulate, world_size=self.world.size
         )
-        if share < self.task.min_batch_size:
+        if batch < self.task.min_batch_size:
             raise ResnestError(
-                f"a batch of {share} image: a batch-norm at the end of the network would see one value per channel."
+                f"a batch of {batch} image: a batch-norm at the end of the network would see one value per channel."
                 " Use train.batch_size=2 or more, or larger images"
             )
         total = per_epoch * settings.epochs
-        return Schedule(per_epoch, total, min(total, settings.max_steps or total), batch=share * parts)
+        return Schedule(per_epoch, total, min(total, settings.max_steps or total), batch=batch * parts)
 
     def _prepare(self, net: Any) -> tuple[Any, ...]:
         """Network and optimisers, set up for device and processes."""
@@ -143,7 +143,7 @@ class Loop:
                 figures = self._evaluate_epoch(show, began)
                 self._save()
                 self._ask_callback(show, figures)
-                self._leave_if_asked(bool(self.world.total(float(stop.requested))[0]))
+                self._stop_if_requested(bool(self.world.all_reduce_sum(float(stop.requested))[0]))
         if self.logger:
             self.logger.close()
 
@@ -155,7 +155,7 @@ class Loop:
         meter = Meter()
         for batches in meter.waiting_for(self._batches()):
             for batch in batches:
-                self.bad_images.note("train", [(key, reason) for _, key, reason in batch.bad])
+                self.bad_images.add("train", [(key, reason) for _, key, reason in batch.bad])
             done = self._train_step(batches, stop)
             meter.losses.append(done.loss)
             meter.images += done.images
@@ -178,7 +178,7 @@ class Loop:
             ends_epoch = self.step % self.schedule.per_epoch == 0 or self.step == self.schedule.end
             if not ends_epoch and (self.step % self.settings.save_every == 0 or done.stop):
                 self._save()
-                self._leave_if_asked(done.stop)
+                self._stop_if_requested(done.stop)
             if self.step == self.schedule.end:
                 return
 
@@ -213,14 +213,14 @@ class Loop:
         if done.skipped:
             self.skipped += 1
             mine = [self.splits.train.keys[int(index)] for batch in batches for index in batch.indices]
-            told = {
+            record = {
                 "step": self.step + 1,
                 "loss": str(done.loss),
                 "gradient_norm": str(done.gradient_norm),
-                "images": [key for keys in self.world.gather(mine) for key in keys],
+                "images": [key for keys in self.world.all_gather(mine) for key in keys],
             }
-            if self.world.leads:
-                self.run.append(self.run.non_finite, told)
+            if self.world.is_rank_zero:
+                self.run.append(self.run.non_finite, record)
         if self.non_finite >= NON_FINITE_IN_A_ROW:
             raise self._diverged(
                 f"the loss or its gradient was not finite {NON_FINITE_IN_A_ROW} steps in a row, the last one step"
@@ -234,11 +234,11 @@ class Loop:
     # --- evaluation ---
 
     def _evaluate_epoch(self, show: Progress, began: float) -> dict[str, float]:
-        with self.state.averaged():
+        with self.state.with_ema():
             result = self._evaluate()
             self.seconds = time.monotonic() - began
             self._log("eval", **result.figures)
-            self.bad_images.note("val", result.bad)
+            self.bad_images.add("val", result.bad)
             if not math.isfinite(result.figures.get("loss", 0)):  # only classifiers have one
                 raise self._diverged(
                     f"the evaluation at step {self.step} gave no finite loss, the weights have diverged"
@@ -265,15 +265,15 @@ class Loop:
         def ask() -> bool:
             return bool(self.on_evaluation and self.on_evaluation(self.step, dict(figures)))
 
-        self.stopped = self.world.answer_of_rank_zero(ask)
+        self.stopped = self.world.broadcast_result(ask)
         if self.stopped and self.step < self.schedule.end:
             self.world.on_rank_zero(lambda: self.run.note_stop(self.step))
             show.say("on_evaluation stops the run: it ends here")
 
     def _evaluate(self) -> Evaluation:
-        self.bad_images.share()
+        self.bad_images.all_gather()
         self.world.broadcast(self.state.buffers())
-        return self._evaluate_network(self.state.whole(self.task))
+        return self._evaluate_network(self.state.unsharded(self.task))
 
     def _evaluate_network(self, net: nn.Module) -> Evaluation:
         return evaluate_network(
@@ -285,7 +285,7 @@ class Loop:
             workers=self.load,
             rank=self.world.rank,
             world_size=self.world.size,
-            gather=self.world.gather,
+            gather=self.world.all_gather,
         )
 
     def _evaluate_best(self) -> Evaluation:
@@ -334,7 +334,7 @@ class Loop:
             NoValidCheckpoint: there is none.
             ResnestError: it was made by another recipe, or for steps of another size.
         """
-        self.world.on_rank_zero(self.run.sweep)
+        self.world.on_rank_zero(self.run.remove_partial_files)
         content, warnings = self.run.load_checkpoint()
         for warning in warnings:
             self.say(f"warning: {warning}")
@@ -349,10 +349,10 @@ class Loop:
         self.step, self.best, self.seconds = content["step"], content["best"], content["seconds"]
         self.best_figures, self.skipped = content["best_figures"], content.get("skipped", 0)
         self.since_best, self.non_finite = content.get("since_best", 0), content.get("non_finite", 0)
-        self.stopped = self.run.read_account().get("stopped") == self.step
+        self.stopped = self.run.read_provenance().get("stopped") == self.step
         if go_on:
             self.stopped, self.since_best = False, 0
-        self.world.on_rank_zero(lambda: self.run.forget_after(self.step))
+        self.world.on_rank_zero(lambda: self.run.truncate_logs_after(self.step))
         self.bad_images.restore()
         over = self._why_over()
         self.say(f"resumed at step {self.step} of {self.schedule.end}" + (f": {over}" if over else ""))
@@ -372,7 +372,7 @@ class Loop:
                 " start it on as many processes as before"
             )
 
-    def _leave_if_asked(self, asked: bool) -> None:
+    def _stop_if_requested(self, asked: bool) -> None:
         if asked and not self._why_over():
             if self.logger:
                 self.logger.close()

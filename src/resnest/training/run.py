@@ -141,7 +141,7 @@ class RunDirectory:
             temporary.write_text(text, encoding="utf-8")
 
     def append(self, path: Path, line: dict[str, Any]) -> None:
-        with explained(path, self.path), path.open("a", encoding="utf-8") as file:
+        with explain_write_errors(path, self.path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def read_lines(self, path: Path) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ class RunDirectory:
                 lines.append(json.loads(text))
         return [line for line in lines if isinstance(line, dict)]
 
-    def read_account(self) -> dict[str, Any]:
+    def read_provenance(self) -> dict[str, Any]:
         """run.json. Raises ResnestError if it does not name the run's data."""
         kinds = {"data": str, "class_names": list, "train_images": int}
         try:
@@ -168,14 +168,14 @@ class RunDirectory:
 
     def note_stop(self, step: int) -> None:
         """In run.json: the function of the caller ended the run there."""
-        self.write_text("run.json", json.dumps({**self.read_account(), "stopped": step}, indent=2) + "\n")
+        self.write_text("run.json", json.dumps({**self.read_provenance(), "stopped": step}, indent=2) + "\n")
 
-    def forget_after(self, step: int) -> None:
+    def truncate_logs_after(self, step: int) -> None:
         """Drop the lines of steps that a resumed run will repeat."""
         for path in (self.metrics, self.non_finite):
             if path.exists():
-                kept = [line for line in self.read_lines(path) if line.get("step", step + 1) <= step]
-                self.write_text(path.name, "".join(json.dumps(line) + "\n" for line in kept))
+                lines = [line for line in self.read_lines(path) if line.get("step", step + 1) <= step]
+                self.write_text(path.name, "".join(json.dumps(line) + "\n" for line in lines))
 
     def save_weights(self, state: dict[str, Tensor], card: ModelCard) -> None:
         """The best weights so far, with their card."""
@@ -198,7 +198,7 @@ class RunDirectory:
             old.unlink(missing_ok=True)
             _hash_file(old).unlink(missing_ok=True)
 
-    def sweep(self) -> None:
+    def remove_partial_files(self) -> None:
         """Remove half-written files of a killed process."""
         for folder in (self.path, self.checkpoints):
             for stray in folder.glob(".*.tmp"):
@@ -220,9 +220,9 @@ class RunDirectory:
                 return content, [f"{text}; going back to {path}" for text in damaged]
             except ResnestError as error:
                 damaged.append(str(error))
-        found = f"{len(damaged)} damaged ones" if damaged else "none"
+        damage = f"{len(damaged)} damaged ones" if damaged else "none"
         anew = f"the run must start anew ({parameter('overwrite', True)})"
-        raise NoValidCheckpoint(f"{self.checkpoints} has no usable checkpoint ({found}): {anew}")
+        raise NoValidCheckpoint(f"{self.checkpoints} has no usable checkpoint ({damage}): {anew}")
 
     def _all(self) -> list[Path]:
         """Checkpoints, newest first."""
@@ -231,7 +231,7 @@ class RunDirectory:
     @contextmanager
     def replacing(self, target: Path) -> Iterator[Path]:
         """A temporary file beside `target` that replaces it once synced to disk (promise P1)."""
-        with explained(target, self.path):
+        with explain_write_errors(target, self.path):
             with replacing(target) as temporary:
                 yield temporary
             _sync_directory(target.parent)
@@ -262,7 +262,7 @@ def _check_hash(checkpoint: Path) -> None:
 
 
 @contextmanager
-def explained(target: Path, run: Path) -> Iterator[None]:
+def explain_write_errors(target: Path, run: Path) -> Iterator[None]:
     """Turns a failed write of a run's file into one clear line."""
     try:
         yield

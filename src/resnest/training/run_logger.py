@@ -20,7 +20,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from resnest.errors import ResnestError
-from resnest.inference.evaluation import check_bad_share
+from resnest.inference.evaluation import check_bad_fraction
 from resnest.recipes.schema import Recipe
 from resnest.training.distributed import ProcessGroup
 from resnest.training.run import RunDirectory
@@ -32,33 +32,33 @@ class BadImages:
     """The bad images of all processes, by split and key."""
 
     def __init__(self, run: RunDirectory, world: ProcessGroup, totals: Mapping[str, int]) -> None:
-        self.run, self.world, self.totals = run, world, totals  # images of each part
+        self.run, self.world, self.totals = run, world, totals  # images of each split
         self.known: set[tuple[str, str]] = set()
-        self.untold: list[tuple[str, str, str]] = []  # part, key, reason: the others have not heard of them
+        self.pending: list[tuple[str, str, str]] = []  # split, key, reason: not yet exchanged
 
-    def note(self, part: str, found: Iterable[tuple[str, str]]) -> None:
+    def add(self, split: str, bad: Iterable[tuple[str, str]]) -> None:
         """Add bad images. Raises ResnestError if there are too many."""
-        for key, reason in found:
-            self.untold.append((part, key, reason))
-            self._record(part, key, reason)
+        for key, reason in bad:
+            self.pending.append((split, key, reason))
+            self._record(split, key, reason)
 
-    def share(self) -> None:
+    def all_gather(self) -> None:
         """Exchange them between processes. Raises ResnestError, on all processes, if there are too many in total."""
-        told, self.untold = self.world.gather(self.untold), []
-        for part, key, reason in (entry for entries in told for entry in entries):
-            self._record(part, key, reason)
+        gathered, self.pending = self.world.all_gather(self.pending), []
+        for split, key, reason in (entry for entries in gathered for entry in entries):
+            self._record(split, key, reason)
 
     def restore(self) -> None:
         """Restore those that the run has listed already."""
-        told = self.run.read_lines(self.run.bad_images)
-        self.known = {(line["split"], line["image"]) for line in told if line.keys() >= {"split", "image"}}
+        lines = self.run.read_lines(self.run.bad_images)
+        self.known = {(line["split"], line["image"]) for line in lines if line.keys() >= {"split", "image"}}
 
-    def _record(self, part: str, key: str, reason: str) -> None:
-        if (part, key) not in self.known:
-            self.known.add((part, key))
-            if self.world.leads:
-                self.run.append(self.run.bad_images, {"image": key, "split": part, "reason": reason})
-        check_bad_share(sum(known == part for known, _ in self.known), self.totals[part], (key, reason))
+    def _record(self, split: str, key: str, reason: str) -> None:
+        if (split, key) not in self.known:
+            self.known.add((split, key))
+            if self.world.is_rank_zero:
+                self.run.append(self.run.bad_images, {"image": key, "split": split, "reason": reason})
+        check_bad_fraction(sum(known == split for known, _ in self.known), self.totals[split], (key, reason))
 
 
 T = TypeVar("T")
@@ -85,9 +85,9 @@ class RunLogger:
 
     def write(self, kind: str, *, step: int, epoch: float, seconds: float, **values: float) -> None:
         """Write one line; NaN becomes null, as JSON has no NaN."""
-        told = {key: value if math.isfinite(value) else None for key, value in values.items()}
-        place = {"kind": kind, "step": step, "epoch": round(epoch, 4)}
-        self.run.append(self.run.metrics, {**place, **told, "seconds": round(seconds, 2)})
+        finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
+        header = {"kind": kind, "step": step, "epoch": round(epoch, 4)}
+        self.run.append(self.run.metrics, {**header, **finite, "seconds": round(seconds, 2)})
         for sink in self.sinks:
             sink.write(kind, step, {**values, "epoch": epoch})
 
@@ -159,12 +159,12 @@ class Meter:
         self.since, self.waited, self.images = time.monotonic(), 0.0, 0
         self.losses: list[float] = []
 
-    def waiting_for(self, things: Iterable[T]) -> Iterator[T]:
+    def waiting_for(self, items: Iterable[T]) -> Iterator[T]:
         """The same items; the time spent waiting for each is counted."""
         began = time.monotonic()
-        for thing in things:
+        for item in items:
             self.waited += time.monotonic() - began
-            yield thing
+            yield item
             began = time.monotonic()
 
     @property

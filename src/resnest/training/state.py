@@ -55,7 +55,7 @@ class EMA:
             tensor.copy_(state[name])
 
     @contextmanager
-    def in_place_of(self, net: nn.Module) -> Iterator[None]:
+    def swapped_into(self, net: nn.Module) -> Iterator[None]:
         """Within the block, `net` has the averaged weights."""
         own = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
         net.load_state_dict(self.state)
@@ -65,7 +65,7 @@ class EMA:
             net.load_state_dict(own)
 
 
-WHOLE = StateDictOptions(full_state_dict=True)
+FULL = StateDictOptions(full_state_dict=True)
 
 
 class State:
@@ -98,9 +98,9 @@ class State:
 
     def network(self) -> dict[str, Tensor]:
         """Every tensor of the network. Collective: all processes must call it."""
-        return _whole(self.module.state_dict())
+        return _full_tensors(self.module.state_dict())
 
-    def whole(self, task: Task) -> nn.Module:
+    def unsharded(self, task: Task) -> nn.Module:
         """A network that one process can run alone: this one, or an unsharded copy."""
         if not self.is_sharded:
             return self.module
@@ -109,15 +109,15 @@ class State:
         return net
 
     @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
+    def with_ema(self) -> Iterator[None]:
         """Within the block, the network has the EMA weights, if there are any."""
-        with self.ema.in_place_of(self.module) if self.ema else contextlib.nullcontext():
+        with self.ema.swapped_into(self.module) if self.ema else contextlib.nullcontext():
             yield
 
     def content(self) -> dict[str, Any]:
         """Content of a checkpoint. Collective."""
         optimizers = [
-            get_optimizer_state_dict(self.module, optimizer, options=WHOLE)
+            get_optimizer_state_dict(self.module, optimizer, options=FULL)
             if self.is_sharded
             else optimizer.state_dict()
             for optimizer in self.optimizers
@@ -125,7 +125,7 @@ class State:
         return {
             "model": self.network(),
             "optimizers": optimizers,
-            "average": _whole(self.ema.state) if self.ema else None,
+            "average": _full_tensors(self.ema.state) if self.ema else None,
             "scaler": self.scaler.state_dict() if self.scaler else None,
         }
 
@@ -137,7 +137,7 @@ class State:
         self._load_network(content["model"])
         for optimizer, state in zip(self.optimizers, content["optimizers"], strict=True):
             if self.is_sharded:
-                set_optimizer_state_dict(self.module, optimizer, state, options=WHOLE)
+                set_optimizer_state_dict(self.module, optimizer, state, options=FULL)
             else:
                 optimizer.load_state_dict(state)
         if self.scaler is not None and content.get("scaler"):
@@ -145,10 +145,10 @@ class State:
 
     def _load_network(self, state: dict[str, Tensor]) -> None:
         if self.is_sharded:
-            set_model_state_dict(self.module, dict[str, Any](state), options=WHOLE)
+            set_model_state_dict(self.module, dict[str, Any](state), options=FULL)
         else:
             self.module.load_state_dict(state)
 
 
-def _whole(state: dict[str, Any]) -> dict[str, Tensor]:
+def _full_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
     return {name: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor for name, tensor in state.items()}

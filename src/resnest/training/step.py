@@ -86,7 +86,7 @@ def lr_at(step: int, settings: OptimSettings, *, total: int, per_epoch: int, bat
     if step < warmup:
         return top * (step + 1) / (warmup + 1) if factor is None else top * (factor + (1 - factor) * step / warmup)
     if settings.schedule == "steps":
-        return top * DECAY ** sum(step >= share * total for share in settings.decay_at)
+        return top * DECAY ** sum(step >= fraction * total for fraction in settings.decay_at)
     if settings.schedule == "poly":
         return top * math.pow(max(0.0, (total - step) / max(total - warmup, 1)), settings.power)
     return top * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
@@ -203,28 +203,28 @@ class Stepper:
         self.net = state.net
         self.settings = task.recipe.train
         self.statistics = list(self.net.buffers())  # of the batch-norms, which a forward pass changes
-        self.kept = [buffer.clone() for buffer in self.statistics]
+        self.saved = [buffer.clone() for buffer in self.statistics]
 
     def __call__(self, step: int, batches: Sequence[Batch], *, asked_to_stop: bool) -> Step:
         """`batches` are this process's micro-batches of step number `step`, from 0 on."""
         lr = self._prepare(step)
-        usable = self._usable(batches)
-        torch._foreach_copy_(self.kept, self.statistics)
+        usable = self._without_bad_batches(batches)
+        torch._foreach_copy_(self.saved, self.statistics)
         losses = []
         for number, batch in enumerate(usable):
             waits = self.world.size > 1 and number < len(usable) - 1  # gradients are exchanged once a step
             with self.fabric.no_backward_sync(self.net, enabled=waits):
-                losses.append(self._backward(step, number, batch, share=1 / len(usable)))
+                losses.append(self._backward(step, number, batch, weight=1 / len(usable)))
         loss, norm = self._loss_and_norm(losses) if usable else (0.0, math.nan)
         images = sum(len(batch.labels) for batch in usable)
-        loss, stop, images_of_all = self.world.total(loss, float(asked_to_stop), float(images))
+        loss, stop, images_of_all = self.world.all_reduce_sum(loss, float(asked_to_stop), float(images))
         loss = loss / self.world.size if usable else math.nan
         # with float16 the scaler looks for itself, and skips steps in the ordinary course of things
         finite = math.isfinite(loss) and (math.isfinite(norm) or self.settings.precision == "16-mixed")
         if finite:
             self._update(step, norm)
         else:
-            torch._foreach_copy_(self.statistics, self.kept)
+            torch._foreach_copy_(self.statistics, self.saved)
         self.net.zero_grad()
         return Step(lr, loss, norm, int(images_of_all), skipped=not finite and bool(usable), stop=stop > 0)
 
@@ -238,28 +238,28 @@ class Stepper:
             set_drop_block(self.net, self.settings.drop_block * step / schedule.total)
         return lr
 
-    def _usable(self, batches: Sequence[Batch]) -> list[Batch]:
+    def _without_bad_batches(self, batches: Sequence[Batch]) -> list[Batch]:
         """Without micro-batches of which nearly all files were unusable, on any process; `bad_images.jsonl` has them.
 
         All processes leave out the same ones: each waits for the others' gradients, and perhaps for their statistics.
         """
         # synchronised norms see the images of all processes, so that one on each is two or more values
         least = 1 if self.world.size > 1 and self.settings.sync_norm else self.task.min_batch_size
-        short = self.world.total(*(float(len(batch.labels) < least) for batch in batches))
+        short = self.world.all_reduce_sum(*(float(len(batch.labels) < least) for batch in batches))
         return [batch for batch, processes in zip(batches, short, strict=True) if not processes]
 
-    def _backward(self, step: int, number: int, batch: Batch, *, share: float) -> Tensor:
+    def _backward(self, step: int, number: int, batch: Batch, *, weight: float) -> Tensor:
         """Forward and backward of one micro-batch; its part of the step's loss."""
-        with seeded(self.settings.seed, STEP, step, self._place(number)) as seed:
+        with seeded(self.settings.seed, STEP, step, self._index_in_step(number)) as seed:
             if self.fabric.device.type == "cuda":
                 torch.cuda.manual_seed(seed)
             images, labels = self.fabric.to_device((batch.images, batch.labels))
-            mix = (self.settings.seed, MIX, step, self._place(number))
-            loss = self.task.loss(self.net, images, labels, seed=mix) * share
+            mix = (self.settings.seed, MIX, step, self._index_in_step(number))
+            loss = self.task.loss(self.net, images, labels, seed=mix) * weight
             self.fabric.backward(loss)
         return loss.detach()
 
-    def _place(self, number: int) -> int:
+    def _index_in_step(self, number: int) -> int:
         """Index of a micro-batch among all of the step's, over all processes."""
         return number * self.world.size + self.world.rank
 

@@ -26,7 +26,7 @@ from resnest.recipes.reading import Settings, check_resumable
 from resnest.report.charts import read_history
 from resnest.report.page import Report, RunLog, write_page
 from resnest.tasks import Task, check_task, load_object, open_task
-from resnest.training.distributed import open_fabric, was_restarted, watching
+from resnest.training.distributed import heartbeats, open_fabric, was_restarted
 from resnest.training.loop import Loop, OnEvaluation
 from resnest.training.run import RunDirectory
 
@@ -117,7 +117,7 @@ def train(
         run.hold()
         run.create(overwrite=overwrite)
         run.write_text("recipe.yaml", to_yaml(chosen))
-        run.write_text("run.json", json.dumps(_account(data, splits, fabric), indent=2) + "\n")
+        run.write_text("run.json", json.dumps(_provenance(data, splits, fabric), indent=2) + "\n")
 
     try:
         loop.world.on_rank_zero(begin)
@@ -152,7 +152,7 @@ def resume(
         ResnestError: not a run, other settings than it was started with, or the data has other classes now.
     """
     run = RunDirectory(Path(out))
-    account = run.read_account()
+    account = run.read_provenance()
     before = read_recipe(run.path / "recipe.yaml")
     base = before if recipe is None else recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
     chosen = override(base, settings)
@@ -190,14 +190,14 @@ def _open(data: str | Path, recipe: Recipe) -> Splits:
 
 
 def _finish(loop: Loop) -> TrainingResult:
-    with watching(loop.world, seconds=loop.task.recipe.trainer.timeout_seconds):
+    with heartbeats(loop.world, seconds=loop.task.recipe.trainer.timeout_seconds):
         evaluation = loop.run_to_end()
         loop.world.on_rank_zero(lambda: write_run_report(loop.run, loop.task, loop.splits, evaluation, loop.seconds))
         loop.world.shutdown()
-    return TrainingResult(loop.run.path, loop.best_figures, evaluation, loop.seconds, loop.world.leads)
+    return TrainingResult(loop.run.path, loop.best_figures, evaluation, loop.seconds, loop.world.is_rank_zero)
 
 
-def _account(data: str | Path, splits: Splits, fabric: Fabric) -> dict[str, Any]:
+def _provenance(data: str | Path, splits: Splits, fabric: Fabric) -> dict[str, Any]:
     """Provenance of a run: what is needed to resume it and to interpret its figures."""
     device = fabric.device
     return {
