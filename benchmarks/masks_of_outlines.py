@@ -14,7 +14,7 @@ from PIL import Image
 
 from resnest.data.sources import open_dataset
 from resnest.detection.data import DetectionSamples, Objects
-from resnest.detection.segmentations import columns_of_runs, mask_of_polygons
+from resnest.detection.segmentations import decode_rle_columns, rasterise_polygons
 
 
 def mask_of(objects: Objects) -> Image.Image:
@@ -22,11 +22,11 @@ def mask_of(objects: Objects) -> Image.Image:
     mask = np.zeros((objects.height, objects.width), np.uint8)
     for label, outline in zip(objects.labels, objects.segmentations, strict=True):
         if isinstance(outline, dict):
-            columns, part = columns_of_runs(outline)
+            columns, part = decode_rle_columns(outline)
             mask[:, columns][part] = label + 1
         elif outline:
             polygons = [np.reshape(polygon, (-1, 2)) for polygon in outline]
-            rows, columns, part = mask_of_polygons(polygons, *mask.shape)
+            rows, columns, part = rasterise_polygons(polygons, *mask.shape)
             mask[rows, columns][part] = label + 1
     return Image.fromarray(mask)
 

@@ -1,7 +1,7 @@
 """Painted scenes: a small COCO data set of coloured boxes, a detector that looks for the colours, and a real one.
 
 data = paint(tmp_path / "data", 12)
-found = Finder()(images, sizes)                     # Detected, wrong now and then, the same for the same image
+found = Finder()(images, sizes)                     # DetectionOutput, wrong now and then, the same for the same image
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from resnest.detection.card import DetectionCard, DetectionPreprocess, DetectorSpec
-from resnest.detection.detector import Detected, build_detector
+from resnest.detection.detector import DetectionOutput, build_detector
 from resnest.inference.model import Model
 from resnest.runtime.rle import encode
 from resnest.spec import Spec
@@ -94,7 +94,7 @@ def _box(rng: np.random.Generator, pixels: NDArray[np.uint8], colour: int, image
 class Finder(nn.Module):
     """Finds the box around each colour; its corners and scores are off by an amount that each image decides."""
 
-    def forward(self, images: Tensor, sizes: Tensor) -> Detected:
+    def forward(self, images: Tensor, sizes: Tensor) -> DetectionOutput:
         boxes, scores = torch.zeros(len(images), 3, 4), torch.zeros(len(images), 3)
         masks = torch.zeros(len(images), 3, 28, 28)
         for place, image in enumerate(images.cpu()):
@@ -110,7 +110,7 @@ class Finder(nn.Module):
         order = scores.argsort(dim=1, descending=True, stable=True)
         labels = torch.arange(3).expand(len(images), 3)
         place = torch.arange(len(images))[:, None]
-        return Detected(*(part[place, order] for part in (boxes, scores, labels, masks)))
+        return DetectionOutput(*(part[place, order] for part in (boxes, scores, labels, masks)))
 
 
 def real_model(figures: dict[str, float] | None = None) -> Model:

@@ -1,7 +1,7 @@
 """Painted things and stuff: a small COCO panoptic data set, and a network that looks for the colours.
 
 data = paint_segments(tmp_path / "data", 12)
-found = SegmentFinder()(images, sizes)              # DetectedPanoptic, wrong now and then, the same for the same image
+found = SegmentFinder()(images, sizes)              # PanopticOutput, wrong now and then, the same for the same image
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from painted import SMALL, TINY
 from resnest.detection.card import DetectionPreprocess
-from resnest.detection.detector import Detected
+from resnest.detection.detector import DetectionOutput
 from resnest.panoptic.card import PanopticCard, PanopticSpec
-from resnest.panoptic.model import DetectedPanoptic
+from resnest.panoptic.model import PanopticOutput
 from resnest.panoptic.result import PanopticMap, write_panoptic
 from segments import CLASSES, THINGS, described, random_truth
 
@@ -65,7 +65,7 @@ class SegmentFinder(nn.Module):
 
     panoptic = PanopticSpec(stuff_area=200)
 
-    def forward(self, images: Tensor, sizes: Tensor) -> DetectedPanoptic:
+    def forward(self, images: Tensor, sizes: Tensor) -> PanopticOutput:
         colours = torch.from_numpy(COLOURS).float() / 255
         nearest = (images.permute(0, 2, 3, 1)[..., None, :] - colours).abs().sum(-1).argmin(-1)  # (N, H, W)
         boxes, scores = torch.zeros(len(images), THINGS, 4), torch.zeros(len(images), THINGS)
@@ -82,7 +82,7 @@ class SegmentFinder(nn.Module):
         stuff = (nearest - THINGS).clamp(min=0)  # 0: void and any thing
         semantic = 5 * nn.functional.one_hot(stuff, 1 + len(CLASSES.names) - THINGS).permute(0, 3, 1, 2).float()
         labels = torch.arange(THINGS).expand(len(images), THINGS)
-        return DetectedPanoptic(Detected(boxes, scores, labels, masks), semantic)
+        return PanopticOutput(DetectionOutput(boxes, scores, labels, masks), semantic)
 
 
 def panoptic_card() -> PanopticCard:

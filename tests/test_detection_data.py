@@ -21,7 +21,14 @@ from resnest.data.stores import FolderStore
 from resnest.detection.card import DetectionPreprocess
 from resnest.detection.data import DetectionSamples, Objects
 from resnest.detection.recipes import DetectionSettings
-from resnest.detection.transforms import DetectionDataset, DetectionTransform, Geometry, boxes_of, draw, place_objects
+from resnest.detection.transforms import (
+    DetectionDataset,
+    DetectionTransform,
+    Geometry,
+    boxes_of,
+    draw,
+    transform_objects,
+)
 from resnest.errors import ResnestError
 from resnest.recipes import find_recipe
 from resnest.runtime.decode import BadImage, decode_image
@@ -92,7 +99,7 @@ def test_boxes_and_masks_stay_on_their_pixels(seed: int) -> None:
     pixels = np.asarray(placing.picture(image))[..., 0]
     assert pixels.shape == placing.size
     assert max(placing.size) <= 120
-    target = place_objects(objects, placing, masks=True)
+    target = transform_objects(objects, placing, masks=True)
     assert target.masks is not None
     if not (pixels > 127).any():  # cut away
         assert len(target.boxes) == 0
@@ -103,7 +110,7 @@ def test_boxes_and_masks_stay_on_their_pixels(seed: int) -> None:
         np.testing.assert_allclose(box, seen, atol=1)
         np.testing.assert_allclose(boxes_of(mask[None])[0], seen, atol=1)
         assert mask[pixels > 254].all()
-    tight = place_objects(objects, placing, masks=True, tighten=True)
+    tight = transform_objects(objects, placing, masks=True, tighten=True)
     np.testing.assert_allclose(tight.boxes[1], seen, atol=1)
 
 

@@ -209,7 +209,7 @@ def test_no_size_is_too_small() -> None:
     for preset, expected in (("detectron2", 1), ("torchvision", 0)):
         rpn = ProposalNetwork(8, small_spec(preset=preset, pre_nms=(9, 9), post_nms=(9, 9)))
         anchors = torch.tensor([[10.0, 10, 10.0001, 10.0001], [9.0, 9, 9, 12]])
-        boxes, exists = rpn._choose([torch.ones(2)], [torch.zeros(2, 4)], [anchors], torch.tensor(SIZE))
+        boxes, exists = rpn._select_proposals([torch.ones(2)], [torch.zeros(2, 4)], [anchors], torch.tensor(SIZE))
         assert int(exists.sum()) == expected
         assert boxes.shape == (9, 4)
 

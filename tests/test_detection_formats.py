@@ -14,7 +14,7 @@ from pycocotools import mask as coco
 
 from resnest.data.sources import open_dataset, open_split
 from resnest.detection.data import DetectionSamples
-from resnest.detection.transforms import place_objects
+from resnest.detection.transforms import transform_objects
 from resnest.errors import ResnestError
 from scenes import HEIGHT, SQUARE, WIDTH, as_is, coco_json, instances, many, picture, pictures, voc, voc_object, write
 
@@ -38,7 +38,7 @@ def test_a_json_file_is_read_as_annotated(tmp_path: Path) -> None:
     assert [len(third.ids), len(fourth.ids), fourth.image_id] == [1, 0, 3]
     wanted = [coco.decode(coco.frPyObjects(SQUARE, HEIGHT, WIDTH))[..., 0], np.zeros((HEIGHT, WIDTH))]
     wanted[1][:, 5:7] = 1
-    drawn = place_objects(first, as_is(), masks=True).masks
+    drawn = transform_objects(first, as_is(), masks=True).masks
     assert drawn is not None
     np.testing.assert_array_equal(drawn.numpy(), np.stack(wanted))
 

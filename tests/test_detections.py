@@ -25,7 +25,7 @@ from resnest.classification.card import ClassificationCard
 from resnest.data.samples import LabelledSamples
 from resnest.data.stores import FolderStore
 from resnest.detection.card import Classes, DetectionCard, DetectionPreprocess, DetectorSpec
-from resnest.detection.evaluation import find_mistakes
+from resnest.detection.evaluation import match_detections
 from resnest.detection.result import Detections, RawDetections
 from resnest.errors import ResnestError
 from resnest.inference.model import Model
@@ -331,10 +331,10 @@ def test_mistakes_of_one_image() -> None:
 
     boxes = [[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 40, 40], [55, 55, 60, 60], [60, 60, 70, 70]]
     found = _found(boxes, [0, 0, 0, 0, 1], [0.6, 0.9, 0.8, 0.8, 0.8])
-    mistakes = find_mistakes(found, Truth)  # type: ignore[arg-type]
+    mistakes = match_detections(found, Truth)  # type: ignore[arg-type]
     assert mistakes.missed.tolist() == [1]  # found as another class
     assert sorted(mistakes.false) == [0, 2, 4]  # twice, of another class, in a crowd of others
-    nothing = find_mistakes(_found([], [], []), Truth)  # type: ignore[arg-type]
+    nothing = match_detections(_found([], [], []), Truth)  # type: ignore[arg-type]
     assert (nothing.missed.tolist(), nothing.false.tolist()) == ([0, 1], [])
 
 

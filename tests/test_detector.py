@@ -20,7 +20,7 @@ from painted import NAMES, SMALL, TINY, paint, real_model
 from processes import in_processes
 from resnest.detection import export as compared
 from resnest.detection.card import DetectorSpec
-from resnest.detection.detector import Detected, Detector, build_detector
+from resnest.detection.detector import DetectionOutput, Detector, build_detector
 from resnest.detection.rpn import FOREGROUND, IGNORED, Target, decode, encode, match, nms_per_class, sample, top_k
 from resnest.exporters.formats import FORMATS
 from resnest.inference.prepare import prepared_full_model
@@ -90,7 +90,10 @@ def test_what_is_found_has_one_shape(kind: str) -> None:
     assert (found.scores.diff(dim=1) <= 0).all()
     assert (found.boxes[1] <= torch.tensor([70, 61, 70, 61])).all()
     assert (found.boxes >= 0).all()
-    for ours, other in ((alone, Detected(*(None if part is None else part[1:] for part in found))), (fast, found)):
+    for ours, other in (
+        (alone, DetectionOutput(*(None if part is None else part[1:] for part in found))),
+        (fast, found),
+    ):
         torch.testing.assert_close(ours.scores, other.scores, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(ours.boxes, other.boxes, rtol=1e-4, atol=1e-2)
 
@@ -162,10 +165,10 @@ def test_suppression_by_kind() -> None:
 def test_matching() -> None:
     truth = torch.tensor([[0.0, 0, 10, 10], [100, 100, 104, 104], [900, 900, 910, 910]])
     boxes = torch.tensor([[0.0, 0, 10, 9], [0, 0, 10, 5], [0, 0, 10, 2], [98, 98, 110, 110]])
-    matched, kind = match(boxes, truth, background=0.3, foreground=0.7, each_has_one=True)
+    matched, kind = match(boxes, truth, background=0.3, foreground=0.7, low_quality=True)
     assert kind.tolist() == [FOREGROUND, IGNORED, 0, FOREGROUND]  # the last overlaps little, and nothing overlaps more
     assert matched[[0, 3]].tolist() == [0, 1]
-    _, strict = match(boxes, truth, background=0.5, foreground=0.5, each_has_one=False)
+    _, strict = match(boxes, truth, background=0.5, foreground=0.5, low_quality=False)
     assert strict.tolist() == [FOREGROUND, FOREGROUND, 0, 0]
     chosen = sample(torch.tensor([1] * 10 + [0] * 50 + [-1] * 50), count=16, positive=0.25)
     assert [len(places) for places in chosen] == [4, 12]

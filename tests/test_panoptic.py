@@ -21,7 +21,7 @@ from resnest.errors import ResnestError
 from resnest.inference.torch_engine import TorchEngine
 from resnest.network.tools import freeze_bn_statistics, synchronise_norms
 from resnest.panoptic.card import PanopticSpec
-from resnest.panoptic.model import DetectedPanoptic, PanopticFPN, SemanticBranch, build_panoptic
+from resnest.panoptic.model import PanopticFPN, PanopticOutput, SemanticBranch, build_panoptic
 from resnest.panoptic.task import PanopticTask
 
 SPEC = replace(TINY, attention_norm="layer")
@@ -95,7 +95,7 @@ def test_the_detector_in_it_is_one(kind: str) -> None:
     images = torch.randn(2, 3, 64, 96)
     with torch.inference_mode():
         found, alone = net.eval()(images, SIZES), twin.eval()(images, SIZES)
-    assert isinstance(found, DetectedPanoptic)
+    assert isinstance(found, PanopticOutput)
     assert all(torch.equal(one, other) for one, other in zip(found.objects, alone, strict=True))
     assert (alone.scores > 0).any()
     assert found.semantic.shape == (2, 1 + STUFF, 64, 96)

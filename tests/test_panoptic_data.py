@@ -20,7 +20,7 @@ from resnest.data.sources import open_dataset, open_split
 from resnest.detection.card import DetectionPreprocess
 from resnest.detection.data import DetectionSamples
 from resnest.detection.recipes import DetectionSettings
-from resnest.detection.transforms import DetectionDataset, DetectionTransform, place_objects
+from resnest.detection.transforms import DetectionDataset, DetectionTransform, transform_objects
 from resnest.errors import ResnestError
 from resnest.panoptic.data import PanopticSamples
 from resnest.panoptic.result import PanopticClasses
@@ -73,7 +73,7 @@ def test_what_is_learned(tmp_path: Path) -> None:
     for number, value in ((70000, 2), (300, 1), (5, 0), (6, 0), (9, 0)):
         wanted[ids() == number] = value
     np.testing.assert_array_equal(scene.semantic, wanted)
-    target = place_objects(scene, as_is(), masks=True)
+    target = transform_objects(scene, as_is(), masks=True)
     assert target.labels.tolist() == [0, 1]
     assert target.semantic is not None
     np.testing.assert_array_equal(target.semantic, wanted)

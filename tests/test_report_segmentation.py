@@ -202,7 +202,7 @@ def test_the_panoptic_page(tmp_path: Path, evaluated: bool) -> None:
         segments=np.array([12, 0]),
         things=1,
         image_pq=np.array([0.0, 1, 1])[:images],
-        kept={0: _panoptic(np.full((10, 20), 7), {7: 0})} if evaluated else {},
+        worst_maps={0: _panoptic(np.full((10, 20), 7), {7: 0})} if evaluated else {},
     )
     samples = Masks(["val/1.png"] * images, GREY, PANOPTIC_CLASSES, _panoptic(ids, {1: 1, 2: 0}))
     lines = [_evaluation(10, pq=0.2, rq=0.3), _evaluation(20, pq=0.4, rq=0.5)] if evaluated else []

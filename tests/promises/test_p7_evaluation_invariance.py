@@ -159,7 +159,7 @@ def test_panoptic_detectors_too(tmp_path: Path) -> None:
             assert found.figures == expected.figures
             assert np.array_equal(found.segments, expected.segments)
             assert list(found.worst(9)) == list(expected.worst(9))
-            assert found.kept.keys() == expected.kept.keys()
+            assert found.worst_maps.keys() == expected.worst_maps.keys()
 
 
 def _streets(root: Path, count: int) -> Path:

@@ -51,7 +51,7 @@ def find_voc(path: Path, task: str | None = None) -> DatasetHandle | None:
     """xml files in `Annotations`, with splits listed in ImageSets/Main, or beside images, optionally by split."""
     if path.is_file():
         return None
-    folder = next((place for name in VOC_FOLDERS if holds_xml(place := path / name)), None)
+    folder = next((candidate for name in VOC_FOLDERS if holds_xml(candidate := path / name)), None)
     if folder is None:
         parts = choose_splits([name for name in SPLIT_NAMES if holds_xml(path / name)])
         if not parts.val:
@@ -61,8 +61,8 @@ def find_voc(path: Path, task: str | None = None) -> DatasetHandle | None:
 
     def part(*names: str) -> Read | None:
         lists = [path / "ImageSets" / "Main" / f"{name}.txt" for name in names]
-        found = next((place for place in lists if place.is_file()), None)
-        return (lambda: read_voc(folder, read_list(found))) if found else None
+        listed = next((file for file in lists if file.is_file()), None)
+        return (lambda: read_voc(folder, read_list(listed))) if listed else None
 
     if val := part("val"):
         return DatasetHandle("voc", str(path), train=part("train"), val=val)
@@ -93,42 +93,42 @@ class DetectionInspection(Inspection):
         report.notes += object_notes(train, other)
 
 
-def object_problems(part: str, samples: DetectionSamples) -> Iterator[str]:
+def object_problems(split: str, samples: DetectionSamples) -> Iterator[str]:
     """Problems of one split; images are not decoded."""
     table = samples.objects
     rows, owners = table.rows(), table.owners()
     boxes, sizes = table.boxes[rows], table.sizes[owners]
     inside = clip(boxes, sizes[:, 0], sizes[:, 1])
-    flat, kept = ~has_area(boxes), has_area(inside)
+    flat, visible = ~has_area(boxes), has_area(inside)
     beyond = np.abs(boxes - inside).max(1, initial=0) > BEYOND
 
-    def name(place: int) -> str:
-        return f"{part}: {samples.keys[owners[place]]}: annotation {table.ids[rows[place]]}"
+    def name(index: int) -> str:
+        return f"{split}: {samples.keys[owners[index]]}: annotation {table.ids[rows[index]]}"
 
-    for place in np.flatnonzero(flat | ~kept | beyond).tolist():
-        width, height = sizes[place].tolist()
+    for index in np.flatnonzero(flat | ~visible | beyond).tolist():
+        width, height = sizes[index].tolist()
         what = (
             "has no area"
-            if flat[place]
+            if flat[index]
             else f"lies outside the image of {width} x {height}"
-            if not kept[place]
+            if not visible[index]
             else f"stands out of the image of {width} x {height}"
         )
-        yield f"{name(place)}: box {_told(boxes[place])} {what}{'' if kept[place] else ': left out of training'}"
-    for place in np.flatnonzero(table.segmentations.kinds[rows] != NONE).tolist():
-        width, height = map(int, sizes[place])
-        around = outline_box(table.segmentations.get(int(rows[place]), height, width))
+        yield f"{name(index)}: box {_corners(boxes[index])} {what}{'' if visible[index] else ': left out of training'}"
+    for index in np.flatnonzero(table.segmentations.kinds[rows] != NONE).tolist():
+        width, height = map(int, sizes[index])
+        around = outline_box(table.segmentations.get(int(rows[index]), height, width))
         if around is None:
-            yield f"{name(place)}: its mask has no pixel"
-        elif not flat[place] and (gap := float(np.abs(around - inside[place]).max())) > MISSED:
+            yield f"{name(index)}: its mask has no pixel"
+        elif not flat[index] and (gap := float(np.abs(around - inside[index]).max())) > MISSED:
             yield (
-                f"{name(place)}: its mask lies within {_told(around)}, its box is {_told(boxes[place])}:"
+                f"{name(index)}: its mask lies within {_corners(around)}, its box is {_corners(boxes[index])}:"
                 f" {gap:.3g} pixels apart"
             )
-    yield from (f"{part}: annotation id {number} occurs {count} times" for number, count in _twice(table.ids[rows]))
+    yield from (f"{split}: annotation id {number} occurs {count} times" for number, count in _twice(table.ids[rows]))
     names, times = np.unique(np.array(samples.keys), return_counts=True)
-    for place in np.flatnonzero(times > 1).tolist():
-        yield f"{part}: {names[place]} is listed {times[place]} times"
+    for index in np.flatnonzero(times > 1).tolist():
+        yield f"{split}: {names[index]} is listed {times[index]} times"
 
 
 def outline_box(outline: Segmentation) -> NDArray[np.float64] | None:
@@ -157,11 +157,11 @@ def object_notes(train: DetectionSamples, val: DetectionSamples) -> Iterator[str
     images = train.counts()
     if names := named(train.class_names, (learned > 0) & (images < MIN_IMAGES)):
         yield f"fewer than {MIN_IMAGES} training images show {names}"
-    for part, samples in (("training", train), ("validation", val)):
+    for split, samples in (("training", train), ("validation", val)):
         empty = int((~samples.labels.any(1)).sum())
         if empty:
-            learn = ", and are left out of training unless detection.keep_empty is set" if part == "training" else ""
-            yield f"{empty} {part} images have no objects{learn}"
+            learn = ", and are left out of training unless detection.keep_empty is set" if split == "training" else ""
+            yield f"{empty} {split} images have no objects{learn}"
     tables = [table for table in (train.objects, val.objects) if len(table)]
     crowds = sum(int(table.crowd[table.rows()].sum()) for table in tables)
     if crowds:
@@ -175,8 +175,8 @@ def object_notes(train: DetectionSamples, val: DetectionSamples) -> Iterator[str
 def size_notes(tables: Sequence[ObjectTable]) -> Iterator[str]:
     """Objects per image, and their sizes."""
     counts = np.concatenate([table.counts for table in tables])
-    told = f"objects an image: median {np.median(counts):g}, {counts.max()} at most"
-    yield told + (f": raise detector.max_detections above {USUAL_LIMIT}" if counts.max() > USUAL_LIMIT else "")
+    text = f"objects an image: median {np.median(counts):g}, {counts.max()} at most"
+    yield text + (f": raise detector.max_detections above {USUAL_LIMIT}" if counts.max() > USUAL_LIMIT else "")
     usable = [table.trainable_mask() for table in tables]
     areas = np.concatenate([table.areas[table.rows()][chosen] for table, chosen in zip(tables, usable, strict=True)])
     small, large = float((areas < SMALL).mean()), float((areas > LARGE).mean())
@@ -215,11 +215,11 @@ def _twice(numbers: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 def named(names: Sequence[str], chosen: NDArray[np.bool_]) -> str:
     """The first few names, and the number of the others."""
-    some = [names[place] for place in np.flatnonzero(chosen).tolist()]
+    some = [names[index] for index in np.flatnonzero(chosen).tolist()]
     left = len(some) - MOST_NAMED
     more = f" and {left} more class{'es' * (left > 1)}" if left > 0 else ""
     return ", ".join(some[:MOST_NAMED]) + more
 
 
-def _told(box: NDArray[np.floating]) -> str:
+def _corners(box: NDArray[np.floating]) -> str:
     return "(" + ", ".join(f"{float(value):g}" for value in box) + ")"

@@ -60,11 +60,11 @@ class CocoLists:
             self.sizes.extend((item["width"], item["height"]))
         except (KeyError, TypeError, OverflowError) as error:
             raise ResnestError(
-                f"{self.path}: image {told(item)}: {missing(error)}; needed are integers id, width and height,"
+                f"{self.path}: image {entry_id(item)}: {missing(error)}; needed are integers id, width and height,"
                 " and file_name"
             ) from None
         if min(self.sizes[-2:]) < 1:
-            raise ResnestError(f"{self.path}: image {told(item)}: width and height must be 1 pixel or more")
+            raise ResnestError(f"{self.path}: image {entry_id(item)}: width and height must be 1 pixel or more")
         self.incomplete.append(bool(item.get(INCOMPLETE)))
 
     def category(self, item: Any) -> None:
@@ -74,7 +74,7 @@ class CocoLists:
             array("q", [number])
         except (KeyError, TypeError, OverflowError) as error:
             raise ResnestError(
-                f"{self.path}: category {told(item)}: {missing(error)}; needed are an integer id, and name"
+                f"{self.path}: category {entry_id(item)}: {missing(error)}; needed are an integer id, and name"
             ) from None
         if number in self.categories:
             raise ResnestError(
@@ -89,7 +89,7 @@ class CocoLists:
             raise ResnestError(f"{self.path} lists no image")
         order = np.argsort(ids, kind="stable")
         if len(twice := np.flatnonzero(np.diff(ids[order]) == 0)):
-            first, second = (self.names[order[place]] for place in (twice[0], twice[0] + 1))
+            first, second = (self.names[order[row]] for row in (twice[0], twice[0] + 1))
             raise ResnestError(f"{self.path}: two images have the id {ids[order[twice[0]]]}: {first} and {second}")
         return ids, np.array(self.sizes, np.int32).reshape(-1, 2)
 
@@ -125,14 +125,14 @@ class _Reader(CocoLists):
 
     def _bad(self, item: Any, what: str) -> ResnestError:
         image = f" (image id {item.get('image_id')})" if isinstance(item, dict) else ""
-        return ResnestError(f"{self.path}: annotation {told(item)}{image}: {what}")
+        return ResnestError(f"{self.path}: annotation {entry_id(item)}{image}: {what}")
 
     def done(self) -> DetectionSamples:
         """Assemble the samples."""
         image_ids, sizes = self.images()
         category_ids, names = self._classes()
-        owners = self._places(np.array(self.owners, np.int64), image_ids, "image")
-        labels = self._places(np.array(self.kinds, np.int64), category_ids, "category")
+        owners = self._indices(np.array(self.owners, np.int64), image_ids, "image")
+        labels = self._indices(np.array(self.kinds, np.int64), category_ids, "category")
         boxes = self._boxes()
         outlines = self.outlines.done()
         self._check_outlines(outlines, sizes[owners])
@@ -148,7 +148,7 @@ class _Reader(CocoLists):
             crowd=np.frombuffer(bytes(self.crowd), np.uint8).astype(bool)[order],
             areas=np.array(self.areas, np.float64)[order],
             ids=np.array(self.ids, np.int64)[order],
-            segmentations=outlines.take(order),
+            segmentations=outlines.subset(order),
         )
         store = FolderStore(locate_images(self.path, self.names))
         samples = DetectionSamples.build(store, self.names, names, tuple(category_ids.tolist()), table)
@@ -171,16 +171,16 @@ class _Reader(CocoLists):
         ids = np.array(sorted(names.values()), np.int64)
         return ids, tuple(self.categories[number] for number in ids.tolist())
 
-    def _places(self, numbers: Numbers, known: Numbers, what: str) -> Numbers:
+    def _indices(self, numbers: Numbers, known: Numbers, what: str) -> Numbers:
         """Indices of the values among the known ones."""
-        places, strange = places_of(numbers, known)
+        indices, strange = indices_of(numbers, known)
         if len(strange):
             more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
             raise ResnestError(
                 f"{self.path}: annotation {self.ids[strange[0]]}: {what}_id {numbers[strange[0]]} is not among the"
                 f" {'images' if what == 'image' else 'categories'}{more}"
             )
-        return places
+        return indices
 
     def _boxes(self) -> NDArray[np.float32]:
         """x, y, width, height -> corners."""
@@ -209,19 +209,19 @@ def _without_incomplete(samples: DetectionSamples, incomplete: NDArray[np.bool_]
     if incomplete.all():
         raise ResnestError(f"all {len(samples)} images are marked {INCOMPLETE}: nothing is left")
     note = f"{incomplete.sum()} images marked {INCOMPLETE} are left out"
-    kept = samples.subset(np.flatnonzero(~incomplete))
-    return replace(kept, notes=(*kept.notes, note))
+    complete = samples.subset(np.flatnonzero(~incomplete))
+    return replace(complete, notes=(*complete.notes, note))
 
 
-def places_of(numbers: Numbers, known: Numbers) -> tuple[Numbers, Numbers]:
+def indices_of(numbers: Numbers, known: Numbers) -> tuple[Numbers, Numbers]:
     """Indices of the values among the known ones, and the positions of unknown values."""
     order = np.argsort(known, kind="stable")
     ranked = known[order]
-    places = np.minimum(np.searchsorted(ranked, numbers), len(known) - 1)
-    return order[places], np.flatnonzero(ranked[places] != numbers)
+    indices = np.minimum(np.searchsorted(ranked, numbers), len(known) - 1)
+    return order[indices], np.flatnonzero(ranked[indices] != numbers)
 
 
-def told(item: Any) -> str:
+def entry_id(item: Any) -> str:
     """The id of an entry, or how it starts."""
     if not isinstance(item, dict) or "id" not in item:
         return short(item)
@@ -252,8 +252,8 @@ def read_items(path: Path, take: Mapping[str, Callable[[Any], None]]) -> None:
     except UnicodeDecodeError as error:
         raise ResnestError(f"{path} is not json: byte {error.start} is not UTF-8") from None
     reader = _JsonReader(path, text)
-    found = reader.read(take)
-    if missing := [key for key in take if key not in found]:
+    keys = reader.read(take)
+    if missing := [key for key in take if key not in keys]:
         raise ResnestError(f"{path} has no list {' and no list '.join(map(repr, missing))}: it is not COCO json")
 
 
@@ -261,42 +261,42 @@ class _JsonReader:
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
         self.text = text
-        self.place = 0  # of the next character
+        self.position = 0  # of the next character
         self.decode = json.JSONDecoder().raw_decode
         self.within = ""
 
     def read(self, take: Mapping[str, Callable[[Any], None]]) -> set[str]:
         """Read the top-level object; returns the keys that were found."""
-        found: set[str] = set()
+        keys: set[str] = set()
         if self._next() not in ("{", ""):
             raise ResnestError(f"{self.path} starts with {self._next()!r}, not with {{: it is not COCO json")
         self._expect("{")
         if self._next() == "}":
-            return found
+            return keys
         while True:
             key = self._value()
             self._expect(":")
             if key in take and self._next() == "[":
-                found.add(key)
+                keys.add(key)
                 self._items(key, take[key])
             else:
                 self._value()
             if self._next() == "}":
-                return found
+                return keys
             self._expect(",")
 
     def _items(self, key: str, take: Callable[[Any], None]) -> None:
         self._expect("[")
         count = 0
         if self._next() == "]":
-            self.place += 1
+            self.position += 1
             return
         while True:
             self.within = f" in {key!r}, after {count:,} complete items"
             take(self._value())
             count += 1
             if self._next() == "]":
-                self.place += 1
+                self.position += 1
                 self.within = ""
                 return
             self._expect(",")
@@ -304,28 +304,28 @@ class _JsonReader:
     def _value(self) -> Any:
         self._next()
         try:
-            value, self.place = self.decode(self.text, self.place)
+            value, self.position = self.decode(self.text, self.position)
         except json.JSONDecodeError:
             raise self._broken() from None
         except RecursionError:
             raise ResnestError(
-                f"{self.path} is nested too deeply at character {self.place:,}{self.within}: it is not COCO json"
+                f"{self.path} is nested too deeply at character {self.position:,}{self.within}: it is not COCO json"
             ) from None
         return value
 
     def _next(self) -> str:
         """The next non-space character, not consumed."""
-        if space := SPACE.match(self.text, self.place):
-            self.place = space.end()
-        return self.text[self.place : self.place + 1]
+        if space := SPACE.match(self.text, self.position):
+            self.position = space.end()
+        return self.text[self.position : self.position + 1]
 
     def _expect(self, character: str) -> None:
         if self._next() != character:
             raise self._broken()
-        self.place += 1
+        self.position += 1
 
     def _broken(self) -> ResnestError:
         return ResnestError(
-            f"{self.path} is cut off or damaged at character {self.place:,} of {len(self.text):,}{self.within}: copy it"
-            " again"
+            f"{self.path} is cut off or damaged at character {self.position:,} of {len(self.text):,}{self.within}:"
+            " copy it again"
         )

@@ -56,14 +56,14 @@ class Objects(NamedTuple):
 class ImageTable(Sequence[T]):
     """Annotations of many images, in arrays that worker processes share.
 
-    Image i has `counts[i]` rows from row `firsts[i]` on; a selection (`take`) shares the rows.
+    Image i has `counts[i]` rows from row `firsts[i]` on; a selection (`subset`) shares the rows.
     """
 
     firsts: NDArray[np.int64]  # (N,)
     counts: NDArray[np.int64]  # (N,)
 
     @abstractmethod
-    def take(self, indices: NDArray[np.int64]) -> Self:
+    def subset(self, indices: NDArray[np.int64]) -> Self:
         """Those of some images, in the order given."""
 
     @abstractmethod
@@ -75,7 +75,7 @@ class ImageTable(Sequence[T]):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return self.take(np.arange(len(self))[index])
+            return self.subset(np.arange(len(self))[index])
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         return self.of_image(index)
@@ -124,7 +124,7 @@ class ObjectTable(ImageTable[Objects]):
             ids=self.ids[rows],
         )
 
-    def take(self, indices: NDArray[np.int64]) -> ObjectTable:
+    def subset(self, indices: NDArray[np.int64]) -> ObjectTable:
         return replace(
             self,
             image_ids=self.image_ids[indices],
@@ -223,7 +223,7 @@ class DetectionSamples(Samples):
 
     def subset(self, indices: NDArray[np.int64]) -> DetectionSamples:
         chosen = [self.keys[index] for index in indices]
-        return replace(self, keys=chosen, labels=self.labels[indices], objects=self.objects.take(indices))
+        return replace(self, keys=chosen, labels=self.labels[indices], objects=self.objects.subset(indices))
 
     def with_objects(self) -> DetectionSamples:
         """Without the images that have no object for training."""
@@ -255,10 +255,10 @@ class DetectionSamples(Samples):
         rows, usable = self.objects.rows(), self.objects.trainable_mask()
         missing = usable & (self.objects.segmentations.kinds[rows] == NONE)
         if missing.any():
-            place = int(np.argmax(missing))
+            index = int(np.argmax(missing))
             raise ResnestError(
                 f"{missing.sum()} of {usable.sum()} objects have no segmentation, as annotation"
-                f" {self.objects.ids[rows[place]]} of {self.keys[self.objects.owners()[place]]}: choose a detector"
+                f" {self.objects.ids[rows[index]]} of {self.keys[self.objects.owners()[index]]}: choose a detector"
                 " without masks"
             )
 
@@ -270,7 +270,7 @@ class DetectionSamples(Samples):
     def matched(self, val: DetectionSamples, where: str) -> tuple[DetectionSamples, DetectionSamples]:
         """With the training split's classes and ids in its order, followed by further ones."""
         names = list(dict.fromkeys((*self.class_names, *val.class_names)))
-        places = {name: place for place, name in enumerate(names)}
+        index_of = {name: i for i, name in enumerate(names)}
         ids = list(self.category_ids)
         theirs, taken, last = dict(zip(val.class_names, val.category_ids, strict=True)), set(ids), max(ids)
         for name in names[len(ids) :]:
@@ -280,7 +280,7 @@ class DetectionSamples(Samples):
             last = max(last, wanted)
 
         def renumber(part: DetectionSamples) -> DetectionSamples:
-            index = np.array([places[name] for name in part.class_names], np.int64)
+            index = np.array([index_of[name] for name in part.class_names], np.int64)
             return replace(part.renumbered(index, tuple(names)), category_ids=tuple(ids))
 
         return renumber(self), renumber(val)

@@ -1,7 +1,7 @@
 """A detector: backbone, feature pyramid, proposals, then one box head or a cascade of three, perhaps masks.
 
     net = build_detector(find_spec("resnest50")[0], DetectorSpec(masks=True), num_classes=80)
-    net.eval()(images)                                 # Detected: boxes, scores, labels, masks of fixed shapes
+    net.eval()(images)                                 # DetectionOutput: boxes, scores, labels, masks of fixed shapes
     net.train()(images, sizes, targets)                # losses by name
 
 Read `Detector.forward` first. Inputs are normalised, zero where an image was padded to a multiple of 32 pixels.
@@ -32,7 +32,7 @@ from resnest.spec import Spec
 MIN_SIDE = {"detectron2": 0.0, "torchvision": 1e-2}  # pixels, of an object
 
 
-class Detected(NamedTuple):
+class DetectionOutput(NamedTuple):
     """Detections of N images, D each, best first; padding has the score 0."""
 
     boxes: Tensor  # (N, D, 4) in pixels of the input
@@ -41,7 +41,7 @@ class Detected(NamedTuple):
     masks: Tensor | None = None  # (N, D, 28, 28) probabilities within the box
 
 
-class Sampled(NamedTuple):
+class SampledProposals(NamedTuple):
     """The sampled proposals of one image, for the losses of the heads."""
 
     boxes: Tensor  # (M, 4)
@@ -63,12 +63,12 @@ class Detector(nn.Module):
         self.fpn = FeaturePyramid(backbone.channels, spec.fpn_channels, spec.norm)  # type: ignore[arg-type]
         self.rpn = ProposalNetwork(spec.fpn_channels, spec)
         weights = CASCADE_WEIGHTS if spec.cascade else (box_ops.HEAD_WEIGHTS,)
-        self.box_heads = nn.ModuleList(BoxHead(spec.fpn_channels, spec, num_classes, one) for one in weights)
+        self.box_heads = nn.ModuleList(BoxHead(spec.fpn_channels, spec, num_classes, factors) for factors in weights)
         self.mask_head = MaskHead(spec.fpn_channels, spec, num_classes) if spec.masks else None
 
     def forward(
         self, images: Tensor, sizes: Tensor | None = None, targets: Sequence[Target] | None = None
-    ) -> Detected | dict[str, Tensor]:
+    ) -> DetectionOutput | dict[str, Tensor]:
         """Detections, or in training the losses.
 
         Args:
@@ -88,14 +88,14 @@ class Detector(nn.Module):
 
     # --- using it ---
 
-    def detect(self, levels: list[Tensor], images: Tensor, sizes: Tensor | None = None) -> Detected:
+    def detect(self, levels: list[Tensor], images: Tensor, sizes: Tensor | None = None) -> DetectionOutput:
         """Detections in images (N, 3, H, W) with these features."""
         sizes = _sizes(images) if sizes is None else sizes
-        found = self.rpn(levels, (images.shape[2], images.shape[3]), sizes)
-        scores, boxes = self.classify(levels, found.boxes, sizes)
-        scores = scores * found.exists[..., None]
-        chosen = [self.choose(*one) for one in zip(scores, boxes, sizes, strict=True)]
-        result = Detected(*(torch.stack(column) for column in zip(*chosen, strict=True)))
+        proposals = self.rpn(levels, (images.shape[2], images.shape[3]), sizes)
+        scores, boxes = self.classify(levels, proposals.boxes, sizes)
+        scores = scores * proposals.exists[..., None]
+        chosen = [self.postprocess(*inputs) for inputs in zip(scores, boxes, sizes, strict=True)]
+        result = DetectionOutput(*(torch.stack(column) for column in zip(*chosen, strict=True)))
         if self.mask_head is None:
             return result
         return result._replace(masks=self.predict_masks(levels, result.boxes, result.labels))
@@ -117,7 +117,7 @@ class Detector(nn.Module):
             boxes = head.decode(deltas, start.flatten(0, 1)).unflatten(0, count)
         return torch.stack(scores).mean(0), boxes
 
-    def choose(self, scores: Tensor, boxes: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def postprocess(self, scores: Tensor, boxes: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The detections of one image, after NMS per class.
 
         (P, K), (P, K or 1, 4) -> boxes (D, 4), scores (D,), labels (D,).
@@ -126,10 +126,10 @@ class Detector(nn.Module):
         boxes = box_ops.clip(boxes, size).expand(-1, kinds, -1).reshape(-1, 4)  # (P*K, 4)
         flat = scores.reshape(-1)
         labels = torch.arange(kinds, device=boxes.device).repeat(scores.shape[0])
-        candidates = (flat > spec.score_threshold) & box_ops.has_size(boxes, MIN_SIDE[spec.preset])
+        candidates = (flat > spec.score_threshold) & box_ops.nonempty(boxes, MIN_SIDE[spec.preset])
         left = box_ops.nms_per_class(boxes, flat, labels, candidates, spec.nms)
-        places, exists = box_ops.top_k(flat, left, spec.max_detections)
-        return boxes[places] * exists[:, None], flat[places] * exists, labels[places]
+        indices, exists = box_ops.top_k(flat, left, spec.max_detections)
+        return boxes[indices] * exists[:, None], flat[indices] * exists, labels[indices]
 
     def predict_masks(self, levels: list[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         """(N, D, 4), (N, D) -> probabilities (N, D, 28, 28) within the boxes."""
@@ -145,21 +145,21 @@ class Detector(nn.Module):
     ) -> dict[str, Tensor]:
         """The losses by name."""
         sizes = _sizes(images) if sizes is None else sizes
-        found = self.rpn(levels, (images.shape[2], images.shape[3]), sizes)
-        losses: dict[str, Tensor] = self.rpn.losses(found, targets)
-        sampled = [self._sample(*one) for one in zip(found.boxes, found.exists, targets, strict=True)]
+        proposals = self.rpn(levels, (images.shape[2], images.shape[3]), sizes)
+        losses: dict[str, Tensor] = self.rpn.losses(proposals, targets)
+        sampled = [self._sample(*inputs) for inputs in zip(proposals.boxes, proposals.exists, targets, strict=True)]
         losses |= self._box_losses(levels, sampled, targets, sizes)
         if self.mask_head is not None:
             losses["mask"] = self._mask_loss(levels, sampled, targets)
         return losses
 
     @torch.no_grad()
-    def _sample(self, proposals: Tensor, exists: Tensor, target: Target) -> Sampled:
+    def _sample(self, proposals: Tensor, exists: Tensor, target: Target) -> SampledProposals:
         """Sampled proposals of one image, with its ground-truth boxes among them, and their targets."""
         boxes = torch.cat([proposals[exists], target.boxes])
-        matched, kind = match(boxes, target.boxes, background=0.5, foreground=0.5, each_has_one=False)
+        matched, kind = match(boxes, target.boxes, background=0.5, foreground=0.5, low_quality=False)
         chosen = torch.cat(sample(kind, count=self.spec.roi_batch, positive=self.spec.roi_positive))
-        return Sampled(boxes[chosen], self._labels(matched, kind, target)[chosen], matched[chosen])
+        return SampledProposals(boxes[chosen], self._labels(matched, kind, target)[chosen], matched[chosen])
 
     def _labels(self, matched: Tensor, kind: Tensor, target: Target) -> Tensor:
         if not len(target.labels):
@@ -167,7 +167,7 @@ class Detector(nn.Module):
         return torch.where(kind == FOREGROUND, target.labels[matched], self.num_classes)
 
     def _box_losses(
-        self, levels: list[Tensor], sampled: list[Sampled], targets: Sequence[Target], sizes: Tensor
+        self, levels: list[Tensor], sampled: list[SampledProposals], targets: Sequence[Target], sizes: Tensor
     ) -> dict[str, Tensor]:
         """Losses of one box head, or of a cascade's, where each starts from the boxes of the previous one."""
         losses: dict[str, Tensor] = {}
@@ -176,55 +176,55 @@ class Detector(nn.Module):
             assert isinstance(head, BoxHead)
             if stage:
                 sampled = [
-                    self._rematch(boxes, target, size, CASCADE_IOUS[stage])
+                    self._match_next_stage(boxes, target, size, CASCADE_IOUS[stage])
                     for boxes, target, size in zip(moved, targets, sizes, strict=True)
                 ]
             boxes, labels = (torch.cat(column) for column in ([s.boxes for s in sampled], [s.labels for s in sampled]))
-            cut = self._cut([one.boxes for one in sampled], levels, BOX_POOLED)
+            cut = self._cut([s.boxes for s in sampled], levels, BOX_POOLED)
             if self.spec.cascade:
                 cut = _ScaleGradient.apply(cut, 1 / len(self.box_heads))
             logits, deltas = head(cut)
-            truth = torch.cat([_truth(one, target) for one, target in zip(sampled, targets, strict=True)])
+            truth = torch.cat([_matched_boxes(s, target) for s, target in zip(sampled, targets, strict=True)])
             name = f"{stage}" if self.spec.cascade else ""
             losses[f"class{name}"], losses[f"box{name}"] = head.losses(logits, deltas, boxes, labels, truth)
-            moved = head.decode(deltas.detach(), boxes)[:, 0].split([len(one.boxes) for one in sampled])
+            moved = head.decode(deltas.detach(), boxes)[:, 0].split([len(s.boxes) for s in sampled])
         return losses
 
     @torch.no_grad()
-    def _rematch(self, boxes: Tensor, target: Target, size: Tensor, overlap: float) -> Sampled:
+    def _match_next_stage(self, boxes: Tensor, target: Target, size: Tensor, overlap: float) -> SampledProposals:
         """The previous head's boxes, matched for the next one: nothing is sampled, only empty boxes are dropped."""
         boxes = box_ops.clip(boxes, size)
-        boxes = boxes[box_ops.has_size(boxes, 0)]
-        matched, kind = match(boxes, target.boxes, background=overlap, foreground=overlap, each_has_one=False)
-        return Sampled(boxes, self._labels(matched, kind, target), matched)
+        boxes = boxes[box_ops.nonempty(boxes, 0)]
+        matched, kind = match(boxes, target.boxes, background=overlap, foreground=overlap, low_quality=False)
+        return SampledProposals(boxes, self._labels(matched, kind, target), matched)
 
-    def _mask_loss(self, levels: list[Tensor], sampled: list[Sampled], targets: Sequence[Target]) -> Tensor:
+    def _mask_loss(self, levels: list[Tensor], sampled: list[SampledProposals], targets: Sequence[Target]) -> Tensor:
         assert self.mask_head is not None
         boxes, labels, masks = [], [], []
-        for one, target in zip(sampled, targets, strict=True):
+        for proposals, target in zip(sampled, targets, strict=True):
             assert target.masks is not None
-            objects = (one.labels < self.num_classes).nonzero()[:, 0]
-            boxes.append(one.boxes[objects])
-            labels.append(one.labels[objects])
-            masks.append(mask_targets(target.masks, boxes[-1], one.matched[objects], self.spec.preset))
+            objects = (proposals.labels < self.num_classes).nonzero()[:, 0]
+            boxes.append(proposals.boxes[objects])
+            labels.append(proposals.labels[objects])
+            masks.append(mask_targets(target.masks, boxes[-1], proposals.matched[objects], self.spec.preset))
         if not sum(map(len, boxes)):  # the whole picture stands in: other processes wait in norms, and for gradients
             height, width = targets[0].size
-            whole = boxes[0].new_tensor([[0, 0, width, height]])
-            unused: Tensor = self.mask_head(self._cut([whole, *boxes[1:]], levels, MASK_POOLED))
+            image_box = boxes[0].new_tensor([[0, 0, width, height]])
+            unused: Tensor = self.mask_head(self._cut([image_box, *boxes[1:]], levels, MASK_POOLED))
             return 0 * unused.float().sum()
         logits = self.mask_head(self._cut(boxes, levels, MASK_POOLED))
         return self.mask_head.loss(self.mask_head.of_class(logits, torch.cat(labels)).float(), torch.cat(masks))
 
     def _cut(self, boxes: Sequence[Tensor], levels: list[Tensor], size: int) -> Tensor:
         """RoIAlign for different numbers of boxes per image: (M, C, size, size)."""
-        most = max(len(one) for one in boxes)
-        padded = torch.stack([torch.cat([one, one.new_zeros(most - len(one), 4)]) for one in boxes])  # (N, most, 4)
+        most = max(len(rows) for rows in boxes)
+        padded = torch.stack([torch.cat([rows, rows.new_zeros(most - len(rows), 4)]) for rows in boxes])  # (N, most, 4)
         cut = roi_align_levels(levels, padded, size=size, preset=self.spec.preset)
-        real = torch.cat([torch.arange(most, device=cut.device) < len(one) for one in boxes])
+        real = torch.cat([torch.arange(most, device=cut.device) < len(rows) for rows in boxes])
         return cut if bool(real.all()) else cut[real]
 
     def _clip(self, boxes: Tensor, sizes: Tensor) -> Tensor:
-        return torch.stack([box_ops.clip(one, size) for one, size in zip(boxes, sizes, strict=True)])
+        return torch.stack([box_ops.clip(rows, size) for rows, size in zip(boxes, sizes, strict=True)])
 
 
 class _ScaleGradient(torch.autograd.Function):
@@ -246,7 +246,7 @@ def _sizes(images: Tensor) -> Tensor:
     return torch.tensor([images.shape[2:]] * images.shape[0], device=images.device)
 
 
-def _truth(sampled: Sampled, target: Target) -> Tensor:
+def _matched_boxes(sampled: SampledProposals, target: Target) -> Tensor:
     """The ground-truth box of each sampled box; arbitrary for an image without objects."""
     return target.boxes[sampled.matched] if len(target.boxes) else sampled.boxes
 

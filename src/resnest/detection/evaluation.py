@@ -1,7 +1,7 @@
 """Evaluation of a detector: COCO's figures, the errors on each image, and the scorer that collects both.
 
 result.figures["box_ap50"], result.headline, result.class_ap["box"], result.curves["box"]
-for place in result.worst(24): result.indices[place], result.mistakes[place].missed
+for i in result.worst(24): result.indices[i], result.mistakes[i].missed
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ FIGURES = (*coco_figures("box"), *coco_figures("mask"))
 
 
 @dataclass(frozen=True)
-class Mistakes:
+class DetectionErrors:
     """Errors on one image, at a score of 0.5 and an IoU of 0.5."""
 
     missed: Indices  # into the image's annotated objects
@@ -75,7 +75,7 @@ class DetectionEvaluation(Evaluation):
     curves: dict[str, Floats]  # (K, 101): precision at IoU 0.5 and recall 0.00, 0.01, ... 1.00
     objects: Indices  # (K,) annotated, without crowds
     shown: list[Detections]  # (N,) the objects with a score of 0.5 or more
-    mistakes: list[Mistakes]  # (N,)
+    mistakes: list[DetectionErrors]  # (N,)
 
     @property
     def kinds(self) -> list[str]:
@@ -115,34 +115,34 @@ class DetectionEvaluation(Evaluation):
 
     def worst(self, most: int) -> Indices:
         """Positions of the images with most false negatives and false positives, worst first."""
-        counts = np.array([len(one) for one in self.mistakes], np.int64)
+        counts = np.array([len(errors) for errors in self.mistakes], np.int64)
         order = np.argsort(-counts, kind="stable")
         return order[counts[order] > 0][:most]
 
 
-def find_mistakes(shown: Detections, truth: Truth) -> Mistakes:
+def match_detections(shown: Detections, truth: Truth) -> DetectionErrors:
     """By descending score, each detection matches the free object of its class with highest IoU; crowds match all."""
     overlaps = overlap(shown.boxes, truth.boxes, truth.crowd)
     overlaps *= shown.labels[:, None] == truth.labels[None]
     free = ~truth.crowd
     false = []
-    for place in np.argsort(-shown.scores, kind="stable"):
-        row = np.where(free, overlaps[place], 0)
+    for index in np.argsort(-shown.scores, kind="stable"):
+        row = np.where(free, overlaps[index], 0)
         if len(row) and row.max() >= ENOUGH:
             free[row.argmax()] = False
-        elif not (overlaps[place][truth.crowd] >= ENOUGH).any():
-            false.append(place)
-    return Mistakes(np.flatnonzero(free), np.array(false, np.int64))
+        elif not (overlaps[index][truth.crowd] >= ENOUGH).any():
+            false.append(index)
+    return DetectionErrors(np.flatnonzero(free), np.array(false, np.int64))
 
 
 def overlap(boxes: NDArray[np.float32], others: NDArray[np.float32], crowd: NDArray[np.bool_]) -> Floats:
     """(M, 4), (T, 4) -> IoU (M, T); for a crowd, the fraction of the box inside it."""
-    one, other = boxes[:, None].astype(np.float64), others[None].astype(np.float64)
-    sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
+    ours, theirs = boxes[:, None].astype(np.float64), others[None].astype(np.float64)
+    sides = np.minimum(ours[..., 2:], theirs[..., 2:]) - np.maximum(ours[..., :2], theirs[..., :2])
     shared = np.maximum(sides, 0).prod(-1)  # (M, T)
-    area, areas = (np.maximum(box[..., 2:] - box[..., :2], 0).prod(-1) for box in (one, other))
-    whole = np.where(crowd, area, area + areas - shared)
-    overlaps: Floats = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+    area, areas = (np.maximum(box[..., 2:] - box[..., :2], 0).prod(-1) for box in (ours, theirs))
+    union = np.where(crowd, area, area + areas - shared)
+    overlaps: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return overlaps
 
 
@@ -154,31 +154,31 @@ class DetectionScorer:
 
     def __init__(self, samples: DetectionSamples, card: DetectionCard) -> None:
         self.class_names, self.max_detections = card.class_names, card.detector.max_detections
-        self.found: dict[int, Detections] = {}
+        self.detections: dict[int, Detections] = {}
         self.truths: dict[int, Objects] = {}
 
     def update(self, index: int, result: Detections, truth: Objects) -> None:
-        self.found[index], self.truths[index] = result, truth
+        self.detections[index], self.truths[index] = result, truth
 
     def merge(self, other: DetectionScorer) -> None:
-        self.found |= other.found
+        self.detections |= other.detections
         self.truths |= other.truths
 
     def result(self) -> DetectionEvaluation:
         """Raises ResnestError: there is no image, or faster-coco-eval is not installed."""
-        if not self.found:
+        if not self.detections:
             raise ResnestError("no image could be used")
-        indices = sorted(self.found)
-        masks = self.found[indices[0]].masks is not None
+        indices = sorted(self.detections)
+        masks = self.detections[indices[0]].masks is not None
         metrics = CocoMetrics(self.class_names, masks=masks, max_detections=self.max_detections)
         shown, mistakes = [], []
         counts = np.zeros(len(self.class_names), np.int64)
         for index in indices:
-            found, truth = self.found[index], self.truths[index]
-            metrics.update(index, found, truth)
+            detections, truth = self.detections[index], self.truths[index]
+            metrics.update(index, detections, truth)
             counts += np.bincount(truth.labels[~truth.crowd], minlength=len(self.class_names))
-            shown.append(found.shown())
-            mistakes.append(find_mistakes(shown[-1], truth))
+            shown.append(detections.shown())
+            mistakes.append(match_detections(shown[-1], truth))
         result = metrics.compute()
         return DetectionEvaluation(
             figures=result.figures,

@@ -58,7 +58,7 @@ class DetectionExporter(Exporter):
         return [(1, card.in_chans, high, wide)]
 
     def module(self, model: Model) -> nn.Module:
-        return PlainOutputs(super().module(model))
+        return ExportableDetector(super().module(model))
 
     def agree(self, card: DetectionCard) -> Agree:
         return partial(same_objects, threshold=card.detector.score_threshold)
@@ -70,7 +70,7 @@ class DetectionExporter(Exporter):
         return {name: DETECTION_TOLERANCES[name] for name in gives(card) if name in DETECTION_TOLERANCES}
 
 
-class PlainOutputs(nn.Module):
+class ExportableDetector(nn.Module):
     """A detector with a fixed input size and a tuple of outputs, for export."""
 
     def __init__(self, net: nn.Module) -> None:
@@ -105,12 +105,12 @@ def same_objects(expected: Arrays, got: Arrays, *, threshold: float) -> NDArray[
     same = []
     for image, (ours, theirs) in enumerate(zip(expected["scores"], got["scores"], strict=True)):
         pairs = _pairs(expected, got, image)
-        found = [{pair[side] for pair in pairs} for side in (0, 1)]
+        matched = [{pair[side] for pair in pairs} for side in (0, 1)]
         same.append(
             all(
-                place in found[side] or scores[place] <= _lowest(ours, theirs, threshold) + BORDER
+                index in matched[side] or scores[index] <= _lowest(ours, theirs, threshold) + BORDER
                 for side, scores in ((0, ours), (1, theirs))
-                for place in np.flatnonzero(scores > 0)
+                for index in np.flatnonzero(scores > 0)
             )
         )
     return np.array(same, bool)
@@ -133,9 +133,9 @@ def _pairs(expected: Arrays, got: Arrays, image: int) -> list[tuple[int, int, fl
     alike &= expected["labels"][image, ours][:, None] == got["labels"][image, theirs]
     apart = np.abs(expected["scores"][image, ours][:, None] - got["scores"][image, theirs])
     pairs = []
-    for row, one in enumerate(ours):
+    for row, index in enumerate(ours):
         if alike[row].any():
             column = int(np.where(alike[row], apart[row], np.inf).argmin())
             alike[:, column] = False  # it is taken
-            pairs.append((int(one), int(theirs[column]), float(overlaps[row, column])))
+            pairs.append((int(index), int(theirs[column]), float(overlaps[row, column])))
     return pairs

@@ -1,7 +1,7 @@
 """COCO's average precision and recall of boxes and masks, as pycocotools computes them, with faster-coco-eval.
 
     metrics = CocoMetrics(class_names, masks=True)
-    metrics.update(17, found, truth)              # image by image; 17: its number
+    metrics.update(17, detections, truth)         # image by image; 17: its number
     result = metrics.compute()
     result.figures["box_ap"], result.class_ap["mask"], result.curves["box"]
 
@@ -67,9 +67,9 @@ class CocoMetrics:
         self.limits = [1, 10, max(max_detections, 10)]
         self.images: dict[int, tuple[Detections, Truth]] = {}
 
-    def update(self, image: int, found: Detections, truth: Truth) -> None:
+    def update(self, image: int, detections: Detections, truth: Truth) -> None:
         """Add one image."""
-        self.images[image] = (found, truth)
+        self.images[image] = (detections, truth)
 
     def merge(self, other: CocoMetrics) -> None:
         """Add what another accumulator (another process) has collected."""
@@ -104,62 +104,62 @@ class CocoMetrics:
                 for image, (_, objects) in sorted(self.images.items())
             ],
             "categories": [{"id": k, "name": name} for k, name in enumerate(self.class_names)],
-            "annotations": self._truths(kind),
+            "annotations": self._coco_ground_truth(kind),
         }
         truth.createIndex()
-        found = truth.loadRes(self._found(kind))
-        evaluation = evaluator(truth, found, KINDS[kind])
+        results = truth.loadRes(self._coco_detections(kind))
+        evaluation = evaluator(truth, results, KINDS[kind])
         evaluation.params.maxDets = self.limits
         evaluation.evaluate()
         evaluation.accumulate()
         return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
 
-    def _truths(self, kind: str) -> list[dict[str, Any]]:
+    def _coco_ground_truth(self, kind: str) -> list[dict[str, Any]]:
         """Ground truth, numbered from 1, as 0 is none in the COCO API. Objects without a mask are left out of masks."""
         annotations: list[dict[str, Any]] = []
         for image, (_, truth) in sorted(self.images.items()):
-            for place in range(len(truth.labels)):
-                x1, y1, x2, y2 = map(float, truth.boxes[place])
+            for index in range(len(truth.labels)):
+                x1, y1, x2, y2 = map(float, truth.boxes[index])
                 annotation = {
                     "id": len(annotations) + 1,
                     "image_id": image,
-                    "category_id": int(truth.labels[place]),
+                    "category_id": int(truth.labels[index]),
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": float(truth.areas[place]),
-                    "iscrowd": int(truth.crowd[place]),
+                    "area": float(truth.areas[index]),
+                    "iscrowd": int(truth.crowd[index]),
                 }
                 if kind == "mask":
-                    if not truth.segmentations[place]:
+                    if not truth.segmentations[index]:
                         continue
-                    annotation["segmentation"] = truth.segmentations[place]
+                    annotation["segmentation"] = truth.segmentations[index]
                 annotations.append(annotation)
         return annotations
 
-    def _found(self, kind: str) -> list[dict[str, Any]]:
+    def _coco_detections(self, kind: str) -> list[dict[str, Any]]:
         """Detections; for masks without boxes, as the COCO API would use the box's area."""
         results: list[dict[str, Any]] = []
-        for image, (found, _) in sorted(self.images.items()):
-            boxes = found.boxes.astype(np.float64)
+        for image, (detections, _) in sorted(self.images.items()):
+            boxes = detections.boxes.astype(np.float64)
             boxes[:, 2:] -= boxes[:, :2]
-            for place in range(len(found)):
+            for index in range(len(detections)):
                 result: dict[str, Any] = {
                     "image_id": image,
-                    "category_id": int(found.labels[place]),
-                    "score": float(found.scores[place]),
+                    "category_id": int(detections.labels[index]),
+                    "score": float(detections.scores[index]),
                 }
                 if kind == "box":
-                    result["bbox"] = boxes[place].tolist()
+                    result["bbox"] = boxes[index].tolist()
                 else:
-                    assert found.masks is not None
-                    result["segmentation"] = found.masks[place]
+                    assert detections.masks is not None
+                    result["segmentation"] = detections.masks[index]
                 results.append(result)
         return results
 
     def _figures(self, precision: Floats, recall: Floats) -> dict[str, float]:
-        small = {f"ap{area}": _mean(precision[:, :, :, place, -1]) for place, area in enumerate(AREAS)}
+        small = {f"ap{area}": _mean(precision[:, :, :, i, -1]) for i, area in enumerate(AREAS)}
         at = {"ap50": _mean(precision[IOU50, :, :, 0, -1]), "ap75": _mean(precision[IOU75, :, :, 0, -1])}
-        recalls = {f"ar{limit}": _mean(recall[:, :, 0, place]) for place, limit in enumerate(self.limits)}
-        sized = {f"ar{area}": _mean(recall[:, :, place, -1]) for place, area in enumerate(AREAS) if area}
+        recalls = {f"ar{limit}": _mean(recall[:, :, 0, i]) for i, limit in enumerate(self.limits)}
+        sized = {f"ar{area}": _mean(recall[:, :, i, -1]) for i, area in enumerate(AREAS) if area}
         return {"ap": small.pop("ap"), **at, **small, **recalls, **sized}
 
 

@@ -31,8 +31,8 @@ def predict(
         ResnestError: views, and an engine that runs an exported file.
     """
     if views is None:
-        found = raw_detections(engine(stack_pixels(images), unpadded_sizes(card.preprocess, images)))
-        return [_result(found, index, card, image) for index, image in enumerate(images)]
+        raw = raw_detections(engine(stack_pixels(images), unpadded_sizes(card.preprocess, images)))
+        return [_result(raw, index, card, image) for index, image in enumerate(images)]
     return [_result(_augmented(engine, card, image, views), 0, card, image) for image in images]
 
 
@@ -46,10 +46,8 @@ def unpadded_sizes(preprocess: DetectionPreprocess, images: Sequence[Prepared]) 
     return np.array([preprocess.scaled_size(*image.size)[::-1] for image in images])
 
 
-def _result(found: RawDetections, index: int, card: DetectionCard, image: Prepared) -> Detections:
-    return Detections.of(
-        found, index, name=image.name, size=image.size, preprocess=card.preprocess, classes=card.classes
-    )
+def _result(raw: RawDetections, index: int, card: DetectionCard, image: Prepared) -> Detections:
+    return Detections.of(raw, index, name=image.name, size=image.size, preprocess=card.preprocess, classes=card.classes)
 
 
 def _augmented(engine: Engine, card: DetectionCard, image: Prepared, views: Views) -> RawDetections:

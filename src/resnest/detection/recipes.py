@@ -237,12 +237,12 @@ def _epochs(row: Row) -> int:
 
 def _expected(row: Row) -> DetectionExpect:
     """Published figures; not for baselines, whose network differs from the paper's."""
-    told = "COCO val2017, published (detectron2, 8 GPUs)"
+    source = "COCO val2017, published (detectron2, 8 GPUs)"
     if row.baseline:
         masks = f", mask AP {row.mask:.2f}" if row.mask else ""
-        return DetectionExpect(published=True, note=f"{told} for a plain {row.baseline}: box AP {row.box:.2f}{masks}")
+        return DetectionExpect(published=True, note=f"{source} for a plain {row.baseline}: box AP {row.box:.2f}{masks}")
     mask_ap = round(row.mask / 100, 4) if row.mask else None
-    return DetectionExpect(box_ap=round(row.box / 100, 4), mask_ap=mask_ap, published=True, note=told)
+    return DetectionExpect(box_ap=round(row.box / 100, 4), mask_ap=mask_ap, published=True, note=source)
 
 
 # A quarter of the paper's widths, a quarter of its proposals, two linear layers in place of four convolutions.

@@ -35,7 +35,7 @@ KEYS = (Key("missed", "missed"), Key("not there, or another class", "false"))
 
 def detection_report(evaluation: DetectionEvaluation, samples: DetectionSamples, history: History) -> Report:
     kinds = ["box", "mask"] if "mask" in evaluation.class_ap else ["box"]
-    pictures = [_picture(evaluation, samples, place) for place in evaluation.worst(MOST_PICTURES).tolist()]
+    pictures = [_picture(evaluation, samples, position) for position in evaluation.worst(MOST_PICTURES).tolist()]
     note = (
         f"The {count(len(pictures), 'picture')} with the most errors. Point at a frame for its class and score."
         if pictures
@@ -83,10 +83,7 @@ def _figures_section(evaluation: DetectionEvaluation) -> Section:
     kinds = {"box": "Boxes", "mask": "Masks"}
     columns = [
         Column("Figure", "name", [figure.title.removeprefix("box ") for figure, _ in rows]),
-        *(
-            Column(kinds[kind], "percent", [values[place] for _, values in rows])
-            for place, kind in enumerate(evaluation.kinds)
-        ),
+        *(Column(kinds[kind], "percent", [values[i] for _, values in rows]) for i, kind in enumerate(evaluation.kinds)),
         Column("What it is", "meaning", [figure.meaning for figure, _ in rows]),
     ]
     note = "COCO's twelve. A dash: there is no such object among the images."
@@ -111,7 +108,7 @@ def _precision_sections(evaluation: DetectionEvaluation) -> list[Section]:
     each = len(drawn) <= MAX_LINES
     keys = [Key("mean", "main")] if len(drawn) > 1 or not each else []
     if each:
-        keys += [Key(evaluation.class_names[k], "line", f"var(--line-{place})") for place, k in enumerate(drawn)]
+        keys += [Key(evaluation.class_names[k], "line", f"var(--line-{i})") for i, k in enumerate(drawn)]
     note = (
         "Precision over recall of boxes at IoU 0.5. Where a line ends early, the remaining objects are never detected."
     )
@@ -121,9 +118,9 @@ def _precision_sections(evaluation: DetectionEvaluation) -> list[Section]:
     return [Section("Precision and recall", render("charts.html", charts=[chart], large=True), [note])]
 
 
-def _picture(evaluation: DetectionEvaluation, samples: DetectionSamples, place: int) -> Picture:
-    index, names = int(evaluation.indices[place]), evaluation.class_names
-    objects, shown, mistakes = samples.objects[index], evaluation.shown[place], evaluation.mistakes[place]
+def _picture(evaluation: DetectionEvaluation, samples: DetectionSamples, position: int) -> Picture:
+    index, names = int(evaluation.indices[position]), evaluation.class_names
+    objects, shown, mistakes = samples.objects[index], evaluation.shown[position], evaluation.mistakes[position]
     missed = [Frame(box=objects.boxes[k], kind="missed", text=names[objects.labels[k]]) for k in mistakes.missed]
     false = [
         Frame(box=shown.boxes[k], kind="false", text=f"{names[shown.labels[k]]} {percent(float(shown.scores[k]), 0)}")

@@ -1,10 +1,10 @@
 """The result of a detector: raw arrays from an engine, what they mean for one image, and COCO json.
 
 raw = engine(images, sizes)               # RawDetections of a batch
-found = Detections.of(raw, 0, name="x.jpg", size=image.size, preprocess=preprocess, classes=classes)
-found.shown().counts()                    # {"RBC": 12, "WBC": 1}
-found[found.labels == 1]                  # Detections of one class
-found.to_coco(17)                         # COCO results
+detections = Detections.of(raw, 0, name="x.jpg", size=image.size, preprocess=preprocess, classes=classes)
+detections.shown().counts()               # {"RBC": 12, "WBC": 1}
+detections[detections.labels == 1]        # Detections of one class
+detections.to_coco(17)                    # COCO results
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def resample(
 
 def _weights(start: float, end: float, first: int, last: int, count: int) -> NDArray[np.float32]:
     """Interpolation weights of `count` values over start..end at each pixel, (pixels, count)."""
-    places = (np.arange(first, last) + 0.5 - start) / (end - start) * count - 0.5
-    near = 1 - np.abs(places[:, None] - np.arange(count))
+    positions = (np.arange(first, last) + 0.5 - start) / (end - start) * count - 0.5
+    near = 1 - np.abs(positions[:, None] - np.arange(count))
     weights: NDArray[np.float32] = np.maximum(near, 0).astype(np.float32)
     return weights
 
@@ -107,35 +107,35 @@ class Detections(Result):
     def of(
         cls,
         raw: RawDetections,
-        place: int,
+        index: int,
         *,
         name: str,
         size: tuple[int, int],
         preprocess: DetectionPreprocess,
         classes: Classes,
     ) -> Detections:
-        """The detections of image `place` in an engine's batch, in pixels of the picture of this width and height.
+        """The detections of image `index` in an engine's batch, in pixels of the picture of this width and height.
 
         Boxes go back by what each side was really scaled by, and are clipped; those without area are left out.
         """
         width, height = size
         wide, high = preprocess.scaled_size(width, height)
-        boxes = raw.boxes[place].astype(np.float64) * np.array([width / wide, height / high] * 2)
+        boxes = raw.boxes[index].astype(np.float64) * np.array([width / wide, height / high] * 2)
         boxes = np.clip(boxes, 0, [width, height] * 2)
-        real = (raw.scores[place] > 0) & (boxes[:, 2:] > boxes[:, :2]).all(1)
+        real = (raw.scores[index] > 0) & (boxes[:, 2:] > boxes[:, :2]).all(1)
         boxes = boxes[real]
         masks = None
         if raw.masks is not None:
-            maps = raw.masks[place][real]
-            masks = tuple(paste(one, box, width=width, height=height) for one, box in zip(maps, boxes, strict=True))
+            maps = raw.masks[index][real]
+            masks = tuple(paste(mask, box, width=width, height=height) for mask, box in zip(maps, boxes, strict=True))
         return cls(
             name=name,
             width=width,
             height=height,
             classes=classes,
             boxes=boxes.astype(np.float32),
-            labels=raw.labels[place][real].astype(np.int64),
-            scores=raw.scores[place][real].astype(np.float32),
+            labels=raw.labels[index][real].astype(np.int64),
+            scores=raw.scores[index][real].astype(np.float32),
             masks=masks,
         )
 
@@ -175,9 +175,9 @@ class Detections(Result):
     def rows(self, show: Show = ALL) -> list[dict[str, Any]]:
         """One row per object."""
         return [
-            {"image": self.name, "label": one["label"], "score": one["score"]}
-            | dict(zip(("x", "y", "width", "height"), one["bbox"], strict=True))
-            for one in self.to_dict(show)["objects"]
+            {"image": self.name, "label": entry["label"], "score": entry["score"]}
+            | dict(zip(("x", "y", "width", "height"), entry["bbox"], strict=True))
+            for entry in self.to_dict(show)["objects"]
         ]
 
     def text(self, show: Show = LIKELY) -> str:
@@ -187,44 +187,44 @@ class Detections(Result):
 
     def to_dict(self, show: Show = ALL) -> dict[str, Any]:
         """For JSON: boxes are x, y, width, height, masks COCO's compressed RLE."""
-        found = self.shown(show.threshold)
-        objects = [{"label": label, **one} for label, one in zip(found.class_names, found._objects(), strict=True)]
+        shown = self.shown(show.threshold)
+        objects = [{"label": label, **entry} for label, entry in zip(shown.class_names, shown._objects(), strict=True)]
         return {"image": self.name, "width": self.width, "height": self.height, "objects": objects}
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """Entries of a COCO results file."""
-        return [{"image_id": image_id, **one} for one in self._objects()]
+        return [{"image_id": image_id, **entry} for entry in self._objects()]
 
     def to_supervision(self, show: Show = ALL) -> Any:
         """sv.Detections: class_id numbers classes from 0."""
-        found = self.shown(show.threshold)
+        shown = self.shown(show.threshold)
         masks = None
-        if found.masks is not None:
-            masks = np.array([decode(mask) for mask in found.masks], bool).reshape(-1, self.height, self.width)
+        if shown.masks is not None:
+            masks = np.array([decode(mask) for mask in shown.masks], bool).reshape(-1, self.height, self.width)
         return installed("supervision").Detections(
-            xyxy=found.boxes,
+            xyxy=shown.boxes,
             mask=masks,
-            confidence=found.scores,
-            class_id=found.labels,
-            data={"class_name": np.array(found.class_names, str)},
+            confidence=shown.scores,
+            class_id=shown.labels,
+            data={"class_name": np.array(shown.class_names, str)},
         )
 
     def _drawn(self, picture: Image.Image, show: Show) -> Image.Image:
         """Masks of one class have a colour per object, since objects touch."""
         from resnest.runtime.draw import Entry, draw_objects
 
-        found = self.shown(show.threshold)
+        shown = self.shown(show.threshold)
         single = len(self.classes.names) == 1
-        apart = single and found.masks is not None
-        places = {name: place for place, name in enumerate(self.classes.names)}
-        legend = [Entry(f"{name}  {n}", None if apart else colour(places[name])) for name, n in found.counts().items()]
-        texts = [f"{name} {score:.0%}" for name, score in zip(found.class_names, found.scores, strict=True)]
+        apart = single and shown.masks is not None
+        labels = {name: label for label, name in enumerate(self.classes.names)}
+        legend = [Entry(f"{name}  {n}", None if apart else colour(labels[name])) for name, n in shown.counts().items()]
+        texts = [f"{name} {score:.0%}" for name, score in zip(shown.class_names, shown.scores, strict=True)]
         return draw_objects(
             picture,
-            found.boxes,
-            texts=[] if single and len(found) > FEW else texts,
-            colours=_object_colours(len(found)) if apart else [colour(int(label)) for label in found.labels],
-            masks=found.masks,
+            shown.boxes,
+            texts=[] if single and len(shown) > FEW else texts,
+            colours=_object_colours(len(shown)) if apart else [colour(int(label)) for label in shown.labels],
+            masks=shown.masks,
             legend=legend,
         )
 
@@ -235,8 +235,8 @@ class Detections(Result):
             {"category_id": self.classes.ids[label], "score": _short(score), "bbox": [_short(side) for side in box]}
             for label, score, box in zip(self.labels, self.scores, boxes, strict=True)
         ]
-        for one, mask in zip(objects, self.masks or (), strict=False):
-            one["segmentation"] = mask
+        for entry, mask in zip(objects, self.masks or (), strict=False):
+            entry["segmentation"] = mask
         return objects
 
 

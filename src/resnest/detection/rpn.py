@@ -93,7 +93,7 @@ def clip(boxes: Tensor, size: Tensor) -> Tensor:
     return torch.stack([x1, y1, x2, y2], dim=-1)
 
 
-def has_size(boxes: Tensor, min_side: float) -> Tensor:
+def nonempty(boxes: Tensor, min_side: float) -> Tensor:
     """(..., 4) -> (...) bool: both sides longer than `min_side` pixels, or at least as long if it is above 0."""
     sides = boxes[..., 2:] - boxes[..., :2]
     return (sides > 0).all(-1) if min_side == 0 else (sides >= min_side).all(-1)
@@ -121,13 +121,13 @@ def top_k(scores: Tensor, left: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def match(
-    boxes: Tensor, truth: Tensor, *, background: float, foreground: float, each_has_one: bool
+    boxes: Tensor, truth: Tensor, *, background: float, foreground: float, low_quality: bool
 ) -> tuple[Tensor, Tensor]:
     """Match boxes with ground truth: index of the highest IoU, (M,), and background, ignored or foreground, (M,).
 
     Args:
         background, foreground: IoU below the one and from the other on; what is between them is ignored.
-        each_has_one: the box that overlaps a true one most is foreground in any case (arXiv 1506.01497, section 3.1.2).
+        low_quality: the box that overlaps a true one most is foreground in any case (arXiv 1506.01497, section 3.1.2).
     """
     kind = torch.full((len(boxes),), BACKGROUND, dtype=torch.int64, device=boxes.device)
     if not len(truth):
@@ -136,7 +136,7 @@ def match(
     most, matched = overlaps.max(0)
     kind[most >= background] = IGNORED
     kind[most >= foreground] = FOREGROUND
-    if each_has_one:
+    if low_quality:
         is_best = overlaps == overlaps.max(1, keepdim=True).values
         kind[(is_best & (overlaps > 0)).any(0)] = FOREGROUND  # several may be equally good
     return matched, kind
@@ -197,24 +197,26 @@ class ProposalNetwork(nn.Module):
         anchors = [self._anchors(index, level, image_size) for index, level in enumerate(levels)]
         with torch.no_grad():
             chosen = [
-                self._choose([one[image] for one in logits], [one[image] for one in deltas], anchors, sizes[image])
+                self._select_proposals(
+                    [level[image] for level in logits], [level[image] for level in deltas], anchors, sizes[image]
+                )
                 for image in range(len(sizes))
             ]
         boxes, exists = (torch.stack(column) for column in zip(*chosen, strict=True))
         return Proposals(boxes, exists, torch.cat(anchors), torch.cat(logits, 1), torch.cat(deltas, 1))
 
-    def losses(self, found: Proposals, targets: Sequence[Target]) -> dict[str, Tensor]:
+    def losses(self, proposals: Proposals, targets: Sequence[Target]) -> dict[str, Tensor]:
         """Objectness loss and box loss of the anchors."""
         objectness, nearness, count = [], [], 0
-        for logits, deltas, target in zip(found.logits, found.deltas, targets, strict=True):
-            matched, kind = match(found.anchors, target.boxes, background=0.3, foreground=0.7, each_has_one=True)
+        for logits, deltas, target in zip(proposals.logits, proposals.deltas, targets, strict=True):
+            matched, kind = match(proposals.anchors, target.boxes, background=0.3, foreground=0.7, low_quality=True)
             spec = self.spec
             foreground, background = sample(kind, count=spec.rpn_batch, positive=spec.rpn_positive)
             wanted = torch.cat([torch.ones_like(foreground), torch.zeros_like(background)]).to(logits.dtype)
             chosen = logits[torch.cat([foreground, background])]
             objectness.append(F.binary_cross_entropy_with_logits(chosen, wanted, reduction="sum"))
             truth = target.boxes[matched[foreground]] if len(foreground) else target.boxes[:0]
-            true_deltas = encode(found.anchors[foreground], truth, RPN_WEIGHTS)
+            true_deltas = encode(proposals.anchors[foreground], truth, RPN_WEIGHTS)
             nearness.append(box_loss(deltas[foreground], true_deltas, self.spec))
             count += len(wanted)
         # detectron2 divides by what could have been sampled, torchvision by what was
@@ -235,23 +237,23 @@ class ProposalNetwork(nn.Module):
             strides = (image_size[0] // height, image_size[1] // width)
         return level_anchors(self.spec, index, size=(height, width), strides=strides, like=level)
 
-    def _choose(
+    def _select_proposals(
         self, logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor], size: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The proposals of one image: the best anchors of each level, decoded, after NMS."""
         spec = self.spec
         before, after = (pair[0 if self.training else 1] for pair in (spec.pre_nms, spec.post_nms))
         scores, boxes, levels = [], [], []
-        for index, (one, change, anchor) in enumerate(zip(logits, deltas, anchors, strict=True)):
-            top, places = one.topk(min(before, one.shape[0]))
+        for index, (logit, delta, anchor) in enumerate(zip(logits, deltas, anchors, strict=True)):
+            top, indices = logit.topk(min(before, logit.shape[0]))
             scores.append(top)
-            boxes.append(decode(change[places], anchor[places], RPN_WEIGHTS))
-            levels.append(torch.full_like(places, index))
+            boxes.append(decode(delta[indices], anchor[indices], RPN_WEIGHTS))
+            levels.append(torch.full_like(indices, index))
         score, box, level = torch.cat(scores), clip(torch.cat(boxes), size), torch.cat(levels)
-        candidates = has_size(box, MIN_SIDE[spec.preset]) & torch.isfinite(score)
+        candidates = nonempty(box, MIN_SIDE[spec.preset]) & torch.isfinite(score)
         left = nms_per_class(box, score, level, candidates, spec.rpn_nms)
-        places, exists = top_k(score, left, after)
-        return box[places] * exists[:, None], exists
+        indices, exists = top_k(score, left, after)
+        return box[indices] * exists[:, None], exists
 
 
 def box_loss(deltas: Tensor, target: Tensor, spec: DetectorSpec) -> Tensor:

@@ -51,7 +51,7 @@ class Segmentations:
     def __len__(self) -> int:
         return len(self.kinds)
 
-    def take(self, order: NDArray[np.int64]) -> Segmentations:
+    def subset(self, order: NDArray[np.int64]) -> Segmentations:
         """A selection, in the order given; the bytes are not copied."""
         return Segmentations(self.kinds[order], self.spans[order], self.content, self.sizes[order])
 
@@ -160,22 +160,22 @@ def _runs(segmentation: dict[str, Any]) -> tuple[tuple[int, int], bytes]:
     raise BadSegmentation("RLE has counts that are neither text nor integers")
 
 
-def columns_of_runs(runs: rle.RLE) -> tuple[slice, NDArray[np.bool_]]:
+def decode_rle_columns(runs: rle.RLE) -> tuple[slice, NDArray[np.bool_]]:
     """The columns of a mask with pixels, and the mask there, (height, columns)."""
     height = runs["size"][0]
     counts = rle.lengths(runs)
     ends = np.cumsum(counts)
-    ones = np.flatnonzero(counts[1::2]) * 2 + 1
-    if not len(ones):
+    filled = np.flatnonzero(counts[1::2]) * 2 + 1
+    if not len(filled):
         return slice(0, 0), np.zeros((height, 0), bool)
-    left = int(ends[ones[0] - 1]) // height
-    right = (int(ends[ones[-1]]) - 1) // height + 1
+    left = int(ends[filled[0] - 1]) // height
+    right = (int(ends[filled[-1]]) - 1) // height + 1
     edges = np.clip(ends, left * height, right * height)
     flat = np.repeat(np.arange(len(edges)) % 2 == 1, np.diff(edges, prepend=left * height))
     return slice(left, right), flat.reshape(-1, height).T
 
 
-def mask_of_polygons(
+def rasterise_polygons(
     polygons: list[NDArray[np.float64]], height: int, width: int
 ) -> tuple[slice, slice, NDArray[np.bool_]]:
     """Of a mask of this size, the rows and columns that the polygons, each (points, 2), lie in, and the mask there.

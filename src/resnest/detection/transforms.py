@@ -25,7 +25,7 @@ from resnest.detection.card import DIVISOR, DetectionPreprocess
 from resnest.detection.data import DetectionSamples, Objects, clip, has_area
 from resnest.detection.recipes import DetectionSettings
 from resnest.detection.rpn import Target
-from resnest.detection.segmentations import Segmentation, columns_of_runs, mask_of_polygons
+from resnest.detection.segmentations import Segmentation, decode_rle_columns, rasterise_polygons
 from resnest.errors import ResnestError
 from resnest.runtime.decode import decode_image
 
@@ -87,10 +87,10 @@ class Geometry:
     def labels(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A label map (H, W) of the image in the result, nearest neighbour."""
         moved = np.empty(self.size, labels.dtype)
-        self.unmoved(moved)[:] = labels[self.rows[:, None], self.columns]
+        self.unflipped_view(moved)[:] = labels[self.rows[:, None], self.columns]
         return moved
 
-    def unmoved(self, mask: NDArray[Any]) -> NDArray[Any]:
+    def unflipped_view(self, mask: NDArray[Any]) -> NDArray[Any]:
         """A view of a mask of the result before flips and rotation: (height, width)."""
         view = np.rot90(mask, -self.turns)
         view = view[::-1] if self.flip_vertical else view
@@ -128,7 +128,7 @@ class DetectionTransform:
         if self.colour is not None:
             image = self.colour(image)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, H, W)
-        return pixels, place_objects(objects, geometry, masks=self.masks, tighten=self.detection.crop is not None)
+        return pixels, transform_objects(objects, geometry, masks=self.masks, tighten=self.detection.crop is not None)
 
     def draw(self, width: int, height: int) -> Geometry:
         """Draw a random geometry."""
@@ -142,31 +142,31 @@ class DetectionTransform:
             bottom=bottom,
             width=wide,
             height=high,
-            mirror=self.data.flip and _chance(2) == 1,
-            flip_vertical=self.detection.flip_vertical and _chance(2) == 1,
-            turns=_chance(4) if self.detection.rotate else 0,
+            mirror=self.data.flip and _random_int(2) == 1,
+            flip_vertical=self.detection.flip_vertical and _random_int(2) == 1,
+            turns=_random_int(4) if self.detection.rotate else 0,
         )
 
     def _short(self) -> int:
         short = self.detection.short
         if self.detection.pick == "choice":
-            return short[_chance(len(short))]
-        return short[0] + _chance(short[-1] - short[0] + 1)
+            return short[_random_int(len(short))]
+        return short[0] + _random_int(short[-1] - short[0] + 1)
 
     def _crop(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Random sides, then a random position (detectron2's RandomCrop, relative_range)."""
         least = self.detection.crop
         if least is None:
             return 0, 0, width, height
-        share = least + torch.rand(2) * (1 - least)
+        fractions = least + torch.rand(2) * (1 - least)
         high, wide = (
-            max(1, int(side * part + 0.5)) for side, part in zip((height, width), share.tolist(), strict=True)
+            max(1, int(side * part + 0.5)) for side, part in zip((height, width), fractions.tolist(), strict=True)
         )
-        top, left = _chance(height - high + 1), _chance(width - wide + 1)
+        top, left = _random_int(height - high + 1), _random_int(width - wide + 1)
         return left, top, left + wide, top + high
 
 
-def place_objects(objects: Objects, geometry: Geometry, *, masks: bool = False, tighten: bool = False) -> Target:
+def transform_objects(objects: Objects, geometry: Geometry, *, masks: bool = False, tighten: bool = False) -> Target:
     """The objects for training, in pixels of the result: without crowds and without objects outside.
 
     Args:
@@ -196,13 +196,13 @@ def draw(outline: Segmentation, geometry: Geometry, mask: NDArray[np.bool_]) -> 
     if outline is None:
         raise ResnestError("an object has no segmentation: choose a detector without masks")
     if isinstance(outline, dict):
-        columns, part = columns_of_runs(outline)
+        columns, part = decode_rle_columns(outline)
         first, last = np.searchsorted(geometry.columns, (columns.start, columns.stop))
         small = part[geometry.rows[:, None], geometry.columns[first:last] - columns.start]
-        geometry.unmoved(mask)[:, first:last] = small
+        geometry.unflipped_view(mask)[:, first:last] = small
         return bool(small.any())
     moved = [geometry.points(np.reshape(polygon, (-1, 2))) for polygon in outline]
-    rows, columns, small = mask_of_polygons(moved, *mask.shape)
+    rows, columns, small = rasterise_polygons(moved, *mask.shape)
     mask[rows, columns] = small
     return bool(small.any())
 
@@ -217,7 +217,7 @@ def boxes_of(masks: NDArray[Any]) -> NDArray[np.float32]:
     return boxes
 
 
-def _chance(count: int) -> int:
+def _random_int(count: int) -> int:
     """A random integer from 0 to count - 1."""
     return int(torch.randint(count, ()))
 
@@ -239,8 +239,6 @@ class DetectionDataset(TrainingDataset):
         masks: bool = False,
         seed: int,
     ) -> None:
-        pass  # MERGE
-
         if masks:
             samples.check_outlines()
         super().__init__(samples, seed=seed)
@@ -257,8 +255,8 @@ class DetectionDataset(TrainingDataset):
         sides = np.max([image.shape[1:] for image in images], axis=0)
         height, width = (-(-side // DIVISOR) * DIVISOR for side in sides)
         padded = torch.zeros(len(images), int(height), int(width), 3, dtype=images[0].dtype)
-        for place, image in zip(padded, images, strict=True):
-            place[: image.shape[1], : image.shape[2]] = image.permute(1, 2, 0)
+        for canvas, image in zip(padded, images, strict=True):
+            canvas[: image.shape[1], : image.shape[2]] = image.permute(1, 2, 0)
         return padded.permute(0, 3, 1, 2)
 
     def stack_targets(self, targets: list[Target]) -> list[Target]:

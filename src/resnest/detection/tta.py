@@ -73,14 +73,14 @@ def predict_augmented(
     """
     if not scales:
         raise ResnestError("test-time augmentation needs a scale: the short side in pixels, such as 800")
-    views, found = [], []
+    views, detections = [], []
     for scale in scales:
         sized = replace(preprocess, short=scale, long=long, canvas=None)
         for mirrored in (False, True)[: 1 + flip]:
-            view, boxes, scores, labels = _look(net, image, sized, mirrored)
+            view, boxes, scores, labels = _predict_view(net, image, sized, mirrored)
             views.append(view)
-            found.append((view.to_image(boxes), scores, labels))
-    all_boxes, all_scores, all_labels = (torch.cat(column) for column in zip(*found, strict=True))
+            detections.append((view.to_image(boxes), scores, labels))
+    all_boxes, all_scores, all_labels = (torch.cat(column) for column in zip(*detections, strict=True))
     boxes, scores, labels = _merge(net, all_boxes, all_scores, all_labels, image.size)
     masks = _masks(net, views, boxes, labels) if net.mask_head is not None else None
     wide, high = preprocess.scaled_size(*image.size)
@@ -93,7 +93,7 @@ def predict_augmented(
     )
 
 
-def _look(
+def _predict_view(
     net: Detector, image: Image.Image, preprocess: DetectionPreprocess, mirrored: bool
 ) -> tuple[_View, Tensor, Tensor, Tensor]:
     """One view and its detections: boxes (D, 4) in its pixels, scores (D,), labels (D,)."""
@@ -104,7 +104,7 @@ def _look(
     size = torch.tensor([[high, wide]], **like)
     proposals = net.rpn(levels, (pixels.shape[1], pixels.shape[2]), size)
     scores, boxes = net.classify(levels, proposals.boxes, size)
-    chosen = net.choose(scores[0] * proposals.exists[0, :, None], boxes[0], size[0])
+    chosen = net.postprocess(scores[0] * proposals.exists[0, :, None], boxes[0], size[0])
     scale = torch.tensor([wide / image.width, high / image.height] * 2, **like)
     return _View(levels, scale, wide, mirrored), *chosen
 
@@ -116,8 +116,8 @@ def _merge(
     width, height = size
     boxes = box_ops.clip(boxes, torch.tensor([height, width], device=boxes.device))
     left = box_ops.nms_per_class(boxes, scores, labels, scores > MIN_SCORE, net.spec.nms)
-    places, exists = box_ops.top_k(scores, left, net.spec.max_detections)
-    return boxes[places] * exists[:, None], scores[places] * exists, labels[places]
+    indices, exists = box_ops.top_k(scores, left, net.spec.max_detections)
+    return boxes[indices] * exists[:, None], scores[indices] * exists, labels[indices]
 
 
 def _masks(net: Detector, views: Sequence[_View], boxes: Tensor, labels: Tensor) -> Tensor:

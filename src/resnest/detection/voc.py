@@ -57,7 +57,7 @@ def _table(scenes: list[_Scene], sizes: list[tuple[int, int]], names: tuple[str,
     counts = np.array([len(scene.names) for scene in scenes], np.int64)
     boxes = np.array([box for scene in scenes for box in scene.boxes], np.float32).reshape(-1, 4)
     boxes[:, :2] -= 1
-    number = {name: place for place, name in enumerate(names)}
+    number = {name: label for label, name in enumerate(names)}
     labels = [number[name] for scene in scenes for name in scene.names]
     return ObjectTable(
         image_ids=np.arange(1, len(scenes) + 1),
@@ -76,15 +76,15 @@ def _table(scenes: list[_Scene], sizes: list[tuple[int, int]], names: tuple[str,
 def _read(path: Path) -> _Scene:
     root = _parse(path)
     scene = _Scene(_size(root))
-    for place, item in enumerate(root.findall("object"), 1):
+    for number, item in enumerate(root.findall("object"), 1):
         name, box = (item.findtext("name") or "").strip(), item.find("bndbox")
-        where = f"{path}: object {place} ({name or 'without a name'})"
+        where = f"{path}: object {number} ({name or 'without a name'})"
         if not name or box is None:
             raise ResnestError(f"{where}: needed are name, and bndbox with {', '.join(CORNERS)}")
-        told = [box.findtext(corner) for corner in CORNERS]
-        corners = tuple(_number(text) for text in told)
+        values = [box.findtext(corner) for corner in CORNERS]
+        corners = tuple(_number(text) for text in values)
         if not np.isfinite(corners).all():
-            raise ResnestError(f"{where}: bndbox {told} is not four finite numbers {', '.join(CORNERS)}")
+            raise ResnestError(f"{where}: bndbox {values} is not four finite numbers {', '.join(CORNERS)}")
         scene.names.append(name)
         scene.boxes.append(corners)
         scene.difficult.append((item.findtext("difficult") or "0").strip() not in ("0", "false", ""))

@@ -100,18 +100,18 @@ def _body_to_ours(body: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
     prefix = BACKBONES[layout]
     offsets = {name: tensor for name, tensor in body.items() if ".conv2_offset." in name}
     plain = {name: tensor for name, tensor in body.items() if name not in offsets}
-    found = layouts.recognise(plain)
-    if found is None:
+    recognised = layouts.recognise(plain)
+    if recognised is None:
         bare = [name.removeprefix(prefix) for name in plain]
         raise ResnestError(f"its backbone ({prefix}*) is no ResNeSt: {looks_like(bare)}")
-    official = to_official(plain, *found).state
+    official = to_official(plain, *recognised).state
     for name, tensor in offsets.items():
         match = re.fullmatch(r"res(\d)\.(\d+)\.conv2_offset\.(weight|bias)", name.removeprefix(prefix))
         if match is None:
             raise ResnestError(f"{name} does not exist in our backbones")
-        place = f"layer{int(match[1]) - 1}.{match[2]}.conv2"
-        split = f"{place}.conv.weight" in official  # split attention; otherwise it is the convolution itself
-        official[f"{place}{'.conv' if split else ''}.offset_{match[3]}"] = tensor
+        module = f"layer{int(match[1]) - 1}.{match[2]}.conv2"
+        split = f"{module}.conv.weight" in official  # split attention; otherwise it is the convolution itself
+        official[f"{module}{'.conv' if split else ''}.offset_{match[3]}"] = tensor
     return official
 
 

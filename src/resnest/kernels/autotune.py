@@ -41,7 +41,7 @@ def convolve(x: Tensor, conv: nn.Conv2d, algorithm: ConvAlgorithm) -> Tensor:
     if algorithm != "dense":
         return F.conv2d(x, conv.weight, None, stride, padding, dilation, conv.groups)
     inputs, weights = x.chunk(conv.groups, 1), conv.weight.chunk(conv.groups)
-    outputs = [F.conv2d(one, w, None, stride, padding, dilation) for one, w in zip(inputs, weights, strict=True)]
+    outputs = [F.conv2d(group, w, None, stride, padding, dilation) for group, w in zip(inputs, weights, strict=True)]
     return torch.cat(outputs, 1)
 
 
@@ -77,10 +77,10 @@ def tune(net: nn.Module, images: Tensor, *, timer: Timer | None = None) -> dict[
 
 def _inputs(net: nn.Module, images: Tensor) -> list[tuple[str, Tunable, Tensor]]:
     """Every tunable block with its input."""
-    found: list[tuple[str, Tunable, Tensor]] = []
+    blocks: list[tuple[str, Tunable, Tensor]] = []
 
     def watch(name: str, block: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        seen = lambda module, inputs: found.append((name, cast(Tunable, module), inputs[0].detach().clone()))  # noqa: E731
+        seen = lambda block, inputs: blocks.append((name, cast(Tunable, block), inputs[0].detach().clone()))  # noqa: E731
         return block.register_forward_pre_hook(seen)
 
     handles = [watch(name, block) for name, block in net.named_modules() if hasattr(block, "runs")]
@@ -96,7 +96,7 @@ def _inputs(net: nn.Module, images: Tensor) -> list[tuple[str, Tunable, Tensor]]
         with torch.no_grad():  # a look must not move running statistics
             for name, buffer in net.named_buffers():
                 buffer.copy_(buffers[name])
-    return found
+    return blocks
 
 
 def _on_gpu(run: Run) -> float:

@@ -80,11 +80,11 @@ class Saved(NamedTuple):
 def forward(block: Block, parts: Any) -> Outcome:
     """The forward pass by the functions of a backend: reference.py, or triton_backend.py."""
     y, radix, cardinality, sums = block.y, block.radix, block.cardinality, accumulator(block.y.dtype)
-    mean0, var0 = _given(block.mean0, block.var0, sums) or parts.moments(y)
+    mean0, var0 = _fixed_moments(block.mean0, block.var0, sums) or parts.moments(y)
     scale0, shift0 = affine(block.gamma0, block.beta0, mean0, var0, block.eps0)
     s = parts.pool_splits(y, scale0, shift0, radix).sum(1) / pixels(y)  # (N, C)
     before, batch_mean, batch_var = parts.first_layer(s, block.weight1, block.bias1, cardinality)  # (N, I)
-    mean1, var1 = _given(block.mean1, block.var1, sums) or (batch_mean, batch_var)
+    mean1, var1 = _fixed_moments(block.mean1, block.var1, sums) or (batch_mean, batch_var)
     if block.inner_norm == LAYER:
         var1, mean1 = torch.var_mean(before, 1, correction=0)  # (N,)
     scale1, shift1 = affine(block.gamma1, block.beta1, _spread(mean1, block), _spread(var1, block), block.eps1)
@@ -166,7 +166,7 @@ def affine(gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, eps: flo
     return scale, beta.to(mean.dtype) - mean * scale
 
 
-def _given(mean: Tensor | None, variance: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+def _fixed_moments(mean: Tensor | None, variance: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
     """Fixed moments as outputs: copies, because an operator may not return its inputs."""
     return None if mean is None or variance is None else (mean.to(dtype, copy=True), variance.to(dtype, copy=True))
 
@@ -199,10 +199,10 @@ def empty_v(y: Tensor, radix: int, pool: int) -> Tensor:
 
 def check(y: Tensor, radix: int) -> None:
     """Raises ResnestError for inputs that the operators do not support."""
-    told = f"split attention got {tuple(y.shape)}"
+    prefix = f"split attention got {tuple(y.shape)}"
     if y.dim() != 4 or y.shape[1] % radix:
-        raise ResnestError(f"{told}: it takes (N, {radix} * C, H, W)")
+        raise ResnestError(f"{prefix}: it takes (N, {radix} * C, H, W)")
     if 0 in y.shape:
-        raise ResnestError(f"{told}: nothing has no mean. Leave empty batches out")
+        raise ResnestError(f"{prefix}: nothing has no mean. Leave empty batches out")
     if y.dtype not in TYPES:
         raise ResnestError(f"split attention got {y.dtype}: it takes {', '.join(map(str, TYPES))}")

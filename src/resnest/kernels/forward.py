@@ -123,22 +123,22 @@ def moments(y: Tensor) -> tuple[Tensor, Tensor]:
     blocks, tiles = triton.cdiv(channels, tile.channels), triton.cdiv(x.pixels, tile.pixels)
     parts = min(images * tiles, triton.cdiv(PROGRAMS, blocks), 256)
     sums = accumulator(y.dtype)
-    found = torch.empty((3, parts, channels), dtype=sums, device=y.device)  # count, mean, sum of squared differences
+    partial = torch.empty((3, parts, channels), dtype=sums, device=y.device)  # count, mean, sum of squared differences
     _moments_kernel[parts, blocks](
-        x.tensor, found, images, channels, x.pixels, parts, *x.strides,
+        x.tensor, partial, images, channels, x.pixels, parts, *x.strides,
         BLOCK_P=tile.pixels, BLOCK_C=tile.channels, SUM=sum_type(y.dtype), **LAUNCH,
     )  # fmt: skip
-    mean, variance = found.new_empty(channels), found.new_empty(channels)
+    mean, variance = partial.new_empty(channels), partial.new_empty(channels)
     block_c = min(triton.next_power_of_2(channels), 16)
     _joined_kernel[triton.cdiv(channels, block_c),](
-        found, mean, variance, channels, parts, PARTS=triton.next_power_of_2(parts), BLOCK_C=block_c, **LAUNCH
+        partial, mean, variance, channels, parts, PARTS=triton.next_power_of_2(parts), BLOCK_C=block_c, **LAUNCH
     )
     return mean, variance
 
 
 @triton.jit
 def _moments_kernel(
-    y, found, images, channels, pixels, parts, stride_n, stride_c, stride_p,
+    y, partial, images, channels, pixels, parts, stride_n, stride_c, stride_p,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
     """The moments of one part of all images' tiles, for BLOCK_C channels.
@@ -163,26 +163,26 @@ def _moments_kernel(
         tile_mean = tl.sum(value, 0) / more
         apart = tl.where(inside, value - tile_mean[None, :], 0.0)
         difference = tile_mean - mean
-        share = more / (count + more)
-        squares += tl.sum(apart * apart, 0) + difference * difference * (count * share)
-        mean += difference * share
+        fraction = more / (count + more)
+        squares += tl.sum(apart * apart, 0) + difference * difference * (count * fraction)
+        mean += difference * fraction
         count += more
     at = part * channels + c
-    tl.store(found + at, count + mean * 0, mask=known)
-    tl.store(found + parts * channels + at, mean, mask=known)
-    tl.store(found + 2 * parts * channels + at, squares, mask=known)
+    tl.store(partial + at, count + mean * 0, mask=known)
+    tl.store(partial + parts * channels + at, mean, mask=known)
+    tl.store(partial + 2 * parts * channels + at, squares, mask=known)
 
 
 @triton.jit
-def _joined_kernel(found, mean, variance, channels, parts, PARTS: tl.constexpr, BLOCK_C: tl.constexpr):
+def _joined_kernel(partial, mean, variance, channels, parts, PARTS: tl.constexpr, BLOCK_C: tl.constexpr):
     """The moments of BLOCK_C channels, joined from their parts."""
     c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     part = tl.arange(0, PARTS)
     inside = (part < parts)[:, None] & (c < channels)[None, :]
     at = part[:, None] * channels + c[None, :]
-    counts = tl.load(found + at, mask=inside, other=0.0)
-    means = tl.load(found + parts * channels + at, mask=inside, other=0.0)
-    squares = tl.load(found + 2 * parts * channels + at, mask=inside, other=0.0)
+    counts = tl.load(partial + at, mask=inside, other=0.0)
+    means = tl.load(partial + parts * channels + at, mask=inside, other=0.0)
+    squares = tl.load(partial + 2 * parts * channels + at, mask=inside, other=0.0)
     count = tl.maximum(tl.sum(counts, 0), 1.0)  # channels that are not there have none
     joined = tl.sum(counts * means, 0) / count
     apart = means - joined[None, :]
@@ -290,8 +290,8 @@ def _weigh_kernel(
                 for dw in tl.static_range(3):
                     h = (q // out_width) * POOL + (dh - 1)
                     w = (q % out_width) * POOL + (dw - 1)
-                    found = there & (h >= 0) & (h < height) & (w >= 0) & (w < width)
-                    inside = found[:, None] & known[None, :]
+                    valid = there & (h >= 0) & (h < height) & (w >= 0) & (w < width)
+                    inside = valid[:, None] & known[None, :]
                     at = (h * width + w)[:, None] * stride_p + channel[None, :] * stride_c
                     z = load_z(y, scale, shift, at, inside, channel, known, SUM)
                     split += tl.where(inside, tl.maximum(z, 0.0), 0.0)

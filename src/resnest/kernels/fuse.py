@@ -65,11 +65,11 @@ class FusedSplitAttention(SplitAttention):
             return {}
 
         def run(algorithm: ConvAlgorithm) -> None:
-            given = x.detach().requires_grad_(self.training)
+            inputs = x.detach().requires_grad_(self.training)
             with torch.set_grad_enabled(self.training):
-                y = convolve(given, self.conv, algorithm)
+                y = convolve(inputs, self.conv, algorithm)
             if self.training:
-                torch.autograd.grad(y, (given, self.conv.weight), torch.ones_like(y))
+                torch.autograd.grad(y, (inputs, self.conv.weight), torch.ones_like(y))
 
         return {"grouped": lambda: run("grouped"), "dense": lambda: run("dense")}
 
@@ -121,13 +121,13 @@ class FusedSplitAttention(SplitAttention):
 def fuse(net: nn.Module) -> int:
     """Fuse every split attention of `net`; returns how many there are."""
     blocks = [module for module in net.modules() if isinstance(module, Bottleneck)]
-    found = 0
+    count = 0
     for block in blocks:
         if isinstance(block.conv2, SplitAttention) and not isinstance(block.conv2, FusedSplitAttention):
             block.conv2 = FusedSplitAttention.of(block.conv2, block.drop2, block.pool_after)
             block.drop2 = block.pool_after = nn.Identity()
-            found += 1
-    return found
+            count += 1
+    return count
 
 
 def _learns_moments(norm: nn.Module) -> bool:

@@ -75,10 +75,10 @@ def load_spread(
         for dw in tl.static_range(3):
             h = p // width + (1 - dh)  # POOL times the row of a window that has p in its row dh
             w = p % width + (1 - dw)
-            found = (h >= 0) & (h % POOL == 0) & (h // POOL < out_height)
-            found = found & (w >= 0) & (w % POOL == 0) & (w // POOL < out_width)
+            valid = (h >= 0) & (h % POOL == 0) & (h // POOL < out_height)
+            valid = valid & (w >= 0) & (w % POOL == 0) & (w // POOL < out_width)
             at = ((h // POOL) * out_width + w // POOL)[:, None] * out_p + c[None, :] * out_c
-            spread += tl.load(d_v + at, mask=inside & found[:, None], other=0.0).to(SUM)
+            spread += tl.load(d_v + at, mask=inside & valid[:, None], other=0.0).to(SUM)
     return spread / 9.0
 
 

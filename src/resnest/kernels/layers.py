@@ -136,9 +136,9 @@ def _first_kernel(
         block_mean = tl.sum(tl.where(inside, total, 0.0), 0) / more
         apart = tl.where(inside, total - block_mean[None, :], 0.0)
         difference = block_mean - average
-        share = more / (count + more)
-        squares += tl.sum(apart * apart, 0) + difference * difference * (count * share)
-        average += difference * share
+        fraction = more / (count + more)
+        squares += tl.sum(apart * apart, 0) + difference * difference * (count * fraction)
+        average += difference * fraction
         count += more
     tl.store(mean + column, average, mask=known)
     tl.store(variance + column, squares / count, mask=known)

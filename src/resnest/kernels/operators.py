@@ -45,21 +45,21 @@ NUMBERS = 6  # of the inputs are no tensors: the last ones
 
 
 @torch.library.custom_op("resnest::split_attention", mutates_args=(), schema=SCHEMA)
-def split_attention(*given: Any) -> tuple[Tensor, ...]:
+def split_attention(*inputs: Any) -> tuple[Tensor, ...]:
     """`Outcome` for the fields of a `Block`.
 
     Raises:
         ResnestError: for shapes and types that it does not take.
     """
-    block = Block(*given)
+    block = Block(*inputs)
     check(block.y, block.radix)
     with _on(block.y.device):
         return tuple(forward(block, implementation(block.y.device)))
 
 
 @split_attention.register_fake
-def _(*given: Any) -> tuple[Tensor, ...]:
-    block = Block(*given)
+def _(*inputs: Any) -> tuple[Tensor, ...]:
+    block = Block(*inputs)
     y, inner = block.y, block.bias1.shape[0]
     check(y, block.radix)
     v, small = empty_v(y, block.radix, block.pool), y.new_empty((), dtype=accumulator(y.dtype))
@@ -129,9 +129,9 @@ def input_gradient(
     pool: int,
 ) -> Tensor:
     """`reference.input_gradient`, by the selected backend."""
-    given = d_v, y, mean, rstd, scale, shift, a, d_pooled, corrections
+    tensors = d_v, y, mean, rstd, scale, shift, a, d_pooled, corrections
     with _on(y.device):
-        d_y: Tensor = implementation(y.device).input_gradient(*given, radix, pool)
+        d_y: Tensor = implementation(y.device).input_gradient(*tensors, radix, pool)
     return d_y
 
 
@@ -170,8 +170,8 @@ def attend(
 
 
 @attend.register_fake
-def _(y: Tensor, *given: Any) -> Tensor:
-    *_, radix, _, pool = given
+def _(y: Tensor, *inputs: Any) -> Tensor:
+    *_, radix, _, pool = inputs
     check(y, radix)
     return empty_v(y, radix, pool)
 
@@ -207,8 +207,8 @@ def convolve_attend(
 
 
 @convolve_attend.register_fake
-def _(x: Tensor, *given: Any) -> Tensor:
-    *_, stride, _, pool = given
+def _(x: Tensor, *inputs: Any) -> Tensor:
+    *_, stride, _, pool = inputs
     check(x, 1)
     height, width = (pooled_side(convolved_side(side, stride), pool) for side in x.shape[2:])
     shape = x.shape[0], x.shape[1], height, width

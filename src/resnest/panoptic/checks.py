@@ -73,13 +73,13 @@ class PanopticInspection(MaskInspection):
         report.notes += panoptic_notes(self, val)
 
     def _differences(self, index: int, truth: PanopticMap) -> Iterator[str]:
-        for told, segment in zip(self.samples.segments[index], truth.segments, strict=True):
+        for entry, segment in zip(self.samples.segments[index], truth.segments, strict=True):
             name = f"{self.split}: {self.samples.keys[index]}: segment {segment.id}"
-            if told["area"] != segment.area:
-                yield f"{name}: the json has {told['area']:g} pixels, the map has {segment.area}"
-            if tuple(told["bbox"]) != segment.box:
-                told_box = ", ".join(f"{side:g}" for side in told["bbox"])
-                yield f"{name}: the json has bbox ({told_box}), in the map it is {segment.box}"
+            if entry["area"] != segment.area:
+                yield f"{name}: the json has {entry['area']:g} pixels, the map has {segment.area}"
+            if tuple(entry["bbox"]) != segment.box:
+                bbox = ", ".join(f"{side:g}" for side in entry["bbox"])
+                yield f"{name}: the json has bbox ({bbox}), in the map it is {segment.box}"
 
 
 def panoptic_problems(samples: PanopticSamples) -> Iterator[str]:

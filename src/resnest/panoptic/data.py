@@ -55,7 +55,7 @@ class SegmentTable(ImageTable[list[dict[str, Any]]]):
             "bbox": self.boxes[row].tolist(),
         }
 
-    def take(self, indices: NDArray[np.int64]) -> SegmentTable:
+    def subset(self, indices: NDArray[np.int64]) -> SegmentTable:
         return replace(self, firsts=self.firsts[indices], counts=self.counts[indices])
 
     def named_as(self, index: NDArray[np.int64], category_ids: Sequence[int]) -> SegmentTable:
@@ -97,7 +97,7 @@ class PanopticSamples(DetectionSamples):
 
     def labels_of(self, truth: PanopticMap) -> NDArray[np.uint8]:
         """The class of every pixel of a map, (H, W), 255 for void."""
-        return _painted(truth, [one.label for one in truth.segments])
+        return _painted(truth, [segment.label for segment in truth.segments])
 
     def semantic(self, truth: PanopticMap) -> NDArray[np.uint8]:
         """The targets of the semantic branch, (H, W): 0 for things and crowds, then stuff classes, 255 for void.
@@ -105,23 +105,23 @@ class PanopticSamples(DetectionSamples):
         As detectron2 has it (datasets/prepare_panoptic_fpn.py).
         """
         things = self.classes.things
-        return _painted(truth, [max(0, one.label - things + 1) for one in truth.segments])
+        return _painted(truth, [max(0, segment.label - things + 1) for segment in truth.segments])
 
     def annotations(self, index: int) -> Objects:
         """The things of image `index`, masks and boxes from its map, and the semantic map. Raises BadImage."""
         truth = self.truth(index)
-        things = [one for one in truth.segments if one.label < self.classes.things]
+        things = [segment for segment in truth.segments if segment.label < self.classes.things]
         height, width = truth.ids.shape
         return Objects(
             image_id=int(self.objects.image_ids[index]),
             width=width,
             height=height,
-            boxes=np.array([_corners(one) for one in things], np.float32).reshape(-1, 4),
-            labels=np.array([one.label for one in things], np.int64),
-            crowd=np.array([one.crowd for one in things], bool),
-            areas=np.array([one.area for one in things], np.float64),
-            segmentations=[_outline(truth.ids, one) for one in things],
-            ids=np.array([one.id for one in things], np.int64),
+            boxes=np.array([_corners(segment) for segment in things], np.float32).reshape(-1, 4),
+            labels=np.array([segment.label for segment in things], np.int64),
+            crowd=np.array([segment.crowd for segment in things], bool),
+            areas=np.array([segment.area for segment in things], np.float64),
+            segmentations=[_outline(truth.ids, segment) for segment in things],
+            ids=np.array([segment.id for segment in things], np.int64),
             semantic=self.semantic(truth),
         )
 
@@ -129,7 +129,7 @@ class PanopticSamples(DetectionSamples):
         base = super().subset(indices)
         assert isinstance(base, PanopticSamples)
         map_keys = [self.map_keys[index] for index in indices]
-        return replace(base, map_keys=map_keys, segments=self.segments.take(indices))
+        return replace(base, map_keys=map_keys, segments=self.segments.subset(indices))
 
     def trainable(self, *, keep_empty: bool = False, masks: bool = False) -> PanopticSamples:
         """The images to train on, including those without things.
@@ -167,15 +167,15 @@ class PanopticSamples(DetectionSamples):
         """
         if classes == self.classes:
             return self
-        places = {name: place for place, name in enumerate(classes.names)}
-        if strange := [name for name in self.class_names if name not in places]:
+        index_of = {name: label for label, name in enumerate(classes.names)}
+        if strange := [name for name in self.class_names if name not in index_of]:
             more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
             raise ResnestError(f"{where} has classes that are not known: {', '.join(strange[:5])}{more}")
-        index = np.array([places[name] for name in self.class_names], np.int64)
-        for place, there in enumerate(index.tolist()):
-            if (place < self.classes.things) != (there < classes.things):
-                here = "a thing" if place < self.classes.things else "stuff"
-                raise ResnestError(f"{where}: {self.class_names[place]} is {here} there, unlike in the model or data")
+        index = np.array([index_of[name] for name in self.class_names], np.int64)
+        for label, there in enumerate(index.tolist()):
+            if (label < self.classes.things) != (there < classes.things):
+                here = "a thing" if label < self.classes.things else "stuff"
+                raise ResnestError(f"{where}: {self.class_names[label]} is {here} there, unlike in the model or data")
         return replace(
             self.renumbered(index, classes.names),
             classes=classes,
@@ -196,7 +196,7 @@ def _ids(content: bytes, size: tuple[int, ...], name: str) -> NDArray[np.int32]:
 
 def _painted(truth: PanopticMap, values: Sequence[int]) -> NDArray[np.uint8]:
     """(H, W): a value for each segment, void 255."""
-    ids = np.array([0, *(one.id for one in truth.segments)], np.int32)
+    ids = np.array([0, *(segment.id for segment in truth.segments)], np.int32)
     order = np.argsort(ids)
     painted: NDArray[np.uint8] = np.array([IGNORED, *values], np.uint8)[order][np.searchsorted(ids[order], truth.ids)]
     return painted

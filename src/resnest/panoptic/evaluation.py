@@ -1,7 +1,7 @@
 """Evaluation of a panoptic network: panoptic quality of each class, and its scorer.
 
 result.figures["pq"], result.headline, result.class_pq, result.segments
-for place in result.worst(12): result.indices[place], result.kept[place].segments
+for i in result.worst(12): result.indices[i], result.worst_maps[i].segments
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class PanopticEvaluation(Evaluation):
     segments: Counts  # (K,) true ones, without crowds
     things: int  # the first so many classes
     image_pq: Floats  # (N,) of each picture alone
-    kept: dict[int, PanopticMap]  # by position: what was found in the worst pictures
+    worst_maps: dict[int, PanopticMap]  # by position: what was found in the worst pictures
 
     @property
     def headline(self) -> str:
@@ -107,5 +107,5 @@ class PanopticScorer:
             segments=self.metrics.matched + self.metrics.missed,
             things=self.things,
             image_pq=self.worst.qualities,
-            kept=self.worst.results,
+            worst_maps=self.worst.results,
         )

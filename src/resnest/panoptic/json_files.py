@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from resnest.data.folders import locate_images, locate_maps
 from resnest.data.stores import FolderStore
-from resnest.detection.coco import MOST_CATEGORIES, CocoLists, Numbers, missing, places_of, read_items, short, told
+from resnest.detection.coco import MOST_CATEGORIES, CocoLists, Numbers, entry_id, indices_of, missing, read_items, short
 from resnest.detection.data import ObjectTable
 from resnest.detection.segmentations import Segmentations
 from resnest.errors import ResnestError
@@ -55,8 +55,8 @@ class _Reader(CocoLists):
         number = item["id"]
         if item.get("isthing") not in (0, 1):
             raise ResnestError(
-                f"{self.path}: category {told(item)}: isthing is {short(item.get('isthing'))}: 1 is for things, 0 for"
-                " stuff"
+                f"{self.path}: category {entry_id(item)}: isthing is {short(item.get('isthing'))}: 1 is for things,"
+                " 0 for stuff"
             )
         (self.things if item["isthing"] else self.stuff).append(number)
         colour = item.get("color")
@@ -97,7 +97,7 @@ class _Reader(CocoLists):
         classes = self._classes()
         images = self._images(image_ids)
         category_ids = np.array(classes.ids, np.int64)
-        labels, strange = places_of(np.array(self.kinds, np.int64), category_ids)
+        labels, strange = indices_of(np.array(self.kinds, np.int64), category_ids)
         counts = np.array(self.counts, np.int64)
         if len(strange):
             owner = self.owners[int(np.searchsorted(np.cumsum(counts), strange[0], side="right"))]
@@ -115,7 +115,7 @@ class _Reader(CocoLists):
             areas=np.array(self.areas, np.float64),
             boxes=np.array(self.boxes, np.float64).reshape(-1, 4),
         )
-        names = [self.names[place] for place in images]
+        names = [self.names[index] for index in images]
         presence = np.zeros((len(images), len(classes.names)), bool)
         presence[table.owners(), labels] = True
         left_out = len(image_ids) - len(images)
@@ -141,7 +141,7 @@ class _Reader(CocoLists):
         if len(names) > MOST_CATEGORIES:
             raise ResnestError(f"{self.path} lists {len(names):,} categories: {MOST_CATEGORIES:,} at most")
         if len(set(names)) < len(names):
-            twice = next(name for place, name in enumerate(names) if name in names[:place])
+            twice = next(name for i, name in enumerate(names) if name in names[:i])
             raise ResnestError(f"{self.path}: two categories are called {twice!r}")
         coloured = len(self.colours) == len(ids)
         colours = tuple(self.colours[number] for number in ids) if coloured else ()
@@ -152,13 +152,13 @@ class _Reader(CocoLists):
         owners = np.array(self.owners, np.int64)
         if not len(owners):
             raise ResnestError(f"{self.path} has no annotation")
-        places, strange = places_of(owners, image_ids)
+        indices, strange = indices_of(owners, image_ids)
         if len(strange):
             raise ResnestError(f"{self.path}: image_id {owners[strange[0]]} of an annotation is not among the images")
         values, counts = np.unique(owners, return_counts=True)
         if counts.max() > 1:
             raise ResnestError(f"{self.path}: image {values[counts.argmax()]} has {counts.max()} annotations")
-        return places
+        return indices
 
 
 def _things(table: SegmentTable, things: int, image_ids: Numbers, sizes: NDArray[np.int32]) -> ObjectTable:
@@ -227,7 +227,7 @@ def all_classes(samples: PanopticSamples) -> PanopticPixels:
         classes=classes,
         masks=samples.maps,
         mask_keys=samples.map_keys,
-        meaning=MaskMeaning({key: place for place, key in enumerate(samples.classes.ids)}),
+        meaning=MaskMeaning({key: label for label, key in enumerate(samples.classes.ids)}),
         notes=samples.notes,
         panoptic=samples,
     )

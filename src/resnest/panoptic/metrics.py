@@ -48,18 +48,18 @@ class PanopticMetrics:
         self.false = np.zeros(num_classes, np.int64)  # found segments that there are not
         self.missed = np.zeros(num_classes, np.int64)
 
-    def update(self, found: PanopticMap, truth: PanopticMap) -> None:
+    def update(self, predicted: PanopticMap, truth: PanopticMap) -> None:
         """Add one picture. Both maps have one size, and segments for all their ids except 0."""
-        shared = _shared(truth, found)  # (1 + T, 1 + F) pixels, void first
-        true_label, label = _labels(truth.segments), _labels(found.segments)
-        crowd = np.array([one.crowd for one in truth.segments], bool)
+        shared = _shared(truth, predicted)  # (1 + T, 1 + F) pixels, void first
+        true_label, label = _labels(truth.segments), _labels(predicted.segments)
+        crowd = np.array([segment.crowd for segment in truth.segments], bool)
         same = true_label[:, None] == label  # (T, F)
         area, void = shared[:, 1:].sum(0), shared[0, 1:]  # (F,)
         both = shared[1:, 1:]
         union = shared[1:].sum(1)[:, None] + area - both - void
         pairs = same & ~crowd[:, None] & (2 * both > union)
-        for true, place in zip(*np.nonzero(pairs), strict=True):
-            self.ious[label[place]].append(float(both[true, place] / union[true, place]))
+        for row, column in zip(*np.nonzero(pairs), strict=True):
+            self.ious[label[column]].append(float(both[row, column] / union[row, column]))
         forgiven = void + (both * (same & crowd[:, None])).sum(0)
         np.add.at(self.false, label[~pairs.any(0) & (2 * forgiven <= area)], 1)
         np.add.at(self.missed, true_label[~pairs.any(1) & ~crowd], 1)
@@ -95,25 +95,25 @@ class PanopticMetrics:
         return PanopticResult(figures, *quality.values())
 
 
-def _shared(truth: PanopticMap, found: PanopticMap) -> Counts:
+def _shared(truth: PanopticMap, predicted: PanopticMap) -> Counts:
     """Intersection of each true with each predicted segment, in pixels: (1 + T, 1 + F), void first."""
-    rows, columns = _places(truth), _places(found)
-    count = 1 + len(found.segments)
+    rows, columns = _segment_indices(truth), _segment_indices(predicted)
+    count = 1 + len(predicted.segments)
     flat = np.bincount((rows * count + columns).reshape(-1), minlength=(1 + len(truth.segments)) * count)
     return flat.reshape(-1, count)
 
 
-def _places(panoptic: PanopticMap) -> Counts:
+def _segment_indices(panoptic: PanopticMap) -> Counts:
     """(H, W): 0 for void, n for the n-th segment."""
-    ids = np.array([0, *(one.id for one in panoptic.segments)], np.int64)
+    ids = np.array([0, *(segment.id for segment in panoptic.segments)], np.int64)
     order = np.argsort(ids, kind="stable")
-    places = order[np.minimum(np.searchsorted(ids[order], panoptic.ids), len(ids) - 1)]
-    assert np.array_equal(ids[places], panoptic.ids), f"{panoptic.name}: ids without a segment"
-    return places
+    indices = order[np.minimum(np.searchsorted(ids[order], panoptic.ids), len(ids) - 1)]
+    assert np.array_equal(ids[indices], panoptic.ids), f"{panoptic.name}: ids without a segment"
+    return indices
 
 
 def _labels(segments: Sequence[Segment]) -> Counts:
-    return np.array([one.label for one in segments], np.int64)
+    return np.array([segment.label for segment in segments], np.int64)
 
 
 def _ratio(above: NDArray[np.generic], below: NDArray[np.generic], occurs: NDArray[np.bool_]) -> Floats:

@@ -1,7 +1,7 @@
 """Panoptic FPN: detector and semantic branch on one pyramid (Kirillov et al., arXiv 1901.02446, section 3).
 
     net = build_panoptic(spec, DetectorSpec(masks=True), PanopticSpec(), num_classes=133, things=80)
-    net.eval()(images)                                 # DetectedPanoptic: objects, and logits of every pixel
+    net.eval()(images)                                 # PanopticOutput: objects, and logits of every pixel
     net.train()(images, sizes, targets)                # losses by name
 
 `panoptic.merge` merges both to segments that do not overlap.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnest.detection.card import DetectorSpec
-from resnest.detection.detector import Detected, Detector
+from resnest.detection.detector import DetectionOutput, Detector
 from resnest.detection.rpn import Target
 from resnest.errors import ResnestError
 from resnest.network.deform import stage_convs
@@ -70,10 +70,10 @@ class SemanticBranch(nn.Module):
     def loss(logits: Tensor, targets: Sequence[Target]) -> Tensor:
         """Cross-entropy, mean over the pixels that are not ignored; 0 if there is none. Padding is ignored."""
         truth = logits.new_full((logits.shape[0], *logits.shape[2:]), IGNORED, dtype=torch.int64)
-        for place, target in zip(truth, targets, strict=True):
+        for canvas, target in zip(truth, targets, strict=True):
             assert target.semantic is not None
             height, width = target.size
-            place[:height, :width] = target.semantic
+            canvas[:height, :width] = target.semantic
         total = F.cross_entropy(logits.float(), truth, ignore_index=IGNORED, reduction="sum")
         return total / (truth != IGNORED).sum().clamp(min=1)
 
@@ -82,10 +82,10 @@ def _enlarge(maps: Tensor, factor: int) -> Tensor:
     return F.interpolate(maps, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
-class DetectedPanoptic(NamedTuple):
+class PanopticOutput(NamedTuple):
     """Outputs for N images."""
 
-    objects: Detected
+    objects: DetectionOutput
     semantic: Tensor  # (N, 1 + S, H, W) logits in pixels of the input: any thing, then S kinds of stuff
 
 
@@ -110,12 +110,12 @@ class PanopticFPN(Detector):
 
     def forward(  # type: ignore[override]
         self, images: Tensor, sizes: Tensor | None = None, targets: Sequence[Target] | None = None
-    ) -> DetectedPanoptic | dict[str, Tensor]:
+    ) -> PanopticOutput | dict[str, Tensor]:
         """Detections and semantic logits, or in training the losses; targets as a detector's, with a `semantic` map."""
         levels = self.features(images)
         logits: Tensor = self.semantic(levels)
         if targets is None:
-            return DetectedPanoptic(self.detect(levels, images, sizes), logits)
+            return PanopticOutput(self.detect(levels, images, sizes), logits)
         objects, panoptic = self.losses(levels, images, sizes, targets), self.panoptic
         weighted = {name: panoptic.instance_weight * loss for name, loss in objects.items()}
         return {**weighted, "semantic": panoptic.semantic_weight * self.semantic.loss(logits, targets)}

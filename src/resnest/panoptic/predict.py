@@ -38,7 +38,7 @@ class Semantic(NamedTuple):
 
 def panoptic_map(
     raw: RawPanoptic,
-    place: int,
+    index: int,
     *,
     name: str,
     size: tuple[int, int],
@@ -46,18 +46,18 @@ def panoptic_map(
     classes: PanopticClasses,
     spec: PanopticSpec,
 ) -> PanopticMap:
-    """The panoptic map of image `place` in an engine's batch, in pixels of the picture of this width and height."""
+    """The panoptic map of image `index` in an engine's batch, in pixels of the picture of this width and height."""
     things = Classes(classes.names[: classes.things], classes.ids[: classes.things])
     objects = _without_faint(raw.objects, spec.score)
-    found = Detections.of(objects, place, name=name, size=size, preprocess=preprocess, classes=things)
+    detections = Detections.of(objects, index, name=name, size=size, preprocess=preprocess, classes=things)
     wide, high = preprocess.scaled_size(*size)
-    return merge(found, semantic_of(raw.semantic[place, :, :high, :wide], size), classes, spec)
+    return merge(detections, semantic_of(raw.semantic[index, :, :high, :wide], size), classes, spec)
 
 
-def merge(found: Detections, semantic: Semantic, classes: PanopticClasses, spec: PanopticSpec) -> PanopticMap:
+def merge(detections: Detections, semantic: Semantic, classes: PanopticClasses, spec: PanopticSpec) -> PanopticMap:
     """Merge objects with masks, and the semantic map, to segments that do not overlap."""
-    assert found.masks is not None
-    ids = np.zeros((found.height, found.width), np.int32)
+    assert detections.masks is not None
+    ids = np.zeros((detections.height, detections.width), np.int32)
     segments: list[Segment] = []
 
     def add(mask: NDArray[np.bool_], label: int, score: float) -> None:
@@ -66,21 +66,21 @@ def merge(found: Detections, semantic: Semantic, classes: PanopticClasses, spec:
             ids[mask] = segment.id
             segments.append(segment)
 
-    for number in np.argsort(-found.scores, kind="stable").tolist():
-        if found.scores[number] < spec.score:
+    for number in np.argsort(-detections.scores, kind="stable").tolist():
+        if detections.scores[number] < spec.score:
             break
-        mask = decode(found.masks[number])
+        mask = decode(detections.masks[number])
         free = mask & (ids == 0)
         area = np.count_nonzero(mask)
         if area - np.count_nonzero(free) <= spec.overlap * area:
-            add(free, int(found.labels[number]), float(found.scores[number]))
+            add(free, int(detections.labels[number]), float(detections.scores[number]))
     free = ids == 0
     areas = np.bincount(semantic.labels[free], minlength=1 + THING)
     areas[THING] = 0
     for label in np.flatnonzero((areas > 0) & (areas >= spec.stuff_area)).tolist():
         region = free & (semantic.labels == label)
         add(region, classes.things + label - 1, float(semantic.scores[region].mean(dtype=np.float64)))
-    return PanopticMap(found.name, classes, ids, tuple(segments))
+    return PanopticMap(detections.name, classes, ids, tuple(segments))
 
 
 def semantic_of(logits: NDArray[np.float32], size: tuple[int, int]) -> Semantic:
@@ -92,11 +92,11 @@ def semantic_of(logits: NDArray[np.float32], size: tuple[int, int]) -> Semantic:
     labels = np.zeros(best.shape, np.uint8)
     total = np.ones(best.shape, np.float32)  # of exp(logit - best)
     for label, plane in enumerate(logits[1:], start=1):
-        one = _resized(plane, size)
-        better = one > best
-        smaller = np.exp(-np.abs(one - best))
+        resized = _resized(plane, size)
+        better = resized > best
+        smaller = np.exp(-np.abs(resized - best))
         total = np.where(better, total * smaller + 1, total + smaller)
-        best = np.where(better, one, best)
+        best = np.where(better, resized, best)
         labels[better] = label
     return Semantic(labels, np.reciprocal(total))
 
@@ -117,10 +117,10 @@ def predict(
 ) -> list[PanopticMap]:
     """A segment for every pixel, an object or a region of stuff; for images of one padded shape."""
     outputs = engine(stack_pixels(images), unpadded_sizes(card.preprocess, images))
-    found = RawPanoptic(raw_detections(outputs), outputs["semantic"])
+    raw = RawPanoptic(raw_detections(outputs), outputs["semantic"])
     return [
         panoptic_map(
-            found,
+            raw,
             index,
             name=image.name,
             size=image.size,

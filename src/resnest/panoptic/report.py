@@ -87,8 +87,8 @@ def _classes_section(evaluation: PanopticEvaluation, samples: PanopticSamples) -
 
 def _worst_section(evaluation: PanopticEvaluation, samples: PanopticSamples) -> Section:
     mistaken = evaluation.worst(evaluation.count).tolist()
-    worst = [place for place in mistaken if place in evaluation.kept]
-    comparisons = [_comparison(evaluation, samples, place) for place in worst]
+    worst = [position for position in mistaken if position in evaluation.worst_maps]
+    comparisons = [_comparison(evaluation, samples, position) for position in worst]
     note = (
         f"The {count(len(worst), 'picture')} with the lowest PQ, mean over their classes. Left the picture, in the"
         " middle the truth, right the prediction: each object has a shade of its own. Grey belongs to no segment."
@@ -96,15 +96,15 @@ def _worst_section(evaluation: PanopticEvaluation, samples: PanopticSamples) -> 
     return comparisons_section(comparisons, note, images=evaluation.count, errors=len(mistaken))
 
 
-def _comparison(evaluation: PanopticEvaluation, samples: PanopticSamples, place: int) -> Comparison:
-    index, found = int(evaluation.indices[place]), evaluation.kept[place]
+def _comparison(evaluation: PanopticEvaluation, samples: PanopticSamples, position: int) -> Comparison:
+    index, predicted = int(evaluation.indices[position]), evaluation.worst_maps[position]
     truth = samples.truth(index)
     counts = PanopticMetrics(len(evaluation.class_names), evaluation.things)
-    counts.update(found, truth)
+    counts.update(predicted, truth)
     false = count(int(counts.false.sum()), "false segment")
     captions = [
-        Caption(f"PQ {percent(float(evaluation.image_pq[place]))}", strong=True),
+        Caption(f"PQ {percent(float(evaluation.image_pq[position]))}", strong=True),
         Caption(f"{int(counts.missed.sum()):,} missed, {false}"),
     ]
     name = samples.keys[index]
-    return Comparison(name=name, image=samples.decode(index), truth=truth, prediction=found, captions=captions)
+    return Comparison(name=name, image=samples.decode(index), truth=truth, prediction=predicted, captions=captions)

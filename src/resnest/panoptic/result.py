@@ -84,8 +84,8 @@ class PanopticMap(Result):
         """Number of things per class, the most frequent first; then stuff, each once."""
         things = [s.label for s in self.segments if s.label < self.classes.things]
         counts = np.bincount(np.array(things, np.int64), minlength=self.classes.things)
-        found = {self.classes.names[k]: int(counts[k]) for k in np.argsort(-counts, kind="stable") if counts[k]}
-        return found | {self.classes.names[s.label]: 1 for s in self.segments if s.label >= self.classes.things}
+        counted = {self.classes.names[k]: int(counts[k]) for k in np.argsort(-counts, kind="stable") if counts[k]}
+        return counted | {self.classes.names[s.label]: 1 for s in self.segments if s.label >= self.classes.things}
 
     @property
     def size(self) -> tuple[int, int]:
@@ -96,41 +96,41 @@ class PanopticMap(Result):
     def rows(self, show: Show = ALL) -> list[dict[str, Any]]:
         """One row per segment."""
         segments = self.to_dict()["segments"]
-        boxes = [dict(zip(("x", "y", "width", "height"), one.pop("bbox"), strict=True)) for one in segments]
-        return [{"image": self.name, **one, **box} for one, box in zip(segments, boxes, strict=True)]
+        boxes = [dict(zip(("x", "y", "width", "height"), entry.pop("bbox"), strict=True)) for entry in segments]
+        return [{"image": self.name, **entry, **box} for entry, box in zip(segments, boxes, strict=True)]
 
     def text(self, show: Show = LIKELY) -> str:
         """x.jpg: 2 cat, sky, sea."""
         things = self.classes.names[: self.classes.things]
-        told = [f"{count} {name}" if name in things else name for name, count in self.counts().items()]
-        return f"{self.name}: {', '.join(told) or '-'}"
+        parts = [f"{count} {name}" if name in things else name for name, count in self.counts().items()]
+        return f"{self.name}: {', '.join(parts) or '-'}"
 
     def to_dict(self, show: Show = ALL) -> dict[str, Any]:
         """For JSON."""
         height, width = self.ids.shape
         segments = [
             {
-                "id": one.id,
-                "label": self.classes.names[one.label],
-                "category_id": self.classes.ids[one.label],
-                "thing": one.label < self.classes.things,
-                "score": round(float(one.score), 6),
-                "area": one.area,
-                "bbox": list(one.box),
+                "id": segment.id,
+                "label": self.classes.names[segment.label],
+                "category_id": self.classes.ids[segment.label],
+                "thing": segment.label < self.classes.things,
+                "score": round(float(segment.score), 6),
+                "area": segment.area,
+                "bbox": list(segment.box),
             }
-            for one in self.segments
+            for segment in self.segments
         ]
         return {"image": self.name, "width": width, "height": height, "segments": segments}
 
     def to_supervision(self, show: Show = ALL) -> Any:
         """sv.Detections: a mask for each segment."""
-        numbers = np.array([one.id for one in self.segments], self.ids.dtype)
-        boxes = np.array([one.box for one in self.segments], np.float32).reshape(-1, 4)
-        labels = np.array([one.label for one in self.segments], np.int64)
+        numbers = np.array([segment.id for segment in self.segments], self.ids.dtype)
+        boxes = np.array([segment.box for segment in self.segments], np.float32).reshape(-1, 4)
+        labels = np.array([segment.label for segment in self.segments], np.int64)
         return installed("supervision").Detections(
             xyxy=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
             mask=self.ids == numbers[:, None, None],  # (S, H, W)
-            confidence=np.array([one.score for one in self.segments], np.float32),
+            confidence=np.array([segment.score for segment in self.segments], np.float32),
             class_id=labels,
             data={"class_name": np.array([self.classes.names[label] for label in labels], str)},
         )
@@ -154,11 +154,11 @@ class PanopticMap(Result):
         areas = np.full(self.ids.shape, -1, np.int32)
         regions = Regions(areas, [], [])
         seen = [0] * len(names)
-        for number, one in enumerate(self.segments):
-            areas[self.ids == one.id] = number
-            regions.names.append(names[one.label])
-            regions.colours.append(shade(colours[one.label], seen[one.label]))
-            seen[one.label] += one.label < self.classes.things
+        for number, segment in enumerate(self.segments):
+            areas[self.ids == segment.id] = number
+            regions.names.append(names[segment.label])
+            regions.colours.append(shade(colours[segment.label], seen[segment.label]))
+            seen[segment.label] += segment.label < self.classes.things
         return regions
 
     def _legend(self) -> list[Entry]:
@@ -168,9 +168,9 @@ class PanopticMap(Result):
         names, colours, things = self.classes.names, class_colours(self.classes), self.classes.things
         of_name = dict(zip(names, colours, strict=True))
         counts = [(name, count) for name, count in self.counts().items() if name in names[:things]]
-        stuff = [one for one in sorted(self.segments, key=lambda one: -one.area) if one.label >= things]
-        parts = [(names[one.label], in_percent(one.area / self.ids.size)) for one in stuff]
-        return [Entry(f"{name}  {told}", of_name[name]) for name, told in [*counts, *parts]]
+        stuff = [s for s in sorted(self.segments, key=lambda s: -s.area) if s.label >= things]
+        parts = [(names[s.label], in_percent(s.area / self.ids.size)) for s in stuff]
+        return [Entry(f"{name}  {amount}", of_name[name]) for name, amount in [*counts, *parts]]
 
     def _own_picture(self, suffix: str) -> Image.Image | None:
         return Image.fromarray(encode_ids(self.ids)) if suffix == ".png" else None
@@ -187,8 +187,8 @@ def write_panoptic(path: Path, maps: Iterable[tuple[int, PanopticMap]], classes:
         ResnestError: the files cannot be written.
     """
     writer = PanopticWriter(path, classes)
-    for number, one in maps:
-        writer.add(number, one)
+    for number, panoptic in maps:
+        writer.add(number, panoptic)
     writer.close()
 
 
@@ -206,14 +206,14 @@ class PanopticWriter:
         with write_errors(path):
             self.folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, number: int, one: PanopticMap, file_name: str = "") -> None:
+    def add(self, number: int, panoptic: PanopticMap, file_name: str = "") -> None:
         """Add a map; `file_name` of its PNG is by default the image's number, as in COCO."""
         file_name = file_name or f"{number:012d}.png"
         with write_errors(self.path):
-            Image.fromarray(encode_ids(one.ids)).save(self.folder / file_name)
-        height, width = one.ids.shape
-        self.images.append({"id": number, "file_name": one.name, "width": width, "height": height})
-        self.annotations.append({"image_id": number, "file_name": file_name, "segments_info": _infos(one)})
+            Image.fromarray(encode_ids(panoptic.ids)).save(self.folder / file_name)
+        height, width = panoptic.ids.shape
+        self.images.append({"id": number, "file_name": panoptic.name, "width": width, "height": height})
+        self.annotations.append({"image_id": number, "file_name": file_name, "segments_info": _infos(panoptic)})
 
     def close(self) -> None:
         content = {"images": self.images, "annotations": self.annotations, "categories": _categories(self.classes)}
@@ -252,25 +252,25 @@ class PanopticFolder:
         return f"{len(self.files.names)} maps in {self.writer.folder}, and {self.writer.path.name} beside it"
 
 
-def _infos(one: PanopticMap) -> list[dict[str, Any]]:
+def _infos(panoptic: PanopticMap) -> list[dict[str, Any]]:
     return [
         {
             "id": segment.id,
-            "category_id": one.classes.ids[segment.label],
+            "category_id": panoptic.classes.ids[segment.label],
             "area": segment.area,
             "bbox": list(segment.box),
             "iscrowd": int(segment.crowd),
             "score": segment.score,
         }
-        for segment in one.segments
+        for segment in panoptic.segments
     ]
 
 
 def _categories(classes: PanopticClasses) -> list[dict[str, Any]]:
     colours = [list(colour) for colour in class_colours(classes)]
     return [
-        {"id": key, "name": name, "isthing": int(place < classes.things), "color": colour}
-        for place, (key, name, colour) in enumerate(zip(classes.ids, classes.names, colours, strict=True))
+        {"id": key, "name": name, "isthing": int(label < classes.things), "color": colour}
+        for label, (key, name, colour) in enumerate(zip(classes.ids, classes.names, colours, strict=True))
     ]
 
 
@@ -293,8 +293,8 @@ class PanopticFiles:
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            entries = {int(one["image_id"]): one for one in content["annotations"]}
-            names = {int(one["id"]): str(one["file_name"]) for one in content["images"]}
+            entries = {int(entry["image_id"]): entry for entry in content["annotations"]}
+            names = {int(entry["id"]): str(entry["file_name"]) for entry in content["images"]}
             return cls(path, folder or path.with_suffix(""), _classes(content["categories"]), entries, names)
         except OSError as error:
             raise ResnestError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -339,14 +339,14 @@ def described(
         if category not in labels:
             raise ResnestError(f"segment {number} has the category {category}, which is not among the categories")
         if number in (VOID, *segments):
-            told = "occurs twice in the json" if number else "cannot be: black is void"
-            raise ResnestError(f"segment {number} {told}")
+            defect = "occurs twice in the json" if number else "cannot be: black is void"
+            raise ResnestError(f"segment {number} {defect}")
         score, crowd = float(info.get("score", 1.0)), bool(info.get("iscrowd", 0))
         segment = Segment.of(ids == number, id=number, label=labels[category], score=score, crowd=crowd)
         if segment is None:
             raise ResnestError(f"segment {number} is in the json and has no pixel in the PNG")
         segments[number] = segment
-    if sum(one.area for one in segments.values()) < np.count_nonzero(ids != VOID):
+    if sum(segment.area for segment in segments.values()) < np.count_nonzero(ids != VOID):
         strange = np.setdiff1d(ids, [VOID, *segments])
         more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
         raise ResnestError(f"segment {strange[0]} is in the PNG and not in the json{more}")
@@ -355,13 +355,13 @@ def described(
 
 def _classes(categories: list[dict[str, Any]]) -> PanopticClasses:
     """Classes of the json. Raises ValueError for none, or duplicate numbers."""
-    ordered = sorted(categories, key=lambda one: not one["isthing"])
-    if not ordered or len({one["id"] for one in ordered}) < len(ordered):
+    ordered = sorted(categories, key=lambda category: not category["isthing"])
+    if not ordered or len({category["id"] for category in ordered}) < len(ordered):
         raise ValueError("its categories are none, or two have one id")
-    coloured = all("color" in one for one in ordered)
+    coloured = all("color" in category for category in ordered)
     return PanopticClasses(
-        names=tuple(str(one["name"]) for one in ordered),
-        ids=tuple(int(one["id"]) for one in ordered),
-        things=sum(bool(one["isthing"]) for one in ordered),
-        colours=tuple((int(r), int(g), int(b)) for r, g, b in (one["color"] for one in ordered)) if coloured else (),
+        names=tuple(str(category["name"]) for category in ordered),
+        ids=tuple(int(category["id"]) for category in ordered),
+        things=sum(bool(category["isthing"]) for category in ordered),
+        colours=tuple((int(r), int(g), int(b)) for r, g, b in (c["color"] for c in ordered)) if coloured else (),
     )
