@@ -215,6 +215,7 @@ def small_file_system(place: Path, size: str) -> Iterator[Path]:
 # Files of more than fifteen seconds, longest first: then both processes of `make test` end at about the same time.
 # tests/test_export.py comes late for one so long: it reads what test_p15_parity_gate.py makes.
 LONG = (
+    "test_docs.py",
     "test_detector.py",
     "test_p2_exact_resume.py",
     "test_scale.py",

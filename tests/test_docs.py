@@ -1,7 +1,7 @@
 """Every command and every Python block of the README and of docs/ is run, in order, page by page.
 
 At full figures as they stand. Else the same words, but small recipes train networks of a quarter of their width on
-smaller images, and torchrun's processes are forked from this warm one.
+smaller images, loaded without workers, and torchrun's processes are forked from this warm one.
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ def _scaled_down(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _small(recipe: Recipe) -> Recipe:
+    recipe = replace(recipe, data=replace(recipe.data, workers=0))  # a forked copy of this large process is slow
     if "planes" in recipe.model.spec:
         recipe = replace(recipe, model=replace(recipe.model, spec={**recipe.model.spec, **NARROW}))
     if recipe.task == "classification" and recipe.data.size > SIDE:

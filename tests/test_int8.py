@@ -34,7 +34,7 @@ MEAN = (124, 116, 104)  # of ImageNet: nothing is left of it after preprocessing
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that has learnt the handwritten digits well enough to lose something."""
     out = tmp_path_factory.mktemp("int8") / "run"
-    half = ["train.epochs=3", "model.spec.planes=[8, 16, 32, 64]", "model.spec.stem_width=4"]
+    half = ["data.workers=0", "train.epochs=3", "model.spec.planes=[8, 16, 32, 64]", "model.spec.stem_width=4"]
     resnest.train("digits", data="digits", out=out, settings=["train.epochs=4"] if FULL else half)
     return out
 
