@@ -32,7 +32,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from resnest.bench.table import environment, head
-from resnest.classification.transforms import Lighting
+from resnest.classification.transforms import ClassificationDataset, Lighting
 from resnest.data.loading import normalise, training_batches
 from resnest.data.readers import read_folder
 from resnest.data.samples import Samples
@@ -103,9 +103,10 @@ def theirs(root: Path, recipe: str, batch: int) -> Callable[[int], Iterator[Tens
 
 def ours(samples: Samples, recipe: str, batch: int) -> Callable[[int], Iterator[Tensor]]:
     settings = DataSettings(size=SIZE, workers=0, **RECIPES[recipe])
+    dataset = ClassificationDataset(samples, settings, seed=0, epochs=1)
 
     def run(round_: int) -> Iterator[Tensor]:
-        for read in training_batches(samples, settings, batch_size=batch, seed=0, epoch=round_, epochs=round_ + 1):
+        for read in training_batches(dataset, settings, batch_size=batch, seed=0, epoch=round_):
             yield normalise(read.images, settings.mean, settings.std)
 
     return run

@@ -42,6 +42,7 @@ PICO = [
     "model.name=resnest14",
     "model.spec={planes: [8, 16, 32, 64], stem: small, stem_width: 4}",
     "data.size=16",
+    "data.eval_size=32",
     "data.workers=0",
     "train.epochs=2",
     "train.batch_size=8",

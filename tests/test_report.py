@@ -21,8 +21,9 @@ from PIL import Image
 from resnest.classification.evaluation import SingleLabelEvaluation
 from resnest.classification.report import classification_report
 from resnest.figures import wilson_interval
+from resnest.files import write_atomically
 from resnest.report.charts import History, Series, loss_chart, nice_ticks, rate_chart, read_history, series, thin
-from resnest.report.page import NO_BREAK, Report, RunLog, percent, write_atomically, write_page
+from resnest.report.page import NO_BREAK, Report, RunLog, percent, write_page
 from resnest.report.parts import data_uri, largest_confusions, recall_and_precision, worst_first
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -271,14 +272,14 @@ def test_same_run_same_bytes(render) -> None:
 
 def test_a_failed_write_keeps_the_old_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "report.html"
-    write_atomically(path, "old")
+    write_atomically(path, b"old")
 
     def fail(source: Path, target: Path) -> None:
         raise OSError(f"no space left for {target}")
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="no space left"):
-        write_atomically(path, "new")
+        write_atomically(path, b"new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["report.html"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from counting.card import CountingCard
 from counting.predict import check_views, gives, predict, takes
-from counting.recipe import CountingRecipe
+from counting.recipes import CountingRecipe
 from resnest.runtime.engines.exported import IOSpec
 from resnest.tasks import TaskInfo
 
@@ -13,7 +13,7 @@ INFO = TaskInfo(
     noun="a counter",
     card=CountingCard,
     recipe=CountingRecipe,
-    recipes="counting.recipe:RECIPES",
+    recipes="counting.recipes:RECIPES",
     task="counting.task:CountingTask",
     exporter="counting.export:CountingExporter",
     inspection="resnest.data.checks:Inspection",

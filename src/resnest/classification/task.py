@@ -19,8 +19,7 @@ from torch.nn import functional as F
 from resnest.checkpoints.loading import LoadReport, load_pretrained
 from resnest.classification.card import ClassificationCard
 from resnest.classification.info import INFO
-from resnest.classification.transforms import ClassificationDataset
-from resnest.data.loading import normalise
+from resnest.data.loading import TrainingDataset, normalise
 from resnest.data.samples import LabelledSamples
 from resnest.errors import ResnestError
 from resnest.inference.prepare import prepared
@@ -176,7 +175,9 @@ class ClassificationTask(Task):
         wanted = True if settings.pretrained == PUBLISHED_WEIGHTS else settings.pretrained or False
         return load_pretrained(net, wanted, settings.name)
 
-    def dataset(self, samples: LabelledSamples) -> ClassificationDataset:
+    def dataset(self, samples: LabelledSamples) -> TrainingDataset:
+        from resnest.classification.transforms import ClassificationDataset  # torchvision, for training alone
+
         recipe = self.recipe
         return ClassificationDataset(samples, recipe.data, seed=recipe.train.seed, epochs=recipe.train.epochs)
 

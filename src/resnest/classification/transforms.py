@@ -314,8 +314,4 @@ class ClassificationDataset(TrainingDataset):
         return labels_to_tensor(targets)
 
 
-@cache
-def _transform(settings: DataSettings, size: int) -> Any:
-    pass  # MERGE
-
-    return training_transform(settings, size)
+_transform = cache(training_transform)

@@ -153,8 +153,6 @@ def predict(
     """
     if as_json and as_csv:
         raise ResnestError("--json and --csv exclude each other")
-    pass  # MERGE
-    pass  # MERGE
     from resnest.progress import Progress
 
     pictures = list(find_pictures(paths))

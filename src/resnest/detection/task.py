@@ -13,13 +13,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from resnest.data.loading import normalise
+from resnest.data.loading import TrainingDataset, normalise
 from resnest.detection.card import DetectionCard, DetectionPreprocess
 from resnest.detection.data import DetectionSamples
 from resnest.detection.detector import Detector, build_detector
 from resnest.detection.info import INFO
 from resnest.detection.rpn import Target
-from resnest.detection.transforms import DetectionDataset
 from resnest.training.backbone_task import BackboneTask
 
 
@@ -55,7 +54,9 @@ class DetectionTask(BackboneTask):
         zero_gamma = self.recipe.model.zero_gamma
         return build_detector(self.spec, self.recipe.detector, len(self.class_names), zero_gamma=zero_gamma)
 
-    def dataset(self, samples: DetectionSamples) -> DetectionDataset:
+    def dataset(self, samples: DetectionSamples) -> TrainingDataset:
+        from resnest.detection.transforms import DetectionDataset  # torchvision, for training alone
+
         recipe = self.recipe
         masks = recipe.detector.masks
         return DetectionDataset(samples, recipe.data, recipe.detection, masks=masks, seed=recipe.train.seed)

@@ -242,8 +242,6 @@ def _prepared_3x3(block: Bottleneck, kernels: bool) -> tuple[nn.Module, nn.Modul
             return conv2, pool
         if not kernels:
             return PreparedSplitAttention(conv2), pool
-        pass  # MERGE
-
         return KernelAttention(conv2, pool), nn.Identity()
     if type(conv2) is nn.Conv2d:
         return FusedConv.of(conv2, block.bn2, relu=True), pool

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from resnest import figures
-from resnest.files import replacing
+from resnest.files import write_atomically
 
 NO_BREAK = "\u00a0"  # the space that keeps a number and its unit on one line
 
@@ -65,7 +65,8 @@ class RunLog:
 def write_page(path: Path, run: RunLog, report: Report) -> None:
     """Write the page atomically."""
     style = Markup(files(__package__).joinpath("style.css").read_text(encoding="utf-8"))
-    write_atomically(path, render("page.html", run=run, report=report, style=style))
+    text = render("page.html", run=run, report=report, style=style)
+    write_atomically(path, text.encode(errors="replace"))  # a file name that is no UTF-8 has lone surrogates
 
 
 def render(template: str, **values: Any) -> Markup:
@@ -105,9 +106,3 @@ def clip_path(text: str, limit: int = 120) -> str:
 def count(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: "1 image", "1,797 images"."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file atomically. A lone surrogate (a file name that is no UTF-8) becomes "?"."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8", errors="replace"))

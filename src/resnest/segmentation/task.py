@@ -13,12 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnest.data.loading import normalise
+from resnest.data.loading import TrainingDataset, normalise
 from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.info import INFO
 from resnest.segmentation.segmenter import Segmenter, build_segmenter, prepared_segmenter
-from resnest.segmentation.transforms import SegmentationDataset
 from resnest.training.backbone_task import BackboneTask
 
 
@@ -61,7 +60,9 @@ class SegmentationTask(BackboneTask):
         zero_gamma = self.recipe.model.zero_gamma
         return build_segmenter(self.spec, self.recipe.segmenter, len(self.class_names), zero_gamma=zero_gamma)
 
-    def dataset(self, samples: PixelSamples) -> SegmentationDataset:
+    def dataset(self, samples: PixelSamples) -> TrainingDataset:
+        from resnest.segmentation.transforms import SegmentationDataset  # torchvision, for training alone
+
         recipe = self.recipe
         return SegmentationDataset(samples, recipe.data, recipe.segmentation, seed=recipe.train.seed)
 

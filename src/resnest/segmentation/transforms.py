@@ -99,8 +99,6 @@ class SegmentationDataset(TrainingDataset):
     def __init__(
         self, samples: PixelSamples, data: DataSettings, segmentation: SegmentationSettings, *, seed: int
     ) -> None:
-        pass  # MERGE
-
         if data.balance:
             raise ResnestError(
                 f"data.balance={data.balance}: what a mask shows is not known before it is read. Set data.balance=0"
