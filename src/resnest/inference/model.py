@@ -291,7 +291,7 @@ def _open_file(path: Path, network: str | None) -> Model:
         raise ResnestError(f"{path} is a {identity.name} without its {CARD_NAME}: put that beside it, or name the run")
     row = identity.row or find_weights(network if network and is_network_name(network) else identity.name)
     card = published_card(identity.name, row.preprocess())
-    if identity.seen.num_classes != card.num_classes:
+    if identity.seen.num_classes != len(card.class_names):
         heads = f"{identity.seen.num_classes} classes" if identity.seen.num_classes else "no classifier"
         raise ResnestError(f"{path} holds weights with {heads} but does not name them: {_to_name(path)}")
     net = task_type(card.task).build_network(replace(card, spec=spec, in_chans=identity.seen.in_chans))
