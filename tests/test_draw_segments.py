@@ -46,8 +46,8 @@ def test_regions_have_the_colours_of_their_classes(colours: tuple[tuple[int, int
     assert picture.width == 800
     assert picture.height > 400  # the legend
     known = colours or (colour(0), colour(1))
-    assert near(drawn[5, 5], known[0], module.FILL)
-    assert near(drawn[5, 795], known[1], module.FILL)
+    assert near(drawn[5, 5], known[0], module.REGION_FILL)
+    assert near(drawn[5, 795], known[1], module.REGION_FILL)
     assert (drawn[:400, 399] == 235).all()  # the border
     assert drawn[5, 398].max() < 100  # and its rim
 
@@ -56,8 +56,8 @@ def test_background_is_left_as_the_picture_is() -> None:
     found = label_map(halves())
     found = replace(found, classes=found.classes._replace(names=("Background", "sky", "pole")))
     drawn = np.asarray(found.draw(Image.new("RGB", (800, 400), GREY)))
-    assert near(drawn[5, 5], module.RIM, module.FILL / 2)
-    assert near(drawn[5, 795], colour(1), module.FILL)
+    assert near(drawn[5, 5], module.RIM, module.REGION_FILL / 2)
+    assert near(drawn[5, 795], colour(1), module.REGION_FILL)
     plain = np.asarray(label_map(halves()).draw(Image.new("RGB", (800, 400), GREY)))
     assert drawn[400:].sum() < plain[400:].sum()  # one entry fewer in the legend
 
@@ -65,7 +65,7 @@ def test_background_is_left_as_the_picture_is() -> None:
 def test_small_pictures_are_enlarged() -> None:
     picture = label_map(halves(100, 50)).draw(Image.new("RGB", (100, 50), GREY))
     assert picture.width == 700
-    assert near(np.asarray(picture)[5, 690], colour(1), module.FILL)
+    assert near(np.asarray(picture)[5, 690], colour(1), module.REGION_FILL)
 
 
 def test_objects_have_shades_and_void_is_left() -> None:
@@ -73,10 +73,10 @@ def test_objects_have_shades_and_void_is_left() -> None:
     ids[:200, :300], ids[:200, 300:600], ids[200:, :600] = 7, 9, 300
     found = panoptic_map(ids, {7: 0, 9: 0, 300: 2})
     drawn = np.asarray(found.draw(Image.new("RGB", (800, 400), GREY)))
-    assert near(drawn[5, 5], colour(0), module.FILL)
-    assert near(drawn[5, 595], shade(colour(0), 1), module.FILL)
-    assert near(drawn[395, 5], colour(2), module.FILL)
-    assert near(drawn[5, 795], module.RIM, module.FILL / 2)
+    assert near(drawn[5, 5], colour(0), module.REGION_FILL)
+    assert near(drawn[5, 595], shade(colour(0), 1), module.REGION_FILL)
+    assert near(drawn[395, 5], colour(2), module.REGION_FILL)
+    assert near(drawn[5, 795], module.RIM, module.REGION_FILL / 2)
     assert found._legend() == [Entry("car  2", colour(0)), Entry("sky  38 %", colour(2))]
 
 
@@ -85,9 +85,9 @@ def test_thumbnails_are_painted_without_names() -> None:
     labels[:, 80:] = 255  # does not count
     small = np.asarray(label_map(labels).paint(Image.new("RGB", (90, 45), GREY), 40))
     assert small.shape == (20, 40, 3)
-    assert near(small[5, 2], colour(0), module.FILL)
-    assert near(small[5, 30], colour(1), module.FILL)
-    assert near(small[5, 39], module.RIM, module.FILL / 2)
+    assert near(small[5, 2], colour(0), module.REGION_FILL)
+    assert near(small[5, 30], colour(1), module.REGION_FILL)
+    assert near(small[5, 39], module.RIM, module.REGION_FILL / 2)
 
 
 def test_nothing_found_is_drawn_too() -> None:

@@ -135,8 +135,8 @@ BOTH = {
     "a run already there": Case(
         lambda: resnest.train("digits", data="digits", out="begun"),
         "train digits --data digits --out begun",
-        'choose another `out`, go on with it by `resnest.resume("begun")`, or replace it with `overwrite=True`',
-        "choose another --out, go on with it by `resnest train --resume begun`, or replace it with --overwrite",
+        'choose another `out`, resume it with `resnest.resume("begun")`, or replace it with `overwrite=True`',
+        "choose another --out, resume it with `resnest train --resume begun`, or replace it with --overwrite",
     ),
     "a setting of another task": Case(
         lambda: resnest.train("digits", data="digits", out="new", settings={"detection": {"short": 3}}),

@@ -164,14 +164,14 @@ def check_ranges(settings: Any, prefix: str) -> None:
         several = isinstance(value, list | tuple)
         for number in value if several else () if value is None else (value,):
             if isinstance(number, bool) or not isinstance(number, Integral if is_integer else Real):
-                raise ResnestError(f"{prefix}{name}={value!r} must be a {'whole ' * is_integer}number")
+                raise ResnestError(f"{prefix}{name}={value!r} must be {'an integer' if is_integer else 'a number'}")
             if number not in limit:
                 raise ResnestError(f"{prefix}{name}={list(value) if several else value} must {limit}{limit.hint}")
 
 
 @functools.cache
 def _ranges(kind: type) -> tuple[tuple[str, Range, bool], ...]:
-    """Of its fields: name, range, and whether the type is that of whole numbers."""
+    """Of its fields: name, range, and whether the type is int."""
     return tuple(
         (name, limit, part.__origin__ is int)
         for name, hint in typing.get_type_hints(kind, include_extras=True).items()

@@ -124,10 +124,8 @@ class Loop:
         most = max(
             self.schedule.per_epoch * self.settings.accumulate, len(val.samples) // self.settings.eval_batch_size
         )
-        again = call("resume", self.run.path)
-        advice = (
-            f"resume from the last checkpoint with fewer workers: {again} {parameter('settings', {'data.workers': 1})}"
-        )
+        again, fewer = call("resume", self.run.path), parameter("settings", {"data.workers": 1})
+        advice = f"resume from the last checkpoint: {again}, perhaps with fewer workers: {fewer}"
         with loading(self.task.recipe.data.workers, most, advice=advice, train=self.dataset, val=val) as self.load:
             self._train_to_end()
             return self._evaluate_best()
