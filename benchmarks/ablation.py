@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 from torch.nn import functional as F
 
 from resnest.bench.table import environment, head
+from resnest.classification.recipes import ClassificationRecipe
 from resnest.data.settings import DataSettings
 from resnest.network import ResNeSt
 from resnest.recipes import ModelSettings, OptimSettings, Recipe, TrainSettings
@@ -67,10 +68,10 @@ SETUPS = {
 }
 
 
-def recipe_for(data: str, scale: str, variant: str, seed: int) -> Recipe:
+def recipe_for(data: str, scale: str, variant: str, seed: int) -> ClassificationRecipe:
     """SGD as in the paper, shorter, and without what only long training gains from (mixup, AutoAugment, DropBlock)."""
     setup = SETUPS[data, scale]
-    return Recipe(
+    return ClassificationRecipe(
         name=f"ablation-{variant}",
         model=ModelSettings(name="resnest50", spec={**setup.spec, **VARIANTS[variant]}),
         data=DataSettings(size=setup.size, eval_size=setup.eval_size, eval_crop=1.0, min_area=setup.min_area),

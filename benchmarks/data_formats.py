@@ -32,14 +32,14 @@ from torch.utils.data import DataLoader
 from resnest.bench.table import environment, head
 from resnest.data.parquet import read_parquet
 from resnest.data.readers import read_zip
-from resnest.data.samples import Samples
+from resnest.data.samples import LabelledSamples
 from resnest.data.shards import read_shards
 
 SHARD, GROUP, FEW = 1000, 100, 500
 Row = tuple[str, str, int, float]
 
 
-def write_shards(samples: Samples, folder: Path) -> list[Path]:
+def write_shards(samples: LabelledSamples, folder: Path) -> list[Path]:
     """`KEY.jpg` and `KEY.cls`."""
     folder.mkdir()
     (folder / "classes.json").write_text(json.dumps(samples.class_names))
@@ -54,7 +54,7 @@ def write_shards(samples: Samples, folder: Path) -> list[Path]:
     return sorted(folder.glob("*.tar"))
 
 
-def write_parquet(samples: Samples, path: Path, group: int) -> Path:
+def write_parquet(samples: LabelledSamples, path: Path, group: int) -> Path:
     contents = [{"bytes": samples.store.read(key), "path": Path(key).name} for key in samples.keys]
     images = pa.array(contents)
     notes = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": list(samples.class_names)}}
@@ -75,7 +75,7 @@ def in_place(path: Path, group: int) -> Callable[[int], bytes]:
     return lambda index: read_group(index // group)[index % group]["bytes"].as_py()
 
 
-def by_key(samples: Samples) -> Callable[[int], bytes]:
+def by_key(samples: LabelledSamples) -> Callable[[int], bytes]:
     return lambda index: samples.store.read(samples.keys[index])
 
 
@@ -88,7 +88,7 @@ def timed(work: Callable[[], object]) -> float:
 class Sizes:
     """A data set for DataLoader whose items are numbers of bytes."""
 
-    def __init__(self, samples: Samples) -> None:
+    def __init__(self, samples: LabelledSamples) -> None:
         self.samples = samples
 
     def __len__(self) -> int:
@@ -98,14 +98,19 @@ class Sizes:
         return len(self.samples.store.read(self.samples.keys[index]))
 
 
-def epoch(samples: Samples, seed: int) -> int:
+def epoch(samples: LabelledSamples, seed: int) -> int:
     order = np.random.default_rng(seed).permutation(len(samples)).tolist()
     batches = [order[start : start + 64] for start in range(0, len(order), 64)]
-    loader = DataLoader(Sizes(samples), batch_sampler=batches, num_workers=2)  # type: ignore[arg-type]
+    loader: DataLoader[Any] = DataLoader(Sizes(samples), batch_sampler=batches, num_workers=2)  # type: ignore[arg-type]
     return sum(int(batch.sum()) for batch in loader)
 
 
-def check_equal(samples: Samples, other: Samples) -> None:
+def read_each(read: Callable[[int], object], order: list[int]) -> None:
+    for index in order:
+        read(index)
+
+
+def check_equal(samples: LabelledSamples, other: LabelledSamples) -> None:
     assert other.class_names == samples.class_names
     assert (other.labels == samples.labels).all()
     pairs = zip(samples.keys, other.keys, strict=True)
@@ -117,7 +122,7 @@ def measure(source: Path, rounds: int, folder: Path) -> list[Row]:
     opened = read_zip(source / "train.zip")
     shards, table = write_shards(opened, folder / "shards"), write_parquet(opened, folder / "train.parquet", GROUP)
     large = write_parquet(opened, folder / "large.parquet", 10 * GROUP)
-    openings: dict[str, Callable[[], Samples]] = {
+    openings: dict[str, Callable[[], LabelledSamples]] = {
         "zip": lambda: read_zip(source / "train.zip"),
         "tar": lambda: read_shards(shards),
         "parquet": lambda: read_parquet([table]),
@@ -133,7 +138,7 @@ def measure(source: Path, rounds: int, folder: Path) -> list[Row]:
         order = np.random.default_rng(number).permutation(len(opened))[:FEW].tolist()
         rows += [("open again", name, number, timed(read)) for name, read in openings.items()]
         for name, read in readers.items():
-            seconds = timed(lambda read=read, order=order: [read(index) for index in order]) / FEW
+            seconds = timed(partial(read_each, read, order)) / FEW
             rows.append(("images", name, number, seconds))
         rows += [("epoch", name, number, timed(partial(epoch, samples, number))) for name, samples in data.items()]
     return rows

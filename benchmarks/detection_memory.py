@@ -25,6 +25,7 @@ from torch import Tensor
 from peak_memory import arguments, each_in_its_process, measured
 from resnest.bench.table import environment, head
 from resnest.detection.detector import Detector, build_detector
+from resnest.detection.recipes import DetectionRecipe
 from resnest.detection.rpn import Target
 from resnest.network.regularize import decay_groups
 from resnest.network.tools import freeze, freeze_bn_statistics, recompute_activations
@@ -45,12 +46,12 @@ CASES = {  # images, gradient checkpointing
 
 def build(images: int, *, small: bool) -> Detector:
     recipe = find_recipe(RECIPE)
-    assert recipe.detector is not None
+    assert isinstance(recipe, DetectionRecipe)
     spec, detector = find_spec("resnest14" if small else recipe.model.name)[0], recipe.detector
     if small:
         detector = replace(detector, fpn_channels=32, box_channels=32, mask_channels=32, post_nms=(100, 100))
     net = build_detector(spec, detector, CLASSES)
-    freeze(net.backbone, recipe.model.freeze)  # type: ignore[arg-type]
+    freeze(net.backbone, recipe.model.freeze)
     if images == 1:
         freeze_bn_statistics(net.backbone)
     return net

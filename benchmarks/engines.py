@@ -24,7 +24,8 @@ import onnx
 from resnest.bench import Case, Plan, Table, bench, lines, plan, write_table
 from resnest.bench.contenders import Entrant, find_entrant
 from resnest.bench.networks import build, export, write_onnx
-from resnest.exporters.calibration import find_pictures, synthetic
+from resnest.classification.export import ClassificationExporter
+from resnest.exporters.calibration import BATCH, find_pictures, synthetic
 from resnest.exporters.formats import find_format
 from resnest.exporters.int8 import choices_here, write_quantized
 from resnest.exporters.quantize import quantize
@@ -56,7 +57,8 @@ def quantize_ours(source: Path, target: Path, photos: Path | None) -> None:
     strings = {entry.key: entry.value for entry in model.metadata_props}
     card = ModelCard.from_json(strings[CARD_KEY], where=str(source))
     pictures = find_pictures(photos) if photos else synthetic()
-    quantize(source, target, list(pictures.batches(card)), choices_here())
+    batches = ClassificationExporter().batches(card, pictures.images, BATCH)
+    quantize(source, target, list(batches), choices_here())
     origin = {**json.loads(strings[ORIGIN_KEY]), "precision": "int8"}
     write_quantized(find_format("onnx"), target, target, {**strings, ORIGIN_KEY: json.dumps(origin)})
 

@@ -61,7 +61,7 @@ def compiler(case: Case, options: argparse.Namespace) -> Any:
 
 
 def rows(measured: Measured, device: Device) -> list[tuple[object, ...]]:
-    case, network, found = measured.case, measured.case.network, []
+    case, network, found = measured.case, measured.case.network, list[tuple[object, ...]]()
     floor = f"{case.floor.seconds(device.bandwidth, device.rate):.7f}"
     for result in measured.results:
         who = result.contender.name, result.contender.layout

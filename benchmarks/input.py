@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 
 import torch
 from PIL import Image, features
@@ -35,14 +36,15 @@ from resnest.bench.table import environment, head
 from resnest.classification.transforms import ClassificationDataset, Lighting
 from resnest.data.loading import normalise, training_batches
 from resnest.data.readers import read_folder
-from resnest.data.samples import Samples
+from resnest.data.samples import LabelledSamples
 from resnest.data.settings import DataSettings
 from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 SIZE = 224
 TILE = 320  # short side of the photographs
 SETS = {(500, 375): 32, (1920, 1080): 32, (3264, 2448): 8, (4000, 3000): 8}  # width, height: number of files
-RECIPES = {"plain": {}, "paper": {"augment": "auto", "jitter": 0.4, "lighting": 0.1}}  # paper, section 4.1
+# paper: section 4.1
+RECIPES: dict[str, dict[str, Any]] = {"plain": {}, "paper": {"augment": "auto", "jitter": 0.4, "lighting": 0.1}}
 
 
 @dataclass
@@ -101,7 +103,7 @@ def theirs(root: Path, recipe: str, batch: int) -> Callable[[int], Iterator[Tens
     return run
 
 
-def ours(samples: Samples, recipe: str, batch: int) -> Callable[[int], Iterator[Tensor]]:
+def ours(samples: LabelledSamples, recipe: str, batch: int) -> Callable[[int], Iterator[Tensor]]:
     settings = DataSettings(size=SIZE, workers=0, **RECIPES[recipe])
     dataset = ClassificationDataset(samples, settings, seed=0, epochs=1)
 

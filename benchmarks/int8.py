@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from resnest.bench.networks import build, export, write_onnx
 from resnest.bench.table import environment, head
 from resnest.classification.card import ClassificationCard
-from resnest.exporters.calibration import find_photos, synthetic
+from resnest.classification.export import ClassificationExporter
+from resnest.exporters.calibration import BATCH, find_photos, synthetic
+from resnest.exporters.formats import find_format
 from resnest.exporters.int8 import compare, runners
 from resnest.exporters.onnx import write
 from resnest.exporters.quantize import Choices, quantize
@@ -64,7 +66,9 @@ def quantized(folder: Path, batches: Iterable[NDArray[np.float32]]) -> dict[str,
 def accuracy(model: Model, data: str, folder: Path) -> list[Row]:
     calibration, held_back = find_photos(data, model)
     fast = prepared(model.net, memory_format=torch.contiguous_format)
-    write(fast, folder / "float32.onnx", {}, in_chans=model.card.in_chans, size=model.card.preprocess.size)
+    form, card = find_format("onnx"), model.card
+    assert isinstance(card, ClassificationCard)
+    write(fast, folder / "float32.onnx", {}, ClassificationExporter().interface(card, form))
     runs = runners(quantized(folder, (images for images, _ in calibration.batches(model.card))))
     others = {f"{name}/{engine}": run for (engine, name), run in runs.items() if name != PLAIN}
     costs = compare(runs["onnxruntime", PLAIN], others, held_back.batches(model.card), multi_label=False)
@@ -80,7 +84,7 @@ def speed(folder: Path) -> list[Row]:
     card = ClassificationCard.of_imagenet("resnest50", Preprocess(size=224))
     export("resnest50", "ours", folder / "float32.onnx", 224)
     write_onnx(build("timm:resnest50d", "timm"), folder / "timm.onnx", 224)
-    files = quantized(folder, synthetic().batches(card))
+    files = quantized(folder, ClassificationExporter().batches(card, synthetic().images, BATCH))
     runs = {(BASE, engine): run for (engine, _), run in runners({BASE: folder / "timm.onnx"}).items()}
     runs |= {(name, engine): run for (engine, name), run in runners(files).items()}
     rows: list[Row] = []

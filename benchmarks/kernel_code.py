@@ -170,9 +170,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/kernel-code.csv"))
     parser.add_argument("--smoke", action="store_true", default=os.environ.get("SMOKE") == "1")
     options = parser.parse_args()
-    architectures, types, layouts = list(ARCHITECTURES), TYPES, list(LAYOUTS)
+    architectures, types, layouts = list(ARCHITECTURES), list(TYPES), list(LAYOUTS)
     if options.smoke:
-        architectures, types, layouts = [90], ("bfloat16",), ["channels_last"]
+        architectures, types, layouts = [90], ["bfloat16"], ["channels_last"]
         options.out = Path(tempfile.mkdtemp(prefix="resnest-smoke-")) / options.out.name
     notes = [f"compiled, not run: batch {IMAGES}, radix {RADIX}, stages 1 and 4 of ResNeSt-50 at 224 pixels"]
     lines = head(environment(packages=("torch", "triton"), notes=notes))

@@ -27,10 +27,10 @@ from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset
 from resnest.detection.card import DetectorSpec
 from resnest.detection.data import DetectionSamples
-from resnest.detection.recipes import DetectionSettings
+from resnest.detection.recipes import DetectionRecipe, DetectionSettings
 from resnest.detection.task import DetectionTask
 from resnest.inference.evaluation import evaluate_network
-from resnest.recipes.schema import ModelSettings, Recipe, TrainSettings
+from resnest.recipes.schema import ModelSettings, TrainSettings
 
 DETECTORS: dict[str, dict[str, Any]] = {
     "faster_rcnn": {},
@@ -67,10 +67,9 @@ def choose(samples: DetectionSamples) -> DetectionSamples:
     return samples.subset(np.array(chosen[:PICTURES]))
 
 
-def recipe_of(detector: DetectorSpec, steps: int) -> Recipe:
-    return Recipe(
+def recipe_of(detector: DetectorSpec, steps: int) -> DetectionRecipe:
+    return DetectionRecipe(
         name="memorise",
-        task="detection",
         model=ModelSettings(
             name="resnest14",
             spec={"planes": [16, 32, 64, 128], "stem_width": 16, "attention_norm": "layer"},
@@ -86,17 +85,14 @@ def memorise(samples: DetectionSamples, detector: DetectorSpec, steps: int) -> d
     """The losses of the first and the last step, and the AP on what was learnt."""
     recipe = recipe_of(detector, steps)
     task = DetectionTask(recipe, samples)
-    assert recipe.detection is not None
+    dataset = task.dataset(samples)
     began = time.perf_counter()
     with seeded(0):
-        net = task.build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = task.build().to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(net.parameters(), lr=LR, weight_decay=0.0)
         losses = []
         for step in range(steps):
-            (batch,) = training_batches(
-                samples, recipe.data, batch_size=PICTURES, seed=0, epoch=step, epochs=steps,
-                detection=recipe.detection, masks=detector.masks,
-            )  # fmt: skip
+            (batch,) = training_batches(dataset, recipe.data, batch_size=PICTURES, seed=0, epoch=step)
             optimizer.param_groups[0]["lr"] = LR * min(1, (step + 1) / WARMUP) * (0.1 if step > 0.8 * steps else 1)
             loss = task.loss(net, batch.images, batch.labels)
             optimizer.zero_grad()
@@ -106,7 +102,7 @@ def memorise(samples: DetectionSamples, detector: DetectorSpec, steps: int) -> d
             losses.append(loss.item())
     seconds = time.perf_counter() - began
     without = [name for name, one in net.named_parameters() if one.grad is None or not one.grad.any()]
-    figures = evaluate_network(net, samples, task.preprocess, device=torch.device("cpu"), workers=0).figures
+    figures = evaluate_network(net, samples, task.card({}), device=torch.device("cpu"), workers=0).figures
     return {
         "first_loss": losses[0],
         "last_loss": float(np.mean(losses[-5:])),

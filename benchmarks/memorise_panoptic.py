@@ -71,14 +71,12 @@ def memorise(task: PanopticTask, samples: PanopticSamples, steps: int) -> tuple[
     net = task.build()
     assert isinstance(net, PanopticFPN)
     print(task.load_pretrained(net))
-    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = net.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=LR, weight_decay=0.0)
     losses: list[float] = []
+    dataset = task.dataset(samples)
     for epoch in range(recipe.train.epochs):
-        for batch in training_batches(
-            samples, recipe.data, batch_size=PER_STEP, seed=0, epoch=epoch, epochs=recipe.train.epochs,
-            detection=recipe.detection, masks=True,
-        ):  # fmt: skip
+        for batch in training_batches(dataset, recipe.data, batch_size=PER_STEP, seed=0, epoch=epoch):
             done = len(losses)
             optimizer.param_groups[0]["lr"] = LR * min(1, (done + 1) / WARMUP) * (0.1 if done > 0.8 * steps else 1)
             loss = task.loss(net.train(), batch.images, batch.labels)

@@ -32,6 +32,7 @@ from resnest.bench.networks import export
 from resnest.bench.table import environment, head
 from resnest.runtime.decode import SUFFIXES, BadImage
 from resnest.runtime.hardware import usable_cores
+from resnest.runtime.preprocess import Preprocess
 
 Row = tuple[str, str, int, int, int, float, float]  # what, engine, batch, images, round, wall and CPU seconds
 HEADER = ("what", "engine", "batch", "images", "round", "seconds", "cpu_seconds")
@@ -45,13 +46,15 @@ def timed(run: Callable[[], object]) -> tuple[float, float]:
 
 def measure(model: str, engine: str, photos: list[Path], batch: int, rounds: int) -> list[Row]:
     predictor = resnest.Predictor(model, engine=engine, batch_size=batch)
-    name, size = predictor.engine.name, predictor.card.preprocess.size
+    name, preprocess = predictor.engine.name, predictor.card.preprocess
+    assert isinstance(preprocess, Preprocess)
+    size, sizes = preprocess.size, np.full((batch, 2), preprocess.size)
     images = np.random.default_rng(0).normal(size=(batch, 3, size, size)).astype(np.float32)
     full, rest = divmod(len(photos), batch)
 
     def alone() -> None:
         for count in [batch] * full + [rest] * bool(rest):
-            predictor.engine(images[:count])
+            predictor.engine(images[:count], sizes[:count])
 
     def folder() -> None:
         assert not [result for result in predictor.stream(photos) if isinstance(result, BadImage)]

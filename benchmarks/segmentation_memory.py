@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from peak_memory import arguments, each_in_its_process, measured
@@ -72,8 +73,11 @@ def prediction(case: Case) -> Callable[[], None]:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
     classes = PixelClasses(tuple(map(str, range(case.classes))), tuple(range(case.classes)))
 
+    def logits(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return engine(images, np.array([images.shape[2:]] * len(images)))["logits"]
+
     def predict() -> None:
-        found = segment(engine, image, SegmentationPreprocess(window=case.window), classes, "picture")
+        found = segment(logits, image, SegmentationPreprocess(window=case.window), classes, "picture")
         assert found.labels.shape == case.size
 
     return predict
@@ -81,7 +85,7 @@ def prediction(case: Case) -> Callable[[], None]:
 
 def training_step(case: Case) -> Callable[[], None]:
     net = build(case).train()
-    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as the training loop
+    net = net.to(memory_format=torch.channels_last)  # as the training loop
     if case.checkpointing:
         recompute_activations(net)
     optimizer = torch.optim.SGD(decay_groups(net, 1e-4), lr=1e-3, momentum=0.9)
