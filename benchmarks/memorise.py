@@ -30,7 +30,7 @@ from resnest.detection.data import DetectionSamples
 from resnest.detection.recipes import DetectionRecipe, DetectionSettings
 from resnest.detection.task import DetectionTask
 from resnest.inference.evaluation import evaluate_network
-from resnest.recipes.schema import ModelSettings, TrainSettings
+from resnest.recipes.schema import ModelSettings, OptimSettings, TrainSettings
 
 DETECTORS: dict[str, dict[str, Any]] = {
     "faster_rcnn": {},
@@ -77,6 +77,7 @@ def recipe_of(detector: DetectorSpec, steps: int) -> DetectionRecipe:
         data=DataSettings(flip=False, workers=0),
         detector=detector,
         detection=DetectionSettings(short=(192,), long=256, eval_short=192, eval_long=256),
+        optim=OptimSettings(warmup_epochs=0),  # WARMUP is below
         train=TrainSettings(epochs=steps, batch_size=PICTURES),
     )
 
