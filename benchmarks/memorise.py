@@ -103,7 +103,9 @@ def memorise(samples: DetectionSamples, detector: DetectorSpec, steps: int) -> d
             losses.append(loss.item())
     seconds = time.perf_counter() - began
     without = [name for name, one in net.named_parameters() if one.grad is None or not one.grad.any()]
-    figures = evaluate_network(net, samples, task.card({}), device=torch.device("cpu"), workers=0).figures
+    figures = evaluate_network(
+        net, samples, task.card({}), device=torch.device("cpu"), batch_size=PICTURES, workers=0
+    ).figures
     return {
         "first_loss": losses[0],
         "last_loss": float(np.mean(losses[-5:])),
