@@ -57,10 +57,10 @@ class Converted:
 
 
 def convert(
-    source: Path,
+    source: str | Path,
     *,
     to: str,
-    out: Path,
+    out: str | Path,
     network: str | None = None,
     drop_head: bool = False,
     bare: bool = False,
@@ -78,6 +78,7 @@ def convert(
         ResnestError: unreadable, not a complete ResNeSt, something that the layout cannot hold, a suffix of another
             format, or `out` exists.
     """
+    source, out = Path(source), Path(out)
     # a layout that is not in LAYOUTS holds only complete networks of its owner
     owner = next((parts for parts in all_parts() if to in parts.layouts and to not in LAYOUTS), None)
     layout = owner.layouts[to] if owner else find_layout(to)
