@@ -15,7 +15,7 @@ HOUSE = runpy.run_path(str(ROOT / "benchmarks" / "house.py"))
 # has the goals.
 LIMITS = {
     "files": 190,
-    "lines": 32_444,
+    "lines": 32_441,
     "knowing": 7,
     "imports": 0,
     "strays": 0,

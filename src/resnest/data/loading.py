@@ -289,7 +289,7 @@ def _load(name: str, dataset: Any, keys: Sequence[Any], workers: int | Load | No
 
 
 def default_workers() -> int:
-    """Data-loading workers: one per two cores, at most eight, over all processes of a run."""
+    """Data-loading workers of a process: one fewer than its share of the cores, at least one, at most eight."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1, 8))
 

@@ -137,3 +137,8 @@ class seeded:
 
     def __exit__(self, *_: object) -> None:
         torch.default_generator.set_state(self.before)
+
+
+def random_int(count: int) -> int:
+    """A random integer from 0 to count - 1, by torch's generator, which `seeded` sets."""
+    return int(torch.randint(count, ()))

@@ -20,6 +20,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from resnest.data.loading import TrainingDataset
+from resnest.data.order import random_int
 from resnest.data.settings import DataSettings
 from resnest.detection.card import DIVISOR, DetectionPreprocess
 from resnest.detection.data import DetectionSamples, Objects, clip, has_area
@@ -142,16 +143,16 @@ class DetectionTransform:
             bottom=bottom,
             width=wide,
             height=high,
-            mirror=self.data.flip and _random_int(2) == 1,
-            flip_vertical=self.detection.flip_vertical and _random_int(2) == 1,
-            turns=_random_int(4) if self.detection.rotate else 0,
+            mirror=self.data.flip and random_int(2) == 1,
+            flip_vertical=self.detection.flip_vertical and random_int(2) == 1,
+            turns=random_int(4) if self.detection.rotate else 0,
         )
 
     def _short(self) -> int:
         short = self.detection.short
         if self.detection.pick == "choice":
-            return short[_random_int(len(short))]
-        return short[0] + _random_int(short[-1] - short[0] + 1)
+            return short[random_int(len(short))]
+        return short[0] + random_int(short[-1] - short[0] + 1)
 
     def _crop(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Random sides, then a random position (detectron2's RandomCrop, relative_range)."""
@@ -162,7 +163,7 @@ class DetectionTransform:
         high, wide = (
             max(1, int(side * part + 0.5)) for side, part in zip((height, width), fractions.tolist(), strict=True)
         )
-        top, left = _random_int(height - high + 1), _random_int(width - wide + 1)
+        top, left = random_int(height - high + 1), random_int(width - wide + 1)
         return left, top, left + wide, top + high
 
 
@@ -215,11 +216,6 @@ def boxes_of(masks: NDArray[Any]) -> NDArray[np.float32]:
         boxes[:, axis] = line.argmax(1)
         boxes[:, axis + 2] = line.shape[1] - line[:, ::-1].argmax(1)
     return boxes
-
-
-def _random_int(count: int) -> int:
-    """A random integer from 0 to count - 1."""
-    return int(torch.randint(count, ()))
 
 
 # --- Training dataset of images with objects: augmented samples and their padded batches ---

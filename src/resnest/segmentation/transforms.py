@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from resnest.data.loading import TrainingDataset
+from resnest.data.order import random_int
 from resnest.data.settings import DataSettings
 from resnest.errors import ResnestError
 from resnest.segmentation.card import IGNORED, LEAST
@@ -65,10 +66,10 @@ class PixelTransform:
     def draw(self, width: int, height: int) -> Geometry:
         """Draw the long side's length, then the position of the crop in the resized image."""
         low, high = (int(self.segmentation.base * factor) for factor in self.segmentation.scale)
-        scale = (low + _random_int(high - low + 1)) / max(width, height)
+        scale = (low + random_int(high - low + 1)) / max(width, height)
         wide, tall = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
         seen_wide, seen_tall = min(wide, self.segmentation.crop), min(tall, self.segmentation.crop)
-        left, top = _random_int(wide - seen_wide + 1), _random_int(tall - seen_tall + 1)
+        left, top = random_int(wide - seen_wide + 1), random_int(tall - seen_tall + 1)
         return Geometry(
             box=(
                 left * width / wide,
@@ -78,14 +79,9 @@ class PixelTransform:
             ),
             width=seen_wide,
             height=seen_tall,
-            mirror=self.data.flip and _random_int(2) == 1,
-            flip_vertical=self.segmentation.flip_vertical and _random_int(2) == 1,
+            mirror=self.data.flip and random_int(2) == 1,
+            flip_vertical=self.segmentation.flip_vertical and random_int(2) == 1,
         )
-
-
-def _random_int(count: int) -> int:
-    """A random integer from 0 to count - 1."""
-    return int(torch.randint(count, ()))
 
 
 # --- Training dataset of images with masks: augmented samples and their batches ---
