@@ -95,7 +95,7 @@ def test_a_card_that_makes_no_sense(change: dict[str, Any], message: str) -> Non
 def test_what_is_for_the_other_task_says_so() -> None:
     with pytest.raises(ResnestError, match="a model card of the task detection has another task's preprocessing"):
         replace(CARD, preprocess=Preprocess())
-    with pytest.raises(ResnestError, match="a window of 64 pixels is for segmenters, and this model is a detector"):
+    with pytest.raises(ResnestError, match="`window=64` is for segmenters, and this model is a detector"):
         CARD.with_window(64)
 
 

@@ -161,7 +161,9 @@ def test_pictures_without_labels_and_damaged_ones(cli: Cli, run: Path, tmp_path:
     ("arguments", "said"),
     [
         (["--int8"], "--int8 needs --calibrate PHOTOS"),
-        (["--calibrate", "digits"], "--int8 needs --calibrate PHOTOS"),
+        (["--int8", "--max-drop", "1"], "--int8 needs --calibrate PHOTOS"),
+        (["--calibrate", "digits"], "--calibrate is for 8-bit integers: add --int8, or leave it out"),
+        (["--max-drop", "1"], "--max-drop is for 8-bit integers: add --int8, or leave it out"),
         (
             ["--int8", "--calibrate", "digits", "--format", "torch"],
             "--int8 is written to onnx or openvino, not to torch",

@@ -20,6 +20,8 @@ from resnest.errors import ResnestError
 from resnest.inference.torch_engine import to_arrays
 from resnest.kernels.fuse import fuse
 from resnest.network.tools import freeze, recompute_activations, synchronise_norms
+from resnest.runtime.preprocess import Preprocess
+from resnest.runtime.results import Show
 from resnest.tasks import TASKS, task_of_network, task_type
 from small import SPEC, small
 
@@ -199,3 +201,29 @@ def test_published_weights_bring_their_preprocessing(
     assert net.preprocess == (find_weights(row).preprocess() if row else None)
     if row and create is resnest.create_model:
         assert resnest.Model.of(net, imagenet_names()).card.preprocess == net.preprocess
+
+
+WRONG: dict[str, tuple[Callable[[], object], str]] = {
+    "a size in words": (lambda: resnest.export("resnest14", size="abc"), '`size="abc"`: expected pixels'),  # type: ignore[arg-type]
+    "three sides": (lambda: resnest.export("resnest14", size=(1, 2, 3)), "`size=(1, 2, 3)`: expected pixels"),  # type: ignore[arg-type]
+    "int8 without pictures": (lambda: resnest.export("resnest14", int8=True), "`int8=True`: expected an Int8"),  # type: ignore[arg-type]
+    "classes below 0": (lambda: resnest.create_model("resnest14", num_classes=-1), "num_classes=-1 must be an integer"),
+    "half a class": (lambda: resnest.create_model("resnest14", num_classes=1.5), "num_classes=1.5 must be an integer"),  # type: ignore[arg-type]
+    "no channels": (lambda: resnest.create_model("resnest14", in_chans=0), "in_chans=0 must be an integer, 1 or more"),
+    "no pixels": (lambda: Preprocess(size=0), "size=0 must lie in 1 to"),
+    "no crop": (lambda: Preprocess(crop=0.0), "crop=0.0 must lie in (0, 1]"),
+    "an interpolation": (lambda: Preprocess(interpolation="cubic"), "'cubic' is not a known interpolation"),  # type: ignore[arg-type]
+    "no labels": (lambda: Show(top=0), "top=0 must be 1 or more"),
+    "a threshold in percent": (lambda: Show(threshold=50), "threshold=50 must lie in 0 to 1"),
+    "no run": (lambda: resnest.resume("nothere"), "there is no run at nothere"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_a_parameter_cannot_be(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    call, said = WRONG[case]
+    with pytest.raises(ResnestError) as refused:
+        call()
+    assert str(refused.value).startswith(said)
+    assert list(tmp_path.iterdir()) == []

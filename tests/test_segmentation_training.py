@@ -93,7 +93,7 @@ def test_learns_and_says_so(streets: Path, tmp_path: Path, cli: Callable[..., Ou
     assert cli("evaluate", out, "--data", streets, "--window", "64", "--json").code == 0
     refused = cli("predict", out, streets / "images" / "val", "--window", "9000")
     assert refused.code == 2
-    assert "a window of 9000 pixels: expected 32 to 2048" in refused.err
+    assert "--window 9000: expected 32 to 2048 pixels" in refused.err
     worst = again.worst(2)
     assert set(worst.tolist()) <= again.worst_maps.keys()
     assert again.image_iou[worst[0]] == again.image_iou.min()

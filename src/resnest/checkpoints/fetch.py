@@ -38,7 +38,7 @@ ATTEMPTS = 3  # at one mirror, going on where the last one broke off
 TIMEOUT = 30  # seconds without a byte
 BLOCK = 1 << 18
 SUMS = "SHA256SUMS"
-HAND_OVER = "download it elsewhere and pass the file (pretrained=FILE, or FILE in place of the name)"
+HAND_OVER = "download it elsewhere and give the file in place of the name"
 
 OnBytes = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in all if known
 

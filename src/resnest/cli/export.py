@@ -44,8 +44,7 @@ def export(
 
     The file is run in that engine and compared with the network. If it differs, exit code 5, and nothing is written.
     """
-    if int8 != (calibrate is not None) or (max_drop is not None and not int8):
-        raise ResnestError("--int8 needs --calibrate PHOTOS, pictures like those that the model will be used on")
+    _check_int8(int8, calibrate=calibrate, max_drop=max_drop)
     from resnest.exporters.exporting import export as run
     from resnest.exporters.int8 import Int8
 
@@ -60,6 +59,15 @@ def export(
         on_step=lambda step: typer.echo(step, err=True),
     )
     typer.echo(json.dumps(done.to_dict(), indent=2) if as_json else _to_text(done))
+
+
+def _check_int8(int8: bool, **of_it: object) -> None:
+    """Raises ResnestError for --int8 without pictures, and for options of it without it."""
+    given = [f"--{name.replace('_', '-')}" for name, value in of_it.items() if value is not None]
+    if given and not int8:
+        raise ResnestError(f"{' and '.join(given)} is for 8-bit integers: add --int8, or leave it out")
+    if int8 and "--calibrate" not in given:
+        raise ResnestError("--int8 needs --calibrate PHOTOS, pictures like those that the model will be used on")
 
 
 def _sides(text: str) -> int | tuple[int, int]:

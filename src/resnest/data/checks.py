@@ -55,7 +55,8 @@ class DatasetReport:
         lines += [f"problem: {problem}" for problem in self.problems[:MOST_SHOWN]]
         if len(self.problems) > MOST_SHOWN:
             lines.append(f"... and {len(self.problems) - MOST_SHOWN} more problems{rest}")
-        return "\n".join([*lines, f"{len(self.problems)} problems" if self.problems else "no problems found"])
+        ends = {0: "no problems found", 1: "1 problem"}
+        return "\n".join([*lines, ends.get(len(self.problems), f"{len(self.problems)} problems")])
 
 
 class Inspection:

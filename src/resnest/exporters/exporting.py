@@ -80,6 +80,7 @@ def export(
             file stays.
         ResnestError: no such model or format, a missing package, a place that cannot be written.
     """
+    _check_types(size, int8)
     form = find_format(format, Path(out) if out else None)
     target = Path(out) if out else default_target(model, form, INT8 if int8 else "")
     check_target(target, form.suffix, form.name)
@@ -104,6 +105,16 @@ def export(
     return Exported(
         target, form.name, form.engine, parity, pictures.description, file_bytes, json.loads(strings[ORIGIN_KEY]), notes
     )
+
+
+def _check_types(size: Size, int8: Int8 | None) -> None:
+    sides = size if isinstance(size, tuple) and len(size) == 2 else (size,)
+    if size is not None and not all(type(side) is int for side in sides):
+        raise ResnestError(f"{parameter('size', size)}: expected pixels, such as 224, or (height, width)")
+    if int8 is not None and not isinstance(int8, Int8):
+        raise ResnestError(
+            f"{parameter('int8', int8)}: expected an Int8 of resnest.exporters.int8 with pictures to calibrate on"
+        )
 
 
 def default_target(model: str | Path | Model, form: Format, kind: str = "") -> Path:

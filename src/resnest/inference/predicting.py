@@ -68,7 +68,7 @@ class Predictor(ImagePredictor):
         chosen: tuple[Engine, ModelCard]
         chosen = (opened, opened.card) if opened else _with_torch(reference, network, device)
         runs, its_card = chosen
-        super().__init__(runs, its_card.with_window(window) if window else its_card, batch_size=batch_size)
+        super().__init__(runs, its_card if window is None else its_card.with_window(window), batch_size=batch_size)
 
 
 def _with_torch(reference: str | Path, network: str | None, device: str) -> tuple[Engine, ModelCard]:

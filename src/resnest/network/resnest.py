@@ -135,6 +135,7 @@ class Trunk(nn.Module):
             raise ResnestError(f"output_stride={output_stride} is not one of 8, 16, 32")
         if dilation not in ("official", "timm"):
             raise ResnestError(f"dilation={dilation!r} is not one of 'official', 'timm'")
+        _check_count("in_chans", in_chans, 1)
         self.spec = spec
         stem_chans = spec.stem_width * 2
         self.conv1 = _stem(spec, in_chans)
@@ -169,6 +170,7 @@ class ResNeSt(Trunk):
 
     def __init__(self, spec: Spec, *, num_classes: int = 1000, zero_gamma: bool = True, **arguments: Any) -> None:
         super().__init__(spec, **arguments)
+        _check_count("num_classes", num_classes, 0)
         self.num_classes = num_classes
         self.drop = nn.Dropout(spec.drop_rate) if spec.drop_rate else nn.Identity()
         self.fc: nn.Module = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
@@ -188,6 +190,7 @@ class ResNeSt(Trunk):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the classifier by an untrained one of another size; 0 removes it."""
+        _check_count("num_classes", num_classes, 0)
         self.num_classes = num_classes
         weight = next(self.parameters())
         head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
@@ -223,6 +226,11 @@ class PadRight(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(x, (0, 1, 0, 1))
+
+
+def _check_count(name: str, count: object, least: int) -> None:
+    if type(count) is not int or count < least:
+        raise ResnestError(f"{name}={count!r} must be an integer, {least} or more")
 
 
 def _stem(spec: Spec, in_chans: int) -> nn.Module:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 from resnest.files import CARD_NAME
 from resnest.runtime.preprocess import LARGEST, ImageTransform
 from resnest.spec import Spec
@@ -57,7 +57,7 @@ class ModelCard:
 
     def with_window(self, window: int) -> ModelCard:
         """The same with sliding windows. Raises ResnestError if the task has none."""
-        raise ResnestError(f"a window of {window} pixels is for segmenters, and this model is {self.info.noun}")
+        raise ResnestError(f"{parameter('window', window)} is for segmenters, and this model is {self.info.noun}")
 
     # --- defined by each task ---
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from resnest.errors import Range, check_ranges, unknown
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -44,12 +46,19 @@ class ImageTransform(Protocol):
 class Preprocess:
     """Preprocessing of a classifier; saved with the weights in `config.json`."""
 
-    size: int = 224  # pixels, square
-    crop: float | None = None  # fraction of the short side in the crop; None: size / (size + 32), as published
+    size: Annotated[int, Range(1, LARGEST)] = 224  # pixels, square
+    crop: Annotated[float | None, Range(0, 1.0, "(]")] = (
+        None  # of the short side; None: size / (size + 32), as published
+    )
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     first: First = "crop"  # official: crop, then resize; "resize": the short side first, as torchvision, timm and Gluon
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "")
+        if self.interpolation not in RESAMPLING:
+            raise unknown("interpolation", str(self.interpolation), RESAMPLING)
 
     @property
     def crop_fraction(self) -> float:

@@ -23,11 +23,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from PIL import Image
 
-from resnest.errors import ResnestError
+from resnest.errors import Range, ResnestError, check_ranges
 from resnest.files import replacing, write_errors
 from resnest.runtime.decode import ImageInput, to_image
 
@@ -40,8 +40,12 @@ QUALITY = 90  # of JPEG and WEBP
 class Show:
     """Options for showing a result; each result uses those in `Result.OPTIONS`."""
 
-    top: int | None = None  # labels, best first; none: the best one, of several labels those of `threshold` or more
-    threshold: float = THRESHOLD  # the lowest score of an object
+    # labels, best first; None: the best one, of several labels those of `threshold` or more
+    top: Annotated[int | None, Range(1)] = None
+    threshold: Annotated[float, Range(0, 1)] = THRESHOLD  # the lowest score of an object
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "")
 
 
 LIKELY = Show()  # what people see

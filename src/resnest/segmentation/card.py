@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.errors import Range, ResnestError, check_ranges, unknown
+from resnest.errors import Range, ResnestError, check_ranges, parameter, unknown
 from resnest.runtime.card import AnnotatedCard, parse_integers, parse_sides
 from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, LARGEST, normalise
 from resnest.segmentation.result import PixelClasses
@@ -199,7 +199,7 @@ class SegmentationCard(AnnotatedCard):
         if self.preprocess.canvas:
             raise ResnestError("this file takes pictures of one size: export it with a free size to use windows")
         if not LEAST <= window <= MOST_WINDOW:
-            raise ResnestError(f"a window of {window} pixels: expected {LEAST} to {MOST_WINDOW}")
+            raise ResnestError(f"{parameter('window', window)}: expected {LEAST} to {MOST_WINDOW} pixels")
         return dataclasses.replace(self, preprocess=dataclasses.replace(self.preprocess, window=window))
 
     def describe_network(self, paper: str) -> str:

@@ -156,6 +156,8 @@ class RunDirectory:
 
     def read_provenance(self) -> dict[str, Any]:
         """run.json. Raises ResnestError if it does not name the run's data."""
+        if not self.path.is_dir():
+            raise ResnestError(f"there is no run at {self.path}: expected the directory that a training run wrote")
         kinds = {"data": str, "class_names": list, "train_images": int}
         try:
             account = json.loads((self.path / "run.json").read_bytes())
