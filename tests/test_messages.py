@@ -87,8 +87,8 @@ BOTH = {
     "a part of the data": Case(
         lambda: resnest.evaluate("pico", "digits", split="middle"),
         "evaluate pico --data digits --split middle",
-        '`split="middle"`: expected auto, val, train or all',
-        "--split middle: expected auto, val, train or all",
+        '`split="middle"`: expected auto, val, test, train or all',
+        "--split middle: expected auto, val, test, train or all",
     ),
     "pictures to compare": Case(
         lambda: resnest.export("pico", format="torch", out="m.pt2", images="empty"),

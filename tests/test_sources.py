@@ -188,13 +188,19 @@ def test_an_added_image_hardly_moves_the_split(photos: Path) -> None:
         ('[{"synset": "n", "name": "a"}, {"synset": "m", "index": 5, "name": "b"}]', {"n": "a", "m": "b", "5": "b"}),
         ('\ufeff["a", "b"]', {"0": "a", "1": "b"}),
         ('{"x": "a", "4": "b"}', {"x": "a", "4": "b"}),
-        ('[{"index": 0}]', {}),
-        ("[", {}),
-        ("7", {}),
+        ('{"cat": 0, "dog": 1}', {"0": "cat", "1": "dog"}),
+        ('{"cat": "0", "dog": "1"}', {"0": "cat", "1": "dog"}),
+        ('[{"cat": 0}, {"dog": 1}]', {"0": "cat", "1": "dog"}),
+        ('{"names": {"0": " cat "}, "count": 1}', {"0": "cat"}),
+        ('{"classes": ["a", "b"]}', {"0": "a", "1": "b"}),
+        ('{"id2label": {"0": "a"}, "label2id": {"a": 0}}', {"0": "a"}),
+        ('{"0": ["n01440764", "tench"]}', {"0": "tench", "n01440764": "tench"}),
+        ('{"0": {"name": "a"}, "4": {"name": "b"}}', {"0": "a", "4": "b"}),
+        ('[{"id": 3, "label": "a"}]', {"3": "a"}),
     ],
 )
 def test_lists_of_class_names(content: str, names: dict[str, str], tmp_path: Path) -> None:
-    """The rows that lists of masks have, too (test_pixel_formats.py); what cannot be understood counts for nothing."""
+    """The rows that lists of masks have, too (test_pixel_formats.py), and those that other tools write."""
     (tmp_path / "classes.json").write_text(content, encoding="utf-8")
     assert read_class_names(tmp_path) == names
 

@@ -2,7 +2,7 @@
 
 The command line prints the message of a `ResnestError` without a traceback and exits with its `exit_code`.
 
-    raise ResnestError(f"{parameter('split', 'middle')}: expected auto, val, train or all")
+    raise ResnestError(f"{parameter('split', 'middle')}: expected auto, val, test, train or all")
 """
 
 from __future__ import annotations

@@ -125,6 +125,10 @@ class ClassificationTask(Task):
     monitor_title = "top-1"
     multi_label = False
 
+    def __init__(self, recipe: Any, samples: LabelledSamples) -> None:
+        super().__init__(recipe, samples)
+        self.class_keys = samples.class_keys
+
     @classmethod
     def build_network(cls, card: ClassificationCard) -> ResNeSt:
         return ResNeSt(card.spec, num_classes=len(card.class_names), in_chans=card.in_chans)
@@ -207,6 +211,7 @@ class ClassificationTask(Task):
             architecture=self.architecture,
             spec=self.spec,
             class_names=self.class_names,
+            class_keys=self.class_keys,
             preprocess=self.preprocess,
             figures=figures,
             multi_label=self.multi_label,

@@ -5,6 +5,7 @@ Verbs import what they need when they run: `resnest --help` must not wait for to
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -47,6 +48,8 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     disable_malloc_trim()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that are no UTF-8, or not in the terminal's encoding
     try:
         with wording(at_command_line):
             app(args=arguments, prog_name="resnest")

@@ -20,7 +20,7 @@ SCALES_HELP = (
     " the image's own size."
 )
 FLIP_HELP = "Test-time augmentation of detectors and segmenters by horizontal flips."
-SPLIT_HELP = "val, train, all; auto: val, or what training held out, or all for published weights."
+SPLIT_HELP = "val, test, train, all; auto: val, or what training held out, or all for published weights."
 
 
 def evaluate(

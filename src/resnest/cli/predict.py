@@ -32,18 +32,22 @@ class Picture(NamedTuple):
 def find_pictures(paths: list[str]) -> Iterator[Picture]:
     """Files in the order given; a folder's images in sorted order, subfolders included.
 
+    What is left out of a folder is said on standard error.
+
     Raises:
         ResnestError: a folder without images, a pattern that no file matches.
     """
-    from resnest.runtime.decode import SUFFIXES
+    from resnest.data.listing import list_images, nothing_found
 
     for text in paths:
         path = Path(text)
         if path.is_dir():
-            files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
-            if not files:
-                raise ResnestError(f"no images in {path} (looked for {', '.join(SUFFIXES)})")
-            yield from (Picture(file, file.relative_to(path)) for file in files)
+            found = list_images(path)
+            if not found.images:
+                raise ResnestError(f"no images in {path} ({nothing_found(found)})")
+            for note in found.notes():
+                typer.echo(f"{path}: {note}", err=True)
+            yield from (Picture(path / name, Path(name)) for name in found.images)
         elif has_magic(text) and not path.exists():
             matches = [Path(match) for match in sorted(glob(text, recursive=True)) if Path(match).is_file()]
             if not matches:

@@ -1,25 +1,20 @@
-"""Splits of a data set by file names, and the folder of the images in a list.
+"""Files of data sets by their usual places, and the folder of the images in a list.
 
->>> choose_splits(["train-000000.tar", "train-000001.tar", "val-000000.tar"])
-SplitFiles(train=['train-000000.tar', 'train-000001.tar'], val=['val-000000.tar'], unsplit=[])
->>> choose_splits(["data/train-00000-of-00001.parquet"]).unsplit      # to be split
-['data/train-00000-of-00001.parquet']
-
-    root = locate_images(Path("coco/annotations/instances_train2017.json"), ["000000000009.jpg"])     # coco/train2017
+names = list_files(Path("shards"), "tar")        # in the folder, in `data`, or in folders named by part
+root = locate_images(Path("coco/annotations/instances_train2017.json"), ["000000000009.jpg"])     # coco/train2017
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
+from resnest.data.listing import is_ignored
+from resnest.data.parts import PART_OF
 from resnest.errors import ResnestError
 from resnest.runtime.decode import SUFFIXES
 
-VAL_NAMES = ("val", "valid", "validation", "test")
-SPLIT_NAMES = ("train", *VAL_NAMES)
 ROBOFLOW = "_annotations.coco.json"  # how Roboflow exports COCO json, beside the images of each split
 PANOPTIC = "panoptic"  # how names of files start that list segments
 ENDINGS = {  # packed tars too, so that they are refused and not overlooked
@@ -29,32 +24,9 @@ ENDINGS = {  # packed tars too, so that they are refused and not overlooked
 TRIED = 20  # names that are looked for, spread over the list
 
 
-class SplitFiles(NamedTuple):
-    """File names; either `unsplit`, or `val` and optionally `train`."""
-
-    train: list[str]
-    val: list[str]
-    unsplit: list[str]
-
-
-def choose_splits(names: Iterable[str]) -> SplitFiles:
-    """Splits by a word of the file's name, or by its folder.
-
-    Without a validation split, the training files are the whole; if only validation files are named, the rest is for
-    training. Files of other splits are left out.
-    """
-    groups: dict[str, list[str]] = {}
-    for name in sorted(names):
-        groups.setdefault(_split_of(PurePosixPath(name)), []).append(name)
-    val = next((groups[split] for split in VAL_NAMES if split in groups), [])
-    train = groups.get("train") or groups.get("") or []
-    return SplitFiles(train, val, []) if val else SplitFiles([], [], train)
-
-
-def _split_of(name: PurePosixPath) -> str:
-    if name.parent.name in SPLIT_NAMES:
-        return name.parent.name
-    return next((word for word in re.findall("[a-z]+", name.name.lower()) if word in SPLIT_NAMES), "")
+def part_folders(folder: Path) -> list[str]:
+    """The names of the folders in it that are called by a part: train, Valid, TEST."""
+    return sorted(child.name for child in folder.iterdir() if child.name.lower() in PART_OF and child.is_dir())
 
 
 def is_of(kind: str, name: str) -> bool:
@@ -64,8 +36,8 @@ def is_of(kind: str, name: str) -> bool:
 def list_files(folder: Path, kind: str) -> list[str]:
     """Files of a kind in a folder, its folders named by split, or its folder `data`; names relative to it."""
     for base in (folder, folder / "data"):
-        folders = (base, *(base / split for split in SPLIT_NAMES))
-        files = [file for parent in folders if parent.is_dir() for file in parent.iterdir() if is_of(kind, file.name)]
+        folders = (base, *(base / part for part in part_folders(base))) if base.is_dir() else ()
+        files = [file for parent in folders for file in parent.iterdir() if is_of(kind, file.name)]
         if files:
             return sorted(file.relative_to(folder).as_posix() for file in files if file.is_file())
     return []
@@ -81,7 +53,7 @@ def list_coco(folder: Path) -> list[str]:
     names = [name for name in names if name.startswith("instances")] or names
     if names:
         return [f"annotations/{name}" for name in names]
-    return [f"{split}/{ROBOFLOW}" for split in ("", *SPLIT_NAMES) if (folder / split / ROBOFLOW).is_file()]
+    return [f"{split}/{ROBOFLOW}" for split in ("", *part_folders(folder)) if (folder / split / ROBOFLOW).is_file()]
 
 
 def list_panoptic(folder: Path) -> list[str]:
@@ -99,20 +71,12 @@ def holds_xml(folder: Path) -> bool:
     return ".xml" in suffixes and (folder.name.lower() == "annotations" or bool(suffixes & set(SUFFIXES)))
 
 
-def holds_files(folder: Path) -> bool:
-    """Whether a folder holds tar or parquet files and no folders."""
-    children = [child for child in folder.iterdir() if not child.name.startswith(".")]
-    return any(is_of(kind, child.name) for child in children for kind in ENDINGS) and not any(
-        child.is_dir() for child in children
-    )
-
-
 def has_class_folders(folder: Path) -> bool:
-    """Whether a subfolder that is not named by a split contains an image."""
+    """Whether a subfolder that is not called by a part contains an image."""
     folders = (
         child
         for child in folder.iterdir()
-        if child.is_dir() and not child.name.startswith(".") and child.name not in ("data", *SPLIT_NAMES)
+        if child.is_dir() and not is_ignored(child.name) and child.name.lower() not in ("data", *PART_OF)
     )
     return any(file.suffix.lower() in SUFFIXES for child in folders for file in child.rglob("*"))
 

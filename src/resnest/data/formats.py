@@ -5,7 +5,8 @@ First match wins:
 2. a .zip, .npz, .csv, .tar, .parquet or .json file;
 3. a folder that `datasets.save_to_disk` wrote;
 4. a format of a task's own: COCO json, Pascal VOC xml, then panoptic json, then masks (each task's `checks.py`);
-5. a folder with `train` and `val` as folders of classes, zips, npz or csv files, or with `val` alone;
+5. a folder with parts (`parts`), such as `train` and `val`, as folders of classes, zips, npz or csv files, or with
+   `val` alone;
 6. a folder with `labels.csv`;
 7. a folder of .tar or .parquet files, here, in `data`, or in folders named by split; without a training and a
    validation split only if it has no folders of classes;
@@ -14,10 +15,10 @@ First match wins:
 Where a task reads no labelled images (`TaskInfo.reads_labels`), its own formats alone count, so that a folder with
 annotations of several kinds serves each task. A format that is named is the only one that is looked for.
 
-Where there is no `val`, `valid`, `validation` or `test` is used. Data without splits is split reproducibly.
+Where there is no validation part, the test part is used as one. Data without splits is split reproducibly.
 
     handle = detect_format("flowers", "auto")
-    handle.format, handle.train, handle.val, handle.whole      # functions that read, or None
+    handle.format, handle.train, handle.val, handle.unsplit      # functions that read, or None
 """
 
 from __future__ import annotations
@@ -32,23 +33,16 @@ from typing import Any
 
 from resnest.checkpoints import hub
 from resnest.checkpoints.fetch import is_offline
-from resnest.data.folders import (
-    SPLIT_NAMES,
-    VAL_NAMES,
-    SplitFiles,
-    choose_splits,
-    has_class_folders,
-    holds_files,
-    is_of,
-    list_files,
-)
+from resnest.data.csv_lists import read_csv
+from resnest.data.folders import has_class_folders, is_of, list_files
+from resnest.data.layout import find_layout
+from resnest.data.listing import FolderTree, is_ignored
 from resnest.data.parquet import read_arrow, read_parquet
+from resnest.data.parts import PART_OF, SplitFiles, choose_parts, choose_splits, not_read, note_of_others
 from resnest.data.readers import (
-    Labelled,
-    number_classes,
+    Archive,
     number_csv,
-    read_csv,
-    read_csv_rows,
+    read_csv_part,
     read_digits,
     read_folder,
     read_npz,
@@ -57,7 +51,6 @@ from resnest.data.readers import (
 )
 from resnest.data.samples import LabelledSamples
 from resnest.data.shards import read_shards, scan_shards
-from resnest.data.stores import ZipStore
 from resnest.errors import ResnestError, unknown
 from resnest.files import cache_folder, write_atomically, write_errors
 from resnest.tasks import TASKS, TaskInfo, load_object, task_info
@@ -120,7 +113,7 @@ def look_up(reference: str, kinds: Sequence[str]) -> Remote:
 
 def _check_single_folder(reference: str, repo: str, names: Sequence[str]) -> None:
     folders = {PurePosixPath(name).parent for name in names}
-    bases = sorted({str(folder.parent if folder.name in SPLIT_NAMES else folder) for folder in folders})
+    bases = sorted({str(folder.parent if folder.name.lower() in PART_OF else folder) for folder in folders})
     if len(bases) > 1:
         raise ResnestError(
             f"{reference} holds {len(bases)} data sets: choose one, as in {PREFIX}{repo}/{bases[0]}"
@@ -166,6 +159,8 @@ class DatasetHandle:
     train: Read | None = None
     val: Read | None = None
     unsplit: Read | None = None
+    test: Read | None = None  # perhaps the same as `val`
+    notes: tuple[str, ...] = ()  # on the parts, and what is beside them
 
 
 @dataclass(frozen=True)
@@ -179,12 +174,11 @@ class Finder:
     first: bool = False  # looked for before other tasks' formats
 
 
-# Formats with one file or folder a split, and those with one file or several
+# Formats with one file a split, and those with one file or several
 ONE: tuple[tuple[str, str, Callable[[Path], LabelledSamples]], ...] = (
-    ("folder", "", read_folder),
     ("zip", ".zip", read_zip),
     ("npz", ".npz", read_npz),
-    ("csv", ".csv", read_csv),
+    ("csv", ".csv", read_csv_part),
 )
 SEVERAL: dict[str, Callable[[Sequence[Path]], LabelledSamples]] = {"parquet": read_parquet, "tar": read_shards}
 
@@ -239,8 +233,7 @@ def _find_annotated(path: Path, format: str, task: str | None, own: list[Finder]
 def _find_in_file(path: Path, format: str) -> DatasetHandle:
     kind = path.suffix.lower().lstrip(".") if format == "auto" else format
     if kind == "zip":
-        labelled, store = scan_zip(path), ZipStore(path)
-        return _by_folders(kind, str(path), labelled, lambda rows: number_classes(store, rows, path.parent))
+        return _of_archive(kind, str(path), scan_zip(path))
     if kind == "npz":
         return DatasetHandle(kind, str(path), unsplit=lambda: read_npz(path))
     if kind == "csv":
@@ -250,7 +243,7 @@ def _find_in_file(path: Path, format: str) -> DatasetHandle:
             return handle
     for several in SEVERAL:
         if kind == several or (format == "auto" and is_of(several, path.name)):
-            return _by_split(several, str(path), SplitFiles([], [], [path.name]), path.parent)
+            return _by_split(several, str(path), SplitFiles([], [], [path.name], []), path.parent)
     raise ResnestError(f"{path} is not a data set: {EXPECTED}")
 
 
@@ -260,38 +253,49 @@ def _find_in_folder(path: Path, format: str) -> DatasetHandle:
     for finder in finders():
         if format in ("auto", finder.format) and (annotated := finder.find(path, None)):
             return annotated
+    folders = _find_class_folders(path) if format in ("auto", "folder") else None
+    if folders and folders.val and folders.where == str(path):
+        return folders
     for kind, suffix, read in ONE:
-        if format in ("auto", kind) and (pair := _find_pair(path, suffix)):
-            train, val = pair
-            return DatasetHandle(kind, str(path), train=partial(read, train) if train else None, val=partial(read, val))
+        if format in ("auto", kind) and (parts := _find_part_files(path, kind, suffix, read)):
+            return parts
     if format in ("auto", "csv") and (path / LABELS_FILE).is_file():
         return _find_in_csv(path / LABELS_FILE, str(path))
     for kind in SEVERAL:
         names = list_files(path, kind) if format in ("auto", kind) else []
         files = choose_splits(names)
         if names and (format == kind or (files.train and files.val) or not has_class_folders(path)):
-            return _by_split(kind, str(path), files, path)
-    if format in ("auto", "folder"):
-        return DatasetHandle("folder", str(path), unsplit=lambda: read_folder(path, names_in=path))
+            return _by_split(kind, str(path), files, path, names)
+    if folders:
+        return folders
     raise ResnestError(f"{path} holds no data set of format {format!r} (looked for train and val in it)")
 
 
 def _find_on_hub(reference: str, format: str) -> DatasetHandle:
     data = look_up(reference, [format] if format in SEVERAL else list(SEVERAL))
-    return _by_split(data.kind, data.where, choose_splits(data.names), data.fetch)
+    return _by_split(data.kind, data.where, choose_splits(data.names), data.fetch, data.names)
 
 
-def _by_split(kind: str, where: str, files: SplitFiles, source: Path | Callable[[str], Path]) -> DatasetHandle:
+def handle_of_parts(
+    kind: str, where: str, files: SplitFiles, read: Callable[[list[str]], Read], notes: tuple[str, ...] = ()
+) -> DatasetHandle:
+    """The handle of files that have a validation part; `read` makes the reader of a part's files."""
+    train, test = (read(names) if names else None for names in (files.train, files.test))
+    return DatasetHandle(kind, where, train=train, val=read(files.val), test=test, notes=notes)
+
+
+def _by_split(
+    kind: str, where: str, files: SplitFiles, source: Path | Callable[[str], Path], names: Sequence[str] = ()
+) -> DatasetHandle:
     """Files of a format with several per split; `source` is their folder, or downloads one of them."""
 
     def read(names: list[str]) -> Read:
         return lambda: SEVERAL[kind]([source / name if isinstance(source, Path) else source(name) for name in names])
 
     if files.val:
-        return DatasetHandle(kind, where, train=read(files.train) if files.train else None, val=read(files.val))
+        return handle_of_parts(kind, where, files, read, not_read(names, files))
     if kind == "tar" and isinstance(source, Path):  # folders inside may be named by split
-        shards = scan_shards([source / name for name in files.unsplit])
-        return _by_folders(kind, where, shards.labelled, shards.number)
+        return _of_archive(kind, where, scan_shards([source / name for name in files.unsplit]))
     return DatasetHandle(kind, where, unsplit=read(files.unsplit))
 
 
@@ -301,7 +305,7 @@ def _find_saved(path: Path) -> DatasetHandle | None:
         return DatasetHandle("arrow", str(path), unsplit=lambda: read_arrow([path]))
     try:
         names = json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
-        files = choose_splits(PurePosixPath(name).name for name in names)
+        files = choose_splits(names := [PurePosixPath(name).name for name in names])
     except OSError:
         return None
     except (ValueError, KeyError, TypeError):
@@ -316,53 +320,65 @@ def _find_saved(path: Path) -> DatasetHandle | None:
                 f"{path} has the splits {', '.join(files.unsplit) or '(none)'}: none of them is train or val"
             )
         return DatasetHandle("arrow", str(path), unsplit=read(files.unsplit))
-    return DatasetHandle("arrow", str(path), train=read(files.train) if files.train else None, val=read(files.val))
+    return handle_of_parts("arrow", str(path), files, read, not_read(names, files))
 
 
-def _find_pair(folder: Path, suffix: str) -> tuple[Path | None, Path] | None:
-    """Training and validation split; the former may be missing if the format is unambiguous."""
+def _find_class_folders(path: Path) -> DatasetHandle | None:
+    """Class folders, in parts or not; None if a list of files says more about them."""
+    try:
+        layout = find_layout(FolderTree(path))
+    except ResnestError:
+        if (path / LABELS_FILE).is_file():
+            return None
+        raise
+    base = path / layout.base  # the path itself, but for a folder that is alone in it
+    names_in = [base, *(above for above in base.parents if above == path or path in above.parents)]
 
-    def exists(path: Path) -> bool:
-        return path.is_file() if suffix else path.is_dir() and not holds_files(path)
+    def read(folder: str | None) -> Read | None:
+        return partial(read_folder, path / folder, names_in=names_in) if folder is not None else None
 
-    train = folder / f"train{suffix}"
-    val = next((folder / f"{name}{suffix}" for name in VAL_NAMES if exists(folder / f"{name}{suffix}")), None)
-    if val is None:
+    if layout.has_parts:
+        train, val, test = (read(folder) for folder in (layout.train, layout.val, layout.test))
+        return DatasetHandle("folder", str(base), train=train, val=val, test=test, notes=layout.notes)
+    return DatasetHandle("folder", str(base), unsplit=read(layout.base), notes=layout.notes)
+
+
+def _find_part_files(
+    folder: Path, kind: str, suffix: str, read: Callable[[Path], LabelledSamples]
+) -> DatasetHandle | None:
+    """One file a part; a validation part alone only if there is nothing else."""
+    files = {
+        file.stem: file
+        for file in folder.iterdir()
+        if file.suffix.lower() == suffix and file.is_file() and not is_ignored(file.name)
+    }
+    parts = choose_parts(files, str(folder))
+    if parts is None or (parts.train is None and any(child.is_dir() for child in folder.iterdir())):
         return None
-    if exists(train):
-        return train, val
-    others = [child for child in folder.iterdir() if child.is_dir() and child.name not in VAL_NAMES]
-    alone = not others and (bool(suffix) or any(child.is_dir() for child in val.iterdir()))
-    return (None, val) if alone else None
+    train, val, test = (
+        partial(read, files[name]) if name else None for name in (parts.train, parts.validation, parts.test)
+    )
+    others = note_of_others(files[name].name for name in parts.others)
+    return DatasetHandle(kind, str(folder), train=train, val=val, test=test, notes=others)
 
 
 def _find_in_csv(path: Path, where: str) -> DatasetHandle:
-    rows = read_csv_rows(path)
-    if rows[0].split is None:
-        return DatasetHandle("csv", where, unsplit=lambda: number_csv(path, rows))
-    train = [row for row in rows if row.split == "train"]
-    val = [row for row in rows if row.split in VAL_NAMES]
-    if not train or not val:
+    table = read_csv(path)
+    reads = {part: partial(number_csv, path, rows, table.notes) for part, rows in table.parts.items()}
+    if "" in reads:
+        return DatasetHandle("csv", where, unsplit=reads[""])
+    val = reads.get("val", reads.get("test"))
+    if val is None:
         raise ResnestError(f"{path}: the column split must hold both train and val")
-    return DatasetHandle("csv", where, train=lambda: number_csv(path, train), val=lambda: number_csv(path, val))
+    return DatasetHandle("csv", where, train=reads.get("train"), val=val, test=reads.get("test"))
 
 
-def _by_folders(
-    kind: str, where: str, labelled: Labelled, read: Callable[[Labelled], LabelledSamples]
-) -> DatasetHandle:
-    """One archive, whose folders above the classes may be named by split."""
-
-    def inside(names: Sequence[str]) -> Labelled:
-        return [(key, label) for key, label in labelled if _folders(key, label) & set(names)]
-
-    train = inside(["train"])
-    val = next((rows for name in VAL_NAMES if (rows := inside([name]))), [])
-    if train and val:
-        return DatasetHandle(kind, where, train=lambda: read(train), val=lambda: read(val))
-    return DatasetHandle(kind, where, unsplit=lambda: read(labelled))
-
-
-def _folders(key: str, label: str | tuple[str, ...]) -> set[str]:
-    """Folders above an image, without the one of its class."""
-    folders = PurePosixPath(key).parts[:-1]
-    return set(folders[:-1] if folders and folders[-1] == label else folders)
+def _of_archive(kind: str, where: str, archive: Archive) -> DatasetHandle:
+    layout = archive.layout
+    if layout.train is None:  # a single part is the whole
+        part = "val" if layout.has_parts else ""
+        return DatasetHandle(kind, where, unsplit=partial(archive.read, part), notes=layout.notes)
+    train, val, test = (
+        partial(archive.read, part) if getattr(layout, part) is not None else None for part in ("train", "val", "test")
+    )
+    return DatasetHandle(kind, where, train=train, val=val, test=test, notes=layout.notes)

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock
 
-from resnest.data.readers import Labelled, number_classes
+from resnest.data.readers import number_classes
 from resnest.data.samples import LabelledSamples
 from resnest.data.stores import RangeStore, cache_json, cached_json, file_stamp, from_columns, path_mark
 from resnest.errors import ResnestError, one_line
@@ -156,7 +156,7 @@ def _data_files(folder: Path) -> list[Path]:
 
 def _join(paths: Sequence[Path], tables: list[Rows]) -> LabelledSamples:
     """One data set from several files. Keys are FILE/ROW, followed by the image's own name if it has one."""
-    labelled: Labelled = []
+    labelled: list[tuple[str, str | tuple[str, ...]]] = []
     for path, table in zip(paths, tables, strict=True):
         if table.class_names != tables[0].class_names:
             raise ResnestError(f"{path} has other class names than {paths[0]}: they do not belong together")

@@ -5,60 +5,151 @@ samples = read_folder(Path("photos"))       # class folders
 
 from __future__ import annotations
 
-import csv
-import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
+from resnest.data.class_names import LISTS, class_text, name_classes, parse_class_names, read_class_names
+from resnest.data.csv_lists import read_csv
+from resnest.data.layout import Layout, find_layout, label_by_folder
+from resnest.data.listing import START, ArchiveTree, Listing, is_ignored, list_images, nothing_found
 from resnest.data.samples import LabelledSamples
 from resnest.data.stores import BytesStore, FolderStore, Store, ZipStore
 from resnest.errors import ResnestError
-from resnest.runtime.decode import SUFFIXES
 
 # A labelled file before classes are numbered: (key, class key), or (key, class keys) in multi-label data
-Labelled = list[tuple[str, str | tuple[str, ...]]]
-SEVERAL = "|"  # between the labels of one image in a CSV file
+Labelled = Sequence[tuple[str, str | tuple[str, ...]]]
 
 
-def scan_folder(folder: Path) -> Labelled:
-    labelled: Labelled = []
-    classes = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-    for child in classes:
-        files = sorted(file for file in child.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        if not files:
-            raise ResnestError(f"class {child.name!r} has no image in {child} (looked for {', '.join(SUFFIXES)})")
-        labelled += [(file.relative_to(folder).as_posix(), child.name) for file in files]
-    if not labelled:
-        raise ResnestError(f"no images in {folder}: expected one folder per class, {folder / 'CLASS' / 'image.jpg'}")
-    return labelled
+def read_folder(folder: Path, *, names_in: Sequence[Path] = ()) -> LabelledSamples:
+    """Class folders; a list of their names may be in the folder above, or in `names_in`."""
+    listing = list_images(folder)
+    labelled, notes = _in_class_folders(listing, [(name, name) for name in listing.images], "")
+    return number_classes(
+        FolderStore(folder), labelled, read_class_names(*(names_in or (folder.parent,))), (*notes, *listing.notes())
+    )
 
 
-def read_folder(folder: Path, *, names_in: Path | None = None) -> LabelledSamples:
-    """Class folders; `names_in` may contain a classes.json, by default the parent folder."""
-    return number_classes(FolderStore(folder), scan_folder(folder), names_in or folder.parent)
+def _in_class_folders(
+    listing: Listing, images: Sequence[tuple[str, str]], base: str
+) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+    """Labelled by their folders. Raises ResnestError for no image, or a class without any.
+
+    Args:
+        images: key and path below the folder of the classes, which is `base` in the listing.
+    """
+    where = f"{listing.where}/{base}" if base else listing.where
+    found = label_by_folder(images, where)
+    if not found.labelled:
+        why = "; ".join(found.notes) or nothing_found(listing)
+        raise ResnestError(f"no images in {where}: expected one folder per class, {where}/CLASS/image.jpg ({why})")
+    start = f"{base}/" if base else ""
+    below = {folder.removeprefix(start).split("/")[0] for folder in listing.folders if folder.startswith(start)}
+    classes = {name for _, name in found.labelled}
+    if empty := sorted(below - classes - {""}):
+        raise ResnestError(
+            f"class {empty[0]!r} has no image in {where}/{empty[0]}"
+            f" ({nothing_found(listing.below(f'{start}{empty[0]}'))})"
+        )
+    return found.labelled, found.notes
 
 
-def scan_zip(path: Path) -> Labelled:
+# --- archives: zip and tar files of class folders ---
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The images of an archive before their classes are numbered."""
+
+    store: Store
+    listing: Listing  # what was left out
+    layout: Layout
+    names: Mapping[str, str]  # what a list of classes calls them
+    images: Sequence[tuple[str, str]]  # key and path
+    given: Mapping[str, str] = field(default_factory=dict)  # key -> label, where it does not follow from folders
+
+    def read(self, part: str = "") -> LabelledSamples:
+        """The images of a part, or those of an archive without parts."""
+        base = (getattr(self.layout, part) if part else self.layout.base) or ""
+        start = f"{base}/" if base else ""
+        images = [(key, path[len(start) :]) for key, path in self.images if path.startswith(start)]
+        labelled, notes = [(key, self.given[key]) for key, _ in images if key in self.given], tuple[str, ...]()
+        if len(labelled) < len(images) or not images:
+            by_folder, notes = _in_class_folders(
+                self.listing, [(key, path) for key, path in images if key not in self.given], base
+            )
+            labelled += by_folder
+        return number_classes(self.store, labelled, self.names, (*notes, *self.listing.notes()))
+
+
+def scan_zip(path: Path) -> Archive:
+    listing = Listing(str(path))
+    members: dict[str, str] = {}  # path -> name in the file
+    lists: dict[str, str] = {}  # the same of lists of classes, by their folder
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [info.filename for info in archive.infolist() if not info.is_dir()]
-    except zipfile.BadZipFile as error:
+            for info in archive.infolist():
+                name = "/".join(part for part in info.filename.replace("\\", "/").split("/") if part not in ("", "."))
+                if info.is_dir() or info.filename.endswith("\\"):
+                    if not any(map(is_ignored, name.split("/"))):
+                        listing.folders.add(name)
+                elif any(map(is_ignored, name.split("/"))):
+                    listing.leave_out(name, "")
+                elif name in members:
+                    listing.leave_out(name, "twice in the file")
+                else:
+                    members[name] = info.filename
+                    listing.add(name, partial(_start_of, archive, info))
+                    if PurePosixPath(name).name in LISTS:
+                        lists[name.rpartition("/")[0]] = info.filename
+    except (zipfile.BadZipFile, OSError) as error:
         raise ResnestError(f"{path} is not a readable zip file: {error}") from None
-    images = [PurePosixPath(name) for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES]
-    labelled = [(str(image), image.parent.name) for image in images if image.parent.name]
-    if not labelled:
-        raise ResnestError(f"no images in {path}: expected CLASS/image.jpg in it")
-    return sorted(labelled)
+    layout = find_layout(ArchiveTree(str(path), listing.images, listing.folders))
+    store = ZipStore(path)
+    names = _names_in_zip(store, lists, layout.base) or read_class_names(path.parent)
+    return Archive(store, listing, layout, names, [(members[name], name) for name in sorted(listing.images)])
+
+
+def _start_of(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    with archive.open(info) as member:
+        return member.read(START)
+
+
+def _names_in_zip(store: ZipStore, lists: Mapping[str, str], base: str) -> dict[str, str]:
+    """Names by class key from a list in the zip, in the folder of the classes or above it."""
+    while base and base not in lists:
+        base = base.rpartition("/")[0]
+    if base not in lists:
+        return {}
+    try:
+        return parse_class_names(lists[base], store.read(lists[base]))
+    except (OSError, ValueError, RuntimeError, RecursionError) as error:
+        raise ResnestError(f"{store.path}: {lists[base]} is no list of class names: {error}") from None
 
 
 def read_zip(path: Path) -> LabelledSamples:
-    return number_classes(ZipStore(path), scan_zip(path), path.parent)
+    """The whole of a zip file that is one part."""
+    archive = scan_zip(path)
+    if archive.layout.train is not None:
+        raise ResnestError(f"{path} has parts in it: give it as the data itself")
+    return archive.read("val" if archive.layout.has_parts else "")
+
+
+def read_csv_part(path: Path) -> LabelledSamples:
+    """A CSV file that is one part; its paths are relative to it."""
+    table = read_csv(path)
+    if list(table.parts) != [""]:
+        raise ResnestError(f"{path} has parts in a column of its own: give it as the data itself")
+    return number_csv(path, table.parts[""], table.notes)
+
+
+def number_csv(path: Path, labelled: Labelled, notes: Sequence[str]) -> LabelledSamples:
+    """The samples of some images in a CSV file."""
+    return number_classes(FolderStore(path.parent), labelled, read_class_names(path.parent), notes)
 
 
 def read_npz(path: Path) -> LabelledSamples:
@@ -72,73 +163,13 @@ def read_npz(path: Path) -> LabelledSamples:
     offsets, labels = record["offsets"].astype(np.int64), record["labels"].astype(np.int64)
     if len(offsets) != len(labels) + 1 or offsets[-1] > record["jpeg"].size or (np.diff(offsets) < 0).any():
         raise ResnestError(f"{path}: offsets do not fit {len(labels)} labels and {record['jpeg'].size} bytes")
-    class_names = tuple(str(name) for name in record["classes"])
+    class_names = tuple(class_text(str(name)) for name in record["classes"])
+    if len(set(class_names)) < len(class_names):
+        raise ResnestError(f"{path}: two of its classes have the same name")
     if labels.size and not 0 <= labels.min() <= labels.max() < len(class_names):
         raise ResnestError(f"{path}: labels reach {labels.max()}, but there are {len(class_names)} classes")
     keys = [f"{index:06d}" for index in range(len(labels))]
     return LabelledSamples(BytesStore(record["jpeg"], offsets), keys, class_names, labels)
-
-
-@dataclass(frozen=True)
-class CsvRow:
-    """A line of a CSV file; labels are a tuple in every line if the file is multi-label."""
-
-    path: str
-    label: str | tuple[str, ...]
-    split: str | None
-
-
-def read_csv_rows(path: Path) -> list[CsvRow]:
-    """The lines of a CSV file. It is multi-label if its column is called `labels`, or if a label contains `|`.
-
-    Raises:
-        ResnestError: no CSV file, a column missing, a line without path or label, a duplicate label.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            columns = [name for name in table.fieldnames or () if name is not None]
-            rows = [(table.line_num, row) for row in table]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ResnestError(f"{path} cannot be read as CSV: {error}") from None
-    path_column = next((name for name in ("path", "file") if name in columns), None)
-    label_column = next((name for name in ("labels", "label") if name in columns), None)
-    if path_column is None or label_column is None:
-        raise ResnestError(
-            f"{path} needs the columns path and label (or labels) in its first line, it has:"
-            f" {', '.join(columns) or 'none'}"
-        )
-    if not rows:
-        raise ResnestError(f"{path} has no line below its first one")
-    several = label_column == "labels" or any(SEVERAL in (row[label_column] or "") for _, row in rows)
-    parsed = []
-    for number, row in rows:
-        where, label = f"{path}, line {number}", row[label_column] or ""
-        if not row[path_column] or not (label or several):
-            raise ResnestError(f"{where}: path or label is empty (a column called labels may be)")
-        split = (row["split"] or "") if "split" in columns else None
-        parsed.append(CsvRow(row[path_column], _label_set(label, where) if several else label, split))
-    return parsed
-
-
-def _label_set(text: str, where: str) -> tuple[str, ...]:
-    """ "cat|dog" -> ("cat", "dog"); an empty field has no label."""
-    labels = tuple(label.strip() for label in text.split(SEVERAL)) if text.strip() else ()
-    if not all(labels):
-        raise ResnestError(f"{where}: an empty label in {text!r}")
-    twice = [label for number, label in enumerate(labels) if label in labels[:number]]
-    if twice:
-        raise ResnestError(f"{where}: the label {twice[0]!r} is listed twice")
-    return labels
-
-
-def read_csv(path: Path) -> LabelledSamples:
-    return number_csv(path, read_csv_rows(path))
-
-
-def number_csv(path: Path, rows: Sequence[CsvRow]) -> LabelledSamples:
-    """The samples of some lines; their paths are relative to the file."""
-    return number_classes(FolderStore(path.parent), [(row.path, row.label) for row in rows], path.parent)
 
 
 def read_digits() -> LabelledSamples:
@@ -160,67 +191,32 @@ def read_digits() -> LabelledSamples:
     return LabelledSamples(BytesStore(content, offsets), keys, tuple("0123456789"), digits.target.astype(np.int64))
 
 
-def number_classes(store: Store, labelled: Labelled, names: Mapping[str, str] | Path) -> LabelledSamples:
-    """Number the classes in sorted order, integers by value, and name them.
+def number_classes(
+    store: Store, labelled: Labelled, known: Mapping[str, str], notes: Sequence[str] = ()
+) -> LabelledSamples:
+    """Number the classes in their order, and name them.
 
     Args:
-        names: names of the classes, or the folder that may have a list of them.
+        known: names of the classes, by their keys; others are not used.
+        notes: on how the data was read.
     """
     several = any(isinstance(label, tuple) for _, label in labelled)
-    sets = [label if isinstance(label, tuple) else (label,) for _, label in labelled]
-    classes = {label for labels in sets for label in labels}
-    numeric = all(label.isdigit() for label in classes)
-    ordered = sorted(classes, key=int) if numeric else sorted(classes)
-    index = {label: number for number, label in enumerate(ordered)}
-    known = read_class_names(names) if isinstance(names, Path) else names
+    sets = [
+        tuple(map(class_text, label)) if isinstance(label, tuple) else (class_text(label),) for _, label in labelled
+    ]
+    classes = name_classes({label for labels in sets for label in labels}, known)
+    index = {label: number for number, label in enumerate(classes.keys)}
     if several:
-        numbers = np.zeros((len(sets), len(ordered)), bool)
+        numbers = np.zeros((len(sets), len(classes.keys)), bool)
         for row, labels in zip(numbers, sets, strict=True):
             row[[index[label] for label in labels]] = True
     else:
         numbers = np.array([index[label] for (label,) in sets], np.int64)
-    return LabelledSamples(store, [key for key, _ in labelled], _display_names(ordered, known), numbers)
-
-
-def read_class_names(folder: Path) -> dict[str, str]:
-    """Names by class key from `classes.json` or `classnames.txt` in a folder; empty if there is no such list.
-
-    The latter has one name per line; a broken `classes.json` is ignored.
-    """
-    with suppress(OSError, ValueError):
-        rows = class_rows((folder / "classes.json").read_text(encoding="utf-8-sig"))
-        return {str(row[key]): str(row["name"]) for row in rows for key in ("synset", "index") if key in row}
-    try:
-        lines = (folder / "classnames.txt").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return {}
-    return {str(index): line.strip() for index, line in enumerate(lines) if line.strip()}
-
-
-def class_rows(text: str) -> list[dict[str, Any]]:
-    """The rows of a `classes.json`: each has a `name`, and a `synset`, an `index` or both.
-
-    The file holds such rows (`id` or `value` do for `index`, and so does the place of a row that has no key), a list of
-    names, or {key: name}. Raises ValueError.
-    """
-    content = json.loads(text)
-    if isinstance(content, dict):
-        return [{"index": key, "name": name} for key, name in content.items()]
-    if not isinstance(content, list) or not content:
-        raise ResnestError("expected a list of classes")
-    if all(isinstance(row, str) for row in content):
-        return [{"index": index, "name": name} for index, name in enumerate(content)]
-    rows = []
-    for index, row in enumerate(content):
-        if not isinstance(row, dict) or "name" not in row:
-            raise ResnestError(f"row {index} ({json.dumps(row)[:60]}) has no name")
-        numbers = [row[key] for key in ("index", "id", "value") if key in row]
-        numbers += [] if "synset" in row else [index]
-        rows.append({**row, "index": numbers[0]} if numbers else row)
-    return rows
-
-
-def _display_names(classes: Sequence[str], names: Mapping[str, str]) -> tuple[str, ...]:
-    if len({names.get(label) for label in classes} - {None}) < len(classes):
-        return tuple(classes)  # not for these classes, or two of them share a name
-    return tuple(names[label] for label in classes)
+    return LabelledSamples(
+        store,
+        [key for key, _ in labelled],
+        classes.names,
+        numbers,
+        class_keys=() if classes.names == tuple(classes.keys) else tuple(classes.keys),
+        notes=tuple(dict.fromkeys((*notes, *classes.notes))),
+    )

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from resnest.data.class_names import is_number
 from resnest.data.stores import Store, read_from
 from resnest.errors import ResnestError
 from resnest.runtime.decode import decode_image
@@ -145,7 +146,7 @@ def holdout(samples: S, fraction: float, seed: int) -> tuple[S, S]:
 
 
 def _hash(key: str, seed: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:8], "big")
+    return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode(errors="surrogateescape")).digest()[:8], "big")
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,12 @@ class LabelledSamples(Samples):
     has = "labels"
 
     labels: NDArray[Any]  # (N,) int64; multi-label: (N, K) bool
+    class_keys: tuple[str, ...] = field(default=(), kw_only=True)  # how the data has the classes, where names differ
+    notes: tuple[str, ...] = field(default=(), kw_only=True)  # how the data was read, and what of it was left out
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        return self.notes
 
     def example(self, index: int) -> tuple[Image.Image, Any]:
         """Image `index` and its label, or its row of labels. Raises BadImage."""
@@ -189,7 +196,7 @@ class LabelledSamples(Samples):
 
     def describe(self, val: LabelledSamples | None = None) -> str:
         several = ", several an image" if self.multi_label and val is not None else ""
-        return f"{describe_classes(len(self.class_names))}{several}"
+        return f"{describe_classes(len(self.class_names))}{several}{describe_notes(self, val)}"
 
     def check(self, where: str) -> None:
         if not self.class_names:
@@ -205,9 +212,12 @@ class LabelledSamples(Samples):
             raise ResnestError(f"{where} has no label on any validation image: nothing to measure by")
 
     def matched(self, val: LabelledSamples, where: str) -> tuple[LabelledSamples, LabelledSamples]:
-        """With the training split's classes; a class may have no validation images."""
-        unknown = [name for name in val.class_names if name not in self.class_names]
-        if unknown:
+        """With the training split's classes, by their names or else their keys; one may have no validation images."""
+        index = _places(val.class_names, self.class_names) or _places(
+            val.class_keys or val.class_names, self.class_keys or self.class_names
+        )
+        if index is None:
+            unknown = [name for name in val.class_names if name not in self.class_names]
             images = [key for index, key in enumerate(val.keys) if unknown[0] in val.names_of(index)]
             names = ", ".join(unknown[:5]) + (f" (as in {images[0]})" if images else "")
             raise ResnestError(f"{where}: validation has classes that training has not: {names}")
@@ -215,25 +225,26 @@ class LabelledSamples(Samples):
             raise ResnestError(
                 f"{where}: validation images have several labels and training images one: call both labels"
             )
-        index = np.array([self.class_names.index(name) for name in val.class_names], np.int64)
-        return self, val.renumbered(index, self.class_names, multi_label=self.multi_label)
+        return self, val.renumbered(np.array(index, np.int64), self, multi_label=self.multi_label)
 
     def aligned(self, card: Any, where: str) -> LabelledSamples:
-        index = class_indices(self.class_names, card, where)
+        match = match_classes(self.class_names, card, where, self.class_keys)
         if self.multi_label and not card.multi_label:
             raise ResnestError(f"{where} has several labels an image, and the model gives one: train one on such data")
-        return self.renumbered(index, card.class_names, multi_label=card.multi_label)
+        aligned = self.renumbered(match.index, card, multi_label=card.multi_label)
+        return replace(aligned, notes=(*self.notes, *match.notes))
 
-    def renumbered(
-        self, index: NDArray[np.int64], class_names: tuple[str, ...], *, multi_label: bool
-    ) -> LabelledSamples:
-        """The same images with class k called `class_names[index[k]]`; single-label may become multi-label."""
+    def renumbered(self, index: NDArray[np.int64], like: Any, *, multi_label: bool) -> LabelledSamples:
+        """The same images with class k called `like.class_names[index[k]]`; single-label may become multi-label.
+
+        `like` is a model's card, or other samples.
+        """
         labels = index[self.labels] if not self.multi_label else self.labels
         if multi_label:
             marks = self.labels if self.multi_label else np.eye(len(index), dtype=bool)[self.labels]
-            labels = np.zeros((len(self), len(class_names)), bool)
+            labels = np.zeros((len(self), len(like.class_names)), bool)
             labels[:, index] = marks
-        return replace(self, labels=labels, class_names=class_names)
+        return replace(self, labels=labels, class_names=like.class_names, class_keys=like.class_keys)
 
 
 def rarest(labels: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -243,24 +254,53 @@ def rarest(labels: NDArray[np.bool_]) -> NDArray[np.int64]:
     return groups
 
 
-def class_indices(class_names: tuple[str, ...], card: Any, where: str) -> NDArray[np.int64]:
-    """The index of each class among those of a model's card, (K,).
+@dataclass(frozen=True)
+class ClassMatch:
+    """The index of each class among those of a model."""
 
-    A class may be called by the model's name for it, by its key (ImageNet's synset), or, if all of them are numbers,
-    by its index (ImageNet-V2).
+    index: NDArray[np.int64]  # (K,)
+    notes: tuple[str, ...] = ()  # how they were matched, unless by their names
+
+
+def match_classes(names: Sequence[str], card: Any, where: str, keys: Sequence[str] = ()) -> ClassMatch:
+    """Match the classes of data with those of a model's card.
+
+    In turn: by the data's own names for them; by their keys, which name the folders, as the card has them or as its
+    names; both mixed; last, numbers that neither has are places in the model's order (ImageNet-V2).
+
+    Args:
+        keys: where the data has keys beside names.
 
     Raises:
         ResnestError: a class that the model does not know.
     """
-    known = {name: index for names in (card.class_keys, card.class_names) for index, name in enumerate(names)}
+    own = card.class_keys or card.class_names
+    keyed = ((names, card.class_names), (keys, own)) if keys else ((names, own), (names, card.class_names))
+    for mine, theirs in keyed:
+        if (index := _places(mine, theirs)) is not None:
+            return ClassMatch(np.array(index, np.int64))
+    both = {name: index for these in (own, card.class_names) for index, name in enumerate(these)}
+    if all(name in both for name in names):
+        return ClassMatch(np.array([both[name] for name in names], np.int64))
     count = len(card.class_names)
-    unknown = [name for name in class_names if name not in known]
-    if unknown and all(name.isdigit() and int(name) < count for name in class_names):
-        known, unknown = {name: int(name) for name in class_names}, []
-    if unknown:
-        shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        raise ResnestError(
-            f"{where} has {len(unknown)} classes that the model does not know: {shown}."
-            f" The model has {count}: {', '.join(card.class_names[:5])}{', ...' if count > 5 else ''}"
-        )
-    return np.array([known[name] for name in class_names], np.int64)
+    numbers = keys or names
+    if all(map(is_number, numbers)) and not all(map(is_number, own)) and max(map(int, numbers)) < count:
+        note = f"classes {numbers[0]} to {numbers[-1]} are taken as places in the model's order, from 0"
+        return ClassMatch(np.array([int(name) for name in numbers], np.int64), (note,))
+    unknown = [name for name in names if name not in both]
+    shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+    raise ResnestError(
+        f"{where} has {len(unknown)} classes that the model does not know: {shown}."
+        f" The model has {count}: {', '.join(card.class_names[:5])}{', ...' if count > 5 else ''}"
+    )
+
+
+def class_indices(class_names: tuple[str, ...], card: Any, where: str) -> NDArray[np.int64]:
+    """The index of each class among those of a model's card, (K,). Raises ResnestError as `match_classes`."""
+    return match_classes(class_names, card, where).index
+
+
+def _places(names: Sequence[str], among: Sequence[str]) -> list[int] | None:
+    """The place of each name; None if one is missing."""
+    places = {name: index for index, name in enumerate(among)}
+    return [places[name] for name in names] if all(name in places for name in names) else None

@@ -4,7 +4,7 @@
 
 A WebDataset sample is the files of one key, which is the path up to the first dot of the base name (webdataset's
 rule): `KEY.jpg` with `KEY.cls` (an integer) or `KEY.json` (with `label` or `cls`, a number or a class name). Tar
-files without .cls and .json are class folders, `CLASS/image.jpg`. LabelledSamples keep their order.
+files without .cls and .json are class folders, `CLASS/image.jpg` (`layout`). LabelledSamples keep their order.
 
 The standard library reads the headers, but accepts a file that was truncated, or damaged, between two members.
 So this module checks the end mark, and that every member is within the file.
@@ -16,12 +16,16 @@ import json
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
-from resnest.data.folders import SPLIT_NAMES
-from resnest.data.readers import Labelled, number_classes, read_class_names
+from resnest.data.class_names import read_class_names
+from resnest.data.layout import Layout, find_layout
+from resnest.data.listing import START, ArchiveTree, Listing, is_ignored, why_no_image
+from resnest.data.parts import PART_OF
+from resnest.data.readers import Archive
 from resnest.data.samples import LabelledSamples
 from resnest.data.stores import Ranges, RangeStore, cache_json, cached_json, file_stamp, from_columns
 from resnest.errors import ResnestError
@@ -29,7 +33,7 @@ from resnest.progress import Progress
 from resnest.runtime.decode import SUFFIXES
 
 INDEX_FOLDER = ".resnest-index"  # beside the shards
-VERSION = 1  # of an index; another one is built anew
+VERSION = 2  # of an index; another one is built anew
 IMAGES = {suffix[1:] for suffix in SUFFIXES}
 MAX_LABEL = 1 << 20  # bytes of a .cls or .json
 AGAIN = "copy or download it again"
@@ -56,40 +60,37 @@ class Index:
     members: list[str]  # names of the images
     starts: list[int]
     sizes: list[int]
-    labels: list[str]
+    labels: list[str]  # "" where they follow from folders
     given: bool  # labels are given by .cls or .json, not by folders
-
-
-@dataclass(frozen=True)
-class Shards:
-    """LabelledSamples of several shards before their classes are numbered."""
-
-    store: RangeStore
-    labelled: Labelled
-    names: Mapping[str, str]  # what a list of classes beside the shards calls them
-
-    def number(self, labelled: Labelled | None = None) -> LabelledSamples:
-        return number_classes(self.store, self.labelled if labelled is None else labelled, self.names)
+    others: list[str]  # members of class folders that are no images
+    reasons: list[str]  # of each: why not; "" for a system's own file
 
 
 def read_shards(paths: Sequence[Path]) -> LabelledSamples:
-    return scan_shards(paths).number()
+    """The whole of some shards that are one part."""
+    archive = scan_shards(paths, whole=True)
+    return archive.read("val" if archive.layout.has_parts else "")
 
 
-def scan_shards(paths: Sequence[Path]) -> Shards:
+def scan_shards(paths: Sequence[Path], *, whole: bool = False) -> Archive:
     """Index all shards, and check the labels. Keys are `SHARD/MEMBER`.
+
+    Args:
+        whole: the shards are one part; folders in them that are called by parts are not told apart.
 
     Raises:
         ResnestError: a shard that is truncated, damaged, compressed or empty; links in it; a sample without an image or
             without a label; a label outside the classes.
     """
     folder = paths[0].parent
-    names = read_class_names(folder)
-    if not names and folder.name in ("data", *SPLIT_NAMES):
-        names = read_class_names(folder.parent)
+    above = (folder.parent,) if folder.name.lower() in ("data", *PART_OF) else ()
+    names = read_class_names(folder, *above)
     by_name = {name: label for label, name in names.items()}
     ranges: list[Ranges] = []
-    labelled: Labelled = []
+    where = str(paths[0]) if len(paths) == 1 else str(folder)
+    listing = Listing(where)
+    images: list[tuple[str, str]] = []
+    given: dict[str, str] = {}
     with Progress("indexing shards, bytes:", if_slow=True) as progress:
         progress.start(sum(path.stat().st_size for path in paths))
         for path in paths:
@@ -99,9 +100,18 @@ def scan_shards(paths: Sequence[Path]) -> Shards:
                     if label not in by_name:
                         raise _outside(path, member, label, names)
                     label = by_name[label]
-                labelled.append((f"{path.name}/{member}", label))
+                if index.given:
+                    given[f"{path.name}/{member}"] = label
+                images.append((f"{path.name}/{member}", member))
+            for member, reason in zip(index.others, index.reasons, strict=True):
+                listing.leave_out(member, reason)
             ranges.append((index.starts, index.sizes))
-    return Shards(RangeStore.build(paths, [key for key, _ in labelled], ranges), labelled, names)
+    store = RangeStore.build(paths, [key for key, _ in images], ranges)
+    tree = ArchiveTree(where, [member for _, member in images], listing.folders)
+    layout = Layout("") if whole and given else find_layout(tree, labelled=bool(given))
+    if whole and layout.train is not None:
+        raise ResnestError(f"{where} has parts in it, and is one of several itself: give it alone")
+    return Archive(store, listing, layout, names, images, given)
 
 
 def _outside(path: Path, member: str, label: str, names: Mapping[str, str]) -> ResnestError:
@@ -126,22 +136,21 @@ def open_index(path: Path, on_bytes: OnBytes = lambda count: None) -> Index:
 
 
 def _from_json(content: dict[str, Any] | None) -> Index | None:
-    same = ("members", "starts", "sizes", "labels")
-    return from_columns(Index, content, same, texts=("members", "labels"), numbers=("starts", "sizes"))
+    same, texts = ("members", "starts", "sizes", "labels"), ("members", "labels", "others", "reasons")
+    return from_columns(Index, content, same, texts=texts, numbers=("starts", "sizes"))
 
 
 def build_index(path: Path, on_bytes: OnBytes = lambda count: None) -> Index:
     """Build an index in one pass over the headers of a tar file; only labels are read."""
     groups: dict[str, dict[str, Member]] = {}  # key -> suffix -> member
-    images: list[Member] = []
+    members: list[Member] = []
     try:
         for member in read_members(path):
             on_bytes(member.size)
+            members.append(member)
             base = member.name.rpartition("/")[2]
-            if base.startswith((".", "__")) or "." not in base:
+            if base.startswith("__") or "." not in base or any(map(is_ignored, member.name.split("/"))):
                 continue  # not part of a sample: ._1.jpg of macOS, __main__ of webdataset, README
-            if PurePosixPath(base).suffix.lower() in SUFFIXES:
-                images.append(member)
             key, suffix = _key_and_suffix(member.name)
             if suffix in groups.setdefault(key, {}):
                 raise ResnestError(f"{path}: {key}.{suffix} is in it twice")
@@ -150,11 +159,9 @@ def build_index(path: Path, on_bytes: OnBytes = lambda count: None) -> Index:
         raise ResnestError(f"{path} is cut off {cut}; {_last_complete(groups, cut.name)}: {AGAIN}") from None
     except OSError as error:
         raise ResnestError(f"{path} cannot be read: {error.strerror or error}") from None
-    if not groups:
-        raise ResnestError(f"{path} holds no image: expected KEY.jpg with KEY.cls or KEY.json, or CLASS/image.jpg")
     if any("cls" in group or "json" in group for group in groups.values()):
         return _index_groups(path, groups)
-    return _index_folders(path, images)
+    return _index_folders(path, members)
 
 
 def _last_complete(groups: dict[str, dict[str, Member]], cut: str) -> str:
@@ -193,20 +200,35 @@ def _index_groups(path: Path, groups: dict[str, dict[str, Member]]) -> Index:
     return _columns(images, labels, given=True)
 
 
-def _index_folders(path: Path, images: list[Member]) -> Index:
-    for member in images:
-        if "/" not in member.name:
-            raise ResnestError(
-                f"{path}: {member.name} has no label: neither a .cls or .json of its name nor a class folder is there"
-            )
+def _index_folders(path: Path, members: list[Member]) -> Index:
+    images: list[Member] = []
+    others: dict[str, str] = {}
+    with path.open("rb") as file:
+        for member in members:
+            if any(map(is_ignored, member.name.split("/"))):
+                others[member.name] = ""
+            elif reason := why_no_image(member.name, partial(_start_of, file.fileno(), member)):
+                others[member.name] = reason
+            elif "/" not in member.name:
+                raise ResnestError(
+                    f"{path}: {member.name} has no label: neither a .cls or .json of its name nor a class folder is"
+                    " there"
+                )
+            else:
+                images.append(member)
     if not images:
-        raise ResnestError(f"{path} holds no image (looked for {', '.join(SUFFIXES)})")
-    return _columns(images, [member.name.split("/")[-2] for member in images], given=False)
+        raise ResnestError(f"{path} holds no image: expected KEY.jpg with KEY.cls or KEY.json, or CLASS/image.jpg")
+    index = _columns(images, [""] * len(images), given=False)
+    return replace(index, others=list(others), reasons=list(others.values()))
+
+
+def _start_of(descriptor: int, member: Member) -> bytes:
+    return os.pread(descriptor, min(member.size, START), member.start)
 
 
 def _columns(images: list[Member], labels: list[str], *, given: bool) -> Index:
     names, starts, sizes = ([member[column] for member in images] for column in range(3))
-    return Index(names, starts, sizes, labels, given)  # type: ignore[arg-type]
+    return Index(names, starts, sizes, labels, given, [], [])  # type: ignore[arg-type]
 
 
 def _content(descriptor: int, path: Path, member: Member) -> bytes:

@@ -8,10 +8,13 @@ The format is detected by `formats`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from resnest.data.formats import DatasetHandle, detect_format
+from resnest.data.parts import TITLES
 from resnest.data.samples import Samples
 from resnest.data.samples import holdout as hold_out
 from resnest.errors import ResnestError, parameter
@@ -27,6 +30,7 @@ class Splits:
     train: Samples
     val: Samples
     unsplit: Samples | None = None  # both splits together, where the validation split was held out here
+    notes: tuple[str, ...] = ()  # on the parts, and what is beside them
 
     def __post_init__(self) -> None:
         self.train.check(self.where)
@@ -38,7 +42,7 @@ class Splits:
         held = " held out" if self.unsplit else ""
         return (
             f"{self.where} ({self.format}): {len(self.train)} training and {len(self.val)} validation images{held},"
-            f" {self.train.describe(self.val)}"
+            f" {self.train.describe(self.val)}{_in_brackets(self.notes)}"
         )
 
 
@@ -72,7 +76,8 @@ def open_dataset(
         raise ResnestError(f"{handle.where} has a validation split but no folder train beside it: nothing to train on")
     train, val = handle.train(), handle.val()
     check_task(val, train.task, f"the validation split of {handle.where}", "its training split")
-    return Splits(handle.format, handle.where, *train.matched(val, handle.where))
+    train, val = train.matched(val, handle.where)
+    return Splits(handle.format, handle.where, train, val, notes=handle.notes)
 
 
 def open_split(
@@ -82,31 +87,37 @@ def open_split(
     format: str = "auto",
     task: str | None = None,
     holdout: tuple[float, int] | None = None,
+    trained_on: Mapping[str, Any] | None = None,
 ) -> EvaluationSplit:
     """Open one split of a data set for evaluation; the other is not read.
 
     Args:
-        split: "val", "train", "all" of a data set without splits; "auto" is the validation split, and for a data set
-            without splits the hold-out set of training, or everything if the model was not trained here.
+        split: "val", "test", "train", "all" of a data set without splits; "auto" is the validation split, and for a
+            data set without splits the hold-out set of training, or everything if the model was not trained here.
         task: what it is for, as in `open_dataset`.
         holdout: fraction and seed of the split in training; None for a model that was not trained here.
+        trained_on: the run's account of its data (run.json): of other data nothing was held out.
 
     Raises:
         ResnestError: as `open_dataset`; a split that the data set does not have.
     """
-    if split not in ("auto", "val", "train", "all"):
-        raise ResnestError(f"{parameter('split', split)}: expected auto, val, train or all")
+    if split not in ("auto", "val", "test", "train", "all"):
+        raise ResnestError(f"{parameter('split', split)}: expected auto, val, test, train or all")
     handle = detect_format(where, format, task)
     if handle.unsplit is None:
         if split == "all":
             option = parameter("split", split)
             raise ResnestError(f"{option}: {handle.where} comes with its own validation split; choose val or train")
-        read, name = (handle.train, "training") if split == "train" else (handle.val, "validation")
+        part = "val" if split == "auto" else split
+        read, name = getattr(handle, part), TITLES[part]
         if read is None:
             raise ResnestError(f"{parameter('split', split)}: {handle.where} has no {name} split")
         return _evaluation_split(handle, read(), f"{name} images")
+    if split == "test":
+        raise ResnestError(f"{parameter('split', split)}: {handle.where} has no test split; choose val or all")
     unsplit = handle.unsplit()
-    if split == "all" or (split == "auto" and holdout is None):
+    held_out = holdout is not None and _is_training_data(handle.where, unsplit, trained_on or {})
+    if split == "all" or (split == "auto" and not held_out):
         return _evaluation_split(handle, unsplit, "images, all there are")
     fraction, seed = holdout or (0.2, 0)
     splits = _split(handle, unsplit, fraction, seed)
@@ -116,11 +127,26 @@ def open_split(
 
 
 def _evaluation_split(handle: DatasetHandle, samples: Samples, what: str) -> EvaluationSplit:
-    return EvaluationSplit(samples, f"{handle.where} ({handle.format}): {len(samples)} {what}, {samples.describe()}")
+    about = f"{len(samples)} {what}, {samples.describe()}{_in_brackets(handle.notes)}"
+    return EvaluationSplit(samples, f"{handle.where} ({handle.format}): {about}")
+
+
+def _is_training_data(where: str, samples: Samples, account: Mapping[str, Any]) -> bool:
+    """Whether these are the images of which training held some out; also if they are at another place now."""
+    counted = account.get("held_out_of", account.get("train_images", 0) + account.get("val_images", 0))
+    if not account or not counted:
+        return not account  # without an account it may be; or the data had a validation part of its own
+    if account.get("data") in (where, str(Path(where).resolve())):
+        return True
+    return bool(counted == len(samples) and set(account.get("class_names", ())) <= set(samples.class_names))
+
+
+def _in_brackets(notes: tuple[str, ...]) -> str:
+    return f" ({'; '.join(notes)})" if notes else ""
 
 
 def _split(handle: DatasetHandle, samples: Samples, fraction: float, seed: int) -> Splits:
     if len(samples) == 1:
         raise ResnestError(f"{handle.where} has one image only: nothing would be left to validate on")
     samples.check(handle.where)
-    return Splits(handle.format, handle.where, *hold_out(samples, fraction, seed), unsplit=samples)
+    return Splits(handle.format, handle.where, *hold_out(samples, fraction, seed), samples, handle.notes)

@@ -158,7 +158,7 @@ class _OpenFile:
 
 
 def _mark(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=8).digest(), "big")
 
 
 def file_stamp(path: Path, **extra: Any) -> dict[str, Any]:

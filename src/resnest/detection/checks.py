@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.data.checks import MIN_IMAGES, DatasetReport, Inspection
-from resnest.data.folders import SPLIT_NAMES, choose_splits, holds_xml, list_coco
-from resnest.data.formats import DatasetHandle, Finder, Read
+from resnest.data.folders import holds_xml, list_coco, part_folders
+from resnest.data.formats import DatasetHandle, Finder, Read, handle_of_parts
+from resnest.data.parts import choose_splits
 from resnest.detection.card import DetectionPreprocess
 from resnest.detection.coco import read_coco
 from resnest.detection.data import DetectionSamples, ObjectTable, clip, has_area
@@ -41,8 +42,7 @@ def find_coco(path: Path, task: str | None = None) -> DatasetHandle | None:
                 " one training and one validation file there"
             )
     if parts.val:
-        train = partial(read_coco, path / parts.train[0]) if parts.train else None
-        return DatasetHandle("coco", str(path), train=train, val=partial(read_coco, path / parts.val[0]))
+        return handle_of_parts("coco", str(path), parts, lambda names: partial(read_coco, path / names[0]))
     unsplit = partial(read_coco, path / parts.unsplit[0]) if parts.unsplit else None
     return DatasetHandle("coco", str(path), unsplit=unsplit) if unsplit else None
 
@@ -53,11 +53,10 @@ def find_voc(path: Path, task: str | None = None) -> DatasetHandle | None:
         return None
     folder = next((candidate for name in VOC_FOLDERS if holds_xml(candidate := path / name)), None)
     if folder is None:
-        parts = choose_splits([name for name in SPLIT_NAMES if holds_xml(path / name)])
+        parts = choose_splits([name for name in part_folders(path) if holds_xml(path / name)])
         if not parts.val:
             return None
-        train = partial(read_voc, path / parts.train[0]) if parts.train else None
-        return DatasetHandle("voc", str(path), train=train, val=partial(read_voc, path / parts.val[0]))
+        return handle_of_parts("voc", str(path), parts, lambda names: partial(read_voc, path / names[0]))
 
     def part(*names: str) -> Read | None:
         lists = [path / "ImageSets" / "Main" / f"{name}.txt" for name in names]

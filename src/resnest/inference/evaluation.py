@@ -23,7 +23,7 @@ from resnest.data.samples import Samples
 from resnest.data.sources import open_split
 from resnest.errors import ResnestError, parameter
 from resnest.figures import Figure, percent
-from resnest.inference.model import Model, holdout_of_run
+from resnest.inference.model import Model, account_of, holdout_of_run, provenance_of
 from resnest.inference.torch_engine import TorchEngine, choose_device
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import is_exported, open_engine
@@ -279,31 +279,33 @@ def evaluate(
     engine: Engine
     if is_exported(model):
         exported = open_engine(Path(model), device=device, batch_size=batch_size or USUAL_BATCH)
-        engine, card, holdout = exported, exported.card, _holdout_of_export(exported)
+        engine, card = exported, exported.card
+        holdout, account = _holdout_of_export(exported)
     else:
         opened = Model.from_pretrained(model, network=network)
         task = task_type(opened.card.task)
         engine = TorchEngine(opened.net, choose_device(device), task=task, prepare=False)
-        card, holdout = opened.card, opened.holdout
+        card, holdout, account = opened.card, opened.holdout, account_of(opened.source)
     card = card.with_window(window) if window else card
     if views is not None:
         card.info.check_views(views)
-    part = open_split(data, split, format=format, holdout=holdout, task=card.task)
+    part = open_split(data, split, format=format, holdout=holdout, trained_on=account, task=card.task)
     check_task(part.samples, card.task, str(data), "the model")
     chosen = part.samples.aligned(card, str(data))
     if labels:
         if not card.info.relabel:
             raise ResnestError(f"{parameter('labels')} replaces one label an image: leave it out for {card.info.noun}")
         chosen = load_object(card.info.relabel)(chosen, Path(labels), card)
-    on_open(
-        chosen, part.describe if len(chosen) == len(part.samples) else f"{part.describe}; {len(chosen)} with labels"
-    )
+    about = [f"{len(chosen)} with labels"] if len(chosen) != len(part.samples) else []
+    about += [note for note in chosen.left_out if note not in part.samples.left_out]
+    on_open(chosen, "; ".join([part.describe, *about]))
     size = batch_size or card.info.batch_size
     return evaluate_samples(engine, chosen, card, batch_size=size, workers=workers, views=views, on_batch=on_batch)
 
 
-def _holdout_of_export(engine: ExportedEngine) -> tuple[float, int] | None:
-    """The hold-out split of the run with the same weights: beside the file, or where it was exported from."""
+def _holdout_of_export(engine: ExportedEngine) -> tuple[tuple[float, int] | None, dict[str, object]]:
+    """The hold-out split of the run with the same weights, beside the file or where it was exported from; its data."""
     weights = str(engine.origin.get("weights_sha256", ""))
     folders = (engine.path.parent, Path(str(engine.origin.get("source", ""))))
-    return next((holdout for run in folders if (holdout := holdout_of_run(run, weights))), None)
+    found = ((holdout, provenance_of(run)) for run in folders if (holdout := holdout_of_run(run, weights)))
+    return next(found, (None, {}))

@@ -252,6 +252,13 @@ def provenance_of(run: Path) -> dict[str, object]:
         return {}
 
 
+def account_of(source: str) -> dict[str, object]:
+    """The same of the run that a model's source is, or is a file of."""
+    path = Path(source)
+    folders = (path,) if path.is_dir() else (path.parent, path.parent.parent)
+    return next((account for folder in folders if (account := provenance_of(folder))), {})
+
+
 def _open_published(path: Path, row: Weights, reference: str) -> Model:
     if not row.head:
         raise ResnestError(f"{row.name} is a backbone without classifier: use it with create_backbone(pretrained=...)")

@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from resnest.data.checks import MIN_IMAGES, DatasetReport
-from resnest.data.folders import choose_splits, list_panoptic
-from resnest.data.formats import DatasetHandle, Finder, Read
+from resnest.data.folders import list_panoptic
+from resnest.data.formats import DatasetHandle, Finder, Read, handle_of_parts
+from resnest.data.parts import choose_splits
 from resnest.detection.checks import named, size_notes
 from resnest.errors import ResnestError
 from resnest.panoptic.data import PanopticSamples
@@ -42,9 +43,7 @@ def find_panoptic(path: Path, task: str | None = None) -> DatasetHandle | None:
         if len(chosen) > 1:
             raise ResnestError(f"{path} has several panoptic files of one split: {', '.join(chosen)}; give one of them")
     if parts.val:
-        return DatasetHandle(
-            "panoptic", str(path), train=read(parts.train[0]) if parts.train else None, val=read(parts.val[0])
-        )
+        return handle_of_parts("panoptic", str(path), parts, lambda names: read(names[0]))
     return DatasetHandle("panoptic", str(path), unsplit=read(parts.unsplit[0])) if parts.unsplit else None
 
 

@@ -28,7 +28,8 @@ from resnest.errors import ResnestError
 # Common and well fuzzed; recognised by their first bytes, never by the file's name. No EPS, SVG or TIFF.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 EXACT = ("PNG", "BMP", "GIF")  # lossless formats for masks: JPEG and WEBP change values
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")  # what folder scans pick up, upper case too
+# What folder scans pick up, upper case too; data/listing.py looks into files of other suffixes
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".jpe", ".jfif")
 MAX_BYTES = 100 * 2**20
 MAX_PIXELS = 89_478_485  # Pillow's own limit for a quarter of a gigabyte of RGB
 SCALES = (8, 4, 2)  # a JPEG decodes faster at 1/2, 1/4 and 1/8: its blocks have 8 x 8 pixels

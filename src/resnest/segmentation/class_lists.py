@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.data.readers import class_rows
+from resnest.data.class_names import class_rows
 from resnest.errors import ResnestError
 from resnest.runtime.decode import BadImage, decode_stored
 from resnest.runtime.palette import Colour, decode_ids

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from resnest.data.folders import SPLIT_NAMES, VAL_NAMES, stems_in
+from resnest.data.folders import stems_in
 from resnest.data.formats import DatasetHandle, Read
+from resnest.data.parts import SPLIT_NAMES, VAL_NAMES
 from resnest.data.stores import FolderStore
 from resnest.detection.voc import read_list
 from resnest.errors import ResnestError

@@ -205,6 +205,7 @@ def _provenance(data: str | Path, splits: Splits, fabric: Fabric) -> dict[str, A
         "format": splits.format,
         "train_images": len(splits.train),
         "val_images": len(splits.val),
+        "held_out_of": len(splits.unsplit) if splits.unsplit is not None else 0,  # images; 0: the data has its own part
         "class_names": list(splits.train.class_names),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",

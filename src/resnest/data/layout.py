@@ -1,0 +1,174 @@
+"""Where parts and classes are in a tree of folders, be it a folder or an archive.
+
+    layout = find_layout(FolderTree(Path("photos")))
+    layout.base, layout.parts           # "", Parts(train="train", val="val", ...) or None
+
+The rule, for folders, zip and tar files alike: a folder that is alone is passed over (as archives of a folder have it);
+then come the parts, if there are any; the first folders below are the classes, as in torchvision's ImageFolder, and
+folders in them belong to their class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from resnest.data.parts import TITLES, Parts, choose_parts, note_of_others, role_of
+from resnest.errors import ResnestError
+
+MOST_NAMED = 3
+
+
+class Tree(Protocol):
+    """Folders by their path, "" for the root; those of the system are not in it."""
+
+    where: str
+
+    def folders(self, inside: str) -> list[str]: ...
+
+    def holds_images(self, inside: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folder of the classes, or of the parts and the folder of each part's classes."""
+
+    base: str
+    train: str | None = None
+    val: str | None = None
+    test: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def has_parts(self) -> bool:
+        return self.val is not None
+
+
+def find_layout(tree: Tree, *, labelled: bool = False) -> Layout:
+    """Find parts and classes.
+
+    Args:
+        labelled: labels are given, so that parts have images and no class folders.
+
+    Raises:
+        ResnestError: parts that are ambiguous; images in them without class folders.
+    """
+    base, passed = "", []
+    while True:
+        names = tree.folders(base)
+        if (parts := choose_parts(names, _join(tree.where, base))) and (
+            layout := _of_parts(tree, base, parts, labelled=labelled)
+        ):
+            return layout
+        if len(names) != 1 or tree.holds_images(below := _join(base, names[0])) or not tree.folders(below):
+            break
+        base = below
+        passed.append(names[0])
+    if not labelled:
+        _refuse_hidden_part(tree, base, names)
+    outside = [name for name in passed if not role_of(name)]
+    return Layout(base, notes=(f"classes are the folders in {base}",) if outside else ())
+
+
+def _of_parts(tree: Tree, base: str, parts: Parts, *, labelled: bool) -> Layout | None:
+    """The layout with these parts; None if the names turn out to be classes."""
+    if parts.train is None and parts.others:
+        return None
+    chosen = {part: name for part in TITLES if (name := getattr(parts, part))}
+    roots = {part: _inner(tree, _join(base, name), name) for part, name in chosen.items()}
+    if not labelled:
+        bare = [part for part, root in roots.items() if not tree.folders(root)]
+        if parts.train is None and bare:
+            return None
+        same = len({role.rest for name in chosen.values() if (role := role_of(name))}) == 1
+        if "train" in bare and not same:
+            return None  # bullet_train and crash_test: two classes
+        if bare and not any(tree.holds_images(roots[part]) for part in bare):
+            return None  # tar files, or nothing
+        if bare == list(roots):
+            names = " and ".join(chosen[part] for part in bare)
+            raise ResnestError(
+                f"{_join(tree.where, base)}: {names} have no folders of classes in them: expected"
+                f" {chosen[bare[0]]}/CLASS/image.jpg, or a labels.csv with the columns path and label"
+            )
+    notes = note_of_others(parts.others)
+    if parts.val is None:
+        notes = (f"{parts.test} is the validation part", *notes)
+    train, val, test = (roots.get(part) for part in ("train", "val", "test"))
+    return Layout(base, train, val or test, test, notes)
+
+
+def _inner(tree: Tree, root: str, name: str) -> str:
+    """Within `seg_train/seg_train/CLASS` the inner folder, which is called as the part."""
+    while (names := tree.folders(root)) and len(names) == 1 and not tree.holds_images(root):
+        role, own = role_of(names[0]), role_of(name)
+        if role is None or own is None or role.part != own.part:
+            break
+        root = _join(root, names[0])
+    return root
+
+
+def _refuse_hidden_part(tree: Tree, base: str, names: Sequence[str]) -> None:
+    """Raises ResnestError for a part that stands beside something else: it must not become a class in silence."""
+    for name in names if len(names) > 1 else ():
+        role = role_of(name)
+        if role is None or role.rest or tree.holds_images(inside := _join(base, name)):
+            continue
+        inner = set(tree.folders(inside))
+        beside = [other for other in names if other != name]
+        if len(inner) > 1 and not inner <= {child for other in beside for child in tree.folders(_join(base, other))}:
+            raise ResnestError(
+                f"{_join(tree.where, base)} has the folder {name} with {', '.join(sorted(inner)[:MOST_NAMED])} in it,"
+                f" beside {', '.join(beside[:MOST_NAMED])}: {TITLES[role.part]} part or class? Leave one of them there,"
+                f" or add a folder {'val' if role.part == 'train' else 'train'}"
+            )
+
+
+def _join(above: str, name: str) -> str:
+    return f"{above}/{name}" if above and name else above or name
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """Images with the folder of their class, and notes on the others."""
+
+    labelled: list[tuple[str, str]]  # key, name of the folder
+    notes: tuple[str, ...]
+
+
+def label_by_folder(keys: Iterable[tuple[str, str]], where: str) -> ClassFolders:
+    """Label images by the first folder of their path.
+
+    Args:
+        keys: key and path below the folder of the classes.
+
+    Raises:
+        ResnestError: parts below the classes.
+    """
+    labelled: list[tuple[str, str]] = []
+    beside: list[str] = []
+    deeper: dict[str, str] = {}  # folders within those of classes, and one such class
+    for key, path in keys:
+        folder, *below = path.split("/")
+        if not below:
+            beside.append(path)
+            continue
+        labelled.append((key, folder))
+        for name in below[:-1]:
+            deeper.setdefault(name, folder)
+    parts = {role.part: name for name in deeper if (role := role_of(name)) and not role.rest}
+    if "train" in parts and len(parts) > 1:
+        shown = " and ".join(parts.values())
+        raise ResnestError(
+            f"{where}: the folders {shown} lie below others, as in {deeper[parts['train']]}: expected"
+            f" {parts['train']}/CLASS/image.jpg; give one folder that has parts, or put the parts above the classes"
+        )
+    notes = []
+    if beside:
+        notes.append(f"left out: {len(beside)} images in no class folder, such as {beside[0]}")
+    if deeper:
+        some = [f"{folder}/{name}" for name, folder in list(deeper.items())[:MOST_NAMED]]
+        shown = ", ".join(some) + (", ..." if len(deeper) > MOST_NAMED else "")
+        notes.append(f"the class is the first folder, and folders in it are part of it: {shown}")
+    return ClassFolders(labelled, tuple(notes))
