@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resnest.cli.words import EXIF_HELP
 from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def doctor(
         typer.Option(help="The task, if the data has annotations for several: detection, segmentation, ..."),
     ] = None,
     format: Annotated[str, typer.Option(help="Its format, if it is not detected correctly.")] = "auto",
+    exif: Annotated[str, typer.Option(help=EXIF_HELP)] = "auto",
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Check the installation, or a data set.
@@ -48,8 +50,8 @@ def doctor(
     With --data every image is decoded, and what is wrong is named; exit code 2 then.
     """
     if data is None:
-        if task or format != "auto":
-            raise ResnestError("--task and --format need --data")
+        if task or format != "auto" or exif != "auto":
+            raise ResnestError("--task, --format and --exif need --data")
         rows = dict(_environment())
         typer.echo(
             json.dumps(rows, indent=2) if as_json else "\n".join(f"{key:<18} {row}" for key, row in rows.items())
@@ -59,7 +61,7 @@ def doctor(
     from resnest.progress import Progress
 
     with Progress("reading:", rate="images", lines=False) as bar:
-        report = check_dataset(data, format=format, task=task, on_open=bar.start, on_image=bar.advance)
+        report = check_dataset(data, format=format, task=task, exif=exif, on_open=bar.start, on_image=bar.advance)
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text(" (--json lists them all)"))
     if report.problems:
         raise typer.Exit(2)

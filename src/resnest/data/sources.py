@@ -8,13 +8,14 @@ The format is detected by `formats`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from resnest.data.formats import DatasetHandle, detect_format
 from resnest.data.samples import Samples
 from resnest.data.samples import holdout as hold_out
 from resnest.errors import ResnestError, parameter
+from resnest.runtime.decode import as_exif
 from resnest.tasks import check_task
 
 
@@ -51,7 +52,13 @@ class EvaluationSplit:
 
 
 def open_dataset(
-    where: str | Path, *, format: str = "auto", task: str | None = None, val_fraction: float = 0.2, seed: int = 0
+    where: str | Path,
+    *,
+    format: str = "auto",
+    task: str | None = None,
+    val_fraction: float = 0.2,
+    seed: int = 0,
+    exif: str = "auto",
 ) -> Splits:
     """Open a data set of any format for training.
 
@@ -61,16 +68,18 @@ def open_dataset(
         task: what it is for, where it has annotations of several kinds: "segmentation", "panoptic", ...
         val_fraction: fraction of each class that is held out if the data set has no validation split.
         seed: of that split.
+        exif: which way up pictures with an EXIF orientation were annotated, as `data.exif`.
 
     Raises:
         ResnestError: nothing there, no images, one class, a class without images, classes that do not agree.
     """
+    way_up = as_exif(exif)
     handle = detect_format(where, format, task)
     if handle.unsplit is not None:
-        return _split(handle, handle.unsplit(), val_fraction, seed)
+        return _split(handle, replace(handle.unsplit(), exif=way_up), val_fraction, seed)
     if handle.train is None or handle.val is None:
         raise ResnestError(f"{handle.where} has a validation split but no folder train beside it: nothing to train on")
-    train, val = handle.train(), handle.val()
+    train, val = replace(handle.train(), exif=way_up), replace(handle.val(), exif=way_up)
     check_task(val, train.task, f"the validation split of {handle.where}", "its training split")
     return Splits(handle.format, handle.where, *train.matched(val, handle.where))
 
@@ -82,6 +91,7 @@ def open_split(
     format: str = "auto",
     task: str | None = None,
     holdout: tuple[float, int] | None = None,
+    exif: str = "auto",
 ) -> EvaluationSplit:
     """Open one split of a data set for evaluation; the other is not read.
 
@@ -90,12 +100,14 @@ def open_split(
             without splits the hold-out set of training, or everything if the model was not trained here.
         task: what it is for, as in `open_dataset`.
         holdout: fraction and seed of the split in training; None for a model that was not trained here.
+        exif: as in `open_dataset`.
 
     Raises:
         ResnestError: as `open_dataset`; a split that the data set does not have.
     """
     if split not in ("auto", "val", "train", "all"):
         raise ResnestError(f"{parameter('split', split)}: expected auto, val, train or all")
+    way_up = as_exif(exif)
     handle = detect_format(where, format, task)
     if handle.unsplit is None:
         if split == "all":
@@ -104,8 +116,8 @@ def open_split(
         read, name = (handle.train, "training") if split == "train" else (handle.val, "validation")
         if read is None:
             raise ResnestError(f"{parameter('split', split)}: {handle.where} has no {name} split")
-        return _evaluation_split(handle, read(), f"{name} images")
-    unsplit = handle.unsplit()
+        return _evaluation_split(handle, replace(read(), exif=way_up), f"{name} images")
+    unsplit = replace(handle.unsplit(), exif=way_up)
     if split == "all" or (split == "auto" and holdout is None):
         return _evaluation_split(handle, unsplit, "images, all there are")
     fraction, seed = holdout or (0.2, 0)
