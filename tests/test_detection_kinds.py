@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,15 @@ from typing import Any
 import pytest
 
 from conftest import Outcome
+from painted import TINY_RUN
 from resnest.data.sources import open_dataset, open_split
+from resnest.detection.card import DetectionCard, DetectionPreprocess, DetectorSpec
 from resnest.detection.data import DetectionSamples
 from resnest.errors import ResnestError
 from resnest.recipes import find_recipe
+from resnest.training.train import train
 from scenes import HEIGHT, WIDTH, instances, many, picture, pictures, voc, voc_object, write
+from small import SPEC
 
 Change = Callable[[dict[str, Any]], Any]
 CAT = voc_object("cat", (1, 1, 9, 9))
@@ -31,6 +36,17 @@ def _json(folder: Path, change: Change, content: dict[str, Any] | None = None) -
     change(content)
     pictures(folder / "images", content)
     return write(folder / "all.json", content)
+
+
+def _card(*, masks: bool = False) -> DetectionCard:
+    return DetectionCard(
+        architecture="resnest",
+        spec=SPEC,
+        class_names=("cat", "dog"),
+        category_ids=(9, 2),
+        preprocess=DetectionPreprocess(),
+        detector=DetectorSpec(masks=masks),
+    )
 
 
 def _each(**values: Any) -> Change:
@@ -261,3 +277,120 @@ def test_the_doctor_lists_every_outline_that_cannot_be_used(tmp_path: Path, cli:
         ResnestError, match=r"13 of 16 objects have no segmentation, as annotation 0 of 0\.png \(polygon"
     ):
         splits.train.for_training(find_recipe("instances_small"))
+
+
+def test_validation_objects_need_outlines_too(tmp_path: Path) -> None:
+    """Before anything starts, as training objects do."""
+    for part, without in (("train", 0), ("val", 5)):
+        content = many()
+        for item in content["annotations"][:without]:
+            item["segmentation"] = []
+        instances(tmp_path / "data", part, content)
+    message = r"validation images: 5 of 10 objects have no segmentation, as annotation 0 of 0\.png: choose a detector"
+    with pytest.raises(ResnestError, match=message):
+        train("instances_small", data=tmp_path / "data", out=tmp_path / "run", settings=TINY_RUN)
+    assert not (tmp_path / "run").exists()
+    samples = open_split(tmp_path / "data").samples
+    card = _card(masks=True)
+    with pytest.raises(ResnestError, match="it: 5 of 10 objects have no segmentation"):
+        samples.aligned(card, "it")
+    content = many()
+    _each(segmentation=[])(content)
+    (tmp_path / "boxes").mkdir()
+    assert len(_read(_json(tmp_path / "boxes", lambda _: None, content)).aligned(card, "it")) == 10  # box AP alone
+
+
+# --- Boxes in other units ---
+
+
+def _percent(item: dict[str, Any]) -> list[float]:
+    x, y, wide, high = item["bbox"]
+    return [100 * x / 128, 100 * y / 96, 100 * wide / 128, 100 * high / 96]
+
+
+UNITS: dict[str, tuple[Callable[[dict[str, Any]], list[float]], str]] = {
+    "fractions": (lambda item: [side / 100 for side in _percent(item)], "fractions of the image's width and height"),
+    "percent": (_percent, "percent of the image's width and height"),
+    "corners": (
+        lambda item: [*item["bbox"][:2], item["bbox"][0] + item["bbox"][2], item["bbox"][1] + item["bbox"][3]],
+        "corners x1, y1, x2, y2 in place of x, y, width, height",
+    ),
+}
+
+
+def _spread(*, outlined: bool) -> dict[str, Any]:
+    """Boxes on all of six images of 128 x 96."""
+    images = [{"id": n, "file_name": f"{n}.png", "width": 128, "height": 96} for n in range(6)]
+    boxes = [[4 + 43 * k + n, 7 * n + 5 * k, 20 + n, 22 - n] for n in range(6) for k in range(3)]
+    objects = [
+        {"id": n, "image_id": n // 3, "category_id": 2, "bbox": box}
+        | ({"segmentation": [_polygon(box)]} if outlined else {})
+        for n, box in enumerate(boxes)
+    ]
+    return {"images": images, "annotations": objects, "categories": [{"id": 2, "name": "dog"}]}
+
+
+def _polygon(box: list[int]) -> list[int]:
+    x, y, wide, high = box
+    return [x, y, x + wide, y, x + wide, y + high, x, y + high]
+
+
+@pytest.mark.parametrize("outlined", [True, False], ids=["masks", "boxes"])
+@pytest.mark.parametrize(("change", "what"), UNITS.values(), ids=UNITS)
+def test_units_of_boxes(
+    tmp_path: Path, change: Callable[[Any], list[float]], what: str, outlined: bool, cli: Callable[..., Outcome]
+) -> None:
+    for part in ("train", "val"):
+        content = _spread(outlined=outlined)
+        instances(tmp_path / "right", part, content)
+        for item in content["annotations"]:
+            item["bbox"] = change(item)
+        instances(tmp_path / "wrong", part, content)
+    line = f"the 18 boxes look like {what}: write x, y, width and height (VOC: corners) in pixels"
+    problems = json.loads(cli("doctor", "--data", tmp_path / "wrong", "--json").out)["problems"]
+    assert [problem for problem in problems if "same picture" not in problem] == [f"train: {line}", f"val: {line}"]
+    splits = open_dataset(tmp_path / "wrong")
+    assert f"boxes look like {what}" in splits.describe()
+    with pytest.raises(ResnestError, match=re.escape(f"training images: {line}")):
+        splits.train.for_training(find_recipe("detect_small"))
+    right = open_dataset(tmp_path / "right")
+    assert "look like" not in right.describe()
+    assert len(right.train.for_training(find_recipe("detect_small"))) == 6
+
+
+def test_voc_with_sizes_and_with_fractions(tmp_path: Path) -> None:
+    for name, boxes in (("sizes", [(21, 15, 10, 12), (3, 3, 9, 9)]), ("fractions", [(0.25, 0.5, 0.5, 0.75)])):
+        for stem in "ab":
+            picture(tmp_path / name / f"{stem}.png")
+            (tmp_path / name / f"{stem}.xml").write_text(voc(stem, "".join(voc_object("cat", box) for box in boxes)))
+        what = "x, y, width, height in place of corners" if name == "sizes" else "fractions of the image's width"
+        with pytest.raises(ResnestError, match=f"boxes look like {what}"):
+            _read(tmp_path / name).trainable()
+
+
+# --- Parts, and classes that are not used ---
+
+
+def test_one_part_of_a_roboflow_export(tmp_path: Path) -> None:
+    for part in ("train", "valid", "test"):
+        pictures(tmp_path / part, many())
+        write(tmp_path / part / "_annotations.coco.json", many())
+    splits = open_split(tmp_path / "test")
+    assert "10 images, all there are" in splits.describe
+    assert splits.samples.read(0) == (tmp_path / "test" / "0.png").read_bytes()
+
+
+def test_a_class_that_no_object_has_need_not_be_known(tmp_path: Path) -> None:
+    """Roboflow's class 0, which is above all others."""
+    content = many()
+    content["categories"].insert(0, {"id": 0, "name": "animals"})
+    samples = _read(_json(tmp_path, lambda _: None, content))
+    assert samples.class_names == ("animals", "dog", "cat")
+    card = _card()
+    aligned = samples.aligned(card, "it")
+    assert (aligned.class_names, aligned.category_ids) == (("cat", "dog"), (9, 2))
+    assert aligned.objects[0].labels.tolist() == [0]
+    assert aligned.labels[0].tolist() == [True, False]
+    content["annotations"][4]["category_id"] = 0
+    with pytest.raises(ResnestError, match="it has 1 classes that the model does not know: animals"):
+        _read(write(tmp_path / "all.json", content)).aligned(card, "it")

@@ -256,7 +256,7 @@ class DetectionSamples(Samples):
     def for_validation(self, recipe: DetectionRecipe) -> DetectionSamples:
         self.check_boxes("validation")
         if recipe.detector.masks:
-            self.check_outlines("validation ")
+            self.check_outlines("validation images: ")
         return self
 
     def trainable(self, *, keep_empty: bool = False, masks: bool = False) -> DetectionSamples:
@@ -283,15 +283,19 @@ class DetectionSamples(Samples):
         if (misread := self.objects.misread()) and misread.certain:
             raise ResnestError(f"{part} images: {misread.describe(int(self.objects.counts.sum()))}")
 
-    def check_outlines(self, part: str = "") -> None:
-        """Raises ResnestError if an object that counts has a box and no outline; `part`, as "validation ", is named."""
+    def has_outlines(self) -> bool:
+        """Whether any object has one."""
+        return bool(self.objects.segmentations.outlined[self.objects.rows()].any())
+
+    def check_outlines(self, where: str = "") -> None:
+        """Raises ResnestError if an object that counts has a box and no outline; the message starts with `where`."""
         rows, usable = self.objects.rows(), self.objects.trainable_mask()
         missing = usable & ~self.objects.segmentations.outlined[rows]
         if missing.any():
             index = int(np.argmax(missing))
             defect = self.objects.segmentations.defect(int(rows[index]))
             raise ResnestError(
-                f"{missing.sum()} of {usable.sum()} {part}objects have no segmentation, as annotation"
+                f"{where}{missing.sum()} of {usable.sum()} objects have no segmentation, as annotation"
                 f" {self.objects.ids[rows[index]]} of {self.keys[self.objects.owners()[index]]}"
                 f"{f' ({defect})' if defect else ''}: choose a detector without masks"
             )
@@ -322,6 +326,8 @@ class DetectionSamples(Samples):
     def aligned(self, card: Any, where: str) -> DetectionSamples:
         if (misread := self.objects.misread()) and misread.certain:
             raise ResnestError(f"{where}: {misread.describe(int(self.objects.counts.sum()))}")
+        if card.detector.masks and self.has_outlines():
+            self.check_outlines(f"{where}: ")
         used = self.with_used_classes()
         index = class_indices(used.class_names, card, where)
         return replace(used.renumbered(index, card.class_names), category_ids=card.category_ids)

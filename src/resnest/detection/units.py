@@ -23,7 +23,7 @@ Boxes = NDArray[np.float64]  # (M, 4) x1, y1, x2, y2
 
 TOLERANCE = 1.0  # pixels by which a box may exceed its image: some data sets count from 1
 SEEN = 200  # outlines that boxes are compared with, spread over the data
-NEAR, FAR = 0.1, 0.25  # between outlines and their boxes, as a share of their size
+NEAR, BETTER = 0.1, 4  # between outlines and their boxes, as a share of their size, and this much nearer than as read
 OUTSIDE, INVERTED = 0.1, 0.3  # share of boxes that are impossible as they are read
 NEARLY_ALL = 0.95
 MANY, LARGE, SPREAD = 20, 300, 75  # boxes, and pixels a side of all images, from which on boxes up to (75, 75) to
@@ -45,9 +45,9 @@ def find_misread(boxes: Boxes, sizes: Boxes, outlines: Segmentations) -> Misread
     if not len(boxes):
         return None
     shown = _outline_boxes(outlines, sizes)
-    fits_as_read = bool(shown) and _gap(boxes, shown) < FAR
+    gap = _gap(boxes, shown) if shown else 0.0
     for misread, meant in _readings(boxes, sizes, outlined=bool(shown)):
-        if not shown or (not fits_as_read and _gap(meant, shown) < NEAR):
+        if not shown or _gap(meant, shown) < min(NEAR, gap / BETTER):
             return Misread(misread.what, misread.certain or bool(shown))
     return None
 

@@ -148,7 +148,7 @@ class PanopticSamples(DetectionSamples):
     def check_boxes(self, part: str) -> None:
         """No check: boxes come from the maps."""
 
-    def check_outlines(self, part: str = "") -> None:
+    def check_outlines(self, where: str = "") -> None:
         """No check: masks come from the maps."""
 
     def describe_classes(self) -> str:
