@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from pycocotools import mask as coco
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -31,7 +31,7 @@ from resnest.detection.transforms import (
 )
 from resnest.errors import ResnestError
 from resnest.recipes import find_recipe
-from resnest.runtime.decode import BadImage, decode_image
+from resnest.runtime.decode import BadImage, Exif, decode_image
 from resnest.tasks import open_task
 from scenes import HEIGHT, WIDTH, as_is, coco_json, picture, pictures, write
 
@@ -48,26 +48,28 @@ def data(tmp_path: Path) -> DetectionSamples:
     return samples
 
 
-@pytest.mark.parametrize(
-    ("orientation", "annotated", "turned"),
-    [(6, (30, 40), True), (6, (40, 30), False), (3, (40, 30), False), (1, (40, 30), False), (6, (40, 31), None)],
-)
-def test_exif_is_applied_if_the_annotated_size_says_so(
-    tmp_path: Path, orientation: int, annotated: tuple[int, int], turned: bool | None
-) -> None:
+WRONG_SIZE = r"40 x 30 pixels( \(30 x 40 upright\))?, but is annotated as "
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("exif", ["auto", "upright", "stored"])
+@pytest.mark.parametrize("annotated", [(40, 30), (30, 40), (40, 31)])
+def test_exif_is_applied_as_annotated(tmp_path: Path, orientation: int, exif: Exif, annotated: tuple[int, int]) -> None:
+    """By the annotated size; where stored and upright pixels are of one size, upright as annotation tools show them."""
     image = Image.new("RGB", (40, 30))
-    image.paste((255, 255, 255), (0, 0, 20, 30))  # the left half
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    image.save(tmp_path / "a.png", exif=exif)
-    if turned is None:
-        with pytest.raises(BadImage, match=r"40 x 30 pixels \(30 x 40 upright\), but is annotated as 40 x 31"):
-            decode_image(tmp_path / "a.png", annotated=annotated)
+    image.paste((255, 255, 255), (0, 0, 10, 20))  # the upper left
+    image.getexif()[0x0112] = orientation
+    image.save(tmp_path / "a.png", exif=image.getexif())
+    upright = ImageOps.exif_transpose(image)
+    meant = [upright, image] if exif == "auto" else [upright if exif == "upright" else image]
+    expected = next((picture for picture in meant if picture.size == annotated), None)
+    if expected is None:
+        said = f", and data.exif={exif}$" if annotated in (image.size, upright.size) else "$"
+        with pytest.raises(BadImage, match=f"{WRONG_SIZE}{annotated[0]} x {annotated[1]}{said}"):
+            decode_image(tmp_path / "a.png", annotated=annotated, exif=exif)
         return
-    seen = np.asarray(decode_image(tmp_path / "a.png", annotated=annotated))[..., 0]
-    np.testing.assert_array_equal(
-        seen, np.rot90(np.asarray(image)[..., 0], -1) if turned else np.asarray(image)[..., 0]
-    )
+    seen = decode_image(tmp_path / "a.png", annotated=annotated, exif=exif)
+    np.testing.assert_array_equal(np.asarray(seen), np.asarray(expected))
 
 
 VARIED = DetectionSettings(short=(48, 90), long=120, crop=0.5, flip_vertical=True, rotate=True)

@@ -198,7 +198,6 @@ def _drop(*place: Any) -> Callable[[dict[str, Any]], Any]:
 
 
 FIRST = ("annotations", 0)
-RUNS = {"size": [HEIGHT, WIDTH], "counts": [1, 2]}
 
 
 @pytest.mark.parametrize(
@@ -223,20 +222,16 @@ RUNS = {"size": [HEIGHT, WIDTH], "counts": [1, 2]}
         (_set(*FIRST, "bbox", [1, 2, "3", 4]), "annotation 100 (image id 40): not as expected"),
         (_set(*FIRST, "bbox", [1, 2, float("nan"), 4]), "annotation 100: bbox [1.0, 2.0, nan, 4.0] is not four finite"),
         (_set(*FIRST, "bbox", [0, 0, 1e300, 1]), "annotation 100: bbox [0.0, 0.0, 1e+300, 1.0] is not four finite"),
-        (_set(*FIRST, "segmentation", [[0, 0, 1e9, 0, 1e9, 1e9]]), "annotation 100 (image id 40): a polygon has the"),
+        (_set(*FIRST, "iscrowd", "perhaps"), "annotation 100 (image id 40): iscrowd: 'perhaps' is no mark of a crowd"),
+        (_set("categories", 0, "name", None), "category 9: the name null is no text"),
+        (_set("categories", 0, "name", " "), "category 9: the name ' ' is empty"),
+        (_set("categories", 0, "name", "a\nb"), "category 9: the name 'a\\nb' has a line end or another control"),
+        (_set("categories", 0, "name", "dog\t"), "two categories are called 'dog': 2 and 9"),
         (_set(*FIRST, "id", "x\n" * 999), "annotation x\\nx\\n"),
         (
             _set("categories", [{"id": number, "name": str(number)} for number in range(65537)]),
             "lists 65,537 categories: 65,536 at most",
         ),
-        (_set(*FIRST, "segmentation", [[1, 1, 2, 2]]), "annotation 100 (image id 40): polygon 0 has 2 points: three"),
-        (_set(*FIRST, "segmentation", [[1, 1, 2, 2, 3, 3, 4]]), "polygon 0 has 7 coordinates"),
-        (_set(*FIRST, "segmentation", [1, 1, 2, 2, 3, 3]), "polygon 0 is not a list of coordinates"),
-        (_set(*FIRST, "segmentation", [[1, 1, 2, float("inf"), 3, 3]]), "a coordinate that is not finite"),
-        (_set(*FIRST, "segmentation", {"counts": "11"}), "RLE needs counts and size"),
-        (_set(*FIRST, "segmentation", {**RUNS, "size": [HEIGHT, 3]}), "annotation 100: RLE of 3 x 30 pixels (width x"),
-        (_set(*FIRST, "segmentation", RUNS), "annotation 100: RLE: a mask of 30 x 40 pixels"),
-        (_set(*FIRST, "segmentation", {**RUNS, "counts": "~~"}), "annotation 100: RLE: '~~' is not a packed mask"),
         (_set("annotations", 1, 3), "annotation 3: not as expected"),
         (_set("annotations", []), "no training image has an object with an area"),
         (lambda content: [item.update(iscrowd=1) for item in content["annotations"]], "(crowds do not count)"),
@@ -298,6 +293,11 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;">]>'
         ),
         (voc("a", voc_object("cat", (1, "x", 9, 9))), "is not four finite numbers"),
         (voc("a", voc_object("", (1, 1, 9, 9))), "object 1 (without a name): needed are name"),
+        (
+            voc("a", voc_object("cat", (1, 1, 9, 9), "<difficult>maybe</difficult>")),
+            "a.xml: object 1 (cat): 'maybe' is no mark of a crowd or a difficult object: expected 0 or 1",
+        ),
+        (voc("a", voc_object("a\nb", (1, 1, 9, 9))), "the name 'a\\nb' has a line end or another control character"),
         (voc("a"), "no training image has an object with an area"),
     ],
 )

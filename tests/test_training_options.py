@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -238,3 +239,33 @@ def test_a_recipe_that_was_edited_between(photos: Path, tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("lr: 0.004", "lr: 0.01"))
     with pytest.raises(ResnestError, match=r"other settings: optim\.lr is 0\.004 there and 0\.01 here"):
         resume(tmp_path / "run")
+
+
+def test_a_figure_that_cannot_be_measured_keeps_the_newest_weights(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And does not count as an evaluation without progress; a figure that was measured before is kept."""
+    seen: list[float] = []
+    evaluate = Loop._evaluate
+
+    def unmeasured(loop: Loop) -> Any:
+        result = evaluate(loop)
+        result.figures["top1"] = seen.pop(0)
+        return result
+
+    monkeypatch.setattr(Loop, "_evaluate", unmeasured)
+    for figures, kept in (([math.nan] * 3, 3), ([math.nan, 0.5, math.nan], 2), ([math.nan, math.nan, 0.1], 3)):
+        seen[:] = figures
+        out = tmp_path / str(kept) / str(figures[2])
+        result = train(
+            "imagenette", data=photos, out=out, settings=pico("train.epochs=3", "train.patience=2"), quiet=False
+        )
+        err = capsys.readouterr().err
+        assert err.count("warning: top-1 cannot be measured on these validation images: the newest weights are") == 1
+        assert "nan" not in err
+        best = [line for line in lines(out, "eval") if line["step"] == kept * checkpoint(out)["step"] // 3]
+        assert len(best) == 1
+        assert result.figures["top1"] == pytest.approx(figures[kept - 1], nan_ok=True)
+        weights = load_file(out / "model.safetensors")
+        newest = checkpoint(out)["model"]
+        assert all(torch.equal(tensor, newest[name]) for name, tensor in weights.items()) == (kept == 3)

@@ -13,6 +13,7 @@ INFO = TaskInfo(
     noun="a classifier",
     card=ClassificationCard,
     recipe=ClassificationRecipe,
+    unused_settings={"data": ("exif",)},  # labels hold whichever way up, and pictures are made upright
     recipes="resnest.classification.recipes:RECIPES",
     task="resnest.classification.task:ClassificationTask",
     exporter="resnest.classification.export:ClassificationExporter",

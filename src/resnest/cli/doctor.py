@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resnest.cli.words import EXIF_HELP
 from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def doctor(
     ] = None,
     format: Annotated[str, typer.Option(help="Its format, if it is not detected correctly.")] = "auto",
     html: Annotated[Path | None, typer.Option(metavar="FILE", help=HTML_HELP)] = None,
+    exif: Annotated[str, typer.Option(help=EXIF_HELP)] = "auto",
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Check the installation, or a data set.
@@ -53,8 +55,8 @@ def doctor(
     With --data every image is decoded, and what is wrong is named; exit code 2 then.
     """
     if data is None:
-        if task or format != "auto" or html:
-            raise ResnestError("--task, --format and --html need --data")
+        if task or format != "auto" or exif != "auto" or html:
+            raise ResnestError("--task, --format, --exif and --html need --data")
         rows = dict(_environment())
         typer.echo(
             json.dumps(rows, indent=2) if as_json else "\n".join(f"{key:<18} {row}" for key, row in rows.items())
@@ -64,7 +66,7 @@ def doctor(
     from resnest.progress import Progress
 
     with Progress("reading:", rate="images", lines=False) as bar:
-        report = check_dataset(data, format=format, task=task, on_open=bar.start, on_image=bar.advance)
+        report = check_dataset(data, format=format, task=task, exif=exif, on_open=bar.start, on_image=bar.advance)
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text(" (--json lists them all)"))
     if html:
         from resnest.files import write_errors

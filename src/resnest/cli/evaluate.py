@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnest.cli.words import DATA_HELP, MODEL_HELP, NETWORK_HELP, WINDOW_HELP
+from resnest.cli.words import DATA_HELP, EXIF_HELP, MODEL_HELP, NETWORK_HELP, WINDOW_HELP
 from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def evaluate(
     batch_size: Annotated[int | None, typer.Option(min=1, help="By default 64 for classification, else 4.")] = None,
     scales: Annotated[str | None, typer.Option(metavar="A,B", help=SCALES_HELP)] = None,
     flip: Annotated[bool, typer.Option("--flip", help=FLIP_HELP)] = False,
+    exif: Annotated[str | None, typer.Option(help=EXIF_HELP)] = None,
 ) -> None:
     """Evaluate a model: top-1, top-5, loss, accuracy of each class.
 
@@ -57,6 +58,7 @@ def evaluate(
             batch_size=batch_size,
             views=views,
             window=window,
+            exif=exif,
             on_open=lambda samples, where: bar.start(len(samples), where),
             on_batch=bar.advance,
         )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 MODEL_HELP = "Name of published weights, run directory, checkpoint file, exported file, or hub id (user/name)."
 NETWORK_HELP = "The network in a checkpoint file, if the file does not identify it."
 DATA_HELP = "Folder, .zip, .npz, .csv, .tar or .parquet with images, 'hf:owner/name' of the hub, or 'digits'."
+EXIF_HELP = "Which way up pictures with an EXIF orientation were annotated: auto, upright or stored."
 WINDOW_HELP = "Sliding windows of this side, for a segmenter: large pictures take less memory."
 
 # What is called otherwise than in Python: parameters, and functions

@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 
 from resnest.data.formats import finders
-from resnest.data.samples import LabelledSamples, Samples
+from resnest.data.samples import LabelledSamples
 from resnest.data.sources import Splits, open_dataset
 from resnest.errors import parameter
-from resnest.runtime.decode import BadImage
+from resnest.runtime.decode import BadImage, orientation_of
 from resnest.tasks import load_object, task_info
 
 MIN_IMAGES = 10  # training images below which a class is hardly learned
@@ -65,11 +65,19 @@ class Inspection:
 
     def __init__(self, split: str, samples: Any) -> None:
         self.split, self.samples = split, samples
+        self.orientations = (0, 0)  # images with an EXIF orientation that are read upright, and as stored
 
     def check_image(self, index: int) -> Image.Image:
         """Image `index`, whose annotations are counted. Raises BadImage."""
         image: Image.Image = self.samples.decode(index)
         return image
+
+    def count_orientation(self, index: int, image: Image.Image) -> None:
+        """Count image `index`, as it was decoded. Raises BadImage."""
+        orientation, size = orientation_of(self.samples.read(index))
+        if orientation != 1:
+            stored = self.samples.exif == "stored" or image.size != size
+            self.orientations = (self.orientations[0] + (not stored), self.orientations[1] + stored)
 
     def add_to(self, report: DatasetReport, val: Any) -> None:
         """Adds the findings of the training split, and of the validation split's inspection."""
@@ -89,11 +97,12 @@ def check_dataset(
     *,
     format: str = "auto",
     task: str | None = None,
+    exif: str = "auto",
     on_open: Callable[[int, str], None] = lambda total, title: None,
     on_image: Callable[[], None] = lambda: None,
 ) -> DatasetReport:
     """Check a complete data set, as `open_dataset` opens it. Raises ResnestError if it cannot be opened."""
-    splits = open_dataset(where, format=format, task=task)
+    splits = open_dataset(where, format=format, task=task, exif=exif)
     on_open(len(splits.train) + len(splits.val), "")
     train, val = splits.train.counts(), splits.val.counts()
     names = splits.train.class_names
@@ -105,8 +114,9 @@ def check_dataset(
     inspect = load_object(info.inspection)
     inspections = [inspect(split, samples) for split, samples in (("train", splits.train), ("val", splits.val))]
     for inspection in inspections:
-        _check_split(inspection.split, inspection.samples, inspection.check_image, report, sizes, seen, on_image)
+        _check_split(inspection, report, sizes, seen, on_image)
     report.sizes = _describe_sizes(sizes)
+    report.notes += _exif_notes([inspection.orientations for inspection in inspections], exif, info.reads_labels)
     inspections[0].add_to(report, inspections[1])
     if task is None and format == "auto" and info.reads_labels:
         report.notes += _other_annotations(Path(where))
@@ -148,20 +158,29 @@ def _class_notes(train: LabelledSamples, val: LabelledSamples, counts: dict[str,
         )
 
 
+def _exif_notes(orientations: Sequence[tuple[int, int]], exif: str, labels_only: bool) -> Iterator[str]:
+    """How images with an EXIF orientation are read: upright and as stored, in each split."""
+    upright, stored = np.sum(orientations, axis=0).tolist()
+    if upright + stored:
+        how = "read upright" if labels_only else f"read upright, {stored} as stored"
+        rule = "" if labels_only else f" (data.exif={exif}{': by their annotated size' if exif == 'auto' else ''})"
+        yield f"{upright + stored} images have an EXIF orientation: {upright} are {how}{rule}"
+
+
 def _check_split(
-    split: str,
-    samples: Samples,
-    check_image: Callable[[int], Image.Image],
+    inspection: Inspection,
     report: DatasetReport,
     sizes: list[tuple[int, int]],
     seen: dict[str, tuple[str, str, str]],  # pixels -> split, label, key of the first such image
     on_image: Callable[[], None],
 ) -> None:
     """Decode every image of a split; equal pixels under another label or in the other split are a problem."""
+    split, samples = inspection.split, inspection.samples
     for index, key in enumerate(samples.keys):
         on_image()
         try:
-            image = check_image(index)
+            image = inspection.check_image(index)
+            inspection.count_orientation(index, image)
         except BadImage as error:
             report.problems.append(f"{split}: {key}: {error.reason}")
             continue

@@ -7,8 +7,9 @@ root = locate_images(Path("coco/annotations/instances_train2017.json"), ["000000
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from resnest.data.listing import is_ignored
 from resnest.data.parts import PART_OF
@@ -53,7 +54,8 @@ def list_coco(folder: Path) -> list[str]:
     names = [name for name in names if name.startswith("instances")] or names
     if names:
         return [f"annotations/{name}" for name in names]
-    return [f"{split}/{ROBOFLOW}" for split in ("", *part_folders(folder)) if (folder / split / ROBOFLOW).is_file()]
+    places = (ROBOFLOW, *(f"{split}/{ROBOFLOW}" for split in part_folders(folder)))  # it may be one part of a set
+    return [place for place in places if (folder / place).is_file()]
 
 
 def list_panoptic(folder: Path) -> list[str]:
@@ -94,7 +96,21 @@ def _best(folders: Sequence[Path], annotations: Path, names: Sequence[str], what
     if not max(counts):
         looked = ", ".join(str(folder) for folder in folders)
         raise ResnestError(f"{annotations}: there is no {what} {some[0]} in {looked}")
-    return folders[counts.index(max(counts))]
+    best, *others = (folder for folder, count in zip(folders, counts, strict=True) if count == max(counts))
+    for other, name in ((other, name) for other in others for name in some):
+        if (best / name).is_file() and (other / name).is_file() and _differ(best / name, other / name):
+            raise ResnestError(
+                f"{annotations}: {what} {name} is in {best} and, another file, in {other}: leave one of the two folders"
+            )
+    return best
+
+
+def _differ(file: Path, other: Path) -> bool:
+    """Whether two files have other bytes; those of one size are compared up to their first mebibyte."""
+    if file.stat().st_size != other.stat().st_size:
+        return True
+    with file.open("rb") as one, other.open("rb") as two:
+        return one.read(2**20) != two.read(2**20)
 
 
 def _candidates(annotations: Path) -> list[Path]:
@@ -121,23 +137,92 @@ def locate_maps(annotations: Path, names: Sequence[str]) -> Path:
     return _best([folder for folder in folders if folder.is_dir()] or [home], annotations, names, "map")
 
 
-def locate_by_stem(annotations: Path, stems: Sequence[str]) -> tuple[Path, dict[str, str]]:
-    """The folder with most of the images that xml files are named after, and the file of each stem in it."""
+class NamedPictures(NamedTuple):
+    """The pictures that annotations are of, in one folder."""
+
+    root: Path
+    names: list[str]  # of each annotation's picture, relative to `root`; there may be no such file
+    alone: int  # pictures that no annotation is of
+    notes: tuple[str, ...]  # what was decided
+
+
+def locate_pictures(annotations: Path, wanted: Sequence[tuple[str, str]]) -> NamedPictures:
+    """The pictures of annotation files, in the folder with most of them.
+
+    Args:
+        wanted: of each annotation its file's name without suffix, and the picture's name that it contains, or "".
+
+    Raises:
+        ResnestError: no picture is there; an annotation has two.
+    """
     home = annotations.parent
     if _is_annotations(annotations):
         folders = [home / "JPEGImages", home / "images", annotations, home]
     else:
         folders = [annotations, annotations / "images", home / "images"]
-    best: tuple[int, Path, dict[str, str]] = (0, annotations, {})
-    for folder in folders:
-        if folder.is_dir():
-            files = stems_in(folder)
-            count = sum(stem in files for stem in stems)
-            best = (count, folder, files) if count > best[0] else best
-    if not best[0]:
+    listed = [(folder, pictures_in(folder)) for folder in folders if folder.is_dir()]
+    scores = [_score(pictures, wanted) for _, pictures in listed]
+    if not scores or not max(scores):
         looked = ", ".join(str(folder) for folder in folders)
-        raise ResnestError(f"{annotations}: there is no image for {stems[0]}.xml in {looked}")
-    return best[1:]
+        raise ResnestError(f"{annotations}: there is no image for {wanted[0][0]}.xml in {looked}")
+    root, pictures = listed[scores.index(max(scores))]
+    if scores.count(max(scores)) > 1:
+        other = listed[-1 - scores[::-1].index(max(scores))][0]
+        raise ResnestError(f"{annotations}: are the pictures those in {root} or those in {other}? Leave one folder")
+    stems = {stem for stem, _ in wanted}
+    names, stale = [], 0
+    for stem, name in wanted:
+        found = picture_of(stem, pictures, name=name, where=annotations / f"{stem}.xml", others=stems)
+        stale += bool(found) and name in pictures.get(Path(name).stem, ()) and found != name
+        names.append(found or f"{stem}.jpg")
+    notes = (f"{stale} annotations contain another picture's name than their own, which counts",) if stale else ()
+    used = set(names)
+    alone = sum(used.isdisjoint(files) for files in pictures.values())
+    return NamedPictures(root, names, alone, notes)
+
+
+def _score(pictures: Mapping[str, Sequence[str]], wanted: Sequence[tuple[str, str]]) -> int:
+    """How well a folder's pictures fit annotations: by their stems, and once more by the names that they contain."""
+    named = sum(name in pictures.get(Path(name).stem, ()) for _, name in wanted)
+    return named + sum(stem in pictures for stem, _ in wanted)
+
+
+def pictures_in(folder: Path) -> dict[str, list[str]]:
+    """The image files of a folder: stem -> names, several where they differ in their suffix."""
+    found: dict[str, list[str]] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
+            found.setdefault(file.stem, []).append(file.name)
+    return found
+
+
+def picture_of(
+    stem: str, pictures: Mapping[str, Sequence[str]], *, name: str = "", where: object, others: Collection[str] = ()
+) -> str | None:
+    """The one picture that an annotation or a mask is of; None if there is none.
+
+    The picture has the annotation's stem. Of several, such as 001.jpg and its mask 001.png, it is the one that the
+    annotation names. Without one, it is the picture of another stem that the annotation names.
+
+    Args:
+        pictures: as of `pictures_in`.
+        name: of the picture, as the annotation has it; "": it has none.
+        where: the annotation, in messages.
+        others: stems of all annotations. A copied or renamed annotation often contains its first picture's name; this
+            is recognised by that picture's own annotation.
+
+    Raises:
+        ResnestError: two pictures may be meant.
+    """
+    own = list(pictures.get(stem, ()))
+    named = [file for file in (*own, *pictures.get(Path(name).stem, ())) if file.lower() == name.lower()]
+    if len(own) > 1:
+        own = [file for file in own if file in named] or own
+    if named and own and named[0] not in own and Path(name).stem not in others:
+        own.append(named[0])
+    if len(own) > 1:
+        raise ResnestError(f"{where}: is it of {own[0]} or of {own[1]}? Move the other one to another folder")
+    return next(iter(own or named), None)
 
 
 def stems_in(folder: Path) -> dict[str, str]:

@@ -8,6 +8,8 @@ samples.decode(0), samples.class_names[samples.labels[0]]
 from __future__ import annotations
 
 import hashlib
+import json
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,8 +22,10 @@ from PIL import Image
 from resnest.data.class_names import is_number
 from resnest.data.stores import Store, read_from
 from resnest.errors import ResnestError
-from resnest.runtime.decode import decode_image
+from resnest.runtime.decode import Exif, decode_image
 from resnest.tasks import DEFAULT_TASK
+
+CONTROL = ("Cc", "Zl", "Zp")  # Unicode's categories of control characters, line and paragraph separators
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Samples(ABC):
     store: Store
     keys: Sequence[str]
     class_names: tuple[str, ...]  # (K,)
+    exif: Exif = field(default="auto", kw_only=True)  # which way up they are annotated, where that matters
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -92,6 +97,10 @@ class Samples(ABC):
         """The images to train a recipe on. Raises ResnestError if there is none."""
         return self
 
+    def for_validation(self, recipe: Any) -> Self:
+        """The images to evaluate a recipe on. Raises ResnestError if they lack what it is evaluated by."""
+        return self
+
     def check_validation(self, where: str) -> None:
         """Raises ResnestError if there is nothing to evaluate on."""
         return
@@ -109,17 +118,34 @@ class Samples(ABC):
 S = TypeVar("S", bound=Samples)
 
 
+def clean_name(name: Any) -> str:
+    """A class's name without space around it, as lists, tables and drawings show it.
+
+    Raises:
+        ValueError: it is neither text nor a number, empty, or has line ends or other control characters within.
+    """
+    if isinstance(name, bool) or not isinstance(name, str | int | float):
+        raise ValueError(f"the name {json.dumps(name)} is no text")
+    text = str(name).strip().strip("\ufeff\u200b")
+    if not text:
+        raise ValueError(f"the name {name!r} is empty")
+    if any(unicodedata.category(character) in CONTROL for character in text):
+        raise ValueError(f"the name {text!r} has a line end or another control character")
+    return text
+
+
 def describe_classes(count: int) -> str:
     return f"{count} class{'es' if count != 1 else ''}"
 
 
-def describe_notes(train: Samples, val: Samples | None = None) -> str:
-    """Notes on images that were left out; once, if both splits are from one file."""
+def describe_notes(train: Samples, val: Samples | None = None, *more: str) -> str:
+    """Notes on what was left out or decided, and more; once, if both splits are from one file."""
     if val is None or train.left_out == val.left_out:
         notes = list(train.left_out)
     else:
         parts = (("training", train), ("validation", val))
         notes = [f"{name}: {note}" for name, part in parts for note in part.left_out]
+    notes += [*more, *([f"data.exif={train.exif}"] if train.exif != "auto" else [])]
     return f" ({'; '.join(dict.fromkeys(notes))})" if notes else ""
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from resnest.errors import Range, ResnestError, check_ranges
+from resnest.runtime.decode import Exif
 from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, LARGEST, Interpolation, Preprocess
 from resnest.spec import Count, NotNegative, ProperShare, Share, SomeShare, Whole
 
@@ -21,6 +22,8 @@ class DataSettings:
     """Settings of reading, cropping and augmenting images."""
 
     format: str = "auto"  # one of data.formats.FORMATS, such as folder, coco, voc or masks; auto looks
+    # which way up pictures with an EXIF orientation were annotated; auto: as the size tells, else upright as tools show
+    exif: Exif = "auto"
     val_share: ProperShare = 0.2  # share of each class held out where the data has no validation split
     size: Side = 224  # training crop, pixels
     start_size: Side | None = None  # crop of the first epoch; grows evenly to `size` (progressive resizing)

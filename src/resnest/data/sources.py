@@ -9,7 +9,7 @@ The format is detected by `formats`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from resnest.data.parts import TITLES
 from resnest.data.samples import Samples
 from resnest.data.samples import holdout as hold_out
 from resnest.errors import ResnestError, parameter
+from resnest.runtime.decode import as_exif
 from resnest.tasks import check_task
 
 
@@ -55,7 +56,13 @@ class EvaluationSplit:
 
 
 def open_dataset(
-    where: str | Path, *, format: str = "auto", task: str | None = None, val_fraction: float = 0.2, seed: int = 0
+    where: str | Path,
+    *,
+    format: str = "auto",
+    task: str | None = None,
+    val_fraction: float = 0.2,
+    seed: int = 0,
+    exif: str = "auto",
 ) -> Splits:
     """Open a data set of any format for training.
 
@@ -65,16 +72,18 @@ def open_dataset(
         task: what it is for, where it has annotations of several kinds: "segmentation", "panoptic", ...
         val_fraction: fraction of each class that is held out if the data set has no validation split.
         seed: of that split.
+        exif: which way up pictures with an EXIF orientation were annotated, as `data.exif`.
 
     Raises:
         ResnestError: nothing there, no images, one class, a class without images, classes that do not agree.
     """
+    way_up = as_exif(exif)
     handle = detect_format(where, format, task)
     if handle.unsplit is not None:
-        return _split(handle, handle.unsplit(), val_fraction, seed)
+        return _split(handle, replace(handle.unsplit(), exif=way_up), val_fraction, seed)
     if handle.train is None or handle.val is None:
         raise ResnestError(f"{handle.where} has a validation split but no folder train beside it: nothing to train on")
-    train, val = handle.train(), handle.val()
+    train, val = replace(handle.train(), exif=way_up), replace(handle.val(), exif=way_up)
     check_task(val, train.task, f"the validation split of {handle.where}", "its training split")
     train, val = train.matched(val, handle.where)
     return Splits(handle.format, handle.where, train, val, notes=handle.notes)
@@ -88,6 +97,7 @@ def open_split(
     task: str | None = None,
     holdout: tuple[float, int] | None = None,
     trained_on: Mapping[str, Any] | None = None,
+    exif: str = "auto",
 ) -> EvaluationSplit:
     """Open one split of a data set for evaluation; the other is not read.
 
@@ -97,12 +107,14 @@ def open_split(
         task: what it is for, as in `open_dataset`.
         holdout: fraction and seed of the split in training; None for a model that was not trained here.
         trained_on: the run's account of its data (run.json): of other data nothing was held out.
+        exif: as in `open_dataset`.
 
     Raises:
         ResnestError: as `open_dataset`; a split that the data set does not have.
     """
     if split not in ("auto", "val", "test", "train", "all"):
         raise ResnestError(f"{parameter('split', split)}: expected auto, val, test, train or all")
+    way_up = as_exif(exif)
     handle = detect_format(where, format, task)
     if handle.unsplit is None:
         if split == "all":
@@ -112,10 +124,10 @@ def open_split(
         read, name = getattr(handle, part), TITLES[part]
         if read is None:
             raise ResnestError(f"{parameter('split', split)}: {handle.where} has no {name} split")
-        return _evaluation_split(handle, read(), f"{name} images")
+        return _evaluation_split(handle, replace(read(), exif=way_up), f"{name} images")
     if split == "test":
         raise ResnestError(f"{parameter('split', split)}: {handle.where} has no test split; choose val or all")
-    unsplit = handle.unsplit()
+    unsplit = replace(handle.unsplit(), exif=way_up)
     held_out = holdout is not None and _is_training_data(handle.where, unsplit, trained_on or {})
     if split == "all" or (split == "auto" and not held_out):
         return _evaluation_split(handle, unsplit, "images, all there are")

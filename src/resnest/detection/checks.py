@@ -20,10 +20,10 @@ from resnest.data.parts import choose_splits
 from resnest.detection.card import DetectionPreprocess
 from resnest.detection.coco import read_coco
 from resnest.detection.data import DetectionSamples, ObjectTable, clip, has_area
-from resnest.detection.segmentations import NONE, Segmentation
-from resnest.detection.voc import read_list, read_voc
+from resnest.detection.segmentations import BAD
+from resnest.detection.units import outline_box
+from resnest.detection.voc import read_list, read_voc, xml_stems
 from resnest.errors import ResnestError
-from resnest.runtime import rle
 
 # --- The formats of data sets with objects: COCO json and Pascal VOC xml ---
 
@@ -61,7 +61,7 @@ def find_voc(path: Path, task: str | None = None) -> DatasetHandle | None:
     def part(*names: str) -> Read | None:
         lists = [path / "ImageSets" / "Main" / f"{name}.txt" for name in names]
         listed = next((file for file in lists if file.is_file()), None)
-        return (lambda: read_voc(folder, read_list(listed))) if listed else None
+        return (lambda: read_voc(folder, read_list(listed, xml_stems(folder).__contains__))) if listed else None
 
     if val := part("val"):
         return DatasetHandle("voc", str(path), train=part("train"), val=val)
@@ -78,6 +78,7 @@ MISSED = 2.0  # pixels between a box and the outermost of its mask: some count f
 SMALL, LARGE = 32**2, 96**2  # COCO's sizes of objects, square pixels
 USUAL_LIMIT = 100  # detections an image (DetectorSpec.max_detections)
 MOST_NAMED = 8
+MUCH_IGNORED = 0.25  # share of objects: of VOC2007's a fifth are difficult, of COCO's one in a hundred is a crowd
 
 
 class DetectionInspection(Inspection):
@@ -94,6 +95,43 @@ class DetectionInspection(Inspection):
 
 def object_problems(split: str, samples: DetectionSamples) -> Iterator[str]:
     """Problems of one split; images are not decoded."""
+    table = samples.objects
+    rows, owners = table.rows(), table.owners()
+    yield from ignored_problems(split, samples)
+    if misread := table.misread():
+        yield f"{split}: {misread.describe(len(rows))}"
+    else:
+        yield from _box_problems(split, samples)
+    for index in np.flatnonzero(table.segmentations.kinds[rows] == BAD).tolist():
+        yield (
+            f"{split}: {samples.keys[owners[index]]}: annotation {table.ids[rows[index]]}:"
+            f" {table.segmentations.defect(int(rows[index]))}: its outline cannot be used"
+        )
+    yield from (f"{split}: annotation id {number} occurs {count} times" for number, count in _twice(table.ids[rows]))
+    names, times = np.unique(np.array(samples.keys), return_counts=True)
+    for index in np.flatnonzero(times > 1).tolist():
+        yield f"{split}: {names[index]} is listed {times[index]} times"
+
+
+def ignored_problems(split: str, samples: DetectionSamples) -> Iterator[str]:
+    """Crowds and difficult objects, where they are much of a split or all of a class that is not rare."""
+    table = samples.objects
+    rows = table.rows()
+    crowd, labels = table.crowd[rows], table.labels[rows]
+    if len(rows) and crowd.mean() > MUCH_IGNORED:
+        yield (
+            f"{split}: {crowd.sum():,} of {len(rows):,} objects are crowds (iscrowd) or difficult, which are ignored:"
+            " set that to 0 where one object is meant, as of masks that were drawn with CVAT's brush"
+        )
+        return
+    count = len(samples.class_names)
+    every, ignored = np.bincount(labels, minlength=count), np.bincount(labels[crowd], minlength=count)
+    if names := named(samples.class_names, (every >= MIN_IMAGES) & (every == ignored)):
+        yield f"{split}: all objects of {names} are crowds (iscrowd) or difficult, which are ignored"
+
+
+def _box_problems(split: str, samples: DetectionSamples) -> Iterator[str]:
+    """Boxes without an area, beyond their image, or apart from their masks."""
     table = samples.objects
     rows, owners = table.rows(), table.owners()
     boxes, sizes = table.boxes[rows], table.sizes[owners]
@@ -114,7 +152,7 @@ def object_problems(split: str, samples: DetectionSamples) -> Iterator[str]:
             else f"stands out of the image of {width} x {height}"
         )
         yield f"{name(index)}: box {_corners(boxes[index])} {what}{'' if visible[index] else ': left out of training'}"
-    for index in np.flatnonzero(table.segmentations.kinds[rows] != NONE).tolist():
+    for index in np.flatnonzero(table.segmentations.outlined[rows]).tolist():
         width, height = map(int, sizes[index])
         around = outline_box(table.segmentations.get(int(rows[index]), height, width))
         if around is None:
@@ -124,19 +162,6 @@ def object_problems(split: str, samples: DetectionSamples) -> Iterator[str]:
                 f"{name(index)}: its mask lies within {_corners(around)}, its box is {_corners(boxes[index])}:"
                 f" {gap:.3g} pixels apart"
             )
-    yield from (f"{split}: annotation id {number} occurs {count} times" for number, count in _twice(table.ids[rows]))
-    names, times = np.unique(np.array(samples.keys), return_counts=True)
-    for index in np.flatnonzero(times > 1).tolist():
-        yield f"{split}: {names[index]} is listed {times[index]} times"
-
-
-def outline_box(outline: Segmentation) -> NDArray[np.float64] | None:
-    """x1, y1, x2, y2 around a mask; None for an empty mask."""
-    if isinstance(outline, dict):
-        x, y, width, height = rle.box(outline)
-        return np.array([x, y, x + width, y + height], np.float64) if width else None
-    points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in outline or []])
-    return np.concatenate([points.min(0), points.max(0)])
 
 
 def class_problems(train: DetectionSamples, val: DetectionSamples) -> Iterator[str]:
@@ -165,7 +190,7 @@ def object_notes(train: DetectionSamples, val: DetectionSamples) -> Iterator[str
     crowds = sum(int(table.crowd[table.rows()].sum()) for table in tables)
     if crowds:
         yield f"{crowds} crowds or difficult objects, which are ignored"
-    outlined = sum(int((table.segmentations.kinds[table.rows()] != NONE).sum()) for table in tables)
+    outlined = sum(int(table.segmentations.outlined[table.rows()].sum()) for table in tables)
     total = sum(int(table.counts.sum()) for table in tables)
     yield f"{outlined} of {total} objects have masks"
     yield from size_notes(tables)

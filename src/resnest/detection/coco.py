@@ -11,6 +11,7 @@ json.load would make 3 GB of Python objects.
 from __future__ import annotations
 
 import json
+import math
 import re
 from array import array
 from collections.abc import Callable, Mapping
@@ -22,14 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.data.folders import locate_images
+from resnest.data.samples import clean_name
 from resnest.data.stores import FolderStore
-from resnest.detection.data import DetectionSamples, ObjectTable
-from resnest.detection.segmentations import RUNS, BadSegmentation, SegmentationBuilder, Segmentations
+from resnest.detection.data import DetectionSamples, ObjectTable, is_marked
+from resnest.detection.segmentations import SegmentationBuilder
 from resnest.errors import ResnestError
 
 SPACE = re.compile(r"[ \t\n\r]*")
 INCOMPLETE = "suspect_incomplete"
 MOST_CATEGORIES = 65536  # the largest set, V3Det (arXiv 2304.03752), has 13,204; a mask head has an output for each
+
+ROUNDED, DIFFERENT = 1.1, 1.5  # factors by which an area may exceed its box, and its mask may exceed it
+HARDLY, ENOUGH = 0.1, 10  # share of a box, and the objects to judge by
 
 Numbers = NDArray[np.int64]
 
@@ -70,8 +75,10 @@ class CocoLists:
     def category(self, item: Any) -> None:
         """Add a category. Raises ResnestError if it is incomplete, or its id is a duplicate."""
         try:
-            number, name = item["id"], str(item["name"])
+            number, name = item["id"], clean_name(item["name"])
             array("q", [number])
+        except ValueError as error:
+            raise ResnestError(f"{self.path}: category {entry_id(item)}: {error}") from None
         except (KeyError, TypeError, OverflowError) as error:
             raise ResnestError(
                 f"{self.path}: category {entry_id(item)}: {missing(error)}; needed are an integer id, and name"
@@ -101,6 +108,7 @@ class _Reader(CocoLists):
         super().__init__(path)
         self.ids, self.owners, self.kinds = array("q"), array("q"), array("q")
         self.boxes, self.areas, self.crowd = array("d"), array("d"), bytearray()
+        self.without_area = 0
         self.outlines = SegmentationBuilder()
 
     def annotation(self, item: Any) -> None:
@@ -113,11 +121,12 @@ class _Reader(CocoLists):
                 raise self._bad(item, f"bbox {short(box)} is not four numbers x, y, width, height")
             self.boxes.extend(box)
             area = item.get("area")
-            self.areas.append(box[2] * box[3] if area is None else area)
-            self.crowd.append(bool(item.get("iscrowd")))
+            self.areas.append(math.nan if area is None else area)
+            self.without_area += area is None
+            self.crowd.append(is_marked(item.get("iscrowd")))
             self.outlines.add(item.get("segmentation"))
-        except BadSegmentation as error:
-            raise self._bad(item, str(error)) from None
+        except ValueError as error:
+            raise self._bad(item, f"iscrowd: {error}") from None
         except (KeyError, TypeError, OverflowError, AttributeError) as error:
             raise self._bad(
                 item, f"{missing(error)}; needed are integers image_id and category_id, and bbox of four numbers"
@@ -134,8 +143,8 @@ class _Reader(CocoLists):
         owners = self._indices(np.array(self.owners, np.int64), image_ids, "image")
         labels = self._indices(np.array(self.kinds, np.int64), category_ids, "category")
         boxes = self._boxes()
+        areas, replaced = settled_areas(np.array(self.areas), boxes, self.outlines.check(sizes[owners]))
         outlines = self.outlines.done()
-        self._check_outlines(outlines, sizes[owners])
         order = np.argsort(owners, kind="stable")
         counts = np.bincount(owners, minlength=len(image_ids))
         table = ObjectTable(
@@ -146,12 +155,14 @@ class _Reader(CocoLists):
             boxes=boxes[order],
             labels=labels[order],
             crowd=np.frombuffer(bytes(self.crowd), np.uint8).astype(bool)[order],
-            areas=np.array(self.areas, np.float64)[order],
+            areas=areas[order],
             ids=np.array(self.ids, np.int64)[order],
             segmentations=outlines.subset(order),
         )
         store = FolderStore(locate_images(self.path, self.names))
-        samples = DetectionSamples.build(store, self.names, names, tuple(category_ids.tolist()), table)
+        count = replaced - self.without_area
+        notes = (f"{count:,} areas that box or mask contradicts are computed from these",) if count else ()
+        samples = DetectionSamples.build(store, self.names, names, tuple(category_ids.tolist()), table, notes)
         return _without_incomplete(samples, np.frombuffer(bytes(self.incomplete), np.uint8).astype(bool))
 
     def _classes(self) -> tuple[Numbers, tuple[str, ...]]:
@@ -195,12 +206,33 @@ class _Reader(CocoLists):
         boxes[:, 2:] += boxes[:, :2]
         return boxes.astype(np.float32)
 
-    def _check_outlines(self, outlines: Segmentations, sizes: NDArray[np.int32]) -> None:
-        for row in np.flatnonzero(outlines.kinds == RUNS).tolist():
-            try:
-                outlines.check(row, height=int(sizes[row, 1]), width=int(sizes[row, 0]))
-            except BadSegmentation as error:
-                raise ResnestError(f"{self.path}: annotation {self.ids[row]}: {error}") from None
+
+def settled_areas(
+    areas: NDArray[np.float64], boxes: NDArray[np.float32], masks: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], int]:
+    """The areas that COCO's figures by size go by, and how many are not as annotated.
+
+    An area is of the object's pixels: it may be less than its box's even where the json has no outline. One that is
+    larger than box and mask, less than its mask, not positive or not finite is replaced; so are all areas of data
+    without outlines if half of them are less than a tenth of their boxes'.
+
+    Args:
+        areas: (A,) as annotated.
+        boxes: (A, 4) corners.
+        masks: (A, 2) as of `SegmentationBuilder.check`.
+    """
+    wide, high = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).astype(np.float64).T
+    filled, borders = wide * high, wide + high + 1  # some tools count the pixels on borders, others do not
+    largest, all_parts = masks.T
+    outlined = all_parts > 0
+    most = ROUNDED * np.fmax(filled, all_parts) + borders
+    least = np.where(outlined, (largest - borders) / DIFFERENT, -np.inf)
+    positive = (areas > 0) | ((areas == 0) & (filled == 0))
+    wrong = ~(positive & (areas >= least) & (areas <= most))
+    usual = ~wrong & (filled > borders)
+    if not outlined.any() and usual.sum() >= ENOUGH and np.median(areas[usual] / filled[usual]) < HARDLY:
+        wrong[:] = True
+    return np.where(wrong, np.where(outlined, all_parts, filled), areas), int(wrong.sum())
 
 
 def _without_incomplete(samples: DetectionSamples, incomplete: NDArray[np.bool_]) -> DetectionSamples:

@@ -19,7 +19,8 @@ from PIL import Image
 
 from resnest.data.samples import Samples, class_indices, describe_classes, describe_notes, rarest
 from resnest.data.stores import Store
-from resnest.detection.segmentations import NONE, Segmentation, Segmentations
+from resnest.detection.segmentations import BAD, Segmentation, Segmentations
+from resnest.detection.units import Misread, find_misread
 from resnest.errors import ResnestError
 from resnest.runtime.decode import decode_image
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from resnest.detection.recipes import DetectionRecipe
 
 T = TypeVar("T")
+SET = ("1", "1.0", "true", "yes", "y", "t")  # marks of objects as tools write them
+NOT_SET = ("0", "0.0", "false", "no", "n", "f", "", "none", "null", "unspecified", "unknown", "n/a")
 SMALLEST = 1e-5  # pixels a side: a box of less has no area (detectron2's filter_empty_instances)
 
 
@@ -138,6 +141,16 @@ class ObjectTable(ImageTable[Objects]):
         rows, sizes = self.rows(), self.sizes[self.owners()]
         return ~self.crowd[rows] & has_area(clip(self.boxes[rows], sizes[:, 0], sizes[:, 1]))
 
+    def misread(self) -> Misread | None:
+        """What the boxes look like, where they are not corners in pixels."""
+        rows = self.rows()
+        boxes, sizes = self.boxes[rows].astype(np.float64), self.sizes[self.owners()].astype(np.float64)
+        return find_misread(boxes, sizes, self.segmentations.subset(rows))
+
+    def crowds(self) -> int:
+        """Crowds and ignored objects."""
+        return int(self.crowd[self.rows()].sum())
+
     def presence(self, num_classes: int) -> NDArray[np.bool_]:
         """(N, K): the classes of each image's objects for training."""
         present = np.zeros((len(self), num_classes), bool)
@@ -174,7 +187,7 @@ class DetectionSamples(Samples):
     def decode(self, index: int) -> Image.Image:
         """Image `index`, RGB, oriented as its annotations. Raises BadImage."""
         width, height = map(int, self.objects.sizes[index])
-        return decode_image(self.read(index), name=self.keys[index], annotated=(width, height))
+        return decode_image(self.read(index), name=self.keys[index], annotated=(width, height), exif=self.exif)
 
     def example(self, index: int) -> tuple[Image.Image, Objects]:
         return self.decode(index), self.objects[index]
@@ -201,8 +214,9 @@ class DetectionSamples(Samples):
         return self.notes
 
     def describe(self, val: DetectionSamples | None = None) -> str:
-        objects = f"{self.object_counts().sum():,}" + (f" and {val.object_counts().sum():,}" if val is not None else "")
-        return f"{self.describe_classes()}, {objects} objects{describe_notes(self, val)}"
+        parts = (self,) if val is None else (self, val)
+        objects = " and ".join(f"{part.object_counts().sum():,}" for part in parts)
+        return f"{self.describe_classes()}, {objects} objects{describe_notes(self, val, *_set_aside(parts))}"
 
     def describe_classes(self) -> str:
         return describe_classes(len(self.class_names))
@@ -227,10 +241,23 @@ class DetectionSamples(Samples):
 
     def with_objects(self) -> DetectionSamples:
         """Without the images that have no object for training."""
-        return self.subset(np.flatnonzero(self.labels.any(1)))
+        empty = ~self.labels.any(1)
+        if not empty.any():
+            return self
+        crowds = self.subset(np.flatnonzero(empty)).objects.crowds()
+        within = f" with {crowds:,} crowds or difficult objects" if crowds else ""
+        note = f"{empty.sum():,} images{within} and no other object are not trained on"
+        left = self.subset(np.flatnonzero(~empty))
+        return replace(left, notes=(*left.notes, note if within else note.replace(" and no other", " without an")))
 
     def for_training(self, recipe: DetectionRecipe) -> DetectionSamples:
         return self.trainable(keep_empty=recipe.detection.keep_empty, masks=recipe.detector.masks)
+
+    def for_validation(self, recipe: DetectionRecipe) -> DetectionSamples:
+        self.check_boxes("validation")
+        if recipe.detector.masks:
+            self.check_outlines("validation images: ")
+        return self
 
     def trainable(self, *, keep_empty: bool = False, masks: bool = False) -> DetectionSamples:
         """The images to train on.
@@ -240,26 +267,37 @@ class DetectionSamples(Samples):
             masks: of every object an outline is needed.
 
         Raises:
-            ResnestError: no object at all; one without an outline.
+            ResnestError: no object at all; one without an outline; boxes that are not in pixels.
         """
         if not self.labels.any():
             raise ResnestError(
                 f"none of the {len(self)} training images has an object that is no crowd and has an area"
             )
+        self.check_boxes("training")
         if masks:
             self.check_outlines()
         return self if keep_empty else self.with_objects()
 
-    def check_outlines(self) -> None:
-        """Raises ResnestError if an object for training has a box and no outline."""
+    def check_boxes(self, part: str) -> None:
+        """Raises ResnestError if the boxes are certainly not corners in pixels."""
+        if (misread := self.objects.misread()) and misread.certain:
+            raise ResnestError(f"{part} images: {misread.describe(int(self.objects.counts.sum()))}")
+
+    def has_outlines(self) -> bool:
+        """Whether any object has one."""
+        return bool(self.objects.segmentations.outlined[self.objects.rows()].any())
+
+    def check_outlines(self, where: str = "") -> None:
+        """Raises ResnestError if an object that counts has a box and no outline; the message starts with `where`."""
         rows, usable = self.objects.rows(), self.objects.trainable_mask()
-        missing = usable & (self.objects.segmentations.kinds[rows] == NONE)
+        missing = usable & ~self.objects.segmentations.outlined[rows]
         if missing.any():
             index = int(np.argmax(missing))
+            defect = self.objects.segmentations.defect(int(rows[index]))
             raise ResnestError(
-                f"{missing.sum()} of {usable.sum()} objects have no segmentation, as annotation"
-                f" {self.objects.ids[rows[index]]} of {self.keys[self.objects.owners()[index]]}: choose a detector"
-                " without masks"
+                f"{where}{missing.sum()} of {usable.sum()} objects have no segmentation, as annotation"
+                f" {self.objects.ids[rows[index]]} of {self.keys[self.objects.owners()[index]]}"
+                f"{f' ({defect})' if defect else ''}: choose a detector without masks"
             )
 
     def object_counts(self) -> NDArray[np.int64]:
@@ -286,8 +324,27 @@ class DetectionSamples(Samples):
         return renumber(self), renumber(val)
 
     def aligned(self, card: Any, where: str) -> DetectionSamples:
-        index = class_indices(self.class_names, card, where)
-        return replace(self.renumbered(index, card.class_names), category_ids=card.category_ids)
+        if (misread := self.objects.misread()) and misread.certain:
+            raise ResnestError(f"{where}: {misread.describe(int(self.objects.counts.sum()))}")
+        if card.detector.masks and self.has_outlines():
+            self.check_outlines(f"{where}: ")
+        used = self.with_used_classes()
+        index = class_indices(used.class_names, card, where)
+        return replace(used.renumbered(index, card.class_names), category_ids=card.category_ids)
+
+    def with_used_classes(self) -> Self:
+        """Without the classes that no object has, such as the one above all others in Roboflow's exports."""
+        labels = self.objects.labels[self.objects.rows()]
+        kept = np.unique(labels)
+        index = np.zeros(len(self.class_names), np.int64)
+        index[kept] = np.arange(len(kept))
+        return replace(
+            self,
+            labels=self.labels[:, kept],
+            class_names=tuple(self.class_names[label] for label in kept),
+            category_ids=tuple(self.category_ids[label] for label in kept),
+            objects=replace(self.objects, labels=index[self.objects.labels]),
+        )
 
     def renumbered(self, index: NDArray[np.int64], class_names: tuple[str, ...]) -> Self:
         """The same images with class k called `class_names[index[k]]`; an unknown category gets the id -1."""
@@ -297,6 +354,31 @@ class DetectionSamples(Samples):
         ids[index] = self.category_ids
         objects = replace(self.objects, labels=index[self.objects.labels])
         return replace(self, labels=labels, class_names=class_names, category_ids=tuple(ids.tolist()), objects=objects)
+
+
+def _set_aside(parts: Sequence[DetectionSamples]) -> list[str]:
+    """What of the annotations does not count in each part."""
+    tables = [part.objects for part in parts]
+    flat = [int((~table.trainable_mask() & ~table.crowd[table.rows()]).sum()) for table in tables]
+    bad = [int((table.segmentations.kinds[table.rows()] == BAD).sum()) for table in tables]
+    misread = [found.what for table in tables if (found := table.misread())]
+    kinds = (
+        ([table.crowds() for table in tables], "crowds or difficult objects are ignored"),
+        (flat, "boxes without an area in their image are not trained on"),
+        (bad, "outlines cannot be used"),
+    )
+    lines = [f"{' and '.join(f'{count:,}' for count in counts)} {what}" for counts, what in kinds if any(counts)]
+    return [*lines, *(f"boxes look like {what}" for what in misread[:1])]
+
+
+def is_marked(value: Any) -> bool:
+    """Whether a mark such as `iscrowd` or `difficult` is set. Raises ValueError for a value that says neither."""
+    word = str(value).strip().lower() if not isinstance(value, float) or value % 1 else str(int(value))
+    if word in SET:
+        return True
+    if word in NOT_SET:
+        return False
+    raise ValueError(f"{str(value)[:40]!r} is no mark of a crowd or a difficult object: expected 0 or 1")
 
 
 def clip(boxes: NDArray[np.float32], width: Any, height: Any) -> NDArray[np.float32]:

@@ -22,6 +22,7 @@ from resnest.inference.evaluation import Evaluation, Indices
 
 ENOUGH = 0.5  # IoU from which on a box is found
 SMALL, LARGE = "32 x 32", "96 x 96"  # COCO's limits of small and large objects, pixels
+NO_MASKS = "masks are not evaluated: no object of this data has an outline"
 OVERLAPS = "mean over overlaps (IoU) of 0.50, 0.55, ... 0.95"
 
 
@@ -76,6 +77,7 @@ class DetectionEvaluation(Evaluation):
     objects: Indices  # (K,) annotated, without crowds
     shown: list[Detections]  # (N,) the objects with a score of 0.5 or more
     mistakes: list[DetectionErrors]  # (N,)
+    without_masks: bool = False  # the model finds masks, and the data has none
 
     @property
     def kinds(self) -> list[str]:
@@ -102,7 +104,7 @@ class DetectionEvaluation(Evaluation):
         for figure, values in self.rows():
             shown = "".join(f"{percent(value):>9}" for value in values)
             lines.append(f"{figure.title.removeprefix('box '):<9}{shown}   {figure.meaning}")
-        return lines
+        return [*lines, NO_MASKS] if self.without_masks else lines
 
     @property
     def class_figures(self) -> tuple[Floats, Indices]:
@@ -154,6 +156,7 @@ class DetectionScorer:
 
     def __init__(self, samples: DetectionSamples, card: DetectionCard) -> None:
         self.class_names, self.max_detections = card.class_names, card.detector.max_detections
+        self.has_outlines = samples.has_outlines()
         self.detections: dict[int, Detections] = {}
         self.truths: dict[int, Objects] = {}
 
@@ -170,7 +173,7 @@ class DetectionScorer:
             raise ResnestError("no image could be used")
         indices = sorted(self.detections)
         masks = self.detections[indices[0]].masks is not None
-        metrics = CocoMetrics(self.class_names, masks=masks, max_detections=self.max_detections)
+        metrics = CocoMetrics(self.class_names, masks=masks and self.has_outlines, max_detections=self.max_detections)
         shown, mistakes = [], []
         counts = np.zeros(len(self.class_names), np.int64)
         for index in indices:
@@ -189,4 +192,5 @@ class DetectionScorer:
             objects=counts,
             shown=shown,
             mistakes=mistakes,
+            without_masks=masks and not self.has_outlines,
         )

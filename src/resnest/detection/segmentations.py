@@ -3,7 +3,8 @@
     outlines = Segmentations.build([[[0, 0, 4, 0, 4, 4]], None])  # one entry per object
     outlines.get(0, height=8, width=8)                            # the polygons again
 
-Run lengths are stored in COCO's text form (`runtime.rle`).
+Run lengths are stored in COCO's text form (`runtime.rle`). An outline that cannot be used, such as a polygon of two
+points, is none; its defect is stored in its place.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,29 +22,30 @@ from numpy.typing import NDArray
 from resnest.errors import ResnestError
 from resnest.runtime import rle
 
-NONE, POLYGONS, RUNS = 0, 1, 2
+NONE, POLYGONS, RUNS, BAD = 0, 1, 2, 3
 GRID = 5  # places a pixel that polygons are drawn on
+AT_ONCE = 10_000  # polygons that are measured together
 FARTHEST = 1e6  # pixels of a polygon's coordinates: every step of its outline takes memory while it is drawn
 
 Segmentation = list[list[float]] | rle.RLE | None  # polygons as x, y, x, y, ...
 
 
 class BadSegmentation(ValueError):
-    """The defect of an outline; the reader adds the file and the annotation."""
+    """The defect of an outline."""
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentations:
     """Outlines of many objects, in arrays that worker processes share."""
 
-    kinds: NDArray[np.uint8]  # (A,) NONE, POLYGONS or RUNS
-    spans: NDArray[np.int64]  # (A, 2) first byte and the one behind the last
-    content: NDArray[np.uint8]
-    sizes: NDArray[np.int32]  # (A, 2) height, width as run lengths give them; 0 elsewhere
+    kinds: NDArray[np.uint8]  # (A,) NONE, POLYGONS, RUNS or BAD
+    spans: NDArray[np.int64]  # (A, 2) first and one behind the last: of polygons in `edges`, of others in `content`
+    content: NDArray[np.uint8]  # run lengths, and defects
+    coordinates: NDArray[np.float64]  # of all polygons, x, y, x, y, ...
+    edges: NDArray[np.int64]  # (P + 1,) where each polygon starts in `coordinates`
 
     @classmethod
     def build(cls, segmentations: Iterable[Any]) -> Segmentations:
-        """Raises BadSegmentation."""
         builder = SegmentationBuilder()
         for segmentation in segmentations:
             builder.add(segmentation)
@@ -52,35 +55,33 @@ class Segmentations:
         return len(self.kinds)
 
     def subset(self, order: NDArray[np.int64]) -> Segmentations:
-        """A selection, in the order given; the bytes are not copied."""
-        return Segmentations(self.kinds[order], self.spans[order], self.content, self.sizes[order])
+        """A selection, in the order given; what the rows point at is not copied."""
+        return replace(self, kinds=self.kinds[order], spans=self.spans[order])
+
+    @property
+    def outlined(self) -> NDArray[np.bool_]:
+        """Which objects have an outline that can be used, (A,)."""
+        outlined: NDArray[np.bool_] = (self.kinds == POLYGONS) | (self.kinds == RUNS)
+        return outlined
+
+    def defect(self, row: int) -> str:
+        """Why an outline cannot be used; empty for others."""
+        return self._bytes(row).decode() if self.kinds[row] == BAD else ""
+
+    def get(self, row: int, height: int, width: int) -> Segmentation:
+        """The outline in pycocotools' form."""
+        kind = self.kinds[row]
+        if kind == RUNS:
+            return {"size": [height, width], "counts": self._bytes(row).decode("ascii")}
+        if kind != POLYGONS:
+            return None
+        first, end = self.spans[row]
+        edges = self.edges[first : end + 1].tolist()
+        return [self.coordinates[start:stop].tolist() for start, stop in pairwise(edges)]
 
     def _bytes(self, row: int) -> bytes:
         start, end = self.spans[row]
         return self.content[start:end].tobytes()
-
-    def get(self, row: int, height: int, width: int) -> Segmentation:
-        """The outline in pycocotools' form."""
-        kind, content = self.kinds[row], self._bytes(row)
-        if kind == NONE:
-            return None
-        if kind == RUNS:
-            return {"size": [height, width], "counts": content.decode("ascii")}
-        return [polygon.tolist() for polygon in unpack_polygons(content)]
-
-    def check(self, row: int, height: int, width: int) -> None:
-        """Raises BadSegmentation if run lengths do not fill the image."""
-        if self.kinds[row] != RUNS:
-            return
-        high, wide = map(int, self.sizes[row])
-        if (high, wide) != (height, width):
-            raise BadSegmentation(
-                f"RLE of {wide} x {high} pixels (width x height) in an image of {width} x {height} pixels"
-            )
-        try:
-            rle.lengths({"size": [height, width], "counts": self._bytes(row).decode("ascii")})
-        except ResnestError as error:
-            raise BadSegmentation(f"RLE: {error}") from None
 
 
 class SegmentationBuilder:
@@ -88,61 +89,114 @@ class SegmentationBuilder:
 
     def __init__(self) -> None:
         self.kinds = bytearray()
-        self.starts = array("q", [0])
+        self.spans = array("q")
         self.content = bytearray()
-        self.sizes = array("i")
+        self.coordinates = array("d")
+        self.edges = array("q", [0])
+        self.sizes: dict[int, tuple[int, int]] = {}  # height and width of run lengths, by row
 
     def add(self, segmentation: Any) -> None:
-        """Append an outline. Raises BadSegmentation; TypeError for invalid numbers."""
-        size = (0, 0)
-        if not segmentation:
-            kind, content = NONE, b""
-        elif isinstance(segmentation, dict):
-            kind, (size, content) = RUNS, _runs(segmentation)
-        elif isinstance(segmentation, list):
-            kind, content = POLYGONS, _pack_polygons(segmentation)
-        else:
-            raise BadSegmentation("segmentation is neither a list of polygons nor run lengths")
-        self.kinds.append(kind)
+        """Append an outline, or what is wrong with it."""
+        row = len(self.kinds)
+        self.kinds.append(NONE)
+        self.spans.extend((0, 0))
+        try:
+            if isinstance(segmentation, list) and segmentation:
+                self._add_polygons(row, segmentation)
+            elif isinstance(segmentation, dict):
+                self.sizes[row], content = _runs(segmentation)
+                self._set(row, RUNS, content)
+            elif segmentation:
+                raise BadSegmentation("segmentation is neither a list of polygons nor run lengths")
+        except BadSegmentation as error:
+            self._set(row, BAD, str(error).encode())
+
+    def _set(self, row: int, kind: int, content: bytes) -> None:
+        self.kinds[row] = kind
+        self.spans[2 * row] = len(self.content)
         self.content += content
-        self.starts.append(len(self.content))
-        self.sizes.extend(size)
+        self.spans[2 * row + 1] = len(self.content)
+
+    def _add_polygons(self, row: int, polygons: list[Any]) -> None:
+        parts = []
+        for number, polygon in enumerate(polygons):
+            if not isinstance(polygon, list):
+                raise BadSegmentation(f"polygon {number} is not a list of coordinates x, y, x, y, ...")
+            if len(polygon) < 6 or len(polygon) % 2:
+                what = f"{len(polygon) // 2} points" if len(polygon) % 2 == 0 else f"{len(polygon)} coordinates"
+                raise BadSegmentation(f"polygon {number} has {what}: three points are needed, each x and y")
+            try:
+                parts.append(array("d", polygon))
+            except (TypeError, OverflowError):
+                raise BadSegmentation(f"polygon {number} has a coordinate that is not a number") from None
+        self.kinds[row] = POLYGONS
+        self.spans[2 * row] = len(self.edges) - 1
+        for points in parts:
+            self.coordinates += points
+            self.edges.append(len(self.coordinates))
+        self.spans[2 * row + 1] = len(self.edges) - 1
+
+    def check(self, sizes: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Mark outlines that cannot be of images of width and height `sizes` (A, 2), and measure the others.
+
+        Returns:
+            (A, 2): the areas of the largest polygon and of all polygons, or the pixels twice; NaN without an outline.
+        """
+        areas = np.full((len(self.kinds), 2), np.nan)
+        coordinates, edges = np.frombuffer(self.coordinates), np.array(self.edges, np.int64)
+        rows = np.flatnonzero(np.frombuffer(bytes(self.kinds), np.uint8) == POLYGONS)
+        if len(rows):
+            firsts = np.array(self.spans, np.int64)[2 * rows]
+            for place in np.flatnonzero(~(np.abs(coordinates) <= FARTHEST)).tolist():
+                row = int(rows[np.searchsorted(edges[firsts], place, side="right") - 1])
+                far = self.coordinates[place]
+                what = f"coordinate {far:g}: those of pixels are {FARTHEST:g} at most"
+                what = what if math.isfinite(far) else "coordinate that is not finite"
+                self._set(row, BAD, f"a polygon has {'the' if math.isfinite(far) else 'a'} {what}".encode())
+            parts = polygon_areas(coordinates, edges)
+            areas[rows] = np.stack([np.maximum.reduceat(parts, firsts), np.add.reduceat(parts, firsts)], axis=1)
+        for row, size in self.sizes.items():
+            try:
+                areas[row] = self._pixels(row, size, height=int(sizes[row, 1]), width=int(sizes[row, 0]))
+            except BadSegmentation as error:
+                self._set(row, BAD, str(error).encode())
+        return areas
+
+    def _pixels(self, row: int, size: tuple[int, int], *, height: int, width: int) -> int:
+        """The pixels of run lengths."""
+        high, wide = size
+        if (high, wide) != (height, width):
+            raise BadSegmentation(
+                f"RLE of {wide} x {high} pixels (width x height) in an image of {width} x {height} pixels"
+            )
+        counts = self.content[self.spans[2 * row] : self.spans[2 * row + 1]].decode("ascii")
+        try:
+            return rle.area({"size": [height, width], "counts": counts})
+        except ResnestError as error:
+            raise BadSegmentation(f"RLE: {error}") from None
 
     def done(self) -> Segmentations:
-        starts = np.array(self.starts, np.int64)
         return Segmentations(
             kinds=np.frombuffer(bytes(self.kinds), np.uint8),
-            spans=np.stack([starts[:-1], starts[1:]], axis=1),
+            spans=np.array(self.spans, np.int64).reshape(-1, 2),
             content=np.frombuffer(self.content, np.uint8),
-            sizes=np.array(self.sizes, np.int32).reshape(-1, 2),
+            coordinates=np.frombuffer(self.coordinates, np.float64),
+            edges=np.array(self.edges, np.int64),
         )
 
 
-def _pack_polygons(polygons: list[Any]) -> bytes:
-    """Number of polygons and of each one's coordinates, 32 bits each; the coordinates in 64, as exact as they were."""
-    for number, polygon in enumerate(polygons):
-        if not isinstance(polygon, list):
-            raise BadSegmentation(f"polygon {number} is not a list of coordinates x, y, x, y, ...")
-        if len(polygon) < 6 or len(polygon) % 2:
-            what = f"{len(polygon) // 2} points" if len(polygon) % 2 == 0 else f"{len(polygon)} coordinates"
-            raise BadSegmentation(f"polygon {number} has {what}: three points are needed, each x and y")
-    packed = array("i", [len(polygons), *map(len, polygons)]).tobytes()
-    for polygon in polygons:
-        points = array("d", polygon)
-        if not all(map(math.isfinite, points)):
-            raise BadSegmentation("a polygon has a coordinate that is not finite")
-        if (far := max(points, key=abs)) and abs(far) > FARTHEST:
-            raise BadSegmentation(f"a polygon has the coordinate {far:g}: those of pixels are {FARTHEST:g} at most")
-        packed += points.tobytes()
-    return packed
-
-
-def unpack_polygons(content: bytes) -> list[NDArray[np.float64]]:
-    """Each (2 x points,)."""
-    count = int(np.frombuffer(content, np.int32, 1)[0])
-    lengths = np.frombuffer(content, np.int32, count, 4)
-    coordinates = np.frombuffer(content[4 * (1 + count) :], np.float64)
-    return np.split(coordinates, np.cumsum(lengths)[:-1])
+def polygon_areas(coordinates: NDArray[np.float64], edges: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The area of each polygon by the shoelace formula, (P,)."""
+    areas = np.empty(len(edges) - 1)
+    for start in range(0, len(areas), AT_ONCE):
+        part = edges[start : start + AT_ONCE + 1]
+        x, y = coordinates[part[0] : part[-1]].reshape(-1, 2).T
+        first, last = (part[:-1] - part[0]) // 2, (part[1:] - part[0]) // 2 - 1
+        after = np.arange(1, len(x) + 1)
+        after[last] = first
+        with np.errstate(invalid="ignore", over="ignore"):  # of coordinates that are refused
+            areas[start : start + AT_ONCE] = np.abs(np.add.reduceat(x * y[after] - x[after] * y, first)) / 2
+    return areas
 
 
 def _runs(segmentation: dict[str, Any]) -> tuple[tuple[int, int], bytes]:

@@ -123,7 +123,7 @@ class DetectionTransform:
 
     def __call__(self, content: bytes, objects: Objects, name: str = "image") -> tuple[Tensor, Target]:
         """Raises BadImage."""
-        image = decode_image(content, name=name, annotated=(objects.width, objects.height))
+        image = decode_image(content, name=name, annotated=(objects.width, objects.height), exif=self.data.exif)
         geometry = self.draw(objects.width, objects.height)
         image = geometry.picture(image)
         if self.colour is not None:

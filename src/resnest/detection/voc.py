@@ -3,26 +3,31 @@
     samples = read_voc(Path("VOC2012/Annotations"), stems=["2008_000008"])
 
 VOC counts pixels from 1 and includes the last one, so a box starts at xmin - 1. `difficult` objects are treated as
-crowds: ignored in training, and neither true nor false positives. Classes are in the order of their names.
+crowds: ignored in training, and neither true nor false positives. Classes are in the order of their names. An xml file
+is of the picture with its own name, as in the devkit; `<filename>` decides between several.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 import numpy as np
 
-from resnest.data.folders import locate_by_stem
+from resnest.data.folders import locate_pictures
+from resnest.data.samples import clean_name
 from resnest.data.stores import FolderStore
-from resnest.detection.data import DetectionSamples, ObjectTable
+from resnest.detection.data import DetectionSamples, ObjectTable, is_marked
 from resnest.detection.segmentations import Segmentations
 from resnest.errors import ResnestError
-from resnest.runtime.decode import decode_image
+from resnest.runtime.decode import SUFFIXES, decode_image
 
 MAX_BYTES = 16 * 2**20  # of one xml file; those of VOC have some kilobytes
+FLAG = re.compile(r"(.*\S)\s+(?:-1|0|\+?1)")  # whether an image shows the class of the list
+PAIR = re.compile(rf".*(?:{'|'.join(map(re.escape, SUFFIXES))})\s+(\S.*\.xml)", re.IGNORECASE)
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -31,6 +36,7 @@ class _Scene:
     """The content of one xml file."""
 
     size: tuple[int, int] | None  # width, height
+    picture: str  # the file's name, without its folder
     names: list[str] = field(default_factory=list)
     boxes: list[tuple[float, ...]] = field(default_factory=list)
     difficult: list[bool] = field(default_factory=list)
@@ -38,19 +44,25 @@ class _Scene:
 
 def read_voc(folder: Path, stems: Sequence[str] | None = None) -> DetectionSamples:
     """The xml files of a folder, all or those named. Raises ResnestError, with the file and the object."""
-    chosen = list(stems) if stems is not None else sorted(file.stem for file in folder.glob("*.xml"))
+    chosen = list(stems) if stems is not None else sorted(xml_stems(folder))
     if not chosen:
         raise ResnestError(f"{folder}: no image is listed")
-    scenes = [_read(folder / f"{stem}.xml") for stem in chosen]
-    root, files = locate_by_stem(folder, chosen)
-    keys = [files.get(stem, f"{stem}.jpg") for stem in chosen]
+    known = xml_stems(folder)
+    scenes = [_read(folder / known.get(stem, f"{stem}.xml")) for stem in chosen]
+    pictures = locate_pictures(folder, [(stem, scene.picture) for stem, scene in zip(chosen, scenes, strict=True)])
+    root, keys, notes = pictures.root, pictures.names, pictures.notes
     sizes = [scene.size or decode_image(root / key).size for scene, key in zip(scenes, keys, strict=True)]
     names = tuple(sorted({name for scene in scenes for name in scene.names}))
-    alone = len(files.keys() - set(chosen)) if stems is None else 0
-    notes = (f"{alone} images without an xml file are left out",) if alone else ()
+    if stems is None and pictures.alone:
+        notes = (*notes, f"{pictures.alone} images without an xml file are left out")
     return DetectionSamples.build(
         FolderStore(root), keys, names, tuple(range(1, len(names) + 1)), _table(scenes, sizes, names), notes
     )
+
+
+def xml_stems(folder: Path) -> dict[str, str]:
+    """The xml files of a folder: stem -> name."""
+    return {file.stem: file.name for file in folder.iterdir() if file.suffix.lower() == ".xml"}
 
 
 def _table(scenes: list[_Scene], sizes: list[tuple[int, int]], names: tuple[str, ...]) -> ObjectTable:
@@ -75,7 +87,7 @@ def _table(scenes: list[_Scene], sizes: list[tuple[int, int]], names: tuple[str,
 
 def _read(path: Path) -> _Scene:
     root = _parse(path)
-    scene = _Scene(_size(root))
+    scene = _Scene(_size(root), PurePosixPath((root.findtext("filename") or "").strip().replace("\\", "/")).name)
     for number, item in enumerate(root.findall("object"), 1):
         name, box = (item.findtext("name") or "").strip(), item.find("bndbox")
         where = f"{path}: object {number} ({name or 'without a name'})"
@@ -85,9 +97,12 @@ def _read(path: Path) -> _Scene:
         corners = tuple(_number(text) for text in values)
         if not np.isfinite(corners).all():
             raise ResnestError(f"{where}: bndbox {values} is not four finite numbers {', '.join(CORNERS)}")
-        scene.names.append(name)
         scene.boxes.append(corners)
-        scene.difficult.append((item.findtext("difficult") or "0").strip() not in ("0", "false", ""))
+        try:
+            scene.names.append(clean_name(name))
+            scene.difficult.append(is_marked(item.findtext("difficult")))
+        except ValueError as error:
+            raise ResnestError(f"{where}: {error}") from None
     return scene
 
 
@@ -129,10 +144,46 @@ def _parse(path: Path) -> ElementTree.Element:
     return root
 
 
-def read_list(path: Path) -> list[str]:
-    """The images of ImageSets/Main/val.txt: the first word of each line."""
+def read_list(path: Path, is_known: Callable[[str], bool] = lambda name: False) -> list[str]:
+    """The images of a list such as ImageSets/Main/val.txt, one a line: names as of xml files, without suffix.
+
+    A line is the whole name. Lists of one class have -1, 0 or 1 behind it; other tools write suffix and folder, or the
+    picture and its annotation.
+
+    Args:
+        is_known: whether there is an annotation of this name, which decides what else is not certain.
+
+    Raises:
+        ResnestError: the file cannot be read; an image is listed twice; a line that can be two names.
+    """
     try:
-        lines: Iterable[str] = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ResnestError(f"{path} cannot be read ({error})") from None
-    return [words[0] for line in lines if (words := line.split())]
+    places: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        name = _listed_name(line.strip(), is_known, f"{path}, line {number}")
+        if name in places:
+            raise ResnestError(f"{path}: lines {places[name]} and {number} are both of {name}")
+        places[name] = number
+    return list(places)
+
+
+def _listed_name(line: str, is_known: Callable[[str], bool], where: str) -> str:
+    """The name in a line; the first form that is known."""
+    flagged = FLAG.fullmatch(line)
+    forms = [line, flagged[1] if flagged else line]
+    bare = [form for form in map(_bare, forms) if is_known(form)]
+    if flagged and len(set(bare)) > 1:
+        raise ResnestError(f"{where}: is it {bare[0]!r}, or {bare[1]!r} with {line.split()[-1]}? Rename one of them")
+    return next((form for form in (*forms, *bare) if is_known(form)), _bare(forms[-1]))
+
+
+def _bare(name: str) -> str:
+    """Without folder and suffix; of a picture and its xml file, the latter."""
+    if pair := PAIR.fullmatch(name):
+        name = pair[1]
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.stem if path.suffix.lower() in (".xml", *SUFFIXES) else path.name

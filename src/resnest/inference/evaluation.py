@@ -23,8 +23,9 @@ from resnest.data.samples import Samples
 from resnest.data.sources import open_split
 from resnest.errors import ResnestError, parameter
 from resnest.figures import Figure, percent
-from resnest.inference.model import Model, account_of, holdout_of_run, provenance_of
+from resnest.inference.model import RECIPE_NAME, Model, account_of, holdout_of_run, provenance_of
 from resnest.inference.torch_engine import TorchEngine, choose_device
+from resnest.recipes.reading import read_recipe
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import is_exported, open_engine
 from resnest.runtime.engines.exported import Engine, ExportedEngine, Views
@@ -258,6 +259,7 @@ def evaluate(
     workers: int | None = None,
     views: Views | None = None,
     window: int | None = None,
+    exif: str | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
     on_open: Callable[[Samples, str], None] = lambda samples, where: None,
 ) -> Evaluation:
@@ -271,6 +273,8 @@ def evaluate(
         batch_size: by default 64 images, of all but classifiers 4.
         views: test-time augmentation, of a detector or a segmenter.
         window: side of a segmenter's sliding windows, in pixels.
+        exif: which way up pictures with an EXIF orientation were annotated: "auto", "upright" or "stored", by default
+            the model's own data.exif.
 
     Raises:
         ResnestError: no such model or data, classes that the model does not know, multi-label data for a
@@ -289,7 +293,8 @@ def evaluate(
     card = card.with_window(window) if window else card
     if views is not None:
         card.info.check_views(views)
-    part = open_split(data, split, format=format, holdout=holdout, trained_on=account, task=card.task)
+    way_up = exif or _exif_of_run(Path(model))
+    part = open_split(data, split, format=format, holdout=holdout, trained_on=account, task=card.task, exif=way_up)
     check_task(part.samples, card.task, str(data), "the model")
     chosen = part.samples.aligned(card, str(data))
     if labels:
@@ -301,6 +306,13 @@ def evaluate(
     on_open(chosen, "; ".join([part.describe, *about]))
     size = batch_size or card.info.batch_size
     return evaluate_samples(engine, chosen, card, batch_size=size, workers=workers, views=views, on_batch=on_batch)
+
+
+def _exif_of_run(model: Path) -> str:
+    """The data.exif of the run that a model is, or lies in; "auto" for other models."""
+    folders = (model, *model.parents[:2]) if model.exists() else ()
+    recipes = (recipe for folder in folders if (recipe := folder / RECIPE_NAME).is_file())
+    return next((read_recipe(recipe).data.exif for recipe in recipes), "auto")
 
 
 def _holdout_of_export(engine: ExportedEngine) -> tuple[tuple[float, int] | None, dict[str, object]]:

@@ -145,7 +145,10 @@ class PanopticSamples(DetectionSamples):
             raise ResnestError(f"none of the {len(self)} training images has a thing that is no crowd")
         return self if keep_empty else self.subset(np.flatnonzero(self.segments.counts))
 
-    def check_outlines(self) -> None:
+    def check_boxes(self, part: str) -> None:
+        """No check: boxes come from the maps."""
+
+    def check_outlines(self, where: str = "") -> None:
         """No check: masks come from the maps."""
 
     def describe_classes(self) -> str:

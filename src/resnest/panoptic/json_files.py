@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from resnest.data.folders import locate_images, locate_maps
 from resnest.data.stores import FolderStore
 from resnest.detection.coco import MOST_CATEGORIES, CocoLists, Numbers, entry_id, indices_of, missing, read_items, short
-from resnest.detection.data import ObjectTable
+from resnest.detection.data import ObjectTable, is_marked
 from resnest.detection.segmentations import Segmentations
 from resnest.errors import ResnestError
 from resnest.panoptic.data import PanopticSamples, SegmentTable
@@ -72,6 +72,8 @@ class _Reader(CocoLists):
             for segment in segments:
                 self._segment(segment)
             numbers = self.ids[len(self.ids) - len(segments) :]
+        except ValueError as error:
+            raise ResnestError(f"{self.path}: the annotation of image {_owner(item)}: iscrowd: {error}") from None
         except (KeyError, TypeError, OverflowError, AttributeError) as error:
             raise ResnestError(
                 f"{self.path}: the annotation of image {_owner(item)}: {missing(error)}; needed are image_id, file_name"
@@ -89,7 +91,7 @@ class _Reader(CocoLists):
             raise TypeError(f"bbox {short(box)}")
         self.boxes.extend(box)
         self.areas.append(segment["area"])
-        self.crowd.append(bool(segment.get("iscrowd")))
+        self.crowd.append(is_marked(segment.get("iscrowd")))
 
     def done(self) -> PanopticSamples:
         """Assemble the samples."""

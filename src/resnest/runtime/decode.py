@@ -17,13 +17,13 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 
 # Common and well fuzzed; recognised by their first bytes, never by the file's name. No EPS, SVG or TIFF.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
@@ -35,6 +35,7 @@ MAX_PIXELS = 89_478_485  # Pillow's own limit for a quarter of a gigabyte of RGB
 SCALES = (8, 4, 2)  # a JPEG decodes faster at 1/2, 1/4 and 1/8: its blocks have 8 x 8 pixels
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
+Exif = Literal["auto", "upright", "stored"]
 
 
 class BadImage(ResnestError):
@@ -61,6 +62,7 @@ def decode_image(
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
     annotated: tuple[int, int] | None = None,
+    exif: Exif = "auto",
 ) -> Image.Image:
     """Decode bytes or a file into an upright RGB image.
 
@@ -68,8 +70,9 @@ def decode_image(
     applied.
 
     Args:
-        annotated: width and height that the image's annotations refer to; where that is the size as stored, EXIF
-            orientation is not applied.
+        annotated: width and height that the image's annotations refer to.
+        exif: which way up it was annotated: as browsers and annotation tools show it ("upright"), as its pixels are
+            "stored", or "auto": stored if only that size fits. Other images are made upright.
 
     Raises:
         BadImage: empty, too large, of another format, truncated, damaged, or animated; WrongSize: of another size than
@@ -81,7 +84,7 @@ def decode_image(
         image = _open(content, name, formats, max_pixels)
         image.load()
         orientation = _orientation(image)
-        if annotated and _annotated_as_stored(image, orientation, annotated, name):
+        if annotated and not _annotated_upright(image, orientation, annotated, exif, name):
             orientation = 1
         return to_rgb(_upright(image, orientation))
 
@@ -238,16 +241,38 @@ def _orientation(image: Image.Image) -> int:
     return int(value) if value in range(1, 9) else 1
 
 
-def _annotated_as_stored(image: Image.Image, orientation: int, annotated: tuple[int, int], name: str) -> bool:
-    """Whether annotations refer to the stored pixels instead of the upright ones, by size; stored ones come first."""
-    upright = image.size if orientation < 5 else image.size[::-1]
-    if annotated not in (image.size, upright):
-        turned = f" ({upright[0]} x {upright[1]} upright)" if upright != image.size else ""
+def _annotated_upright(image: Image.Image, orientation: int, annotated: tuple[int, int], exif: Exif, name: str) -> bool:
+    """Whether annotations refer to the upright pixels instead of the stored ones."""
+    stored, upright = image.size, image.size if orientation < 5 else image.size[::-1]
+    allowed = {"auto": (upright, stored), "upright": (upright,), "stored": (stored,)}[exif]
+    if annotated not in allowed:
+        turned = f" ({upright[0]} x {upright[1]} upright)" if upright != stored else ""
+        why = f", and data.exif={exif}" if annotated in (upright, stored) else ""
         raise WrongSize(
             name,
-            f"has {image.width} x {image.height} pixels{turned}, but is annotated as {annotated[0]} x {annotated[1]}",
+            f"has {stored[0]} x {stored[1]} pixels{turned}, but is annotated as {annotated[0]} x {annotated[1]}{why}",
         )
-    return annotated == image.size
+    return exif != "stored" and annotated == upright
+
+
+def as_exif(word: str) -> Exif:
+    """The word, checked. Raises ResnestError."""
+    if word not in get_args(Exif):
+        raise ResnestError(f"{parameter('exif', word)}: expected {', '.join(get_args(Exif))}")
+    return cast(Exif, word)
+
+
+def orientation_of(content: bytes) -> tuple[int, tuple[int, int]]:
+    """The EXIF orientation of a file, 1 to 8, and its width and height upright. Raises BadImage.
+
+    1 is upright, as is what has no orientation.
+    """
+    with refusing("image", FORMATS):
+        image = _open(content, "image", FORMATS, MAX_PIXELS)
+        if image.format == "PNG":
+            image.load()  # the EXIF data may lie behind its pixels
+        orientation = _orientation(image)
+    return orientation, image.size if orientation < 5 else image.size[::-1]
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:

@@ -143,7 +143,7 @@ class PixelSamples(Samples):
 
     def _decode_as(self, index: int, size: tuple[int, int]) -> Image.Image:
         try:
-            return decode_image(self.read(index), name=self.keys[index], annotated=size)
+            return decode_image(self.read(index), name=self.keys[index], annotated=size, exif=self.exif)
         except WrongSize as error:
             raise BadImage(self.keys[index], f"{error.reason} by its mask {self.mask_keys[index]}") from None
 

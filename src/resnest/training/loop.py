@@ -21,6 +21,7 @@ from resnest.data.loading import Batch, EvaluationDataset, loading, training_bat
 from resnest.data.order import epoch_steps, seeded
 from resnest.data.sources import Splits
 from resnest.errors import NoValidCheckpoint, NumericalStop, Preempted, ResnestError, call, parameter
+from resnest.figures import percent
 from resnest.files import WEIGHTS_NAME
 from resnest.inference.evaluation import Evaluation, evaluate_network
 from resnest.kernels.backend import chosen
@@ -244,15 +245,21 @@ class Loop:
             monitored = result.figures[self.task.monitor]
             mark = ""
             self.since_best += 1
-            if monitored > self.best or not self.best_figures:  # a figure may be NaN, and there must be weights
-                self.best, self.best_figures, self.best_evaluation = monitored, result.figures, result
-                self.since_best = 0
+            unknown = not self.best > -math.inf  # none so far, or all NaN: then the newest weights are the best guess
+            if monitored > self.best or unknown:
+                mark = "  newest weights kept" if math.isnan(monitored) else "  best so far"
+                if math.isnan(monitored) and not self.best_figures:
+                    show.say(
+                        f"warning: {self.task.monitor_title} cannot be measured on these validation images: the newest"
+                        " weights are kept, not the best"
+                    )
+                self.best = -math.inf if math.isnan(monitored) else monitored
+                self.best_figures, self.best_evaluation, self.since_best = result.figures, result, 0
                 weights, card = self.state.network(), self.task.card(result.figures)
                 self.world.on_rank_zero(lambda: self.run.save_weights(weights, card))
-                mark = "  best so far"
         epoch = f"{self.step / self.schedule.per_epoch:.3g}/{self.settings.epochs}"
         loss = f"  loss {result.figures['loss']:.3f}" if "loss" in result.figures else ""
-        show.say(f"epoch {epoch}  {self.task.monitor_title} {monitored:.2%}{loss}  {clock(self.seconds)}{mark}")
+        show.say(f"epoch {epoch}  {self.task.monitor_title} {percent(monitored)}{loss}  {clock(self.seconds)}{mark}")
         if self._is_patience_over() and self.step < self.schedule.end:
             show.say(f"no better in {self.since_best} evaluations (train.patience): the run ends here")
         return result.figures

@@ -186,13 +186,18 @@ def resume(
 
 
 def _open(data: str | Path, recipe: Recipe) -> Splits:
-    """Open the data, with the training images that the recipe uses."""
+    """Open the data, with the images that the recipe uses."""
     settings = recipe.data
     splits = open_dataset(
-        data, format=settings.format, val_fraction=settings.val_share, seed=recipe.train.seed, task=recipe.task
+        data,
+        format=settings.format,
+        val_fraction=settings.val_share,
+        seed=recipe.train.seed,
+        task=recipe.task,
+        exif=settings.exif,
     )
     check_task(splits.train, recipe.task, splits.where, f"recipe {recipe.name!r}")
-    return replace(splits, train=splits.train.for_training(recipe))
+    return replace(splits, train=splits.train.for_training(recipe), val=splits.val.for_validation(recipe))
 
 
 def _finish(loop: Loop) -> TrainingResult:
