@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import Outcome
-from masked import COLOURED, COLOURS, HEIGHT, WIDTH, folders, labels, mask, pairs, picture, text
+from masked import COLOURED, COLOURS, HEIGHT, WIDTH, folders, ids, labels, mask, pairs, panoptic, picture, text
 from resnest.data.sources import Splits, open_dataset, open_split
 from resnest.errors import ResnestError
 from resnest.runtime.decode import BadImage
+from resnest.runtime.palette import encode_ids
 from resnest.segmentation.class_lists import read_class_list
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.datasets import ADE20K_NAMES
@@ -133,7 +134,7 @@ def test_gifs_hold_greys_or_colours(tmp_path: Path, name: str) -> None:
     if not refused:
         assert all((one == numbers).all() for one in masks_of(opened(tmp_path).train))
         return
-    with pytest.raises(BadImage, match=refused):
+    with pytest.raises(ResnestError, match=refused):
         masks_of(opened(tmp_path).train)
 
 
@@ -478,6 +479,17 @@ def test_files_are_read_exactly_or_refused(tmp_path: Path, name: str) -> None:
         np.testing.assert_array_equal(train.mask(0), labels())
 
 
+def test_maps_of_16_bits_are_refused(tmp_path: Path) -> None:
+    """Of panoptic data, whose ids would lose their lower parts."""
+    path = panoptic(tmp_path)
+    pixels = encode_ids(ids()).astype(np.uint16)
+    write_png(path.with_suffix("") / "0.png", pixels * 257, 2)
+    for task in ("panoptic", "segmentation"):
+        samples = open_split(tmp_path, task=task).samples
+        with pytest.raises(BadImage, match=r"its map 0.png: has 16 bits in each channel, of which 8 would be"):
+            samples.example(0)
+
+
 @pytest.mark.parametrize(
     ("folder", "suffix", "message"),
     [
@@ -535,6 +547,9 @@ LISTS: dict[str, tuple[str, str, tuple[tuple[str, int, Any], ...] | str]] = {
     "some numbered": ("classes.txt", "0 box\ncar\n", "the line '0 box' begins with a number and 'car' does not"),
     "some numbered behind": ("classes.txt", "box: 2\ncar\n", "the line 'box: 2' has a value behind the name, and"),
     "four numbers": ("classes.txt", "4 1 2 3 box\n5 1 2 4 car\n", "line '4 1 2 3 box' can be read in several ways"),
+    "a number behind, and a colour": ("classes.txt", "1 2 3 box 1\n4 5 6 car 0\n", "can be read in several ways"),
+    "four numbers behind some": ("classes.txt", "0 box 1 2 3\n1 zone 2 1 2 4\n", "has three numbers behind the name"),
+    "a quoted name": ("classes.txt", '0 "zone 2" 1 2 3\n', (("zone 2", 0, (1, 2, 3)),)),
     "no name": ("classes.txt", "1 2 3\n", "the line '1 2 3' can be read in several ways"),
     "two columns of a colour": ("class_dict.csv", "name,r,g\na,1,2\n", "a colour needs three columns, r, g and b; it"),
     "JSON, a word for ignore": ("classes.json", '[{"name": "a", "ignore": "no"}]', 'ignore is "no", not true or false'),

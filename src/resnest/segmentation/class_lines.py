@@ -37,6 +37,7 @@ class Line:
     colour: Colour | None = None
     # a number behind the name, with what parts them: a value or a part of the name, as the other lines have it
     last: tuple[str, int] | None = None
+    alpha: bool = False  # a fourth number behind the colour, which another line's name may end with
 
 
 def parse_lines(text: str) -> list[Line]:
@@ -83,14 +84,14 @@ def _by_counts(text: str, first: list[int], last: list[int], bare: str, rest: st
     if len(first) in (0, 1) and len(last) == 3:
         return Line(text, _name(bare), value, _triple(last))
     if len(first) == 1 and len(last) == 4:  # FreeSurfer: value, name, red, green, blue, alpha
-        return Line(text, _name(bare), value, _triple(last[:3]))
+        return Line(text, _name(bare), value, _triple(last[:3]), alpha=True)
     if len(first) == 7 and not last:  # ITK-SNAP: value, red, green, blue, alpha, visibility, mesh
         return Line(text, _name(bare), value, _triple(first[1:4]))
-    if (len(last) < 3 and plain) or not last:
-        if len(first) == 3:
-            return Line(text, _name(rest), colour=_triple(first))
-        if len(first) == 1 or (not first and len(last) != 1):
-            return Line(text, _name(rest), value)
+    if len(first) == 3 and not last:
+        return Line(text, _name(rest), colour=_triple(first))
+    of_name = not last or (len(last) < 3 and plain)
+    if of_name and (len(first) == 1 or (not first and len(last) != 1)):
+        return Line(text, _name(rest), value)
     if not first and len(last) == 1:
         return Line(text, _name(rest), last=(separators.strip(" "), last[0]))
     raise ResnestError(f"the line {text!r} can be read in several ways: expected {FORMS}")
@@ -127,9 +128,13 @@ def _number_last(lines: list[Line]) -> list[Line]:
 
 
 def _agreed(lines: list[Line]) -> list[Line]:
-    """Raises ResnestError if only some lines have values; 255 may be the only one, as it is no line's place."""
+    """Raises ResnestError if only some lines have a value, but for 255, which is no line's place, or an alpha."""
     valued = next((line for line in lines if line.value not in (None, BORDER)), None)
     bare = next((line for line in lines if line.value is None and line.name != UNNUMBERED), None)
+    coloured = next((line for line in lines if line.colour and not line.alpha), None)
+    other = next((line for line in lines if line.alpha), None)
+    if coloured and other:
+        raise ResnestError(f"the line {coloured.text!r} has three numbers behind the name, and {other.text!r} four")
     if valued and bare:
         raise ResnestError(
             f"the line {valued.text!r} begins with a number and {bare.text!r} does not: begin every line with its"

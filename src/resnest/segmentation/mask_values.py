@@ -28,6 +28,10 @@ SPREAD = {2: 85, 4: 17}  # Pillow spreads grey values of 2 and 4 bits over 0 to 
 MAX_SHOWN = 5  # values in an error
 TABLE = 256  # numbers that are looked up in a table
 GREY = 1 + 256 + 65536  # packed colour of a grey, divided by its value
+NO_COLOURS = (
+    "is in colours, and the class list has none: save masks with one channel of class numbers, or give the classes"
+    " their colours"
+)
 RAMP = np.arange(TABLE) * GREY  # packed colours of all greys
 
 
@@ -68,11 +72,7 @@ class MaskMeaning:
         stored = read_stored(content, name)
         values, coloured = stored.values, stored.coloured
         if coloured and not self.has_colours:
-            raise BadImage(
-                name,
-                "is in colours, and the class list has none: save masks with one channel of class numbers, or give the"
-                " classes their colours",
-            )
+            raise BadImage(name, NO_COLOURS)
         if table := self.by_palette(stored, name):
             classes: NDArray[np.integer] = _search(values, *table)
         else:

@@ -3,8 +3,8 @@
     survey = survey_masks(store, keys)                     # Survey
     listed, notes = settle(listed, survey, "streets")      # the list, with 255 as a class where it must be one
 
-At most SAMPLE masks, spread over the part, and no more than SAMPLE_BYTES of values are read. What a mask that was not
-looked at contradicts is found when it is read (`MaskMeaning.read`), so in training and by the doctor.
+At most SAMPLE masks are read, spread over the part. What a mask that was not looked at contradicts is found when it is
+read (`MaskMeaning.read`), so in training and by the doctor.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from resnest.errors import ResnestError
 from resnest.runtime.decode import BadImage
 from resnest.segmentation.card import IGNORED
 from resnest.segmentation.class_lists import ClassList
-from resnest.segmentation.mask_values import MaskMeaning, StoredMask, read_stored
+from resnest.segmentation.mask_values import NO_COLOURS, MaskMeaning, StoredMask, read_stored
 from resnest.segmentation.result import PixelClasses
 
-SAMPLE = 64  # masks
-SAMPLE_BYTES = 50_000_000  # of values: six seconds of decoding at most
+SAMPLE, LEAST = 64, 16  # masks: at most, and at least of large ones
+SAMPLE_BYTES = 50_000_000  # of values, after which large ones end the look: half a second of decoding
+STRIDE = 8  # the look goes over the part this many times, so that it is spread wherever it ends
 ONE_WAY = "write all masks in one way, or list 255 too, as `255 ignore` if it does not count"
 
 
@@ -53,10 +54,10 @@ def survey_masks(
     store: FolderStore, keys: Sequence[str], meaning: MaskMeaning | None = None, *, whole: bool = False
 ) -> Survey:
     """Look at masks spread over a part, or at all; those that cannot be read are passed over."""
-    step = max(1, -(-len(keys) // SAMPLE)) if not whole else 1
+    some = keys if whole else keys[:: max(1, -(-len(keys) // SAMPLE))]
     found = Survey(total=len(keys))
     left = SAMPLE_BYTES
-    for key in keys[::step]:
+    for key in (key for first in range(STRIDE) for key in some[first::STRIDE]):
         try:
             stored = read_stored(read_from(store, key), key)
             by_palette = bool(meaning and meaning.by_palette(stored, key))
@@ -64,7 +65,7 @@ def survey_masks(
             continue
         found = _with(found, stored, str(store.root / key), by_palette=by_palette)
         left -= stored.values.nbytes
-        if left < 0 and not whole:
+        if left < 0 and found.masks >= LEAST and not whole:
             break
     return found
 
@@ -95,8 +96,8 @@ def settle(listed: ClassList, survey: Survey, where: Path) -> tuple[ClassList, t
     is in the same mask, and in lists of more classes.
 
     Raises:
-        ResnestError: 255 stands for a class in some masks and its own number in others; a list of more classes, and
-            masks of 0 and 255 alone.
+        ResnestError: masks in colours, and a list without; 255 stands for a class in some masks and its own number in
+            others; a list of more classes, and masks of 0 and 255 alone.
     """
     notes = []
     if survey.by_palette:
@@ -104,6 +105,8 @@ def settle(listed: ClassList, survey: Survey, where: Path) -> tuple[ClassList, t
             f"classes by the colours of palettes, whose numbers are in another order than in the list, in"
             f" {survey.by_palette} of {survey.masks} masks looked at"
         )
+    if survey.coloured and not survey.first and not any(row.colour for row in listed.every):
+        raise ResnestError(f"{survey.coloured} {NO_COLOURS}")
     listed = dataclasses.replace(listed, in_colours=bool(survey.coloured))
     for step in (_by_grey, _with_255):
         listed, said = step(listed, survey, where)
@@ -155,7 +158,8 @@ def _with_255(listed: ClassList, survey: Survey, where: Path) -> tuple[ClassList
 
 def _one_class(listed: ClassList, survey: Survey) -> list[str]:
     """What is odd where no two classes are seen."""
-    if survey.coloured or survey.by_palette or not survey.masks:
+    listed_values = {row.value for row in listed.every} | {IGNORED}
+    if survey.coloured or survey.by_palette or not survey.masks or not set(survey.first) <= listed_values:
         return []
     shown = [row.name for row in listed.rows if row.value in survey.first]
     if len(shown) > 1:
