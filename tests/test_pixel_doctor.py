@@ -72,19 +72,21 @@ def test_nothing_wrong(tmp_path: Path, cli: Run) -> None:
 
 
 def test_masks_of_0_and_255(tmp_path: Path, cli: Run) -> None:
-    """Where 255 is meant to be the second class, only the first counts."""
+    """255 is the second class; where it is listed as one that does not count, nothing can be trained."""
     folders(tmp_path, classes="background\ncrack\n")
     for path in (tmp_path / "masks").rglob("*.png"):
         Image.fromarray(np.uint8(255) * (np.arange(1200).reshape(HEIGHT, WIDTH) < 300)).save(path)
-    told = (
-        "problem: all labelled training pixels show background: nothing can be trained. Where others have the value"
-        " 255, list it with its class"
-    )
-    assert told in cli("doctor", "--data", tmp_path).out
-    text(tmp_path / "classes.txt", "0 background\n255 crack\n")
+    for classes in ("background\ncrack\n", "0 background\n255 crack\n"):
+        text(tmp_path / "classes.txt", classes)
+        outcome = cli("doctor", "--data", tmp_path)
+        assert "background 75.0%, crack 25.0%" in outcome.out
+        assert ("255 beside 0 alone is 'crack'" in outcome.out) == (classes[0] == "b")
+        assert outcome.code == 0
+    text(tmp_path / "classes.txt", "background\ncrack\n255 ignore\n")
     outcome = cli("doctor", "--data", tmp_path)
-    assert "background 75.0%, crack 25.0%" in outcome.out
-    assert outcome.code == 0
+    assert "masks (training: all 4 masks show 'background' alone: nothing can be learned" in outcome.out
+    assert "problem: all labelled training pixels show background: nothing can be trained. Where others" in outcome.out
+    assert outcome.code == 2
 
 
 def test_panoptic_maps_are_compared_with_their_json(tmp_path: Path, cli: Run) -> None:

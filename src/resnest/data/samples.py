@@ -111,7 +111,7 @@ class Samples(ABC):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Images that were left out when this split was read, and why."""
+        """What was left out or assumed when this split was read, and why."""
         return ()
 
 

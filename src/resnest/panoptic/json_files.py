@@ -25,8 +25,8 @@ from resnest.panoptic.data import PanopticSamples, SegmentTable
 from resnest.panoptic.result import VOID, PanopticClasses
 from resnest.runtime.palette import Colour
 from resnest.segmentation.card import IGNORED
-from resnest.segmentation.class_lists import MaskMeaning
 from resnest.segmentation.data import PixelSamples
+from resnest.segmentation.mask_values import MaskMeaning
 from resnest.segmentation.result import PixelClasses
 
 

@@ -30,6 +30,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 EXACT = ("PNG", "BMP", "GIF")  # lossless formats for masks: JPEG and WEBP change values
 # What folder scans pick up, upper case too; data/listing.py looks into files of other suffixes
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".jpe", ".jfif")
+PNG = b"\x89PNG\r\n\x1a\n"
+DEPTH, KIND = 24, 25  # bytes of a PNG with the bits of a sample and the kind of pixels (PNG specification, 11.2.1)
 MAX_BYTES = 100 * 2**20
 MAX_PIXELS = 89_478_485  # Pillow's own limit for a quarter of a gigabyte of RGB
 SCALES = (8, 4, 2)  # a JPEG decodes faster at 1/2, 1/4 and 1/8: its blocks have 8 x 8 pixels
@@ -132,16 +134,26 @@ def decode_stored(content: bytes, *, name: str = "image", pixels: bool = True) -
         pixels: without them only the header is read, for the size.
 
     Raises:
-        BadImage: as `decode_image`; of a format that does not keep numbers.
+        BadImage: as `decode_image`; of a format that does not keep numbers, or with more bits than are decoded.
     """
     _check_bytes(content, name, MAX_BYTES)
     with refusing(name, EXACT):
         image = _open(content, name, FORMATS, MAX_PIXELS)
         if image.format not in EXACT:
             raise BadImage(name, f"is a {image.format} file, which is lossy: save it as PNG")
+        bits, grey = png_samples(content)
+        if bits > 8 and not grey:  # Pillow drops the lower ones
+            raise BadImage(name, f"has {bits} bits in each channel, of which 8 would be read: save it with 8 bits")
         if pixels:
             image.load()
     return image
+
+
+def png_samples(content: bytes) -> tuple[int, bool]:
+    """Bits of a sample and whether pixels are one grey sample each; (0, False) for another format than PNG."""
+    if not content.startswith(PNG) or len(content) <= KIND:
+        return 0, False
+    return content[DEPTH], content[KIND] == 0
 
 
 class _Quiet:

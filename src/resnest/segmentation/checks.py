@@ -21,11 +21,12 @@ from resnest.data.formats import DatasetHandle, Finder
 from resnest.detection.checks import MOST_NAMED, named
 from resnest.segmentation.card import IGNORED
 from resnest.segmentation.data import PixelSamples
-from resnest.segmentation.datasets import find_ade20k, find_cityscapes, find_masks, find_voc_masks, read_masks
+from resnest.segmentation.datasets import find_ade20k, find_cityscapes, find_voc_masks
+from resnest.segmentation.mask_folders import find_masks, read_masks
 
 # --- The formats of data sets with masks: Cityscapes, ADE20K, Pascal VOC, and folders of images and masks ---
-# First match wins, in the order of FINDERS. Folders of any other names are searched by `datasets.find_masks`, and their
-# list of classes by `class_lists`.
+# First match wins, in the order of FINDERS. Folders of any other names are searched by `mask_folders`, and their list
+# of classes by `class_lists`.
 
 
 def find_mask_folders(path: Path) -> DatasetHandle | None:

@@ -4,9 +4,8 @@
     found.classes, found.meaning             # names, values and colours; classes of mask values
 
 `classes.json` is read as for labelled images; its rows may have "color" and "ignore". Text files have one class per
-line, in the order of their values or with the value first (`4 Sky`), optionally with a colour before or after
-(`Sky 128 128 128`, CVAT's `sky:128,128,128::`). CSV files have a first line with `name`, `r`, `g`, `b`, or Roboflow's
-`Pixel Value`, `Class`.
+line, in the order of their values or with the value first (`4 Sky`), optionally with a colour (`class_lines`). CSV
+files have a first line with `name`, `r`, `g`, `b`, or Roboflow's `Pixel Value`, `Class`.
 
 Classes that a list marks to be ignored are ignored; if it marks none, so are those called void, ignore, unlabelled or
 unlabeled.
@@ -19,119 +18,19 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from resnest.data.class_names import class_rows
 from resnest.errors import ResnestError
-from resnest.runtime.decode import BadImage, decode_stored
-from resnest.runtime.palette import Colour, decode_ids
+from resnest.runtime.palette import Colour
 from resnest.segmentation.card import IGNORED
+from resnest.segmentation.class_lines import UNNUMBERED, parse_lines
+from resnest.segmentation.mask_values import MaskMeaning, Value
 from resnest.segmentation.result import PixelClasses
 
-# --- Mapping the values of a mask file, numbers or colours, to classes ---
-# A mask with one channel or a palette holds numbers (palette indices), a mask with three channels colours.
-
-Value = int | Colour  # a number, or red, green, blue
-Numbers = NDArray[np.int64]
-
-STRANGE = -1  # marks a value without a class
-PNG = b"\x89PNG\r\n\x1a\n"
-DEPTH, KIND = 24, 25  # bytes of a PNG with the bits of a sample, and the kind of pixels: 0 is grey
-SPREAD = {2: 85, 4: 17}  # Pillow spreads grey values of 2 and 4 bits over 0 to 255
-MAX_SHOWN = 5  # values in an error
-TABLE = 256  # numbers that are looked up in a table
-
-
-@dataclass(frozen=True)
-class MaskMeaning:
-    """The class of each value, or 255 if ignored; 255 itself need not be listed."""
-
-    lookup: dict[Value, int]
-
-    def read(self, content: bytes, name: str = "mask") -> NDArray[np.uint8]:
-        """(H, W) classes.
-
-        Raises:
-            BadImage: no mask, or a value without a class.
-        """
-        values, coloured = stored_values(content, name)
-        known = self._colours if coloured else self._numbers
-        if coloured and not len(known[0]):
-            raise BadImage(
-                name,
-                "is in colours, and the class list has none: save masks with one channel of class numbers, or give the"
-                " classes their colours",
-            )
-        classes: NDArray[np.integer] = self._table[values] if values.dtype == np.uint8 else _search(values, *known)
-        if (strange := classes == STRANGE).any():
-            what = f"{_describe_unknown(values[strange], coloured=coloured)}, which no class has"
-            raise BadImage(name, f"{what}, in {strange.sum()} of {strange.size} pixels")
-        return classes.astype(np.uint8)
-
-    @cached_property
-    def _numbers(self) -> tuple[Numbers, Numbers]:
-        return _sorted({IGNORED: IGNORED} | {value: k for value, k in self.lookup.items() if isinstance(value, int)})
-
-    @cached_property
-    def _colours(self) -> tuple[Numbers, Numbers]:
-        return _sorted({packed(value): k for value, k in self.lookup.items() if isinstance(value, tuple)})
-
-    @cached_property
-    def _table(self) -> NDArray[np.int16]:
-        return _search(np.arange(TABLE), *self._numbers).astype(np.int16)
-
-
-def stored_values(content: bytes, name: str = "mask") -> tuple[NDArray[np.integer], bool]:
-    """The values of a mask, (H, W), and whether they are packed colours. Raises BadImage."""
-    image = decode_stored(content, name=name)
-    grey = content.startswith(PNG) and content[KIND] == 0
-    step = SPREAD.get(content[DEPTH], 1) if grey else 1
-    if image.mode in ("LA", "PA"):
-        image = image.getchannel(0)
-    if image.mode in ("RGB", "RGBA"):
-        return decode_ids(np.asarray(image.convert("RGB"))), True
-    pixels = np.asarray(image)
-    if pixels.dtype.itemsize == 1:
-        return pixels.astype(np.uint8) // step, False
-    return pixels.astype(np.int64), False
-
-
-def packed(colour: Colour) -> int:
-    """Packed as for `decode_ids`."""
-    red, green, blue = colour
-    return red + 256 * green + 65536 * blue
-
-
-def _describe_unknown(values: NDArray[np.integer], *, coloured: bool) -> str:
-    """Some values without a class."""
-    some = np.unique(values).tolist()
-    shown = [f"({code & 255}, {code >> 8 & 255}, {code >> 16})" if coloured else str(code) for code in some[:MAX_SHOWN]]
-    more = f" and {len(some) - MAX_SHOWN} more" if len(some) > MAX_SHOWN else ""
-    return f"has the {'colour' if coloured else 'value'}{'s' * (len(some) > 1)} {', '.join(shown)}{more}"
-
-
-def _sorted(known: dict[int, int]) -> tuple[Numbers, Numbers]:
-    """Values in ascending order, and their classes."""
-    values = sorted(known)
-    return np.array(values, np.int64), np.array([known[value] for value in values], np.int64)
-
-
-def _search(values: NDArray[np.integer], known: Numbers, classes: Numbers) -> Numbers:
-    index = np.minimum(np.searchsorted(known, values), len(known) - 1)
-    return np.where(known[index] == values, classes[index], STRANGE)
-
-
-UNCOUNTED = ("void", "ignore", "unlabelled", "unlabeled")
+UNCOUNTED = ("void", "ignore", "ignored", "unlabelled", "unlabeled", UNNUMBERED)
 VALUES = 2**31  # that a mask's pixel can have
-COLOUR = r"(?P<r>\d{1,3})[\s,]+(?P<g>\d{1,3})[\s,]+(?P<b>\d{1,3})"
-COLOUR_LAST = re.compile(rf"(?P<name>.*?\S)\s*[\s,:;]\s*{COLOUR}[\s:]*")
-COLOUR_FIRST = re.compile(rf"{COLOUR}[\s,:;]+(?P<name>\S.*)")
-NUMBERED = re.compile(r"(\d+)[\s,:;.]+(\S.*)")
 
 
 @dataclass(frozen=True)
@@ -150,6 +49,10 @@ class ClassList:
 
     rows: tuple[Row, ...]
     ignored: tuple[Row, ...] = ()
+    doubt: str = ""  # as in `MaskMeaning`, and the next three
+    partner: int = 1
+    hint: str = ""
+    in_colours: bool = False
 
     @classmethod
     def from_rows(cls, rows: Sequence[Row], where: str | Path) -> ClassList:
@@ -169,6 +72,11 @@ class ClassList:
         return cls(counted, tuple(row for row in rows if row.ignore))
 
     @property
+    def every(self) -> tuple[Row, ...]:
+        """All rows, those that are ignored last."""
+        return (*self.rows, *self.ignored)
+
+    @property
     def classes(self) -> PixelClasses:
         """The classes that are not ignored."""
         names = tuple(row.name for row in self.rows)
@@ -185,7 +93,7 @@ class ClassList:
                 lookup[row.value] = number
                 if row.colour is not None:
                     lookup[row.colour] = number
-        return MaskMeaning(lookup)
+        return MaskMeaning(lookup, self.classes.names, self.doubt, self.partner, self.hint, self.in_colours)
 
 
 def read_class_list(folders: Sequence[Path]) -> ClassList:
@@ -199,9 +107,30 @@ def read_class_list(folders: Sequence[Path]) -> ClassList:
 
 
 def find_class_list(folders: Sequence[Path]) -> ClassList | None:
-    """The same; None if there is none. Raises ResnestError for an invalid one."""
-    paths = ((folder / name, read) for folder in folders for name, read in READERS.items())
-    return next((_read(path, read) for path, read in paths if path.is_file()), None)
+    """The same; None if there is none. Raises ResnestError for an invalid one, or two that contradict each other."""
+    for folder in dict.fromkeys(folders):
+        paths = [folder / name for name in READERS if (folder / name).is_file()]
+        if paths:
+            found = _read(paths[0], READERS[paths[0].name])
+            for path in paths[1:]:
+                _check_same(paths[0], found, path)
+            return found
+    return None
+
+
+def _check_same(path: Path, found: ClassList, other: Path) -> None:
+    """Raises ResnestError if another list beside this one gives the same names other values."""
+    try:
+        beside = _read(other, READERS[other.name])
+    except ResnestError:
+        return  # no list of classes: it is not used
+    first, second = ({row.name: row.value for row in one.every} for one in (found, beside))
+    name = next((name for name, value in first.items() if second.get(name, value) != value), None)
+    if name is not None and first.keys() == second.keys():
+        raise ResnestError(
+            f"{path} and {other.name} beside it contradict each other: {name!r} has the value {first[name]} in one and"
+            f" {second[name]} in the other. Remove one of them"
+        )
 
 
 def _read(path: Path, read: Callable[[str], list[Row]]) -> ClassList:
@@ -224,8 +153,11 @@ def _row_of(item: dict[str, Any], index: int) -> Row:
     value = item.get("index", index)
     if not str(value).removeprefix("-").isdigit():
         raise ResnestError(f"row {index}: {json.dumps(value)[:60]} is no integer")
-    colour = next((item[key] for key in ("color", "colour") if item.get(key) is not None), None)
-    return _row(int(value), item["name"], colour, item.get("ignore"))
+    colour = next((item[key] for key in COLOURS if item.get(key) is not None), None)
+    ignore = item.get("ignore")
+    if ignore not in (None, True, False):
+        raise ResnestError(f"row {index}: ignore is {json.dumps(ignore)[:60]}, not true or false")
+    return _row(int(value), item["name"], colour, ignore)
 
 
 def _row(value: int, name: Any, colour: Any = None, ignore: bool | None = None) -> Row:
@@ -233,8 +165,13 @@ def _row(value: int, name: Any, colour: Any = None, ignore: bool | None = None) 
     name = str(name).strip()
     if not name:
         raise ResnestError(f"the class of value {value} has no name")
+    if not name.isprintable():
+        raise ResnestError(f"the name of class {name!r} has characters that cannot be printed")
     if not 0 <= value < VALUES:
         raise ResnestError(f"class {name!r} has the value {value}: those of masks are 0 to {VALUES - 1}")
+    if isinstance(colour, str):
+        code = HEXADECIMAL.fullmatch(colour.strip())
+        colour = list(bytes.fromhex(code[1])) if code else [int(part) for part in re.findall(r"\d+", colour)]
     if colour is not None:
         good = isinstance(colour, (list, tuple)) and len(colour) == 3
         if not good or not all(type(part) is int and 0 <= part <= 255 for part in colour):
@@ -244,41 +181,48 @@ def _row(value: int, name: Any, colour: Any = None, ignore: bool | None = None) 
 
 
 def _from_text(text: str) -> list[Row]:
-    lines = [line for raw in text.splitlines() if (line := raw.strip()) and not line.startswith("#")]
-    coloured = [COLOUR_FIRST.fullmatch(line) or COLOUR_LAST.fullmatch(line) for line in lines]
-    names = [match["name"] if match else line.rstrip(":") for match, line in zip(coloured, lines, strict=True)]
-    numbered = [match.groups() for name in names if (match := NUMBERED.fullmatch(name))]
-    if len(numbered) < len(names):
-        numbered = [(str(index), name) for index, name in enumerate(names)]
-    return [
-        _row(int(value), name, [int(match[part]) for part in "rgb"] if match else None)
-        for (value, name), match in zip(numbered, coloured, strict=True)
-    ]
+    rows, place = [], 0
+    for line in parse_lines(text):
+        value = IGNORED if line.value is None and line.name == UNNUMBERED else line.value
+        rows.append(_row(place if value is None else value, line.name, line.colour))
+        place += value is None
+    return rows
 
 
 def _from_csv(text: str) -> list[Row]:
-    table = csv.DictReader(text.splitlines(), skipinitialspace=True)
-    columns = {name.strip().lower(): name for name in table.fieldnames or () if name}
-    named = next((columns[key] for key in ("name", "class") if key in columns), None)
+    head = text.partition("\n")[0]
+    table = csv.DictReader(text.splitlines(), delimiter=max(",;\t", key=head.count), skipinitialspace=True)
+    columns = {name.strip().lower().replace("_", " "): name for name in table.fieldnames or () if name}
+    named = next((columns[key] for key in NAME_COLUMNS if key in columns), None)
     if named is None:
         raise ResnestError(f"expected a first line with name, r, g, b; it has {', '.join(columns) or 'none'}")
-    valued = next((columns[key] for key in ("pixel value", "value", "index", "id") if key in columns), None)
-    coloured = [columns[key] for key in "rgb" if key in columns]
-    return [
-        _row(
-            int(row[valued]) if valued else index,
-            row[named],
-            [int(row[key]) for key in coloured] if len(coloured) == 3 else None,
-        )
-        for index, row in enumerate(table)
-    ]
+    valued = next((columns[key] for key in VALUE_COLUMNS if columns.get(key, named) != named), None)
+    parts = [[columns[key] for key in keys if key in columns] for keys in (("r", "g", "b"), ("red", "green", "blue"))]
+    coloured = max(parts, key=len)
+    if len(coloured) in (1, 2):
+        raise ResnestError(f"a colour needs three columns, r, g and b; it has {', '.join(coloured)}")
+    whole = next((columns[key] for key in COLOURS if key in columns), None)
+    rows = []
+    for index, row in enumerate(table):
+        colour = [int(row[key]) for key in coloured] or ((row[whole] or None) if whole else None)
+        rows.append(_row(int(row[valued]) if valued else index, row[named] or "", colour))
+    return rows
 
 
+HEXADECIMAL = re.compile(r"#?([0-9a-fA-F]{6})")
+COLOURS = ("color", "colour", "rgb", "hex")  # of a whole colour, in JSON and CSV
+NAME_COLUMNS = ("name", "class", "class name", "label name", "label", "category")
+VALUE_COLUMNS = ("pixel value", "value", "index", "id", "class id", "label id", "label", "class")
 READERS: dict[str, Callable[[str], list[Row]]] = {
     "classes.json": _from_json,
     "classes.txt": _from_text,
+    "classnames.txt": _from_text,
+    "class_names.txt": _from_text,  # labelme
+    "labels.txt": _from_text,  # labelme
     "labelmap.txt": _from_text,  # CVAT
     "label_colors.txt": _from_text,  # CamVid's own
+    "classes.csv": _from_csv,
     "class_dict.csv": _from_csv,
+    "class_dict_seg.csv": _from_csv,
     "_classes.csv": _from_csv,  # Roboflow
 }

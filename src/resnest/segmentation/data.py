@@ -7,7 +7,7 @@ samples.mask(0), samples.class_names, samples.classes.colours         # (H, W) u
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.data.samples import Samples, class_indices, describe_classes, describe_notes
-from resnest.data.stores import Store, read_from
+from resnest.data.stores import FolderStore, Store, read_from
 from resnest.errors import ResnestError
 from resnest.runtime.decode import BadImage, WrongSize, decode_image, decode_stored
 from resnest.segmentation.card import IGNORED
-from resnest.segmentation.class_lists import ClassList, MaskMeaning
+from resnest.segmentation.class_lists import ClassList
+from resnest.segmentation.mask_values import MaskMeaning
 from resnest.segmentation.result import PixelClasses
+from resnest.segmentation.survey import Survey, check_parts, settle, survey_masks
 
 UNKNOWN = (1, 1)  # the size of a mask that cannot be read
 NO_COLOUR = (0, 0, 0)  # of a class that the data has no colour for
@@ -38,18 +40,27 @@ class PixelSamples(Samples):
     masks: Store
     mask_keys: Sequence[str]  # (N,) names of the masks in their store
     meaning: MaskMeaning
-    notes: tuple[str, ...] = ()  # what is left out, and why
+    notes: tuple[str, ...] = ()  # what is left out or assumed, and why
+    survey: Survey = field(default_factory=Survey)  # of some masks, when the part was opened
 
     @classmethod
     def build(
         cls,
         images: tuple[Store, Sequence[str]],
-        masks: tuple[Store, Sequence[str]],
+        masks: tuple[FolderStore, Sequence[str]],
         listed: ClassList,
         notes: tuple[str, ...] = (),
+        survey: Survey | None = None,
     ) -> PixelSamples:
-        """From stores with the keys of images and of their masks."""
-        return cls(*images, listed.classes.names, listed.classes, *masks, listed.meaning, notes)
+        """From stores with the keys of images and of their masks, some of which are looked at without a `survey`.
+
+        Raises:
+            ResnestError: the masks contradict the class list, or each other.
+        """
+        survey = survey_masks(*masks, listed.meaning) if survey is None else survey
+        listed, assumed = settle(listed, survey, masks[0].root)
+        names = listed.classes.names
+        return cls(*images, names, listed.classes, *masks, listed.meaning, (*assumed, *notes), survey)
 
     def mask(self, index: int) -> NDArray[np.uint8]:
         """The class of every pixel, (H, W), 255 if ignored.
@@ -112,6 +123,7 @@ class PixelSamples(Samples):
 
     def matched(self, val: PixelSamples, where: str) -> tuple[PixelSamples, PixelSamples]:
         """With the training split's classes. Raises ResnestError if the validation split has others."""
+        check_parts((self.survey, val.survey), (self.classes, val.classes))
         if self.classes == val.classes:
             return self, val
         labels = {name: label for label, name in enumerate(self.class_names)}
@@ -133,7 +145,9 @@ class PixelSamples(Samples):
             self.classes.colours[previous[k]] if k in previous else NO_COLOUR for k in range(len(class_names))
         )
         classes = PixelClasses(class_names, ids, colours)
-        return replace(self, class_names=class_names, classes=classes, meaning=MaskMeaning(lookup))
+        return replace(
+            self, class_names=class_names, classes=classes, meaning=self.meaning.renamed(lookup, class_names)
+        )
 
     def _size_or_unknown(self, index: int) -> tuple[int, int]:
         try:

@@ -1,159 +1,33 @@
-"""Data sets with masks: folders of images and masks, ADE20K, Cityscapes, Pascal VOC and what lies in its folders."""
+"""Published data sets with masks: ADE20K, Cityscapes, Pascal VOC, and other data in their folders."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from resnest.data.folders import stems_in
 from resnest.data.formats import DatasetHandle, Read
-from resnest.data.parts import SPLIT_NAMES, VAL_NAMES
+from resnest.data.parts import VAL_NAMES
 from resnest.data.stores import FolderStore
 from resnest.detection.voc import read_list
 from resnest.errors import ResnestError
-from resnest.runtime.decode import EXACT, SUFFIXES
 from resnest.runtime.palette import Colour
 from resnest.segmentation.card import IGNORED
-from resnest.segmentation.class_lists import ClassList, Row, find_class_list, read_class_list
+from resnest.segmentation.class_lists import ClassList, Row, find_class_list
 from resnest.segmentation.data import PixelSamples
-
-# --- Folders of images and masks, recognised by their usual names ---
-# For each split (train; val, valid, validation or test) the first layout that exists, where `images` and `masks` stand
-# for any name in IMAGES and MASKS:
-# 1. `images/val` and `masks/val`;
-# 2. `val/images` and `val/masks`;
-# 3. `val` and `val_masks`, `val_labels` or `valannot`;
-# 4. `val` with images and masks in it, distinguished by a suffix such as `_mask`.
-# Without splits: `images` and `masks`, or both in the folder itself as in 4. Except in 4, folders may have subfolders,
-# the same in both. A mask has the name of its image, optionally with one of ENDINGS.
-
-IMAGES = ("images", "image", "imgs", "img", "JPEGImages")
-MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "SegmentationClass", "gt")
-BESIDE = ("{}_masks", "{}_mask", "{}_labels", "{}_label", "{}annot", "{}_annotations")
-ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_L", "_gt", "_seg", "_segmentation")
-MASK_SUFFIXES = (".png", ".bmp", ".gif")  # of the formats in decode.EXACT
-assert len(MASK_SUFFIXES) == len(EXACT)
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Folders of images and masks, and the naming of masks."""
-
-    images: Path
-    masks: Path
-    ending: str  # of a mask's stem, behind the image's
-
-
-@dataclass(frozen=True)
-class MaskFolders:
-    """The detected folders: a validation split and optionally a training split, or the whole."""
-
-    root: Path
-    train: Pairs | None = None
-    val: Pairs | None = None
-    unsplit: Pairs | None = None
-
-
-def find_masks(root: Path) -> MaskFolders | None:
-    """Detect folders of masks; None if there is none. Raises ResnestError if all masks are in lossy formats."""
-    val = next((pairs for name in VAL_NAMES if (pairs := _find_part(root, name))), None)
-    if val:
-        return MaskFolders(root, train=_find_part(root, "train"), val=val)
-    unsplit = _find_part(root, "train") or _first(_candidates(root))
-    if unsplit:
-        return MaskFolders(root, unsplit=unsplit)
-    for images, masks in (*(pair for part in SPLIT_NAMES for pair in _split_folders(root, part)), *_candidates(root)):
-        if images != masks and images.is_dir() and masks.is_dir():
-            _refuse_inexact(images, masks)
-    return None
-
-
-def read_masks(pairs: Pairs, root: Path, listed: ClassList | None = None) -> PixelSamples:
-    """Every image of a folder, with its mask; without `classes`, they are read from a list in one of the folders.
-
-    Raises:
-        ResnestError: no image, no list of classes, or one that is none.
-    """
-    deep = pairs.images != pairs.masks
-    every, masks = _stems(pairs.images, SUFFIXES, deep=deep), _stems(pairs.masks, MASK_SUFFIXES, deep=deep)
-    images = every if deep else {stem: name for stem, name in every.items() if not stem.endswith(pairs.ending)}
-    if not images:
-        raise ResnestError(f"no images in {pairs.images} (looked for {', '.join(SUFFIXES)})")
-    folders = dict.fromkeys((root, pairs.masks, pairs.masks.parent, pairs.images.parent))
-    keys = [images[stem] for stem in sorted(images)]
-    mask_keys = [masks.get(stem + pairs.ending, f"{stem}{pairs.ending}.png") for stem in sorted(images)]
-    alone = len(masks.keys() - {stem + pairs.ending for stem in images})
-    notes = [f"{alone} masks without an image are left out"] if alone and deep else []
-    if twice := sum(1 for _ in _files(pairs.images, SUFFIXES, deep=deep)) - len(every):
-        notes.append(f"{twice} images are left out that have the name of another but for its ending")
-    classes = listed or read_class_list(list(folders))
-    return PixelSamples.build(
-        (FolderStore(pairs.images), keys), (FolderStore(pairs.masks), mask_keys), classes, tuple(notes)
-    )
-
-
-def _find_part(root: Path, part: str) -> Pairs | None:
-    return _first(_split_folders(root, part))
-
-
-def _split_folders(root: Path, part: str) -> list[tuple[Path, Path]]:
-    """Possible folders of a split's images and masks."""
-    folders = list(_candidates(root / part))
-    below = [(root / images / part, root / masks / part) for images in IMAGES for masks in MASKS]
-    beside = [(root / part, root / name.format(part)) for name in BESIDE]
-    return [*below, *folders[:-1], *beside, folders[-1]]
-
-
-def _candidates(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Subfolders, and last the folder itself."""
-    yield from ((folder / images, folder / masks) for images in IMAGES for masks in MASKS)
-    yield folder, folder
-
-
-def _first(candidates: Iterable[tuple[Path, Path]]) -> Pairs | None:
-    return next((pairs for images, masks in candidates if (pairs := _pairs(images, masks))), None)
-
-
-def _pairs(images: Path, masks: Path) -> Pairs | None:
-    """The naming of masks after images, if there is one, by the largest number of pairs."""
-    if not images.is_dir() or not masks.is_dir():
-        return None
-    endings = ENDINGS[1:] if images == masks else ENDINGS
-    of_masks = _stems(masks, MASK_SUFFIXES, deep=images != masks)
-    of_images = _stems(images, SUFFIXES, deep=images != masks) if of_masks else {}
-    counts = [sum(stem + ending in of_masks for stem in of_images) for ending in endings]
-    return Pairs(images, masks, endings[counts.index(max(counts))]) if max(counts) else None
-
-
-def _refuse_inexact(images: Path, masks: Path) -> None:
-    """Raises ResnestError for files named as masks in a lossy format."""
-    of_masks = _stems(masks, SUFFIXES, deep=True)
-    of_images = _stems(images, SUFFIXES, deep=True) if of_masks else {}
-    if shared := next((stem for stem in of_images if any(stem + ending in of_masks for ending in ENDINGS)), None):
-        raise ResnestError(
-            f"{masks} has masks for the pictures of {images}, such as that of {of_images[shared]}, in a lossy"
-            f" format: make masks anew as PNG ({', '.join(MASK_SUFFIXES)} are read)"
-        )
-
-
-def _stems(folder: Path, suffixes: tuple[str, ...], *, deep: bool) -> dict[str, str]:
-    """Files of a folder, and of its subfolders if `deep`: path without suffix -> path, both relative to it."""
-    names = sorted(file.relative_to(folder) for file in _files(folder, suffixes, deep=deep))
-    return {name.with_suffix("").as_posix(): name.as_posix() for name in names}
-
-
-def _files(folder: Path, suffixes: tuple[str, ...], *, deep: bool) -> Iterator[Path]:
-    paths = folder.rglob("*") if deep else folder.iterdir()
-    yield from (file for file in paths if file.suffix.lower() in suffixes and not file.name.startswith("."))
-
+from resnest.segmentation.mask_folders import MASK_SUFFIXES, Pairs, list_folders, pair_files, read_masks
+from resnest.segmentation.survey import Survey, survey_masks
 
 # --- ADE20K in the layout of the scene parsing challenge (Zhou et al., CVPR 2017; ADEChallengeData2016) ---
 # Images and masks are in images/training, annotations/training, and the same with validation. A mask's value 0 is
-# ignored, value k is class k - 1. Names are the first ones in objectInfo150.txt.
+# ignored, value k is class k - 1. Names are the first ones in objectInfo150.txt. A list of classes of one's own takes
+# their place.
 
 INFO = "objectInfo150.txt"
+MANY_MASKS, FEW_VALUES = 16, 8  # an image of ADE20K has ten classes on average
 ADE20K_NAMES = (
     "wall", "building", "sky", "floor", "tree", "ceiling", "road", "bed", "windowpane", "grass", "cabinet", "sidewalk",
     "person", "earth", "door", "table", "mountain", "plant", "curtain", "chair", "car", "water", "painting", "sofa",
@@ -173,17 +47,61 @@ ADE20K_NAMES = (
 
 
 def find_ade20k(root: Path) -> DatasetHandle | None:
-    """None without such folders. Raises ResnestError for an invalid list of names."""
-    train, val = (Pairs(root / "images" / part, root / "annotations" / part, "") for part in ("training", "validation"))
+    """None without such folders."""
+    train, val = (Pairs(root / "images" / part, root / "annotations" / part) for part in ("training", "validation"))
     if not (val.images.is_dir() and val.masks.is_dir()):
         return None
-    listed = read_names(root / INFO) if (root / INFO).is_file() else ade20k_classes(ADE20K_NAMES)
     with_train = train.images.is_dir() and train.masks.is_dir()
     return DatasetHandle(
         "ade20k",
         str(root),
-        train=partial(read_masks, train, root, listed) if with_train else None,
-        val=partial(read_masks, val, root, listed),
+        train=partial(read_ade20k, train, root) if with_train else None,
+        val=partial(read_ade20k, val, root),
+    )
+
+
+def read_ade20k(pairs: Pairs, root: Path) -> PixelSamples:
+    """One split, with the classes of a list in the folders, or else with ADE20K's.
+
+    Raises:
+        ResnestError: no image; an invalid list; masks that cannot be ADE20K's, and no list.
+    """
+    if listed := find_class_list(list_folders(pairs, root)):
+        if not _of_ade20k(listed):
+            return read_masks(pairs, root, listed)
+        samples = read_masks(pairs, root, ade20k_classes(listed.classes.names))
+        return replace(samples, notes=("the list is ADE20K's: its classes have values from 1", *samples.notes))
+    if (root / INFO).is_file():
+        return read_masks(pairs, root, read_names(root / INFO))
+    samples = read_masks(pairs, root, ade20k_classes(ADE20K_NAMES))
+    _check_ade20k(samples.survey, pairs)
+    return replace(samples, notes=("ADE20K's classes, by the names of the folders", *samples.notes))
+
+
+def _of_ade20k(listed: ClassList) -> bool:
+    """Whether a list without values has ADE20K's classes, whose masks count from 1."""
+    if listed.classes.ids != tuple(range(len(ADE20K_NAMES))):
+        return False
+    first = [re.split("[;,]", name)[0].strip().lower() for name in listed.classes.names]
+    return len([k for k, name in enumerate(first) if name == ADE20K_NAMES[k]]) > len(first) // 2
+
+
+def _check_ade20k(survey: Survey, pairs: Pairs) -> None:
+    """Raises ResnestError if the masks have a value that ADE20K lacks, or too few."""
+    values = sorted(survey.first)
+    above = [value for value in values if value > len(ADE20K_NAMES)]
+    few = survey.masks >= MANY_MASKS and len(values) < FEW_VALUES
+    if not (above or few or survey.coloured):
+        return
+    if above:
+        why = f"{survey.first[above[0]]} has the value {above[0]}, and ADE20K's end at {len(ADE20K_NAMES)}"
+    elif survey.coloured:
+        why = f"{survey.coloured} is in colours, and ADE20K's have numbers"
+    else:
+        why = f"{survey.looked} have the values {', '.join(map(str, values))} alone, and ADE20K has 150 classes"
+    raise ResnestError(
+        f"{pairs.masks} is named as in ADE20K, but its masks cannot be: {why}. Write the names of their classes in"
+        " classes.txt, a name a line in the order of the masks' values from 0"
     )
 
 
@@ -260,7 +178,8 @@ def read_cityscapes(root: Path, part: str) -> PixelSamples:
     trained = trained and any((masks / f"{stem}{TRAIN_IDS}").is_file() for stem in stems)
     mask_keys = [stem + (TRAIN_IDS if trained else IDS) for stem in stems]
     listed = cityscapes_classes(trained=trained)
-    return PixelSamples.build((FolderStore(images), keys), (FolderStore(masks), mask_keys), listed)
+    known = Survey()  # the names of the files tell what their values are
+    return PixelSamples.build((FolderStore(images), keys), (FolderStore(masks), mask_keys), listed, survey=known)
 
 
 def cityscapes_classes(*, trained: bool) -> ClassList:
@@ -273,10 +192,14 @@ def cityscapes_classes(*, trained: bool) -> ClassList:
 # --- Pascal VOC's masks, and data in the same folders (host.robots.ox.ac.uk/pascal/VOC, devkit of 2012, section 3).
 # Images are in JPEGImages, masks in SegmentationClass as PNG, the names of each part in
 # ImageSets/Segmentation/train.txt and val.txt. A list of classes in the folder (`class_lists`) takes the place of VOC's
-# 21. So Pascal Context (Mottaghi et al., CVPR 2014) is read once its masks are PNGs of the 59 classes, and so is what
-# CVAT exports with its labelmap.txt.
+# 21: CVAT's labelmap.txt, labelme's class_names.txt, or that of Pascal Context (Mottaghi et al., CVPR 2014), once its
+# masks are PNGs of the 59 classes. Without a list the classes are VOC's if the data is, which the names of its files
+# tell; else they are called by their numbers.
 
 VOC_IMAGES, VOC_MASKS = "JPEGImages", "SegmentationClass"
+LABELME_MASKS = "SegmentationClassPNG"  # of labelme before version 5, which has NumPy's files in the other
+VOC_STEM = re.compile(r"20\d\d_\d{6}")  # from 2008 on
+VOC_SET = "aeroplane_*.txt"  # of ImageSets/Main
 VOC_NAMES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
@@ -302,22 +225,47 @@ def find_voc_masks(root: Path) -> DatasetHandle | None:
 
 def read_voc_masks(root: Path, stems: Sequence[str] | None = None) -> PixelSamples:
     """The images with these names, or all with masks. Raises ResnestError if there is none."""
-    images, masks = stems_in(root / VOC_IMAGES), stems_in(root / VOC_MASKS)
-    chosen = [Path(stem).name for stem in stems] if stems is not None else sorted(masks)
+    masks = root / VOC_MASKS
+    if not stems_in(masks) and (root / LABELME_MASKS).is_dir():
+        masks = root / LABELME_MASKS
+    chosen = [Path(stem).name for stem in stems] if stems is not None else sorted(stems_in(masks))
     if not chosen:
-        raise ResnestError(f"{root}: no image with a mask in {VOC_MASKS}")
-    keys = [images.get(stem, f"{stem}.jpg") for stem in chosen]
-    mask_keys = [masks.get(stem, f"{stem}.png") for stem in chosen]
-    listed = find_class_list([root]) or ClassList.from_rows(
-        [
-            *(Row(value, name, colour(value)) for value, name in enumerate(VOC_NAMES)),
-            Row(IGNORED, "border", BORDER, True),
-        ],
-        root,
-    )
-    return PixelSamples.build(
-        (FolderStore(root / VOC_IMAGES), keys), (FolderStore(root / VOC_MASKS), mask_keys), listed
-    )
+        raise ResnestError(f"{root}: no image with a mask in {masks.name} ({', '.join(MASK_SUFFIXES)} are read)")
+    pairs = Pairs(root / VOC_IMAGES, masks)
+    found = pair_files(pairs, chosen)
+    keys, mask_keys = [image for image, _ in found], [mask.key for _, mask in found]
+    sources = (FolderStore(pairs.images), keys), (FolderStore(masks), mask_keys)
+    if listed := find_class_list(list_folders(pairs, root)):
+        return PixelSamples.build(*sources, listed)
+    if is_voc(root, chosen):
+        return PixelSamples.build(*sources, voc_classes(), ("Pascal VOC's classes",))
+    survey = survey_masks(*sources[1], whole=True)
+    note = f"no list of classes: they are called by the values that {survey.looked} have"
+    return PixelSamples.build(*sources, numbered_classes(survey, root), (note,), survey)
+
+
+def is_voc(root: Path, stems: Sequence[str]) -> bool:
+    """Whether data in VOC's folders is VOC's."""
+    return any((root / "ImageSets" / "Main").glob(VOC_SET)) or all(VOC_STEM.fullmatch(stem) for stem in stems)
+
+
+def voc_classes() -> ClassList:
+    """VOC's 21 classes."""
+    rows = [Row(value, name, colour(value)) for value, name in enumerate(VOC_NAMES)]
+    return ClassList.from_rows([*rows, Row(IGNORED, "border", BORDER, True)], "Pascal VOC")
+
+
+def numbered_classes(survey: Survey, root: Path) -> ClassList:
+    """Classes called by their values in the masks. Raises ResnestError for masks in colours."""
+    if survey.coloured:
+        raise ResnestError(
+            f"{survey.coloured} is in colours, and {root} has no list of classes: write classes.txt there, with lines"
+            " such as `road 128 64 128`"
+        )
+    values = sorted(survey.numbers())
+    if values == [0] and survey.lone:
+        values = [0, IGNORED]
+    return ClassList.from_rows([Row(value, str(value)) for value in values], root)
 
 
 def colour(value: int) -> Colour:

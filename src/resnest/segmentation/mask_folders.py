@@ -1,0 +1,227 @@
+"""Folders of images and masks, recognised by their usual names, and which mask belongs to which image.
+
+    folders = find_masks(Path("streets"))                  # MaskFolders, or None
+    samples = read_masks(folders.val, Path("streets"))     # PixelSamples
+
+For each split (train; val, valid, validation or test) the first layout that exists, where `images` and `masks` stand
+for any name in IMAGES and MASKS:
+
+1. `images/val` and `masks/val`;
+2. `val/images` and `val/masks`;
+3. `val` and `val_masks`, `val_labels` or `valannot`;
+4. `val` with images and masks in it, distinguished by a suffix such as `_mask`; or, beside a list of classes, photos
+   in JPEG or WebP and masks of the same names in PNG.
+
+Without splits: `images` and `masks`, or both in the folder itself as in 4. Except in 4, folders may have subfolders,
+the same in both. A mask has the name of its image, optionally with one of ENDINGS, or with the image's own suffix
+before its own (`1.jpg.png`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from resnest.data.parts import SPLIT_NAMES, VAL_NAMES
+from resnest.data.stores import FolderStore
+from resnest.errors import ResnestError
+from resnest.runtime.decode import EXACT, SUFFIXES
+from resnest.segmentation.class_lists import ClassList, find_class_list, read_class_list
+from resnest.segmentation.data import PixelSamples
+
+IMAGES = ("images", "image", "imgs", "img", "JPEGImages")
+MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "SegmentationClass", "gt")
+BESIDE = ("{}_masks", "{}_mask", "{}_labels", "{}_label", "{}annot", "{}_annotations")
+ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_L", "_gt", "_seg", "_segmentation")
+MASK_SUFFIXES = (".png", ".bmp", ".gif")  # of the formats in decode.EXACT
+assert len(MASK_SUFFIXES) == len(EXACT)
+PHOTO_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix not in MASK_SUFFIXES)
+UNREAD = (".tif", ".tiff", ".npy", ".mat", ".jp2")  # what masks are kept in elsewhere
+
+Files = dict[str, list[str]]  # path without suffix -> paths, relative to a folder
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Folders of images and masks."""
+
+    images: Path
+    masks: Path
+    same: bool = False  # masks beside photos of the same names, in one folder
+
+
+@dataclass(frozen=True)
+class MaskFolders:
+    """The detected folders: a validation split and optionally a training split, or the whole."""
+
+    root: Path
+    train: Pairs | None = None
+    val: Pairs | None = None
+    unsplit: Pairs | None = None
+
+
+def find_masks(root: Path) -> MaskFolders | None:
+    """Detect folders of masks; None if there is none. Raises ResnestError if all masks are in formats not read."""
+    val = next((pairs for name in VAL_NAMES if (pairs := _first(_split_folders(root, name), root))), None)
+    train = _first(_split_folders(root, "train"), root)
+    if val:
+        return MaskFolders(root, train=train, val=val)
+    if unsplit := train or _first(_candidates(root), root):
+        return MaskFolders(root, unsplit=unsplit)
+    for images, masks in (*(pair for part in SPLIT_NAMES for pair in _split_folders(root, part)), *_candidates(root)):
+        if images != masks and images.is_dir() and masks.is_dir():
+            _refuse_unread(images, masks)
+    return None
+
+
+def read_masks(pairs: Pairs, root: Path, listed: ClassList | None = None) -> PixelSamples:
+    """Every image of a folder, with its mask; without `listed`, classes are read from a list in one of the folders.
+
+    Raises:
+        ResnestError: no image, no list of classes, or one that is none; two files for one image or mask.
+    """
+    found = pair_files(pairs)
+    if not found:
+        raise ResnestError(f"no images in {pairs.images} (looked for {', '.join(SUFFIXES)})")
+    classes = listed or read_class_list(list_folders(pairs, root))
+    notes: tuple[str, ...] = ()
+    if pairs.images != pairs.masks:
+        masks = _files(pairs.masks, MASK_SUFFIXES, deep=True)
+        alone = sum(map(len, masks.values())) - sum(mask.exists for _, mask in found)
+        notes = (f"{alone} masks without an image are left out",) if alone else ()
+    keys, mask_keys = [image for image, _ in found], [mask.key for _, mask in found]
+    return PixelSamples.build((FolderStore(pairs.images), keys), (FolderStore(pairs.masks), mask_keys), classes, notes)
+
+
+def list_folders(pairs: Pairs, root: Path) -> list[Path]:
+    """Where the list of their classes may be."""
+    return list(dict.fromkeys((root, pairs.masks, pairs.masks.parent, pairs.images.parent)))
+
+
+# --- Which mask belongs to which image ---
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The mask of an image, or the name that it would have."""
+
+    key: str
+    exists: bool
+
+
+def pair_files(pairs: Pairs, stems: Sequence[str] | None = None) -> list[tuple[str, Mask]]:
+    """The images of a folder, or those with some stems, in order, each with its mask.
+
+    An image that is missing keeps its place, as a file that cannot be read.
+
+    Raises:
+        ResnestError: two images of one mask, or two masks of one image.
+    """
+    deep, alone = pairs.images != pairs.masks, pairs.images == pairs.masks and not pairs.same
+    images = _files(pairs.images, PHOTO_SUFFIXES if pairs.same else SUFFIXES, deep=deep)
+    masks = _files(pairs.masks, MASK_SUFFIXES, deep=deep)
+    if alone:  # what is a mask of another file is no image
+        owned = {name for stem, files in images.items() for name in _masks_of(stem, files, masks, images, alone=True)}
+        images = {
+            stem: left for stem, files in images.items() if (left := [name for name in files if name not in owned])
+        }
+    usual = _usual_ending(images, masks)
+    found = []
+    for stem in sorted(images) if stems is None else stems:
+        files = images.get(stem, [f"{stem}.jpg"])
+        of_it = _masks_of(stem, files, masks, images, alone=alone)
+        if len(files) > 1:
+            raise ResnestError(
+                f"{_both(pairs.images, files)} have one name but for their endings: leave the one that is the picture"
+                + (f" of the mask {pairs.masks / of_it[0]}" if of_it else "")
+            )
+        if len(of_it) > 1:
+            raise ResnestError(f"{_both(pairs.masks, of_it)} may both be the mask of {files[0]}: leave the right one")
+        found.append((files[0], Mask(of_it[0], True) if of_it else Mask(f"{stem}{usual}.png", False)))
+    return found
+
+
+def _masks_of(stem: str, files: Sequence[str], masks: Files, images: Files, *, alone: bool) -> list[str]:
+    """The masks that an image's name leads to, but for those that have the name of another image."""
+    endings = ENDINGS[1:] if alone else ENDINGS
+    names = [stem, *(stem + ending for ending in endings if ending and (alone or stem + ending not in images))]
+    names = [name for name in (*names, *files) if not (alone and name == stem)]
+    return [mask for name in dict.fromkeys(names) for mask in masks.get(name, [])]
+
+
+def _usual_ending(images: Files, masks: Files) -> str:
+    """The ending of most masks."""
+    counts = [sum(stem + ending in masks for stem in images) for ending in ENDINGS]
+    return ENDINGS[counts.index(max(counts))]
+
+
+def _both(folder: Path, names: Sequence[str]) -> str:
+    return f"{folder / names[0]} and {Path(names[1]).name}"
+
+
+def _files(folder: Path, suffixes: tuple[str, ...], *, deep: bool) -> Files:
+    """Files of a folder, and of its subfolders if `deep`."""
+    files: Files = {}
+    paths = folder.rglob("*") if deep else folder.iterdir()
+    for name in sorted(path.relative_to(folder) for path in paths if path.suffix.lower() in suffixes):
+        if not name.name.startswith("."):
+            files.setdefault(name.with_suffix("").as_posix(), []).append(name.as_posix())
+    return files
+
+
+# --- The folders ---
+
+
+def _split_folders(root: Path, part: str) -> list[tuple[Path, Path]]:
+    """Possible folders of a split's images and masks."""
+    folders = list(_candidates(root / part))
+    below = [(root / images / part, root / masks / part) for images in IMAGES for masks in MASKS]
+    beside = [(root / part, root / name.format(part)) for name in BESIDE]
+    return [*below, *folders[:-1], *beside, folders[-1]]
+
+
+def _candidates(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Subfolders, and last the folder itself."""
+    yield from ((folder / images, folder / masks) for images in IMAGES for masks in MASKS)
+    yield folder, folder
+
+
+def _first(candidates: Iterable[tuple[Path, Path]], root: Path) -> Pairs | None:
+    return next((pairs for images, masks in candidates if (pairs := _pairs(images, masks, root))), None)
+
+
+def _pairs(images: Path, masks: Path, root: Path) -> Pairs | None:
+    """The folders, if an image in them has a mask."""
+    if not images.is_dir() or not masks.is_dir():
+        return None
+    alone = images == masks
+    of_masks = _files(masks, MASK_SUFFIXES, deep=not alone)
+    of_images = _files(images, SUFFIXES, deep=not alone) if of_masks else {}
+    if any(_masks_of(stem, files, of_masks, of_images, alone=alone) for stem, files in of_images.items()):
+        return Pairs(images, masks)
+    photos = _files(images, PHOTO_SUFFIXES, deep=False) if alone and of_masks else {}
+    if photos.keys() & of_masks.keys() and find_class_list([root, images]):
+        return Pairs(images, masks, same=True)
+    return None
+
+
+def _refuse_unread(images: Path, masks: Path) -> None:
+    """Raises ResnestError for files named as masks, or as images of masks, in a format that is not read."""
+    for suffixes, what in ((PHOTO_SUFFIXES, "in a lossy format"), (UNREAD, "in a format that is not read")):
+        of_masks = _files(masks, suffixes, deep=True)
+        of_images = _files(images, (*SUFFIXES, *UNREAD), deep=True) if of_masks else {}
+        for stem, files in of_images.items():
+            if found := _masks_of(stem, files, of_masks, of_images, alone=False):
+                raise ResnestError(
+                    f"{masks} has masks for the pictures of {images}, such as {found[0]} for {files[0]}, {what}:"
+                    f" make masks anew as PNG ({', '.join(MASK_SUFFIXES)} are read)"
+                )
+    of_images = _files(images, UNREAD, deep=True)
+    of_masks = _files(masks, MASK_SUFFIXES, deep=True) if of_images else {}
+    for stem, files in of_images.items():
+        if found := _masks_of(stem, files, of_masks, of_images, alone=False):
+            raise ResnestError(
+                f"{images} has the pictures of {masks} in a format that is not read, such as {files[0]} for"
+                f" {found[0]}: save them as PNG ({', '.join(SUFFIXES)} are read)"
+            )
