@@ -57,7 +57,7 @@ def test_an_entry_of_any_name(case: str, tmp_path: Path) -> None:
 UNCLEAR: dict[str, tuple[Any, str]] = {
     "two networks": (
         {"net_g": STATE, "net_d": OTHER},
-        r"holds 2 networks \(net_g, net_d\): save the intended one alone",
+        r"holds 2 networks \(net_g, net_d\): save the intended one in a file",
     ),
     "student and teacher": ({"student": STATE, "teacher": STATE, "epoch": 1}, r"holds 2 networks \(student, teacher\)"),
     "two averaged": ({"net_ema": STATE, "net_swa": STATE}, r"holds 2 networks \(net_ema, net_swa\)"),

@@ -274,7 +274,7 @@ def _choose_entry(path: Path, content: Mapping[Any, Any]) -> str | None:
     averaged = [name for name in names if AVERAGED.search(name)]
     if len(averaged or names) > 1:
         raise ResnestError(
-            f"{path} holds {len(names)} networks ({', '.join(names)}): save the intended one alone, in a file of its own"
+            f"{path} holds {len(names)} networks ({', '.join(names)}): save the intended one in a file of its own"
         )
     return next(iter(averaged or names), None)
 
