@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 
+from resnest.classification.card import ClassificationCard
+from resnest.classification.evaluation import ClassificationScorer, SingleLabelEvaluation
 from resnest.classification.metrics import ClassificationMetrics
+from resnest.classification.result import Classification
 from resnest.figures import wilson_interval
+from resnest.runtime.preprocess import Preprocess
 
 RNG = np.random.default_rng(0)
 LOGITS, LABELS = RNG.normal(size=(101, 12)).astype(np.float32) * 3, RNG.integers(0, 12, 101)
@@ -63,3 +69,58 @@ def test_nothing_counted() -> None:
 )
 def test_wilson(successes: int, count: int, low: float, high: float) -> None:
     assert wilson_interval(successes, count) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_many_classes_take_no_room() -> None:
+    """Counts are kept, not logits: 20,000 classes and images would take 1.6 GB, their confusion matrix 3.2 GB."""
+    classes, images = 20_000, 600
+    names = tuple(map(str, range(classes)))
+    card = ClassificationCard.of_imagenet("resnest14", Preprocess())
+    card = dataclasses.replace(card, class_names=names, class_keys=())
+    whole, rng = ClassificationMetrics(classes), np.random.default_rng(0)
+    tracemalloc.start()
+    scorers = [ClassificationScorer(None, card), ClassificationScorer(None, card)]  # type: ignore[arg-type]
+    truths = {}
+    for index in range(images):
+        logits = rng.integers(0, 20, classes).astype(np.float32)  # ties
+        truths[index] = int(rng.integers(classes))
+        if index % 3 == 0:
+            logits[truths[index]] = 21
+        result = Classification("x", names, logits, logits=logits)
+        scorers[index % 2].update(index, result, truths[index])
+    scorers[0].merge(scorers[1])
+    found = scorers[0].result()
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert used < 60 * 2**20 < images * classes * 8
+    rng = np.random.default_rng(0)
+    for index in range(images):
+        logits = rng.integers(0, 20, classes).astype(np.float32)
+        rng.integers(classes)
+        if index % 3 == 0:
+            logits[truths[index]] = 21
+        whole.update(logits[None], np.array([truths[index]]))
+    assert found.figures == whole.compute()
+    assert found.figures["top1"] >= 1 / 3
+    assert found.indices.tolist() == list(range(images))
+    assert isinstance(found, SingleLabelEvaluation)
+    assert found.labels.tolist() == list(truths.values())
+    recall, counts = found.class_figures
+    assert counts.sum() == images
+    assert np.nansum(recall * counts) == pytest.approx(found.figures["top1"] * images)
+    assert len(found.worst(5)) == 5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ranks_are_those_of_a_stable_sort(seed: int) -> None:
+    """Whatever ties, and whatever is not a number."""
+    rng = np.random.default_rng(seed)
+    logits = rng.integers(0, 4, (200, 9)).astype(np.float32)
+    logits[rng.random(logits.shape) < 0.1] = np.nan
+    labels = rng.integers(0, 9, 200)
+    metrics = ClassificationMetrics(9)
+    with np.errstate(invalid="ignore"):
+        metrics.update(logits, labels)
+    ranking = np.argsort(-logits.astype(np.float64), axis=1, kind="stable")
+    assert np.concatenate(metrics.predicted).tolist() == ranking[:, 0].tolist()
+    assert metrics.in_top5 == int((ranking[:, :5] == labels[:, None]).any(1).sum())

@@ -98,7 +98,6 @@ def classified(matrix: Any = MATRIX, names: Sequence[str] = NAMES) -> SingleLabe
         figures={"top1": float(np.trace(matrix) / total)} if total else {},
         class_names=tuple(names),
         indices=np.arange(total),
-        confusion=matrix,
         labels=labels,
         predicted=guesses,
         scores=np.full(total, 0.9, np.float32),

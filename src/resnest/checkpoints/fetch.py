@@ -12,6 +12,7 @@ library and filelock, which torch brings; the hub's rows need huggingface_hub.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -28,6 +29,7 @@ from typing import Any
 from filelock import FileLock
 
 from resnest.checkpoints import hub
+from resnest.checkpoints.folders import INDEX, USUAL, find_weights_file, shard_names
 from resnest.checkpoints.manifest import MANIFEST, Mirror, Weights, find_weights
 from resnest.errors import ResnestError, one_line
 from resnest.files import CARD_NAME, WEIGHTS_NAME, cache_folder, digest_of, replacing, sha256_of
@@ -342,12 +344,15 @@ def locate_for(network: str | None, reference: str | Path) -> Path:
 
 
 def _in_folder(folder: Path, network: str | None) -> tuple[Path, Weights | None]:
-    """A saved model, or a file downloaded by `resnest models fetch --to`."""
+    """A saved model, a file downloaded by `resnest models fetch --to`, or the only checkpoint in a folder."""
     if (folder / WEIGHTS_NAME).exists() or (folder / CARD_NAME).exists() or (folder / "recipe.yaml").exists():
         return folder, None
     held = [row for row in MANIFEST if (folder / row.file).is_file()]
     if not held and not read_sums(folder):
-        raise ResnestError(f"{folder} has neither {WEIGHTS_NAME} nor files of `resnest models fetch`")
+        file = find_weights_file(folder)
+        if file is None:
+            raise ResnestError(f"{folder} has neither {WEIGHTS_NAME} nor another checkpoint")
+        return file, None
     if network is None:
         raise ResnestError(f"{folder} holds {', '.join(row.name for row in held)}: give the file instead of the folder")
     wanted = find_weights(network)
@@ -360,6 +365,24 @@ def _in_folder(folder: Path, network: str | None) -> tuple[Path, Weights | None]
     return fetch(row, folder), row
 
 
+def _download_model(repo: str, revision: str | None) -> Path:
+    """The card of a repository, and the first file of weights with a usual name; with a list, all the files in it."""
+
+    def download(name: str) -> Path:
+        return hub.download(repo, name, revision=revision, offline=is_offline())
+
+    card = download(CARD_NAME)
+    for name in USUAL:
+        with contextlib.suppress(hub.NoSuchFile):
+            file = download(name)
+            if name.endswith(INDEX):
+                for part in shard_names(file):
+                    download(part)
+            return card
+    download(WEIGHTS_NAME)  # whose error is the one to tell
+    raise AssertionError(repo)
+
+
 def from_hub(reference: str) -> Path:
     """The folder with weights and card of a repository of the hub, `user/name` or `user/name@revision`.
 
@@ -368,8 +391,7 @@ def from_hub(reference: str) -> Path:
     """
     repo, _, revision = reference.removeprefix(HUB_PREFIX).partition("@")
     try:
-        for name in (CARD_NAME, WEIGHTS_NAME):
-            path = hub.download(repo, name, revision=revision or None, offline=is_offline())
+        path = _download_model(repo, revision or None)
     except hub.HubError as error:
         raise ResnestError(
             f"there is no model at {reference}, and as a repository of the hub it could not be fetched: {error}."

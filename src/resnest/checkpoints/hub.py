@@ -22,6 +22,10 @@ class HubError(ResnestError):
     """An error of the hub or the connection."""
 
 
+class NoSuchFile(HubError):
+    """A repository without this file."""
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turns the errors of huggingface_hub into a HubError of one line."""
@@ -31,8 +35,11 @@ def one_line_errors() -> Iterator[None]:
         raise HubError("huggingface_hub is not installed (pip install huggingface_hub)") from None
     # its base class for requests that got no answer is another library's, which changes between its versions
     kinds: tuple[type[Exception], ...] = (errors.HfHubHTTPError, errors.HfHubHTTPError.__mro__[1], OSError, ValueError)
+    missing = getattr(errors, "RemoteEntryNotFoundError", errors.EntryNotFoundError)  # the former since 1.0
     try:
         yield
+    except missing as error:
+        raise NoSuchFile(one_line(str(error)).rstrip(".")) from None
     except kinds as error:
         raise HubError(one_line(str(error) or type(error).__name__).rstrip(".")) from None
 

@@ -11,7 +11,7 @@ print(report)                # official layout: 476 tensors matched
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from resnest.checkpoints.class_rows import Classes, match_rows
 from resnest.checkpoints.fetch import is_network_name, locate_for
 from resnest.checkpoints.layouts import COUNTER, Translated, recognise, to_official
 from resnest.checkpoints.manifest import Weights, find_by_hash, find_weights
@@ -198,13 +199,20 @@ def create_backbone(
     return net
 
 
-def load_pretrained(net: Trunk, pretrained: bool | str | Path, what: Spec | str) -> LoadReport | None:
+def load_pretrained(
+    net: Trunk, pretrained: bool | str | Path, what: Spec | str, classes: Classes | None = None
+) -> LoadReport | None:
     """Load the weights given by `pretrained` of `create_model` into a network; None for False.
+
+    Args:
+        classes: of the network; its classifier then takes those rows that the file has for them.
 
     Raises:
         ResnestError: weights that cannot be had, do not fit, or belong to another network than `what` names.
     """
-    return None if pretrained is False else load_file(net, find_pretrained(pretrained, what), replace_head=True)
+    if pretrained is False:
+        return None
+    return load_file(net, find_pretrained(pretrained, what), replace_head=True, classes=classes)
 
 
 def published_preprocess(pretrained: bool | str | Path, what: Spec | str) -> Preprocess | None:
@@ -243,6 +251,7 @@ class LoadReport:
     untrained: list[str] = field(default_factory=list)  # parts of a detector that the file has nothing for
     layout: str = "official"
     wrapper: str = ""  # the entry of a training checkpoint that was used
+    classes: str = ""  # which rows of class predictors were taken, in words
 
     def __str__(self) -> str:
         parts = [f"{self.layout} layout: {len(self.matched)} tensors matched"]
@@ -252,6 +261,8 @@ class LoadReport:
             parts.append(f"reshaped {'; '.join(self.reshaped)}")
         if self.new_head:
             parts.append("the classifier starts anew")
+        if self.classes:
+            parts.append(self.classes)
         if self.untrained:
             parts.append(f"untrained: {', '.join(self.untrained)}")
         if self.unexpected:
@@ -296,20 +307,30 @@ def check_values(state: Mapping[str, Tensor]) -> None:
             )
 
 
-def load_file(net: nn.Module, path: Path, *, replace_head: bool = False) -> LoadReport:
+def load_file(net: nn.Module, path: Path, *, replace_head: bool = False, classes: Classes | None = None) -> LoadReport:
     """Load a checkpoint file of any kind and layout into `net`; `net` is unchanged if it does not fit.
 
     Parts of other models around the network, such as detection heads, are reported as unexpected, not refused.
+
+    Args:
+        classes: of the network; its classifier then takes those rows that the file has for them.
 
     Raises:
         ResnestError: unreadable, another architecture, or tensors that do not fit; they are named.
     """
     raw = read_checkpoint(path)
     translated = translate(raw)
-    report = load_weights(net, translated.state, replace_head=replace_head, source=str(path))
-    report.layout, report.wrapper = translated.layout, raw.wrapper
+    state, note = dict(translated.state), ""
+    if classes:
+        state, note = match_rows(net.state_dict(), state, classes, rows=_rows_of_classifier, raw=raw)
+    report = load_weights(net, state, replace_head=replace_head, source=str(path))
+    report.layout, report.wrapper, report.classes = translated.layout, raw.wrapper, note
     report.unexpected += translated.aside
     return report
+
+
+def _rows_of_classifier(state: Mapping[str, Tensor], classes: Sequence[Hashable]) -> dict[str, Sequence[Hashable]]:
+    return {name: classes for name in HEAD if name in state}
 
 
 def load_weights(

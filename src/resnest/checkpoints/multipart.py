@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from resnest.checkpoints.class_rows import Classes, RowsOf, match_rows
 from resnest.checkpoints.fetch import locate_for
 from resnest.checkpoints.layouts import COUNTER, Layout, Translated
 from resnest.checkpoints.loading import LoadReport, check_values, listed, load_weights, translate
@@ -47,20 +48,28 @@ class Parts:
     recognise: Callable[[Iterable[str]], str | None]  # names of tensors -> key of `layouts`; None: no such network
     to_ours: Callable[[Mapping[str, Tensor], str], Translated]
     from_ours: Callable[[Mapping[str, Tensor], str], dict[str, Tensor]]
-    by_class: re.Pattern[str]  # names of what has rows for each class: with other classes it stays untrained
+    rows: RowsOf  # of what has rows for each class: with other classes it stays untrained
     optional: tuple[Part, ...] = ()
 
-    def load(self, net: nn.Module, reference: str | Path, *, network: str | None = None) -> LoadReport:
+    def load(
+        self,
+        net: nn.Module,
+        reference: str | Path,
+        *,
+        network: str | None = None,
+        classes: Classes | None = None,
+    ) -> LoadReport:
         """Load a model reference into a network; the network is unchanged if it does not fit.
 
-        Weights of the same kind of network are loaded into all parts. If their classes differ, the class predictors
-        stay untrained, and so does an optional part that the file lacks. Of any other file, a classifier's or a
-        backbone's, only the backbone is loaded.
+        Weights of the same kind of network are loaded into all parts. If their number of classes differs, the class
+        predictors stay untrained, and so does an optional part that the file lacks. Of any other file, a classifier's
+        or a backbone's, only the backbone is loaded.
 
         Args:
             net: has a submodule `backbone`.
             reference: a file, a directory, a name of published weights, a hub id.
             network: the name of the backbone's network; weights of another published one are refused.
+            classes: of the network; its class predictors then take those rows that the file has for them.
 
         Raises:
             ResnestError: it cannot be had or read, has another backbone, or tensors that do not fit; they are named.
@@ -71,8 +80,11 @@ class Parts:
             report = load_into_backbone(net, raw, self.optional)
         else:
             state, aside = self.read(raw, layout)
+            note = ""
+            if classes:
+                state, note = match_rows(net.state_dict(), state, classes, rows=self.rows, raw=raw)
             report = load_multipart(net, state, self, source=str(raw.path))
-            report.layout, report.unexpected = layout, report.unexpected + aside
+            report.layout, report.unexpected, report.classes = layout, report.unexpected + aside, note
         report.wrapper = raw.wrapper
         return report
 
@@ -107,13 +119,14 @@ def load_multipart(net: nn.Module, state: Mapping[str, Tensor], parts: Parts, *,
     wanted = net.state_dict()
     report = LoadReport()
     misshapen: list[str] = []
+    by_class = parts.rows(wanted, ())
     for name, tensor in wanted.items():
         if name not in state:
             (report.matched if name.endswith(COUNTER) else report.missing).append(name)
         elif state[name].shape == tensor.shape:
             report.matched.append(name)
         else:
-            other_classes = parts.by_class.match(name) and state[name].shape[1:] == tensor.shape[1:]
+            other_classes = name in by_class and state[name].shape[1:] == tensor.shape[1:]
             sizes = f"{name} from {tuple(state[name].shape)} to {tuple(tensor.shape)}"
             (report.reshaped if other_classes else misshapen).append(sizes)
     report.unexpected = [name for name in state if name not in wanted]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import re
 import struct
 import tempfile
 import warnings
@@ -24,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resnest.checkpoints.folders import INDEX, find_weights_file, shards_of
 from resnest.checkpoints.lazy_tensor import Array, LazyTensor
 from resnest.checkpoints.pickled import READ_ERRORS, read_pickled
 from resnest.errors import ResnestError, one_line
@@ -153,9 +155,12 @@ def _read_shape(cursor: _Cursor, magic: int) -> tuple[int, ...] | None:
 
 
 # Where training checkpoints keep the weights, the averaged ones first (timm, mmengine, official, detectron2, others).
+# A mapping under any other name is found by its content.
 WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "state_dict", "model", "net", "network", "weights")
+AVERAGED = re.compile(r"(^|_)(ema|swa|averaged?|avg)(_|$)")
+NO_WEIGHTS = re.compile(r"optim|scheduler|scaler")  # entries that have tensors under the names of weights, too
 LEAVES = (".weight", ".bias", ".running_mean", ".running_var")  # names that stand for tensors
-MOST_WRAPPERS = 3  # one inside the other
+MOST_WRAPPERS = 5  # one inside the other
 SUFFIXES = (".params", ".pth", ".pt", ".pkl", ".safetensors")
 MOST_UNPACKED = 4  # a checkpoint's tensors may take this many times the size of its file: more are expanded views
 MAX_HEADER = 100_000_000  # bytes; the limit of safetensors itself
@@ -174,17 +179,18 @@ class RawCheckpoint:
 
 
 def read_checkpoint(path: Path) -> RawCheckpoint:
-    """Named tensors of a file, or of a directory's model.safetensors, on the CPU.
+    """Named tensors of a file, of several with their list (*.index.json), or of a directory with one, on the CPU.
 
     Raises:
-        ResnestError: missing, damaged, cut short, another kind of file, without tensors, or it would run code.
+        ResnestError: missing, damaged, cut short, another kind of file, without tensors, or it would run code; or it
+            holds several networks.
     """
     if path.is_dir():
-        path = path / WEIGHTS_NAME
+        path = find_weights_file(path) or path / WEIGHTS_NAME
     if not path.is_file():
         raise ResnestError(f"there is no checkpoint at {path}")
     try:
-        return _read(path)
+        return _read_shards(path) if path.name.endswith(INDEX) else _read(path)
     except ResnestError:
         raise
     except READ_ERRORS as error:
@@ -205,6 +211,18 @@ def _read(path: Path, *, packed: bool = False) -> RawCheckpoint:
     raise ResnestError(f"{path} {_what_else(path, start)}")
 
 
+def _read_shards(index: Path) -> RawCheckpoint:
+    """A model in several files, under the name of their list."""
+    places, state = shards_of(index), {}
+    for file in sorted(set(places.values())):
+        held = _read(file).state
+        lacking = next((name for name, place in places.items() if place == file and name not in held), None)
+        if lacking:
+            raise ResnestError(f"{file} lacks {lacking}, which {index.name} says is in it")
+        state.update({name: tensor for name, tensor in held.items() if places.get(name) == file})
+    return RawCheckpoint(index, state)
+
+
 def read_torch_file(path: Path) -> Any:
     """Read a checkpoint of one of our runs: tensors and plain containers, all in memory.
 
@@ -223,9 +241,7 @@ def _unwrap(path: Path, content: Any) -> RawCheckpoint:
     """Descend to the entry with tensors; the outermost mapping is kept for its metadata."""
     outermost, wrapper = content, ""
     for _ in range(MOST_WRAPPERS):
-        if not isinstance(content, Mapping):
-            break
-        name = next((name for name in WRAPPERS if _holds_tensors(content.get(name))), None)
+        name = _choose_entry(path, content) if isinstance(content, Mapping) else None
         if name is None:
             break
         content, wrapper = content[name], wrapper or name
@@ -245,11 +261,43 @@ def _unwrap(path: Path, content: Any) -> RawCheckpoint:
     return RawCheckpoint(path, state, wrapper=wrapper, content=rest)
 
 
+def _choose_entry(path: Path, content: Mapping[Any, Any]) -> str | None:
+    """The entry to go into: by a usual name, or the only one that holds weights; None: the weights are here.
+
+    Raises:
+        ResnestError: several hold weights, and no name says which ones are meant.
+    """
+    usual = next((name for name in WRAPPERS if _holds_tensors(content.get(name))), None)
+    if usual is not None or _names_weights(content):
+        return usual
+    names = [name for name, value in content.items() if isinstance(name, str) and _holds_weights(name, value)]
+    averaged = [name for name in names if AVERAGED.search(name)]
+    if len(averaged or names) > 1:
+        raise ResnestError(
+            f"{path} holds {len(names)} networks ({', '.join(names)}): save the intended one in a file of its own"
+        )
+    return next(iter(averaged or names), None)
+
+
 def _holds_tensors(value: object, depth: int = MOST_WRAPPERS) -> bool:
-    """Whether a mapping contains tensors, directly or in a nested mapping under a usual name."""
+    """Whether a mapping contains tensors, directly or in a nested mapping under a usual name, or weights in another."""
     if not isinstance(value, Mapping) or not depth:
         return False
-    return any(map(_is_tensor, value.values())) or any(_holds_tensors(value.get(name), depth - 1) for name in WRAPPERS)
+    if any(map(_is_tensor, value.values())):
+        return True
+    return any(_holds_tensors(value.get(name), depth - 1) for name in WRAPPERS) or _holds_weights("", value, depth)
+
+
+def _holds_weights(name: str, value: object, depth: int = MOST_WRAPPERS) -> bool:
+    """Whether an entry is a mapping with tensors under the names of weights, directly or in a nested mapping."""
+    if not isinstance(value, Mapping) or not depth or NO_WEIGHTS.search(name):
+        return False
+    inner = ((str(key), entry) for key, entry in value.items() if isinstance(entry, Mapping))
+    return _names_weights(value) or any(_holds_weights(key, entry, depth - 1) for key, entry in inner)
+
+
+def _names_weights(content: Mapping[Any, Any]) -> bool:
+    return any(isinstance(name, str) and name.endswith(LEAVES) and _is_tensor(value) for name, value in content.items())
 
 
 def _is_tensor(value: object) -> bool:

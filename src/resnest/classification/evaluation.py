@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,14 @@ from PIL import Image
 
 from resnest.classification.card import ClassificationCard
 from resnest.classification.metrics import (
+    CHUNK,
     ClassificationMetrics,
     MultiLabelMetrics,
     average_precision,
     binary_cross_entropy,
+    confusion_matrix,
     count_labels,
+    ranking_values,
 )
 from resnest.classification.result import Classification, sigmoid, softmax
 from resnest.data.samples import LabelledSamples
@@ -32,7 +36,6 @@ from resnest.figures import LOSS, Figure, wilson_interval
 from resnest.inference.evaluation import Evaluation, Floats, Indices
 from resnest.runtime.results import THRESHOLD
 
-CHUNK = 1024  # images whose metrics are worked out at once, in float64
 FIGURES = (
     Figure("top1", "top-1", "images whose likeliest class is right"),
     Figure("top5", "top-5", "images whose class is among the five likeliest"),
@@ -53,11 +56,15 @@ class SingleLabelEvaluation(Evaluation):
     table = FIGURES
     report = "resnest.classification.report:classification_report"
 
-    confusion: NDArray[np.int64]  # (K, K), rows: truth
     labels: NDArray[np.int64]  # (N,)
     predicted: NDArray[np.int64]  # (N,)
     scores: NDArray[np.float32]  # (N,) of the predicted class
     truth_scores: NDArray[np.float32]  # (N,) of the true class
+
+    @cached_property
+    def confusion(self) -> NDArray[np.int64]:
+        """(K, K), rows: truth."""
+        return confusion_matrix(self.labels, self.predicted, len(self.class_names))
 
     @property
     def headline(self) -> str:
@@ -86,9 +93,10 @@ class SingleLabelEvaluation(Evaluation):
     @property
     def class_figures(self) -> tuple[Floats, Indices]:
         """Recall and number of images of each class."""
-        counts = self.confusion.sum(1)
-        recall = np.full(len(counts), np.nan)
-        return np.divide(self.confusion.diagonal(), counts, out=recall, where=counts > 0), counts
+        classes = len(self.class_names)
+        counts = np.bincount(self.labels, minlength=classes)
+        right = np.bincount(self.labels[self.labels == self.predicted], minlength=classes)
+        return np.divide(right, counts, out=np.full(classes, np.nan), where=counts > 0), counts
 
     def worst(self, most: int) -> Indices:
         """Positions of the most confident errors, worst first."""
@@ -146,22 +154,6 @@ class MultiLabelEvaluation(Evaluation):
         return wrong[np.argsort(-self.losses[wrong], kind="stable")][:most]
 
 
-def _single_label(logits: NDArray[np.float32], labels: NDArray[Any], **common: Any) -> SingleLabelEvaluation:
-    metrics = ClassificationMetrics(logits.shape[1])
-    for start in range(0, len(logits), CHUNK):
-        metrics.update(logits[start : start + CHUNK], labels[start : start + CHUNK])
-    rows, predicted, scores = np.arange(len(labels)), logits.argmax(1), softmax(logits)
-    return SingleLabelEvaluation(
-        figures=metrics.compute(),
-        confusion=metrics.confusion,
-        labels=labels,
-        predicted=predicted,
-        scores=scores[rows, predicted],
-        truth_scores=scores[rows, labels],
-        **common,
-    )
-
-
 def _multi_label(logits: NDArray[np.float32], labels: NDArray[Any], **common: Any) -> MultiLabelEvaluation:
     truth = labels.astype(bool)
     metrics = MultiLabelMetrics(logits.shape[1])
@@ -179,34 +171,72 @@ def _multi_label(logits: NDArray[np.float32], labels: NDArray[Any], **common: An
 class ClassificationScorer:
     """Scorer of a classifier: top-k; if multi-label, mean average precision and F1.
 
-    Keeps the logits of every image, since figures are worked out in their order, in float64.
+    Of a single-label image it keeps a few numbers. Average precision ranks all images: of several labels it keeps the
+    logits.
     """
 
     def __init__(self, samples: LabelledSamples, card: ClassificationCard) -> None:
         self.class_names, self.multi_label = card.class_names, card.multi_label
         self.several_labels = False
         self.rows: list[tuple[int, Any, NDArray[np.float32]]] = []  # index, label or labels, logits (K,)
+        self.metrics = ClassificationMetrics(len(card.class_names))
+        self.indices: list[int] = []  # of the images in `metrics`
+        self.scores: list[NDArray[np.float32]] = []  # (n, 2): of the predicted and the true class
 
     def update(self, index: int, result: Classification, truth: Any) -> None:
         assert result.logits is not None
         if isinstance(truth, CorrectLabels):  # the best-ranked of several right ones
             self.several_labels, truth = True, best_correct_label(truth, result.logits)
         self.rows.append((index, truth, result.logits))
+        if not self.multi_label and len(self.rows) * len(self.class_names) >= CHUNK:
+            self._count()
+
+    def _count(self) -> None:
+        """Work out the figures of the waiting images, and forget their logits."""
+        if not self.rows:
+            return
+        indices, labels, logits = zip(*self.rows, strict=True)
+        truth, values = np.array(labels, np.int64), np.stack(logits)
+        self.metrics.update(values, truth)
+        self.indices += indices
+        columns = np.stack([ranking_values(values).argmax(1), truth], 1)
+        self.scores.append(np.take_along_axis(softmax(values), columns, 1))
+        self.rows = []
 
     def merge(self, other: ClassificationScorer) -> None:
         self.rows += other.rows
+        self.metrics.merge(other.metrics)
+        self.indices += other.indices
+        self.scores += other.scores
         self.several_labels |= other.several_labels
 
     def result(self) -> Evaluation:
         """The evaluation, in the order of the samples: they are interleaved over processes."""
-        if not self.rows:
+        if not self.rows and not self.indices:
             raise ResnestError("no image could be used")
-        indices, labels, logits = map(np.stack, zip(*sorted(self.rows, key=itemgetter(0)), strict=True))
-        build = _multi_label if self.multi_label else _single_label
-        evaluation = build(logits, labels, indices=indices, class_names=self.class_names)
+        evaluation = self._several_labels() if self.multi_label else self._single_label()
         if self.several_labels:
             del evaluation.figures["loss"]  # which of several right answers should have been likely is not defined
         return evaluation
+
+    def _single_label(self) -> SingleLabelEvaluation:
+        self._count()
+        indices = np.array(self.indices, np.int64)
+        order = np.argsort(indices)
+        scores = np.concatenate(self.scores)[order]
+        return SingleLabelEvaluation(
+            figures=self.metrics.compute(),
+            class_names=self.class_names,
+            indices=indices[order],
+            labels=np.concatenate(self.metrics.labels)[order],
+            predicted=np.concatenate(self.metrics.predicted)[order],
+            scores=scores[:, 0],
+            truth_scores=scores[:, 1],
+        )
+
+    def _several_labels(self) -> MultiLabelEvaluation:
+        indices, labels, logits = map(np.stack, zip(*sorted(self.rows, key=itemgetter(0)), strict=True))
+        return _multi_label(logits, labels, indices=indices, class_names=self.class_names)
 
 
 # --- ImageNet-ReaL: several correct labels per image, or none (Beyer et al., arXiv 2006.07159) ---

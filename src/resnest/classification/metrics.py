@@ -8,50 +8,86 @@ metrics.compute()["top1"]                 # fraction 0..1
 from __future__ import annotations
 
 import math
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+F = TypeVar("F", bound=np.floating[Any])
+CHUNK = 2**20  # logits that are worked on at once: 8 MiB in float64, however many classes there are
 
 
 class ClassificationMetrics:
     """Counts, so that the result depends on neither batching nor the order of samples.
 
-    `top5` is left out for five classes or fewer, where it is meaningless.
+    A few numbers an image are kept, nothing of the size of classes x classes or images x classes. `top5` is left out
+    for five classes or fewer, where it is meaningless.
     """
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
-        self.confusion = np.zeros((num_classes, num_classes), np.int64)  # rows: truth, columns: prediction
-        self.in_top5 = 0
+        self.labels: list[NDArray[np.int64]] = []
+        self.predicted: list[NDArray[np.int64]] = []
         self.losses: list[NDArray[np.float64]] = []
+        self.in_top5 = 0
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """(K, K), rows: truth, columns: prediction."""
+        return confusion_matrix(_joined(self.labels), _joined(self.predicted), self.num_classes)
 
     def update(self, logits: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
         """Add a batch: logits (N, K), labels (N,). Equal logits rank by class index."""
-        logits = logits.astype(np.float64)
-        ranking = np.argsort(-logits, axis=1, kind="stable")
-        np.add.at(self.confusion, (labels, ranking[:, 0]), 1)
-        self.in_top5 += int((ranking[:, :5] == labels[:, None]).any(1).sum())
+        rows = max(1, CHUNK // self.num_classes)
+        for start in range(0, len(logits), rows):
+            self._add(logits[start : start + rows].astype(np.float64), labels[start : start + rows].astype(np.int64))
+
+    def _add(self, logits: NDArray[np.float64], labels: NDArray[np.int64]) -> None:
+        ranked = ranking_values(logits)
+        truth = np.take_along_axis(ranked, labels[:, None], 1)
+        before = (ranked > truth).sum(1)  # classes that rank before the true one
+        before += ((ranked == truth) & (np.arange(self.num_classes) < labels[:, None])).sum(1)
+        self.in_top5 += int((before < 5).sum())
+        self.labels.append(labels)
+        self.predicted.append(ranked.argmax(1))
         shifted = logits - logits.max(1, keepdims=True)
-        truth = np.take_along_axis(shifted, labels[:, None].astype(np.int64), 1)[:, 0]
-        self.losses.append(np.log(np.exp(shifted).sum(1)) - truth)
+        self.losses.append(np.log(np.exp(shifted).sum(1)) - np.take_along_axis(shifted, labels[:, None], 1)[:, 0])
 
     def merge(self, other: ClassificationMetrics) -> None:
         """Add what another accumulator (another process) has counted."""
-        self.confusion += other.confusion
-        self.in_top5 += other.in_top5
+        self.labels += other.labels
+        self.predicted += other.predicted
         self.losses += other.losses
+        self.in_top5 += other.in_top5
 
     def compute(self) -> dict[str, float]:
         """Fractions 0..1; NaN where nothing was counted."""
-        count = int(self.confusion.sum())
+        labels = _joined(self.labels)
+        count = len(labels)
         if count == 0:
             return {"top1": math.nan, "loss": math.nan}
-        figures = {"top1": float(np.trace(self.confusion) / count)}
+        figures = {"top1": int((labels == _joined(self.predicted)).sum()) / count}
         if self.num_classes > 5:
             figures["top5"] = self.in_top5 / count
         # fsum is exact, so that the mean does not depend on the order of the samples
         figures["loss"] = math.fsum(np.concatenate(self.losses).tolist()) / count
         return figures
+
+
+def ranking_values(logits: NDArray[F]) -> NDArray[F]:
+    """The logits to rank by: what is not a number comes last."""
+    return np.where(np.isnan(logits), np.array(-np.inf, logits.dtype), logits)
+
+
+def confusion_matrix(labels: NDArray[np.int64], predicted: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """(K, K), rows: truth, columns: prediction; 3 GB for 20,000 classes."""
+    matrix = np.zeros((count, count), np.int64)
+    np.add.at(matrix, (labels, predicted), 1)
+    return matrix
+
+
+def _joined(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
 Floats = NDArray[np.float64]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnest.checkpoints.class_rows import Classes
 from resnest.checkpoints.loading import LoadReport, load_pretrained
 from resnest.classification.card import ClassificationCard
 from resnest.classification.info import INFO
@@ -174,10 +175,10 @@ class ClassificationTask(Task):
         return net
 
     def load_pretrained(self, net: ResNeSt) -> LoadReport | None:
-        """A classifier of another size stays untrained."""
+        """The classifier takes the rows of the classes that the file knows, as `model.pretrained_head` says."""
         settings = self.recipe.model
         wanted = True if settings.pretrained == PUBLISHED_WEIGHTS else settings.pretrained or False
-        return load_pretrained(net, wanted, settings.name)
+        return load_pretrained(net, wanted, settings.name, Classes(self.class_names, settings.pretrained_head))
 
     def dataset(self, samples: LabelledSamples) -> TrainingDataset:
         from resnest.classification.transforms import ClassificationDataset  # torchvision, for training alone

@@ -86,10 +86,13 @@ def _to_text(done: Exported) -> str:
     takes = done.origin["sizes"]
     lines = [
         f"written    {done.path} ({done.bytes / 2**20:.1f} MiB)",
-        f"takes      batch {takes['batch']}, height {takes['height']}, width {takes['width']}",
+        f"takes      batch {takes['batch']}, height {takes['height']}, width {takes['width']}"
+        + (f" ({done.notes['size']})" if "size" in done.notes else ""),
         f"run in     {done.engine}, batches of {batches} at {sizes}",
         *_compared(done),
     ]
+    if "as_evaluated" in done.notes:
+        lines.append(f"evaluated  as the model was: {done.notes['as_evaluated']['text']}")
     if "steps" in done.notes:
         left = ", ".join(f"{count} {name}" for name, count in done.notes["not_in_xnnpack"].items())
         lines.append(
@@ -113,7 +116,7 @@ def _compared(done: Exported) -> list[str]:
         ]
     apart = {name: max(gap.value for gap in parity.differences if gap.output == name) for name in parity.tolerances}
     gaps = ", ".join(f"{name} {value:.1e} (allowed {parity.tolerances[name]:.0e})" for name, value in apart.items())
-    return [f"difference {gaps}", f"objects    the same on {parity.agreeing} of {parity.pictures} pictures"]
+    return [f"difference {gaps}", f"objects    the same on {parity.agreeing} of {done.pictures}"]
 
 
 # --- `resnest convert`: a checkpoint from one layout into another ---

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.errors import ResnestError, check_ranges, unknown
-from resnest.runtime.card import AnnotatedCard, parse_sides
+from resnest.runtime.card import AnnotatedCard, parse_integers, parse_sides
 from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalise
 from resnest.spec import GROUPS, Count, HeadNorm, Positive, Rate, SomeShare, Whole, Width
 
@@ -173,6 +173,8 @@ class DetectionCard(AnnotatedCard):
 
     preprocess: DetectionPreprocess
     detector: DetectorSpec  # the heads on the network
+    # the usual sizes of its training pictures, {"640x480": 205}: width x height and how many, the most frequent first
+    image_sizes: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def preprocess_type(cls) -> type[DetectionPreprocess]:
@@ -203,11 +205,16 @@ class DetectionCard(AnnotatedCard):
         )
 
     def own_keys(self) -> dict[str, Any]:
-        return {"detector": dataclasses.asdict(self.detector), **super().own_keys()}
+        sizes = {"image_sizes": dict(self.image_sizes)} if self.image_sizes else {}
+        return {"detector": dataclasses.asdict(self.detector), **sizes, **super().own_keys()}
 
     @classmethod
     def parse_own(cls, ours: Mapping[str, Any]) -> dict[str, Any]:
-        return {"detector": DetectorSpec(**ours["detector"]), **super().parse_own(ours)}
+        sizes = {}
+        for size, count in dict(ours.get("image_sizes", {})).items():
+            parse_sides([int(side) for side in size.split("x")], "image_sizes")
+            [sizes[size]] = parse_integers([count], "image_sizes")
+        return {"detector": DetectorSpec(**ours["detector"]), "image_sizes": sizes, **super().parse_own(ours)}
 
     @classmethod
     def parse_preprocess(cls, content: dict[str, Any]) -> DetectionPreprocess:

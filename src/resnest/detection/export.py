@@ -6,25 +6,32 @@ as a difference.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from resnest.detection.card import DIVISOR, DetectionCard
 from resnest.detection.evaluation import overlap
 from resnest.detection.predict import gives
+from resnest.detection.result import Detections
 from resnest.errors import ResnestError, parameter
 from resnest.exporters.capture import Arrays, Interface
 from resnest.exporters.formats import FORMATS, MAX_PIXELS, Exporter, Format, Size, check_sides
 from resnest.exporters.gate import Agree, Measure, Shape
 from resnest.inference.model import Model
+from resnest.runtime.results import THRESHOLD
 
 DETECTION_TOLERANCES = {"boxes": 0.01, "scores": 1e-3, "masks": 1e-2}  # 1 - IoU, score, probability of a pixel (P15)
 BORDER = 1e-3  # a score this near the cut-off
+SAME_PLACE = 0.5  # IoU of two boxes of one object whose picture was prepared in two ways
+COVERED = 0.95  # of the pictures a file's size holds: one odd panorama would make it larger for all
 PICTURES = 16  # that are compared: one takes as long as a dozen of a classifier
 
 
@@ -34,21 +41,34 @@ class DetectionExporter(Exporter):
     by_layers = False
     most_pictures = PICTURES
     unlike = "other objects"
+    things = f"objects of {THRESHOLD:.0%} and more"
+    on_data = True
 
     def sized(self, model: Model, size: Size, form: Format) -> Model:
         """Images are fitted into the one size that the file takes.
 
-        By default a square that fits a 4:3 picture at the detector's usual size, in either orientation.
+        By default the one that most pictures of the training data have when they are evaluated, so that they are
+        prepared as then. Where the card does not know them, a square that fits a 4:3 picture in either orientation.
         """
         if not form.many_outputs:
             able = ", ".join(name for name, other in FORMATS.items() if other.many_outputs)
             raise ResnestError(f"{parameter('format', form.name)} cannot hold a detector: choose one of {able}")
         assert isinstance(model.card, DetectionCard)
         preprocess = model.card.preprocess
-        square = -(-preprocess.short * 4 // 3 // DIVISOR) * DIVISOR
-        canvas = (square, square) if size is None else (size, size) if isinstance(size, int) else size
+        canvas = usual_canvas(model.card)[0] if size is None else (size, size) if isinstance(size, int) else size
         check_sides(canvas, least=DIVISOR, most=MAX_PIXELS, what="a detector's image", multiple=DIVISOR)
         return replace(model, card=replace(model.card, preprocess=replace(preprocess, canvas=canvas)))
+
+    def explain_size(self, model: Model, size: Size) -> str:
+        assert isinstance(model.card, DetectionCard)
+        return usual_canvas(model.card)[1] if size is None else ""
+
+    def same_result(self, before: Detections, after: Detections) -> bool:
+        """Every object that is shown has one of its class in about the same place on the other side."""
+        ours, theirs = before.shown(), after.shown()
+        near = overlap(ours.boxes, theirs.boxes, np.zeros(len(theirs), bool)) >= SAME_PLACE  # (ours, theirs)
+        near &= ours.labels[:, None] == theirs.labels
+        return len(ours) == len(theirs) and bool(near.any(0).all() and near.any(1).all())
 
     def interface(self, card: DetectionCard, form: Format) -> Interface:
         return Interface(card.in_chans, 1, card.preprocess.canvas, tuple(gives(card)))
@@ -56,6 +76,13 @@ class DetectionExporter(Exporter):
     def shapes(self, card: DetectionCard, form: Format) -> list[Shape]:
         high, wide = card.preprocess.canvas or (card.preprocess.short, card.preprocess.short)
         return [(1, card.in_chans, high, wide)]
+
+    def batches(self, card: Any, images: Sequence[Image.Image], size: int) -> Iterator[NDArray[np.float32]]:
+        """Pictures that fill the file's size: in flat padding objects tie, and those never reach a result."""
+        high, wide = canvas = card.preprocess.canvas
+        filling = replace(card.preprocess, short=min(canvas), long=max(canvas))
+        for image in images[: self.most_pictures]:
+            yield filling(image.resize((wide, high)))[None]
 
     def module(self, model: Model) -> nn.Module:
         return ExportableDetector(super().module(model))
@@ -68,6 +95,25 @@ class DetectionExporter(Exporter):
 
     def tolerances(self, card: DetectionCard) -> Mapping[str, float]:
         return {name: DETECTION_TOLERANCES[name] for name in gives(card) if name in DETECTION_TOLERANCES}
+
+
+def usual_canvas(card: DetectionCard) -> tuple[tuple[int, int], str]:
+    """Height and width that hold almost all pictures of the training data as they are evaluated, and why, in words."""
+    preprocess, shapes = card.preprocess, Counter[tuple[int, int]]()
+    for size, count in card.image_sizes.items():
+        width, height = map(int, size.split("x"))
+        shapes[preprocess.padded_size(width, height)] += count
+    if not shapes:
+        square = -(-preprocess.short * 4 // 3 // DIVISOR) * DIVISOR
+        return (square, square), "a square, since the model does not record the sizes of its training pictures"
+    high = wide = held = 0
+    for (height, width), count in shapes.most_common():
+        if held >= COVERED * shapes.total() and (height > high or width > wide):
+            continue
+        high, wide, held = max(high, height), max(wide, width), held + count
+    most = MAX_PIXELS // DIVISOR * DIVISOR
+    share = held / shapes.total()
+    return (min(high, most), min(wide, most)), f"holds {share:.0%} of the training pictures at the size of evaluation"
 
 
 class ExportableDetector(nn.Module):

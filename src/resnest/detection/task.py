@@ -7,6 +7,7 @@ loss = task.loss(net, batch.images, batch.labels)            # labels: a Target 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -21,6 +22,8 @@ from resnest.detection.info import INFO
 from resnest.detection.rpn import Target
 from resnest.training.backbone_task import BackboneTask
 
+MOST_SIZES = 50  # of pictures, in a card
+
 
 class DetectionTask(BackboneTask):
     """The task of detectors, with masks or without."""
@@ -33,6 +36,8 @@ class DetectionTask(BackboneTask):
     def __init__(self, recipe: Any, samples: DetectionSamples) -> None:
         super().__init__(recipe, samples)
         self.category_ids = samples.category_ids
+        sizes = Counter(f"{width}x{height}" for width, height in samples.sizes().tolist())
+        self.image_sizes = dict(sizes.most_common(MOST_SIZES))
         masks = recipe.detector.masks
         self.monitor, self.monitor_title = ("mask_ap", "mask AP") if masks else ("box_ap", "box AP")
 
@@ -83,5 +88,6 @@ class DetectionTask(BackboneTask):
             "category_ids": self.category_ids,
             "preprocess": self.preprocess,
             "detector": self.recipe.detector,
+            "image_sizes": self.image_sizes,
             "figures": figures,
         }

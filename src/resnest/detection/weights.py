@@ -17,7 +17,7 @@ the place of the background.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ BACKBONES = {"official": "backbone.", "detectron2": "backbone.bottom_up.", "torc
 HEADS = ("fpn", "rpn", "box_heads", "mask_head", "semantic")  # of a detector, beside its backbone
 # not trained: anchors, and the mean and deviation of pixels
 CONSTANTS = re.compile(r"(proposal_generator\.anchor_generator\.cell_anchors\.\d+|pixel_mean|pixel_std)")
+PREDICTORS = re.compile(r"box_heads\.\d\.(?P<box>score|deltas)\.|(?P<part>mask_head|semantic)\.logits\.")  # of classes
 MOST_LAYERS = 16  # fully connected ones of a box head
 
 
@@ -250,13 +251,33 @@ def _background_first(ours: str, tensor: Tensor) -> Tensor:
     return torch.cat([tensor.new_zeros(rows, *tensor.shape[1:]), tensor]) if rows else tensor
 
 
+def class_rows(state: Mapping[str, Tensor], classes: Sequence[Hashable]) -> dict[str, Sequence[Hashable]]:
+    """What the rows of each class predictor stand for: a class, a side of its boxes, the background, or any object.
+
+    The classes of a panoptic detector are things, then stuff.
+    """
+    if "box_heads.0.score.weight" not in state:
+        return {}
+    things = len(state["box_heads.0.score.weight"]) - 1
+    objects, stuff = classes[:things], classes[things:]
+    boxes = ["any object"] if _cascade(state) else objects  # a cascade's boxes are those of any class
+    kinds: dict[str, Sequence[Hashable]] = {
+        "score": [*objects, "background"],
+        "deltas": [(what, side) for what in boxes for side in range(4)],
+        "mask_head": objects,
+        "semantic": ["any object", *stuff],
+    }
+    matches = {name: PREDICTORS.match(name) for name in state}
+    return {name: kinds[match["box"] or match["part"]] for name, match in matches.items() if match}
+
+
 WEIGHTS = Parts(
     what="detector",
     layouts=WHOLE,
     recognise=recognise,
     to_ours=to_ours,
     from_ours=from_ours,
-    by_class=re.compile(r"box_heads\.\d\.(score|deltas)\.|mask_head\.logits\.|semantic\.logits\."),
+    rows=class_rows,
     optional=(
         Part("mask_head", re.compile(r"^mask_head\.")),
         Part("semantic", re.compile(r"^semantic\.")),

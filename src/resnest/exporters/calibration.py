@@ -38,10 +38,11 @@ Read = Callable[[], Image.Image]
 
 @dataclass(frozen=True)
 class Pictures:
-    """Decoded images, and their description for a report."""
+    """Decoded images, and what they are, for a report."""
 
     images: Sequence[Image.Image]
-    description: str
+    kind: str  # "pictures of photos"
+    real: bool = True  # of a folder or a data set, not drawn
 
 
 def pixels(card: ModelCard, image: Image.Image) -> NDArray[np.float32]:
@@ -59,7 +60,7 @@ def synthetic(count: int = COUNT) -> Pictures:
         smooth = np.asarray(coarse.resize((320, 240), Image.Resampling.BICUBIC), np.float32)
         grainy = smooth + rng.normal(0, 8, smooth.shape)
         images.append(Image.fromarray(grainy.clip(0, 255).astype(np.uint8)))
-    return Pictures(images, f"{count} synthetic pictures")
+    return Pictures(images, "synthetic pictures", real=False)
 
 
 def find_pictures(where: str | Path, count: int = COUNT) -> Pictures:
@@ -80,7 +81,7 @@ def find_pictures(where: str | Path, count: int = COUNT) -> Pictures:
             images.append(read())
     if not images:
         raise ResnestError(f"{parameter('images', where)}: none of its {len(reads)} images can be used")
-    return Pictures(images, f"{len(images)} pictures of {where}")
+    return Pictures(images, f"pictures of {where}")
 
 
 def _in_folder(folder: Path) -> list[Read]:

@@ -17,7 +17,8 @@ from typing import Any
 
 from resnest.errors import ResnestError, parameter
 from resnest.exporters import gate
-from resnest.exporters.calibration import find_pictures, synthetic
+from resnest.exporters.calibration import find_pictures
+from resnest.exporters.evaluated import compare_as_evaluated, find_data
 from resnest.exporters.formats import Format, Size, find_exporter, find_format
 from resnest.exporters.int8 import INT8, Int8
 from resnest.exporters.writing import check_target, delivering, metadata, weights_hash, written
@@ -71,7 +72,8 @@ def export(
         network: name of the network in a checkpoint file that does not identify it.
         size: pixels of a side, instead of the model card's; or height and width of what a detector's or a segmenter's
             file takes. A segmenter's takes any without it.
-        images: a folder of pictures, or a data set, to compare on instead of synthetic ones.
+        images: a folder of pictures, or a data set, to compare on. By default synthetic ones; of a detector or
+            segmenter those that its run was validated on, where they still are.
         int8: photographs to calibrate on, for 8-bit integers (formats onnx and openvino); None keeps float.
         on_step: hears what is being done.
 
@@ -87,24 +89,32 @@ def export(
     form.check_installed()
     if int8:
         int8.check(form)
-    pictures = find_pictures(images) if images else synthetic()
+    named = find_pictures(images) if images else None
     opened = model if isinstance(model, Model) else Model.from_pretrained(model, network=network)
     sha = None if isinstance(model, Model) else weights_hash(model)  # an opened network may have been changed since
     exporter = find_exporter(opened)
     if int8 and not exporter.int8:
         raise ResnestError(f"{parameter('int8')} is for classifiers, and {opened.source} is {opened.card.info.noun}")
-    opened = exporter.sized(opened, size, form)
+    as_evaluated, opened = opened, exporter.sized(opened, size, form)
+    data = find_data(as_evaluated, exporter, images, named)
     with delivering(target) as temporary:
         if int8:
-            parity, notes, strings = int8.write(opened, form, temporary, pictures, weights_sha256=sha, on_step=on_step)
+            parity, notes, strings = int8.write(
+                opened, form, temporary, data.pictures, weights_sha256=sha, on_step=on_step
+            )
         else:
             on_step(f"writing {target} ({form.name})")
             strings = metadata(opened, form, weights_sha256=sha)
-            parity, notes = written(opened, form, temporary, strings, pictures, on_step=on_step)
+            parity, notes = written(opened, form, temporary, strings, data.pictures, on_step=on_step)
+            if why := exporter.explain_size(as_evaluated, size):
+                notes["size"] = why
+            if as_evaluated.card.preprocess != opened.card.preprocess and exporter.on_data:
+                on_step("comparing it with the model as it was evaluated")
+                run = form.load(temporary)
+                notes["as_evaluated"] = compare_as_evaluated(as_evaluated, opened, run, exporter, data)
         file_bytes = sum(file.stat().st_size for file in temporary.parent.iterdir())
-    return Exported(
-        target, form.name, form.engine, parity, pictures.description, file_bytes, json.loads(strings[ORIGIN_KEY]), notes
-    )
+    compared, origin = f"{parity.pictures} {data.pictures.kind}", json.loads(strings[ORIGIN_KEY])
+    return Exported(target, form.name, form.engine, parity, compared, file_bytes, origin, notes)
 
 
 def _check_types(size: Size, int8: Int8 | None) -> None:

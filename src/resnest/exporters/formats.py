@@ -143,10 +143,20 @@ class Exporter(ABC):
     by_layers: ClassVar[bool] = True  # whether the first layer that differs can be looked for
     most_pictures: ClassVar[int | None] = None  # compared; None: all that there are
     unlike: ClassVar[str] = "another label"  # what pictures get that do not agree
+    things: ClassVar[str] = "labels"  # what is the same in two results that agree
+    on_data: ClassVar[bool] = False  # whether a run's own data is used to compare on
 
     @abstractmethod
     def sized(self, model: Model, size: Size, form: Format) -> Model:
         """The model with a card for its file's image size. Raises ResnestError for an impossible size."""
+
+    def explain_size(self, model: Model, size: Size) -> str:
+        """Where the size of the file's images comes from, where it is not the model's own."""
+        return ""
+
+    def same_result(self, before: Any, after: Any) -> bool:
+        """Whether two results of a picture, which may have been prepared differently, mean the same."""
+        raise NotImplementedError
 
     @abstractmethod
     def interface(self, card: Any, form: Format) -> Interface:

@@ -21,13 +21,14 @@ from torch import nn
 
 from resnest import __version__
 from resnest.checkpoints.fetch import locate
+from resnest.checkpoints.folders import find_weights_file
 from resnest.errors import ParityFailure, ResnestError, one_line, parameter
 from resnest.exporters import gate
 from resnest.exporters.calibration import BATCH, Pictures
 from resnest.exporters.capture import Arrays, BlockOutputs, Interface, Runner, blocks, first_difference, module_outputs
 from resnest.exporters.formats import Format, find_exporter
 from resnest.exporters.gate import TOLERANCE, Parity
-from resnest.files import WEIGHTS_NAME, is_full, sha256_of, write_errors
+from resnest.files import is_full, sha256_of, write_errors
 from resnest.inference.model import Model
 from resnest.inference.torch_engine import to_arrays
 from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY
@@ -59,8 +60,8 @@ def origin(
 def weights_hash(reference: str | Path) -> str | None:
     """Hash of the file that a reference's weights are in."""
     path, _ = locate(reference)
-    file = path / WEIGHTS_NAME if path.is_dir() else path
-    return sha256_of(file) if file.is_file() else None
+    file = find_weights_file(path) if path.is_dir() else path
+    return sha256_of(file) if file and file.is_file() else None
 
 
 # --- The target of an export: checked first, written to a temporary folder, moved into place once verified ---

@@ -259,6 +259,14 @@ def account_of(source: str) -> dict[str, object]:
     return next((account for folder in folders if (account := provenance_of(folder))), {})
 
 
+def data_of_run(run: Path) -> tuple[Path | None, str]:
+    """Where the data of a run is and its format, if it is still there on this machine."""
+    where, recipe = provenance_of(run).get("data"), run / RECIPE_NAME
+    if not isinstance(where, str) or not Path(where).exists() or not recipe.is_file():
+        return None, ""
+    return Path(where), read_recipe(recipe).data.format
+
+
 def _open_published(path: Path, row: Weights, reference: str) -> Model:
     if not row.head:
         raise ResnestError(f"{row.name} is a backbone without classifier: use it with create_backbone(pretrained=...)")
@@ -274,12 +282,13 @@ def _open_directory(folder: Path, reference: str) -> Model:
         raise ResnestError(f"{folder} has no weights yet: finish it with `{call('resume', folder)}`")
     card = ModelCard.read(folder)
     holdout = holdout_of(read_recipe(recipe)) if recipe.exists() else None
-    raw, source = read_checkpoint(folder / WEIGHTS_NAME), str(folder / WEIGHTS_NAME)
+    raw = read_checkpoint(folder)
+    source = str(raw.path)
     if not card.fits_backbone_layouts:
         return Model(build_from_card(card, raw.state, source=source), card, reference, holdout=holdout)
     state = translate(raw).state
     if not same_tensors(card.spec, read_structure(state, source).spec):  # before anything of that size is built
-        raise ResnestError(f"{folder / CARD_NAME} describes another network than {WEIGHTS_NAME} holds")
+        raise ResnestError(f"{folder / CARD_NAME} describes another network than {raw.path.name} holds")
     net = task_type(card.task).build_network(card)
     load_weights(net, state, source=source)
     return Model(net.eval(), card, reference, holdout=holdout)

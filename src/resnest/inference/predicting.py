@@ -8,6 +8,7 @@ predict.engine.name                          # "onnxruntime, 2 threads"
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -27,8 +28,8 @@ class Predictor(ImagePredictor):
 
     Args:
         engine: "torch", "onnxruntime" or "openvino". "auto": an exported file is run by the fastest of those
-            installed; a run by the file exported into its directory, on a CPU, if that holds the run's weights, and by
-            torch otherwise. Nothing is exported here.
+            installed; a run by the file exported into its directory, on a CPU, if that holds the run's weights and
+            prepares pictures as the run does, and by torch otherwise. Nothing is exported here.
         network: name of the network in a checkpoint file that does not identify it.
         card: of an exported file without classes and preprocessing: config.json, the directory
             with it, or the card itself.
@@ -39,7 +40,7 @@ class Predictor(ImagePredictor):
     resnest.errors.ResnestError: there is no model at no/such/run: expected a run directory or a checkpoint file
     """
 
-    note: str = ""  # why a file exported into the run's directory is not used
+    note: str = ""  # why a file exported into the run's directory is not used, or how it differs from the run
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class Predictor(ImagePredictor):
             opened = _open_exported(run, engine, device, batch_size, card)
         elif engine in ENGINES:
             opened = _open_beside(run, engine, device, batch_size)
+            self.note = _other_preprocessing(run, opened)
         elif engine == "auto" and network is None and run.is_dir() and _means_cpu(device):
             opened, self.note = _try_beside(run, batch_size)
         chosen: tuple[Engine, ModelCard]
@@ -133,6 +135,8 @@ def _try_beside(run: Path, batch_size: int) -> tuple[ExportedEngine | None, str]
             notes.append(f"{path} holds other weights than {WEIGHTS_NAME} there: export it anew to use it")
         elif opened.origin.get("precision", "float32") != "float32":
             notes.append(f"{path} is {opened.origin['precision']}, so other scores: name it to use it")
+        elif other := _other_preprocessing(run, opened):
+            notes.append(f"{other}: name it to use it")
         else:
             return opened, ""
     return None, "; ".join(notes)
@@ -141,6 +145,15 @@ def _try_beside(run: Path, batch_size: int) -> tuple[ExportedEngine | None, str]
 def _holds_weights_of(run: Path, engine: ExportedEngine) -> bool:
     weights = run / WEIGHTS_NAME
     return weights.is_file() and engine.origin.get("weights_sha256") == sha256_of(weights)
+
+
+def _other_preprocessing(run: Path, engine: ExportedEngine) -> str:
+    """How a file prepares pictures, if not as the run beside it, which then may find other things; else ""."""
+    if not (run / CARD_NAME).is_file():
+        return ""
+    ours, theirs = (dataclasses.asdict(card.preprocess) for card in (ModelCard.read(run), engine.card))  # type: ignore[call-overload]
+    other = [f"{name}={theirs[name]}" for name in theirs if theirs[name] != ours.get(name)]
+    return f"{engine.path} prepares pictures otherwise than the run ({', '.join(other)})" if other else ""
 
 
 def _means_cpu(device: str) -> bool:

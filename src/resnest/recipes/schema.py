@@ -40,7 +40,9 @@ class ModelSettings:
 
     name: str = "resnest50"  # see `resnest models`
     spec: dict[str, Any] = field(default_factory=dict)  # fields of Spec that differ from the named network
-    pretrained: str | None = None  # "published", or a name, file, run or hub id; another head is replaced
+    pretrained: str | None = None  # "published", or a name, file, run or hub id
+    # rows of its class predictors: those of the same classes, or all in their order, or none
+    pretrained_head: Literal["by_name", "by_number", "untrained"] = "by_name"
     zero_gamma: bool = True  # start residual branches at zero (paper, section 4.1)
     init: Literal["torch", "gluon"] = "torch"  # He normal by fan-out, as the official code; by fan-in, biases 0
     # parts that stay as they are: 1 the stem, 2 layer1 too, ... 5 all but the classifier

@@ -17,9 +17,11 @@ from resnest.exporters.gate import SIZES, Agree, Shape
 from resnest.exporters.int8 import same_label
 from resnest.inference.model import Model
 from resnest.segmentation.card import LEAST, SegmentationCard
+from resnest.segmentation.result import LabelMap
 
 BATCHES = (1, 2)  # maps are as large as images
 PICTURES = 16  # that are compared: one takes as long as a dozen of a classifier
+SAME_PIXELS = 0.99  # of a picture that was prepared in two ways
 CORNER = 1024  # pixels of a side that are compared of a large picture
 
 
@@ -27,6 +29,8 @@ class SegmentationExporter(Exporter):
     """Exporter of segmenters."""
 
     most_pictures = PICTURES
+    things = f"labels of {SAME_PIXELS:.0%} of the pixels"
+    on_data = True
 
     def sized(self, model: Model, size: Size, form: Format) -> Model:
         if size is None:
@@ -38,6 +42,9 @@ class SegmentationExporter(Exporter):
         canvas = (size, size) if isinstance(size, int) else size
         check_sides(canvas, least=LEAST, most=MAX_PIXELS, what="a segmenter's image")
         return replace(model, card=replace(model.card, preprocess=replace(model.card.preprocess, canvas=canvas)))
+
+    def same_result(self, before: LabelMap, after: LabelMap) -> bool:
+        return bool((before.labels == after.labels).mean() >= SAME_PIXELS)
 
     def interface(self, card: SegmentationCard, form: Format) -> Interface:
         return Interface(card.in_chans, form.batch, card.preprocess.canvas)

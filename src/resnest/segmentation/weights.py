@@ -14,7 +14,7 @@ Ours are the pivot: `backbone`, `head` and `auxiliary`. There the backbone is `p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -25,6 +25,7 @@ from resnest.segmentation.card import Head
 
 BACKBONES = {"official": "backbone.", "encoding": "pretrained."}
 MARKS = {"official": ("head.predict.logits.",), "encoding": ("head.aspp.b0.", "head.conv5.")}
+PREDICTORS = re.compile(r"(head|auxiliary)\.predict\.logits\.")
 LEVEL = re.compile(r"head\.pyramid\.\d+\.conv\.weight")
 
 
@@ -120,12 +121,17 @@ def _refusal(state: Mapping[str, Tensor]) -> str | None:
     return None if width == usual else f"{width} channels in its head, it builds {usual}"
 
 
+def class_rows(state: Mapping[str, Tensor], classes: Sequence[Hashable]) -> dict[str, Sequence[Hashable]]:
+    """What the rows of each predictor stand for."""
+    return {name: classes for name in state if PREDICTORS.match(name)}
+
+
 WEIGHTS = Parts(
     what="segmenter",
     layouts={name: LAYOUTS[name] for name in ("official", "encoding")},
     recognise=recognise,
     to_ours=to_ours,
     from_ours=from_ours,
-    by_class=re.compile(r"(head|auxiliary)\.predict\.logits\."),
+    rows=class_rows,
     optional=(Part("auxiliary", re.compile(r"^auxiliary\.")),),
 )

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from resnest.checkpoints.class_rows import Classes
 from resnest.checkpoints.loading import LoadReport
 from resnest.checkpoints.multipart import Parts
 from resnest.errors import ResnestError
@@ -51,14 +52,18 @@ class BackboneTask(Task):
         return net
 
     def load_pretrained(self, net: Any) -> LoadReport | None:
-        """Weights of the same kind of network are loaded into all parts, a classifier's into the backbone."""
+        """Weights of the same kind of network are loaded into all parts, a classifier's into the backbone.
+
+        Class predictors take the rows of the classes that the file knows, as `model.pretrained_head` says.
+        """
         settings = self.recipe.model
         parts: Parts = load_object(self.info.weights)
         if settings.pretrained is None:
             return None
+        classes = Classes(self.class_names, settings.pretrained_head)
         if settings.pretrained == PUBLISHED_WEIGHTS:
-            return parts.load(net, settings.name, network=settings.name)
-        return parts.load(net, settings.pretrained)
+            return parts.load(net, settings.name, network=settings.name, classes=classes)
+        return parts.load(net, settings.pretrained, classes=classes)
 
     @classmethod
     def prepared(cls, net: Any, **options: Any) -> nn.Module:
