@@ -404,7 +404,7 @@ def test_out_indices_choose_the_maps() -> None:
 
 def test_feature_info_describes_the_five_maps() -> None:
     net = ResNeSt(tiny(), num_classes=5).eval()
-    assert [info["module"] for info in net.feature_info] == ["bn1", "layer1", "layer2", "layer3", "layer4"]
+    assert [info["module"] for info in net.feature_info] == ["relu", "layer1", "layer2", "layer3", "layer4"]
     assert all(net.get_submodule(str(info["module"])) is not None for info in net.feature_info)
     for features, info in zip(net.forward_stages(images(1)), net.feature_info, strict=True):
         assert features.shape == (1, info["num_chs"], 64 // int(info["reduction"]), 64 // int(info["reduction"]))

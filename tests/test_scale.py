@@ -18,7 +18,6 @@ from resnest.data.order import step_batches
 from resnest.data.sources import open_dataset
 from resnest.errors import ResnestError
 from resnest.network import ResNeSt
-from resnest.network.norm import BatchNorm2d
 from resnest.network.tools import SyncBatchNorm2d, synchronise_norms
 from resnest.spec import Spec
 from resnest.training.step import Stepper
@@ -53,7 +52,7 @@ def test_synchronised_statistics_are_those_of_the_whole_batch(shape: tuple[int, 
         }
         return {name: tensor.detach().clone() for name, tensor in named.items()}
 
-    expected = run(norm_of(BatchNorm2d), whole, weights)
+    expected = run(norm_of(nn.BatchNorm2d), whole, weights)
     parts = in_processes(3, lambda rank: run(norm_of(SyncBatchNorm2d), whole[2 * rank :][:2], weights[2 * rank :][:2]))
     for name in ("out", "x"):
         torch.testing.assert_close(torch.cat([part[name] for part in parts]), expected[name], rtol=1e-5, atol=1e-5)

@@ -12,13 +12,13 @@ Exact up to rounding (1e-5 of the largest logit in float32, tests/test_prepare.p
 - weights are in channels_last, the fastest layout for the convolutions of oneDNN and cuDNN.
 
 A deformable 3x3 stays as it is with what follows it, up to the next convolution; so does a group norm, which depends on
-its input.
+its input, and a block in which a caller has put other modules in the place of ours: what they compute is kept.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeVar, cast
+from typing import Any, TypeGuard, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,13 +30,25 @@ from resnest.kernels.operators import attend, convolve_attend, takes
 from resnest.kernels.reference import packed
 from resnest.network.norm import FrozenStatsBatchNorm2d
 from resnest.network.pyramid import ConvNorm
+from resnest.network.regularize import DropBlock2d, DropPath
 from resnest.network.resnest import Backbone, Bottleneck, Trunk
-from resnest.network.split_attention import SplitAttention, radix_softmax, weigh
+from resnest.network.split_attention import RadixSoftmax, SplitAttention, radix_softmax, weigh
+from resnest.network.tools import SyncBatchNorm2d
 from resnest.tasks import task_of_network
 
 # --- Convolutions with batch norm folded in: the layers of networks prepared for inference ---
 
-Norm = nn.BatchNorm2d | FrozenStatsBatchNorm2d
+Norm = nn.BatchNorm2d | nn.SyncBatchNorm | FrozenStatsBatchNorm2d
+FOLDED = (nn.BatchNorm2d, nn.SyncBatchNorm, SyncBatchNorm2d, FrozenStatsBatchNorm2d)  # exactly: a kind may do more
+IDLE = (nn.Identity, DropBlock2d, DropPath)  # in evaluation
+
+
+def foldable(conv: nn.Module, norm: nn.Module | None, *after: nn.Module | None) -> bool:
+    """Whether these are a plain convolution, a norm with fixed statistics, and nothing else than ReLUs after it."""
+    if type(conv) is not nn.Conv2d or type(norm) not in FOLDED or any(type(module) is not nn.ReLU for module in after):
+        return False
+    assert isinstance(norm, Norm)
+    return norm.running_mean is not None and norm.weight is not None
 
 
 class FusedConv(nn.Conv2d):
@@ -101,9 +113,9 @@ class PreparedSplitAttention(nn.Module):
         super().__init__()
         self.radix, self.cardinality = block.radix, block.cardinality
         self.conv = FusedConv.of(block.conv, block.bn0, relu=True)
-        foldable = isinstance(block.bn1, Norm)  # a layer norm depends on its input
-        self.fc1 = FusedConv.of(block.fc1, block.bn1 if foldable else None, relu=foldable)
-        self.bn1 = nn.Identity() if foldable else nn.Sequential(block.bn1, nn.ReLU())
+        folds = foldable(block.fc1, block.bn1, block.relu1)  # a layer norm depends on its input
+        self.fc1 = FusedConv.of(block.fc1, block.bn1 if folds else None, relu=folds)
+        self.bn1 = nn.Identity() if folds else nn.Sequential(block.bn1, block.relu1)
         fc2 = FusedConv.of(block.fc2, relu=False)
         self.fc2 = fc2.difference(self.cardinality) if self.radix == 2 else fc2
 
@@ -191,8 +203,8 @@ def prepared(net: Bare, *, memory_format: torch.memory_format = torch.channels_l
     _fold_stem(fast)
     for stage in (fast.layer1, fast.layer2, fast.layer3, fast.layer4):
         for index, block in enumerate(stage):
-            assert isinstance(block, Bottleneck)
-            stage[index] = PreparedBottleneck(block, kernels=kernels)
+            if PreparedBottleneck.takes(block):
+                stage[index] = PreparedBottleneck(block, kernels=kernels)
     return fast.to(memory_format=memory_format)
 
 
@@ -205,7 +217,7 @@ def prepared_full_model(
         done = {id(backbone): prepared(backbone, memory_format=memory_format, kernels=kernels)}
     fast = copy.deepcopy(net, done).eval().requires_grad_(False)
     for module in fast.modules():
-        if isinstance(module, ConvNorm) and isinstance(module.norm, Norm):
+        if isinstance(module, ConvNorm) and foldable(module.conv, module.norm):
             module.conv = FusedConv.of(module.conv, module.norm, relu=False)
             module.norm = nn.Identity()
     return fast.to(memory_format=memory_format)
@@ -225,6 +237,19 @@ class PreparedBottleneck(nn.Module):
             pool, conv, norm = block.downsample
             self.downsample = nn.Sequential(pool, FusedConv.of(conv, norm, relu=False))
 
+    @staticmethod
+    def takes(block: nn.Module) -> TypeGuard[Bottleneck]:
+        """Whether a block is one of ours, as it was built; its 3x3 convolution may be anything."""
+        if type(block) is not Bottleneck:
+            return False
+        downsample = block.downsample
+        return (
+            foldable(block.conv1, block.bn1, block.relu1)
+            and foldable(block.conv3, block.bn3, block.relu)
+            and (downsample is None or (len(shortcut := [*downsample.children()]) == 3 and foldable(*shortcut[1:])))
+            and all(type(drop) in IDLE for drop in (block.drop1, block.drop2, block.drop3, block.drop_path))
+        )
+
     def forward(self, x: Tensor) -> Tensor:
         weighed = self.pool_after(self.conv2(self.pool_before(self.conv1(x))))
         out: Tensor = self.conv3(weighed, self.downsample(x))
@@ -232,33 +257,38 @@ class PreparedBottleneck(nn.Module):
 
 
 def _prepared_3x3(block: Bottleneck, kernels: bool) -> tuple[nn.Module, nn.Module]:
-    """A bottleneck's 3x3 convolution, folded if it is a plain one, and the pool after it.
+    """A bottleneck's 3x3 convolution, folded if it is ours and a plain one, and the pool after it.
 
     With kernels the pool is inside.
     """
     conv2, pool = block.conv2, block.pool_after
-    if isinstance(conv2, SplitAttention):
-        if type(conv2.conv) is not nn.Conv2d:
-            return conv2, pool
+    if _is_plain(conv2):
         if not kernels:
             return PreparedSplitAttention(conv2), pool
         return KernelAttention(conv2, pool), nn.Identity()
-    if type(conv2) is nn.Conv2d:
+    if foldable(conv2, block.bn2, block.relu2):
         return FusedConv.of(conv2, block.bn2, relu=True), pool
-    assert block.bn2 is not None
-    return nn.Sequential(conv2, block.bn2, nn.ReLU(inplace=True)), pool
+    after = [module for module in (block.bn2, block.relu2) if module is not None]
+    return nn.Sequential(conv2, *after) if after else conv2, pool
+
+
+def _is_plain(conv2: nn.Module) -> TypeGuard[SplitAttention]:
+    """Whether it is a split attention as it was built, of plain convolutions."""
+    return (
+        type(conv2) is SplitAttention
+        and foldable(conv2.conv, conv2.bn0, conv2.relu)
+        and type(conv2.fc1) is type(conv2.fc2) is nn.Conv2d
+        and type(conv2.rsoftmax) is RadixSoftmax
+    )
 
 
 def _fold_stem(net: Trunk) -> None:
-    """Fold the stem; the ReLU after its last convolution is the network's own."""
-    last = net.conv1
-    if isinstance(last, nn.Sequential):  # the deep stem: convolution, norm, ReLU, twice, and a convolution
-        first, norm1, _, second, norm2, _, last = last
-        net.conv1 = nn.Sequential(
-            FusedConv.of(first, norm1, relu=True),
-            FusedConv.of(second, norm2, relu=True),
-            FusedConv.of(last, net.bn1, relu=False),
-        )
-    else:
-        net.conv1 = FusedConv.of(last, net.bn1, relu=False)
-    net.bn1 = nn.Identity()  # type: ignore[assignment]
+    """Fold the stem, with the ReLU after its last convolution; one in which a module was replaced stays."""
+    stem = [*net.conv1] if isinstance(net.conv1, nn.Sequential) else [net.conv1]
+    stem += [net.bn1, net.relu]  # one or three times: convolution, norm, ReLU
+    triples = [stem[start : start + 3] for start in range(0, len(stem), 3)]
+    if len(stem) % 3 or not all(foldable(*triple) for triple in triples):
+        return
+    folded = [FusedConv.of(conv, norm, relu=True) for conv, norm, _ in triples]
+    net.conv1 = nn.Sequential(*folded) if len(folded) > 1 else folded[0]
+    net.bn1 = net.relu = nn.Identity()  # type: ignore[assignment]

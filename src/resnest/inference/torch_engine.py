@@ -8,7 +8,8 @@ engine = TorchEngine(net, "cpu", task=task_type("detection"), prepare=False)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from contextlib import contextmanager, nullcontext
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from resnest.errors import ResnestError, parameter
 from resnest.inference.graphs import Graphed
 from resnest.inference.prepare import FusedConv
 from resnest.kernels.backend import chosen
+from resnest.network.split_attention import SplitAttention
 from resnest.runtime.engines.exported import Arrays
 from resnest.tasks import DEFAULT_TASK, Task, task_type
 
@@ -90,6 +92,39 @@ def can_pack() -> bool:
     return all(torch.allclose(got, expected, atol=1e-5) for got, expected in pairs)
 
 
+# --- Batch norms of a network that is not prepared ---
+
+
+@contextmanager
+def scaling_norms(net: nn.Module) -> Iterator[None]:
+    """Within, the batch norms of evaluation are a multiplication and an addition of each value.
+
+    torch's own rounds otherwise. So the figures of an evaluation are to the bit those of every version before
+    (tests/test_golden_training.py), which had such norms; the one inside the attention always was torch's.
+    """
+    inner = {block.bn1 for block in net.modules() if isinstance(block, SplitAttention)}
+    norms = [norm for norm in net.modules() if type(norm) is nn.BatchNorm2d and norm not in inner and not norm.training]
+    if net._compiled_call_impl is not None:  # for which they would be other modules in every call
+        norms = []
+    for norm in norms:
+        norm.forward = partial(_scaled, norm)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.forward
+
+
+def _scaled(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """The norm of `x`, (N, C, H, W); of shorter types torch's own, as they would round scale and shift."""
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None or not norm.affine or x.dtype not in (torch.float32, torch.float64):
+        return nn.BatchNorm2d.forward(norm, x)
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    shift = norm.bias - mean * scale
+    return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
+
+
 class TorchEngine:
     """Runs a network on a device; the network itself is not changed.
 
@@ -110,6 +145,7 @@ class TorchEngine:
         task = task or task_type(DEFAULT_TASK)
         self.device = choose_device(device)
         self.takes_sizes = task.takes_sizes
+        self.prepared = prepare
         self.max_graphed = task.graphed_images if prepare and self.device.type == "cuda" else 0
         self.name = _describe(self.device)
         if not prepare:
@@ -125,7 +161,7 @@ class TorchEngine:
     def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64] | None = None) -> Arrays:
         """Outputs by name. `sizes` are heights and widths without padding, (N, 2); None: no padding."""
         inputs = torch.from_numpy(images).to(self.device).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
+        with torch.inference_mode(), nullcontext() if self.prepared else scaling_norms(self.net):
             if self.takes_sizes:
                 if sizes is None:
                     sizes = np.array([images.shape[2:]] * len(images))

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from resnest.kernels.autotune import ConvAlgorithm, Run, convolve
 from resnest.kernels.block import BATCH, FIXED, LAYER, Block, Outcome, convolved_side
 from resnest.kernels.operators import split_attention, takes
-from resnest.network.norm import BatchNorm2d, FrozenStatsBatchNorm2d
+from resnest.network.norm import FrozenStatsBatchNorm2d
 from resnest.network.resnest import Bottleneck
 from resnest.network.split_attention import SplitAttention
 
-NORMS = (BatchNorm2d, nn.BatchNorm2d, FrozenStatsBatchNorm2d)  # exactly these: a kind of them may do something else
+NORMS = (nn.BatchNorm2d, FrozenStatsBatchNorm2d)  # exactly these: a kind of them may do something else
 
 
 class FusedSplitAttention(SplitAttention):
@@ -75,7 +75,7 @@ class FusedSplitAttention(SplitAttention):
 
     def _runs_on(self, x: Tensor) -> bool:
         """Whether a kernel supports these tensors and norms."""
-        if not takes(x):
+        if not takes(x) or type(self.relu) is not nn.ReLU or type(self.relu1) is not nn.ReLU:
             return False
         if any(_learns_moments(norm) and norm.momentum is None for norm in (self.bn0, self.bn1)):
             return False
@@ -91,7 +91,7 @@ class FusedSplitAttention(SplitAttention):
 
     def _block(self, y: Tensor, *, pools: bool) -> Block:
         fc1, fc2 = self.fc1, self.fc2
-        bn0, bn1 = cast(nn.BatchNorm2d, self.bn0), cast(nn.BatchNorm2d, self.bn1)  # or what has the same parameters
+        bn0, bn1 = self.bn0, cast(nn.BatchNorm2d, self.bn1)  # or what has the same parameters
         learns0, learns1, by_layer = _learns_moments(bn0), _learns_moments(bn1), isinstance(bn1, nn.GroupNorm)
         assert fc1.bias is not None
         assert fc2.bias is not None

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnest.network.norm import BatchNorm2d, conv_norm
+from resnest.network.norm import sees_one_value, too_few_values
 from resnest.spec import GROUPS, HeadNorm
 
 STRIDES = (4, 8, 16, 32, 64)  # of P2 to P6
@@ -31,12 +32,15 @@ class ConvNorm(nn.Module):
         self.conv = nn.Conv2d(in_chans, out_chans, kernel_size, padding=padding, dilation=dilation, bias=norm == "none")
         self.norm: nn.Module = nn.Identity()
         if norm == "batch":
-            self.norm = BatchNorm2d(out_chans)
+            self.norm = nn.BatchNorm2d(out_chans)
         elif norm == "group":
             self.norm = nn.GroupNorm(gcd(GROUPS, out_chans), out_chans)
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv_norm(self.conv, self.norm, x)
+        out = self.conv(x)
+        if not torch.jit.is_scripting() and sees_one_value(self.norm, out):  # type: ignore[attr-defined]
+            raise too_few_values()
+        return self.norm(out)  # type: ignore[no-any-return]
 
 
 class FeaturePyramid(nn.Module):

@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnest.errors import ResnestError
-from resnest.network.norm import BatchNorm2d, ConvNormSequential, conv_norm
+from resnest.network.norm import too_few_values
 from resnest.network.regularize import DropBlock2d, DropPath
 from resnest.network.split_attention import SplitAttention
 from resnest.spec import EXPANSION, Spec
@@ -56,55 +57,61 @@ class Bottleneck(nn.Module):
     ) -> None:
         super().__init__()
         channels, out_chans = spec.group_width(planes), planes * EXPANSION
-        stride = 1 if position.pools else position.stride
-        self.conv1 = nn.Conv2d(in_chans, channels, kernel_size=1, bias=False)
-        self.bn1 = BatchNorm2d(channels)
-        self.conv2: nn.Module
-        self.bn2: nn.Module | None = None
-        if spec.radix == 0:
-            self.conv2 = position.conv(
-                channels,
-                channels,
-                kernel_size=3,
-                stride=stride,
-                padding=position.dilation,
-                dilation=position.dilation,
-                groups=spec.cardinality,
-                bias=False,
-            )
-            self.bn2 = BatchNorm2d(channels)
-        else:
-            self.conv2 = SplitAttention(
-                channels,
-                radix=spec.radix,
-                cardinality=spec.cardinality,
-                stride=stride,
-                dilation=position.dilation,
-                attention_norm=spec.attention_norm,
-                conv=position.conv,
-            )
         # Zero padding counts in the mean (count_include_pad): the official default, and the weights depend on it.
         pool = nn.AvgPool2d(3, position.stride, padding=1) if position.pools else nn.Identity()
+        # DropBlock where the released weights had it: after bn1, after the split attention, after bn3 (Gluon code).
+        drops = (DropBlock2d(spec.drop_block_rate) if position.drop_block else nn.Identity() for _ in range(3))
+        self.conv1 = nn.Conv2d(in_chans, channels, kernel_size=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.drop1 = next(drops)
+        self.relu1 = nn.ReLU(inplace=True)
         self.pool_before = pool if spec.avd_first else nn.Identity()
+        self.conv2 = _conv_3x3(channels, spec, position)
+        self.bn2: nn.Module | None = None if spec.radix else nn.BatchNorm2d(channels)
+        self.relu2: nn.Module | None = None if spec.radix else nn.ReLU(inplace=True)
+        self.drop2 = next(drops)
         self.pool_after = nn.Identity() if spec.avd_first else pool
         self.conv3 = nn.Conv2d(channels, out_chans, kernel_size=1, bias=False)
-        self.bn3 = BatchNorm2d(out_chans)
-        self.downsample = downsample
-        # DropBlock where the released weights had it: after bn1, after the split attention, after bn3 (Gluon code).
-        rate = spec.drop_block_rate
-        self.drop1, self.drop2, self.drop3 = (
-            DropBlock2d(rate) if position.drop_block else nn.Identity() for _ in range(3)
-        )
+        self.bn3 = nn.BatchNorm2d(out_chans)
+        self.drop3 = next(drops)
         self.drop_path = DropPath(position.drop_path) if position.drop_path else nn.Identity()
+        self.relu = nn.ReLU(inplace=True)  # of the block's output
+        self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.drop1(conv_norm(self.conv1, self.bn1, x)), inplace=True)
-        out = self.pool_before(out)
-        out = self.conv2(out) if self.bn2 is None else F.relu(conv_norm(self.conv2, self.bn2, out), inplace=True)
+        out = self.pool_before(self.relu1(self.drop1(self.bn1(self.conv1(x)))))
+        out = self.conv2(out)
+        if self.bn2 is not None and self.relu2 is not None:
+            out = self.relu2(self.bn2(out))
         out = self.pool_after(self.drop2(out))
-        out = self.drop_path(self.drop3(conv_norm(self.conv3, self.bn3, out)))
+        out = self.drop_path(self.drop3(self.bn3(self.conv3(out))))
         shortcut = x if self.downsample is None else self.downsample(x)
-        return F.relu(out.add_(shortcut), inplace=True)
+        return self.relu(out.add_(shortcut))  # type: ignore[no-any-return]
+
+
+def _conv_3x3(channels: int, spec: Spec, position: BlockPosition) -> nn.Module:
+    """The 3x3 convolution of a bottleneck: split attention, or a plain one at radix 0."""
+    stride = 1 if position.pools else position.stride
+    if spec.radix:
+        return SplitAttention(
+            channels,
+            radix=spec.radix,
+            cardinality=spec.cardinality,
+            stride=stride,
+            dilation=position.dilation,
+            attention_norm=spec.attention_norm,
+            conv=position.conv,
+        )
+    return position.conv(
+        channels,
+        channels,
+        kernel_size=3,
+        stride=stride,
+        padding=position.dilation,
+        dilation=position.dilation,
+        groups=spec.cardinality,
+        bias=False,
+    )
 
 
 class Trunk(nn.Module):
@@ -139,7 +146,8 @@ class Trunk(nn.Module):
         self.spec = spec
         stem_chans = spec.stem_width * 2
         self.conv1 = _stem(spec, in_chans)
-        self.bn1 = BatchNorm2d(stem_chans)
+        self.bn1 = nn.BatchNorm2d(stem_chans)
+        self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity() if spec.stem == "small" else nn.MaxPool2d(3, stride=2, padding=1)
         stages = _build_stages(spec, stem_chans, output_stride, dilation, convs or [nn.Conv2d] * 4)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
@@ -148,12 +156,20 @@ class Trunk(nn.Module):
 
     def forward_stages(self, x: Tensor) -> list[Tensor]:
         """Five maps, (N, C_i, H_i, W_i) as `feature_info` lists them: the stem's and one per stage."""
-        maps = [F.relu(conv_norm(self.conv1, self.bn1, x), inplace=True)]
-        out = self.maxpool(maps[0])
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            out = stage(out)
-            maps.append(out)
-        return maps
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            self._check_values(x)
+        stem = self.relu(self.bn1(self.conv1(x)))
+        c2 = self.layer1(self.maxpool(stem))
+        c3 = self.layer2(c2)
+        c4 = self.layer3(c3)
+        return [stem, c2, c3, c4, self.layer4(c4)]
+
+    def _check_values(self, x: Tensor) -> None:
+        """Raises ResnestError if a batch norm of the last stage would see one value per channel in training."""
+        if self.training and isinstance(x, Tensor) and len(x) == 1:  # not a Proxy of torch.fx
+            learning = any(type(module) is nn.BatchNorm2d and module.training for module in self.layer4.modules())
+            if learning and max(x.shape[2:]) <= self.feature_info[-1]["reduction"]:
+                raise too_few_values()
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last stage's map: (N, in_chans, H, W) -> (N, num_features, H/32, W/32)."""
@@ -172,7 +188,8 @@ class ResNeSt(Trunk):
         super().__init__(spec, **arguments)
         _check_count("num_classes", num_classes, 0)
         self.num_classes = num_classes
-        self.drop = nn.Dropout(spec.drop_rate) if spec.drop_rate else nn.Identity()
+        self.avgpool: nn.Module = GlobalAvgPool2d()
+        self.drop: nn.Module | None = nn.Dropout(spec.drop_rate) if spec.drop_rate else None
         self.fc: nn.Module = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
         _initialise(self, zero_gamma)
 
@@ -181,9 +198,10 @@ class ResNeSt(Trunk):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """(N, num_features, H, W) -> logits (N, num_classes), or the pooled features if `pre_logits`."""
-        pooled = self.drop(x.mean((2, 3)))  # (N, num_features)
-        logits: Tensor = pooled if pre_logits else self.fc(pooled)
-        return logits
+        pooled = self.avgpool(x).flatten(1)  # (N, num_features); a pool put in its place may give (N, C, 1, 1)
+        if self.drop is not None:
+            pooled = self.drop(pooled)
+        return pooled if pre_logits else self.fc(pooled)  # type: ignore[no-any-return]
 
     def get_classifier(self) -> nn.Module:
         return self.fc
@@ -217,8 +235,17 @@ class Backbone(Trunk):
         _initialise(self, zero_gamma)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        maps = self.forward_stages(x)
-        return [maps[index] for index in self.out_indices]
+        maps, chosen = self.forward_stages(x), []
+        for index in self.out_indices:  # no comprehension: TorchScript has none over tuples
+            chosen.append(maps[index])
+        return chosen
+
+
+class GlobalAvgPool2d(nn.Module):
+    """The mean over all pixels, flattened as in the official code: (N, C, H, W) -> (N, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
 
 
 class PadRight(nn.Module):
@@ -239,12 +266,12 @@ def _stem(spec: Spec, in_chans: int) -> nn.Module:
         return nn.Conv2d(in_chans, 2 * width, kernel_size=7, stride=2, padding=3, bias=False)
     if spec.stem == "small":
         return nn.Conv2d(in_chans, 2 * width, kernel_size=3, padding=1, bias=False)
-    return ConvNormSequential(
+    return nn.Sequential(
         nn.Conv2d(in_chans, width, kernel_size=3, stride=2, padding=1, bias=False),
-        BatchNorm2d(width),
+        nn.BatchNorm2d(width),
         nn.ReLU(inplace=True),
         nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False),
-        BatchNorm2d(width),
+        nn.BatchNorm2d(width),
         nn.ReLU(inplace=True),
         nn.Conv2d(width, 2 * width, kernel_size=3, padding=1, bias=False),
     )
@@ -294,7 +321,7 @@ def _build_stages(
 def _feature_info(spec: Spec, output_stride: int) -> list[dict[str, Any]]:
     """Channels, stride and module of the five maps, in timm's form: the stem, then the stages."""
     before, reduction = (1, 1) if spec.stem == "small" else (2, 4)  # the small stem neither strides nor pools
-    infos: list[dict[str, Any]] = [{"num_chs": spec.stem_width * 2, "reduction": before, "module": "bn1"}]
+    infos: list[dict[str, Any]] = [{"num_chs": spec.stem_width * 2, "reduction": before, "module": "relu"}]
     for index, (stride, _, _) in enumerate(_stage_strides(output_stride)):
         reduction *= stride
         infos.append({"num_chs": spec.planes[index] * EXPANSION, "reduction": reduction, "module": f"layer{index + 1}"})
@@ -309,7 +336,7 @@ def _shortcut(in_chans: int, out_chans: int, stride: int, dilation: int, semanti
     elif dilation > 1 and semantics == "timm":
         pool = nn.Sequential(PadRight(), nn.AvgPool2d(2, stride=1))
     convolution = nn.Conv2d(in_chans, out_chans, kernel_size=1, bias=False)
-    return ConvNormSequential(pool, convolution, BatchNorm2d(out_chans))
+    return nn.Sequential(pool, convolution, nn.BatchNorm2d(out_chans))
 
 
 def _initialise(net: Trunk, zero_gamma: bool) -> None:

@@ -16,10 +16,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from resnest.errors import ResnestError
-from resnest.network.norm import ATTENTION_NORMS, BatchNorm2d, conv_norm
+from resnest.network.norm import ATTENTION_NORMS, sees_one_value
 from resnest.spec import AttentionNorm, attention_width
 
 
@@ -57,13 +56,16 @@ class SplitAttention(nn.Module):
             groups=cardinality * radix,
             bias=False,
         )
-        self.bn0 = BatchNorm2d(channels * radix)
+        self.bn0 = nn.BatchNorm2d(channels * radix)
+        self.relu = nn.ReLU(inplace=True)
         self.fc1 = nn.Conv2d(channels, inner, kernel_size=1, groups=cardinality)
         self.bn1 = ATTENTION_NORMS[attention_norm](inner)
+        self.relu1 = nn.ReLU(inplace=True)
         self.fc2 = nn.Conv2d(inner, channels * radix, kernel_size=1, groups=cardinality)
+        self.rsoftmax = RadixSoftmax(radix, cardinality)
 
     def forward(self, x: Tensor) -> Tensor:
-        splits = F.relu(conv_norm(self.conv, self.bn0, x), inplace=True)  # U: (N, R*C, H, W)
+        splits = self.relu(self.bn0(self.conv(x)))  # U: (N, R*C, H, W)
         return weigh(splits, self.attention(splits), self.radix)  # V: (N, C, H, W)
 
     def attention(self, splits: Tensor) -> Tensor:
@@ -75,19 +77,34 @@ class SplitAttention(nn.Module):
         # instead of R feature maps.
         pooled = splits.mean((2, 3), keepdim=True)  # (N, R*C, 1, 1)
         s = pooled.unflatten(1, (self.radix, -1)).sum(1)  # (N, C, 1, 1)
-        self._check_batch(s)
-        hidden = F.relu(self.bn1(self.fc1(s)), inplace=True)  # (N, I, 1, 1)
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            self._check_batch(s)
+        hidden = self.relu1(self.bn1(self.fc1(s)))  # (N, I, 1, 1)
         logits = self.fc2(hidden)  # G(s): (N, K*R*C/K, 1, 1), cardinality-major
-        return radix_softmax(logits, self.radix, self.cardinality).to(splits.dtype)
+        a: Tensor = self.rsoftmax(logits)
+        return a.to(splits.dtype)
 
     def _check_batch(self, pooled: Tensor) -> None:
-        known = isinstance(pooled, Tensor)  # not a Proxy of torch.fx
-        if known and self.bn1.training and type(self.bn1) is nn.BatchNorm2d and pooled.shape[0] == 1:
+        if sees_one_value(self.bn1, pooled):
             raise ResnestError(
                 "training with one sample per device: the batch-norm inside the split attention sees one value per"
                 " sample and needs two or more. Use a batch of 2 or more, or build the network with"
                 " attention_norm='frozen' (keeps pretrained statistics) or attention_norm='layer' (from scratch)."
             )
+
+
+class RadixSoftmax(nn.Module):
+    """`radix_softmax` as a module: a forward hook on it keeps the attention."""
+
+    def __init__(self, radix: int, cardinality: int) -> None:
+        super().__init__()
+        self.radix, self.cardinality = radix, cardinality
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return radix_softmax(logits, self.radix, self.cardinality)
+
+    def extra_repr(self) -> str:
+        return f"radix={self.radix}, cardinality={self.cardinality}"
 
 
 def radix_softmax(logits: Tensor, radix: int, cardinality: int) -> Tensor:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from resnest.checkpoints.loading import find_pretrained, find_structure
 from resnest.errors import ResnestError
 from resnest.inference.prepare import prepared_full_model
-from resnest.network.norm import BatchNorm2d
+from resnest.network.norm import sees_one_value
 from resnest.network.pyramid import ConvNorm
 from resnest.network.resnest import Backbone
 from resnest.segmentation.card import IGNORED, SegmenterSpec
@@ -190,8 +190,7 @@ def _pooled_norm(spec: SegmenterSpec) -> HeadNorm:
 
 
 def _check_batch(module: nn.Module, pooled: Tensor) -> None:
-    norm = module.norm
-    if isinstance(norm, BatchNorm2d) and norm.training and pooled.numel() == pooled.shape[1]:
+    if sees_one_value(module.get_submodule("norm"), pooled):
         raise ResnestError(
             "training with one image per device: the batch-norm behind the mean of the whole image sees one value per"
             " channel and needs two or more. Use a batch of 2 or more, or build the segmenter with norm='group'."
