@@ -75,8 +75,8 @@ def test_predict_draws(cli: Cli, run: Path, photos: Path, tmp_path: Path) -> Non
     (first / "same.jpg").write_bytes((sorted(first.iterdir())[0]).read_bytes())
     outcome = cli("predict", run, first / "same.jpg", second / "same.jpg", "--top", "3", "--draw", tmp_path / "out")
     assert outcome.code == 0
-    drawn = sorted((tmp_path / "out").iterdir())
-    assert [path.name for path in drawn] == ["same-2.jpg", "same.jpg"]
+    drawn = sorted((tmp_path / "out").rglob("*.jpg"))
+    assert drawn == [tmp_path / "out" / folder / "same.jpg" for folder in ("digit-0", "digit-1")]
     with Image.open(drawn[0]) as picture:
         assert picture.width >= 320
         assert picture.height > picture.width * 32 / 40  # the panel below the picture

@@ -5,6 +5,7 @@ Verbs import what they need when they run: `resnest --help` must not wait for to
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -47,6 +48,9 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     disable_malloc_trim()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files and classes that the terminal cannot show
     try:
         with wording(at_command_line):
             app(args=arguments, prog_name="resnest")

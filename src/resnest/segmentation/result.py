@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.files import OutputFolder, replacing
+from resnest.files import replacing, write_errors
+from resnest.runtime.outputs import OutputFolder, Placed
 from resnest.runtime.palette import Colour, class_colours
-from resnest.runtime.results import ALL, LIKELY, Result, Show, in_percent, installed
+from resnest.runtime.results import ALL, LIKELY, Asked, Result, Show, in_percent, installed
 from resnest.runtime.rle import box, encode
 
 if TYPE_CHECKING:
@@ -178,26 +179,30 @@ class LabelFolder:
         ResnestError: as all of its methods: the files cannot be written.
     """
 
+    HAS_IDS: ClassVar = False
+
     def __init__(self, folder: str | Path, classes: PixelClasses, inputs: Iterable[Path] = ()) -> None:
-        self.files = OutputFolder(Path(folder), inputs)
+        self.files = OutputFolder(Path(folder), ".png", inputs)
         self.classes = classes
 
     @classmethod
-    def open(cls, path: Path, card: Any, show: Show, inputs: Iterable[Path]) -> LabelFolder:
-        return cls(path, card.classes, inputs)
+    def open(cls, path: Path, card: Any, show: Show, asked: Asked) -> LabelFolder:
+        opened = cls(path, card.classes, asked.paths)
+        opened.files.check(asked.pictures)
+        return opened
 
-    def add(self, result: LabelMap, name: Path | None = None) -> None:
-        """Add a result; `name` of the picture within its folder, by default the last part of the result's."""
-        name = name or Path(Path(result.name).name)
-        with self.files.writing(name.with_suffix(".png")) as path:
+    def add(self, result: LabelMap, picture: Placed | None = None) -> Path:
+        """Add a result; without its picture's place, its mask is named after the last part of the result's name."""
+        with self.files.writing(picture, result.name) as path:
             label_image(result).save(path)
+        return path
 
     def close(self) -> str:
         """Write the class list, after all masks, so that a refused folder is not changed; returns a summary."""
-        masks = len(self.files.names)
-        with self.files.writing(Path("classes.json")) as path:
+        path = self.files.folder / "classes.json"
+        with write_errors(path):
             save_class_list(self.classes, path)
-        return f"{masks} masks and classes.json in {self.files.folder}"
+        return f"{len(self.files.written)} masks and classes.json in {self.files}"
 
 
 def save_class_list(classes: PixelClasses, path: Path) -> None:
