@@ -213,11 +213,13 @@ class Detections(Result):
     def _drawn(self, picture: Image.Image, show: Show) -> Image.Image:
         """Masks of one class have a colour per object, since objects touch."""
         from resnest.runtime.draw import Entry, draw_objects
+        from resnest.runtime.fonts import drawn_names
 
-        shown = self.shown(show.threshold)
-        single = len(self.classes.names) == 1
+        classes = self.classes._replace(names=drawn_names(tuple(self.classes.names)))
+        shown = replace(self.shown(show.threshold), classes=classes)
+        single = len(classes.names) == 1
         apart = single and shown.masks is not None
-        labels = {name: label for label, name in enumerate(self.classes.names)}
+        labels = {name: label for label, name in enumerate(classes.names)}
         legend = [Entry(f"{name}  {n}", None if apart else colour(labels[name])) for name, n in shown.counts().items()]
         texts = [f"{name} {score:.0%}" for name, score in zip(shown.class_names, shown.scores, strict=True)]
         return draw_objects(

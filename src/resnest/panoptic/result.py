@@ -150,25 +150,37 @@ class PanopticMap(Result):
     def _regions(self) -> Regions:
         """The segments: each thing has a shade of its class's colour."""
         from resnest.runtime.draw import Regions
+        from resnest.runtime.fonts import drawn_names
 
-        names, colours = self.classes.names, class_colours(self.classes)
-        areas = np.full(self.ids.shape, -1, np.int32)
-        regions = Regions(areas, [], [])
+        names, colours = drawn_names(tuple(self.classes.names)), class_colours(self.classes)
+        regions = Regions(self._numbers(), [], [])
         seen = [0] * len(names)
-        for number, segment in enumerate(self.segments):
-            areas[self.ids == segment.id] = number
+        for segment in self.segments:
             regions.names.append(names[segment.label])
             regions.colours.append(shade(colours[segment.label], seen[segment.label]))
             seen[segment.label] += segment.label < self.classes.things
         return regions
 
+    def _numbers(self) -> NDArray[np.int32]:
+        """(H, W) the place of each pixel's segment in `segments`, -1 where there is none."""
+        keys = np.array([segment.id for segment in self.segments], np.int64)
+        table = np.full(max(int(self.ids.max()), *keys, 0) + 1, -1, np.int32)
+        table[keys] = np.arange(len(keys))
+        return table[self.ids]
+
     def _legend(self) -> list[Entry]:
         """Things with their number, and stuff with its fraction of the picture."""
         from resnest.runtime.draw import Entry
+        from resnest.runtime.fonts import drawn_names
 
-        names, colours, things = self.classes.names, class_colours(self.classes), self.classes.things
+        names, colours, things = (
+            drawn_names(tuple(self.classes.names)),
+            class_colours(self.classes),
+            self.classes.things,
+        )
         of_name = dict(zip(names, colours, strict=True))
-        counts = [(name, count) for name, count in self.counts().items() if name in names[:things]]
+        shown = dict(zip(self.classes.names[:things], names, strict=False))
+        counts = [(shown[name], count) for name, count in self.counts().items() if name in shown]
         stuff = [s for s in sorted(self.segments, key=lambda s: -s.area) if s.label >= things]
         parts = [(names[s.label], in_percent(s.area / self.ids.size)) for s in stuff]
         return [Entry(f"{name}  {amount}", of_name[name]) for name, amount in [*counts, *parts]]

@@ -27,7 +27,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, Self
 
 from PIL import Image
 
-from resnest.errors import Range, ResnestError, check_ranges
+from resnest.errors import Range, ResnestError, check_ranges, printable
 from resnest.files import replacing, write_errors
 from resnest.runtime.decode import ImageInput, to_image
 from resnest.runtime.outputs import Placed
@@ -118,7 +118,7 @@ class Result(ABC):
         """Draw the result into an RGB picture of the right size."""
 
     def __str__(self) -> str:
-        return self.text()
+        return printable(self.text())
 
     def draw(self, image: ImageInput, show: Show = LIKELY) -> Image.Image:
         """The predicted picture with the result drawn; small ones are enlarged.

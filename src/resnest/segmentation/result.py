@@ -118,20 +118,22 @@ class LabelMap(Result):
 
     def _drawn(self, picture: Image.Image, show: Show) -> Image.Image:
         from resnest.runtime.draw import Entry, draw_regions
+        from resnest.runtime.fonts import drawn_names
 
-        colours = dict(zip(self.classes.names, class_colours(self.classes), strict=True))
-        fractions = {name: part for name, part in self.class_fractions().items() if _is_drawn(name)}
-        legend = [Entry(f"{name}  {in_percent(part)}", colours[name]) for name, part in fractions.items()]
+        names, colours, counts = drawn_names(tuple(self.classes.names)), class_colours(self.classes), self.counts()
+        there = [k for k in _largest(counts) if _is_drawn(self.classes.names[k])]
+        legend = [Entry(f"{names[k]}  {in_percent(float(counts[k] / counts.sum()))}", colours[k]) for k in there]
         return draw_regions(picture, self._regions(), legend)
 
     def _regions(self) -> Regions:
         """The regions of the classes; labels of no class belong to none."""
         from resnest.runtime.draw import Regions
+        from resnest.runtime.fonts import drawn_names
 
         names = self.classes.names
         shown = np.array([number if _is_drawn(name) else -1 for number, name in enumerate(names)], np.int32)
         areas = np.where(self.labels < len(names), shown[np.minimum(self.labels, len(names) - 1)], np.int32(-1))
-        return Regions(areas, list(names), class_colours(self.classes))
+        return Regions(areas, list(drawn_names(tuple(names))), class_colours(self.classes))
 
     def _own_picture(self, suffix: str) -> Image.Image | None:
         return label_image(self) if suffix == ".png" else None
