@@ -125,6 +125,9 @@ def one_line(error: object, most: int = 300) -> str:
     return next((line.strip() for line in message.splitlines() if line.strip()), type(error).__name__)[:most]
 
 
+LISTED = 150  # letters of all known names, which are listed then
+
+
 def unknown(kind: str, name: str, known: Iterable[str], *, like: str = "", hint: str = "") -> ResnestError:
     """The error for an unknown name, with the closest known name, also to `like`.
 
@@ -135,7 +138,7 @@ def unknown(kind: str, name: str, known: Iterable[str], *, like: str = "", hint:
     near = difflib.get_close_matches(like or name, choices, n=1, cutoff=0.6)
     if near:
         advice = f"Did you mean {near[0]!r}?"
-    elif len(choices) <= 12:
+    elif sum(map(len, choices)) <= LISTED:
         advice = f"Known: {', '.join(choices)}."
     else:
         advice = ""
