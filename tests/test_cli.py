@@ -75,8 +75,8 @@ def test_predict_draws(cli: Cli, run: Path, photos: Path, tmp_path: Path) -> Non
     (first / "same.jpg").write_bytes((sorted(first.iterdir())[0]).read_bytes())
     outcome = cli("predict", run, first / "same.jpg", second / "same.jpg", "--top", "3", "--draw", tmp_path / "out")
     assert outcome.code == 0
-    drawn = sorted((tmp_path / "out").iterdir())
-    assert [path.name for path in drawn] == ["same-2.jpg", "same.jpg"]
+    drawn = sorted((tmp_path / "out").rglob("*.jpg"))
+    assert drawn == [tmp_path / "out" / folder / "same.jpg" for folder in ("digit-0", "digit-1")]
     with Image.open(drawn[0]) as picture:
         assert picture.width >= 320
         assert picture.height > picture.width * 32 / 40  # the panel below the picture
@@ -126,7 +126,27 @@ def test_version_and_help(cli: Cli) -> None:
     assert cli("--help").code == 0
 
 
+def test_saving_replaces_nothing(cli: Cli, run: Path, tmp_path: Path) -> None:
+    assert cli("models", "save", run, tmp_path / "saved").code == 0
+    outcome = cli("models", "save", run, tmp_path / "saved")
+    told = "saved has config.json and model.safetensors and README.md already: take another folder, or --overwrite"
+    assert (outcome.code, told in outcome.err) == (2, True)
+    assert cli("models", "save", run, tmp_path / "saved", "--overwrite").code == 0
+
+
+def test_pushing_without_a_network(cli: Cli, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is told to log in where no one answers."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    outcome = cli("models", "push", run, "someone/something")
+    assert outcome.code == 2
+    assert "could not be uploaded: no connection to 127.0.0.1" in outcome.err
+    assert "log in" not in outcome.err
+
+
 MISTAKES: dict[str, tuple[list[str], str]] = {
+    "no recipe named": (["recipes", "show"], "name a recipe; `resnest recipes` lists them"),
+    "a recipe as action": (["recipes", "digits"], "`resnest recipes show digits` prints this recipe"),
+    "no such data format": (["doctor", "--data", "PHOTOS", "--format", "foo"], "Known: folder, zip, npz, csv, tar"),
     "unknown recipe": (["train", "imagenett", "--data", "PHOTOS", "--out", "OUT"], "Did you mean 'imagenette'"),
     "unknown setting": (
         ["train", "imagenette", "--data", "PHOTOS", "--out", "OUT", "--set", "optim.lrr=1"],

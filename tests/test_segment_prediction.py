@@ -193,12 +193,13 @@ def test_text_json_and_csv(cli: Callable[..., Outcome], pictures: Path, engine: 
 def test_masks_lie_as_their_pictures_do(
     cli: Callable[..., Outcome], pictures: Path, engine: Colours, tmp_path: Path
 ) -> None:
-    halves(pictures / "a", (64, 40), suffix=".bmp")  # would have the same mask as a.png
+    halves(pictures / "a", (64, 40), suffix=".bmp")  # would have the same mask as a.png: both keep their suffix
     outcome = cli("predict", "model", pictures, "--masks", tmp_path / "masks", "--draw", tmp_path / "drawn")
     assert "5 masks and classes.json" in outcome.err
     found = {file.relative_to(tmp_path / "masks").as_posix() for file in (tmp_path / "masks").rglob("*.*")}
-    assert found == {"a.png", "a-2.png", "b.png", "c.png", "sub/a.png", "classes.json"}
-    assert {file.name for file in (tmp_path / "drawn").iterdir()} == {"a.jpg", "a-2.jpg", "a-3.jpg", "b.jpg", "c.jpg"}
+    assert found == {"a.png.png", "a.bmp.png", "b.png", "c.png", "sub/a.png", "classes.json"}
+    drawn = {file.relative_to(tmp_path / "drawn").as_posix() for file in (tmp_path / "drawn").rglob("*.jpg")}
+    assert drawn == {"a.png.jpg", "a.bmp.jpg", "b.jpg", "c.jpg", "sub/a.jpg"}
     with Image.open(tmp_path / "masks" / "sub" / "a.png") as mask:
         assert (mask.mode, mask.size) == ("P", (40, 64))
         ids = np.asarray(mask)
@@ -275,12 +276,13 @@ def test_panoptic_detectors_write_cocos_files(cli: Callable[..., Outcome], pictu
     assert outcome.out.splitlines()[0] == f"{pictures / 'a.png'}: 1 cat, sea"
     files = PanopticFiles.read(tmp_path / "masks" / "panoptic.json")
     assert files.classes == PANOPTIC.classes._replace(colours=(colour(0), colour(1), colour(2)))
-    assert sorted(file.name for file in files.folder.iterdir()) == ["a-2.png", "a.png", "b.png"]
+    found_files = sorted(file.relative_to(files.folder).as_posix() for file in files.folder.rglob("*.png"))
+    assert found_files == ["a.png", "b.png", "sub/a.png"]
     for number, (name, size) in enumerate((("a.png", (40, 64)), ("b.png", (40, 64)), ("sub/a.png", (64, 40))), 1):
         found = files.load(number)
         assert (found.name, found.ids.shape) == (str(pictures / name), size)
         assert [(one.label, one.area) for one in found.segments] == [(0, 640), (2, 1920)]
-    assert len(list((tmp_path / "drawn").iterdir())) == 3
+    assert len(list((tmp_path / "drawn").rglob("*.jpg"))) == 3
     samples = open_split(tmp_path / "masks" / "panoptic.json", "all", task="panoptic").samples
     assert isinstance(samples, PanopticSamples)
     assert np.array_equal(samples.truth(2).ids, files.load(3).ids)

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import typing
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,12 +30,23 @@ class ResnestError(ValueError):
     exit_code = 2
 
     def __init__(self, message: str = "") -> None:
-        shown = message if message.isprintable() else "".join(map(_printable, message))
-        super().__init__(shown)
+        super().__init__(printable(message))
+
+
+BREAKING = ("Cc", "Cs", "Zl", "Zp")  # of unicode's categories: control, half a pair, line and paragraph separators
+
+
+def printable(text: str) -> str:
+    """One line for a terminal: control characters and bytes of file names that are no text are escaped.
+
+    >>> printable("a\\tb")
+    'a\\\\tb'
+    """
+    return text if text.isprintable() else "".join(map(_printable, text))
 
 
 def _printable(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
+    return character.encode("unicode_escape").decode() if unicodedata.category(character) in BREAKING else character
 
 
 INTERRUPTED = 130  # exit code of a second Ctrl-C: 128 + SIGINT, what shells expect
@@ -113,6 +125,9 @@ def one_line(error: object, most: int = 300) -> str:
     return next((line.strip() for line in message.splitlines() if line.strip()), type(error).__name__)[:most]
 
 
+LISTED = 150  # letters of all known names, which are listed then
+
+
 def unknown(kind: str, name: str, known: Iterable[str], *, like: str = "", hint: str = "") -> ResnestError:
     """The error for an unknown name, with the closest known name, also to `like`.
 
@@ -123,7 +138,7 @@ def unknown(kind: str, name: str, known: Iterable[str], *, like: str = "", hint:
     near = difflib.get_close_matches(like or name, choices, n=1, cutoff=0.6)
     if near:
         advice = f"Did you mean {near[0]!r}?"
-    elif len(choices) <= 12:
+    elif sum(map(len, choices)) <= LISTED:
         advice = f"Known: {', '.join(choices)}."
     else:
         advice = ""

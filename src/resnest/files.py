@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,37 +73,3 @@ def cache_folder() -> Path:
     """The folder for all that can be made or downloaded again: $RESNEST_HOME, ~/.cache/resnest by default."""
     home = os.environ.get("RESNEST_HOME")
     return Path(home).expanduser() if home else Path.home() / ".cache" / "resnest"
-
-
-class OutputFolder:
-    """Output files in one folder, never two under one name, and never over one of the `inputs`.
-
-    Raises:
-        ResnestError: it cannot be made.
-    """
-
-    def __init__(self, folder: Path, inputs: Iterable[Path] = ()) -> None:
-        self.folder = folder
-        self.inputs = {path.resolve() for path in inputs}
-        self.names: set[Path] = set()
-        with write_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-
-    @contextmanager
-    def writing(self, name: Path) -> Iterator[Path]:
-        """The path for a file of this name, with a number after its stem if the name is taken.
-
-        Raises:
-            ResnestError: it would replace an input, or cannot be written.
-        """
-        stem, number = name.stem, 1
-        while name in self.names:
-            number += 1
-            name = name.with_name(f"{stem}-{number}{name.suffix}")
-        self.names.add(name)
-        path = self.folder / name
-        if path.resolve() in self.inputs:
-            raise ResnestError(f"{path} is a picture that is looked at: take another folder than {self.folder}")
-        with write_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield path

@@ -26,6 +26,10 @@ class NoSuchFile(HubError):
     """A repository without this file."""
 
 
+class NoConnection(HubError):
+    """There is no network, or the hub does not answer."""
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turns the errors of huggingface_hub into a HubError of one line."""
@@ -53,7 +57,7 @@ def _check_connection() -> None:
     try:
         socket.create_connection((address.hostname or "", port), timeout=10).close()
     except OSError as error:
-        raise HubError(f"no connection to {address.hostname} ({error.strerror or error})") from None
+        raise NoConnection(f"no connection to {address.hostname} ({error.strerror or error})") from None
 
 
 def download(

@@ -64,8 +64,10 @@ class Classification(Result):
 
     def _drawn(self, picture: Image.Image, show: Show) -> Image.Image:
         from resnest.runtime.draw import draw_labels
+        from resnest.runtime.fonts import drawn_names
 
-        return draw_labels(picture, self.ranking(show))
+        names = dict(zip(self.class_names, drawn_names(tuple(self.class_names)), strict=True))
+        return draw_labels(picture, [(names[label], score) for label, score in self.ranking(show)])
 
     def _order(self, k: int) -> NDArray[np.int64]:
         return np.argsort(-self.scores, kind="stable")[:k]

@@ -8,6 +8,11 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -48,10 +53,11 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     disable_malloc_trim()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names that are no UTF-8, or not in the terminal's encoding
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files and classes that the terminal cannot show
     try:
-        with wording(at_command_line):
+        with wording(at_command_line), _short_warnings():
             app(args=arguments, prog_name="resnest")
     except ResnestError as error:
         if debug:
@@ -75,6 +81,24 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("resnest: interrupted", err=True)
         sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def _short_warnings() -> Iterator[None]:
+    """Warnings of this package are one line, without the place in the code."""
+    before = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], filename: str, *more: Any, **named: Any) -> None:
+        if issubclass(category, UserWarning) and Path(filename).is_relative_to(Path(resnest.__file__).parent):
+            typer.echo(f"note: {message}", err=True)
+        else:
+            before(message, category, filename, *more, **named)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def _which_process() -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from resnest.bench import Table
+    from resnest.bench import Plan, Table
 
 MODELS_HELP = (
     "Our names, timm:NAME, torchvision:NAME, runs, checkpoints, .onnx and .xml files."
@@ -45,17 +45,13 @@ def bench(
 
     Several engines, batches, sizes and layouts: with commas, or the option again.
     """
-    from resnest.bench import bench as run
-    from resnest.bench import lines, plan, read_table, to_dict, write_table
-    from resnest.bench.plot import FIGURES
+    from resnest.bench import lines, plan, read_table, to_dict
+    from resnest.bench.plot import FIGURES, draw, need_matplotlib
     from resnest.errors import ResnestError
-    from resnest.progress import Progress
 
     if fail and compare is None:
         raise ResnestError("--fail needs --compare OLD.csv")
     if plot:
-        from resnest.bench.plot import need_matplotlib
-
         need_matplotlib()
     old = read_table(compare) if compare else None
     planned = plan(
@@ -69,6 +65,20 @@ def bench(
         device=device,
         precision=precision,
     )
+    table = _measure(planned, out)
+    typer.echo(json.dumps(to_dict(table), indent=2) if as_json else "\n".join(lines(table)))
+    if plot:
+        draw(plot, table)
+    if old is not None and _tell_changes(old, table) and fail:
+        raise typer.Exit(SLOWER)
+
+
+def _measure(planned: Plan, out: Path | None) -> Table:
+    """The table, which is written to `out` after each round."""
+    from resnest.bench import bench as run
+    from resnest.bench import write_table
+    from resnest.progress import Progress
+
     with Progress("measuring:", lines=False) as bar:
         bar.start(planned.turns)
 
@@ -76,14 +86,7 @@ def bench(
             if out:
                 write_table(out, table)
 
-        table = run(planned, on_turn=bar.advance, on_step=lambda step: typer.echo(step, err=True), on_round=keep)
-    typer.echo(json.dumps(to_dict(table), indent=2) if as_json else "\n".join(lines(table)))
-    if plot:
-        from resnest.bench.plot import draw
-
-        draw(plot, table)
-    if old is not None and _tell_changes(old, table) and fail:
-        raise typer.Exit(SLOWER)
+        return run(planned, on_turn=bar.advance, on_step=lambda step: typer.echo(step, err=True), on_round=keep)
 
 
 def _tell_changes(old: Table, new: Table) -> int:

@@ -12,6 +12,7 @@ import typer
 from resnest.checkpoints.manifest import MANIFEST, Weights, find_weights
 from resnest.cli.words import MODEL_HELP, NETWORK_HELP
 from resnest.errors import ResnestError, unknown
+from resnest.files import CARD_NAME, WEIGHTS_NAME
 from resnest.spec import BASELINES, PUBLISHED, find_spec, macs, parameters
 
 if TYPE_CHECKING:
@@ -185,10 +186,14 @@ def save(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     directory: Annotated[Path, typer.Argument(metavar="DIR")],
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace these files if they are there.")] = False,
 ) -> None:
     """Write a model in the hub's format: config.json, model.safetensors, README.md. timm's local-dir: reads it too."""
     from resnest.inference.model import Model
 
+    there = [name for name in (CARD_NAME, WEIGHTS_NAME, "README.md") if (directory / name).exists()]
+    if there and not overwrite:
+        raise ResnestError(f"{directory} has {' and '.join(there)} already: take another folder, or --overwrite")
     typer.echo(f"saved in {Model.from_pretrained(model, network=network).save_pretrained(directory)}")
 
 
@@ -207,10 +212,12 @@ def recipes(
 
     if action is None:
         _list([recipe() for recipe in all_recipes().values()])
+    elif action in all_recipes() and name is None:
+        raise ResnestError(f"`resnest recipes show {action}` prints this recipe")
     elif action != "show":
         raise unknown("action", action, ["show"])
     elif name is None:
-        raise ResnestError("resnest recipes show: which one? " + ", ".join(all_recipes()))
+        raise ResnestError("resnest recipes show: name a recipe; `resnest recipes` lists them")
     else:
         typer.echo(to_yaml(find_recipe(name)), nl=False)
 

@@ -1,10 +1,11 @@
-"""`resnest predict`: predictions for files, folders and globs, as text, JSON, CSV, masks, or drawings."""
+"""`resnest predict`: predictions for files, folders, globs and lists, as text, JSON, CSV, masks, or drawings."""
 
 from __future__ import annotations
 
 import csv
+import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from glob import glob, has_magic
 from pathlib import Path
@@ -12,14 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from resnest.cli.picture_lists import is_list, read_list
 from resnest.cli.words import MODEL_HELP, NETWORK_HELP, WINDOW_HELP
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter, printable
 
 if TYPE_CHECKING:
-    from resnest.runtime.results import Result, ResultFiles, Show
+    from resnest.inference.predicting import Predictor
+    from resnest.runtime.outputs import OutputFolder, Placed
+    from resnest.runtime.results import Asked, Result, ResultFiles, Show
 
 
-# --- The pictures that `resnest predict` takes: files, folders and globs ---
+# --- The pictures that `resnest predict` takes: files, folders, globs, and lists of them ---
 
 
 class Picture(NamedTuple):
@@ -57,6 +61,29 @@ def find_pictures(paths: list[str]) -> Iterator[Picture]:
             yield Picture(path, Path(path.name))
 
 
+def collect(paths: list[str]) -> tuple[list[Placed], int]:
+    """The pictures, placed for output, and how many lists are unusable: of several words, others go on."""
+    from resnest.runtime.outputs import place
+
+    found: list[Picture] = []
+    unusable = 0
+    for text in paths:
+        try:
+            found += _listed(text) if is_list(text) else find_pictures([text])
+        except ResnestError as error:
+            if len(paths) == 1 or not is_list(text):
+                raise
+            unusable += 1
+            typer.echo(f"skipped: {error}", err=True)
+    placed = place([(picture.path, picture.path.parents[len(picture.relative.parts) - 1]) for picture in found])
+    return placed, unusable
+
+
+def _listed(text: str) -> Iterator[Picture]:
+    for path in read_list(text):
+        yield from find_pictures([str(path)]) if path.is_dir() else [Picture(path, Path(path.name))]
+
+
 # --- Outputs of `resnest predict`, for any task: lines on standard output, drawings, files for other programs.
 
 
@@ -65,15 +92,20 @@ class Printer:
 
     def __init__(self, form: str, kind: type[Result], show: Show) -> None:
         self.form, self.show = form, show
+        self.ascii = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"  # json in that case
         self.table = csv.writer(sys.stdout)
         if form == "csv":
             self.table.writerow(kind.COLUMNS)
 
-    def write(self, result: Result) -> None:
+    def write(self, result: Result, files: Mapping[str, str]) -> None:
+        """A result, in json with the files that were written for its picture."""
         if self.form == "csv":
             self.table.writerows(result.cells(self.show))
+        elif self.form == "json":
+            content = {**result.to_dict(self.show), **({"files": files} if files else {})}
+            typer.echo(json.dumps(content, ensure_ascii=self.ascii))
         else:
-            typer.echo(result.to_json(self.show) if self.form == "json" else result.text(self.show))
+            typer.echo(printable(result.text(self.show)))
 
 
 class Outputs:
@@ -83,24 +115,28 @@ class Outputs:
         ResnestError: a file or folder cannot be written.
     """
 
-    def __init__(self, files: Iterable[ResultFiles], drawings: Path | None, show: Show, inputs: Iterable[Path]) -> None:
-        from resnest.files import OutputFolder
+    def __init__(self, files: Mapping[str, ResultFiles], drawings: OutputFolder | None, show: Show) -> None:
+        self.files, self.drawings, self.show = files, drawings, show
+        self.done: dict[Path, dict[str, str]] = {}
 
-        self.files = list(files)
-        self.drawings = OutputFolder(drawings, inputs) if drawings else None
-        self.show = show
-
-    def add(self, result: Result, picture: Picture) -> None:
-        for files in self.files:
-            files.add(result, picture.relative)
+    def add(self, result: Result, picture: Placed) -> dict[str, str]:
+        """The picture's own files by option. A picture that comes again is not written again."""
+        if picture.path in self.done:
+            return self.done[picture.path]
+        written = {name: files.add(result, picture) for name, files in self.files.items()}
         if self.drawings:
-            with self.drawings.writing(Path(f"{picture.path.stem}.jpg")) as path:
+            with self.drawings.writing(picture) as path:
                 result.save(path, picture.path, self.show)
+            written["draw"] = path
+        told = {name: str(path) for name, path in written.items() if path}
+        if written:
+            self.done[picture.path] = told
+        return told
 
     def close(self) -> list[str]:
         """Write what is left; returns a summary."""
-        summary = [files.close() for files in self.files]
-        drawn = [f"{len(self.drawings.names)} pictures in {self.drawings.folder}"] if self.drawings else []
+        summary = [files.close() for files in self.files.values()]
+        drawn = [f"{len(self.drawings.written)} pictures in {self.drawings}"] if self.drawings else []
         return summary + drawn
 
 
@@ -123,27 +159,93 @@ def check_options(task: str, options: Iterable[str]) -> None:
             raise ResnestError(f"--{option} is for {others}, and this model is {task_info(task).noun}: leave it out")
 
 
+def use_annotations(path: Path, predictor: Predictor, pictures: list[Placed], options: Iterable[str]) -> Asked:
+    """Give pictures and the predictor's classes the ids of an annotation file.
+
+    Raises:
+        ResnestError: no output has ids; the file does not fit.
+    """
+    from resnest.runtime.annotation_ids import AnnotationIds
+    from resnest.runtime.results import Asked
+    from resnest.tasks import TASKS, load_object, task_info
+
+    info = predictor.card.info
+    if not any(load_object(info.files[name]).HAS_IDS for name in options):
+        known = [(name, task_info(task)) for task in TASKS for name in task_info(task).files]
+        fit = [f"--{name} of {own.noun}" for name, own in known if load_object(own.files[name]).HAS_IDS]
+        raise ResnestError(f"{parameter('annotations', path)} gives ids for {' or '.join(fit)}")
+    ids = AnnotationIds.read(path)
+    numbered = ids.number(pictures)
+    predictor.card = ids.renumber(predictor.card)
+    for note in ids.notes:
+        typer.echo(f"note: {note}", err=True)
+    return Asked(numbered, by_annotations=True)
+
+
+def open_outputs(
+    predictor: Predictor, asked: Asked, files: Mapping[str, Path], draw: Path | None, limits: Mapping[str, Any]
+) -> Outputs:
+    """Open all files and folders; nothing is predicted if one of them cannot be written."""
+    from resnest.runtime.outputs import OutputFolder
+    from resnest.runtime.results import ALL, Show
+    from resnest.tasks import load_object
+
+    card, shown = predictor.card, replace(ALL, **limits)
+    opened = {name: load_object(card.info.files[name]).open(path, card, shown, asked) for name, path in files.items()}
+    drawings = OutputFolder(draw, ".jpg", asked.paths) if draw else None
+    if drawings:
+        drawings.check(asked.pictures)
+    return Outputs(opened, drawings, Show(**limits))
+
+
+def run(predictor: Predictor, pictures: list[Placed], printer: Printer, outputs: Outputs) -> int:
+    """Predict all pictures; returns how many are unusable."""
+    from resnest.progress import Progress
+    from resnest.runtime.decode import BadImage
+
+    bad = 0
+    with Progress("predicting:", rate="images", lines=False) as bar:
+        bar.start(len(pictures))
+        for picture, result in zip(pictures, predictor.stream([one.path for one in pictures]), strict=True):
+            bar.advance()
+            if isinstance(result, BadImage):
+                bad += 1
+                typer.echo(f"skipped: {result}", err=True)
+                continue
+            printer.write(result, outputs.add(result, picture))
+    for line in outputs.close():
+        typer.echo(line, err=True)
+    return bad
+
+
+PATHS_HELP = (
+    "Images, folders, globs such as 'photos/**/*.jpg', lists (.txt with a name a line, .csv), or - for a list on"
+    " standard input."
+)
 ENGINE_HELP = "auto, torch, onnxruntime or openvino; auto prefers a run's exported file, and prints the engine."
 THRESHOLD_HELP = "Lowest score of a detection; by default 0.5."
 COCO_HELP = "Write all detections (or those above --threshold) as COCO json."
 MASKS_HELP = "Write a segmenter's PNGs of class ids and class list here; for panoptic models, COCO's PNGs and json."
+ANNOTATIONS_HELP = (
+    "COCO json of these pictures, whose ids of pictures and classes the output gets; --coco is then a list of results."
+)
+DRAW_HELP = "Write the pictures with predictions drawn here."
 CARD_HELP = "config.json, or its directory, of an exported file without class names."
 
 
 def predict(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
-    paths: Annotated[list[str], typer.Argument(help="Images, folders, or globs such as 'photos/**/*.jpg'.")],
+    paths: Annotated[list[str], typer.Argument(help=PATHS_HELP)],
     top: Annotated[
         int | None, typer.Option(min=1, help="Labels to show per image; by default 1, if multi-label those of 50 %.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line; scores are fractions.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with one row per label, object or segment.")] = False,
-    draw: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the pictures with predictions drawn here.")
-    ] = None,
+    draw: Annotated[Path | None, typer.Option(metavar="DIR", help=DRAW_HELP)] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help=THRESHOLD_HELP)] = None,
     coco: Annotated[Path | None, typer.Option(metavar="FILE", help=COCO_HELP)] = None,
     masks: Annotated[Path | None, typer.Option(metavar="DIR", help=MASKS_HELP)] = None,
+    annotations: Annotated[Path | None, typer.Option(metavar="FILE", help=ANNOTATIONS_HELP)] = None,
     window: Annotated[int | None, typer.Option(metavar="PIXELS", help=WINDOW_HELP)] = None,
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
@@ -153,43 +255,27 @@ def predict(
 ) -> None:
     """Predict pictures: labels, objects, masks, or panoptic segments.
 
-    Unusable files are named on standard error and the others go on; exit code 2 then.
+    Output folders keep the folders of the pictures. Unusable files are named on standard error and the others go on;
+    exit code 2 then.
     """
     if as_json and as_csv:
         raise ResnestError("--json and --csv exclude each other")
-    from resnest.progress import Progress
-
-    pictures = list(find_pictures(paths))
+    pictures, unusable = collect(paths)
     from resnest.inference.predicting import Predictor
-    from resnest.runtime.decode import BadImage
-    from resnest.runtime.results import ALL, Show
+    from resnest.runtime.results import Asked
     from resnest.tasks import load_object
 
     size = max(1, min(batch_size, len(pictures)))
     predictor = Predictor(
         model, engine=engine, network=network, device=device, batch_size=size, card=card, window=window
     )
+    limits, files = set_options(top=top, threshold=threshold), set_options(coco=coco, masks=masks)
+    check_options(predictor.card.task, [*limits, *files])
+    asked = use_annotations(annotations, predictor, pictures, files) if annotations else Asked(pictures)
+    outputs = open_outputs(predictor, asked, files, draw, limits)
     typer.echo(f"engine: {predictor.engine.name}{f' ({predictor.note})' if predictor.note else ''}", err=True)
-    info = predictor.card.info
-    limits, asked = set_options(top=top, threshold=threshold), set_options(coco=coco, masks=masks)
-    check_options(predictor.card.task, [*limits, *asked])
-    show, inputs = Show(**limits), [picture.path for picture in pictures]
-    shown = replace(ALL, **limits)
-    opened = [load_object(info.files[name]).open(path, predictor.card, shown, inputs) for name, path in asked.items()]
-    printer = Printer("json" if as_json else "csv" if as_csv else "text", load_object(info.result), show)
-    outputs = Outputs(opened, draw, show, inputs)
-    bad = 0
-    with Progress("predicting:", rate="images", lines=False) as bar:
-        bar.start(len(pictures))
-        for picture, result in zip(pictures, predictor.stream(inputs), strict=True):
-            bar.advance()
-            if isinstance(result, BadImage):
-                bad += 1
-                typer.echo(f"skipped: {result}", err=True)
-                continue
-            printer.write(result)
-            outputs.add(result, picture)
-    for line in outputs.close():
-        typer.echo(line, err=True)
+    form = "json" if as_json else "csv" if as_csv else "text"
+    printer = Printer(form, load_object(predictor.card.info.result), outputs.show)
+    bad = run(predictor, list(asked.pictures), printer, outputs) + unusable
     if bad:
-        raise ResnestError(f"{bad} of {len(pictures)} images could not be used")
+        raise ResnestError(f"{bad} of {len(pictures) + unusable} images could not be used")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -23,8 +23,9 @@ from PIL import Image
 from resnest.detection.card import Classes, DetectionPreprocess
 from resnest.errors import ResnestError
 from resnest.files import replacing, write_errors
+from resnest.runtime.outputs import Placed
 from resnest.runtime.palette import FIRST, Colour, colour, shade
-from resnest.runtime.results import ALL, LIKELY, THRESHOLD, Result, Show, installed
+from resnest.runtime.results import ALL, LIKELY, THRESHOLD, Asked, Result, Show, installed
 from resnest.runtime.rle import RLE, area, decode, encode
 
 # --- Pasting a mask from its box into the picture, as detectron2 does ---
@@ -212,11 +213,13 @@ class Detections(Result):
     def _drawn(self, picture: Image.Image, show: Show) -> Image.Image:
         """Masks of one class have a colour per object, since objects touch."""
         from resnest.runtime.draw import Entry, draw_objects
+        from resnest.runtime.fonts import drawn_names
 
-        shown = self.shown(show.threshold)
-        single = len(self.classes.names) == 1
+        classes = self.classes._replace(names=drawn_names(tuple(self.classes.names)))
+        shown = replace(self.shown(show.threshold), classes=classes)
+        single = len(classes.names) == 1
         apart = single and shown.masks is not None
-        labels = {name: label for label, name in enumerate(self.classes.names)}
+        labels = {name: label for label, name in enumerate(classes.names)}
         legend = [Entry(f"{name}  {n}", None if apart else colour(labels[name])) for name, n in shown.counts().items()]
         texts = [f"{name} {score:.0%}" for name, score in zip(shown.class_names, shown.scores, strict=True)]
         return draw_objects(
@@ -255,14 +258,18 @@ def _short(value: np.float32) -> float:
 
 
 class CocoFile:
-    """COCO json with the pictures as `images` and detections as `annotations`, each with its `score`.
+    """COCO json with the pictures as `images` and detections as `annotations`, each with its `score`: a data set.
 
-    The annotations are a COCO results list, and the file is a data set. Pictures are numbered from 1 in their order;
-    `file_name` is the path as it was given.
+    Args:
+        results_only: the detections alone, which is COCO's format of results: pycocotools' `loadRes` reads it.
+
+    Pictures are numbered from 1 in their order unless they have numbers; `file_name` is the path as it was given.
     """
 
-    def __init__(self, path: str | Path, threshold: float = 0.0) -> None:
-        self.path, self.threshold = Path(path), threshold
+    HAS_IDS: ClassVar = True
+
+    def __init__(self, path: str | Path, threshold: float = 0.0, *, results_only: bool = False) -> None:
+        self.path, self.threshold, self.results_only = Path(path), threshold, results_only
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
         self.categories: list[dict[str, Any]] = []
@@ -272,12 +279,14 @@ class CocoFile:
             raise ResnestError(f"{path} is a folder: name a file")
 
     @classmethod
-    def open(cls, path: Path, card: Any, show: Show, inputs: Iterable[Path]) -> CocoFile:
-        return cls(path, show.threshold)
+    def open(cls, path: Path, card: Any, show: Show, asked: Asked) -> CocoFile:
+        if path.resolve() in {picture.resolve() for picture in asked.paths}:
+            raise ResnestError(f"{path} is a picture that is looked at: take another file")
+        return cls(path, show.threshold, results_only=asked.by_annotations)
 
-    def add(self, result: Detections, name: Path | None = None) -> None:
-        """Add the objects of a picture that score at least `threshold`; its own name is used, not `name`."""
-        number = len(self.images) + 1
+    def add(self, result: Detections, picture: Placed | None = None) -> None:
+        """Add the objects of a picture that score at least `threshold`."""
+        number = picture.number if picture else len(self.images) + 1
         self.images.append({"id": number, "file_name": result.name, "width": result.width, "height": result.height})
         self.categories = [{"id": key, "name": name} for name, key in zip(*result.classes, strict=True)]
         for entry in result.shown(self.threshold).to_coco(number):
@@ -287,6 +296,8 @@ class CocoFile:
     def close(self) -> str:
         """Write the file; returns a summary. Raises ResnestError."""
         content = {"images": self.images, "categories": self.categories, "annotations": self.annotations}
+        text = json.dumps(self.annotations if self.results_only else content, ensure_ascii=False)
         with write_errors(self.path), replacing(self.path) as temporary:
-            temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-        return f"{len(self.annotations)} objects of {len(self.images)} pictures in {self.path}"
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # \udcff of a name is json, too
+        kind = ", COCO's format of results" if self.results_only else ""
+        return f"{len(self.annotations)} objects of {len(self.images)} pictures in {self.path}{kind}"

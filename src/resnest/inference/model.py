@@ -234,9 +234,10 @@ class Model:
             try:
                 return hub.upload(repo_id, Path(folder), private=private, token=token)
             except hub.HubError as error:
-                raise ResnestError(
-                    f"{repo_id} could not be uploaded: {error} (log in with `hf auth login`, or set HF_TOKEN)"
-                ) from None
+                advice = " (log in with `hf auth login`, or set HF_TOKEN)"
+                if isinstance(error, hub.NoConnection):
+                    advice = ""
+                raise ResnestError(f"{repo_id} could not be uploaded: {error}{advice}") from None
 
     def readme(self, title: str, *, repo_id: str | None = None) -> str:
         """The text of the README, with this model's figures."""

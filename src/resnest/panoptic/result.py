@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.errors import ResnestError
-from resnest.files import OutputFolder, replacing, write_errors
+from resnest.files import replacing, write_errors
 from resnest.runtime.decode import BadImage, decode_image
+from resnest.runtime.outputs import OutputFolder, Placed
 from resnest.runtime.palette import Colour, class_colours, decode_ids, encode_ids, shade
-from resnest.runtime.results import ALL, LIKELY, Result, Show, in_percent, installed
+from resnest.runtime.results import ALL, LIKELY, Asked, Result, Show, in_percent, installed
 
 if TYPE_CHECKING:
     from resnest.runtime.draw import Entry, Regions
@@ -149,25 +150,37 @@ class PanopticMap(Result):
     def _regions(self) -> Regions:
         """The segments: each thing has a shade of its class's colour."""
         from resnest.runtime.draw import Regions
+        from resnest.runtime.fonts import drawn_names
 
-        names, colours = self.classes.names, class_colours(self.classes)
-        areas = np.full(self.ids.shape, -1, np.int32)
-        regions = Regions(areas, [], [])
+        names, colours = drawn_names(tuple(self.classes.names)), class_colours(self.classes)
+        regions = Regions(self._numbers(), [], [])
         seen = [0] * len(names)
-        for number, segment in enumerate(self.segments):
-            areas[self.ids == segment.id] = number
+        for segment in self.segments:
             regions.names.append(names[segment.label])
             regions.colours.append(shade(colours[segment.label], seen[segment.label]))
             seen[segment.label] += segment.label < self.classes.things
         return regions
 
+    def _numbers(self) -> NDArray[np.int32]:
+        """(H, W) the place of each pixel's segment in `segments`, -1 where there is none."""
+        keys = np.array([segment.id for segment in self.segments], np.int64)
+        table = np.full(max(int(self.ids.max()), *keys, 0) + 1, -1, np.int32)
+        table[keys] = np.arange(len(keys))
+        return table[self.ids]
+
     def _legend(self) -> list[Entry]:
         """Things with their number, and stuff with its fraction of the picture."""
         from resnest.runtime.draw import Entry
+        from resnest.runtime.fonts import drawn_names
 
-        names, colours, things = self.classes.names, class_colours(self.classes), self.classes.things
+        names, colours, things = (
+            drawn_names(tuple(self.classes.names)),
+            class_colours(self.classes),
+            self.classes.things,
+        )
         of_name = dict(zip(names, colours, strict=True))
-        counts = [(name, count) for name, count in self.counts().items() if name in names[:things]]
+        shown = dict(zip(self.classes.names[:things], names, strict=False))
+        counts = [(shown[name], count) for name, count in self.counts().items() if name in shown]
         stuff = [s for s in sorted(self.segments, key=lambda s: -s.area) if s.label >= things]
         parts = [(names[s.label], in_percent(s.area / self.ids.size)) for s in stuff]
         return [Entry(f"{name}  {amount}", of_name[name]) for name, amount in [*counts, *parts]]
@@ -231,25 +244,29 @@ class PanopticFolder:
         ResnestError: as all of its methods: the files cannot be written.
     """
 
+    HAS_IDS: ClassVar = True
+
     def __init__(self, folder: str | Path, classes: PanopticClasses, inputs: Iterable[Path] = ()) -> None:
-        self.files = OutputFolder(Path(folder), inputs)
-        self.writer = PanopticWriter(self.files.folder / "panoptic.json", classes)
+        self.files = OutputFolder(Path(folder) / "panoptic", ".png", inputs)
+        self.writer = PanopticWriter(Path(folder) / "panoptic.json", classes)
 
     @classmethod
-    def open(cls, path: Path, card: Any, show: Show, inputs: Iterable[Path]) -> PanopticFolder:
-        return cls(path, card.classes, inputs)
+    def open(cls, path: Path, card: Any, show: Show, asked: Asked) -> PanopticFolder:
+        opened = cls(path, card.classes, asked.paths)
+        opened.files.check(asked.pictures)
+        return opened
 
-    def add(self, result: PanopticMap, name: Path | None = None) -> None:
-        """Add a result; `name` of the picture within its folder, by default the last part of the result's."""
-        name = name or Path(Path(result.name).name)
-        with self.files.writing("panoptic" / name.with_suffix(".png")) as path:
-            number = len(self.files.names)
+    def add(self, result: PanopticMap, picture: Placed | None = None) -> Path:
+        """Add a result; without its picture's place, its PNG is named after the last part of the result's name."""
+        with self.files.writing(picture, result.name) as path:
+            number = picture.number if picture else len(self.files.written)
             self.writer.add(number, result, path.relative_to(self.writer.folder).as_posix())
+        return path
 
     def close(self) -> str:
         """Write the json; returns a summary."""
         self.writer.close()
-        return f"{len(self.files.names)} maps in {self.writer.folder}, and {self.writer.path.name} beside it"
+        return f"{len(self.files.written)} maps in {self.files}, and {self.writer.path.name} beside it"
 
 
 def _infos(panoptic: PanopticMap) -> list[dict[str, Any]]:

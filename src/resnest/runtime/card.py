@@ -12,12 +12,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from resnest.errors import ResnestError, parameter
+from resnest.errors import BREAKING, ResnestError, parameter
 from resnest.files import CARD_NAME
 from resnest.runtime.preprocess import LARGEST, ImageTransform
 from resnest.spec import Spec
@@ -40,6 +41,7 @@ class ModelCard:
     figures: dict[str, float] = field(default_factory=dict)  # e.g. {"top1": 0.91}, fractions
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", tuple(map(_clean_name, self.class_names)))
         if not isinstance(self.preprocess, self.preprocess_type()):
             raise ResnestError(f"a model card of the task {self.task} has another task's preprocessing")
         if self.in_chans == 3:
@@ -208,6 +210,13 @@ def parse_integers(values: Any, name: str) -> list[int]:
     if not isinstance(values, list | tuple) or not all(type(value) is int for value in values):
         raise ValueError(f"{name} is {values!r}, not integers")
     return list(values)
+
+
+def _clean_name(name: Any) -> str:
+    """A class's name without spaces around it, on one line: data sets are read so, and older cards may have others."""
+    if not isinstance(name, str):
+        raise ResnestError(f"label_names of a model card has {name!r}, which is no name")
+    return "".join(" " if unicodedata.category(letter) in BREAKING else letter for letter in name.strip())
 
 
 def _check_normalisation(preprocess: ImageTransform) -> None:

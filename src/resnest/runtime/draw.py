@@ -1,4 +1,4 @@
-"""Labels, boxes, masks and regions drawn into a picture; Pillow's built-in font, no OpenCV.
+"""Labels, boxes, masks and regions drawn into a picture; Pillow and numpy only.
 
     draw_labels(image, [("rose", 0.91), ("tulip", 0.06)]).save("out.jpg")
     draw_objects(image, boxes, texts=["RBC 91%"], colours=[(230, 159, 0)], legend=[Entry("RBC  1", (230, 159, 0))])
@@ -10,18 +10,20 @@ overlap another is moved or left out; the legend lists all classes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from resnest.runtime.fonts import text_width, write
 from resnest.runtime.palette import Colour
-from resnest.runtime.rle import RLE, box, decode
+from resnest.runtime.rle import RLE, area, crop
 
 INK, FAINT, PAPER, RIM, BAR = (255, 255, 255), (150, 156, 164), (18, 22, 28), (16, 16, 16), (72, 140, 255)
 LEAST_SIDE = 640  # pixels: smaller pictures are enlarged, by integers
 MASK_FILL = 0.35  # of a mask's colour over the picture
+BAND = 64  # rows that are blended at once, within a processor's cache
 FEW = 20  # objects that have boxes although there are masks, and texts although there is one class
 
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
@@ -42,16 +44,15 @@ def draw_labels(image: Image.Image, ranking: Sequence[tuple[str, float]]) -> Ima
     scale = max(1.0, 320 / image.width)
     picture = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     size = max(14, picture.width // 32)
-    font = ImageFont.load_default(size)
     row, pad = round(size * 1.7), size // 2
     canvas = Image.new("RGB", (picture.width, picture.height + row * max(1, len(ranking)) + 2 * pad), PAPER)
     canvas.paste(picture, (0, 0))
     pen = ImageDraw.Draw(canvas)
     for index, (label, score) in enumerate(ranking):
         top = picture.height + pad + index * row
-        _draw_row(pen, font, (pad, top, picture.width - pad, top + row), label, score)
+        _draw_row(pen, size, (pad, top, picture.width - pad, top + row), label, score)
     if not ranking:
-        pen.text((pad, picture.height + pad), "no label", fill=FAINT, font=font)
+        write(pen, (pad, picture.height + pad), "no label", size, fill=FAINT)
     return canvas
 
 
@@ -64,7 +65,7 @@ def draw_objects(
     legend: Sequence[Entry] | None = None,
     masks: Sequence[RLE] | None = None,
 ) -> Image.Image:
-    """The picture with its objects, the best on top, and perhaps a legend below it.
+    """The picture with its objects, the best box and the smallest mask on top, and perhaps a legend below it.
 
     Args:
         boxes: (M, 4) x1, y1, x2, y2 in pixels, the best object first.
@@ -98,12 +99,10 @@ def enlarged(image: Image.Image) -> tuple[Image.Image, int]:
 def with_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
     """A panel below with each entry and its colour, in as many lines as needed; without entries it says so."""
     size = max(14, picture.width // 45)
-    font = ImageFont.load_default(size)
     pad, row = size // 2, round(size * 1.6)
-    pen = ImageDraw.Draw(picture)
     positions, x, y = [], pad, pad
     for text, colour in entries:
-        wide = round((size * 1.5 if colour else 0) + pen.textlength(text, font) + 2 * pad)
+        wide = round((size * 1.5 if colour else 0) + text_width(text, size) + 2 * pad)
         if x + wide > picture.width and x > pad:
             x, y = pad, y + row
         positions.append((x, y))
@@ -115,9 +114,9 @@ def with_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
         top = picture.height + y
         if colour:
             pen.rectangle((x, top, x + size, top + size), fill=colour)
-        pen.text((x + (size * 1.5 if colour else 0), top + size / 2), text, fill=INK, font=font, anchor="lm")
+        write(pen, (x + (size * 1.5 if colour else 0), top + size / 2), text, size, fill=INK, anchor="lm")
     if not entries:
-        pen.text((pad, picture.height + pad), "nothing found", fill=FAINT, font=font)
+        write(pen, (pad, picture.height + pad), "nothing found", size, fill=FAINT)
     return canvas
 
 
@@ -137,21 +136,15 @@ def overlap(box: Rectangle, other: Rectangle) -> bool:
     return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
 
 
-def _draw_row(
-    pen: ImageDraw.ImageDraw,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    box: tuple[int, int, int, int],
-    label: str,
-    score: float,
-) -> None:
+def _draw_row(pen: ImageDraw.ImageDraw, size: int, box: tuple[int, int, int, int], label: str, score: float) -> None:
     left, top, right, bottom = box
     percent = f"{score:.1%}"
-    room = right - left - pen.textlength("100.0%  ", font)
-    while pen.textlength(label, font) > room and len(label) > 2:
+    room = right - left - text_width("100.0%  ", size)
+    while text_width(label, size) > room and len(label) > 2:
         label = label[:-2] + "\N{HORIZONTAL ELLIPSIS}"
     thickness = max(2, (bottom - top) // 10)
-    pen.text((left, top), label, fill=INK, font=font)
-    pen.text((right, top), percent, fill=INK, font=font, anchor="ra")
+    write(pen, (left, top), label, size, fill=INK)
+    write(pen, (right, top), percent, size, fill=INK, anchor="ra")
     line = bottom - thickness - 1
     pen.rectangle((left, line, left + max(1, round((right - left) * score)), line + thickness - 1), fill=BAR)
 
@@ -165,22 +158,50 @@ def _line_width(picture: Image.Image, boxes: NDArray[np.float32]) -> int:
 def _with_masks(
     picture: Image.Image, masks: Sequence[RLE], colours: Sequence[Colour], factor: int, width: int
 ) -> Image.Image:
-    pixels = np.array(picture)
-    for mask, own in zip(masks[::-1], colours[::-1], strict=True):
-        left, top, wide, high = box(mask)
-        inner = decode(mask)[top : top + high, left : left + wide].repeat(factor, 0).repeat(factor, 1)
-        part = pixels[top * factor : (top + high) * factor, left * factor : (left + wide) * factor]
-        part[inner] = (part[inner] * (1 - MASK_FILL) + np.array(own) * MASK_FILL).astype(np.uint8)
-        part[inner & ~_shrunk(inner, width)] = own
-    return Image.fromarray(pixels)
+    """Each pixel in the colour of its smallest mask, with a line around what can be seen of each mask.
+
+    So a small object is never hidden by a large one (detectron2's order), and one pass blends, whatever the number.
+    """
+    owners = np.zeros((picture.width // factor, picture.height // factor), np.min_scalar_type(len(masks)))  # (W, H)
+    for number in sorted(range(len(masks)), key=lambda one: -area(masks[one])):
+        left, top, mask = crop(masks[number])
+        part = owners[left : left + mask.shape[1], top : top + mask.shape[0]]
+        np.copyto(part, number + 1, where=mask.T)
+    owners = np.ascontiguousarray(owners.T)  # (H, W); 0: no mask
+    if factor > 1:
+        owners = owners.repeat(factor, 0).repeat(factor, 1)
+    lines = _apart(owners, width)
+    faded = _packed(picture.point([round(value * (1 - MASK_FILL)) for value in range(256)] * 3))
+    pixels, own = _packed(picture), np.array([(0, 0, 0), *colours], np.uint8)
+    added, full = _packed(np.round(own * MASK_FILL).astype(np.uint8)), _packed(own)
+    for row in range(0, len(pixels), BAND):
+        part, there = pixels[row : row + BAND], owners[row : row + BAND]
+        np.copyto(part, faded[row : row + BAND] + np.take(added, there), where=there > 0)
+        np.copyto(part, np.take(full, there), where=lines[row : row + BAND] & (there > 0))
+    return Image.fromarray(pixels[..., None].view(np.uint8)[..., :3])
 
 
-def _shrunk(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
-    """Without its outermost pixels."""
-    for _ in range(steps):
-        wide = np.pad(mask, 1)
-        mask = mask & wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
-    return mask
+def _packed(colours: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """(..., 3) bytes as one number a pixel, which numpy copies and adds much faster; sums must not exceed a byte."""
+    values = np.asarray(colours)
+    four = np.zeros((*values.shape[:-1], 4), np.uint8)
+    four[..., :3] = values
+    return four.view(np.uint32)[..., 0]
+
+
+def _apart(owners: NDArray[np.unsignedinteger[Any]], steps: int) -> NDArray[np.bool_]:
+    """The pixels that have another owner within so many steps in their row or column; beyond the picture is none."""
+    same = []
+    for axis in (0, 1):
+        lines = np.pad(owners if axis == 0 else owners.T, ((steps, steps), (0, 0)))
+        equal, covered = lines[1:] == lines[:-1], 1
+        while covered < 2 * steps:
+            step = min(covered, 2 * steps - covered)
+            equal = equal[:-step] & equal[step:]
+            covered += step
+        same.append(equal if axis == 0 else equal.T)
+    inside: NDArray[np.bool_] = same[0] & same[1]
+    return ~inside
 
 
 def _draw_box(pen: ImageDraw.ImageDraw, corners: NDArray[np.float32], colour: Colour, width: int) -> None:
@@ -200,16 +221,15 @@ def _write_labels(
 ) -> None:
     """Write labels, the best objects first: each where it overlaps no other text, or nowhere."""
     size = max(11, min(picture) // 40)
-    font = ImageFont.load_default(size)
     taken: list[Rectangle] = []
     for corners, text, own in zip(boxes, texts, colours, strict=True):
-        wide, high = pen.textlength(text, font) + size / 2, size * 1.3
+        wide, high = text_width(text, size) + size / 2, size * 1.3
         spot = _spot(corners, wide, high, picture, taken)
         if spot is None:
             continue
         taken.append(spot)
         pen.rectangle(spot, fill=own)
-        pen.text((spot[0] + size / 4, spot[1] + high / 2), text, fill=ink_on(own), font=font, anchor="lm")
+        write(pen, (spot[0] + size / 4, spot[1] + high / 2), text, size, fill=ink_on(own), anchor="lm")
 
 
 def _spot(
@@ -309,8 +329,7 @@ def _write_names(picture: Image.Image, regions: Regions) -> None:
     for number in np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]:
         for relative, room in TEXTS:
             size = round(max(12, min(picture.size) / 26) * relative)
-            font = ImageFont.load_default(size)
-            wide, high = pen.textlength(names[number], font) + size / 2, size * 1.3
+            wide, high = text_width(names[number], size) + size / 2, size * 1.3
             middle = _roomiest(coarse == number, wide / scale, high / scale, room)
             if middle is None:
                 continue
@@ -318,7 +337,8 @@ def _write_names(picture: Image.Image, regions: Regions) -> None:
             spot = (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)
             if is_free(spot, taken):
                 taken.append(spot)
-                pen.text((x, y), names[number], INK, font, "mm", stroke_width=max(1, size // 9), stroke_fill=RIM)
+                rim = {"stroke_width": max(1, size // 9), "stroke_fill": RIM}
+                write(pen, (x, y), names[number], size, fill=INK, anchor="mm", **rim)
                 break
 
 

@@ -20,16 +20,17 @@ import io
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, Self
 
 from PIL import Image
 
-from resnest.errors import Range, ResnestError, check_ranges
+from resnest.errors import Range, ResnestError, check_ranges, printable
 from resnest.files import replacing, write_errors
 from resnest.runtime.decode import ImageInput, to_image
+from resnest.runtime.outputs import Placed
 
 THRESHOLD = 0.5  # the score from which on a label or an object is shown to people
 DRAWINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -55,15 +56,28 @@ ALL = Show(top=sys.maxsize, threshold=0.0)  # what programs get
 class ResultFiles(Protocol):
     """Writer of results in another program's file format."""
 
-    @classmethod
-    def open(cls, path: Path, card: Any, show: Show, inputs: Iterable[Path]) -> Self:
-        """Open for results of a card's model; `inputs` are pictures that must not be replaced. Raises ResnestError."""
+    HAS_IDS: ClassVar[bool]  # whether it has ids of pictures, which `predict --annotations` gives
 
-    def add(self, result: Any, name: Path | None = None) -> None:
-        """Add a result; `name` is that of the picture, within its folder; by default the last part of `result.name`."""
+    @classmethod
+    def open(cls, path: Path, card: Any, show: Show, asked: Asked) -> Self:
+        """Open for results of a card's model. Raises ResnestError, also if a picture might be replaced."""
+
+    def add(self, result: Any, picture: Placed | None = None) -> Path | None:
+        """Add a result, by default under the last part of its name; returns the picture's file, if it has its own."""
 
     def close(self) -> str:
         """Write what is left; returns a summary."""
+
+
+class Asked(NamedTuple):
+    """What results are asked for."""
+
+    pictures: Sequence[Placed]
+    by_annotations: bool = False  # whether ids of pictures and classes are those of an annotation file
+
+    @property
+    def paths(self) -> list[Path]:
+        return [picture.path for picture in self.pictures]
 
 
 class Result(ABC):
@@ -104,7 +118,7 @@ class Result(ABC):
         """Draw the result into an RGB picture of the right size."""
 
     def __str__(self) -> str:
-        return self.text()
+        return printable(self.text())
 
     def draw(self, image: ImageInput, show: Show = LIKELY) -> Image.Image:
         """The predicted picture with the result drawn; small ones are enlarged.
@@ -136,7 +150,7 @@ class Result(ABC):
         elif image is None and suffix in (".json", ".csv"):
             content = self.to_json(show or ALL) + "\n" if suffix == ".json" else self.to_csv(show or ALL)
             with write_errors(path), replacing(path) as temporary:
-                temporary.write_text(content, encoding="utf-8", newline="")
+                temporary.write_text(content, encoding="utf-8", errors="backslashreplace", newline="")
         else:
             raise ResnestError(f"{path}: expected {', '.join(DRAWINGS)} with the picture, or without it .json or .csv")
 

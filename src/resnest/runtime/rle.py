@@ -2,6 +2,7 @@
 
     rle = encode(mask)                  # (H, W) bool -> {"size": [H, W], "counts": "..."}, ready for json.dumps
     decode(rle), area(rle), box(rle)    # (H, W) bool; pixels; x, y, width, height
+    crop(rle)                           # left, top, (h, w) bool: the mask within its box
 
 The text is that of the COCO API (maskApi.c, rleToString): the difference to the length two before, in groups of five
 bits, the lowest first; 32 says that more follow, and 48 makes it printable. Equal to pycocotools (tests/test_rle.py).
@@ -50,6 +51,16 @@ def decode(rle: RLE) -> NDArray[np.bool_]:
     counts = lengths(rle)
     flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return flat.reshape(width, height).T
+
+
+def crop(rle: RLE) -> tuple[int, int, NDArray[np.bool_]]:
+    """Left, top, and the mask within its box, (h, w); only the columns of the box are unpacked."""
+    left, top, wide, high = box(rle)
+    height = rle["size"][0]
+    counts = lengths(rle)
+    ends = np.clip(np.cumsum(counts), left * height, (left + wide) * height)
+    columns = np.repeat(np.arange(len(counts)) % 2 == 1, np.diff(ends, prepend=left * height))
+    return left, top, columns.reshape(wide, height)[:, top : top + high].T
 
 
 def area(rle: RLE) -> int:

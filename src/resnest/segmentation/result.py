@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.files import OutputFolder, replacing
+from resnest.files import replacing, write_errors
+from resnest.runtime.outputs import OutputFolder, Placed
 from resnest.runtime.palette import Colour, class_colours
-from resnest.runtime.results import ALL, LIKELY, Result, Show, in_percent, installed
+from resnest.runtime.results import ALL, LIKELY, Asked, Result, Show, in_percent, installed
 from resnest.runtime.rle import box, encode
 
 if TYPE_CHECKING:
@@ -117,20 +118,22 @@ class LabelMap(Result):
 
     def _drawn(self, picture: Image.Image, show: Show) -> Image.Image:
         from resnest.runtime.draw import Entry, draw_regions
+        from resnest.runtime.fonts import drawn_names
 
-        colours = dict(zip(self.classes.names, class_colours(self.classes), strict=True))
-        fractions = {name: part for name, part in self.class_fractions().items() if _is_drawn(name)}
-        legend = [Entry(f"{name}  {in_percent(part)}", colours[name]) for name, part in fractions.items()]
+        names, colours, counts = drawn_names(tuple(self.classes.names)), class_colours(self.classes), self.counts()
+        there = [k for k in _largest(counts) if _is_drawn(self.classes.names[k])]
+        legend = [Entry(f"{names[k]}  {in_percent(float(counts[k] / counts.sum()))}", colours[k]) for k in there]
         return draw_regions(picture, self._regions(), legend)
 
     def _regions(self) -> Regions:
         """The regions of the classes; labels of no class belong to none."""
         from resnest.runtime.draw import Regions
+        from resnest.runtime.fonts import drawn_names
 
         names = self.classes.names
         shown = np.array([number if _is_drawn(name) else -1 for number, name in enumerate(names)], np.int32)
         areas = np.where(self.labels < len(names), shown[np.minimum(self.labels, len(names) - 1)], np.int32(-1))
-        return Regions(areas, list(names), class_colours(self.classes))
+        return Regions(areas, list(drawn_names(tuple(names))), class_colours(self.classes))
 
     def _own_picture(self, suffix: str) -> Image.Image | None:
         return label_image(self) if suffix == ".png" else None
@@ -178,26 +181,30 @@ class LabelFolder:
         ResnestError: as all of its methods: the files cannot be written.
     """
 
+    HAS_IDS: ClassVar = False
+
     def __init__(self, folder: str | Path, classes: PixelClasses, inputs: Iterable[Path] = ()) -> None:
-        self.files = OutputFolder(Path(folder), inputs)
+        self.files = OutputFolder(Path(folder), ".png", inputs)
         self.classes = classes
 
     @classmethod
-    def open(cls, path: Path, card: Any, show: Show, inputs: Iterable[Path]) -> LabelFolder:
-        return cls(path, card.classes, inputs)
+    def open(cls, path: Path, card: Any, show: Show, asked: Asked) -> LabelFolder:
+        opened = cls(path, card.classes, asked.paths)
+        opened.files.check(asked.pictures)
+        return opened
 
-    def add(self, result: LabelMap, name: Path | None = None) -> None:
-        """Add a result; `name` of the picture within its folder, by default the last part of the result's."""
-        name = name or Path(Path(result.name).name)
-        with self.files.writing(name.with_suffix(".png")) as path:
+    def add(self, result: LabelMap, picture: Placed | None = None) -> Path:
+        """Add a result; without its picture's place, its mask is named after the last part of the result's name."""
+        with self.files.writing(picture, result.name) as path:
             label_image(result).save(path)
+        return path
 
     def close(self) -> str:
         """Write the class list, after all masks, so that a refused folder is not changed; returns a summary."""
-        masks = len(self.files.names)
-        with self.files.writing(Path("classes.json")) as path:
+        path = self.files.folder / "classes.json"
+        with write_errors(path):
             save_class_list(self.classes, path)
-        return f"{masks} masks and classes.json in {self.files.folder}"
+        return f"{len(self.files.written)} masks and classes.json in {self.files}"
 
 
 def save_class_list(classes: PixelClasses, path: Path) -> None:
