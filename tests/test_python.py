@@ -214,7 +214,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "no crop": (lambda: Preprocess(crop=0.0), "crop=0.0 must lie in (0, 1]"),
     "an interpolation": (lambda: Preprocess(interpolation="cubic"), "'cubic' is not a known interpolation"),  # type: ignore[arg-type]
     "no labels": (lambda: Show(top=0), "top=0 must be 1 or more"),
-    "a threshold in percent": (lambda: Show(threshold=50), "threshold=50 must lie in 0 to 1"),
+    "a threshold in percent": (lambda: Show(threshold=50), "threshold=50 must lie in [0, 1]"),
     "no run": (lambda: resnest.resume("nothere"), "there is no run at nothere"),
 }
 

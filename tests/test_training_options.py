@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import pytest
 import torch
 from lightning_fabric.plugins import MixedPrecision
 from safetensors.torch import load_file
+from torch import nn
 
-from conftest import pico
+from conftest import FULL, pico
 from resnest.data import loading
 from resnest.errors import ResnestError
 from resnest.training.loop import Loop
@@ -99,7 +101,11 @@ def test_patience_ends_a_run_and_resuming_respects_it(
     ("setting", "tolerance"),
     [("train.checkpoint_activations=true", 1e-5), ("train.compile=true", 2e-2), ("train.precision=bf16-mixed", 0.2)],
 )
-def test_other_ways_to_the_samelosses(setting: str, tolerance: float, photos: Path, tmp_path: Path) -> None:
+def test_other_ways_to_the_same_losses(
+    setting: str, tolerance: float, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not FULL:  # Inductor compiles for two minutes; what goes into it is traced all the same
+        monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))
     sgd = pico("optim.name=sgd", "optim.lr=0.05", "train.max_steps=5")
     train("imagenette", data=photos, out=tmp_path / "plain", settings=sgd)
     train("imagenette", data=photos, out=tmp_path / "other", settings=[*sgd, setting])

@@ -62,6 +62,7 @@ class TaskInfo:
     exporter: str = ""  # the Exporter; "": no format can hold such a model
     scorer: str  # Callable[[Samples, ModelCard], Scorer]: what compares results with what pictures show
     inspection: str  # the Inspection: the doctor's look at the task's data
+    data_view: str = ""  # the DataView: its annotations on the page about the data; "": that has pictures alone
     weights: str = ""  # the Parts: names of a network's tensors in other code; "": those of a ResNeSt alone
     relabel: str = ""  # (samples, file, card) -> samples with other labels
     finders: str = ""  # Sequence[Finder]: the task's own formats of data sets

@@ -17,6 +17,7 @@ INFO = TaskInfo(
     task="resnest.classification.task:ClassificationTask",
     exporter="resnest.classification.export:ClassificationExporter",
     inspection="resnest.data.checks:LabelInspection",
+    data_view="resnest.classification.report:ClassificationView",
     scorer="resnest.classification.evaluation:ClassificationScorer",
     result="resnest.classification.result:Classification",
     predict=predict,

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.classification.evaluation import MultiLabelEvaluation, SingleLabelEvaluation
-from resnest.data.samples import Samples
+from resnest.data.samples import LabelledSamples, Samples
 from resnest.figures import wilson_interval
 from resnest.report.charts import History, number
+from resnest.report.data_page import DataView
 from resnest.report.page import NO_BREAK, Headline, Report, count, percent
 from resnest.report.parts import (
     Caption,
@@ -159,3 +160,13 @@ def _multi_label_mistake(evaluation: MultiLabelEvaluation, samples: Samples, pos
 def _more(labels: list[tuple[str, float]], kind: str) -> list[Caption]:
     more = len(labels) - MOST_LABELS
     return [Caption(f"and {more} more {kind}")] if more > 0 else []
+
+
+class ClassificationView(DataView):
+    """Labelled images on the page about the data."""
+
+    def picture(self, samples: LabelledSamples, index: int) -> Picture:
+        names = samples.names_of(index)
+        captions = [Caption(name, strong=True) for name in names[:MOST_LABELS]] or [Caption("no label")]
+        captions += [Caption(f"and {len(names) - MOST_LABELS} more")] if len(names) > MOST_LABELS else []
+        return Picture(name=samples.keys[index], images=[samples.decode(index)], captions=captions)

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,6 +35,9 @@ PARTS = (
 )
 
 
+HTML_HELP = "Write a page with the findings, and 20 pictures with their annotations as training gets them."
+
+
 def doctor(
     data: Annotated[str | None, typer.Option(help="A data set to check.")] = None,
     task: Annotated[
@@ -41,6 +45,7 @@ def doctor(
         typer.Option(help="The task, if the data has annotations for several: detection, segmentation, ..."),
     ] = None,
     format: Annotated[str, typer.Option(help="Its format, if it is not detected correctly.")] = "auto",
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help=HTML_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Check the installation, or a data set.
@@ -48,8 +53,8 @@ def doctor(
     With --data every image is decoded, and what is wrong is named; exit code 2 then.
     """
     if data is None:
-        if task or format != "auto":
-            raise ResnestError("--task and --format need --data")
+        if task or format != "auto" or html:
+            raise ResnestError("--task, --format and --html need --data")
         rows = dict(_environment())
         typer.echo(
             json.dumps(rows, indent=2) if as_json else "\n".join(f"{key:<18} {row}" for key, row in rows.items())
@@ -61,6 +66,13 @@ def doctor(
     with Progress("reading:", rate="images", lines=False) as bar:
         report = check_dataset(data, format=format, task=task, on_open=bar.start, on_image=bar.advance)
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text(" (--json lists them all)"))
+    if html:
+        from resnest.files import write_errors
+        from resnest.report.data_page import write_data_page
+
+        assert report.splits is not None
+        with write_errors(html):
+            write_data_page(html, report.splits, report)
     if report.problems:
         raise typer.Exit(2)
 

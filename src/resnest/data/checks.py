@@ -17,7 +17,7 @@ from PIL import Image
 
 from resnest.data.formats import finders
 from resnest.data.samples import LabelledSamples, Samples
-from resnest.data.sources import open_dataset
+from resnest.data.sources import Splits, open_dataset
 from resnest.errors import parameter
 from resnest.runtime.decode import BadImage
 from resnest.tasks import load_object, task_info
@@ -36,6 +36,7 @@ class DatasetReport:
     pixels: dict[str, tuple[float, float]] = field(default_factory=dict)  # class -> fraction of each split's masks
     problems: list[str] = field(default_factory=list)  # what will hurt
     notes: list[str] = field(default_factory=list)  # what to know
+    splits: Splits | None = None  # what was checked
 
     def to_dict(self) -> dict[str, Any]:
         counts = {name: {"train": train, "val": val} for name, (train, val) in self.counts.items()}
@@ -97,6 +98,7 @@ def check_dataset(
     train, val = splits.train.counts(), splits.val.counts()
     names = splits.train.class_names
     report = DatasetReport(splits.describe(), {name: (int(train[k]), int(val[k])) for k, name in enumerate(names)})
+    report.splits = splits
     sizes: list[tuple[int, int]] = []
     seen: dict[str, tuple[str, str, str]] = {}
     info = task_info(splits.train.task)

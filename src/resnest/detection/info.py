@@ -29,6 +29,7 @@ INFO = TaskInfo(
     weights="resnest.detection.weights:WEIGHTS",
     exporter="resnest.detection.export:DetectionExporter",
     inspection="resnest.detection.checks:DetectionInspection",
+    data_view="resnest.detection.report:DetectionView",
     scorer="resnest.detection.evaluation:DetectionScorer",
     result="resnest.detection.result:Detections",
     files={"coco": "resnest.detection.result:CocoFile"},

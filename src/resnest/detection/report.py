@@ -6,14 +6,16 @@ report = detection_report(evaluation, splits.val, history)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from resnest.detection.data import DetectionSamples
+from resnest.detection.data import DetectionSamples, Objects
 from resnest.detection.evaluation import DetectionEvaluation
+from resnest.detection.transforms import Geometry, transform_objects
 from resnest.report.charts import MAX_LINES, History, number, precision_chart
+from resnest.report.data_page import DataView
 from resnest.report.page import Headline, Report, Section, count, percent, render
 from resnest.report.parts import (
     Caption,
@@ -28,8 +30,12 @@ from resnest.report.parts import (
     mistakes_section,
     table,
 )
+from resnest.runtime.draw import draw_objects
+from resnest.runtime.palette import Colour, colour
+from resnest.runtime.rle import encode
 
 MOST_PICTURES = 12
+DRAWN = 960  # pixels of a side at most, of a picture that objects are drawn on
 KEYS = (Key("missed", "missed"), Key("not there, or another class", "false"))
 
 
@@ -133,3 +139,53 @@ def _picture(evaluation: DetectionEvaluation, samples: DetectionSamples, positio
         captions=[Caption(", ".join(parts), strong=True)],
         frames=[*missed, *false],
     )
+
+
+class DetectionView(DataView):
+    """Pictures with objects on the page about the data, moved to the picture's size here as training moves them."""
+
+    layout = "large"
+
+    def picture(self, samples: DetectionSamples, index: int) -> Picture:
+        image, objects = samples.decode(index), samples.annotations(index)
+        small = image.copy()
+        small.thumbnail((DRAWN, DRAWN))
+        whole = Geometry(left=0, top=0, right=image.width, bottom=image.height, width=small.width, height=small.height)
+        outlined = bool(samples.objects.segmentations.kinds.any())
+        with_outline = np.array([bool(outline) for outline in objects.segmentations], bool)
+        target = transform_objects(objects, whole, masks=outlined and bool(with_outline.all()))
+        labels = target.labels.tolist()
+        drawn = draw_objects(
+            small,
+            target.boxes.numpy(),
+            texts=[samples.class_names[label] for label in labels] if len(samples.class_names) > 1 else [],
+            colours=[colour(label) for label in labels],
+            masks=[encode(mask.numpy()) for mask in target.masks] if target.masks is not None else None,
+        )
+        return Picture(
+            name=samples.keys[index], images=[drawn], captions=_contents(samples, objects, len(target.boxes))
+        )
+
+    def columns(self, train: DetectionSamples, val: DetectionSamples) -> list[Column]:
+        columns = super().columns(train, val)
+        parts = (("Training objects", train), ("Validation objects", val))
+        return columns + [Column(title, "count", part.object_counts()) for title, part in parts]
+
+    def colours(self, samples: DetectionSamples) -> Sequence[Colour]:
+        return [colour(number) for number in range(len(samples.class_names))]
+
+
+def _contents(samples: DetectionSamples, objects: Objects, learned: int) -> list[Caption]:
+    """Objects by class, and how many are not trained on."""
+    labels = objects.labels[objects.trainable_mask()]
+    counts = np.bincount(labels, minlength=len(samples.class_names))
+    parts = [f"{counts[k]} {samples.class_names[k]}" for k in np.argsort(-counts, kind="stable") if counts[k]]
+    captions = [Caption(", ".join(parts) or "no object", strong=True)]
+    crowds, rest = int(objects.crowd.sum()), len(objects.labels) - learned - int(objects.crowd.sum())
+    if crowds:
+        captions.append(
+            Caption(f"{count(crowds, 'crowd or difficult object', 'crowds or difficult objects')} not drawn")
+        )
+    if rest:
+        captions.append(Caption(f"{rest} not drawn: no area in the picture"))
+    return captions

@@ -18,6 +18,7 @@ INFO = TaskInfo(
     task="resnest.panoptic.task:PanopticTask",
     weights="resnest.detection.weights:WEIGHTS",
     inspection="resnest.panoptic.checks:PanopticInspection",
+    data_view="resnest.panoptic.report:PanopticView",
     scorer="resnest.panoptic.evaluation:PanopticScorer",
     result="resnest.panoptic.result:PanopticMap",
     files={"masks": "resnest.panoptic.result:PanopticFolder"},

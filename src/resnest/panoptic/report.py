@@ -6,25 +6,31 @@ report = panoptic_report(evaluation, splits.val, history)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from resnest.panoptic.data import PanopticSamples
 from resnest.panoptic.evaluation import GROUPS, QUALITIES, PanopticEvaluation
 from resnest.panoptic.metrics import PanopticMetrics
 from resnest.report.charts import History, number
+from resnest.report.data_page import DataView
 from resnest.report.page import Report, Section, count, percent
 from resnest.report.parts import (
+    SIDES,
     Caption,
     Column,
     Comparison,
+    Picture,
     classes_section,
     comparisons_section,
     curves_section,
     headlines,
     table,
 )
-from resnest.runtime.palette import class_colours
+from resnest.runtime.palette import Colour, class_colours
 
 MOST_CLASSES = 160  # all of COCO's
 
@@ -108,3 +114,34 @@ def _comparison(evaluation: PanopticEvaluation, samples: PanopticSamples, positi
     ]
     name = samples.keys[index]
     return Comparison(name=name, image=samples.decode(index), truth=truth, prediction=predicted, captions=captions)
+
+
+class PanopticView(DataView):
+    """Pictures with segments on the page about the data: left the picture, right with its segments."""
+
+    layout = "beside"
+
+    def picture(self, samples: PanopticSamples, index: int) -> Picture:
+        truth = samples.truth(index)
+        image = samples.decode(index)
+        things = sum(segment.label < samples.classes.things for segment in truth.segments)
+        text = f"{count(things, 'thing')}, {count(len(truth.segments) - things, 'region of stuff', 'regions of stuff')}"
+        painted = truth.paint(image, SIDES["beside"])
+        return Picture(name=samples.keys[index], images=[image, painted], captions=[Caption(text, strong=True)])
+
+    def columns(self, train: PanopticSamples, val: PanopticSamples) -> list[Column]:
+        kinds = [("", "thing" if k < train.classes.things else "stuff") for k in range(len(train.class_names))]
+        parts = ((f"{title} segments", part) for title, part in (("Training", train), ("Validation", val)))
+        return [
+            Column("Class", "name", train.class_names),
+            Column("Kind", "extra", kinds),
+            *(Column(title, "count", _segments(part)) for title, part in parts),
+        ]
+
+    def colours(self, samples: PanopticSamples) -> Sequence[Colour]:
+        return class_colours(samples.classes)
+
+
+def _segments(samples: PanopticSamples) -> NDArray[np.int64]:
+    """Segments of each class, (K,)."""
+    return np.bincount(samples.segments.labels[samples.segments.rows()], minlength=len(samples.class_names))

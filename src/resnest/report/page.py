@@ -60,12 +60,28 @@ class RunLog:
     facts: Mapping[str, str]  # short label -> value, in order
     recipe: str  # the resolved recipe as YAML text
     bad_images: int = 0  # images skipped because they could not be read
+    data_page: str = ""  # the page about the data, relative to this one
 
 
 def write_page(path: Path, run: RunLog, report: Report) -> None:
     """Write the page atomically."""
+    write_html(
+        path,
+        "page.html",
+        kind=report.kind,
+        title=run.title,
+        facts=run.facts,
+        sections=report.sections,
+        footnote=report.footnote,
+        run=run,
+        report=report,
+    )
+
+
+def write_html(path: Path, template: str, **values: Any) -> None:
+    """Write a page that extends `base.html` atomically."""
     style = Markup(files(__package__).joinpath("style.css").read_text(encoding="utf-8"))
-    text = render("page.html", run=run, report=report, style=style)
+    text = render(template, style=style, **values)
     write_atomically(path, text.encode(errors="replace"))  # a file name that is no UTF-8 has lone surrogates
 
 

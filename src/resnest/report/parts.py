@@ -22,9 +22,9 @@ from resnest.report.page import Headline, Section, clip, count, percent, render
 from resnest.runtime.palette import Colour, class_colours
 
 Keyed = tuple[str, str]  # a figure's key in metrics.jsonl, and its caption
-Layout = Literal["small", "large", "compared"]
+Layout = Literal["small", "large", "compared", "beside"]
 
-SIDES = {"small": 160, "large": 480, "compared": 400}  # pixels of a picture's longer side
+SIDES = {"small": 160, "large": 480, "compared": 400, "beside": 400}  # pixels of a picture's longer side
 TINY = 64  # below this a picture is enlarged with visible pixels instead of blurred
 MOST_FRAMES = 400  # of a picture
 
@@ -90,7 +90,9 @@ class Picture:
     """One picture with errors."""
 
     name: str  # path relative to the data set
-    images: Sequence[Image.Image]  # RGB, any size; compared: the picture, the truth, the prediction
+    images: Sequence[
+        Image.Image
+    ]  # RGB, any size; compared: the picture, the truth, the prediction; beside: without the prediction
     captions: Sequence[Caption]
     frames: Sequence[Frame] = ()
 
@@ -184,9 +186,13 @@ def mistakes_section(
         )
     if not pictures:
         return Section(title, empty("No picture was kept."), [note] if note else [])
+    return Section(title, pictures_of(pictures, layout, keys), [note])
+
+
+def pictures_of(pictures: Sequence[Picture], layout: Layout, keys: Sequence[Key] = ()) -> Markup:
+    """Pictures with their captions, and a legend above them."""
     uris = [[data_uri(image, SIDES[layout]) for image in picture.images] for picture in pictures]
-    body = render("pictures.html", pictures=list(zip(pictures, uris, strict=True)), layout=layout, keys=keys)
-    return Section(title, body, [note])
+    return render("pictures.html", pictures=list(zip(pictures, uris, strict=True)), layout=layout, keys=keys)
 
 
 def empty(text: str) -> Markup:

@@ -61,14 +61,15 @@ def draw_objects(
     *,
     texts: Sequence[str],
     colours: Sequence[Colour],
-    legend: Sequence[Entry],
+    legend: Sequence[Entry] | None = None,
     masks: Sequence[RLE] | None = None,
 ) -> Image.Image:
-    """The picture with its objects, the best on top, and a legend below it.
+    """The picture with its objects, the best on top, and perhaps a legend below it.
 
     Args:
         boxes: (M, 4) x1, y1, x2, y2 in pixels, the best object first.
         texts: of each object, or none at all.
+        legend: below the picture; None: no panel below it.
         masks: of the full picture; of more than `FEW` objects with masks, boxes are not drawn.
     """
     picture, factor = enlarged(image)
@@ -82,7 +83,7 @@ def draw_objects(
             _draw_box(pen, corners, own, width)
     if texts:
         _write_labels(pen, boxes, texts, colours, picture.size)
-    return with_legend(picture, legend)
+    return picture if legend is None else with_legend(picture, legend)
 
 
 def enlarged(image: Image.Image) -> tuple[Image.Image, int]:

@@ -20,6 +20,7 @@ INFO = TaskInfo(
     weights="resnest.segmentation.weights:WEIGHTS",
     exporter="resnest.segmentation.export:SegmentationExporter",
     inspection="resnest.segmentation.checks:SegmentationInspection",
+    data_view="resnest.segmentation.report:SegmentationView",
     scorer="resnest.segmentation.evaluation:SegmentationScorer",
     result="resnest.segmentation.result:LabelMap",
     files={"masks": "resnest.segmentation.result:LabelFolder"},

@@ -6,17 +6,20 @@ report = segmentation_report(evaluation, splits.val, history)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from resnest.report.charts import History, number
+from resnest.report.data_page import DataView
 from resnest.report.page import Report, Section, clip, count, percent
 from resnest.report.parts import (
+    SIDES,
     Caption,
     Column,
     Comparison,
+    Picture,
     classes_section,
     comparisons_section,
     confusion_section,
@@ -24,12 +27,13 @@ from resnest.report.parts import (
     headlines,
     recall_and_precision,
 )
-from resnest.runtime.palette import class_colours
+from resnest.runtime.palette import Colour, class_colours
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.evaluation import PixelEvaluation
 from resnest.segmentation.result import LabelMap
 
 MOST_CLASSES = 160  # all of ADE20K
+MOST_NAMED = 5  # classes below a picture
 
 
 def segmentation_report(evaluation: PixelEvaluation, samples: PixelSamples, history: History) -> Report:
@@ -100,3 +104,29 @@ def _comparison(evaluation: PixelEvaluation, samples: PixelSamples, position: in
         captions.append(Caption(f"most often {clip(names[true], 30)} taken for {clip(names[predicted], 30)}"))
     truth = LabelMap(samples.keys[index], samples.classes, mask, np.ones(len(names), np.float32))
     return Comparison(name=samples.keys[index], image=image, truth=truth, prediction=prediction, captions=captions)
+
+
+class SegmentationView(DataView):
+    """Pictures with masks on the page about the data: left the picture, right with the classes of its pixels."""
+
+    layout = "beside"
+
+    def picture(self, samples: PixelSamples, index: int) -> Picture:
+        image, mask = samples.pair(index)
+        truth = LabelMap(samples.keys[index], samples.classes, mask, np.ones(len(samples.class_names), np.float32))
+        counts = truth.counts()
+        parts = [
+            f"{clip(samples.class_names[k], 30)} {percent(float(counts[k] / mask.size))}"
+            for k in np.argsort(-counts[: len(samples.class_names)], kind="stable")[:MOST_NAMED]
+            if counts[k]
+        ]
+        ignored = float((mask >= len(samples.class_names)).mean())
+        parts += [f"not counted {percent(ignored)}"] if ignored else []
+        painted = truth.paint(image, SIDES["beside"])
+        return Picture(name=samples.keys[index], images=[image, painted], captions=[Caption(", ".join(parts))])
+
+    def columns(self, train: PixelSamples, val: PixelSamples) -> list[Column]:
+        return [Column("Class", "name", train.class_names), Column("Value in masks", "count", train.classes.ids)]
+
+    def colours(self, samples: PixelSamples) -> Sequence[Colour]:
+        return class_colours(samples.classes)

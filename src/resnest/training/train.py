@@ -24,11 +24,14 @@ from resnest.progress import clock
 from resnest.recipes import Recipe, find_recipe, override, read_recipe, to_yaml
 from resnest.recipes.reading import Settings, check_resumable
 from resnest.report.charts import read_history
+from resnest.report.data_page import write_data_page
 from resnest.report.page import Report, RunLog, write_page
 from resnest.tasks import Task, check_task, load_object, open_task
 from resnest.training.distributed import heartbeats, open_fabric, was_restarted
 from resnest.training.loop import Loop, OnEvaluation
 from resnest.training.run import RunDirectory
+
+DATA_PAGE = "data.html"
 
 # --- The report of a finished run ---
 
@@ -41,6 +44,7 @@ def write_run_report(run: RunDirectory, task: Task, splits: Splits, evaluation: 
         facts=_facts(task, splits, evaluation, seconds),
         recipe=to_yaml(task.recipe),
         bad_images=len(run.read_lines(run.bad_images)),
+        data_page=DATA_PAGE if (run.path / DATA_PAGE).is_file() else "",
     )
     report: Report = load_object(evaluation.report)(evaluation, splits.val, read_history(log.metrics, task.monitor))
     write_page(run.path / "report.html", log, report)
@@ -118,10 +122,12 @@ def train(
         run.create(overwrite=overwrite)
         run.write_text("recipe.yaml", to_yaml(chosen))
         run.write_text("run.json", json.dumps(_provenance(data, splits, fabric), indent=2) + "\n")
+        write_data_page(run.path / DATA_PAGE, splits)
 
     try:
         loop.world.on_rank_zero(begin)
         loop.say(f"data: {splits.describe()}")
+        loop.say(f"pictures as the network gets them: {run.path / DATA_PAGE}")
         return _finish(loop)
     finally:
         run.release()
