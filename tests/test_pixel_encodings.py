@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -393,6 +394,11 @@ def test_pairs(tmp_path: Path, name: str) -> None:
             assert np.asarray(image)[0, 0, 2] > 99  # a photograph, no mask
 
 
+def two_folders(root: Path) -> Path:
+    shutil.copytree(folders(root) / "masks", root / "labels")
+    return root
+
+
 TIES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "two pictures": (
         lambda root: copied(folders(root), "images/train/1.png", "images/train/1.bmp"),
@@ -413,6 +419,10 @@ TIES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "two masks": (
         lambda root: copied(folders(root), "masks/train/1.png", "masks/train/1.gif"),
         r"masks/train/1.gif and 1.png may both be the mask of 1.png: leave the right one",
+    ),
+    "two folders of masks": (
+        two_folders,
+        "masks/val and .*labels/val both have masks of the pictures in .*images/val: leave one of them",
     ),
     "two masks by name": (
         lambda root: copied(folders(root), "masks/train/1.png", "masks/train/1_label.png"),

@@ -188,7 +188,16 @@ def _candidates(folder: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _first(candidates: Iterable[tuple[Path, Path]], root: Path) -> Pairs | None:
-    return next((pairs for images, masks in candidates if (pairs := _pairs(images, masks, root))), None)
+    """The first candidate. Raises ResnestError if a second folder has masks of the same images."""
+    found: Pairs | None = None
+    for images, masks in candidates:
+        if found is None:
+            found = _pairs(images, masks, root)
+        elif found.images == images != masks != found.masks != images and _pairs(images, masks, root):
+            raise ResnestError(
+                f"{found.masks} and {masks} both have masks of the pictures in {images}: leave one of them"
+            )
+    return found
 
 
 def _pairs(images: Path, masks: Path, root: Path) -> Pairs | None:
