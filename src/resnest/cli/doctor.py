@@ -56,7 +56,7 @@ def doctor(
     """
     if data is None:
         if task or format != "auto" or exif != "auto" or html:
-            raise ResnestError("--task, --format, --exif and --html need --data")
+            raise ResnestError("--task, --format, --html and --exif need --data")
         rows = dict(_environment())
         typer.echo(
             json.dumps(rows, indent=2) if as_json else "\n".join(f"{key:<18} {row}" for key, row in rows.items())

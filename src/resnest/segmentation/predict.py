@@ -227,7 +227,7 @@ def check_views(views: Views) -> None:
     """Raises ResnestError for scales that are no factors."""
     if not all(FACTORS[0] <= scale <= FACTORS[1] for scale in views.scales):
         scales, (least, most) = parameter("scales", list(views.scales)), FACTORS
-        raise ResnestError(f"{scales}: a segmenter's are factors of its size, {least} to {most}, such as 0.75,1,1.25")
+        raise ResnestError(f"{scales}: a segmenter's are factors of its own size, {least} to {most}, such as 0.75,1,1.25")
 
 
 def takes(card: SegmentationCard) -> Shape:
