@@ -166,9 +166,6 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no such device": (["predict", "RUN", "PHOTOS", "--device", "abacus"], "expected auto, cpu or cuda"),
     "other classes": (["evaluate", "RUN", "--data", "digits"], "10 classes that the model does not know"),
     "no such split": (["evaluate", "RUN", "--data", "PHOTOS", "--split", "middle"], "auto, val, test, train or all"),
-        ["evaluate", "RUN", "--data", "PHOTOS", "--split", "middle"],
-        "expected auto, val, test, train or all",
-    ),
     "unknown action": (["recipes", "shwo", "digits"], "Did you mean 'show'"),
 }
 
