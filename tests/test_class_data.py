@@ -541,4 +541,6 @@ def test_training_data_is_held_back_wherever_it_is(tmp_path: Path) -> None:
         part = open_split(where, holdout=(0.2, 0), trained_on=account)
         sizes[where.name] = len(part.samples)
     assert sizes == {"moved": 4, "other": 10}
+    grown = _write(tmp_path / "above" / "set", [f"{k}/{i}.jpg" for k in ("cat", "dog") for i in range(15)]).parent
+    assert len(open_split(grown, holdout=(0.2, 0), trained_on={**account, "data": str(grown)}).samples) == 6
     assert len(open_split(other, holdout=(0.2, 0)).samples) == 2  # of an unknown run: it may be its data

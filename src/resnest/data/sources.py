@@ -127,8 +127,13 @@ def open_split(
         return _evaluation_split(handle, replace(read(), exif=way_up), f"{name} images")
     if split == "test":
         raise ResnestError(f"{parameter('split', split)}: {handle.where} has no test split; choose val or all")
+<<<<<<< HEAD
     unsplit = replace(handle.unsplit(), exif=way_up)
     held_out = holdout is not None and _is_training_data(handle.where, unsplit, trained_on or {})
+=======
+    unsplit = handle.unsplit()
+    held_out = holdout is not None and _is_training_data((str(where), handle.where), unsplit, trained_on or {})
+>>>>>>> w-class
     if split == "all" or (split == "auto" and not held_out):
         return _evaluation_split(handle, unsplit, "images, all there are")
     fraction, seed = holdout or (0.2, 0)
@@ -143,12 +148,12 @@ def _evaluation_split(handle: DatasetHandle, samples: Samples, what: str) -> Eva
     return EvaluationSplit(samples, f"{handle.where} ({handle.format}): {about}")
 
 
-def _is_training_data(where: str, samples: Samples, account: Mapping[str, Any]) -> bool:
+def _is_training_data(names: tuple[str, ...], samples: Samples, account: Mapping[str, Any]) -> bool:
     """Whether these are the images of which training held some out; also if they are at another place now."""
     counted = account.get("held_out_of", account.get("train_images", 0) + account.get("val_images", 0))
     if not account or not counted:
         return not account  # without an account it may be; or the data had a validation part of its own
-    if account.get("data") in (where, str(Path(where).resolve())):
+    if account.get("data") in (*names, *(str(Path(name).resolve()) for name in names)):
         return True
     return bool(counted == len(samples) and set(account.get("class_names", ())) <= set(samples.class_names))
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.errors import ResnestError, parameter
+from resnest.errors import ResnestError
 from resnest.runtime.engines.exported import Engine, Prepared, Shape, Views, stack_pixels
 from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess
 from resnest.segmentation.result import LabelMap, PixelClasses
@@ -226,8 +226,8 @@ def _augmented(engine: Engine, card: SegmentationCard, image: Prepared, views: V
 def check_views(views: Views) -> None:
     """Raises ResnestError for scales that are no factors."""
     if not all(FACTORS[0] <= scale <= FACTORS[1] for scale in views.scales):
-        scales, (least, most) = parameter("scales", list(views.scales)), FACTORS
-        raise ResnestError(f"{scales}: a segmenter's are factors of its own size, {least} to {most}, such as 0.75,1,1.25")
+        scales = ",".join(f"{scale:g}" for scale in views.scales)
+        raise ResnestError(f"scales {scales}: those of a segmenter are factors of its own size, such as 0.75,1,1.25")
 
 
 def takes(card: SegmentationCard) -> Shape:
