@@ -127,13 +127,8 @@ def open_split(
         return _evaluation_split(handle, replace(read(), exif=way_up), f"{name} images")
     if split == "test":
         raise ResnestError(f"{parameter('split', split)}: {handle.where} has no test split; choose val or all")
-<<<<<<< HEAD
     unsplit = replace(handle.unsplit(), exif=way_up)
-    held_out = holdout is not None and _is_training_data(handle.where, unsplit, trained_on or {})
-=======
-    unsplit = handle.unsplit()
     held_out = holdout is not None and _is_training_data((str(where), handle.where), unsplit, trained_on or {})
->>>>>>> w-class
     if split == "all" or (split == "auto" and not held_out):
         return _evaluation_split(handle, unsplit, "images, all there are")
     fraction, seed = holdout or (0.2, 0)
