@@ -59,7 +59,7 @@ def finished(photos: Path, tmp_path: Path) -> Path:
 
 def test_a_run_leaves_everything_it_should(finished: Path, photos: Path) -> None:
     names = {path.name for path in finished.iterdir()}
-    files = {"recipe.yaml", "run.json", "metrics.jsonl", "model.safetensors", "config.json", "report.html"}
+    files = {"recipe.yaml", "run.json", "metrics.jsonl", "model.safetensors", "config.json", "report.html", "data.html"}
     assert names == {*files, "checkpoints"}
     told = lines(finished)
     assert [line["step"] for line in told if line["kind"] == "train"] == list(range(1, 9))
