@@ -72,7 +72,8 @@ def test_a_card_with_sizes(tmp_path: Path) -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run leaves behind: weights that find something, its recipe, where its data is."""
     folder = tmp_path_factory.mktemp("run")
-    data = paint(folder / "data", 6)
+    data = paint(folder / "data", 7)
+    (data / "images" / "val" / "6.png").write_bytes(b"no picture")  # is passed over
     recipe = override(find_recipe("detect_small"), TINY_RUN)
     task = open_task(recipe, open_dataset(data).train)
     torch.manual_seed(1)

@@ -22,7 +22,7 @@ OUT_HELP = (
     "By default model.onnx (.xml, .pt2, .pte) in a run's directory, else NAME.onnx here. An older file is replaced."
 )
 SIZE_HELP = "Side of the images in pixels, instead of the model's own; detectors and segmenters also take HxW."
-IMAGES_HELP = "Compare on pictures of this folder or data set, instead of synthetic ones."
+IMAGES_HELP = "Compare on pictures of this folder or data set, instead of a detector's own data or synthetic ones."
 INT8_HELP = "8-bit integers: smaller, and faster where the processor has instructions for them."
 CALIBRATE_HELP = "For --int8: a folder or data set of pictures like those that the model will be used on."
 DROP_HELP = "For --int8: allowed loss of top-1 in points (1); without labels, allowed changes of top-1 in % (5)."

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -55,30 +56,31 @@ def find_data(model: Model, exporter: Exporter, images: str | Path | None, named
         return Data(named, _labelled(model, images, "auto") if exporter.on_data else None)
     where, format = data_of_run(Path(model.source)) if exporter.on_data else (None, "")
     samples = _labelled(model, where, format) if where else None
-    if samples is None or not (some := _decoded(samples)):
+    if samples is None or not len(samples):
         return Data(synthetic())
+    some = [samples.decode(index) for index in range(len(samples))]
     return Data(Pictures(some, f"validation pictures of {where}"), samples)
 
 
 def _labelled(model: Model, where: str | Path, format: str) -> Samples | None:
-    """Samples of the model's task and classes, in a fixed order; None: there are none."""
+    """A few usable samples of the model's task and classes, always the same; None: it has no such data."""
     try:
         part = open_split(where, format=format, holdout=model.holdout, task=model.card.task)
         check_task(part.samples, model.card.task, str(where), "the model")
         samples = part.samples.aligned(model.card, str(where))
-        return samples.subset(np.random.default_rng(SEED).permutation(len(samples)))
+        order = np.random.default_rng(SEED).permutation(len(samples)).tolist()
+        usable = islice((index for index in order if _is_usable(samples, index)), LABELLED)
+        return samples.subset(np.array([*usable], np.int64))
     except ResnestError:
         return None
 
 
-def _decoded(samples: Samples, count: int = LABELLED) -> list[Image.Image]:
-    images = []
-    for index in range(min(count, len(samples))):
-        try:
-            images.append(samples.decode(index))
-        except BadImage:
-            continue
-    return images
+def _is_usable(samples: Samples, index: int) -> bool:
+    try:
+        samples.example(index)
+    except BadImage:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -123,17 +125,16 @@ def compare_as_evaluated(model: Model, sized: Model, run: Runner, exporter: Expo
     images = data.pictures.images[: exporter.most_pictures]
     pairs = zip(_results(engine, model.card, images), _results(_Run(run), sized.card, images), strict=True)
     same = sum(exporter.same_result(before, after) for before, after in pairs)
-    if data.samples is None:
+    if not data.samples:
         return AsEvaluated(len(images), data.pictures.kind, same, exporter.things).to_dict()
-    part = data.samples.subset(np.arange(min(LABELLED, len(data.samples))))
     key = model.card.hub_metric[0]
     before, after = (
-        evaluate_samples(runs, part, card, batch_size=card.info.batch_size, workers=0).figures[key]
+        evaluate_samples(runs, data.samples, card, batch_size=card.info.batch_size, workers=0).figures[key]
         for runs, card in ((engine, model.card), (_Run(run), sized.card))
     )
     title = model.card.figure_titles[key]
     told = len(images), data.pictures.kind, same, exporter.things
-    return AsEvaluated(*told, title, len(part), before, after).to_dict()
+    return AsEvaluated(*told, title, len(data.samples), before, after).to_dict()
 
 
 class _Run:

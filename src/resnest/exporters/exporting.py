@@ -18,7 +18,8 @@ from typing import Any
 from resnest.errors import ResnestError, parameter
 from resnest.exporters import gate
 from resnest.exporters.calibration import find_pictures
-from resnest.exporters.evaluated import compare_as_evaluated, find_data
+from resnest.exporters.capture import Runner
+from resnest.exporters.evaluated import Data, compare_as_evaluated, find_data
 from resnest.exporters.formats import Format, Size, find_exporter, find_format
 from resnest.exporters.int8 import INT8, Int8
 from resnest.exporters.writing import check_target, delivering, metadata, weights_hash, written
@@ -99,22 +100,29 @@ def export(
     data = find_data(as_evaluated, exporter, images, named)
     with delivering(target) as temporary:
         if int8:
-            parity, notes, strings = int8.write(
-                opened, form, temporary, data.pictures, weights_sha256=sha, on_step=on_step
-            )
+            some = data.pictures
+            parity, notes, strings = int8.write(opened, form, temporary, some, weights_sha256=sha, on_step=on_step)
         else:
             on_step(f"writing {target} ({form.name})")
             strings = metadata(opened, form, weights_sha256=sha)
             parity, notes = written(opened, form, temporary, strings, data.pictures, on_step=on_step)
-            if why := exporter.explain_size(as_evaluated, size):
-                notes["size"] = why
-            if as_evaluated.card.preprocess != opened.card.preprocess and exporter.on_data:
-                on_step("comparing it with the model as it was evaluated")
-                run = form.load(temporary)
-                notes["as_evaluated"] = compare_as_evaluated(as_evaluated, opened, run, exporter, data)
+            notes |= _notes_on_size(as_evaluated, opened, size, lambda: form.load(temporary), data, on_step)
         file_bytes = sum(file.stat().st_size for file in temporary.parent.iterdir())
     compared, origin = f"{parity.pictures} {data.pictures.kind}", json.loads(strings[ORIGIN_KEY])
     return Exported(target, form.name, form.engine, parity, compared, file_bytes, origin, notes)
+
+
+def _notes_on_size(
+    model: Model, sized: Model, size: Size, load: Callable[[], Runner], data: Data, on_step: Callable[[str], None]
+) -> dict[str, Any]:
+    """Why the file has its size, and what it gives for pictures that it does not take as the model was evaluated on."""
+    exporter = find_exporter(model)
+    why = exporter.explain_size(model, size)
+    notes: dict[str, Any] = {"size": why} if why else {}
+    if model.card.preprocess != sized.card.preprocess and exporter.on_data:
+        on_step("comparing it with the model as it was evaluated")
+        notes["as_evaluated"] = compare_as_evaluated(model, sized, load(), exporter, data)
+    return notes
 
 
 def _check_types(size: Size, int8: Int8 | None) -> None:
