@@ -24,7 +24,7 @@ LIMITS = {
     "circles_typing": 1,
     "up": 0,
     "long_files": 0,
-    "long_functions": 2,
+    "long_functions": 0,
 }
 
 LAYERS = [{"errors"}, {"data", "*/info"}, {"detection", "segmentation"}, {"panoptic"}, {"training"}, {"__init__"}]

@@ -335,6 +335,16 @@ def test_annotations_of_something_else(cli: Cli, here: Path, monkeypatch: pytest
     assert not Path("found.json").exists()
 
 
+def test_annotations_are_not_replaced(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paint("a.png")
+    Path("m").mkdir()
+    for task, option, path in (("detection", "--coco val.json", "val.json"), ("panoptic", "--masks m", "m/val.json")):
+        Path(path).write_text(json.dumps(truth(["a.png"])))
+        standins.use(monkeypatch, task)
+        outcome = cli("predict", "model", "a.png", *option.split(), "--annotations", path)
+        assert (outcome.code, f"{option} might replace {path}: write elsewhere" in outcome.err) == (2, True)
+
+
 def test_pictures_of_one_image(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paint("new/a.png", "old/a.png")
     Path("val.json").write_text(json.dumps(truth(["a.png"])))

@@ -159,21 +159,24 @@ def check_options(task: str, options: Iterable[str]) -> None:
             raise ResnestError(f"--{option} is for {others}, and this model is {task_info(task).noun}: leave it out")
 
 
-def use_annotations(path: Path, predictor: Predictor, pictures: list[Placed], options: Iterable[str]) -> Asked:
+def use_annotations(path: Path, predictor: Predictor, pictures: list[Placed], files: Mapping[str, Path]) -> Asked:
     """Give pictures and the predictor's classes the ids of an annotation file.
 
     Raises:
-        ResnestError: no output has ids; the file does not fit.
+        ResnestError: no output has ids; the file does not fit, or is where output goes.
     """
     from resnest.runtime.annotation_ids import AnnotationIds
     from resnest.runtime.results import Asked
     from resnest.tasks import TASKS, load_object, task_info
 
     info = predictor.card.info
-    if not any(load_object(info.files[name]).HAS_IDS for name in options):
+    if not any(load_object(info.files[name]).HAS_IDS for name in files):
         known = [(name, task_info(task)) for task in TASKS for name in task_info(task).files]
         fit = [f"--{name} of {own.noun}" for name, own in known if load_object(own.files[name]).HAS_IDS]
         raise ResnestError(f"{parameter('annotations', path)} gives ids for {' or '.join(fit)}")
+    for name, output in files.items():
+        if path.resolve().is_relative_to(output.resolve()):
+            raise ResnestError(f"{parameter(name, output)} might replace {path}: write elsewhere")
     ids = AnnotationIds.read(path)
     numbered = ids.number(pictures)
     predictor.card = ids.renumber(predictor.card)
