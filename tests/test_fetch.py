@@ -148,7 +148,7 @@ def test_all_mirrors_fail_and_each_is_heard(server: Server, content: bytes, tmp_
         "HTTP 404",
         "other bytes",
         "a web page came instead of the file",
-        "download it elsewhere and pass the file",
+        "download it elsewhere and give the file",
     ):
         assert part in told
     assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []
