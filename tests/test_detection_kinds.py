@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from conftest import Outcome
 from painted import TINY_RUN
@@ -16,7 +17,8 @@ from resnest.data.sources import open_dataset, open_split
 from resnest.detection.card import DetectionCard, DetectionPreprocess, DetectorSpec
 from resnest.detection.data import DetectionSamples
 from resnest.errors import ResnestError
-from resnest.recipes import find_recipe
+from resnest.inference.evaluation import exif_of_run
+from resnest.recipes import find_recipe, override, to_yaml
 from resnest.training.train import train
 from scenes import HEIGHT, WIDTH, instances, many, picture, pictures, voc, voc_object, write
 from small import SPEC
@@ -310,6 +312,14 @@ def _percent(item: dict[str, Any]) -> list[float]:
 
 UNITS: dict[str, tuple[Callable[[dict[str, Any]], list[float]], str]] = {
     "fractions": (lambda item: [side / 100 for side in _percent(item)], "fractions of the image's width and height"),
+    "centres": (
+        lambda item: [
+            (item["bbox"][0] + item["bbox"][2] / 2) / 128,
+            (item["bbox"][1] + item["bbox"][3] / 2) / 96,
+            *[side / 100 for side in _percent(item)[2:]],
+        ],
+        "fractions of the image's width and height",
+    ),
     "percent": (_percent, "percent of the image's width and height"),
     "corners": (
         lambda item: [*item["bbox"][:2], item["bbox"][0] + item["bbox"][2], item["bbox"][1] + item["bbox"][3]],
@@ -348,7 +358,7 @@ def test_units_of_boxes(
         instances(tmp_path / "wrong", part, content)
     line = f"the 18 boxes look like {what}: write x, y, width and height (VOC: corners) in pixels"
     problems = json.loads(cli("doctor", "--data", tmp_path / "wrong", "--json").out)["problems"]
-    assert [problem for problem in problems if "same picture" not in problem] == [f"train: {line}", f"val: {line}"]
+    assert [problem for problem in problems if "same picture" not in problem] == [f"train: the 18 boxes, val: {line}"]
     splits = open_dataset(tmp_path / "wrong")
     assert f"boxes look like {what}" in splits.describe()
     with pytest.raises(ResnestError, match=re.escape(f"training images: {line}")):
@@ -394,3 +404,48 @@ def test_a_class_that_no_object_has_need_not_be_known(tmp_path: Path) -> None:
     content["annotations"][4]["category_id"] = 0
     with pytest.raises(ResnestError, match="it has 1 classes that the model does not know: animals"):
         _read(write(tmp_path / "all.json", content)).aligned(card, "it")
+
+
+# --- Pictures with an EXIF orientation ---
+
+
+@pytest.mark.parametrize("exif", ["auto", "upright", "stored"])
+def test_the_doctor_counts_orientations_and_says_how_they_are_read(
+    tmp_path: Path, exif: str, cli: Callable[..., Outcome]
+) -> None:
+    """Turned by half, either fits; on their side, the annotated size is that of the stored pixels."""
+    for part, orientation in (("train", 3), ("val", 6)):
+        content = many()
+        instances(tmp_path, part, content)
+        for number in (0, 1, 2):
+            image = Image.new("RGB", (WIDTH, HEIGHT), (9 * number, 9, orientation))
+            image.getexif()[0x0112] = orientation
+            image.save(tmp_path / "images" / part / f"{number}.png", exif=image.getexif())
+    report = json.loads(cli("doctor", "--data", tmp_path, "--exif", exif, "--json").out)
+    upright, stored = {"auto": (3, 3), "upright": (3, 0), "stored": (0, 6)}[exif]
+    rule = f"(data.exif={exif}{': by their annotated size' if exif == 'auto' else ''})"
+    assert (
+        f"{upright + stored} images have an EXIF orientation: {upright} are read upright, {stored} as stored {rule}"
+        in report["notes"]
+    )
+    unfit = [problem for problem in report["problems"] if problem.endswith("and data.exif=upright")]
+    assert len(unfit) == (3 if exif == "upright" else 0)
+    splits = open_dataset(tmp_path, exif=exif)
+    assert splits.train.decode(0).getpixel((0, 0)) == (0, 9, 3)
+    assert splits.train.exif == exif
+    assert ("data.exif=" in splits.describe()) == (exif != "auto")
+
+
+def test_an_unknown_way_up(tmp_path: Path) -> None:
+    with pytest.raises(ResnestError, match=r'`exif="left"`: expected auto, upright, stored'):
+        open_dataset(tmp_path, exif="left")
+
+
+@pytest.mark.parametrize("exif", ["auto", "stored"])
+def test_a_run_is_evaluated_as_it_was_trained(tmp_path: Path, exif: str) -> None:
+    (tmp_path / "run").mkdir()
+    recipe = override(find_recipe("detect_small"), [f"data.exif={exif}"])
+    (tmp_path / "run" / "recipe.yaml").write_text(to_yaml(recipe))
+    (tmp_path / "run" / "model.onnx").write_text("")
+    assert exif_of_run(tmp_path / "run") == exif_of_run(tmp_path / "run" / "model.onnx") == exif
+    assert exif_of_run(Path("resnest50")) == "auto"

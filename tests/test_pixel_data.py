@@ -39,28 +39,36 @@ def data(tmp_path: Path) -> PixelSamples:
 
 
 @pytest.mark.parametrize(
-    ("orientation", "size", "turned"),
-    [(6, (30, 40), True), (6, (40, 30), False), (3, (40, 30), False), (6, (40, 31), None)],
+    ("orientation", "size", "exif", "turns"),  # quarter turns against the clock; None: refused
+    [
+        (6, (30, 40), "auto", 3),
+        (6, (40, 30), "auto", 0),
+        (3, (40, 30), "auto", 2),
+        (3, (40, 30), "upright", 2),
+        (3, (40, 30), "stored", 0),
+        (6, (40, 30), "stored", 0),
+        (6, (40, 31), "auto", None),
+    ],
 )
 def test_pictures_are_turned_as_their_masks_are(
-    tmp_path: Path, orientation: int, size: tuple[int, int], turned: bool | None
+    tmp_path: Path, orientation: int, size: tuple[int, int], exif: str, turns: int | None
 ) -> None:
     folders(tmp_path)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    scene(labels()).save(tmp_path / "images" / "train" / "0.png", exif=exif)
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    scene(labels()).save(tmp_path / "images" / "train" / "0.png", exif=tags)
     mask(tmp_path / "masks" / "train" / "0.png", size=size)
-    train = open_dataset(tmp_path, task="segmentation").train
+    train = open_dataset(tmp_path, task="segmentation", exif=exif).train
     assert isinstance(train, PixelSamples)
-    if turned is None:
+    if turns is None:
         with pytest.raises(
             BadImage, match=r"40 x 30 pixels \(30 x 40 upright\), but is annotated as 40 x 31 by its mask"
         ):
             train.pair(0)
         return
-    stored = np.asarray(scene(labels()))
-    np.testing.assert_array_equal(np.asarray(train.pair(0)[0]), np.rot90(stored, -1) if turned else stored)
-    np.testing.assert_array_equal(np.asarray(train.decode(0)), np.rot90(stored, -1) if turned else stored)
+    expected = np.rot90(np.asarray(scene(labels())), turns)
+    np.testing.assert_array_equal(np.asarray(train.pair(0)[0]), expected)
+    np.testing.assert_array_equal(np.asarray(train.decode(0)), expected)
 
 
 def test_a_cut_is_a_part_of_the_whole_resized() -> None:

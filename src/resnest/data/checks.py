@@ -20,7 +20,7 @@ from resnest.data.samples import LabelledSamples
 from resnest.data.sources import Splits, open_dataset
 from resnest.errors import parameter
 from resnest.runtime.decode import BadImage, orientation_of
-from resnest.tasks import load_object, task_info
+from resnest.tasks import TaskInfo, load_object, task_info
 
 MIN_IMAGES = 10  # training images below which a class is hardly learned
 MOST_SHOWN = 20
@@ -116,7 +116,7 @@ def check_dataset(
     for inspection in inspections:
         _check_split(inspection, report, sizes, seen, on_image)
     report.sizes = _describe_sizes(sizes)
-    report.notes += _exif_notes([inspection.orientations for inspection in inspections], exif, info.reads_labels)
+    report.notes += _exif_notes([inspection.orientations for inspection in inspections], exif, info)
     inspections[0].add_to(report, inspections[1])
     if task is None and format == "auto" and info.reads_labels:
         report.notes += _other_annotations(Path(where))
@@ -158,10 +158,11 @@ def _class_notes(train: LabelledSamples, val: LabelledSamples, counts: dict[str,
         )
 
 
-def _exif_notes(orientations: Sequence[tuple[int, int]], exif: str, labels_only: bool) -> Iterator[str]:
+def _exif_notes(orientations: Sequence[tuple[int, int]], exif: str, info: TaskInfo) -> Iterator[str]:
     """How images with an EXIF orientation are read: upright and as stored, in each split."""
     upright, stored = np.sum(orientations, axis=0).tolist()
     if upright + stored:
+        labels_only = "exif" in info.unused_settings.get("data", ())
         how = "read upright" if labels_only else f"read upright, {stored} as stored"
         rule = "" if labels_only else f" (data.exif={exif}{': by their annotated size' if exif == 'auto' else ''})"
         yield f"{upright + stored} images have an EXIF orientation: {upright} are {how}{rule}"

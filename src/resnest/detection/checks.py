@@ -88,9 +88,18 @@ class DetectionInspection(Inspection):
 
     def add_to(self, report: DatasetReport, val: DetectionInspection) -> None:
         train, other = self.samples, val.samples
-        report.problems += class_problems(train, other)
+        report.problems += [*unit_problems(train, other), *class_problems(train, other)]
         report.problems += [*object_problems("train", train), *object_problems("val", other)]
         report.notes += object_notes(train, other)
+
+
+def unit_problems(train: DetectionSamples, val: DetectionSamples) -> Iterator[str]:
+    """Boxes that are not corners in pixels: one problem, or one of each split if they differ."""
+    found: dict[str, list[str]] = {}
+    for split, samples in (("train", train), ("val", val)):
+        if misread := samples.objects.misread():
+            found.setdefault(misread.advice, []).append(f"{split}: the {samples.objects.counts.sum():,} boxes")
+    yield from (f"{', '.join(splits)} {advice}" for advice, splits in found.items())
 
 
 def object_problems(split: str, samples: DetectionSamples) -> Iterator[str]:
@@ -98,9 +107,7 @@ def object_problems(split: str, samples: DetectionSamples) -> Iterator[str]:
     table = samples.objects
     rows, owners = table.rows(), table.owners()
     yield from ignored_problems(split, samples)
-    if misread := table.misread():
-        yield f"{split}: {misread.describe(len(rows))}"
-    else:
+    if not table.misread():  # else every box would be a problem
         yield from _box_problems(split, samples)
     for index in np.flatnonzero(table.segmentations.kinds[rows] == BAD).tolist():
         yield (

@@ -36,14 +36,20 @@ class Misread(NamedTuple):
     what: str
     certain: bool  # by their outlines, or because nothing else is possible
 
+    @property
+    def advice(self) -> str:
+        return f"look like {self.what}: write x, y, width and height (VOC: corners) in pixels"
+
     def describe(self, count: int) -> str:
-        return f"the {count:,} boxes look like {self.what}: write x, y, width and height (VOC: corners) in pixels"
+        return f"the {count:,} boxes {self.advice}"
 
 
 def find_misread(boxes: Boxes, sizes: Boxes, outlines: Segmentations) -> Misread | None:
     """What boxes (M, 4) look like, in images of these sizes (M, 2), where they are not corners in pixels."""
     if not len(boxes):
         return None
+    if _are_fractions(boxes, sizes):
+        return Misread("fractions of the image's width and height", certain=True)
     shown = _outline_boxes(outlines, sizes)
     gap = _gap(boxes, shown) if shown else 0.0
     for misread, meant in _readings(boxes, sizes, outlined=bool(shown)):
@@ -58,11 +64,7 @@ def _readings(boxes: Boxes, sizes: Boxes, *, outlined: bool) -> Iterator[tuple[M
     Where outlines do not decide, boxes must also be impossible or improbable as they are read.
     """
     scale = np.tile(sizes, 2)  # (M, 4) width, height, width, height
-    low, high = float(boxes.min()), float(boxes.max())
-    fractional = bool((boxes % 1).any())
-    if low >= -1 and high <= 1.01 and fractional and sizes.min() > 8:  # VOC's reader has taken 1 from two of them
-        yield Misread("fractions of the image's width and height", certain=True), boxes * scale
-    if low >= -1 and high <= 100.5 and sizes.max() > 100:
+    if boxes.min() >= -1 and boxes.max() <= 100.5 and sizes.max() > 100:
         whole = boxes[:, 2:] * sizes / 100
         exact = bool((boxes[:, 2:] % 1).any(1).mean() > 0.5 and np.abs(whole - np.round(whole)).max() < 0.02)
         spread = len(boxes) >= MANY and sizes.min() >= LARGE and boxes[:, 2:].max(0).min() >= SPREAD
@@ -78,6 +80,13 @@ def _readings(boxes: Boxes, sizes: Boxes, *, outlined: bool) -> Iterator[tuple[M
     ends[:, 2:] += boxes[:, :2]
     if inverted.mean() >= INVERTED and _are_corners(ends, sizes):
         yield Misread("x, y, width, height in place of corners, or have negative sizes", certain=True), ends
+
+
+def _are_fractions(boxes: Boxes, sizes: Boxes) -> bool:
+    """Whether all are within a pixel, or two, and not at whole ones: corners, or YOLO's centres with sizes."""
+    low, sides = min(0.0, boxes.min()), boxes[:, 2:] - boxes[:, :2]
+    within = low >= -1 and max(boxes[:, :2].max(), sides.max() + low) <= 1.01  # VOC's reader has taken 1 from the first
+    return bool(within and (boxes % 1).any() and sizes.min() > 8)
 
 
 def _are_corners(boxes: Boxes, sizes: Boxes) -> bool:

@@ -293,7 +293,7 @@ def evaluate(
     card = card.with_window(window) if window else card
     if views is not None:
         card.info.check_views(views)
-    way_up = exif or _exif_of_run(Path(model))
+    way_up = exif or exif_of_run(Path(model))
     part = open_split(data, split, format=format, holdout=holdout, trained_on=account, task=card.task, exif=way_up)
     check_task(part.samples, card.task, str(data), "the model")
     chosen = part.samples.aligned(card, str(data))
@@ -308,7 +308,7 @@ def evaluate(
     return evaluate_samples(engine, chosen, card, batch_size=size, workers=workers, views=views, on_batch=on_batch)
 
 
-def _exif_of_run(model: Path) -> str:
+def exif_of_run(model: Path) -> str:
     """The data.exif of the run that a model is, or lies in; "auto" for other models."""
     folders = (model, *model.parents[:2]) if model.exists() else ()
     recipes = (recipe for folder in folders if (recipe := folder / RECIPE_NAME).is_file())
