@@ -51,6 +51,9 @@ class PixelSamples(Samples):
         """From stores with the keys of images and of their masks."""
         return cls(*images, listed.classes.names, listed.classes, *masks, listed.meaning, notes)
 
+    def fingerprinted(self) -> tuple[Sequence[str]]:
+        return (self.mask_keys,)
+
     def mask(self, index: int) -> NDArray[np.uint8]:
         """The class of every pixel, (H, W), 255 if ignored.
 
