@@ -177,7 +177,10 @@ class EvaluationDataset(Dataset[Any]):
             image, truth = self.samples.example(index)
         except BadImage as error:
             return index, error
-        pixels = torch.from_numpy(self.preprocess(image))
+        try:
+            pixels = torch.from_numpy(self.preprocess(image))
+        except BadImage as error:
+            return index, BadImage(self.samples.keys[index], error.reason)
         return Example(index, pixels, image.size, truth, image if self.keep_images else None)
 
     def collate(self, items: list[Example | tuple[int, BadImage]]) -> EvaluationBatch:
