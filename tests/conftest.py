@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +23,9 @@ from typing import Any
 # One thread for each process of the tests: on two, small networks wait for their threads up to ten times longer than
 # they compute, and the last bits of sums hang on the number. It is read when torch is imported, here and in children.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell's background job, nohup's, cron's and many a CI's ignore Ctrl-C, which children inherit; tests of it do not.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import torch

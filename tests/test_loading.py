@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,12 +20,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.multiprocessing import reductions
 from torch.utils.data import DataLoader
 
 from conftest import pico
 from processes import Workers
 from resnest.classification.transforms import ClassificationDataset
 from resnest.data import loading as loading_module
+from resnest.data import sharing
 from resnest.data.loading import EvaluationDataset, Load, TrainingDataset, evaluation_batches, loading, training_batches
 from resnest.data.order import seeded
 from resnest.data.settings import DataSettings
@@ -289,7 +293,8 @@ def test_a_run_leaves_no_worker(end: str, photos: Path, tmp_path: Path, monkeypa
     assert not multiprocessing.active_children()
 
 
-def test_batches_that_nobody_takes_do_not_keep_the_program(photos: Path) -> None:
+@pytest.mark.parametrize("ends", ["left", "by an unexpected error"])
+def test_batches_that_nobody_takes_do_not_keep_the_program(ends: str, photos: Path) -> None:
     code = (
         "from pathlib import Path\n"
         "from resnest.data.loading import evaluation_batches\n"
@@ -297,7 +302,68 @@ def test_batches_that_nobody_takes_do_not_keep_the_program(photos: Path) -> None
         "from resnest.runtime.preprocess import Preprocess\n"
         f"samples = open_dataset(Path({str(photos)!r})).train\n"
         "batches = evaluation_batches(samples, Preprocess(size=16), batch_size=2, workers=1)\n"
-        "assert next(batches).truths"
+        "assert next(batches).truths\n"
     )
+    if ends != "left":
+        code += "for batch in batches:\n    raise TypeError('of another library')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.strip().split("\n")[-1]) == (
+        (0, "") if ends == "left" else (1, "TypeError: of another library")
+    )
+
+
+# --- Little shared memory ---
+
+
+def _no_memory(*_: object) -> None:
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)")
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_batches_that_cannot_be_shared_are_sent(
+    method: str, photos: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As in a container of 64 MB, where torch's thread fails in silence and the batch never comes."""
+    expected = _hashes(photos, workers=0)
+    if method == "fork":
+        monkeypatch.setattr(reductions, "reduce_storage", _no_memory)
+    monkeypatch.setattr(loading_module, "DataLoader", functools.partial(DataLoader, multiprocessing_context=method))
+    monkeypatch.setattr(sharing, "_said", False)
+    for _ in range(2):
+        assert _hashes(photos, workers=2) == expected
+    assert not multiprocessing.active_children()
+    said = capfd.readouterr().err.splitlines()
+    if method == "fork":
+        assert len(said) == 1
+        assert re.match(
+            r"warning: batches do not fit into the shared memory \(/dev/shm, \d+ MB\) and go through pipes, which is"
+            r" slower: give the container more \(docker run --shm-size=8g\), or load with fewer workers",
+            said[0],
+        )
+    else:
+        assert said == []
+
+
+def test_what_is_sent_is_what_was_there() -> None:
+    tensors = [torch.randn(3, 5).T, torch.arange(7)[2:], torch.zeros(0), torch.tensor(True), torch.randn(2).bfloat16()]
+    for tensor in tensors:
+        rebuild, arguments = sharing._sent(tensor.untyped_storage(), "full")
+        storage = rebuild(*arguments)
+        again = torch.empty(0, dtype=tensor.dtype).set_(storage, tensor.storage_offset(), tensor.shape, tensor.stride())
+        assert torch.equal(again, tensor)
+        again.fill_(1)  # of its own
+
+
+def test_workers_that_cannot_be_started(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    expected = _hashes(photos, workers=0)
+
+    def refuse() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(multiprocessing, "Queue", refuse)
+    assert _hashes(photos, workers=2) == expected
+    [said] = capfd.readouterr().err.splitlines()
+    assert said.startswith("warning: data-loading workers cannot be started (No space left on device; their locks are")
+    assert "this process loads, which is slower" in said

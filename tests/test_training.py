@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,44 @@ def test_other_data_cannot_slip_in_on_resume(finished: Path, photos: Path) -> No
     (photos / "digit-3").rename(photos / "digit-4")
     with pytest.raises(ResnestError, match="is not the data"):
         resume(finished)
+
+
+def _rename(photos: Path) -> None:
+    path = min((photos / "digit-3").iterdir())
+    path.rename(path.with_name(f"zz-{path.name}"))
+
+
+def _relabel(photos: Path) -> None:
+    """Two pictures change places: names and numbers of images stay."""
+    one, other = (min((photos / name).iterdir()) for name in ("digit-2", "digit-3"))
+    content = one.name, other.name
+    one.rename(photos / "digit-3" / f"{content[0]}")
+    other.rename(photos / "digit-2" / f"{content[1]}")
+
+
+CHANGED_DATA: dict[str, Callable[[Path], object]] = {"renamed": _rename, "relabelled": _relabel}
+
+
+@pytest.mark.parametrize("how", CHANGED_DATA)
+def test_changed_names_and_labels_are_noticed_on_resume(how: str, finished: Path, photos: Path) -> None:
+    CHANGED_DATA[how](photos)
+    expected = r"has changed since .*: other names, order or labels of its [a-z ]+ images.*changed_data=True"
+    with pytest.raises(ResnestError, match=expected):
+        resume(finished)
+    assert resume(finished, changed_data=True).out == finished
+    assert resume(finished).out == finished  # it was told
+
+
+def test_data_may_move_and_runs_of_earlier_versions_have_no_fingerprint(
+    finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    photos.rename(tmp_path / "moved")
+    assert resume(finished, data=tmp_path / "moved").out == finished
+    account = json.loads((finished / "run.json").read_text())
+    del account["fingerprints"]
+    (finished / "run.json").write_text(json.dumps(account))
+    _rename(tmp_path / "moved")
+    assert resume(finished, data=tmp_path / "moved").out == finished
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(photos: Path, tmp_path: Path) -> None:

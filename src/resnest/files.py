@@ -7,14 +7,17 @@ with replacing(Path("config.json")) as temporary:
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from resnest.errors import ResnestError
+from resnest.progress import say
 
 CARD_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -70,6 +73,31 @@ def sha256_of(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """The folder for all that can be made or downloaded again: $RESNEST_HOME, ~/.cache/resnest by default."""
-    home = os.environ.get("RESNEST_HOME")
-    return Path(home).expanduser() if home else Path.home() / ".cache" / "resnest"
+    """The folder for all that can be made or downloaded again: $RESNEST_HOME, ~/.cache/resnest by default.
+
+    Without a home directory, as of a container's user that its system does not know, it is one of the user's own in the
+    temporary directory.
+
+    Raises:
+        ResnestError: there, somebody else has a folder of that name.
+    """
+    chosen = os.environ.get("RESNEST_HOME")
+    if chosen and not chosen.startswith("~"):
+        return Path(chosen)
+    try:
+        return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "resnest"
+    except RuntimeError:  # no HOME, and a user id that is not in the password database
+        return _temporary_cache()
+
+
+@functools.cache
+def _temporary_cache() -> Path:
+    """Says once that there is no home directory."""
+    user = os.getuid()
+    folder = Path(tempfile.gettempdir()) / f"resnest-{user}"
+    with write_errors(folder):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != user:
+        raise ResnestError(f"{folder} belongs to another user: set RESNEST_HOME to a folder for the cache")
+    say(f"warning: there is no home directory: the cache is {folder}; RESNEST_HOME sets another folder")
+    return folder

@@ -25,6 +25,9 @@ def train(
     set: Annotated[list[str] | None, typer.Option(metavar="A.B=C", help="Change a setting; may be repeated.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Resume a stopped run.")] = None,
     go_on: Annotated[bool, typer.Option("--go-on", help="With --resume: although train.patience ended it.")] = False,
+    changed_data: Annotated[
+        bool, typer.Option("--changed-data", help="With --resume: although images have other names or labels now.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run in --out.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
@@ -34,10 +37,14 @@ def train(
             raise ResnestError("--resume RUN goes on in the run's own directory: leave out --out and --overwrite")
         from resnest.training.train import resume as resumed
 
-        result = resumed(resume, recipe=recipe, data=data, settings=set or [], device=device, quiet=False, go_on=go_on)
+        result = resumed(
+            resume, recipe=recipe, data=data, settings=set or [], device=device, quiet=False, go_on=go_on,
+            changed_data=changed_data,
+        )  # fmt: skip
     else:
-        if go_on:
-            raise ResnestError("--go-on goes with --resume RUN")
+        for option, given in (("--go-on", go_on), ("--changed-data", changed_data)):
+            if given:
+                raise ResnestError(f"{option} goes with --resume RUN")
         missing = [name for name, value in (("RECIPE", recipe), ("--data", data)) if value is None]
         if missing or recipe is None or data is None:
             raise ResnestError(

@@ -34,7 +34,9 @@ from torch.utils.data import DataLoader, Dataset
 from resnest.data.order import seeded, step_batches
 from resnest.data.samples import Samples
 from resnest.data.settings import DataSettings
+from resnest.data.sharing import cannot_start, send_what_cannot_be_shared
 from resnest.errors import ResnestError, one_line
+from resnest.progress import say
 from resnest.runtime.decode import BadImage
 from resnest.runtime.engines.exported import Prepared
 from resnest.runtime.preprocess import ImageTransform
@@ -175,7 +177,10 @@ class EvaluationDataset(Dataset[Any]):
             image, truth = self.samples.example(index)
         except BadImage as error:
             return index, error
-        pixels = torch.from_numpy(self.preprocess(image))
+        try:
+            pixels = torch.from_numpy(self.preprocess(image))
+        except BadImage as error:
+            return index, BadImage(self.samples.keys[index], error.reason)
         return Example(index, pixels, image.size, truth, image if self.keep_images else None)
 
     def collate(self, items: list[Example | tuple[int, BadImage]]) -> EvaluationBatch:
@@ -241,9 +246,13 @@ def loading(workers: int | None, most: int, *, advice: str = "use fewer of them"
     """Passes over datasets by the same workers, `most` at most. Raises ResnestError: one of them died.
 
     A run's training and evaluation share them, as they never overlap: a set for each would be twice the processes.
+    Where they cannot be started, this process loads.
     """
     batches: list[tuple[str, Any]] = []  # of the current pass
     count = min(default_workers() if workers is None else workers, most)
+    if count and (problem := cannot_start(count)):
+        say(problem)
+        count = 0
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than cores: as was asked for
         loader: DataLoader[Any] = DataLoader(
@@ -263,7 +272,7 @@ def loading(workers: int | None, most: int, *, advice: str = "use fewer of them"
         yield from loader
 
     def close() -> None:
-        if count:
+        if processes:
             started._shutdown_workers()  # private; else they stay until nothing holds the loader, as a traceback does
         for process in processes:
             process.kill()  # one that is still busy: it does not heed torch's SIGTERM
@@ -296,6 +305,7 @@ def default_workers() -> int:
 
 def _quiet_worker(_: int) -> None:
     """Workers ignore stop signals, which the main process handles after its step, and use one thread."""
+    send_what_cannot_be_shared()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)

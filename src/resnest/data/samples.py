@@ -11,7 +11,7 @@ import hashlib
 import json
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -114,6 +114,23 @@ class Samples(ABC):
         """What was left out or assumed when this split was read, and why."""
         return ()
 
+    def fingerprinted(self) -> Iterable[NDArray[Any] | Sequence[str]]:
+        """For `fingerprint`: what is known of the annotations without opening a file for each image."""
+        return ()
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the classes, of the images' names in their order, and of `fingerprinted`; no image is read."""
+        digest = hashlib.sha256()
+        for part in (self.class_names, self.keys, *self.fingerprinted()):
+            if isinstance(part, np.ndarray):
+                digest.update(f"{part.dtype.str}{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
+            else:
+                digest.update(f"{len(part)}\0".encode())
+                for name in part:
+                    digest.update(name.encode(errors="surrogateescape") + b"\0")
+        return digest.hexdigest()[:16]
+
 
 S = TypeVar("S", bound=Samples)
 
@@ -210,6 +227,9 @@ class LabelledSamples(Samples):
             counts: NDArray[np.int64] = self.labels.sum(0, dtype=np.int64)
             return counts
         return np.bincount(self.labels, minlength=len(self.class_names))
+
+    def fingerprinted(self) -> tuple[NDArray[Any]]:
+        return (self.labels,)
 
     def groups(self) -> NDArray[np.int64]:
         """The class of each image; if multi-label the rarest, of equally rare ones the first; without any, K."""

@@ -195,6 +195,11 @@ class DetectionSamples(Samples):
     def sizes(self) -> NDArray[np.int64]:
         return self.objects.sizes.astype(np.int64)
 
+    def fingerprinted(self) -> tuple[NDArray[Any], ...]:
+        table = self.objects
+        rows = table.rows()
+        return table.sizes, table.counts, table.boxes[rows], table.labels[rows], table.crowd[rows]
+
     def presence(self) -> NDArray[np.bool_]:
         return self.labels
 

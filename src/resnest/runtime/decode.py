@@ -380,7 +380,9 @@ def _with_pixels(image: Image.Image, name: str) -> Image.Image:
         raise BadImage(name, f"has no pixels ({image.width} x {image.height})")
     with refusing(name, FORMATS):
         image.load()  # a file that Pillow has opened is decoded now
-        return to_rgb(image)
+        orientation = _orientation(image)
+        # a copy, as the picture is the caller's; what was turned before has no orientation any more
+        return to_rgb(image if orientation == 1 else _upright(image.copy(), orientation))
 
 
 def _of_array(array: NDArray[Any], name: str) -> Image.Image:

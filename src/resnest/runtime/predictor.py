@@ -113,7 +113,10 @@ class ImagePredictor:
 
     def _prepare(self, image: ImageInput, name: str) -> Prepared:
         picture = to_image(image, name)
-        return Prepared(name, self.card.preprocess(picture), picture.size)
+        try:
+            return Prepared(name, self.card.preprocess(picture), picture.size)
+        except BadImage as error:
+            raise BadImage(name, error.reason) from None
 
     def _finish(self, batch: list[Prepared | BadImage]) -> Iterator[Result | BadImage]:
         results = iter(self._run([image for image in batch if not isinstance(image, BadImage)]))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.errors import Range, check_ranges, unknown
+from resnest.runtime.decode import MAX_PIXELS, BadImage
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -65,7 +66,7 @@ class Preprocess:
         return self.crop if self.crop is not None else self.size / (self.size + 32)
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
-        """RGB image -> (3, size, size)."""
+        """RGB image -> (3, size, size). Raises BadImage, without the name of the file."""
         return self.normalise(np.asarray(self.pixels(image)))
 
     def describe(self) -> str:
@@ -92,6 +93,9 @@ class Preprocess:
         width, height = image.size
         short = math.floor(round(self.size / self.crop_fraction, 6))
         wide, high = (short, short * height // width) if width <= height else (short * width // height, short)
+        if wide * high > MAX_PIXELS:  # of a strip: a file of 300 bytes would take gigabytes
+            size = f"{width} x {height} pixels would be resized to {wide} x {high}"
+            raise BadImage("image", f"too long and narrow: {size}, at most {MAX_PIXELS / 1e6:.0f} megapixels")
         left, top = round((wide - self.size) / 2), round((high - self.size) / 2)
         resized = image.resize((wide, high), RESAMPLING[self.interpolation])
         return resized.crop((left, top, left + self.size, top + self.size))

@@ -62,6 +62,9 @@ class PixelSamples(Samples):
         names = listed.classes.names
         return cls(*images, names, listed.classes, *masks, listed.meaning, (*assumed, *notes), survey)
 
+    def fingerprinted(self) -> tuple[Sequence[str]]:
+        return (self.mask_keys,)
+
     def mask(self, index: int) -> NDArray[np.uint8]:
         """The class of every pixel, (H, W), 255 if ignored.
 

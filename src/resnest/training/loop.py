@@ -272,7 +272,7 @@ class Loop:
 
         self.stopped = self.world.broadcast_result(ask)
         if self.stopped and self.step < self.schedule.end:
-            self.world.on_rank_zero(lambda: self.run.note_stop(self.step))
+            self.world.on_rank_zero(lambda: self.run.note(stopped=self.step))  # by the caller's function
             show.say("on_evaluation stops the run: it ends here")
 
     def _evaluate(self) -> Evaluation:

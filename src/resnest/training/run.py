@@ -168,9 +168,9 @@ class RunDirectory:
             raise ResnestError(f"{self.path} is not a run that can be resumed: it has no readable run.json")
         return cast(dict[str, Any], account)
 
-    def note_stop(self, step: int) -> None:
-        """In run.json: the function of the caller ended the run there."""
-        self.write_text("run.json", json.dumps({**self.read_provenance(), "stopped": step}, indent=2) + "\n")
+    def note(self, **facts: Any) -> None:
+        """Add facts to run.json, or replace them."""
+        self.write_text("run.json", json.dumps({**self.read_provenance(), **facts}, indent=2) + "\n")
 
     def truncate_logs_after(self, step: int) -> None:
         """Drop the lines of steps that a resumed run will repeat."""

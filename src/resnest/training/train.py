@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 
 import resnest
 from resnest.data.sources import Splits, open_dataset
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, call, parameter
 from resnest.inference.evaluation import Evaluation
 from resnest.progress import clock
 from resnest.recipes import Recipe, find_recipe, override, read_recipe, to_yaml
@@ -143,6 +143,7 @@ def resume(
     quiet: bool = True,
     on_evaluation: OnEvaluation | None = None,
     go_on: bool = False,
+    changed_data: bool = False,
 ) -> TrainingResult:
     """Resume a stopped run from its newest valid checkpoint; a finished one gives its result again.
 
@@ -152,10 +153,11 @@ def resume(
         settings: of those that do not change what is computed, such as {"data.workers": 2}.
         on_evaluation: as for `train`.
         go_on: train further although `on_evaluation` or train.patience ended the run.
+        changed_data: train further although images were renamed, replaced by others or relabelled since it began.
 
     Raises:
         NoValidCheckpoint: nothing to go on from.
-        ResnestError: not a run, other settings than it was started with, or the data has other classes now.
+        ResnestError: not a run, other settings than it was started with, or the data has changed.
     """
     run = RunDirectory(Path(out))
     account = run.read_provenance()
@@ -164,6 +166,22 @@ def resume(
     chosen = override(base, settings)
     check_resumable(before, chosen, where=str(out))
     splits = _open(data or account["data"], chosen)
+    _check_same_data(splits, account, out, changed_data=changed_data)
+    task = open_task(chosen, splits.train, splits.where)
+    loop = Loop(task, splits, run, open_fabric(chosen, device), quiet=quiet, on_evaluation=on_evaluation)
+    try:
+        loop.world.on_rank_zero(run.hold)
+        loop.restore(go_on=go_on)
+        if changed_data:
+            loop.world.on_rank_zero(lambda: run.note(fingerprints=_fingerprints(splits)))
+        loop.world.on_rank_zero(lambda: run.write_text("recipe.yaml", to_yaml(chosen)))
+        return _finish(loop)
+    finally:
+        run.release()
+
+
+def _check_same_data(splits: Splits, account: dict[str, Any], out: str | Path, *, changed_data: bool) -> None:
+    """Raises ResnestError if a run's data is not what it was; names and labels may differ with `changed_data`."""
     if strange := [name for name in splits.train.class_names if name not in account["class_names"]]:
         raise ResnestError(
             f"{splits.where} is not the data that {out} was trained on: it has the class {strange[0]!r}, which that had"
@@ -174,15 +192,18 @@ def resume(
             f"{splits.where} is not the data that {out} was trained on: {len(splits.train)} training images of"
             f" {len(splits.train.class_names)} classes, then {account['train_images']} of {len(account['class_names'])}"
         )
-    task = open_task(chosen, splits.train, splits.where)
-    loop = Loop(task, splits, run, open_fabric(chosen, device), quiet=quiet, on_evaluation=on_evaluation)
-    try:
-        loop.world.on_rank_zero(run.hold)
-        loop.restore(go_on=go_on)
-        loop.world.on_rank_zero(lambda: run.write_text("recipe.yaml", to_yaml(chosen)))
-        return _finish(loop)
-    finally:
-        run.release()
+    before, now = account.get("fingerprints"), _fingerprints(splits)  # runs of earlier versions have none
+    if isinstance(before, dict) and before != now and not changed_data:
+        other = " and ".join(name for name in now if before.get(name) != now[name])
+        raise ResnestError(
+            f"{splits.where} has changed since {out} was trained on it: other names, order or labels of its {other}"
+            f" images. Give the data as it was ({parameter('data')}), start a new run (model.pretrained=RUN begins with"
+            f" its weights), or resume with the data as it is: {call('resume', out, changed_data=True)}"
+        )
+
+
+def _fingerprints(splits: Splits) -> dict[str, str]:
+    return {"training": splits.train.fingerprint, "validation": splits.val.fingerprint}
 
 
 def _open(data: str | Path, recipe: Recipe) -> Splits:
@@ -217,6 +238,7 @@ def _provenance(data: str | Path, splits: Splits, fabric: Fabric) -> dict[str, A
         "train_images": len(splits.train),
         "val_images": len(splits.val),
         "held_out_of": len(splits.unsplit) if splits.unsplit is not None else 0,  # images; 0: the data has its own part
+        "fingerprints": _fingerprints(splits),
         "class_names": list(splits.train.class_names),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",

@@ -1,0 +1,153 @@
+"""Odd places and pictures: no home directory, one picture in every form, strips that would fill the memory."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resnest import files
+from resnest.classification.card import ClassificationCard
+from resnest.data.loading import evaluation_batches
+from resnest.data.sources import open_dataset
+from resnest.errors import ResnestError
+from resnest.runtime.decode import BadImage, to_image
+from resnest.runtime.predictor import ImagePredictor
+from resnest.runtime.preprocess import Preprocess
+from resnest.spec import PUBLISHED
+
+
+@pytest.fixture
+def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No HOME, and a user id that no database knows; the temporary directory."""
+
+    def unknown(*_: object) -> str:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(tmp_path))
+    files._temporary_cache.cache_clear()
+    return tmp_path
+
+
+@pytest.mark.parametrize("chosen", ["", "~/cache"])
+def test_without_a_home_the_cache_is_in_the_temporary_directory(
+    chosen: str, homeless: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RESNEST_HOME", chosen)
+    folder = files.cache_folder()
+    assert folder == files.cache_folder() == homeless / f"resnest-{os.getuid()}"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    [said] = capfd.readouterr().err.splitlines()  # once
+    assert said == f"warning: there is no home directory: the cache is {folder}; RESNEST_HOME sets another folder"
+
+
+def test_a_chosen_cache_needs_no_home(homeless: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESNEST_HOME", str(homeless / "chosen"))
+    assert files.cache_folder() == homeless / "chosen"
+
+
+def test_a_link_in_the_place_of_the_cache_is_refused(homeless: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RESNEST_HOME", raising=False)
+    (homeless / "elsewhere").mkdir()
+    (homeless / f"resnest-{os.getuid()}").symlink_to(homeless / "elsewhere")
+    with pytest.raises(ResnestError, match="belongs to another user: set RESNEST_HOME"):
+        files.cache_folder()
+
+
+# --- Strips ---
+
+STRIPS = [(1, 60_000), (60_000, 1), (2, 30_000), (3, 20_000)]
+BICUBIC = Preprocess(size=224, crop=0.875, interpolation="bicubic", first="resize")
+
+
+def _png(size: tuple[int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (10, 200, 30)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("size", STRIPS, ids=str)
+def test_a_strip_is_a_bad_image(size: tuple[int, int]) -> None:
+    with pytest.raises(BadImage, match=r"too long and narrow: \d+ x \d+ pixels would be resized to \d+ x \d+, at most"):
+        BICUBIC(Image.new("RGB", size))
+    assert Preprocess(size=224)(Image.new("RGB", size)).shape == (3, 224, 224)  # the centre is cut out first
+
+
+def test_a_long_picture_is_none() -> None:
+    assert BICUBIC(Image.new("RGB", (100, 5000))).shape == (3, 224, 224)
+
+
+def test_a_strip_ends_neither_prediction_nor_evaluation(photos: Path) -> None:
+    class Engine:
+        name, takes_sizes = "brightness", False
+
+        def __call__(self, images: Any, sizes: Any = None) -> dict[str, Any]:
+            return {"logits": np.repeat(images.mean((1, 2, 3))[:, None], 2, 1)}
+
+    good = _png((20, 30))
+    card = ClassificationCard(
+        class_names=("a", "b"), preprocess=BICUBIC, architecture="resnest14", spec=PUBLISHED["resnest14"].spec
+    )
+    results = list(ImagePredictor(Engine(), card, batch_size=2).stream([good, _png((1, 60_000)), good]))
+    assert [isinstance(result, BadImage) for result in results] == [False, True, False]
+    assert str(results[1]).startswith("image 1: too long and narrow")
+
+    samples = open_dataset(photos).train
+    (photos / samples.keys[3]).write_bytes(_png((1, 60_000)))
+    [batch] = evaluation_batches(samples.subset(np.arange(5)), BICUBIC, batch_size=8, workers=0)
+    assert [key for key, _ in batch.bad] == [samples.keys[3]]
+    assert batch.indices == [0, 1, 2, 4]
+
+
+# --- One picture in every form that Python has it in ---
+
+
+def _stored(mode: str, kind: str, orientation: int) -> bytes:
+    values = np.random.RandomState(0).randint(0, 256, (12, 20), np.uint8)
+    if mode == "I;16":
+        picture = Image.fromarray(values.astype(np.uint16) * 256 + 77)
+    elif mode == "P transparent":
+        picture = Image.fromarray(values).convert("RGB").quantize(16)
+        picture.info["transparency"] = 3
+    else:
+        picture = Image.fromarray(values).convert("RGB").convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    options = {"transparency": 3} if mode == "P transparent" else {}
+    picture.save(buffer, kind, exif=exif, **options)
+    return buffer.getvalue()
+
+
+FORMS = [
+    *((mode, "PNG", 6) for mode in ("RGB", "RGBA", "L", "LA", "1", "P", "I;16", "P transparent")),
+    *(("RGB", "JPEG", orientation) for orientation in range(1, 9)),
+    ("CMYK", "JPEG", 3),
+    ("RGB", "WEBP", 8),
+]
+
+
+@pytest.mark.parametrize(("mode", "kind", "orientation"), FORMS)
+def test_every_form_of_a_picture_is_the_same(mode: str, kind: str, orientation: int, tmp_path: Path) -> None:
+    content = _stored(mode, kind, orientation)
+    path = tmp_path / "picture"
+    path.write_bytes(content)
+    expected = np.asarray(to_image(path))
+    assert expected.shape == ((20, 12, 3) if orientation >= 5 else (12, 20, 3))
+    opened = Image.open(path)
+    size = opened.size
+    forms: list[Any] = [str(path), content, bytearray(content), memoryview(content), io.BytesIO(content), opened]
+    forms += [Image.open(io.BytesIO(content)), to_image(path), expected]
+    for form in forms:
+        assert np.array_equal(np.asarray(to_image(form)), expected), type(form)
+    assert opened.size == size  # the caller's stays as it is
+    assert opened.getexif().get(0x0112, 1) == orientation
+    with path.open("rb") as file:
+        assert np.array_equal(np.asarray(to_image(file)), expected)
