@@ -21,14 +21,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.data.folders import locate_images
 from resnest.data.stores import FolderStore
 from resnest.detection.data import DetectionSamples, ObjectTable
+from resnest.detection.formats.pictures import Pictures, find_pictures
 from resnest.detection.segmentations import RUNS, BadSegmentation, SegmentationBuilder, Segmentations
 from resnest.errors import ResnestError
 
 SPACE = re.compile(r"[ \t\n\r]*")
 INCOMPLETE = "suspect_incomplete"
+FEDERATED = "neg_category_ids"  # LVIS: the classes that an image is known not to have (arXiv 1908.03195)
 MOST_CATEGORIES = 65536  # the largest set, V3Det (arXiv 2304.03752), has 13,204; a mask head has an output for each
 
 Numbers = NDArray[np.int64]
@@ -36,7 +37,7 @@ Numbers = NDArray[np.int64]
 
 def read_coco(path: Path) -> DetectionSamples:
     """Read COCO json. Raises ResnestError, with the file and the annotation, for anything inconsistent."""
-    reader = _Reader(path)
+    reader = CocoReader(path)
     read_items(path, {"images": reader.image, "annotations": reader.annotation, "categories": reader.category})
     return reader.done()
 
@@ -50,12 +51,14 @@ class CocoLists:
         self.image_ids = array("q")
         self.sizes = array("i")
         self.incomplete = bytearray()
+        self.federated = 0  # images with annotations of some classes only
         self.categories: dict[int, str] = {}
 
     def image(self, item: Any) -> None:
         """Add an image. Raises ResnestError if it is incomplete."""
         try:
-            self.names.append(str(item["file_name"]))
+            self.names.append(file_name(item))
+            self.federated += FEDERATED in item
             self.image_ids.append(item["id"])
             self.sizes.extend((item["width"], item["height"]))
         except (KeyError, TypeError, OverflowError) as error:
@@ -94,8 +97,8 @@ class CocoLists:
         return ids, np.array(self.sizes, np.int32).reshape(-1, 2)
 
 
-class _Reader(CocoLists):
-    """Collects images, categories and annotations."""
+class CocoReader(CocoLists):
+    """Collects images, categories and annotations, and checks them; readers of other formats give theirs to it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -127,8 +130,8 @@ class _Reader(CocoLists):
         image = f" (image id {item.get('image_id')})" if isinstance(item, dict) else ""
         return ResnestError(f"{self.path}: annotation {entry_id(item)}{image}: {what}")
 
-    def done(self) -> DetectionSamples:
-        """Assemble the samples."""
+    def done(self, root: Path | None = None) -> DetectionSamples:
+        """Assemble the samples; `root` is the folder of their images if it is known."""
         image_ids, sizes = self.images()
         category_ids, names = self._classes()
         owners = self._indices(np.array(self.owners, np.int64), image_ids, "image")
@@ -150,9 +153,17 @@ class _Reader(CocoLists):
             ids=np.array(self.ids, np.int64)[order],
             segmentations=outlines.subset(order),
         )
-        store = FolderStore(locate_images(self.path, self.names))
-        samples = DetectionSamples.build(store, self.names, names, tuple(category_ids.tolist()), table)
+        pictures = Pictures(root, self.names) if root else find_pictures(self.path, self.names)
+        store = FolderStore(pictures.root)
+        samples = DetectionSamples.build(
+            store, pictures.names, names, tuple(category_ids.tolist()), table, (*pictures.notes, *self.notes())
+        )
         return _without_incomplete(samples, np.frombuffer(bytes(self.incomplete), np.uint8).astype(bool))
+
+    def notes(self) -> tuple[str, ...]:
+        if not self.federated:
+            return ()
+        return ("LVIS annotates some classes of each image; the others are taken to be absent, unlike in its own AP",)
 
     def _classes(self) -> tuple[Numbers, tuple[str, ...]]:
         """Ids in ascending order, and names. Of categories with the same name, the used one counts."""
@@ -201,6 +212,13 @@ class _Reader(CocoLists):
                 outlines.check(row, height=int(sizes[row, 1]), width=int(sizes[row, 0]))
             except BadSegmentation as error:
                 raise ResnestError(f"{self.path}: annotation {self.ids[row]}: {error}") from None
+
+
+def file_name(item: Any) -> str:
+    """The file of an image. LVIS names it by its address only, or as COCO's files of 2014 were called."""
+    if FEDERATED in item and "coco_url" in item:
+        return "/".join(str(item["coco_url"]).split("/")[-2:])  # train2017/000000391895.jpg
+    return str(item["file_name"])
 
 
 def _without_incomplete(samples: DetectionSamples, incomplete: NDArray[np.bool_]) -> DetectionSamples:
