@@ -469,6 +469,13 @@ def cvat_xml_file(root: Path) -> Path:
     return cvat_xml(root) / "annotations.xml"
 
 
+def cvat_xml_beside(root: Path) -> Path:
+    for part in NUMBERS:
+        _pictures(root, part)
+    (cvat_xml(root) / "images").rename(root / "more")
+    return root
+
+
 def label_studio(root: Path) -> Path:
     value = {"x": 10, "y": 10, "width": 20, "height": 20, "rotation": 0, "rectanglelabels": ["cat"]}
     result = [{"original_width": WIDTH, "original_height": HEIGHT, "from_name": "label", "value": value}]
@@ -581,9 +588,10 @@ def results(root: Path) -> Path:
 REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "CVAT's xml": (cvat_xml, r"annotations.xml looks like CVAT's own xml, .* export as COCO 1.0 or PASCAL VOC 1.1"),
     "CVAT's xml, the file": (cvat_xml_file, r"annotations.xml looks like CVAT's own xml, .* export as COCO 1.0"),
+    "CVAT's xml beside images": (cvat_xml_beside, r"annotations.xml looks like CVAT's own xml, .* export as COCO 1.0"),
     "Label Studio's json": (label_studio, "looks like Label Studio's own json, which is not read: export as COCO"),
     "Supervisely": (supervisely, "pets looks like Supervisely's own json, which is not read: export as COCO"),
-    "DOTA": (dota, "labelTxt looks like rotated boxes of DOTA"),
+    "DOTA": (dota, "labelTxt looks like DOTA's text of rotated boxes"),
     "SageMaker": (sagemaker, "output.manifest looks like a manifest of SageMaker Ground Truth"),
     "SageMaker, the file": (sagemaker_file, "output.manifest looks like a manifest of SageMaker Ground Truth"),
     "a zip": (zipped, r"pets.zip holds annotations of objects \(train/_annotations.coco.json\): unpack it"),

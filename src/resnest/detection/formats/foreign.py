@@ -18,6 +18,7 @@ from resnest.detection.formats.finding import MOST_LISTED, visible, with_suffix
 from resnest.detection.formats.marks import kind_of, kind_of_text
 from resnest.errors import ResnestError
 
+PLACES = ("", "annotations", "Annotations", "manifests/output", *SPLIT_NAMES)
 HEAD = 4096  # bytes of a text
 HEAD_OF_JSON = 64 * 2**10
 
@@ -29,14 +30,14 @@ JSON = {
     "labelbox": ("Labelbox's own json", "convert it to COCO json"),
     "scalabel": ("Scalabel's json, as of BDD100K", "convert it to COCO json, with its to_coco"),
     "createml": ("CreateML's json", "export as COCO or Pascal VOC"),
-    "results": ("detections of a model in COCO's format of results, which are no annotations", "give the annotations"),
+    "results": ("detections of a model, COCO's format of results", "give the annotations of the images"),
     "superannotate": ("SuperAnnotate's own json", "export as COCO"),
     "datumaro": ("Datumaro's own json", "convert it with `datum convert -f coco_instances`"),
     "fiftyone": ("FiftyOne's own json", "export as fiftyone.types.COCODetectionDataset"),
     "via3": ("json of VGG Image Annotator 3", "export as COCO"),
 }
 CVAT = ("CVAT's own xml", "export as COCO 1.0 or PASCAL VOC 1.1")
-DOTA = ("rotated boxes of DOTA, which detectors here do not have", "write upright boxes, as COCO json")
+DOTA = ("DOTA's text of rotated boxes", "detectors here have upright boxes: write these, as COCO json")
 KITTI = ("KITTI's labels", "convert them to COCO json")
 RECORDS = ("TensorFlow records", "export as COCO json")
 # first line of a csv file
@@ -68,18 +69,38 @@ TEXTS = (
 
 def find_foreign(path: Path, task: str | None = None) -> DatasetHandle | None:
     """Raises ResnestError for data of objects that is recognised; else None: it is something else."""
+    listing = Listing(path)
     for mark in MARKS:
-        mark(path)
+        mark(listing)
     return None
 
 
-def _refuse(path: Path, looks: tuple[str, str]) -> None:
-    raise ResnestError(f"{path} looks like {looks[0]}, which is not read: {looks[1]}")
+class Listing:
+    """The file, or the files of a folder, of `annotations` in it, and of folders named by part."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        folders = [path / place for place in PLACES] if path.is_dir() else []
+        self.groups = [visible(folder) for folder in folders] or [[path]]
+
+    def files(self, *suffixes: str) -> list[Path]:
+        """Those with a suffix, a few of each folder."""
+        return [
+            file
+            for group in self.groups
+            for file in [file for file in group if file.suffix.lower() in suffixes][:MOST_LISTED]
+            if file.is_file()
+        ]
 
 
-def _zips(path: Path) -> None:
+def refusal(path: Path, looks: tuple[str, str]) -> ResnestError:
+    """The error for a file that looks like something, and what to do."""
+    return ResnestError(f"{path} looks like {looks[0]}, which is not read: {looks[1]}")
+
+
+def _zips(listing: Listing) -> None:
     """A zip with annotations, or a folder with some and no data."""
-    for file in _files(path, ".zip"):
+    for file in listing.files(".zip"):
         try:
             with zipfile.ZipFile(file) as archive:
                 found = _annotations_in(archive)
@@ -104,63 +125,56 @@ def _annotations_in(archive: zipfile.ZipFile) -> str:
     return ""
 
 
-def _jsons(path: Path) -> None:
-    for file in _files(path, ".json", ".jsonl", ".ndjson", ".manifest"):
+def _jsons(listing: Listing) -> None:
+    for file in listing.files(".json", ".jsonl", ".ndjson", ".manifest"):
         if (kind := kind_of(file)) in JSON:
-            _refuse(file, JSON[kind])
+            raise refusal(file, JSON[kind])
 
 
-def _supervisely(path: Path) -> None:
+def _supervisely(listing: Listing) -> None:
     """A project has meta.json, and folders of data sets with `ann` and `img`."""
-    folders = [path, *(child for child in visible(path)[:MOST_LISTED] if child.is_dir())]
-    if path.is_dir() and any((folder / "ann").is_dir() and (folder / "img").is_dir() for folder in folders):
-        _refuse(path, JSON["supervisely"])
+    path = listing.path
+    folders = [path, *(child for child in listing.groups[0][:MOST_LISTED] if child.is_dir())]
+    if any((folder / "ann").is_dir() and (folder / "img").is_dir() for folder in folders):
+        raise refusal(path, JSON["supervisely"])
 
 
-def _xmls(path: Path) -> None:
+def _xmls(listing: Listing) -> None:
     """CVAT's begins with <annotations>; an unknown xml file is refused if it is given itself."""
-    for file in _files(path, ".xml")[:MOST_LISTED]:
+    for file in listing.files(".xml")[:MOST_LISTED]:
         text = re.sub(r"<\?.*?\?>|<!--.*?-->", "", _head(file), flags=re.DOTALL).lstrip("\ufeff \t\r\n")
         if text.startswith("<annotations"):
-            _refuse(file, CVAT)
-        if path.is_file() and text.startswith("<annotation"):
-            raise ResnestError(f"{path} is the xml of one picture: give its folder")
+            raise refusal(file, CVAT)
+        if listing.path.is_file() and text.startswith("<annotation"):
+            raise ResnestError(f"{file} is the xml of one picture: give its folder")
 
 
-def _texts(path: Path) -> None:
+def _texts(listing: Listing) -> None:
     """Labels of DOTA and KITTI, each picture's in a text."""
-    folders = [path, *(path / part for part in SPLIT_NAMES)]
+    folders = [listing.path, *(listing.path / part for part in SPLIT_NAMES)]
     for folder in [folder / name for folder in folders for name in TEXTS]:
-        for file in with_suffix(folder, ".txt")[:MOST_LISTED] if path.is_dir() else []:
+        for file in with_suffix(folder, ".txt")[:MOST_LISTED]:
             lines = [line for line in _head(file).splitlines() if line.strip()]
             if any(DOTA_HEAD.match(line) or DOTA_LINE.match(line) for line in lines[:3]):
-                _refuse(folder, DOTA)
+                raise refusal(folder, DOTA)
             if lines and KITTI_LINE.match(lines[0]):
-                _refuse(folder, KITTI)
+                raise refusal(folder, KITTI)
 
 
-def _tables(path: Path) -> None:
-    for file in _files(path, ".csv"):
+def _tables(listing: Listing) -> None:
+    for file in listing.files(".csv"):
         first = _head(file).lstrip("\ufeff").partition("\n")[0]
         for pattern, looks in TABLES:
             if re.match(pattern, first):
-                _refuse(file, looks)
+                raise refusal(file, looks)
 
 
-def _records(path: Path) -> None:
-    if found := _files(path, ".tfrecord", ".tfrecords", ".record"):
-        _refuse(found[0], RECORDS)
+def _records(listing: Listing) -> None:
+    if found := listing.files(".tfrecord", ".tfrecords", ".record"):
+        raise refusal(found[0], RECORDS)
 
 
-MARKS: tuple[Callable[[Path], None], ...] = (_zips, _supervisely, _jsons, _xmls, _texts, _tables, _records)
-
-
-def _files(path: Path, *suffixes: str) -> list[Path]:
-    """The file itself, or those in the folder, in `annotations` and in folders named by part; a few of each."""
-    if path.is_file():
-        return [path] if path.suffix.lower() in suffixes else []
-    places = ("", "annotations", "Annotations", "manifests/output", *SPLIT_NAMES)
-    return [file for place in places for file in with_suffix(path / place, *suffixes)[:MOST_LISTED]]
+MARKS: tuple[Callable[[Listing], None], ...] = (_zips, _supervisely, _jsons, _xmls, _texts, _tables, _records)
 
 
 def _head(file: Path) -> str:

@@ -36,7 +36,7 @@ from resnest.detection.formats.collector import (
     outline_corners,
 )
 from resnest.detection.formats.finding import by_part, with_suffix
-from resnest.detection.formats.marks import json_of_kind, kind_of
+from resnest.detection.formats.marks import holds_kind, json_of_kind, kind_of
 from resnest.detection.formats.pictures import Size, below, common_root, upright_size
 from resnest.errors import ResnestError
 from resnest.runtime import rle
@@ -62,7 +62,11 @@ def find_labelme(path: Path, task: str | None = None) -> DatasetHandle | None:
     """json files of labelme beside pictures, or in a folder of their own; optionally in folders named by part."""
     if path.is_file():
         return DatasetHandle("labelme", str(path), unsplit=lambda: read_labelme(path)) if _is_labelme(path) else None
-    return by_part("labelme", path, lambda folder: bool(_files_in(folder)), read_labelme)
+
+    def holds(folder: Path) -> bool:
+        return any(holds_kind(folder / name, "labelme") for name in FOLDERS)
+
+    return by_part("labelme", path, holds, read_labelme)
 
 
 def _is_labelme(path: Path) -> bool:

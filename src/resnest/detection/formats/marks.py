@@ -67,9 +67,11 @@ def kind_of_text(text: str) -> str:
     return "coco" if start == "{" and top and len(keys & set(COCO_KEYS)) > 1 else ""
 
 
+def holds_kind(folder: Path, kind: str) -> bool:
+    """Whether one of the first json files in a folder is of a kind."""
+    return any(kind_of(file) == kind for file in with_suffix(folder, ".json")[:MOST_LISTED])
+
+
 def json_of_kind(folder: Path, kind: str) -> list[Path]:
-    """The json files of a kind in a folder; () if none of the first few is."""
-    files = with_suffix(folder, ".json")
-    if not any(kind_of(file) == kind for file in files[:MOST_LISTED]):
-        return []
-    return [file for file in files if kind_of(file) == kind]
+    """The json files of a kind in a folder; none if none of the first few is."""
+    return [file for file in with_suffix(folder, ".json") if kind_of(file) == kind] if holds_kind(folder, kind) else []
