@@ -126,6 +126,8 @@ def _ultralytics(root: Path, *, yaml: str, outlines: bool = False) -> Path:
 
 
 def ultralytics(root: Path) -> Path:
+    root.mkdir()
+    (root / "a.txt").write_text("cat\n\ndog\n")
     return _ultralytics(root, yaml=f"path: {root}\ntrain: images/train\nval: images/val\nnames:\n  0: cat\n  1: dog\n")
 
 
@@ -585,6 +587,12 @@ def results(root: Path) -> Path:
     return write(root / "results.json", content)
 
 
+def devkits(root: Path) -> Path:
+    for year in ("VOC2007", "VOC2012"):
+        cvat_voc(root / year)
+    return root
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "CVAT's xml": (cvat_xml, r"annotations.xml looks like CVAT's own xml, .* export as COCO 1.0 or PASCAL VOC 1.1"),
     "CVAT's xml, the file": (cvat_xml_file, r"annotations.xml looks like CVAT's own xml, .* export as COCO 1.0"),
@@ -604,6 +612,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "VIA 3": (via_3, "looks like json of VGG Image Annotator 3, which is not read: export as COCO"),
     "TensorFlow's csv": (tensorflow, "_annotations.csv looks like a table of boxes for TensorFlow"),
     "KITTI": (kitti, "label_2 looks like KITTI's labels"),
+    "two years of Pascal VOC": (devkits, "pets holds several data sets, VOC2007 and VOC2012: give the folder of one"),
     "results": (results, "results.json looks like detections of a model"),
 }
 
@@ -651,6 +660,7 @@ YAML = "train: images/train\nval: images/val\n"
         (_yaml(YAML + "names: [cat, dog]\nnc: 3\n"), "data.yaml: nc is 3, but there are 2 names"),
         (_yaml(YAML + "names: {a: cat}\n"), "data.yaml: names is neither a list of class names nor a mapping"),
         (_yaml("train: images/train\nval: images/valid\nnames: [a, b]\n"), "val: images/valid is not there"),
+        (_yaml(YAML + "names: a.txt\n"), "a.txt has an empty line: give a class name in each"),
         (_yaml("names: [cat\n"), "data.yaml cannot be read as yaml"),
         (
             lambda root: (root / "labels").rename(root / "texts"),
@@ -678,6 +688,12 @@ def test_yolo_pictures_without_texts_have_no_objects_and_lines_count_once(tmp_pa
     for note in ("1 image has no label file, and no objects", "2 lines are there twice", "1 label file has no image"):
         assert note in told
     assert "1 image that cannot be read is left out" in told
+
+
+def test_yolo_says_that_both_parts_are_the_same(tmp_path: Path) -> None:
+    root = ultralytics(tmp_path / "pets")
+    _yaml("train: images/train\nval: images/train\nnames: [cat, dog]\n")(root)
+    assert "train and val are the same images" in open_dataset(root).describe()
 
 
 def test_yolo_names_are_text_and_keep_their_numbers(tmp_path: Path) -> None:

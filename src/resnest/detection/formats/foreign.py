@@ -139,6 +139,13 @@ def _supervisely(listing: Listing) -> None:
         raise refusal(path, JSON["supervisely"])
 
 
+def _devkits(listing: Listing) -> None:
+    """Several of Pascal VOC's years."""
+    found = [child.name for child in listing.groups[0][:MOST_LISTED] if (child / "Annotations").is_dir()]
+    if len(found) > 1 and all(with_suffix(listing.path / name / "Annotations", ".xml") for name in found):
+        raise ResnestError(f"{listing.path} holds several data sets, {' and '.join(found)}: give the folder of one")
+
+
 def _xmls(listing: Listing) -> None:
     """CVAT's begins with <annotations>; an unknown xml file is refused if it is given itself."""
     for file in listing.files(".xml")[:MOST_LISTED]:
@@ -174,7 +181,7 @@ def _records(listing: Listing) -> None:
         raise refusal(found[0], RECORDS)
 
 
-MARKS: tuple[Callable[[Listing], None], ...] = (_zips, _supervisely, _jsons, _xmls, _texts, _tables, _records)
+MARKS: tuple[Callable[[Listing], None], ...] = (_zips, _supervisely, _devkits, _jsons, _xmls, _texts, _tables, _records)
 
 
 def _head(file: Path) -> str:

@@ -58,6 +58,8 @@ def find_yolo(path: Path, task: str | None = None, *, quads: bool = False) -> Da
     train = files.sources.get("train") or files.sources.get("")
     if not val and not train:
         raise ResnestError(f"{files.where} names no images: neither train nor val")
+    if val and train == files.sources[val]:
+        files.notes.append(f"train and {val} are the same images: figures will say nothing about new ones")
     read = partial(read_yolo, files, quads=quads)
     format, where = OUTLINES if quads else "yolo", str(files.where)
     if not val:

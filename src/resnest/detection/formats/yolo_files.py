@@ -145,6 +145,8 @@ def read_names(file: Path) -> dict[int, str]:
         lines = file.read_bytes().decode("utf-8-sig").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ResnestError(f"{file} cannot be read ({error})") from None
+    if not all(line.strip() for line in lines) or not lines:
+        raise ResnestError(f"{file} has {'an empty line' if lines else 'no line'}: give a class name in each")
     return {number: line.strip() for number, line in enumerate(lines)}
 
 
