@@ -236,8 +236,8 @@ FIRST = ("annotations", 0)
         (_set("annotations", []), "no training image has an object with an area"),
         (lambda content: [item.update(iscrowd=1) for item in content["annotations"]], "(crowds do not count)"),
         (
-            lambda content: [item.update(file_name="x/" + item["file_name"]) for item in content["images"]],
-            "there is no image x/40.png in ",
+            lambda content: [item.update(file_name="x/no" + item["file_name"]) for item in content["images"]],
+            "there is no image x/no40.png in ",
         ),
     ],
 )

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from resnest.data.listing import is_ignored
-from resnest.data.parts import PART_OF
+from resnest.data.parts import PART_OF, SPLIT_NAMES
 from resnest.errors import ResnestError
 from resnest.runtime.decode import SUFFIXES
 
@@ -22,6 +22,9 @@ ENDINGS = {  # packed tars too, so that they are refused and not overlooked
     "tar": (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"),
     "parquet": (".parquet",),
 }
+BESIDE_VOC = ("VOCcode", "results", "local", "annotations_cache")  # of VOCdevkit; the last one detectron writes
+INNER = ("annotations", "images", "labels", "data", *SPLIT_NAMES)  # folders that are parts of a data set
+PROSE = (".txt", ".md", ".pdf", ".html")  # suffixes of licences and the like
 TRIED = 20  # names that are looked for, spread over the list
 
 
@@ -83,6 +86,18 @@ def has_class_folders(folder: Path) -> bool:
     return any(file.suffix.lower() in SUFFIXES for child in folders for file in child.rglob("*"))
 
 
+def only_folder(path: Path) -> Path | None:
+    """The one folder in a folder without data of its own, such as VOC2012 in VOCdevkit, or of an unpacked zip."""
+    if not path.is_dir():
+        return None
+    children = [child for child in path.iterdir() if not child.name.startswith((".", "__"))]
+    folders = [child for child in children if child.is_dir() and child.name not in BESIDE_VOC]
+    files = [
+        child for child in children if child.is_file() and child.suffix.lower() not in (".txt", ".md", ".pdf", ".html")
+    ]
+    return folders[0] if len(folders) == 1 and not files and folders[0].name not in INNER else None
+
+
 def locate_images(annotations: Path, names: Sequence[str]) -> Path:
     """The first of the usual folders with most of the images. Raises ResnestError if none has any."""
     return _best(_candidates(annotations), annotations, names, "image")
@@ -114,14 +129,14 @@ def _differ(file: Path, other: Path) -> bool:
 
 
 def _candidates(annotations: Path) -> list[Path]:
-    """Below the annotations' folder, or beside it if it is called so: `images`, the folder, those of the split."""
+    """Below the annotations' folder, or beside it if it is called so: `images`, `data`, itself, those of the split."""
     home = annotations.parent
     bases = [home.parent, home] if _is_annotations(home) else [home, home.parent]
     words = re.findall("[a-z]+[0-9]*", annotations.stem.lower())  # instances_train2017: instances, train2017
     parts = [*reversed(words), *(word.rstrip("0123456789") for word in reversed(words))]
     folders: list[Path] = []
     for base in bases:
-        for folder in (base / "images", base):
+        for folder in (base / "images", base / "data", base):
             folders += [folder, *(folder / part for part in parts)]
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()] or [home]
 

@@ -34,7 +34,7 @@ from typing import Any
 from resnest.checkpoints import hub
 from resnest.checkpoints.fetch import is_offline
 from resnest.data.csv_lists import read_csv
-from resnest.data.folders import has_class_folders, is_of, list_files
+from resnest.data.folders import has_class_folders, is_of, list_files, only_folder
 from resnest.data.layout import find_layout
 from resnest.data.listing import FolderTree, is_ignored
 from resnest.data.parquet import read_arrow, read_parquet
@@ -147,7 +147,7 @@ def _note(repo: str, revision: str) -> Path:
 Read = Callable[[], Any]  # -> Samples
 LABELLED = ("folder", "zip", "npz", "csv", "tar", "parquet", "arrow", "digits")  # formats of images with labels
 LABELS_FILE = "labels.csv"
-EXPECTED = "give a folder, a .zip, .npz, .csv, .tar, .parquet or COCO .json file"
+EXPECTED = "give a folder, a .zip, .npz, .csv, .tar, .parquet, COCO .json or YOLO .yaml file"
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,9 @@ class Finder:
     format: str
     tasks: tuple[str, ...]  # that this format has annotations for
     find: Callable[[Path, str | None], DatasetHandle | None]  # path, the task that is asked for
-    suffix: str = ""  # of a file that is a data set of this format
+    suffixes: tuple[str, ...] = ()  # of a file that may be a data set of this format
     first: bool = False  # looked for before other tasks' formats
+    last: bool = False  # looked for after all tasks' formats; "" is its format if it only refuses
 
 
 # Formats with one file a split, and those with one file or several
@@ -188,12 +189,12 @@ def finders() -> tuple[Finder, ...]:
     """The finders of all tasks, in the order in which they are tried."""
     listed = [where for task in TASKS if (where := task_info(task).finders)]
     every = [finder for where in listed for finder in load_object(where)]
-    return tuple(sorted(every, key=lambda finder: (not _with_labels(finder), not finder.first)))
+    return tuple(sorted(every, key=lambda finder: (finder.last, not _with_labels(finder), not finder.first)))
 
 
 def all_formats() -> tuple[str, ...]:
     """Values of `format`."""
-    return tuple(dict.fromkeys([*LABELLED, *(finder.format for finder in finders())]))
+    return tuple(dict.fromkeys([*LABELLED, *(finder.format for finder in finders() if finder.format)]))
 
 
 def detect_format(where: str | Path, format: str, task: str | None = None) -> DatasetHandle:
@@ -223,24 +224,26 @@ def _with_labels(finder: Finder) -> bool:
 
 
 def _find_annotated(path: Path, format: str, task: str | None, own: list[Finder], info: TaskInfo) -> DatasetHandle:
-    for finder in own:
-        if format in ("auto", finder.format) and (handle := finder.find(path, task)):
-            return handle
+    for place in filter(None, (path, only_folder(path))):
+        for finder in own:
+            if format in ("auto", finder.format) and (handle := finder.find(place, task)):
+                return handle
     kind = f"of format {format!r}" if format != "auto" else f"with {info.annotations}"
     raise ResnestError(f"{path} holds no images {kind}: expected {info.layout}")
 
 
 def _find_in_file(path: Path, format: str) -> DatasetHandle:
     kind = path.suffix.lower().lstrip(".") if format == "auto" else format
+    for finder in finders():
+        fits = path.suffix.lower() in finder.suffixes if format == "auto" else format == finder.format
+        if finder.suffixes and fits and (handle := finder.find(path, None)):
+            return handle
     if kind == "zip":
         return _of_archive(kind, str(path), scan_zip(path))
     if kind == "npz":
         return DatasetHandle(kind, str(path), unsplit=lambda: read_npz(path))
     if kind == "csv":
         return _find_in_csv(path, str(path))
-    for finder in finders():
-        if finder.suffix and kind in (finder.format, finder.suffix.lstrip(".")) and (handle := finder.find(path, None)):
-            return handle
     for several in SEVERAL:
         if kind == several or (format == "auto" and is_of(several, path.name)):
             return _by_split(several, str(path), SplitFiles([], [], [path.name], []), path.parent)
@@ -250,9 +253,10 @@ def _find_in_file(path: Path, format: str) -> DatasetHandle:
 def _find_in_folder(path: Path, format: str) -> DatasetHandle:
     if format in ("auto", "arrow") and (saved := _find_saved(path)):
         return saved
-    for finder in finders():
-        if format in ("auto", finder.format) and (annotated := finder.find(path, None)):
-            return annotated
+    for place in filter(None, (path, only_folder(path))):
+        for finder in finders():
+            if format in ("auto", finder.format) and (annotated := finder.find(place, None)):
+                return annotated
     folders = _find_class_folders(path) if format in ("auto", "folder") else None
     if folders and folders.val and folders.where == str(path):
         return folders

@@ -20,6 +20,8 @@ from resnest.data.parts import choose_splits
 from resnest.detection.card import DetectionPreprocess
 from resnest.detection.coco import read_coco
 from resnest.detection.data import DetectionSamples, ObjectTable, clip, has_area
+from resnest.detection.formats.coco_files import is_coco
+from resnest.detection.formats.registry import TOOLS
 from resnest.detection.segmentations import BAD
 from resnest.detection.units import outline_box
 from resnest.detection.voc import read_list, read_voc, xml_stems
@@ -33,8 +35,8 @@ VOC_FOLDERS = ("Annotations", "annotations", ".")
 def find_coco(path: Path, task: str | None = None) -> DatasetHandle | None:
     """A .json file, or one per split: in `annotations`, or in folders named by split."""
     if path.is_file():
-        return DatasetHandle("coco", str(path), unsplit=partial(read_coco, path))
-    parts = choose_splits(list_coco(path))
+        return DatasetHandle("coco", str(path), unsplit=partial(read_coco, path)) if is_coco(path) else None
+    parts = choose_splits(name for name in list_coco(path) if is_coco(path / name))
     for chosen in parts:
         if len(chosen) > 1:
             raise ResnestError(
@@ -70,7 +72,11 @@ def find_voc(path: Path, task: str | None = None) -> DatasetHandle | None:
     return DatasetHandle("voc", str(path), unsplit=part("trainval", "train") or partial(read_voc, folder))
 
 
-FINDERS = (Finder("coco", ("detection",), find_coco, suffix=".json"), Finder("voc", ("detection",), find_voc))
+FINDERS = (
+    Finder("coco", ("detection",), find_coco, suffixes=(".json",)),
+    Finder("voc", ("detection",), find_voc),
+    *TOOLS,
+)
 
 
 BEYOND = 1.0  # pixels that a box may exceed its image by: some data sets count from 1

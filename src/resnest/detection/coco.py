@@ -22,15 +22,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.data.folders import locate_images
 from resnest.data.samples import clean_name
 from resnest.data.stores import FolderStore
 from resnest.detection.data import DetectionSamples, ObjectTable, is_marked
+from resnest.detection.formats.pictures import Pictures, find_pictures
 from resnest.detection.segmentations import SegmentationBuilder
 from resnest.errors import ResnestError
 
 SPACE = re.compile(r"[ \t\n\r]*")
 INCOMPLETE = "suspect_incomplete"
+FEDERATED = "neg_category_ids"  # LVIS: the classes that an image is known not to have (arXiv 1908.03195)
 MOST_CATEGORIES = 65536  # the largest set, V3Det (arXiv 2304.03752), has 13,204; a mask head has an output for each
 
 ROUNDED, DIFFERENT = 1.1, 1.5  # factors by which an area may exceed its box, and its mask may exceed it
@@ -41,7 +42,7 @@ Numbers = NDArray[np.int64]
 
 def read_coco(path: Path) -> DetectionSamples:
     """Read COCO json. Raises ResnestError, with the file and the annotation, for anything inconsistent."""
-    reader = _Reader(path)
+    reader = CocoReader(path)
     read_items(path, {"images": reader.image, "annotations": reader.annotation, "categories": reader.category})
     return reader.done()
 
@@ -55,12 +56,14 @@ class CocoLists:
         self.image_ids = array("q")
         self.sizes = array("i")
         self.incomplete = bytearray()
+        self.federated = 0  # images with annotations of some classes only
         self.categories: dict[int, str] = {}
 
     def image(self, item: Any) -> None:
         """Add an image. Raises ResnestError if it is incomplete."""
         try:
-            self.names.append(str(item["file_name"]))
+            self.names.append(file_name(item))
+            self.federated += FEDERATED in item
             self.image_ids.append(item["id"])
             self.sizes.extend((item["width"], item["height"]))
         except (KeyError, TypeError, OverflowError) as error:
@@ -101,8 +104,8 @@ class CocoLists:
         return ids, np.array(self.sizes, np.int32).reshape(-1, 2)
 
 
-class _Reader(CocoLists):
-    """Collects images, categories and annotations."""
+class CocoReader(CocoLists):
+    """Collects images, categories and annotations, and checks them; readers of other formats give theirs to it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -136,8 +139,8 @@ class _Reader(CocoLists):
         image = f" (image id {item.get('image_id')})" if isinstance(item, dict) else ""
         return ResnestError(f"{self.path}: annotation {entry_id(item)}{image}: {what}")
 
-    def done(self) -> DetectionSamples:
-        """Assemble the samples."""
+    def done(self, root: Path | None = None) -> DetectionSamples:
+        """Assemble the samples; `root` is the folder of their images if it is known."""
         image_ids, sizes = self.images()
         category_ids, names = self._classes()
         owners = self._indices(np.array(self.owners, np.int64), image_ids, "image")
@@ -159,11 +162,23 @@ class _Reader(CocoLists):
             ids=np.array(self.ids, np.int64)[order],
             segmentations=outlines.subset(order),
         )
-        store = FolderStore(locate_images(self.path, self.names))
+        pictures = Pictures(root, self.names) if root else find_pictures(self.path, self.names)
         count = replaced - self.without_area
         notes = (f"{count:,} areas that box or mask contradicts are computed from these",) if count else ()
-        samples = DetectionSamples.build(store, self.names, names, tuple(category_ids.tolist()), table, notes)
+        samples = DetectionSamples.build(
+            FolderStore(pictures.root),
+            pictures.names,
+            names,
+            tuple(category_ids.tolist()),
+            table,
+            (*pictures.notes, *notes, *self.notes()),
+        )
         return _without_incomplete(samples, np.frombuffer(bytes(self.incomplete), np.uint8).astype(bool))
+
+    def notes(self) -> tuple[str, ...]:
+        if not self.federated:
+            return ()
+        return ("LVIS annotates some classes of each image; the others are taken to be absent, unlike in its own AP",)
 
     def _classes(self) -> tuple[Numbers, tuple[str, ...]]:
         """Ids in ascending order, and names. Of categories with the same name, the used one counts."""
@@ -233,6 +248,13 @@ def settled_areas(
     if not outlined.any() and usual.sum() >= ENOUGH and np.median(areas[usual] / filled[usual]) < HARDLY:
         wrong[:] = True
     return np.where(wrong, np.where(outlined, all_parts, filled), areas), int(wrong.sum())
+
+
+def file_name(item: Any) -> str:
+    """The file of an image. LVIS names it by its address only, or as COCO's files of 2014 were called."""
+    if FEDERATED in item and "coco_url" in item:
+        return "/".join(str(item["coco_url"]).split("/")[-2:])  # train2017/000000391895.jpg
+    return str(item["file_name"])
 
 
 def _without_incomplete(samples: DetectionSamples, incomplete: NDArray[np.bool_]) -> DetectionSamples:

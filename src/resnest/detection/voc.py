@@ -21,6 +21,7 @@ from resnest.data.folders import locate_pictures
 from resnest.data.samples import clean_name
 from resnest.data.stores import FolderStore
 from resnest.detection.data import DetectionSamples, ObjectTable, is_marked
+from resnest.detection.formats.foreign import CVAT, refusal
 from resnest.detection.segmentations import Segmentations
 from resnest.errors import ResnestError
 from resnest.runtime.decode import SUFFIXES, decode_image
@@ -140,6 +141,8 @@ def _parse(path: Path) -> ElementTree.Element:
     except ResnestError as error:
         raise ResnestError(f"{path} is refused: {error}") from None
     if root.tag != "annotation":
+        if root.tag == "annotations":
+            raise refusal(path, CVAT)
         raise ResnestError(f"{path} is not Pascal VOC's: it starts with <{root.tag}>, not <annotation>")
     return root
 
