@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -449,6 +450,36 @@ def test_what_a_tool_writes_is_read_as_it_is(name: str, tmp_path: Path) -> None:
     assert (len(splits.train), len(splits.val)) == images
     assert _seen(splits) == {f"{number}.png": sorted(_objects(number)) for number in range(6)}
     assert [name for name in splits.train.class_names if name != "pets"] == list(NAMES)
+
+
+def _with_test(root: Path) -> Path:
+    roboflow_yolo(root)
+    _yolo(root / "test" / "images", root / "test" / "labels", "valid")
+    return root
+
+
+def _coco_with_test(root: Path) -> Path:
+    roboflow_coco(root)
+    shutil.copytree(root / "valid", root / "test")
+    return root
+
+
+@pytest.mark.parametrize("build", [_with_test, _coco_with_test])
+def test_the_test_part_is_one_of_its_own(build: Callable[[Path], Path], tmp_path: Path) -> None:
+    data = build(tmp_path / "pets")
+    assert "images, " in open_split(data, "test").describe
+    assert len(open_split(data, "test").samples) == len(NUMBERS["valid"])
+    assert len(open_dataset(data).val) == len(NUMBERS["valid"])
+
+
+@pytest.mark.parametrize("build", [roboflow_yolo, roboflow_coco, roboflow_voc])
+def test_names_of_parts_in_any_case(build: Callable[[Path], Path], tmp_path: Path) -> None:
+    data = build(tmp_path / "pets")
+    (data / "data.yaml").unlink(missing_ok=True)
+    (data / "train").rename(data / "Train")
+    (data / "valid").rename(data / "VALID")
+    splits = open_dataset(data)
+    assert (len(splits.train), len(splits.val)) == (len(NUMBERS["train"]), len(NUMBERS["valid"]))
 
 
 # --- What is refused: the tool, and what to do ---

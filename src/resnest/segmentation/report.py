@@ -126,7 +126,7 @@ class SegmentationView(DataView):
         return Picture(name=samples.keys[index], images=[image, painted], captions=[Caption(", ".join(parts))])
 
     def columns(self, train: PixelSamples, val: PixelSamples) -> list[Column]:
-        return [Column("Class", "name", train.class_names), Column("Value in masks", "count", train.classes.ids)]
+        return [Column("Class", "name", train.class_names), Column("Number", "count", train.classes.ids)]
 
     def colours(self, samples: PixelSamples) -> Sequence[Colour]:
         return class_colours(samples.classes)

@@ -64,8 +64,13 @@ def find_yolo(path: Path, task: str | None = None, *, quads: bool = False) -> Da
     format, where = OUTLINES if quads else "yolo", str(files.where)
     if not val:
         return DatasetHandle(format, where, unsplit=lambda: read(train or []))
+    test = files.sources.get("test")
     return DatasetHandle(
-        format, where, train=(lambda: read(train)) if train else None, val=lambda: read(files.sources[val])
+        format,
+        where,
+        train=(lambda: read(train)) if train else None,
+        val=lambda: read(files.sources[val]),
+        test=(lambda: read(test)) if test else None,
     )
 
 

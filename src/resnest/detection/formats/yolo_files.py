@@ -18,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from resnest.data.parts import SPLIT_NAMES, VAL_NAMES
+from resnest.data.folders import part_folders
+from resnest.data.parts import PART_OF, VAL_NAMES
 from resnest.detection.formats.finding import MOST_LISTED, visible, with_suffix
 from resnest.errors import ResnestError, one_line
 from resnest.runtime.decode import SUFFIXES
@@ -171,10 +172,11 @@ def of_darknet(file: Path) -> YoloFiles:
 
 def in_folders(path: Path) -> YoloFiles | None:
     """Folders `images` and `labels` of the parts, either way round, or one with pictures and label files."""
+    listed = [name for home in (path / "images", path) if home.is_dir() for name in part_folders(home)]
     sources = {
-        part: [folder]
-        for part in SPLIT_NAMES
-        for folder in (path / "images" / part, path / part / "images", path / part)
+        PART_OF[name.lower()]: [folder]
+        for name in dict.fromkeys(listed)
+        for folder in (path / "images" / name, path / name / "images", path / name)
         if folder.is_dir() and has_labels(folder)
     }
     if not sources:
@@ -182,14 +184,14 @@ def in_folders(path: Path) -> YoloFiles | None:
         sources = {"": folders[:1]} if folders else {}
     if not sources:
         return None
-    above = yaml_in(path.parent) if path.name in SPLIT_NAMES else None  # path is a part of a set
+    above = yaml_in(path.parent) if path.name.lower() in PART_OF else None  # path is a part of a set
     if above:
         return YoloFiles(path, _names(above, _load(above)), sources)
     places = [path, path / "labels", path / "images", *(folder for folders in sources.values() for folder in folders)]
-    places += [path.parent] if path.name in SPLIT_NAMES else []
-    listed = next((place / name for place in places for name in LISTS if (place / name).is_file()), None)
-    notes = [] if listed else ["there is no classes.txt: classes are called by their numbers"]
-    return YoloFiles(path, read_names(listed) if listed else None, sources, notes)
+    places += [path.parent] if path.name.lower() in PART_OF else []
+    names = next((place / name for place in places for name in LISTS if (place / name).is_file()), None)
+    notes = [] if names else ["there is no classes.txt: classes are called by their numbers"]
+    return YoloFiles(path, read_names(names) if names else None, sources, notes)
 
 
 def has_labels(folder: Path) -> bool:
