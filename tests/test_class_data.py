@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -277,6 +278,20 @@ def test_predict_looks_at_a_folder_in_the_same_way(cli: Cli, tmp_path: Path) -> 
     ]  # fmt: skip
     with pytest.raises(ResnestError, match=r"no images in .*only \(left out: a.tif \(TIFF, which is not read"):
         list(find_pictures([str(_write(tmp_path / "only", ["a.tif"]))]))
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_lists_and_licences_are_not_counted_as_lost(form: str, tmp_path: Path) -> None:
+    """They are no images that somebody misses; an image of such a name is an image."""
+    root = _write(tmp_path / "set", TWO)
+    (root / "classes.json").write_text('{"cat": 0, "dog": 1}')
+    for name in ("README.md", "LICENSE", "README.dataset.txt"):
+        (root / name).write_text("text")
+    shutil.copy(root / "cat" / "0.jpg", root / "cat" / "license.jpg")
+    whole = open_dataset(PACKS[form](root)).unsplit
+    assert whole is not None
+    assert "cat/license.jpg" in [key.removeprefix("set/") for key in whole.keys]
+    assert "left out" not in whole.describe()
 
 
 @pytest.mark.parametrize("form", ["folder", "tar"])  # zipfile writes no such names

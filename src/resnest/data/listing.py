@@ -11,6 +11,7 @@ reason. Links are followed.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ IGNORED = {
     "__macosx", "@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "system volume information",
     "lost+found", "__pycache__", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r",
 }  # fmt: skip
+# Files beside images that are read otherwise, or by people
+NO_DATA = re.compile(r"(classes\.json|classnames\.txt|(readme|licen[cs]e|copying|citation)\b.*)", re.IGNORECASE)
 START = 32  # bytes of a file that tell its format
 DIB_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}  # of a BMP's second header
 UNREAD = (  # first bytes, where they stand, format
@@ -97,11 +100,12 @@ class Listing:
         self.examples.setdefault(reason, name)
 
     def add(self, name: str, start: Callable[[], bytes]) -> None:
-        """A file that is none of a system's own: an image, or left out."""
-        if reason := why_no_image(name, start):
-            self.leave_out(name, reason)
-        else:
+        """A file that is none of a system's own: an image, or left out; lists and licences are nobody's loss."""
+        reason = why_no_image(name, start)
+        if not reason:
             self.images.append(name)
+        elif not NO_DATA.fullmatch(name.rpartition("/")[2]):
+            self.leave_out(name, reason)
 
     def notes(self) -> tuple[str, ...]:
         """One on the files that are left out, one on those that are ignored."""
