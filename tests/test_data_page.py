@@ -16,6 +16,7 @@ from PIL import Image
 from cells import write_cells
 from conftest import Outcome, pico
 from painted_segments import paint_segments
+from resnest.data.samples import describe_counts
 from resnest.data.sources import Splits, open_dataset
 from resnest.report.data_page import SHOWN, spread, write_data_page
 from resnest.runtime.palette import colour
@@ -145,10 +146,36 @@ def test_a_run_has_one_and_its_report_leads_to_it(
 ) -> None:
     run = tmp_path / "run"
     train("imagenette", data=photos, out=run, settings=pico(), quiet=False)
-    assert f"pictures as the network gets them: {run / 'data.html'}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"pictures as the network gets them: {run / 'data.html'}" in said
+    assert f"classes: {describe_counts(open_dataset(photos).train)}" in said
     assert read_page(run / "data.html").count("img") == 20
     links = [attrs["href"] for tag, attrs in read_page(run / "report.html").elements if tag == "a"]
     assert links == ["data.html"]
+
+
+def test_orientations_are_named(digit_images: list[tuple[str, Image.Image]], tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(4):
+            extra = {"exif": turned} if number == 0 else {}
+            digit_images[number][1].resize((24, 16)).save(tmp_path / "data" / name / f"{number}.jpg", **extra)
+    page = written(open_dataset(tmp_path / "data"), tmp_path / "data.html")
+    assert page.text.count("EXIF orientation 6, read upright") == 2
+    assert sorted(image.size for image in images_of(page)).count((16, 24)) == 2
+
+
+@pytest.mark.parametrize("task", ["classification", *WRITE])
+def test_classes_with_their_counts(task: str, photos: Path, tmp_path: Path) -> None:
+    part = open_dataset(data_of(task, tmp_path, photos), task=task).train
+    said = describe_counts(part)
+    assert all(name in said for name in part.class_names)
+    assert (part.known_counts() is None) == (task == "segmentation")
+    counts = part.known_counts()
+    if counts is not None:
+        assert said == ", ".join(f"{name} {count}" for name, count in zip(part.class_names, counts, strict=True))
 
 
 SPREAD = {  # groups, how many; what is chosen

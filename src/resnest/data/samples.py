@@ -27,6 +27,8 @@ from resnest.tasks import DEFAULT_TASK
 
 CONTROL = ("Cc", "Zl", "Zp")  # Unicode's categories of control characters, line and paragraph separators
 
+MOST_SHOWN = 20  # classes in one line
+
 
 @dataclass(frozen=True)
 class Samples(ABC):
@@ -76,6 +78,10 @@ class Samples(ABC):
     @abstractmethod
     def counts(self) -> NDArray[np.int64]:
         """Images per class, (K,)."""
+
+    def known_counts(self) -> NDArray[np.int64] | None:
+        """Images, or segments, of each class, (K,), as far as they are known without decoding; None: not known."""
+        return self.counts()
 
     def sizes(self) -> NDArray[np.int64] | None:
         """Width and height of every image, (N, 2); None where unknown without decoding, or irrelevant."""
@@ -153,6 +159,15 @@ def clean_name(name: Any) -> str:
 
 def describe_classes(count: int) -> str:
     return f"{count} class{'es' if count != 1 else ''}"
+
+
+def describe_counts(samples: Samples) -> str:
+    """Classes with their counts where these are known, the first of many: "cat 10, dog 8"."""
+    counts = samples.known_counts()
+    shown = samples.class_names[:MOST_SHOWN]
+    named = [name if counts is None else f"{name} {counts[k]}" for k, name in enumerate(shown)]
+    left = len(samples.class_names) - len(shown)
+    return ", ".join(named) + (f" and {left} more" if left else "")
 
 
 def describe_notes(train: Samples, val: Samples | None = None, *more: str) -> str:

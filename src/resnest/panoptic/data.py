@@ -151,6 +151,10 @@ class PanopticSamples(DetectionSamples):
     def check_outlines(self, where: str = "") -> None:
         """No check: masks come from the maps."""
 
+    def known_counts(self) -> NDArray[np.int64]:
+        """Segments of each class, (K,)."""
+        return np.bincount(self.segments.labels[self.segments.rows()], minlength=len(self.class_names))
+
     def describe_classes(self) -> str:
         return f"{super().describe_classes()}, {self.classes.things} of them things"
 

@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from resnest.panoptic.data import PanopticSamples
 from resnest.panoptic.evaluation import GROUPS, QUALITIES, PanopticEvaluation
 from resnest.panoptic.metrics import PanopticMetrics
@@ -135,13 +132,8 @@ class PanopticView(DataView):
         return [
             Column("Class", "name", train.class_names),
             Column("Kind", "extra", kinds),
-            *(Column(title, "count", _segments(part)) for title, part in parts),
+            *(Column(title, "count", part.known_counts()) for title, part in parts),
         ]
 
     def colours(self, samples: PanopticSamples) -> Sequence[Colour]:
         return class_colours(samples.classes)
-
-
-def _segments(samples: PanopticSamples) -> NDArray[np.int64]:
-    """Segments of each class, (K,)."""
-    return np.bincount(samples.segments.labels[samples.segments.rows()], minlength=len(samples.class_names))

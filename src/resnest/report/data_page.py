@@ -9,6 +9,7 @@ Pictures are shown after reading and before augmentation: upright, with the boxe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -21,7 +22,7 @@ from resnest.data.samples import Samples
 from resnest.data.sources import Splits
 from resnest.report.page import Section, count, write_html
 from resnest.report.parts import Caption, Column, Layout, Picture, empty, pictures_of, table
-from resnest.runtime.decode import BadImage
+from resnest.runtime.decode import BadImage, orientation_of
 from resnest.runtime.palette import Colour
 from resnest.tasks import load_object, task_info
 
@@ -104,12 +105,22 @@ def _pictures_section(view: DataView, split: str, samples: Samples) -> Section:
     pictures, bad = [], []
     for index in spread(samples.groups(), SHOWN[split]).tolist():
         try:
-            pictures.append(view.picture(samples, index))
+            pictures.append(_with_orientation(view.picture(samples, index), samples, index))
         except BadImage as error:
             bad.append(str(error))
     body = pictures_of(pictures, view.layout) if pictures else empty("None of the chosen pictures can be read.")
     note = f"{count(len(pictures), 'picture')} of {len(samples):,}, spread over all of them."
     return Section(TITLES[split], body + (_lines(bad) if bad else Markup("")), [note])
+
+
+def _with_orientation(picture: Picture, samples: Samples, index: int) -> Picture:
+    """With a caption that names the EXIF orientation, where the file has one."""
+    orientation, upright = orientation_of(samples.read(index))
+    if orientation == 1:
+        return picture
+    is_stored = samples.exif == "stored" or samples.decode(index).size != upright
+    how = "read as stored" if is_stored else "read upright"
+    return replace(picture, captions=[*picture.captions, Caption(f"EXIF orientation {orientation}, {how}")])
 
 
 def spread(groups: NDArray[np.int64], most: int) -> NDArray[np.int64]:

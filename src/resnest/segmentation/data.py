@@ -113,6 +113,9 @@ class PixelSamples(Samples):
         """All images in the first class: the classes in an image are known only from its mask."""
         return np.bincount(np.zeros(len(self), np.int64), minlength=len(self.class_names))
 
+    def known_counts(self) -> None:
+        """Not known: the masks are not read yet."""
+
     @property
     def left_out(self) -> tuple[str, ...]:
         return self.notes

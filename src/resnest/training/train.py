@@ -17,6 +17,7 @@ import torch
 from lightning_fabric import Fabric
 
 import resnest
+from resnest.data.samples import describe_counts
 from resnest.data.sources import Splits, open_dataset
 from resnest.errors import ResnestError, call, parameter
 from resnest.inference.evaluation import Evaluation
@@ -127,6 +128,7 @@ def train(
     try:
         loop.world.on_rank_zero(begin)
         loop.say(f"data: {splits.describe()}")
+        loop.say(f"classes: {describe_counts(splits.train)}")
         loop.say(f"pictures as the network gets them: {run.path / DATA_PAGE}")
         return _finish(loop)
     finally:
