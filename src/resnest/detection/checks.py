@@ -234,7 +234,8 @@ def _sides(table: ObjectTable) -> NDArray[np.float64]:
     sizes = table.sizes[table.owners()]
     inside = clip(table.boxes[table.rows()], sizes[:, 0], sizes[:, 1]).astype(np.float64)
     wide, high = np.maximum(inside[:, 2:] - inside[:, :2], 0).T
-    return np.sqrt(wide * high)
+    sides: NDArray[np.float64] = np.sqrt(wide * high)
+    return sides
 
 
 def _scales(table: ObjectTable, rule: DetectionPreprocess) -> NDArray[np.float64]:
