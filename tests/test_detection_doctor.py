@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from conftest import Outcome
+from scenes import coco_json, instances
 
 BOX = {"category_id": 1, "bbox": [2, 2, 20, 10]}
 
@@ -24,7 +25,7 @@ TRAIN: list[dict[str, Any]] = [
     {"image_id": 2, **BOX, "segmentation": [[2, 2, 18, 2, 18, 12]]},
     {"image_id": 2, **BOX, "segmentation": {"size": [30, 40], "counts": [1200]}},
     {"image_id": 2, **BOX, "category_id": 3, "iscrowd": 1},
-    *[{"image_id": 3, "category_id": 1, "bbox": [1, 1, 5, 5]} for _ in range(101)],
+    *[{"image_id": 3, "category_id": 1, "bbox": [1 + place / 4, 1, 5, 5]} for place in range(101)],
     {"image_id": 4, **BOX},
     {"image_id": 5, "category_id": 2, "bbox": [2, 2, 5, 5]},
     {"image_id": 6, **BOX},
@@ -88,3 +89,14 @@ def test_everything_that_is_wrong_is_named(broken: Path, cli: Callable[..., Outc
     text = cli("doctor", "--data", broken).out
     assert f"problem: {PROBLEMS[0]}" in text
     assert f"{len(PROBLEMS)} problems" in text
+
+
+@pytest.mark.parametrize("box", [[10, 10, -3, 5], [10, 10, 5, -3], [10, 10, -3, -5], [10, 10, 0, 0], [90, 90, 5, 5]])
+def test_boxes_without_an_area_cause_no_warning(box: list[int], tmp_path: Path, cli: Callable[..., Outcome]) -> None:
+    for part in ("train", "val"):
+        content = coco_json()
+        content["annotations"].append({"id": 900, "image_id": 3, "category_id": 9, "bbox": box})
+        instances(tmp_path, part, content)
+    outcome = cli("doctor", "--data", tmp_path)
+    assert "annotation 900: box (" in outcome.out
+    assert "Warning" not in outcome.out + outcome.err

@@ -84,7 +84,8 @@ def _devkit(root: Path) -> Path:
             picture(root / "JPEGImages" / f"{stem}.png")
             (root / "Annotations").mkdir(exist_ok=True)
             cat = voc_object("cat", (2, 3, 10, 12))
-            (root / "Annotations" / f"{stem}.xml").write_text(voc(stem, cat if part == "train" else cat * 2))
+            more = voc_object("cat", (5, 6, 20, 21)) if part == "val" else ""
+            (root / "Annotations" / f"{stem}.xml").write_text(voc(stem, cat + more))
     return root
 
 

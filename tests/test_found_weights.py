@@ -15,9 +15,11 @@ from torch import Tensor
 from resnest.checkpoints.loading import load_pretrained
 from resnest.checkpoints.reading import read_checkpoint
 from resnest.errors import ResnestError
+from resnest.files import WEIGHTS_NAME
 from resnest.inference.model import Model
 from resnest.runtime.preprocess import Preprocess
-from small import SPEC, small
+from resnest.tasks import load_object, task_info
+from small import NETWORKS, SPEC, small
 
 STATE: dict[str, Tensor] = dict(small("classification").state_dict())
 OTHER = {"conv.weight": torch.ones(2, 2), "conv.bias": torch.ones(2)}
@@ -167,3 +169,53 @@ def test_folders_that_are_refused(case: str, saved: Path) -> None:
     store(saved)
     with pytest.raises(ResnestError, match=message):
         Model.from_pretrained(saved)
+
+
+PREFIXED: dict[str, Callable[[str], str]] = {
+    "Lightning": "model.{}".format,
+    "DataParallel": "module.{}".format,
+    "compiled": "_orig_mod.{}".format,
+    "a compiled one of several processes": "module._orig_mod.{}".format,
+    "Lightning and several processes": "model.module.{}".format,
+    "an attribute of one's own": "trainer.detector.net.{}".format,
+    "a compiled backbone": lambda name: name.replace("backbone.", "backbone._orig_mod."),
+    "a sharded stage": lambda name: name.replace("layer1.", "layer1._fsdp_wrapped_module."),
+    "recomputed blocks": lambda name: name.replace("layer2.0.", "layer2.0._checkpoint_wrapped_module."),
+}
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation", "panoptic"])
+def test_whole_networks_are_found_behind_any_prefix(task: str, tmp_path: Path) -> None:
+    """And not taken for a backbone with something else around it."""
+    before, path = small(task).state_dict(), tmp_path / "model.pth"
+    loss = {"criterion.weight": torch.ones(3)}
+    for name, rename in PREFIXED.items():
+        for extra in ({}, loss):
+            torch.save({"state_dict": {rename(key): tensor for key, tensor in before.items()} | extra}, path)
+            net = NETWORKS[task]()
+            report = load_object(task_info(task).weights).load(net, path)
+            assert (report.untrained, report.missing, report.unexpected) == ([], [], list(extra)), name
+            assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items()), name
+    averaged = {f"ema_model.{key}": tensor for key, tensor in before.items()}
+    torch.save({f"model.{key}": torch.zeros_like(tensor) for key, tensor in before.items()} | averaged, path)
+    load_object(task_info(task).weights).load(net := small(task), path)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items())
+    torch.save({f"{word}.{key}": tensor for key, tensor in before.items() for word in ("student", "teacher")}, path)
+    with pytest.raises(ResnestError, match=r"not loaded: it holds 2 networks \(student\.\*, teacher\.\*"):
+        load_object(task_info(task).weights).load(net, path)
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation", "panoptic"])
+def test_a_saved_model_whose_names_have_a_prefix(task: str, tmp_path: Path) -> None:
+    info = task_info(task)
+    model = Model.of(small(task), ["a", "b", "c"], info.card.preprocess_type()())
+    model.save_pretrained(tmp_path)
+    save_file({f"module.{key}": tensor for key, tensor in model.net.state_dict().items()}, tmp_path / WEIGHTS_NAME)
+    opened = Model.from_pretrained(tmp_path).net.state_dict()
+    assert all(torch.equal(tensor, opened[key]) for key, tensor in model.net.state_dict().items())
+
+
+def test_one_network_twice(tmp_path: Path) -> None:
+    torch.save({**STATE, **{f"_orig_mod.{key}": tensor for key, tensor in STATE.items()}}, tmp_path / "a.pth")
+    with pytest.raises(ResnestError, match=r"holds conv1\.0\.weight twice, once as _orig_mod\.conv1\.0\.weight"):
+        read_checkpoint(tmp_path / "a.pth")

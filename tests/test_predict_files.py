@@ -21,6 +21,7 @@ import standins
 from conftest import Outcome
 from resnest.detection.card import DetectionCard
 from resnest.errors import ResnestError
+from resnest.files import OUTPUT_MARK
 from resnest.runtime.outputs import OutputFolder, place
 
 Cli = Callable[..., Outcome]
@@ -45,7 +46,9 @@ def paint(*names: str) -> None:
 
 
 def files(folder: str) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()}
+    """Without the mark of a folder for output."""
+    found = (path for path in Path(folder).rglob("*") if path.is_file() and path.name != OUTPUT_MARK)
+    return {path.relative_to(folder).as_posix() for path in found}
 
 
 # Pictures, what is named, and the stems of output files
@@ -232,7 +235,7 @@ def test_names_that_are_not_utf8(cli: Cli, here: Path, monkeypatch: pytest.Monke
     if option == ["--coco", "c.json"]:
         assert os.fsencode(json.loads(Path("c.json").read_text())["images"][0]["file_name"]) == b"caf\xe9.png"
     if option == ["--draw", "o"]:
-        assert sorted(os.listdir(b"o")) == [b"caf\xe9.jpg", b"z.jpg"]
+        assert sorted(os.listdir(b"o")) == [OUTPUT_MARK.encode(), b"caf\xe9.jpg", b"z.jpg"]
 
 
 def test_standard_output_without_unicode(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -716,7 +716,11 @@ def test_yolo_pictures_without_texts_have_no_objects_and_lines_count_once(tmp_pa
     assert isinstance(splits.train, DetectionSamples)
     assert [len(found.ids) for found in splits.train.objects] == [0, 0, 1]
     told = splits.describe()
-    for note in ("1 image has no label file, and no objects", "2 lines are there twice", "1 label file has no image"):
+    for note in (
+        "1 image has no label file, and no objects",
+        "2 annotations repeat others",
+        "1 label file has no image",
+    ):
         assert note in told
     assert "1 image that cannot be read is left out" in told
 

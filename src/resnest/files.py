@@ -21,6 +21,8 @@ from resnest.progress import say
 
 CARD_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+OUTPUT_MARK = ".resnest-output"  # in a folder of drawn pictures: reading data passes over it
+RUN_FILES = ("run.json", "recipe.yaml")  # that every run directory has
 FULL = 2**20  # bytes: with fewer left on a disk, what went wrong in a write was that it is full
 
 
@@ -52,6 +54,32 @@ def write_errors(path: Path | str) -> Iterator[None]:
         yield
     except OSError as error:
         raise ResnestError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def mark_output(folder: Path) -> None:
+    """Mark a folder for output, unless other files are in it already; where that is not possible, it has no mark."""
+    with contextlib.suppress(OSError):
+        if not any(folder.iterdir()):
+            (folder / OUTPUT_MARK).touch()
+
+
+def is_output(folder: Path | str) -> bool:
+    """Whether a folder is a run directory or a marked one, or has nothing but such folders in it."""
+    if os.path.lexists(os.path.join(folder, OUTPUT_MARK)):
+        return True
+    if all(os.path.isfile(os.path.join(folder, name)) for name in RUN_FILES):
+        return True
+    try:
+        with os.scandir(folder) as entries:
+            found = False
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    if not entry.is_dir(follow_symlinks=False) or not is_output(entry.path):
+                        return False
+                    found = True
+            return found
+    except OSError:
+        return False
 
 
 def is_full(folder: Path) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from resnest.checkpoints.layouts import COUNTER, LAYOUTS, Layout, find_layout, from_official, refusal
+from resnest.checkpoints.layouts import COUNTER, LAYOUTS, Layout, Translated, find_layout, from_official, refusal
 from resnest.checkpoints.loading import METADATA_KEY, Identity, identify, listed
 from resnest.checkpoints.multipart import Parts, all_parts
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint, write_params
@@ -108,36 +108,34 @@ def convert(
 
 @dataclass(frozen=True)
 class FullModel:
-    """A complete model with backbone and heads, under our names."""
+    """A complete model with backbone and heads, under our names; aside are parts such as keypoints."""
 
     parts: Parts
-    layout: str
-    state: dict[str, Tensor]
-    aside: list[str]  # of parts that we know nothing of, such as keypoints
+    whole: Translated
 
 
 def _read_model(raw: RawCheckpoint, layout: Layout) -> FullModel | None:
     """The complete model; None for a classifier or a backbone, and for layouts without such models."""
     for parts in all_parts():
-        if layout.name in parts.layouts and (whose := parts.recognise(raw.state)):
-            return FullModel(parts, whose, *parts.read(raw, whose))
+        if layout.name in parts.layouts and (whole := parts.read(raw)):
+            return FullModel(parts, whole)
     return None
 
 
 def _convert_model(raw: RawCheckpoint, model: FullModel, layout: Layout, out: Path, network: str | None) -> Converted:
     """Convert all tensors; refused if some belong to no known part and would be lost."""
-    if model.aside:
+    if model.whole.aside:
         raise ResnestError(
-            f"the {layout.name} layout cannot hold everything in {raw.path}: {listed(model.aside, 4)} would be lost;"
-            f" {parameter('drop_head', True)} takes the backbone alone"
+            f"the {layout.name} layout cannot hold everything in {raw.path}: {listed(model.whole.aside, 4)} would be"
+            f" lost; {parameter('drop_head', True)} takes the backbone alone"
         )
-    offsets = {name: tensor for name, tensor in model.state.items() if OFFSET in name}
-    body = {name: t for name, t in model.state.items() if name.startswith("backbone.") and name not in offsets}
+    offsets = {name: tensor for name, tensor in model.whole.state.items() if OFFSET in name}
+    body = {name: t for name, t in model.whole.state.items() if name.startswith("backbone.") and name not in offsets}
     identity = identify(dataclasses.replace(raw, state=body), network)
     if layout.name in ("detectron2", "encoding"):  # the others' stand on any backbone
         _check_structure(identity, layout, head=False)
     state = {f"backbone.{name}": tensor for name, tensor in _complete(identity).items()}
-    state |= offsets | {name: tensor for name, tensor in model.state.items() if name not in body}
+    state |= offsets | {name: tensor for name, tensor in model.whole.state.items() if name not in body}
     for name in list(state):
         if name.endswith(".running_var"):
             state.setdefault(f"{name.removesuffix('running_var')}{COUNTER}", torch.tensor(0))
@@ -146,7 +144,7 @@ def _convert_model(raw: RawCheckpoint, model: FullModel, layout: Layout, out: Pa
         write_checkpoint(temporary, renamed, layout, suffix=out.suffix, metadata=_metadata(identity))
     counters = 0 if layout.counters else sum(name.endswith(COUNTER) for name in state)
     what = f"a {model.parts.what} on {' or '.join(identity.candidates) or 'a free structure'}"
-    return Converted(out, what, model.layout, layout.name, len(renamed), counters, ())
+    return Converted(out, what, model.whole.layout, layout.name, len(renamed), counters, ())
 
 
 def write_checkpoint(

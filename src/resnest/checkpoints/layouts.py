@@ -12,7 +12,7 @@ block, `fc` the head. A layout has its names of the modules of each, and the mod
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -177,14 +177,24 @@ def recognise(names: Mapping[str, Tensor]) -> tuple[Layout, str] | None:
         for prefix in {name.removesuffix(first_conv) for name in names if _ends(name, first_conv)}:
             if _is_layout(layout, prefix, names):
                 matches.append((layout, prefix))
-    averaged = [pair for pair in matches if AVERAGED.search(pair[1])]
-    prefixes = sorted({prefix for _, prefix in averaged or matches})
-    if len(prefixes) > 1:
-        listed = ", ".join(f"{prefix}*" for prefix in prefixes[:4])
-        raise ResnestError(f"it holds {len(prefixes)} networks ({listed}): save the intended one alone")
-    chosen = [pair for pair in matches if pair[1] in prefixes]
+    network = choose_network(prefix for _, prefix in matches)
+    chosen = [pair for pair in matches if pair[1] == network]
     if len({tuple(layout.stem.items()) for layout, _ in chosen}) > 1:
         raise ResnestError(f"it mixes the names of two code bases, {' and '.join(layout.name for layout, _ in chosen)}")
+    return chosen[0] if chosen else None
+
+
+def choose_network(prefixes: Iterable[str]) -> str | None:
+    """The prefix of the one network in a file, that of the averaged weights if there are others; None without any.
+
+    Raises:
+        ResnestError: several, and nothing to choose by.
+    """
+    found = sorted(set(prefixes))
+    chosen = [prefix for prefix in found if AVERAGED.search(prefix)] or found
+    if len(chosen) > 1:
+        listed = ", ".join(f"{prefix}*" for prefix in chosen[:4])
+        raise ResnestError(f"it holds {len(chosen)} networks ({listed}): save the intended one alone")
     return chosen[0] if chosen else None
 
 

@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 from resnest.checkpoints.class_rows import Classes, RowsOf, match_rows
 from resnest.checkpoints.fetch import locate_for
-from resnest.checkpoints.layouts import COUNTER, Layout, Translated
+from resnest.checkpoints.layouts import COUNTER, Layout, Translated, choose_network
 from resnest.checkpoints.loading import LoadReport, check_values, listed, load_weights, translate
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.errors import ResnestError
 from resnest.tasks import TASKS, load_object, task_info
 
 Rules = list[tuple[str, str]]  # (ours, theirs); {i} is a number, {i+2} that number plus 2, {leaf} a tensor of a module
+MOST_PREFIXES = 4  # words before all names of a network: those of wrappers, one in the other
 FIELD = re.compile(r"\{(\w+)(?:\+(\d+))?\}")  # of a rule
 
 
@@ -75,31 +76,55 @@ class Parts:
             ResnestError: it cannot be had or read, has another backbone, or tensors that do not fit; they are named.
         """
         raw = read_checkpoint(locate_for(network, reference))
-        layout = self.recognise(raw.state)
-        if layout is None:
+        whole = self.read(raw)
+        if whole is None:
             report = load_into_backbone(net, raw, self.optional)
         else:
-            state, aside = self.read(raw, layout)
-            note = ""
+            state, note = whole.state, ""
             if classes:
                 state, note = match_rows(net.state_dict(), state, classes, rows=self.rows, raw=raw)
             report = load_multipart(net, state, self, source=str(raw.path))
-            report.layout, report.unexpected, report.classes = layout, report.unexpected + aside, note
+            report.layout, report.unexpected, report.classes = whole.layout, report.unexpected + whole.aside, note
         report.wrapper = raw.wrapper
         return report
 
-    def read(self, raw: RawCheckpoint, layout: str) -> tuple[dict[str, Tensor], list[str]]:
-        """The tensors of a complete network under our names, and the names of those that belong to no known part.
+    def read(self, raw: RawCheckpoint) -> Translated | None:
+        """A complete network under our names, whatever prefix all of its names have; None: the file has none.
 
         Raises:
-            ResnestError: another backbone, parts of another structure, or invalid values.
+            ResnestError: several; another backbone, parts of another structure, or invalid values.
         """
+        found = self.find(raw)
+        if found is None:
+            return None
+        layout, prefix = found
         try:
-            translated = self.to_ours(raw.state, layout)
-            check_values(translated.state)
+            own = {name: tensor for name, tensor in raw.state.items() if name.startswith(prefix)}
+            whole = self.to_ours({name.removeprefix(prefix): tensor for name, tensor in own.items()}, layout)
+            check_values(whole.state)
         except ResnestError as error:
             raise ResnestError(f"{raw.path} was not loaded: {error}") from None
-        return translated.state, translated.aside
+        whole.aside = [prefix + name for name in whole.aside] + [name for name in raw.state if name not in own]
+        return whole
+
+    def find(self, raw: RawCheckpoint) -> tuple[str, str] | None:
+        """The layout of a complete network, and what stands before each of its names, such as "module.".
+
+        Raises:
+            ResnestError: several networks, and nothing to choose by.
+        """
+        below: dict[str, list[str]] = {}  # the names under each prefix
+        for name in raw.state:
+            words = name.split(".")
+            for depth in range(min(len(words), MOST_PREFIXES + 1)):
+                prefix = "".join(f"{word}." for word in words[:depth])
+                below.setdefault(prefix, []).append(name.removeprefix(prefix))
+        found = {prefix: layout for prefix, inner in below.items() if (layout := self.recognise(inner))}
+        try:
+            network = choose_network(found)
+        except ResnestError as error:
+            raise ResnestError(f"{raw.path} was not loaded: {error}") from None
+        return None if network is None else (found[network], network)
 
 
 def all_parts() -> list[Parts]:

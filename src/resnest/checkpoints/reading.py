@@ -159,6 +159,8 @@ def _read_shape(cursor: _Cursor, magic: int) -> tuple[int, ...] | None:
 WRAPPERS = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "state_dict", "model", "net", "network", "weights")
 AVERAGED = re.compile(r"(^|_)(ema|swa|averaged?|avg)(_|$)")
 NO_WEIGHTS = re.compile(r"optim|scheduler|scaler")  # entries that have tensors under the names of weights, too
+# Words that torch's and Lightning's wrappers put into names, at the front or where a part of a network was wrapped.
+TORCH_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
 LEAVES = (".weight", ".bias", ".running_mean", ".running_var")  # names that stand for tensors
 MOST_WRAPPERS = 5  # one inside the other
 SUFFIXES = (".params", ".pth", ".pt", ".pkl", ".safetensors")
@@ -190,11 +192,21 @@ def read_checkpoint(path: Path) -> RawCheckpoint:
     if not path.is_file():
         raise ResnestError(f"there is no checkpoint at {path}")
     try:
-        return _read_shards(path) if path.name.endswith(INDEX) else _read(path)
+        raw = _read_shards(path) if path.name.endswith(INDEX) else _read(path)
+        return dataclasses.replace(raw, state=_without_wrappers(raw))
     except ResnestError:
         raise
     except READ_ERRORS as error:
         raise ResnestError(f"{path} is damaged or no checkpoint: {one_line(error)}") from None
+
+
+def _without_wrappers(raw: RawCheckpoint) -> dict[str, Tensor]:
+    """Names as they were before parts of the network were compiled or sharded."""
+    names = {name: ".".join(word for word in name.split(".") if word not in TORCH_WRAPPERS) for name in raw.state}
+    if len(set(names.values())) < len(names):
+        twice = next(name for name, plain in names.items() if plain != name and list(names.values()).count(plain) > 1)
+        raise ResnestError(f"{raw.path} holds {names[twice]} twice, once as {twice}: save one network alone")
+    return {names[name]: tensor for name, tensor in raw.state.items()}
 
 
 def _read(path: Path, *, packed: bool = False) -> RawCheckpoint:

@@ -189,6 +189,7 @@ def open_outputs(
     predictor: Predictor, asked: Asked, files: Mapping[str, Path], draw: Path | None, limits: Mapping[str, Any]
 ) -> Outputs:
     """Open all files and folders; nothing is predicted if one of them cannot be written."""
+    from resnest.files import mark_output
     from resnest.runtime.outputs import OutputFolder
     from resnest.runtime.results import ALL, Show
     from resnest.tasks import load_object
@@ -196,8 +197,9 @@ def open_outputs(
     card, shown = predictor.card, replace(ALL, **limits)
     opened = {name: load_object(card.info.files[name]).open(path, card, shown, asked) for name, path in files.items()}
     drawings = OutputFolder(draw, ".jpg", asked.paths) if draw else None
-    if drawings:
+    if draw and drawings:
         drawings.check(asked.pictures)
+        mark_output(draw)
     return Outputs(opened, drawings, Show(**limits))
 
 

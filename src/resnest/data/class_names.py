@@ -109,9 +109,9 @@ def parse_class_names(name: str, content: bytes) -> dict[str, str]:
 def class_rows(text: str) -> list[dict[str, Any]]:
     """The rows of a `classes.json`: each has a `name`, and a `synset`, an `index` or both.
 
-    The file holds such rows (`id` or `value` do for `index`, `class` or `label` for `name`, and the place of a row
-    without any key is its index), a list of names, {key: name}, {name: index}, {index: [synset, name]} as Keras has it,
-    or one of these under a key such as `names` or `id2label`. Raises ValueError.
+    The file holds such rows (`id` or `value` do for `index`, `class` or `label` for `name`), a list of names,
+    {key: name}, {name: index}, {index: [synset, name]} as Keras has it, or one of these under a key such as `names` or
+    `id2label`. A row without any key has its place as its index, and is `placed`. Raises ValueError.
     """
     content = json.loads(text)
     if isinstance(content, dict):
@@ -151,7 +151,7 @@ def _rows_of_list(content: Any) -> list[dict[str, Any]]:
     if not isinstance(content, list) or not content:
         raise ResnestError("expected a list of classes")
     if all(isinstance(row, str) for row in content):
-        return [{"index": index, "name": name} for index, name in enumerate(content)]
+        return [{"index": index, "name": name, "placed": True} for index, name in enumerate(content)]
     if all(isinstance(row, dict) and len(row) == 1 and not row.keys() & {*NAME_KEYS, *INDEX_KEYS} for row in content):
         merged = {key: value for row in content for key, value in row.items()}
         if len(merged) == len(content):  # [{"cat": 0}, {"dog": 1}]
@@ -167,6 +167,7 @@ def _row(row: Any, place: int) -> dict[str, Any]:
     numbers = [row[key] for key in INDEX_KEYS if key in row]
     if any(type(number) not in (int, str) for number in numbers):
         raise ResnestError(f"row {place} ({json.dumps(row)[:60]}) has an index that is no number")
-    numbers += [] if "synset" in row else [place]
     named = {**row, "name": name}
+    if not numbers and "synset" not in row:
+        return {**named, "index": place, "placed": True}
     return {**named, "index": numbers[0]} if numbers else named

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from resnest.data.listing import is_ignored
 from resnest.data.parts import PART_OF, SPLIT_NAMES
 from resnest.errors import ResnestError
+from resnest.files import is_output
 from resnest.runtime.decode import SUFFIXES
 
 ROBOFLOW = "_annotations.coco.json"  # how Roboflow exports COCO json, beside the images of each split
@@ -81,7 +82,9 @@ def has_class_folders(folder: Path) -> bool:
     folders = (
         child
         for child in folder.iterdir()
-        if child.is_dir() and not is_ignored(child.name) and child.name.lower() not in ("data", *PART_OF)
+        if child.is_dir()
+        and not (is_ignored(child.name) or is_output(child))
+        and child.name.lower() not in ("data", *PART_OF)
     )
     return any(file.suffix.lower() in SUFFIXES for child in folders for file in child.rglob("*"))
 

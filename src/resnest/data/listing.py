@@ -4,8 +4,8 @@
     listing.images, listing.notes()          # relative paths in sorted order; what was left out, and why
 
 One rule for data sets and predictions, for folders and archives: files of the usual suffixes are images, others are
-if they begin like one. What a system leaves behind is ignored (`is_ignored`); everything else that is left out has a
-reason. Links are followed.
+if they begin like one. What a system leaves behind is ignored (`is_ignored`), and so are run directories and folders of
+drawn pictures (`files.is_output`); everything else that is left out has a reason. Links are followed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from resnest.errors import ResnestError
+from resnest.files import is_output
 from resnest.runtime.decode import FORMATS, SUFFIXES
 
 # Left by macOS, Synology, QNAP, Windows, Python; lower case. Beside these, whatever begins with a dot: ._1.jpg,
@@ -143,6 +144,8 @@ def _walk(path: str, inside: str, found: Listing, above: tuple[tuple[int, int], 
         name = f"{inside}{entry.name}"
         if is_ignored(entry.name):
             found.ignored[shown_ignored(entry.name)] += _count_files(entry)
+        elif entry.is_dir() and is_output(entry.path):
+            found.ignored[f"{name} (output of resnest)"] += _count_files(entry)
         elif entry.is_dir():
             identity = _identity(Path(entry.path))
             if identity in above:
@@ -194,7 +197,11 @@ class FolderTree:
 
     def folders(self, inside: str) -> list[str]:
         entries = _entries(str(self.root / inside))
-        return [entry.name for entry in entries if entry.is_dir() and not is_ignored(entry.name)]
+        return [
+            entry.name
+            for entry in entries
+            if entry.is_dir() and not is_ignored(entry.name) and not is_output(entry.path)
+        ]
 
     def holds_images(self, inside: str) -> bool:
         """Whether images lie directly in a folder."""

@@ -230,10 +230,12 @@ def size_notes(tables: Sequence[ObjectTable]) -> Iterator[str]:
 
 
 def _sides(table: ObjectTable) -> NDArray[np.float64]:
-    """Sides of each box in its image, one per row of `rows()`."""
+    """Sides of each box in its image, one per row of `rows()`; 0 of a box with a negative width or height."""
     sizes = table.sizes[table.owners()]
     inside = clip(table.boxes[table.rows()], sizes[:, 0], sizes[:, 1]).astype(np.float64)
-    return np.sqrt((inside[:, 2] - inside[:, 0]) * (inside[:, 3] - inside[:, 1]))
+    wide, high = np.maximum(inside[:, 2:] - inside[:, :2], 0).T
+    sides: NDArray[np.float64] = np.sqrt(wide * high)
+    return sides
 
 
 def _scales(table: ObjectTable, rule: DetectionPreprocess) -> NDArray[np.float64]:

@@ -26,6 +26,7 @@ from resnest.data.samples import clean_name
 from resnest.data.stores import FolderStore
 from resnest.detection.data import DetectionSamples, ObjectTable, is_marked
 from resnest.detection.formats.pictures import Pictures, find_pictures
+from resnest.detection.repeats import without_repeats
 from resnest.detection.segmentations import SegmentationBuilder
 from resnest.errors import ResnestError
 
@@ -165,13 +166,14 @@ class CocoReader(CocoLists):
         pictures = Pictures(root, self.names) if root else find_pictures(self.path, self.names)
         count = replaced - self.without_area
         notes = (f"{count:,} areas that box or mask contradicts are computed from these",) if count else ()
+        table, repeated = without_repeats(table, pictures.names)
         samples = DetectionSamples.build(
             FolderStore(pictures.root),
             pictures.names,
             names,
             tuple(category_ids.tolist()),
             table,
-            (*pictures.notes, *notes, *self.notes()),
+            (*pictures.notes, *repeated, *notes, *self.notes()),
         )
         return _without_incomplete(samples, np.frombuffer(bytes(self.incomplete), np.uint8).astype(bool))
 

@@ -22,6 +22,7 @@ from resnest.data.samples import clean_name
 from resnest.data.stores import FolderStore
 from resnest.detection.data import DetectionSamples, ObjectTable, is_marked
 from resnest.detection.formats.foreign import CVAT, refusal
+from resnest.detection.repeats import without_repeats
 from resnest.detection.segmentations import Segmentations
 from resnest.errors import ResnestError
 from resnest.runtime.decode import SUFFIXES, decode_image
@@ -56,8 +57,9 @@ def read_voc(folder: Path, stems: Sequence[str] | None = None) -> DetectionSampl
     names = tuple(sorted({name for scene in scenes for name in scene.names}))
     if stems is None and pictures.alone:
         notes = (*notes, f"{pictures.alone} images without an xml file are left out")
+    table, repeated = without_repeats(_table(scenes, sizes, names), keys)
     return DetectionSamples.build(
-        FolderStore(root), keys, names, tuple(range(1, len(names) + 1)), _table(scenes, sizes, names), notes
+        FolderStore(root), keys, names, tuple(range(1, len(names) + 1)), table, (*notes, *repeated)
     )
 
 

@@ -41,7 +41,7 @@ MOST_LAYERS = 16  # fully connected ones of a box head
 def recognise(names: Iterable[str]) -> str | None:
     """The layout of a detector, by the names of its RPN; None if it has none."""
     marks = {"official": "rpn.objectness.", "detectron2": "proposal_generator.rpn_head.", "torchvision": "rpn.head."}
-    listed = [name.removeprefix("module.") for name in names]
+    listed = list(names)
     return next((layout for layout, mark in marks.items() if any(name.startswith(mark) for name in listed)), None)
 
 
@@ -51,7 +51,6 @@ def to_ours(state: Mapping[str, Tensor], layout: str) -> Translated:
     Raises:
         ResnestError: its backbone is no ResNeSt, or an unknown tensor in a known part.
     """
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     if layout == "torchvision":
         state = {_modern(name): tensor for name, tensor in state.items()}
     prefix = BACKBONES[layout]

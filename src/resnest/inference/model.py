@@ -38,7 +38,7 @@ from resnest.runtime.card import ModelCard
 from resnest.runtime.predictor import ImagePredictor
 from resnest.runtime.preprocess import ImageTransform, Preprocess
 from resnest.spec import PUBLISHED, name_of
-from resnest.tasks import DEFAULT_TASK, task_info, task_of_network, task_type
+from resnest.tasks import DEFAULT_TASK, load_object, task_info, task_of_network, task_type
 
 # --- Building the network of a model card, for any task, and the card of a network ---
 
@@ -286,7 +286,7 @@ def _open_directory(folder: Path, reference: str) -> Model:
     raw = read_checkpoint(folder)
     source = str(raw.path)
     if not card.fits_backbone_layouts:
-        return Model(build_from_card(card, raw.state, source=source), card, reference, holdout=holdout)
+        return Model(build_from_card(card, _of_parts(card, raw), source=source), card, reference, holdout=holdout)
     state = translate(raw).state
     if not same_tensors(card.spec, read_structure(state, source).spec):  # before anything of that size is built
         raise ResnestError(f"{folder / CARD_NAME} describes another network than {raw.path.name} holds")
@@ -295,12 +295,18 @@ def _open_directory(folder: Path, reference: str) -> Model:
     return Model(net.eval(), card, reference, holdout=holdout)
 
 
+def _of_parts(card: ModelCard, raw: RawCheckpoint) -> Mapping[str, Tensor]:
+    """The tensors of a network with backbone and heads under our names; as they are if the file has more than that."""
+    whole = load_object(card.info.weights).read(raw) if card.info.weights else None
+    return whole.state if whole and not whole.aside else raw.state
+
+
 def _open_file(path: Path, network: str | None) -> Model:
     raw = read_checkpoint(path)
     if {"recipe", "card", "model"} <= raw.content.keys():
         return _open_training_checkpoint(raw)
     for parts in all_parts():
-        if parts.recognise(raw.state):
+        if parts.find(raw):
             raise ResnestError(f"{path} holds a {parts.what} but does not name its classes: {_to_name(path)}")
     identity = identify(raw, network)
     spec = identity.spec  # raises if two networks have the same tensors

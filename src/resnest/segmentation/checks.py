@@ -111,6 +111,8 @@ class SegmentationInspection(MaskInspection):
 
     def add_to(self, report: DatasetReport, val: SegmentationInspection) -> None:
         self.add_counts(report, val)
+        if odd := self.samples.counted_from_one():
+            report.problems.append(f"{odd.told}: are classes counted from 1, and the list's values from 0?")
         report.notes += pixel_notes(self.tally, val.tally)
 
 

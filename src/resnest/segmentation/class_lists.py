@@ -17,7 +17,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Row:
     name: str
     colour: Colour | None = None
     ignore: bool = False
+    placed: bool = field(default=False, compare=False)  # the list has no values: this is its place
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class ClassList:
     def every(self) -> tuple[Row, ...]:
         """All rows, those that are ignored last."""
         return (*self.rows, *self.ignored)
+
+    @property
+    def by_place(self) -> bool:
+        """Whether the list has no values, so that the order of its names is all it says."""
+        return all(row.placed for row in self.every if row.value != IGNORED)
 
     @property
     def classes(self) -> PixelClasses:
@@ -157,7 +163,7 @@ def _row_of(item: dict[str, Any], index: int) -> Row:
     ignore = item.get("ignore")
     if ignore not in (None, True, False):
         raise ResnestError(f"row {index}: ignore is {json.dumps(ignore)[:60]}, not true or false")
-    return _row(int(value), item["name"], colour, ignore)
+    return replace(_row(int(value), item["name"], colour, ignore), placed=bool(item.get("placed")))
 
 
 def _row(value: int, name: Any, colour: Any = None, ignore: bool | None = None) -> Row:
@@ -184,7 +190,8 @@ def _from_text(text: str) -> list[Row]:
     rows, place = [], 0
     for line in parse_lines(text):
         value = IGNORED if line.value is None and line.name == UNNUMBERED else line.value
-        rows.append(_row(place if value is None else value, line.name, line.colour))
+        row = _row(place if value is None else value, line.name, line.colour)
+        rows.append(replace(row, placed=value is None))
         place += value is None
     return rows
 
@@ -205,7 +212,8 @@ def _from_csv(text: str) -> list[Row]:
     rows = []
     for index, row in enumerate(table):
         colour = [int(row[key]) for key in coloured] or ((row[whole] or None) if whole else None)
-        rows.append(_row(int(row[valued]) if valued else index, row[named] or "", colour))
+        listed = _row(int(row[valued]) if valued else index, row[named] or "", colour)
+        rows.append(replace(listed, placed=not valued))
     return rows
 
 

@@ -23,7 +23,16 @@ from resnest.segmentation.card import IGNORED
 from resnest.segmentation.class_lists import ClassList
 from resnest.segmentation.mask_values import MaskMeaning
 from resnest.segmentation.result import PixelClasses
-from resnest.segmentation.survey import Survey, check_parts, settle, survey_masks
+from resnest.segmentation.survey import (
+    CountedFromOne,
+    Survey,
+    check_parts,
+    has_number,
+    joined,
+    settle,
+    survey_masks,
+    without_first,
+)
 
 UNKNOWN = (1, 1)  # the size of a mask that cannot be read
 NO_COLOUR = (0, 0, 0)  # of a class that the data has no colour for
@@ -41,7 +50,8 @@ class PixelSamples(Samples):
     mask_keys: Sequence[str]  # (N,) names of the masks in their store
     meaning: MaskMeaning
     notes: tuple[str, ...] = ()  # what is left out or assumed, and why
-    survey: Survey = field(default_factory=Survey)  # of some masks, when the part was opened
+    survey: Survey = field(default_factory=Survey)  # of some masks, when the part was opened; of both parts in training
+    by_place: bool = False  # the class list has no values
 
     @classmethod
     def build(
@@ -60,7 +70,8 @@ class PixelSamples(Samples):
         survey = survey_masks(*masks, listed.meaning) if survey is None else survey
         listed, assumed = settle(listed, survey, masks[0].root)
         names = listed.classes.names
-        return cls(*images, names, listed.classes, *masks, listed.meaning, (*assumed, *notes), survey)
+        said = (*assumed, *notes)
+        return cls(*images, names, listed.classes, *masks, listed.meaning, said, survey, listed.by_place)
 
     def fingerprinted(self) -> tuple[Sequence[str]]:
         return (self.mask_keys,)
@@ -121,22 +132,44 @@ class PixelSamples(Samples):
         return self.notes
 
     def describe(self, val: PixelSamples | None = None) -> str:
-        return f"{describe_classes(len(self.class_names))}, masks{describe_notes(self, val)}"
+        odd = (self.counted_from_one(),)
+        notes = describe_notes(self, val, *(one.told for one in odd if one))
+        return f"{describe_classes(len(self.class_names))}, masks{notes}"
 
     def check(self, where: str) -> None:
         if len(self.class_names) < 2:
             raise ResnestError(f"{where} has one class only ({self.class_names[0]}): a segmenter needs two or more")
+        odd = self.counted_from_one()
+        if odd and (self.by_place or odd.certain) and not self._has_first():
+            first = self.meaning.names[self.meaning.lookup[0]]
+            raise ResnestError(
+                f"{where}: {odd.told}. Are they counted from 1? Give each class its value in the list, from 1"
+                f" (`1 {first}`), or from 0 if no mask shows {first!r} (`0 {first}`)"
+            )
+        _check_counts(self, f"{where}: no pixel of any training mask counts")
+
+    def check_validation(self, where: str) -> None:
+        _check_counts(self, f"{where}: no pixel of any validation mask counts: nothing to measure by")
+
+    def counted_from_one(self) -> CountedFromOne | None:
+        """What speaks for that, where the class list counts from 0."""
+        return without_first(self.survey, self.meaning)
+
+    def _has_first(self) -> bool:
+        """Whether any mask that was not looked at has the value 0."""
+        return self.survey.masks < self.survey.total and has_number(self.masks, self.mask_keys, 0)
 
     def matched(self, val: PixelSamples, where: str) -> tuple[PixelSamples, PixelSamples]:
         """With the training split's classes. Raises ResnestError if the validation split has others."""
         check_parts((self.survey, val.survey), (self.classes, val.classes))
+        train = replace(self, survey=joined((self.survey, val.survey)))
         if self.classes == val.classes:
-            return self, val
+            return train, val
         labels = {name: label for label, name in enumerate(self.class_names)}
         if unknown := [name for name in val.class_names if name not in labels]:
             raise ResnestError(f"{where}: validation has classes that training has not: {', '.join(unknown[:5])}")
         index = np.array([labels[name] for name in val.class_names], np.int64)
-        return self, replace(val.renumbered(index, self.class_names), classes=self.classes)
+        return train, replace(val.renumbered(index, self.class_names), classes=self.classes)
 
     def aligned(self, card: Any, where: str) -> PixelSamples:
         index = class_indices(self.class_names, card, where)
@@ -169,3 +202,17 @@ class PixelSamples(Samples):
 
     def _bad_mask(self, index: int, error: BadImage) -> BadImage:
         return BadImage(self.keys[index], f"its mask {self.mask_keys[index]}: {error.reason}")
+
+
+def _check_counts(samples: PixelSamples, message: str) -> None:
+    """Raises ResnestError with this message if all masks that can be read are ignored as a whole."""
+    read = 0
+    for index in range(len(samples)):
+        try:
+            if (samples.mask(index) != IGNORED).any():
+                return
+            read += 1
+        except BadImage:  # which is counted when it is read again
+            continue
+    if read:
+        raise ResnestError(message)

@@ -9,12 +9,14 @@ read (`MaskMeaning.read`), so in training and by the doctor.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from resnest.data.stores import FolderStore, read_from
+from resnest.data.stores import FolderStore, Store, read_from
 from resnest.errors import ResnestError
 from resnest.runtime.decode import BadImage
 from resnest.segmentation.card import IGNORED
@@ -24,6 +26,7 @@ from resnest.segmentation.result import PixelClasses
 
 SAMPLE, LEAST = 64, 16  # masks: at most, and at least of large ones
 SAMPLE_BYTES = 50_000_000  # of values, after which large ones end the look: half a second of decoding
+MOST_SHOWN = 5  # values in a message
 STRIDE = 8  # the look goes over the part this many times, so that it is spread wherever it ends
 ONE_WAY = "write all masks in one way, or list 255 too, as `255 ignore` if it does not count"
 
@@ -181,3 +184,55 @@ def check_parts(surveys: Sequence[Survey], classes: Sequence[PixelClasses]) -> N
         value = classes[there].ids[classes[there].names.index(name)] if name in classes[there].names else IGNORED
         if value != IGNORED and (own := surveys[there].first.get(value)):
             raise ResnestError(_mixed(own, value, lone, name))
+
+
+def has_number(store: Store, keys: Sequence[str], number: int) -> bool:
+    """Whether any mask that can be read has it."""
+    for key in keys:
+        with contextlib.suppress(BadImage):
+            stored = read_stored(read_from(store, key), key)
+            if not stored.coloured and number in stored.present:
+                return True
+    return False
+
+
+class CountedFromOne(NamedTuple):
+    """Signs that classes are counted from 1."""
+
+    told: str
+    certain: bool  # there is the number behind the list's last one, too
+
+
+def joined(surveys: Sequence[Survey]) -> Survey:
+    """What the masks of several parts have."""
+    one, *others = surveys
+    for other in others:
+        one = dataclasses.replace(
+            one,
+            masks=one.masks + other.masks,
+            total=one.total + other.total,
+            first={**other.first, **one.first},
+            lone=one.lone or other.lone,
+            beside=one.beside or other.beside,
+            coloured=one.coloured or other.coloured,
+            by_palette=one.by_palette + other.by_palette,
+        )
+    return one
+
+
+def without_first(survey: Survey, meaning: MaskMeaning) -> CountedFromOne | None:
+    """What speaks for classes that are counted from 1, by masks of a list whose values are 0, 1, ...
+
+    Where no mask shows the last class, such masks have no value that the list lacks: each class would be taken for the
+    next one.
+    """
+    values = sorted(value for value in meaning.lookup if isinstance(value, int) and value != IGNORED)
+    numbers, count = survey.numbers(), len(values)
+    if survey.coloured or survey.by_palette or len(numbers) < 2 or 0 in numbers or not numbers <= {*values, count}:
+        return None
+    if values != list(range(count)) or meaning.lookup[0] == IGNORED:
+        return None
+    seen = ", ".join(map(str, sorted(numbers)[:MOST_SHOWN])) + (", ..." if len(numbers) > MOST_SHOWN else "")
+    name = meaning.names[meaning.lookup[0]]
+    told = f"{survey.looked} have the values {seen} and none has 0, which is {name!r} by the list of classes"
+    return CountedFromOne(told, certain=count in numbers)

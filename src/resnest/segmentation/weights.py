@@ -24,6 +24,7 @@ from resnest.errors import ResnestError
 from resnest.segmentation.card import Head
 
 BACKBONES = {"official": "backbone.", "encoding": "pretrained."}
+PARTS = {"official": ("backbone.", "head.", "auxiliary."), "encoding": ("pretrained.", "head.", "auxlayer.")}
 MARKS = {"official": ("head.predict.logits.",), "encoding": ("head.aspp.b0.", "head.conv5.")}
 PREDICTORS = re.compile(r"(head|auxiliary)\.predict\.logits\.")
 LEVEL = re.compile(r"head\.pyramid\.\d+\.conv\.weight")
@@ -31,7 +32,7 @@ LEVEL = re.compile(r"head\.pyramid\.\d+\.conv\.weight")
 
 def recognise(names: Iterable[str]) -> str | None:
     """The layout of a segmenter, by the names of its head; None if it has no known one."""
-    listed = [name.removeprefix("module.") for name in names]
+    listed = list(names)
     for layout, prefix in BACKBONES.items():
         if any(name.startswith(prefix) for name in listed) and any(name.startswith(MARKS[layout]) for name in listed):
             return layout
@@ -39,19 +40,22 @@ def recognise(names: Iterable[str]) -> str | None:
 
 
 def to_ours(state: Mapping[str, Tensor], layout: str) -> Translated:
-    """A complete segmenter under our names.
+    """A complete segmenter under our names; what belongs to no part of one, such as a loss, is separated.
 
     Raises:
-        ResnestError: an unknown tensor: its head has another structure.
+        ResnestError: an unknown tensor in a part: its head has another structure.
     """
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items() if not IGNORED.search(name)}
+    state = {name: tensor for name, tensor in state.items() if not IGNORED.search(name)}
     translator = KeyMap(_rules(layout, _kind(state)))
     result = Translated({}, layout)
     for name, tensor in state.items():
         ours = translator.to_ours(name)
-        if ours is None:
+        if ours is not None:
+            result.state[ours] = tensor
+        elif name.startswith(PARTS[layout]):
             raise ResnestError(f"{name} does not exist in our segmenters: the part it belongs to is built differently")
-        result.state[ours] = tensor
+        else:
+            result.aside.append(name)
     return result
 
 

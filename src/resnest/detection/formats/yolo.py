@@ -95,7 +95,7 @@ def read_yolo(files: YoloFiles, sources: Sequence[Path], *, quads: bool = False)
             continue
         image = collector.image(name, size)
         tally[UNLABELLED] += not file.is_file()
-        for label, numbers in _lines(file, files, tally):
+        for label, numbers in _lines(file, files):
             only_quads = only_quads and len(numbers) == QUAD
             upright = upright and (len(numbers) != QUAD or is_upright(numbers))
             _add(collector, image, label, numbers, size)
@@ -113,26 +113,23 @@ def _class_names(files: YoloFiles, labels: Sequence[Path]) -> dict[int, str]:
     """Names by number; without a list the numbers that are used."""
     if files.names is not None:
         return dict(files.names)
-    used = {label for file in labels for label, _ in _lines(file, files, Tally())}
+    used = {label for file in labels for label, _ in _lines(file, files)}
     return {number: str(number) for number in sorted(used)}
 
 
-def _lines(file: Path, files: YoloFiles, tally: Tally) -> list[Line]:
-    """The objects of a picture, each once. Raises ResnestError."""
+def _lines(file: Path, files: YoloFiles) -> list[Line]:
+    """The objects of a picture. Raises ResnestError."""
     try:
         content = file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
         raise ResnestError(f"{file} cannot be read ({error})") from None
-    lines: dict[Line, None] = {}
-    count = 0
-    for number, line in enumerate(content.splitlines(), 1):
-        if line.strip():
-            count += 1
-            lines[_parse(line.split(), f"{file}, line {number}", files)] = None
-    tally["line is there twice, and read once", "lines are there twice, and read once"] += count - len(lines)
-    return list(lines)
+    return [
+        _parse(line.split(), f"{file}, line {number}", files)
+        for number, line in enumerate(content.splitlines(), 1)
+        if line.strip()
+    ]
 
 
 def _parse(words: Sequence[str], where: str, files: YoloFiles) -> Line:
