@@ -159,7 +159,7 @@ BROKEN: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     ),
     (_change(_segment, id=5), "the annotation of image 2: two segments have one id"),
     (_change(_segment, id=0), "the annotation of image 2: a segment has the id 0, which is void"),
-    (_change(_segment, id="a"), "the annotation of image 2: not as expected"),
+    (_change(_segment, id="a"), 'the annotation of image 2: the segment id "a" is no whole number'),
     (
         _change(_segment, bbox=...),
         "the annotation of image 2: bbox is missing; needed are image_id, file_name and segm",
