@@ -261,6 +261,34 @@ def test_parts_with_classes_in_another_order(tmp_path: Path) -> None:
         open_dataset(tmp_path, task="panoptic")
 
 
+def test_a_category_that_no_segment_has_need_not_be_known(tmp_path: Path) -> None:
+    panoptic(tmp_path, part="train2017")
+    content = panoptic_json()
+    more = [{"id": 90, "name": "fog", "isthing": 0}, {"id": 91, "name": "cow", "isthing": 1}]
+    content["categories"] = [more[1], *content["categories"], more[0]]
+    panoptic(tmp_path, content)
+    data = open_dataset(tmp_path, task="panoptic")
+    assert isinstance(data.train, PanopticSamples)
+    assert isinstance(data.val, PanopticSamples)
+    assert data.val.classes == data.train.classes == CLASSES
+    assert [data.val.truth(place).segments for place in range(3)] == [
+        data.train.truth(place).segments for place in range(3)
+    ]
+    assert data.val.objects[0].labels.tolist() == data.train.objects[0].labels.tolist()
+    np.testing.assert_array_equal(data.val.labels, data.train.labels)
+
+
+def test_a_validation_split_without_segments_that_count_is_refused(tmp_path: Path) -> None:
+    panoptic(tmp_path, part="train2017")
+    content = panoptic_json()
+    for item in content["annotations"]:
+        for segment in item["segments_info"]:
+            segment["iscrowd"] = 1
+    panoptic(tmp_path, content)
+    with pytest.raises(ResnestError, match="has no segment but crowds on any validation image"):
+        open_dataset(tmp_path, task="panoptic")
+
+
 def test_classes_of_a_model(tmp_path: Path) -> None:
     """Which may know more of them."""
     samples = opened(panoptic(tmp_path))
