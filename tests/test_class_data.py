@@ -559,3 +559,30 @@ def test_training_data_is_held_back_wherever_it_is(tmp_path: Path) -> None:
     grown = _write(tmp_path / "above" / "set", [f"{k}/{i}.jpg" for k in ("cat", "dog") for i in range(15)]).parent
     assert len(open_split(grown, holdout=(0.2, 0), trained_on={**account, "data": str(grown)}).samples) == 6
     assert len(open_split(other, holdout=(0.2, 0)).samples) == 2  # of an unknown run: it may be its data
+
+
+@pytest.mark.parametrize("pack", [_unpacked, _zip])
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_an_empty_class_folder_matters_in_training_alone(pack: Pack, part: str, tmp_path: Path) -> None:
+    names = [*_parts("train", "val", "test"), "train/bird/9.jpg"]
+    root = _write(tmp_path / "photos", names)
+    (root / part / "fox").mkdir()
+    (root / "val" / "bird").mkdir()
+    where = pack(root)
+    if part == "train":
+        with pytest.raises(ResnestError, match="class 'fox' has no image in"):
+            open_dataset(where)
+        return
+    splits = open_dataset(where)
+    assert splits.train.class_names == splits.val.class_names == ("bird", "cat", "dog")
+    assert splits.val.counts().tolist() == [0, 3, 3]
+    empty = "'bird', 'fox'" if part == "val" else "'bird'"
+    assert f"validation: empty: the folder of class {empty}" in splits.describe()
+    if part == "test":
+        assert "empty: the folder of class 'fox'" in open_split(where, "test").describe
+
+
+def test_a_validation_class_of_which_no_image_can_be_read_is_refused(tmp_path: Path) -> None:
+    root = _write(tmp_path, [*_parts("train", "val"), "train/bird/1.jpg", "val/bird/1.tif"])
+    with pytest.raises(ResnestError, match=r"class 'bird' has no image in .*bird/1.tif \(TIFF"):
+        open_dataset(root)

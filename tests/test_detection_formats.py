@@ -201,6 +201,14 @@ def _drop(*place: Any) -> Callable[[dict[str, Any]], Any]:
 FIRST = ("annotations", 0)
 
 
+def _without_box(outline: Any) -> Callable[[dict[str, Any]], Any]:
+    def change(content: dict[str, Any]) -> None:
+        content["annotations"][0].pop("bbox")
+        content["annotations"][0]["segmentation"] = outline
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -214,11 +222,18 @@ FIRST = ("annotations", 0)
         (_set("images", 1, "id", 40), "two images have the id 40: 40.png and 7.png"),
         (_drop("images", 0, "width"), "image 40: width is missing"),
         (_set("images", 0, "height", 0), "image 40: width and height must be 1 pixel or more"),
-        (_set("images", 0, "id", "x"), "image x: not as expected"),
+        (_set("images", 0, "id", "x"), 'image x: the image id "x" is no whole number'),
         (_set(*FIRST, "image_id", 5), "annotation 100: image_id 5 is not among the images"),
         (_set(*FIRST, "category_id", 1), "annotation 100: category_id 1 is not among the categories"),
-        (_set(*FIRST, "category_id", 2**70), "annotation 100 (image id 40): not as expected"),
-        (_drop(*FIRST, "bbox"), "annotation 100 (image id 40): bbox is missing"),
+        (_set(*FIRST, "category_id", 2**70), "annotation 100 (image id 40): the category id 1180591620717411303424 is"),
+        (_without_box(None), "annotation 100 (image id 40): bbox is missing (there is no outline to make it from)"),
+        (_without_box([[1, 1, 2, 2]]), "annotation 100 (image id 40): bbox is missing (polygon 0 has 2 points"),
+        (_set("images", 0, "width", 12.5), "image 40: width 12.5 is no whole number"),
+        (_set("images", 0, "width", float("nan")), "image 40: width nan is no whole number"),
+        (_set("images", 0, "id", "40"), "image ids are text in 'images', as \"40\", and numbers in 'images', as 7"),
+        (_set(*FIRST, "image_id", "40"), "image ids are text in 'annotations', as \"40\", and numbers in 'images'"),
+        (_set("categories", 1, "id", "2"), "category 2: category ids are text in 'categories', as \"2\", and numbers"),
+        (_set(*FIRST, "image_id", True), "the image id True is no whole number"),
         (_set(*FIRST, "bbox", [1, 2, 3]), "annotation 100 (image id 40): bbox [1, 2, 3] is not four numbers"),
         (_set(*FIRST, "bbox", [1, 2, "3", 4]), "annotation 100 (image id 40): not as expected"),
         (_set(*FIRST, "bbox", [1, 2, float("nan"), 4]), "annotation 100: bbox [1.0, 2.0, nan, 4.0] is not four finite"),
@@ -266,6 +281,114 @@ def test_json_that_is_not_cocos(tmp_path: Path, text: str, message: str) -> None
     (tmp_path / "all.json").write_text(text)
     with pytest.raises(ResnestError, match=re.escape(message)):
         open_dataset(tmp_path / "all.json")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            '}],"annotations"',
+            '},],"annotations"',
+            "in 'images', after 4 complete items: a comma with nothing behind it",
+        ),
+        ('"id":9,', '"id":9,,', "a comma with nothing before it"),
+        ('"name":"cat"}', '"name":"cat",}', "a comma with nothing behind it"),
+        ('"file_name":"7.png"', "'file_name':'7.png'", "single quotes: texts of json are in double ones"),
+        ('"iscrowd":0', '"iscrowd":False', "False of Python: json has false"),
+        ('"iscrowd":0', '"iscrowd":None', "None of Python: json has null"),
+        ('"area":60', '"area":nan', "nan of Python: json has no such number"),
+        ('"area":60', '"area":', "a colon with nothing behind it"),
+        ('"annotations"', '// objects\n"annotations"', "a comment, which json has not"),
+        ('},{"id":2', '}{"id":2', "a comma is missing before it"),
+        ('"name":"cat"},', '"name":"cat"},', ""),
+    ],
+)
+def test_what_is_no_json_is_named_with_its_line(old: str, new: str, message: str, tmp_path: Path) -> None:
+    content = coco_json()
+    pictures(tmp_path / "images", content)
+    text = json.dumps(content, separators=(",", ":"))
+    text = text.replace('{"id":9,', '\n{"id":9,') if "\n" not in new and '"id":9' not in old else text
+    assert old in text
+    (tmp_path / "all.json").write_text(text.replace(old, new, 1))
+    if not message:
+        open_split(tmp_path / "all.json")
+        return
+    with pytest.raises(ResnestError, match=r"all\.json is no valid json in line \d+, at character") as caught:
+        open_split(tmp_path / "all.json")
+    assert str(caught.value).endswith(message)
+
+
+def _text_ids(content: dict[str, Any]) -> None:
+    for item in content["images"] + content["categories"]:
+        item["id"] = str(item["id"])
+    for item in content["annotations"]:
+        item.update(image_id=str(item["image_id"]), category_id=str(item["category_id"]), id=str(item["id"]))
+
+
+def _points(content: dict[str, Any]) -> None:
+    for item in content["images"]:
+        item.update(id=float(item["id"]), width=float(WIDTH), height=float(HEIGHT))
+
+
+def _elsewhere(folder: str) -> Callable[[dict[str, Any]], None]:
+    def change(content: dict[str, Any]) -> None:
+        for item in content["images"]:
+            item["file_name"] = folder + item["file_name"]
+
+    return change
+
+
+def _no_sizes(content: dict[str, Any]) -> None:
+    for item in content["images"][1:]:
+        item.pop("width")
+        item["height"] = None
+
+
+def _no_boxes(content: dict[str, Any]) -> None:
+    del content["annotations"][0]["bbox"]
+    content["annotations"][1]["bbox"] = None
+    content["annotations"][2]["bbox"] = []
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (_text_ids, "ids are text and are read as numbers"),
+        (_points, "2 classes"),
+        (
+            _elsewhere("C:\\data\\pets\\"),
+            "found by the last part of their names, such as 40.png for C:/data/pets/40.png",
+        ),
+        (
+            _elsewhere("/home/me/pets/"),
+            "found by the last part of their names, such as 40.png for /home/me/pets/40.png",
+        ),
+        (_no_sizes, "sizes of 3 images are read from their files"),
+        (_no_boxes, "3 objects without a box have that around their outline"),
+    ],
+)
+def test_other_ways_to_write_the_same(change: Callable[[dict[str, Any]], Any], note: str, tmp_path: Path) -> None:
+    content = coco_json()
+    pictures(tmp_path / "images", content)
+    plain = open_split(write(tmp_path / "all.json", content)).samples
+    change(content)
+    split = open_split(write(tmp_path / "all.json", content))
+    assert note in split.describe
+    assert isinstance(plain, DetectionSamples)
+    assert isinstance(split.samples, DetectionSamples)
+    assert split.samples.fingerprint == plain.fingerprint
+    assert [item.image_id for item in split.samples.objects] == [40, 7, 11, 3]
+    assert split.samples.category_ids == (2, 9)
+
+
+def test_an_image_without_size_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+    content = coco_json()
+    pictures(tmp_path / "images", content)
+    _no_sizes(content)
+    (tmp_path / "images" / "7.png").write_bytes(b"no picture")
+    split = open_split(write(tmp_path / "all.json", content))
+    assert list(split.samples.keys) == ["40.png", "11.png", "3.png"]
+    assert "1 images without width and height, whose files cannot be read are left out" in split.describe
 
 
 @pytest.mark.parametrize(("share", "within"), [(0.01, ""), (0.1, "images"), (0.6, "annotations"), (1, "categories")])

@@ -317,7 +317,7 @@ def test_no_name_is_left_over() -> None:
 # Of other programs, of style sheets, of commands that have no twin in Python, and of the README of a saved model
 FOREIGN = {
     "--max-restarts", "--dereference", "--hard-dereference", "--short", "--version", "--line-", "--to", "--data",
-    "--draw", "--top", "resnest predict",
+    "--draw", "--top", "--shm-size", "resnest predict",
 }  # fmt: skip
 
 

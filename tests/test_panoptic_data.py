@@ -159,7 +159,7 @@ BROKEN: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     ),
     (_change(_segment, id=5), "the annotation of image 2: two segments have one id"),
     (_change(_segment, id=0), "the annotation of image 2: a segment has the id 0, which is void"),
-    (_change(_segment, id="a"), "the annotation of image 2: not as expected"),
+    (_change(_segment, id="a"), 'the annotation of image 2: the segment id "a" is no whole number'),
     (
         _change(_segment, bbox=...),
         "the annotation of image 2: bbox is missing; needed are image_id, file_name and segm",
@@ -258,6 +258,34 @@ def test_parts_with_classes_in_another_order(tmp_path: Path) -> None:
     content["categories"][0]["name"] = "fog"
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ResnestError, match="the validation split has classes that are not known: fog"):
+        open_dataset(tmp_path, task="panoptic")
+
+
+def test_a_category_that_no_segment_has_need_not_be_known(tmp_path: Path) -> None:
+    panoptic(tmp_path, part="train2017")
+    content = panoptic_json()
+    more = [{"id": 90, "name": "fog", "isthing": 0}, {"id": 91, "name": "cow", "isthing": 1}]
+    content["categories"] = [more[1], *content["categories"], more[0]]
+    panoptic(tmp_path, content)
+    data = open_dataset(tmp_path, task="panoptic")
+    assert isinstance(data.train, PanopticSamples)
+    assert isinstance(data.val, PanopticSamples)
+    assert data.val.classes == data.train.classes == CLASSES
+    assert [data.val.truth(place).segments for place in range(3)] == [
+        data.train.truth(place).segments for place in range(3)
+    ]
+    assert data.val.objects[0].labels.tolist() == data.train.objects[0].labels.tolist()
+    np.testing.assert_array_equal(data.val.labels, data.train.labels)
+
+
+def test_a_validation_split_without_segments_that_count_is_refused(tmp_path: Path) -> None:
+    panoptic(tmp_path, part="train2017")
+    content = panoptic_json()
+    for item in content["annotations"]:
+        for segment in item["segments_info"]:
+            segment["iscrowd"] = 1
+    panoptic(tmp_path, content)
+    with pytest.raises(ResnestError, match="has no segment but crowds on any validation image"):
         open_dataset(tmp_path, task="panoptic")
 
 

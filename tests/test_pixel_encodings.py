@@ -341,9 +341,13 @@ def test_masks_that_cannot_be_those_of_the_folders(tmp_path: Path, name: str) ->
 
 
 def test_values_that_begin_at_one(tmp_path: Path) -> None:
-    """Of a list that counts from 0: the message says what may be."""
-    for path in folders(tmp_path, classes=PLAIN).glob("masks/*/*.png"):
+    """Of a list that counts from 0: the message says what may be, at once if no mask has a 0."""
+    paths = sorted(folders(tmp_path, classes=PLAIN).glob("masks/*/*.png"))
+    for path in paths:
         mask(path, plus=1)
+    with pytest.raises(ResnestError, match=r"have the values 1, 2, 3 and none has 0, .* Are they counted from 1\?"):
+        opened(tmp_path)
+    mask(paths[0])
     with pytest.raises(BadImage, match=r"has the value 3, .*; the list's values are 0 to 2: if they are 1 to 3, begin"):
         masks_of(opened(tmp_path).train)
 

@@ -131,3 +131,50 @@ def test_one_pixel_that_counts_is_enough(tmp_path: Path) -> None:
         return changed
 
     assert len(open_dataset(streets(tmp_path, corner, ("val",))).val) == 2
+
+
+def _channels(mask: Masks) -> Any:
+    return np.stack([mask] * 3, -1)
+
+
+def _with_alpha(mask: Masks) -> Any:
+    return np.stack([mask] * 3 + [np.full_like(mask, 255)], -1)
+
+
+@pytest.mark.parametrize("change", [_channels, _with_alpha])
+def test_three_equal_channels_are_values_where_the_list_has_no_colours(change: Change, tmp_path: Path) -> None:
+    plain = open_dataset(streets(tmp_path / "plain", lambda mask: mask, names=TEXT))
+    splits = open_dataset(streets(tmp_path / "three", change, names=TEXT))
+    for place in range(3):
+        np.testing.assert_array_equal(splits.train.mask(place), plain.train.mask(place))  # type: ignore[attr-defined]
+    assert "3 of 3 masks looked at have three equal channels, which are the values" in splits.describe()
+
+
+def test_a_grey_among_colours_is_a_colour(tmp_path: Path) -> None:
+    colours = np.array([(0, 0, 0), (90, 0, 0), (0, 90, 0), (0, 0, 90)], np.uint8)
+    root = streets(tmp_path, lambda mask: colours[np.where(mask > 3, 0, mask)], names=TEXT)
+    Image.new("RGB", SIZE).save(root / "masks" / "train" / "00.png")
+    with pytest.raises(ResnestError, match="is in colours, and the class list has none"):
+        open_dataset(root)
+    (root / "classes.txt").write_text(
+        "\n".join(f"{name} {r} {g} {b}" for name, (r, g, b) in zip(NAMES, colours, strict=True))
+    )
+    samples = open_dataset(root).train
+    assert set(np.unique(samples.mask(0))) == {0}  # type: ignore[attr-defined]
+
+
+def test_three_equal_channels_without_a_list(tmp_path: Path) -> None:
+    root = streets(tmp_path / "streets", _channels)
+    for kind, name in (("images", "JPEGImages"), ("masks", "SegmentationClass")):
+        (root / kind / "train").rename(tmp_path / name)
+    splits = open_dataset(tmp_path)
+    assert splits.train.class_names == ("0", "1", "2", "3")
+    assert "three equal channels" in splits.describe()
+
+
+def test_numbers_and_equal_channels_may_be_mixed(tmp_path: Path) -> None:
+    root = streets(tmp_path, lambda mask: mask, names=TEXT)
+    path = root / "masks" / "train" / "00.png"
+    mask = np.asarray(Image.open(path))
+    Image.fromarray(_channels(mask)).save(path)
+    np.testing.assert_array_equal(open_dataset(root).train.mask(0), mask)  # type: ignore[attr-defined]

@@ -338,11 +338,13 @@ def _find_class_folders(path: Path) -> DatasetHandle | None:
     base = path / layout.base  # the path itself, but for a folder that is alone in it
     names_in = [base, *(above for above in base.parents if above == path or path in above.parents)]
 
-    def read(folder: str | None) -> Read | None:
-        return partial(read_folder, path / folder, names_in=names_in) if folder is not None else None
+    def read(folder: str | None, *, may_lack: bool = False) -> Read | None:
+        if folder is None:
+            return None
+        return partial(read_folder, path / folder, names_in=names_in, may_lack=may_lack)
 
     if layout.has_parts:
-        train, val, test = (read(folder) for folder in (layout.train, layout.val, layout.test))
+        train, val, test = read(layout.train), read(layout.val, may_lack=True), read(layout.test, may_lack=True)
         return DatasetHandle("folder", str(base), train=train, val=val, test=test, notes=layout.notes)
     return DatasetHandle("folder", str(base), unsplit=read(layout.base), notes=layout.notes)
 
@@ -383,6 +385,7 @@ def _of_archive(kind: str, where: str, archive: Archive) -> DatasetHandle:
         part = "val" if layout.has_parts else ""
         return DatasetHandle(kind, where, unsplit=partial(archive.read, part), notes=layout.notes)
     train, val, test = (
-        partial(archive.read, part) if getattr(layout, part) is not None else None for part in ("train", "val", "test")
+        partial(archive.read, part, may_lack=part != "train") if getattr(layout, part) is not None else None
+        for part in ("train", "val", "test")
     )
     return DatasetHandle(kind, where, train=train, val=val, test=test, notes=layout.notes)

@@ -15,7 +15,7 @@ import numpy as np
 
 from resnest.data.class_names import LISTS, class_text, name_classes, parse_class_names, read_class_names
 from resnest.data.csv_lists import read_csv
-from resnest.data.layout import Layout, find_layout, label_by_folder
+from resnest.data.layout import MOST_NAMED, Layout, find_layout, label_by_folder
 from resnest.data.listing import START, ArchiveTree, Listing, is_ignored, list_images, nothing_found
 from resnest.data.samples import LabelledSamples
 from resnest.data.stores import BytesStore, FolderStore, Store, ZipStore
@@ -25,22 +25,28 @@ from resnest.errors import ResnestError
 Labelled = Sequence[tuple[str, str | tuple[str, ...]]]
 
 
-def read_folder(folder: Path, *, names_in: Sequence[Path] = ()) -> LabelledSamples:
-    """Class folders; a list of their names may be in the folder above, or in `names_in`."""
+def read_folder(folder: Path, *, names_in: Sequence[Path] = (), may_lack: bool = False) -> LabelledSamples:
+    """Class folders; a list of their names may be in the folder above, or in `names_in`.
+
+    Args:
+        may_lack: an empty class folder is no error, as in a validation part.
+    """
     listing = list_images(folder)
-    labelled, notes = _in_class_folders(listing, [(name, name) for name in listing.images], "")
+    images = [(name, name) for name in listing.images]
+    labelled, notes = _in_class_folders(listing, images, "", may_lack=may_lack)
     return number_classes(
         FolderStore(folder), labelled, read_class_names(*(names_in or (folder.parent,))), (*notes, *listing.notes())
     )
 
 
 def _in_class_folders(
-    listing: Listing, images: Sequence[tuple[str, str]], base: str
+    listing: Listing, images: Sequence[tuple[str, str]], base: str, *, may_lack: bool
 ) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
     """Labelled by their folders. Raises ResnestError for no image, or a class without any.
 
     Args:
         images: key and path below the folder of the classes, which is `base` in the listing.
+        may_lack: an empty class folder is no error.
     """
     where = f"{listing.where}/{base}" if base else listing.where
     found = label_by_folder(images, where)
@@ -50,12 +56,13 @@ def _in_class_folders(
     start = f"{base}/" if base else ""
     below = {folder.removeprefix(start).split("/")[0] for folder in listing.folders if folder.startswith(start)}
     classes = {name for _, name in found.labelled}
-    if empty := sorted(below - classes - {""}):
-        raise ResnestError(
-            f"class {empty[0]!r} has no image in {where}/{empty[0]}"
-            f" ({nothing_found(listing.below(f'{start}{empty[0]}'))})"
-        )
-    return found.labelled, found.notes
+    empty = sorted(below - classes - {""})
+    for name in empty:
+        beside = listing.below(f"{start}{name}")
+        if beside.reasons or not may_lack:
+            raise ResnestError(f"class {name!r} has no image in {where}/{name} ({nothing_found(beside)})")
+    shown = ", ".join(map(repr, empty[:MOST_NAMED])) + (", ..." if len(empty) > MOST_NAMED else "")
+    return found.labelled, (*found.notes, *((f"empty: the folder of class {shown}",) if empty else ()))
 
 
 # --- archives: zip and tar files of class folders ---
@@ -72,15 +79,18 @@ class Archive:
     images: Sequence[tuple[str, str]]  # key and path
     given: Mapping[str, str] = field(default_factory=dict)  # key -> label, where it does not follow from folders
 
-    def read(self, part: str = "") -> LabelledSamples:
-        """The images of a part, or those of an archive without parts."""
+    def read(self, part: str = "", *, may_lack: bool = False) -> LabelledSamples:
+        """The images of a part, or those of an archive without parts; `may_lack` as for `read_folder`."""
         base = (getattr(self.layout, part) if part else self.layout.base) or ""
         start = f"{base}/" if base else ""
         images = [(key, path[len(start) :]) for key, path in self.images if path.startswith(start)]
         labelled, notes = [(key, self.given[key]) for key, _ in images if key in self.given], tuple[str, ...]()
         if len(labelled) < len(images) or not images:
             by_folder, notes = _in_class_folders(
-                self.listing, [(key, path) for key, path in images if key not in self.given], base
+                self.listing,
+                [(key, path) for key, path in images if key not in self.given],
+                base,
+                may_lack=may_lack,
             )
             labelled += by_folder
         return number_classes(self.store, labelled, self.names, (*notes, *self.listing.notes()))

@@ -4,17 +4,14 @@
 
 Classes are numbered by their category id, in ascending order, as pycocotools and detectron2 do. Images with
 `"suspect_incomplete": true`, whose annotations are known to lack objects, are left out. `CocoLists` reads what all
-of COCO's json files have, images and categories, and `read_items` hands out lists item by item: of 450 MB of text
-json.load would make 3 GB of Python objects.
+of COCO's json files have, images and categories.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from array import array
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +21,14 @@ from numpy.typing import NDArray
 
 from resnest.data.samples import clean_name
 from resnest.data.stores import FolderStore
+from resnest.detection.coco_values import BadValue, Ids, box_around, whole
 from resnest.detection.data import DetectionSamples, ObjectTable, is_marked
-from resnest.detection.formats.pictures import Pictures, find_pictures
+from resnest.detection.formats.pictures import Pictures, find_pictures, read_sizes
+from resnest.detection.json_items import read_items
 from resnest.detection.repeats import without_repeats
 from resnest.detection.segmentations import SegmentationBuilder
 from resnest.errors import ResnestError
 
-SPACE = re.compile(r"[ \t\n\r]*")
 INCOMPLETE = "suspect_incomplete"
 FEDERATED = "neg_category_ids"  # LVIS: the classes that an image is known not to have (arXiv 1908.03195)
 MOST_CATEGORIES = 65536  # the largest set, V3Det (arXiv 2304.03752), has 13,204; a mask head has an output for each
@@ -59,28 +57,35 @@ class CocoLists:
         self.incomplete = bytearray()
         self.federated = 0  # images with annotations of some classes only
         self.categories: dict[int, str] = {}
+        self.image_kind, self.category_kind = Ids("image"), Ids("category")
 
     def image(self, item: Any) -> None:
         """Add an image. Raises ResnestError if it is incomplete."""
         try:
             self.names.append(file_name(item))
             self.federated += FEDERATED in item
-            self.image_ids.append(item["id"])
-            self.sizes.extend((item["width"], item["height"]))
+            self.image_ids.append(self.image_kind.number(item["id"], "images"))
+            self.sizes.extend(self._size(item))
+        except BadValue as error:
+            raise ResnestError(f"{self.path}: image {entry_id(item)}: {error}") from None
         except (KeyError, TypeError, OverflowError) as error:
             raise ResnestError(
                 f"{self.path}: image {entry_id(item)}: {missing(error)}; needed are integers id, width and height,"
                 " and file_name"
             ) from None
-        if min(self.sizes[-2:]) < 1:
-            raise ResnestError(f"{self.path}: image {entry_id(item)}: width and height must be 1 pixel or more")
         self.incomplete.append(bool(item.get(INCOMPLETE)))
+
+    def _size(self, item: Any) -> tuple[int, int]:
+        """Width and height of an image."""
+        width, height = whole(item["width"], "width"), whole(item["height"], "height")
+        if min(width, height) < 1:
+            raise BadValue("width and height must be 1 pixel or more")
+        return width, height
 
     def category(self, item: Any) -> None:
         """Add a category. Raises ResnestError if it is incomplete, or its id is a duplicate."""
         try:
-            number, name = item["id"], clean_name(item["name"])
-            array("q", [number])
+            number, name = self.category_kind.number(item["id"], "categories"), clean_name(item["name"])
         except ValueError as error:
             raise ResnestError(f"{self.path}: category {entry_id(item)}: {error}") from None
         except (KeyError, TypeError, OverflowError) as error:
@@ -112,29 +117,47 @@ class CocoReader(CocoLists):
         super().__init__(path)
         self.ids, self.owners, self.kinds = array("q"), array("q"), array("q")
         self.boxes, self.areas, self.crowd = array("d"), array("d"), bytearray()
-        self.without_area = 0
+        self.without_area = self.without_box = 0
+        self.own_kind = Ids("annotation")
         self.outlines = SegmentationBuilder()
 
     def annotation(self, item: Any) -> None:
         try:
-            self.ids.append(item.get("id", len(self.ids) + 1))
-            self.owners.append(item["image_id"])
-            self.kinds.append(item["category_id"])
-            box = item["bbox"]
-            if not isinstance(box, list) or len(box) != 4:
-                raise self._bad(item, f"bbox {short(box)} is not four numbers x, y, width, height")
-            self.boxes.extend(box)
+            self.ids.append(self.own_kind.number(item.get("id", len(self.ids) + 1), "annotations"))
+            self.owners.append(self.image_kind.number(item["image_id"], "annotations"))
+            self.kinds.append(self.category_kind.number(item["category_id"], "annotations"))
+            self.boxes.extend(self._box(item))
             area = item.get("area")
             self.areas.append(math.nan if area is None else area)
             self.without_area += area is None
             self.crowd.append(is_marked(item.get("iscrowd")))
             self.outlines.add(item.get("segmentation"))
+        except BadValue as error:
+            raise self._bad(item, str(error)) from None
         except ValueError as error:
             raise self._bad(item, f"iscrowd: {error}") from None
         except (KeyError, TypeError, OverflowError, AttributeError) as error:
             raise self._bad(
                 item, f"{missing(error)}; needed are integers image_id and category_id, and bbox of four numbers"
             ) from None
+
+    def _box(self, item: Any) -> list[float]:
+        """x, y, width, height; without a box that around the outline."""
+        box = item.get("bbox")
+        if isinstance(box, list) and len(box) == 4:
+            return box
+        if box not in (None, []):
+            raise BadValue(f"bbox {short(box)} is not four numbers x, y, width, height")
+        try:
+            around = box_around(item.get("segmentation"))
+        except BadValue as error:
+            raise BadValue(f"bbox is missing ({error}); needed are x, y, width, height") from None
+        self.without_box += 1
+        return around
+
+    def _size(self, item: Any) -> tuple[int, int]:
+        """0, 0 of an image without both, which is read from its file."""
+        return super()._size(item) if {item.get("width"), item.get("height")} != {None} else (0, 0)
 
     def _bad(self, item: Any, what: str) -> ResnestError:
         image = f" (image id {item.get('image_id')})" if isinstance(item, dict) else ""
@@ -143,6 +166,8 @@ class CocoReader(CocoLists):
     def done(self, root: Path | None = None) -> DetectionSamples:
         """Assemble the samples; `root` is the folder of their images if it is known."""
         image_ids, sizes = self.images()
+        pictures = Pictures(root, self.names) if root else find_pictures(self.path, self.names)
+        unread = self._read_sizes(sizes, pictures)
         category_ids, names = self._classes()
         owners = self._indices(np.array(self.owners, np.int64), image_ids, "image")
         labels = self._indices(np.array(self.kinds, np.int64), category_ids, "category")
@@ -163,9 +188,6 @@ class CocoReader(CocoLists):
             ids=np.array(self.ids, np.int64)[order],
             segmentations=outlines.subset(order),
         )
-        pictures = Pictures(root, self.names) if root else find_pictures(self.path, self.names)
-        count = replaced - self.without_area
-        notes = (f"{count:,} areas that box or mask contradicts are computed from these",) if count else ()
         table, repeated = without_repeats(table, pictures.names)
         samples = DetectionSamples.build(
             FolderStore(pictures.root),
@@ -173,14 +195,36 @@ class CocoReader(CocoLists):
             names,
             tuple(category_ids.tolist()),
             table,
-            (*pictures.notes, *repeated, *notes, *self.notes()),
+            (*pictures.notes, *repeated, *self.notes(replaced - self.without_area)),
         )
-        return _without_incomplete(samples, np.frombuffer(bytes(self.incomplete), np.uint8).astype(bool))
+        samples = _without(samples, unread, "without width and height, whose files cannot be read")
+        return _without(samples, self._are_incomplete()[~unread], f"marked {INCOMPLETE}")
 
-    def notes(self) -> tuple[str, ...]:
-        if not self.federated:
-            return ()
-        return ("LVIS annotates some classes of each image; the others are taken to be absent, unlike in its own AP",)
+    def _are_incomplete(self) -> NDArray[np.bool_]:
+        return np.frombuffer(bytes(self.incomplete), np.uint8).astype(bool)
+
+    def _read_sizes(self, sizes: NDArray[np.int32], pictures: Pictures) -> NDArray[np.bool_]:
+        """Fill in the sizes that the json lacks, in place; which images cannot be read, (N,)."""
+        unread = np.zeros(len(sizes), bool)
+        lacking = np.flatnonzero(sizes[:, 0] == 0).tolist()
+        names = [pictures.names[index] for index in lacking]
+        for index, size in zip(lacking, read_sizes(pictures.root, names) if names else (), strict=True):
+            unread[index] = size is None
+            sizes[index] = size or (1, 1)
+        self.sized = len(lacking)
+        return unread
+
+    def notes(self, areas: int) -> tuple[str, ...]:
+        """What was decided; `areas` of the objects are not as annotated."""
+        lvis = "LVIS annotates some classes of each image; the others are taken to be absent, unlike in its own AP"
+        said = (
+            (areas, f"{areas:,} areas that box or mask contradicts are computed from these"),
+            (self.without_box, f"{self.without_box:,} objects without a box have that around their outline"),
+            (self.sized, f"sizes of {self.sized:,} images are read from their files"),
+            (self.image_kind.are_text or self.category_kind.are_text, "ids are text and are read as numbers"),
+            (self.federated, lvis),
+        )
+        return tuple(note for holds, note in said if holds)
 
     def _classes(self) -> tuple[Numbers, tuple[str, ...]]:
         """Ids in ascending order, and names. Of categories with the same name, the used one counts."""
@@ -259,14 +303,14 @@ def file_name(item: Any) -> str:
     return str(item["file_name"])
 
 
-def _without_incomplete(samples: DetectionSamples, incomplete: NDArray[np.bool_]) -> DetectionSamples:
-    if not incomplete.any():
+def _without(samples: DetectionSamples, chosen: NDArray[np.bool_], what: str) -> DetectionSamples:
+    """The samples without those images."""
+    if not chosen.any():
         return samples
-    if incomplete.all():
-        raise ResnestError(f"all {len(samples)} images are marked {INCOMPLETE}: nothing is left")
-    note = f"{incomplete.sum()} images marked {INCOMPLETE} are left out"
-    complete = samples.subset(np.flatnonzero(~incomplete))
-    return replace(complete, notes=(*complete.notes, note))
+    if chosen.all():
+        raise ResnestError(f"all {len(samples)} images {what}: nothing is left")
+    left = samples.subset(np.flatnonzero(~chosen))
+    return replace(left, notes=(*left.notes, f"{chosen.sum()} images {what} are left out"))
 
 
 def indices_of(numbers: Numbers, known: Numbers) -> tuple[Numbers, Numbers]:
@@ -293,95 +337,3 @@ def short(value: Any) -> str:
 def missing(error: Exception) -> str:
     """The defect of an entry that could not be read."""
     return f"{error.args[0]} is missing" if isinstance(error, KeyError) else f"not as expected ({error})"
-
-
-def read_items(path: Path, take: Mapping[str, Callable[[Any], None]]) -> None:
-    """Call `take[key]` with every item of that list in the file's top-level object.
-
-    Raises:
-        ResnestError: the file cannot be read, is cut off, is not such an object, or lacks one of the lists.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ResnestError(f"{path} cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError as error:
-        raise ResnestError(f"{path} is not json: byte {error.start} is not UTF-8") from None
-    reader = _JsonReader(path, text)
-    keys = reader.read(take)
-    if missing := [key for key in take if key not in keys]:
-        raise ResnestError(f"{path} has no list {' and no list '.join(map(repr, missing))}: it is not COCO json")
-
-
-class _JsonReader:
-    def __init__(self, path: Path, text: str) -> None:
-        self.path = path
-        self.text = text
-        self.position = 0  # of the next character
-        self.decode = json.JSONDecoder().raw_decode
-        self.within = ""
-
-    def read(self, take: Mapping[str, Callable[[Any], None]]) -> set[str]:
-        """Read the top-level object; returns the keys that were found."""
-        keys: set[str] = set()
-        if self._next() not in ("{", ""):
-            raise ResnestError(f"{self.path} starts with {self._next()!r}, not with {{: it is not COCO json")
-        self._expect("{")
-        if self._next() == "}":
-            return keys
-        while True:
-            key = self._value()
-            self._expect(":")
-            if key in take and self._next() == "[":
-                keys.add(key)
-                self._items(key, take[key])
-            else:
-                self._value()
-            if self._next() == "}":
-                return keys
-            self._expect(",")
-
-    def _items(self, key: str, take: Callable[[Any], None]) -> None:
-        self._expect("[")
-        count = 0
-        if self._next() == "]":
-            self.position += 1
-            return
-        while True:
-            self.within = f" in {key!r}, after {count:,} complete items"
-            take(self._value())
-            count += 1
-            if self._next() == "]":
-                self.position += 1
-                self.within = ""
-                return
-            self._expect(",")
-
-    def _value(self) -> Any:
-        self._next()
-        try:
-            value, self.position = self.decode(self.text, self.position)
-        except json.JSONDecodeError:
-            raise self._broken() from None
-        except RecursionError:
-            raise ResnestError(
-                f"{self.path} is nested too deeply at character {self.position:,}{self.within}: it is not COCO json"
-            ) from None
-        return value
-
-    def _next(self) -> str:
-        """The next non-space character, not consumed."""
-        if space := SPACE.match(self.text, self.position):
-            self.position = space.end()
-        return self.text[self.position : self.position + 1]
-
-    def _expect(self, character: str) -> None:
-        if self._next() != character:
-            raise self._broken()
-        self.position += 1
-
-    def _broken(self) -> ResnestError:
-        return ResnestError(
-            f"{self.path} is cut off or damaged at character {self.position:,} of {len(self.text):,}{self.within}:"
-            " copy it again"
-        )

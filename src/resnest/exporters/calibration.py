@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from resnest.data.listing import list_images
 from resnest.data.samples import Samples
 from resnest.data.sources import open_dataset, open_split
 from resnest.errors import ResnestError, parameter
+from resnest.inference.evaluation import exif_of_run
 from resnest.inference.model import Model, provenance_of
 from resnest.runtime.card import ModelCard
-from resnest.runtime.decode import SUFFIXES, BadImage, decode_image
+from resnest.runtime.decode import BadImage, decode_image
 from resnest.tasks import check_task
 
 # --- Pictures to compare a network and its export on: real ones if there are any, else seeded synthetic ones ---
@@ -86,12 +88,11 @@ def find_pictures(where: str | Path, count: int = COUNT) -> Pictures:
 
 def _in_folder(folder: Path) -> list[Read]:
     """Pictures in a folder, with or without class folders."""
-    return [partial(decode_image, path) for path in image_files(folder.rglob("*"))]
+    return [partial(decode_image, folder / name) for name in _images(folder)]
 
 
-def image_files(paths: Iterable[Path]) -> list[Path]:
-    """The picture files by their names, sorted."""
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
+def _images(folder: Path) -> list[str]:
+    return list_images(folder).images if folder.is_dir() else []
 
 
 def _in_data_set(where: str | Path) -> list[Read]:
@@ -158,7 +159,7 @@ def _labelled(where: str | Path, model: Model) -> tuple[Photos, Photos] | None:
     if _has_no_classes(Path(where)):
         return None
     fraction, seed = _split(where, model)
-    splits = open_dataset(where, val_fraction=fraction, seed=seed)
+    splits = open_dataset(where, val_fraction=fraction, seed=seed, exif=exif_of_run(Path(model.source)))
     try:
         for samples in (splits.train, splits.val):
             check_task(samples, model.card.task, str(where), "the model")
@@ -178,13 +179,14 @@ def _split(where: str | Path, model: Model) -> tuple[float, int]:
 
 def _has_no_classes(folder: Path) -> bool:
     """Whether a folder has pictures in it, but no class folders."""
-    return folder.is_dir() and bool(image_files(folder.iterdir())) and not image_files(folder.glob("*/*"))
+    images = _images(folder)
+    return bool(images) and not any("/" in name for name in images)
 
 
 def _unlabelled(folder: Path) -> tuple[Photos, Photos]:
-    files = np.random.default_rng(SEED).permutation(np.array(image_files(folder.iterdir()), object))
+    files = np.random.default_rng(SEED).permutation(np.array(_images(folder), object))
     halves = files[: len(files) // 2], files[len(files) // 2 :]
-    first, second = (Photos([partial(decode_image, path) for path in half]) for half in halves)
+    first, second = (Photos([partial(decode_image, folder / name) for name in half]) for half in halves)
     return first, second
 
 

@@ -155,16 +155,41 @@ class PanopticSamples(DetectionSamples):
         """Segments of each class, (K,)."""
         return np.bincount(self.segments.labels[self.segments.rows()], minlength=len(self.class_names))
 
+    def check_validation(self, where: str) -> None:
+        if not (~self.segments.crowd[self.segments.rows()]).any():
+            raise ResnestError(f"{where} has no segment but crowds on any validation image: nothing to measure by")
+
+    def with_used_classes(self) -> PanopticSamples:
+        """Without the classes that no segment has."""
+        used = np.unique(self.segments.labels[self.segments.rows()])
+        if len(used) == len(self.class_names):
+            return self
+        index = np.zeros(len(self.class_names), np.int64)
+        index[used] = np.arange(len(used))
+        names, ids = (tuple(of[label] for label in used) for of in (self.class_names, self.category_ids))
+        colours = tuple(self.classes.colours[label] for label in used) if self.classes.colours else ()
+        return replace(
+            self,
+            labels=self.labels[:, used],
+            class_names=names,
+            category_ids=ids,
+            classes=PanopticClasses(names, ids, int((used < self.classes.things).sum()), colours),
+            objects=replace(self.objects, labels=index[self.objects.labels]),
+            segments=self.segments.named_as(index, ids),
+        )
+
     def describe_classes(self) -> str:
         return f"{super().describe_classes()}, {self.classes.things} of them things"
 
     def matched(self, val: DetectionSamples, where: str) -> tuple[PanopticSamples, PanopticSamples]:
         """With the training split's classes. Raises ResnestError if the validation split has others."""
         assert isinstance(val, PanopticSamples)
+        if val.classes != self.classes:
+            val = val.with_used_classes()
         return self, val.named_as(self.classes, f"{where}: the validation split")
 
     def aligned(self, card: Any, where: str) -> PanopticSamples:
-        return self.named_as(card.classes, where)
+        return self.with_used_classes().named_as(card.classes, where)
 
     def named_as(self, classes: PanopticClasses, where: str) -> PanopticSamples:
         """The same images with the class numbers of a model, or of another split.

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from resnest.data.folders import locate_images, locate_maps
 from resnest.data.stores import FolderStore
-from resnest.detection.coco import MOST_CATEGORIES, CocoLists, Numbers, entry_id, indices_of, missing, read_items, short
+from resnest.detection.coco import MOST_CATEGORIES, CocoLists, Numbers, entry_id, indices_of, missing, short
+from resnest.detection.coco_values import BadValue, whole
 from resnest.detection.data import ObjectTable, is_marked
+from resnest.detection.json_items import read_items
 from resnest.detection.segmentations import Segmentations
 from resnest.errors import ResnestError
 from resnest.panoptic.data import PanopticSamples, SegmentTable
@@ -52,7 +54,7 @@ class _Reader(CocoLists):
 
     def category(self, item: Any) -> None:
         super().category(item)
-        number = item["id"]
+        number = self.category_kind.number(item["id"], "categories")
         if item.get("isthing") not in (0, 1):
             raise ResnestError(
                 f"{self.path}: category {entry_id(item)}: isthing is {short(item.get('isthing'))}: 1 is for things,"
@@ -65,13 +67,15 @@ class _Reader(CocoLists):
 
     def annotation(self, item: Any) -> None:
         try:
-            self.owners.append(item["image_id"])
+            self.owners.append(self.image_kind.number(item["image_id"], "annotations"))
             self.maps.append(str(item["file_name"]))
             segments = item["segments_info"]
             self.counts.append(len(segments))
             for segment in segments:
                 self._segment(segment)
             numbers = self.ids[len(self.ids) - len(segments) :]
+        except BadValue as error:
+            raise ResnestError(f"{self.path}: the annotation of image {_owner(item)}: {error}") from None
         except ValueError as error:
             raise ResnestError(f"{self.path}: the annotation of image {_owner(item)}: iscrowd: {error}") from None
         except (KeyError, TypeError, OverflowError, AttributeError) as error:
@@ -84,8 +88,8 @@ class _Reader(CocoLists):
             raise ResnestError(f"{self.path}: the annotation of image {_owner(item)}: {wrong}")
 
     def _segment(self, segment: Any) -> None:
-        self.ids.append(segment["id"])
-        self.kinds.append(segment["category_id"])
+        self.ids.append(whole(segment["id"], "the segment id"))
+        self.kinds.append(self.category_kind.number(segment["category_id"], "annotations"))
         box = segment["bbox"]
         if not isinstance(box, list) or len(box) != 4:
             raise TypeError(f"bbox {short(box)}")

@@ -3,7 +3,8 @@
     stored = read_stored(content)                # StoredMask: values, whether they are colours, the palette
     listed.meaning.read(content)                 # (H, W) uint8, 255 does not count
 
-A mask with one channel or a palette holds numbers (palette indices), a mask with three channels colours. Where the
+A mask with one channel or a palette holds numbers (palette indices), a mask with three channels colours; if the list of
+classes has no colours, three equal channels are a number. Where the
 class list has the colours of a palette, they decide and not its numbers. GIFs hold greys or colours.
 """
 
@@ -50,6 +51,13 @@ class StoredMask:
             return np.flatnonzero(np.bincount(self.values.reshape(-1), minlength=TABLE)).astype(np.int64)
         return np.unique(self.values).astype(np.int64)
 
+    @cached_property
+    def numbered(self) -> StoredMask:
+        """The numbers of a mask whose three channels are equal everywhere, for lists without colours; else itself."""
+        if not self.coloured or (self.values != self.values % TABLE * GREY).any():
+            return self
+        return StoredMask((self.values % TABLE).astype(np.uint8), False)
+
 
 @dataclass(frozen=True)
 class MaskMeaning:
@@ -70,6 +78,7 @@ class MaskMeaning:
             BadImage: no mask, a value without a class, or a palette that contradicts the classes.
         """
         stored = read_stored(content, name)
+        stored = stored if self.has_colours else stored.numbered
         values, coloured = stored.values, stored.coloured
         if coloured and not self.has_colours:
             raise BadImage(name, NO_COLOURS)

@@ -41,6 +41,7 @@ class Survey:
     lone: str = ""  # a mask with 255 and no number but 0
     beside: str = ""  # a mask with 255 and another number than 0
     coloured: str = ""  # a mask of colours
+    grey: int = 0  # masks of three equal channels, of a list without colours
     by_palette: int = 0  # masks whose palette has the list's colours at other numbers
 
     @property
@@ -66,6 +67,9 @@ def survey_masks(
             by_palette = bool(meaning and meaning.by_palette(stored, key))
         except BadImage:
             continue
+        if stored.coloured and not (meaning and meaning.has_colours):
+            stored = stored.numbered
+            found = dataclasses.replace(found, grey=found.grey + (not stored.coloured))
         found = _with(found, stored, str(store.root / key), by_palette=by_palette)
         left -= stored.values.nbytes
         if left < 0 and found.masks >= LEAST and not whole:
@@ -108,8 +112,10 @@ def settle(listed: ClassList, survey: Survey, where: Path) -> tuple[ClassList, t
             f"classes by the colours of palettes, whose numbers are in another order than in the list, in"
             f" {survey.by_palette} of {survey.masks} masks looked at"
         )
-    if survey.coloured and not survey.first and not any(row.colour for row in listed.every):
+    if survey.coloured and (survey.grey or not survey.first) and not any(row.colour for row in listed.every):
         raise ResnestError(f"{survey.coloured} {NO_COLOURS}")
+    if survey.grey:
+        notes.append(f"{survey.grey} of {survey.masks} masks looked at have three equal channels, which are the values")
     listed = dataclasses.replace(listed, in_colours=bool(survey.coloured))
     for step in (_by_grey, _with_255):
         listed, said = step(listed, survey, where)
@@ -190,7 +196,7 @@ def has_number(store: Store, keys: Sequence[str], number: int) -> bool:
     """Whether any mask that can be read has it."""
     for key in keys:
         with contextlib.suppress(BadImage):
-            stored = read_stored(read_from(store, key), key)
+            stored = read_stored(read_from(store, key), key).numbered
             if not stored.coloured and number in stored.present:
                 return True
     return False
