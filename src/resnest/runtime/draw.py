@@ -22,6 +22,7 @@ from resnest.runtime.rle import RLE, area, paint
 
 INK, FAINT, PAPER, RIM, BAR = (255, 255, 255), (150, 156, 164), (18, 22, 28), (16, 16, 16), (72, 140, 255)
 LEAST_SIDE = 640  # pixels: smaller pictures are enlarged, by integers
+TALLEST = 32_000  # pixels: a JPEG has 65,535 at most
 MASK_FILL = 0.35  # of a mask's colour over the picture
 BAND = 64  # rows that are painted at once
 FEW = 20  # objects that have boxes although there are masks, and texts although there is one class
@@ -39,9 +40,10 @@ class Entry(NamedTuple):
 def draw_labels(image: Image.Image, ranking: Sequence[tuple[str, float]]) -> Image.Image:
     """The picture with a panel below it: one line per label, with a bar of its score.
 
-    Pictures under 320 pixels are enlarged so that the text stays readable. Without labels the panel says so.
+    Pictures under 320 pixels are enlarged so that the text stays readable, tall strips less. Without labels the panel
+    says so.
     """
-    scale = max(1.0, 320 / image.width)
+    scale = max(1.0, min(320 / image.width, TALLEST / image.height))
     picture = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     size = max(14, picture.width // 32)
     row, pad = round(size * 1.7), size // 2
