@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 import resnest
 from resnest.checkpoints.loading import load_weights, read_weights
+from resnest.checkpoints.reading import read_checkpoint, read_torch_file
 from resnest.errors import ResnestError
 from resnest.spec import Spec
 
@@ -139,3 +142,31 @@ def test_misspelt_arguments_are_refused() -> None:
         resnest.create_model("resnest14", radx=2)
     with pytest.raises(ResnestError, match="Did you mean 'resnest50'"):
         resnest.create_model("resnest500")
+
+
+FORMATS: dict[str, Callable[[dict[str, torch.Tensor]], bytes]] = {
+    "zip": lambda state: _torch_save(state),
+    "before 1.6": lambda state: _torch_save(state, _use_new_zipfile_serialization=False),
+    "pickle": lambda state: pickle.dumps({"model": {name: tensor.numpy() for name, tensor in state.items()}}, 2),
+    "safetensors": lambda state: save(state),
+}
+WORDS_OF_OTHERS = r"persistent|ASCII|codec|index out|opcode|stack|memo|miniz|Errno|[Pp]ickl|Error|header: |Invalid arg"
+
+
+def _torch_save(state: dict[str, torch.Tensor], **options: bool) -> bytes:
+    torch.save(state, file := io.BytesIO(), **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_file_cut_anywhere_is_said_to_be_cut(form: str, tmp_path: Path) -> None:
+    """In words of ours: what pickle, torch and safetensors say of half a file does not help."""
+    whole, path = FORMATS[form](dict(_net().state_dict())), tmp_path / "net.pth"
+    for size in [10, 100, *range(1000, len(whole) - 1, len(whole) // 30), len(whole) - 100]:
+        path.write_bytes(whole[:size])
+        readers = [read_checkpoint, read_torch_file] if form in ("zip", "before 1.6") else [read_checkpoint]
+        for read in readers:
+            with pytest.raises(ResnestError, match=r"cut short|damaged") as caught:
+                read(path)
+            assert "cut short" in str(caught.value) or size == 10, size
+            assert not re.search(WORDS_OF_OTHERS, str(caught.value)), (size, str(caught.value))

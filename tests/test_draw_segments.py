@@ -131,3 +131,20 @@ def test_the_shades_of_a_colour_differ() -> None:
         shades = [shade(base, number) for number in range(3)]
         assert shades[0] == base
         assert len(set(shades)) >= 2
+
+
+def test_regions_look_as_by_the_plain_arithmetic() -> None:
+    """Colours, half of them where there is no region, and the two lines; 16-bit numbers round by 1 at most."""
+    random = np.random.default_rng(0)
+    picture = Image.fromarray(random.integers(0, 256, (150, 700, 3), np.uint8))
+    areas = np.kron(random.integers(-1, 4, (5, 20)), np.ones((30, 35))).astype(np.int32)
+    own = [colour(number) for number in range(4)]
+    for line in (1, 3):
+        pixels, shown = picture.resize((700 * line, 150 * line)), np.kron(areas, np.ones((line, line), int))
+        known = np.asarray(pixels, float)
+        grey, fill = np.asarray(pixels.convert("L"), float)[..., None], np.where(shown < 0, 0.275, 0.55)[..., None]
+        wanted = (known * 0.4 + grey * 0.6) * (1 - fill) + np.array([*own, module.RIM])[shown] * fill
+        there = np.abs(np.asarray(module._painted(pixels, shown, own)).astype(int) - wanted.astype(int))
+        inside = ~module._grown(module._edges(shown), max(1, round(0.7 * line)))
+        assert there[inside].max() <= 1
+        assert inside.mean() > 0.5

@@ -9,17 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from resnest import files
 from resnest.classification.card import ClassificationCard
 from resnest.data.loading import evaluation_batches
 from resnest.data.sources import open_dataset
+from resnest.detection.card import DetectionPreprocess
 from resnest.errors import ResnestError
 from resnest.runtime.decode import BadImage, to_image
+from resnest.runtime.draw import draw_labels
 from resnest.runtime.predictor import ImagePredictor
 from resnest.runtime.preprocess import Preprocess
+from resnest.segmentation.card import SegmentationPreprocess
+from resnest.segmentation.predict import logits_of
 from resnest.spec import PUBLISHED
+from resnest.tasks import task_info
 
 
 @pytest.fixture
@@ -75,7 +81,7 @@ def _png(size: tuple[int, int]) -> bytes:
 
 @pytest.mark.parametrize("size", STRIPS, ids=str)
 def test_a_strip_is_a_bad_image(size: tuple[int, int]) -> None:
-    with pytest.raises(BadImage, match=r"too long and narrow: \d+ x \d+ pixels would be resized to \d+ x \d+, at most"):
+    with pytest.raises(BadImage, match=r"too long and narrow: \d+ x \d+ pixels would become \d+ x \d+, at most"):
         BICUBIC(Image.new("RGB", size))
     assert Preprocess(size=224)(Image.new("RGB", size)).shape == (3, 224, 224)  # the centre is cut out first
 
@@ -151,3 +157,44 @@ def test_every_form_of_a_picture_is_the_same(mode: str, kind: str, orientation: 
     assert opened.getexif().get(0x0112, 1) == orientation
     with path.open("rb") as file:
         assert np.array_equal(np.asarray(to_image(file)), expected)
+
+
+ENLARGED: dict[str, Any] = {
+    "classification": BICUBIC,
+    "detection": DetectionPreprocess(short=100_000, long=10**7),
+    "panoptic": DetectionPreprocess(short=100_000, long=10**7),
+    "segmentation": SegmentationPreprocess(window=2048),
+}
+
+
+@pytest.mark.parametrize("task", ENLARGED)
+@pytest.mark.parametrize("size", [(60_000, 1), (1, 60_000)])
+def test_a_strip_is_one_bad_image_in_every_task(task: str, size: tuple[int, int]) -> None:
+    """A file of 300 bytes, of whose enlarged or padded picture a computer would not have the memory."""
+    with pytest.raises(BadImage, match=r"too long and narrow: \d+ x \d+ pixels would become \d+ x \d+, at most 89 meg"):
+        ENLARGED[task](Image.new("RGB", size))
+    usual = task_info(task).card.preprocess_type()()
+    assert usual(Image.new("RGB", size)).nbytes < 2**25
+
+
+def test_a_strip_in_windows_takes_the_memory_of_its_own_pixels() -> None:
+    """And not of windows full of padding; the probabilities are the same."""
+
+    def logits(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        seen.append(images.shape)
+        return np.concatenate([images, 2 * images], 1)  # (N, 6, H, W)
+
+    seen: list[tuple[int, ...]] = []
+    preprocess = SegmentationPreprocess(window=64)
+    picture = Image.effect_noise((300, 3), 80).convert("RGB")
+    padded = preprocess(picture)
+    [found] = logits_of(logits, padded[None], preprocess, [(3, 300)])
+    assert found.shape == (6, 3, 300)
+    assert set(seen) == {(1, 3, 64, 64)}
+    [whole] = logits_of(logits, padded[None], preprocess, [padded.shape[1:]])
+    assert np.array_equal(found, whole[:, :3, :300])
+
+
+def test_the_drawing_of_a_strip() -> None:
+    drawn = draw_labels(Image.new("RGB", (1, 30_000)), [("rose", 0.5)])
+    assert drawn.width * drawn.height < 10**6

@@ -89,3 +89,17 @@ def test_a_box_without_area_has_an_empty_mask() -> None:
     for box in [(5, 5, 5, 9), (9, 9, 5, 5), (90, 5, 99, 9), (-9, -9, -2, -2)]:
         assert rle.area(paste(ones, box, width=80, height=60)) == 0
     assert rle.box(paste(ones, (-5, 3, 500, 9), width=80, height=60)) == (0, 3, 80, 6)
+
+
+@pytest.mark.parametrize("kind", ["blocks", "noise", "all", "none"])
+def test_painting_is_decoding(kind: str) -> None:
+    random = np.random.default_rng(0)
+    mask = {
+        "blocks": np.kron(random.random((2, 5)) > 0.5, np.ones((300, 40))) > 0,
+        "noise": random.random((600, 200)) > 0.5,
+        "all": np.ones((600, 200), bool),
+        "none": np.zeros((600, 200), bool),
+    }[kind]
+    canvas = np.zeros((200, 600), np.uint8)
+    rle.paint(canvas, rle.encode(mask), 7)
+    assert (canvas == 7 * mask.T).all()

@@ -499,9 +499,9 @@ def test_damaged_downloads(case: str, tmp_path: Path) -> None:
 
 def test_half_of_a_safetensors_file(tmp_path: Path) -> None:
     raw = save({"a": torch.ones(1000), "b": torch.ones(1000)})
-    for share, message in ((0.5, "damaged"), (0.005, "cut short")):
+    for share in (0.5, 0.005):
         (tmp_path / "net.safetensors").write_bytes(raw[: int(len(raw) * share)])
-        with pytest.raises(ResnestError, match=message):
+        with pytest.raises(ResnestError, match="cut short"):
             read_checkpoint(tmp_path / "net.safetensors")
 
 

@@ -46,6 +46,10 @@ class Refused(pickle.UnpicklingError):
     """The file uses something that no checkpoint needs."""
 
 
+class Unreadable(pickle.UnpicklingError):
+    """What is wrong with a file, in words for its user; other errors of reading have Python's and torch's."""
+
+
 @dataclass
 class Storage:
     """The flat memory that tensors are views of; read at its first use."""
@@ -59,7 +63,7 @@ class Storage:
         if self._flat is None:
             content = self.read()
             if len(content) != self.numel * self.dtype.itemsize:
-                raise pickle.UnpicklingError(f"a tensor has {len(content)} bytes instead of {self.numel} elements")
+                raise Unreadable(f"a tensor has {len(content)} bytes instead of {self.numel} elements")
             self._flat = torch.frombuffer(bytearray(content), dtype=self.dtype) if content else torch.empty(0)
         return self._flat
 
@@ -75,10 +79,10 @@ class LazyTensor:
 
     def __post_init__(self) -> None:
         if len(self.shape) != len(self.stride) or len(self.shape) > MOST_DIMENSIONS:
-            raise pickle.UnpicklingError("a tensor has an impossible shape")
+            raise Unreadable("a tensor has an impossible shape")
         counts = (self.storage.numel, self.offset, *self.shape, *self.stride)
         if any(type(count) is not int or not 0 <= count < 2**48 for count in counts):
-            raise pickle.UnpicklingError("a tensor has an impossible shape")
+            raise Unreadable("a tensor has an impossible shape")
         last = self.offset + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
         if self.numel and (last >= self.storage.numel or self.numel > self.storage.numel):
             raise Refused(f"a tensor of shape {self.shape} reaches beyond its {self.storage.numel} stored elements")
@@ -104,12 +108,12 @@ class ArrayType:
 
     def take_state(self, state: Any) -> None:
         if isinstance(state, tuple) and len(state) > 1 and isinstance(state[1], str) and state[1] == ">":
-            raise pickle.UnpicklingError("big-endian arrays are not read here")
+            raise Unreadable("big-endian arrays are not read here")
 
     @property
     def dtype(self) -> torch.dtype:
         if self.code not in ARRAY_DTYPES:
-            raise pickle.UnpicklingError(f"arrays of type {self.code!r} are not weights")
+            raise Unreadable(f"arrays of type {self.code!r} are not weights")
         return ARRAY_DTYPES[self.code]
 
 
@@ -128,7 +132,7 @@ class Array:
 
     def fill(self, raw: bytes | str, kind: ArrayType, shape: tuple[int, ...], fortran: bool = False) -> None:
         if not isinstance(raw, str | bytes | bytearray):
-            raise pickle.UnpicklingError("an array without bytes")
+            raise Unreadable("an array without bytes")
         content = raw.encode("latin1") if isinstance(raw, str) else raw  # text: pickled by Python 2
         storage = Storage(kind.dtype, len(content) // kind.dtype.itemsize, lambda: bytes(content))
         steps = [1] * len(shape)
@@ -138,24 +142,24 @@ class Array:
             steps[axis] = steps[before] * max(shape[before], 1)
         self.stored = LazyTensor(storage, 0, shape, tuple(steps))
         if self.stored.numel * kind.dtype.itemsize != len(content):
-            raise pickle.UnpicklingError(f"an array has {len(content)} bytes, which is not what its shape takes")
+            raise Unreadable(f"an array has {len(content)} bytes, which is not what its shape takes")
 
     def tensor(self) -> Tensor:
         if self.stored is None:
-            raise pickle.UnpicklingError("an array has no content")
+            raise Unreadable("an array has no content")
         return self.stored.tensor()
 
 
 def _sizes(shape: object) -> tuple[int, ...]:
     if not isinstance(shape, tuple | list) or len(shape) > MOST_DIMENSIONS:
-        raise pickle.UnpicklingError("a tensor has an impossible shape")
+        raise Unreadable("a tensor has an impossible shape")
     return tuple(shape)
 
 
 def _rebuild_tensor(storage: Storage, offset: int, shape: Any, stride: Any, *more: object) -> LazyTensor:
     """Raises Refused for more arguments (requires_grad, hooks, flags such as a negated view's): they change values."""
     if not isinstance(storage, Storage) or (len(more) > 2 and more[2]):
-        raise pickle.UnpicklingError("a tensor of a kind that is not read here")
+        raise Unreadable("a tensor of a kind that is not read here")
     return LazyTensor(storage, offset, _sizes(shape), _sizes(stride))
 
 
@@ -180,7 +184,7 @@ def _from_buffer(raw: bytes, kind: ArrayType, shape: Any, order: object = "C", *
 def _itself(value: object = ()) -> object:
     """`torch.Size(x)`, `list(x)` and the like: the argument itself, without a copy."""
     if not isinstance(value, tuple | list | dict):
-        raise pickle.UnpicklingError("a container of something that is none")
+        raise Unreadable("a container of something that is none")
     return value
 
 

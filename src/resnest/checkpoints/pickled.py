@@ -24,7 +24,17 @@ from typing import Any, ClassVar
 
 import torch
 
-from resnest.checkpoints.lazy_tensor import CONTAINERS, DTYPES, NUMPY, TORCH, Array, ArrayType, Refused, Storage
+from resnest.checkpoints.lazy_tensor import (
+    CONTAINERS,
+    DTYPES,
+    NUMPY,
+    TORCH,
+    Array,
+    ArrayType,
+    Refused,
+    Storage,
+    Unreadable,
+)
 from resnest.errors import ResnestError, one_line
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first object of a file that torch wrote before its zip format (torch 1.6)
@@ -53,11 +63,29 @@ def read_pickled(path: Path) -> Any:
         ResnestError: damaged, cut short, or it would act on this machine.
     """
     try:
-        return _read_zip(path) if zipfile.is_zipfile(path) else _read_stream(path)
+        if zipfile.is_zipfile(path):
+            return _read_zip(path)
+        check_zip(path)
+        return _read_stream(path)
     except Refused as error:
         raise ResnestError(f"{path} would run code or fill the memory when loaded, and was refused: {error}") from None
     except READ_ERRORS as error:
-        raise ResnestError(f"{path} is damaged or no checkpoint: {one_line(error)}") from None
+        raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: Exception) -> ResnestError:
+    """The error for a file that could not be read: not in the words of pickle and torch, which help nobody."""
+    if isinstance(error, OSError) and error.errno:
+        return ResnestError(f"{path} cannot be read: {one_line(error)}")
+    why = one_line(error) if isinstance(error, Unreadable) else "it is cut short, or its bytes are not what they were"
+    return ResnestError(f"{path} is damaged or no checkpoint: {why}")
+
+
+def check_zip(path: Path) -> None:
+    """Raises Unreadable for a file that begins as torch's zip files do and has not their end."""
+    with path.open("rb") as file:
+        if file.read(2) == b"PK" and not zipfile.is_zipfile(path):
+            raise Unreadable("it is cut short: it begins as a zip file, whose end is missing")
 
 
 # What a damaged pickle, and a stand-in put to a use that it was not made for, can raise.
@@ -89,16 +117,16 @@ def _read_zip(path: Path) -> Any:
     names = {info.filename for info in members}
     pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:
-        raise pickle.UnpicklingError("a zip file without data.pkl, so not written by torch.save")
+        raise Unreadable("a zip file without data.pkl, so not written by torch.save")
     root = pickles[0].removesuffix("/data.pkl")
     if f"{root}/constants.pkl" in names:
-        raise pickle.UnpicklingError("a TorchScript program; save the state_dict() of the network instead")
+        raise Unreadable("a TorchScript program; save the state_dict() of the network instead")
     if any(info.compress_type != zipfile.ZIP_STORED for info in members):
         raise Refused("it has compressed members, which torch never writes and which may unpack to any size")
     if sum(info.file_size for info in members) > path.stat().st_size:
         raise Refused("its members overlap")
     if f"{root}/byteorder" in names and archive.read(f"{root}/byteorder") != b"little":
-        raise pickle.UnpicklingError("big-endian tensors are not read here")
+        raise Unreadable("big-endian tensors are not read here")
     storages: dict[str, Storage] = {}
 
     def find_storage(pid: Any) -> Storage:
@@ -130,19 +158,20 @@ def _read_stream(path: Path) -> Any:
             storage = storages[key]
             count = int.from_bytes(file.read(8), "little")
             if count != storage.numel:
-                raise pickle.UnpicklingError(f"a storage has {count} elements, and its tensors declare {storage.numel}")
+                cut = "it is cut short" if file.tell() >= path.stat().st_size else "its parts do not fit"
+                raise Unreadable(f"{cut}: a storage has {count} elements, and its tensors declare {storage.numel}")
             size = count * storage.dtype.itemsize
             storage.read = _reader(path, file.tell(), size)
             file.seek(size, io.SEEK_CUR)
         if file.tell() != path.stat().st_size:
-            raise pickle.UnpicklingError(f"it ends {file.tell() - path.stat().st_size:+,} bytes from where it should")
+            raise Unreadable(f"it ends {file.tell() - path.stat().st_size:+,} bytes from where it should")
         return content
 
 
 def _reader(path: Path, start: int, size: int) -> Callable[[], bytes]:
     def read() -> bytes:
         if start + size > path.stat().st_size:
-            raise EOFError("it is cut short")
+            raise Unreadable("it is cut short")
         with path.open("rb") as file:
             file.seek(start)
             return file.read(size)
@@ -153,10 +182,10 @@ def _reader(path: Path, start: int, size: int) -> Callable[[], bytes]:
 def _storage_id(pid: Any) -> tuple[str, torch.dtype, int]:
     """("storage", type, key, device, elements), in the old format with a view of the storage, None for all of it."""
     if not isinstance(pid, tuple) or len(pid) not in (5, 6) or (len(pid) == 6 and pid[5] is not None):
-        raise pickle.UnpicklingError("a storage of a kind that is not read here")
+        raise Unreadable("a storage of a kind that is not read here")
     _, dtype, key, _, numel = pid[:5]
     if not isinstance(dtype, torch.dtype) or not isinstance(key, str) or type(numel) is not int:
-        raise pickle.UnpicklingError("a storage of a kind that is not read here")
+        raise Unreadable("a storage of a kind that is not read here")
     return key, dtype, numel
 
 
@@ -164,7 +193,7 @@ def _shared(storages: dict[str, Storage], key: str, storage: Storage) -> Storage
     """The storage of a key, shared by every tensor that views it."""
     known = storages.setdefault(key, storage)
     if (known.dtype, known.numel) != (storage.dtype, storage.numel):
-        raise pickle.UnpicklingError(f"storage {key[:20]!r} has two types or sizes")
+        raise Unreadable(f"storage {key[:20]!r} has two types or sizes")
     return known
 
 
@@ -206,7 +235,7 @@ class SafeUnpickler(pickle._Unpickler):
         for _ in range(MOST_OPCODES):
             opcode = frame.read(1)
             if not opcode:
-                raise EOFError("it is cut short")
+                raise Unreadable("it is cut short")
             try:
                 self.dispatch[opcode[0]](self)
             except pickle._Stop as stop:  # type: ignore[attr-defined]
@@ -248,7 +277,7 @@ class SafeUnpickler(pickle._Unpickler):
 
     def _encode(self, text: object, encoding: object = "latin1") -> bytes:
         if not isinstance(text, str) or encoding != "latin1":
-            raise pickle.UnpicklingError("text in an unknown encoding")
+            raise Unreadable("text in an unknown encoding")
         self._count(len(text))
         return text.encode("latin1")
 

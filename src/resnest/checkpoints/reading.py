@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pickle
 import re
 import struct
 import tempfile
@@ -27,7 +26,7 @@ from torch import Tensor
 
 from resnest.checkpoints.folders import INDEX, find_weights_file, shards_of
 from resnest.checkpoints.lazy_tensor import Array, LazyTensor
-from resnest.checkpoints.pickled import READ_ERRORS, read_pickled
+from resnest.checkpoints.pickled import READ_ERRORS, check_zip, damaged, read_pickled
 from resnest.errors import ResnestError, one_line
 from resnest.files import WEIGHTS_NAME, digest_of
 
@@ -197,7 +196,7 @@ def read_checkpoint(path: Path) -> RawCheckpoint:
     except ResnestError:
         raise
     except READ_ERRORS as error:
-        raise ResnestError(f"{path} is damaged or no checkpoint: {one_line(error)}") from None
+        raise damaged(path, error) from None
 
 
 def _without_wrappers(raw: RawCheckpoint) -> dict[str, Tensor]:
@@ -242,11 +241,12 @@ def read_torch_file(path: Path) -> Any:
         ResnestError: damaged, or it asks for code to be run.
     """
     try:
+        check_zip(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (*READ_ERRORS, pickle.UnpicklingError) as error:
-        raise ResnestError(f"{path} is damaged or no checkpoint: {one_line(error)}") from None
+    except READ_ERRORS as error:
+        raise damaged(path, error) from None
 
 
 def _unwrap(path: Path, content: Any) -> RawCheckpoint:
@@ -334,9 +334,24 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
     except (SafetensorError, OSError, ValueError) as error:
         with path.open("rb") as start:
             size, header = path.stat().st_size, int.from_bytes(start.read(8), "little")
+            needed = _bytes_needed(start.read(header)) if header < MAX_HEADER else 0
         if MAX_HEADER > header > size - 8:
             raise ResnestError(f"{path} is cut short: its header alone has {header} bytes, the file {size}") from None
+        if needed > size - 8 - header:
+            whole = 8 + header + needed
+            raise ResnestError(
+                f"{path} is cut short: it has {size:,} of the {whole:,} bytes that its header says"
+            ) from None
         raise ResnestError(f"{path} is damaged or no safetensors file: {one_line(error)}") from None
+
+
+def _bytes_needed(header: bytes) -> int:
+    """The bytes of all tensors, by the header of a safetensors file; 0 if it is none."""
+    try:
+        entries = json.loads(header).items()
+        return int(max(entry["data_offsets"][1] for name, entry in entries if name != "__metadata__"))
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        return 0
 
 
 def _packed(path: Path) -> str | None:

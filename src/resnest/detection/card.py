@@ -16,7 +16,7 @@ from PIL import Image
 
 from resnest.errors import ResnestError, check_ranges, unknown
 from resnest.runtime.card import AnnotatedCard, parse_integers, parse_sides
-from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalise
+from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, check_enlarged, normalise
 from resnest.spec import GROUPS, Count, HeadNorm, Positive, Rate, SomeShare, Whole, Width
 
 # --- The structure of a detector on a backbone: (cascade) R-CNN with a feature pyramid, with or without masks.
@@ -143,7 +143,8 @@ class DetectionPreprocess:
         return image.resize(self.scaled_size(*image.size), Image.Resampling.BILINEAR)
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
-        """RGB image -> (3, H, W), normalised, zero-padded."""
+        """RGB image -> (3, H, W), normalised, zero-padded. Raises BadImage, without the name of the file."""
+        check_enlarged(image.size, self.padded_size(*image.size)[::-1])
         inner = normalise(np.asarray(self.pixels(image)), self.mean, self.std)
         padded = np.zeros((3, *self.padded_size(*image.size)), np.float32)
         padded[:, : inner.shape[1], : inner.shape[2]] = inner

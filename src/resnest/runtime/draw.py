@@ -9,7 +9,7 @@ overlap another is moved or left out; the legend lists all classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,12 +18,13 @@ from PIL import Image, ImageDraw
 
 from resnest.runtime.fonts import text_width, write
 from resnest.runtime.palette import Colour
-from resnest.runtime.rle import RLE, area, crop
+from resnest.runtime.rle import RLE, area, paint
 
 INK, FAINT, PAPER, RIM, BAR = (255, 255, 255), (150, 156, 164), (18, 22, 28), (16, 16, 16), (72, 140, 255)
 LEAST_SIDE = 640  # pixels: smaller pictures are enlarged, by integers
+TALLEST = 32_000  # pixels: a JPEG has 65,535 at most
 MASK_FILL = 0.35  # of a mask's colour over the picture
-BAND = 64  # rows that are blended at once, within a processor's cache
+BAND = 64  # rows that are painted at once
 FEW = 20  # objects that have boxes although there are masks, and texts although there is one class
 
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
@@ -39,9 +40,10 @@ class Entry(NamedTuple):
 def draw_labels(image: Image.Image, ranking: Sequence[tuple[str, float]]) -> Image.Image:
     """The picture with a panel below it: one line per label, with a bar of its score.
 
-    Pictures under 320 pixels are enlarged so that the text stays readable. Without labels the panel says so.
+    Pictures under 320 pixels are enlarged so that the text stays readable, tall strips less. Without labels the panel
+    says so.
     """
-    scale = max(1.0, 320 / image.width)
+    scale = max(1.0, min(320 / image.width, TALLEST / image.height))
     picture = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     size = max(14, picture.width // 32)
     row, pad = round(size * 1.7), size // 2
@@ -164,29 +166,49 @@ def _with_masks(
     """
     owners = np.zeros((picture.width // factor, picture.height // factor), np.min_scalar_type(len(masks)))  # (W, H)
     for number in sorted(range(len(masks)), key=lambda one: -area(masks[one])):
-        left, top, mask = crop(masks[number])
-        part = owners[left : left + mask.shape[1], top : top + mask.shape[0]]
-        np.copyto(part, number + 1, where=mask.T)
+        paint(owners, masks[number], number + 1)
     owners = np.ascontiguousarray(owners.T)  # (H, W); 0: no mask
     if factor > 1:
         owners = owners.repeat(factor, 0).repeat(factor, 1)
     lines = _apart(owners, width)
-    faded = _packed(picture.point([round(value * (1 - MASK_FILL)) for value in range(256)] * 3))
-    pixels, own = _packed(picture), np.array([(0, 0, 0), *colours], np.uint8)
-    added, full = _packed(np.round(own * MASK_FILL).astype(np.uint8)), _packed(own)
-    for row in range(0, len(pixels), BAND):
-        part, there = pixels[row : row + BAND], owners[row : row + BAND]
-        np.copyto(part, faded[row : row + BAND] + np.take(added, there), where=there > 0)
-        np.copyto(part, np.take(full, there), where=lines[row : row + BAND] & (there > 0))
-    return Image.fromarray(pixels[..., None].view(np.uint8)[..., :3])
+    full = _table([(0, 0, 0), *colours], np.uint8)
+    added = _table([[round(part * MASK_FILL) for part in colour] for colour in [(0, 0, 0), *colours]], np.uint8)
+    fade = [round(value * (1 - MASK_FILL)) for value in range(256)] * 3
+    for rows, band in _bands(picture):
+        there = owners[rows]
+        owned = there > 0
+        if owned.any():
+            pixels = _packed(band)
+            np.copyto(pixels, _packed(band.point(fade)) + added[there], where=owned)
+            np.copyto(pixels, full[there], where=lines[rows] & owned)
+            picture.paste(_unpacked(pixels), (0, rows.start))
+    return picture
 
 
-def _packed(colours: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """(..., 3) bytes as one number a pixel, which numpy copies and adds much faster; sums must not exceed a byte."""
-    values = np.asarray(colours)
-    four = np.zeros((*values.shape[:-1], 4), np.uint8)
-    four[..., :3] = values
-    return four.view(np.uint32)[..., 0]
+def _bands(picture: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """Rows and the picture of them, one band after the other: few enough for a processor's cache."""
+    for top in range(0, picture.height, BAND):
+        rows = slice(top, min(top + BAND, picture.height))
+        yield rows, picture.crop((0, top, picture.width, rows.stop))
+
+
+# A pixel's bytes, or its 16-bit values, as one number: numpy copies and adds those much faster. Sums must fit.
+
+
+def _packed(picture: Image.Image) -> NDArray[np.uint32]:
+    """(H, W) the red, green and blue of each pixel as one number."""
+    return np.array(picture.convert("RGBA")).view(np.uint32)[..., 0]
+
+
+def _unpacked(pixels: NDArray[np.uint32]) -> Image.Image:
+    return Image.fromarray(pixels[..., None].view(np.uint8)).convert("RGB")
+
+
+def _table(colours: Sequence[Sequence[int]], kind: type[np.uint8] | type[np.uint16]) -> NDArray[Any]:
+    """(K) each colour as one number of four bytes, or of four times 16 bits."""
+    four = np.zeros((len(colours), 4), kind)
+    four[:, :3] = colours
+    return four.view(np.uint32 if kind is np.uint8 else np.uint64)[:, 0]
 
 
 def _apart(owners: NDArray[np.unsignedinteger[Any]], steps: int) -> NDArray[np.bool_]:
@@ -254,6 +276,8 @@ def _spot(
 
 REGION_FILL = 0.55  # of a region's colour over the picture
 GREY = 0.6  # how far the picture is desaturated under it
+RIM_LIGHT = 0.35  # of what is under the dark line
+BORDER = 235  # of the bright line
 COARSE = 320  # pixels of the longer side of the map in which room for names is looked for
 TEXTS = ((1.0, 0.97), (0.75, 0.97), (0.75, 0.7))  # sizes that a name is tried in, and how much must lie in its region
 
@@ -272,7 +296,8 @@ class Regions(NamedTuple):
 def draw_regions(image: Image.Image, regions: Regions, legend: Sequence[Entry]) -> Image.Image:
     """The picture with its regions and their names, and a legend below it."""
     picture, factor = enlarged(image)
-    picture = _painted(picture, regions.areas.repeat(factor, 0).repeat(factor, 1), regions.colours)
+    areas = regions.areas.repeat(factor, 0).repeat(factor, 1) if factor > 1 else regions.areas
+    picture = _painted(picture, areas, regions.colours)
     _write_names(picture, regions)
     return with_legend(picture, legend)
 
@@ -289,16 +314,41 @@ def paint_regions(image: Image.Image, regions: Regions, side: int) -> Image.Imag
 
 def _painted(picture: Image.Image, areas: Areas, own: list[Colour]) -> Image.Image:
     """Colours over a desaturated picture, and lines between the regions."""
-    colours = np.array([*own, RIM], np.float32)[areas]  # (H, W, 3); -1: the last
-    grey = np.asarray(picture.convert("L"), np.float32)[..., None]
-    toned = np.asarray(picture, np.float32) * (1 - GREY) + grey * GREY
-    fill = np.where(areas < 0, REGION_FILL / 2, REGION_FILL)[..., None].astype(np.float32)
-    pixels = toned * (1 - fill) + colours * fill
     line = max(1, round(max(picture.size) / 1000))
-    edge = _edges(areas)
-    pixels[_grown(edge, line)] *= 0.35
-    pixels[edge if line == 1 else _grown(edge, line - 1)] = 235
-    return Image.fromarray(pixels.astype(np.uint8))
+    bright = _edges(areas) if line == 1 else _grown(_edges(areas), line - 1)
+    dark = _grown(bright, 1)
+    mixed = [_Mix(own, REGION_FILL), _Mix(own, REGION_FILL / 2)]  # of regions, of none
+    for rows, band in _bands(picture):
+        void, rim = areas[rows] < 0, dark[rows]
+        pixels, grey = np.asarray(band.convert("RGBA")), np.asarray(band.convert("L"))
+        fills = [
+            mix.over(pixels, grey, areas[rows]) for mix, there in zip(mixed, (~void, void), strict=True) if there.any()
+        ]
+        if len(fills) == 2:
+            np.copyto(fills[0], fills[1], where=void)
+        fills[0][rim] = (fills[0][rim].view(np.uint8) * RIM_LIGHT).astype(np.uint8).view(np.uint32)
+        np.copyto(fills[0], _table([[BORDER] * 3], np.uint8), where=bright[rows])
+        picture.paste(_unpacked(fills[0]), (0, rows.start))
+    return picture
+
+
+class _Mix:
+    """Colours of regions over a desaturated picture, in 16-bit numbers: 256 times those of the pixels."""
+
+    def __init__(self, own: list[Colour], fill: float) -> None:
+        self.light = round(256 * (1 - GREY) * (1 - fill))
+        self.greys = _table([[round(256 * GREY * (1 - fill) * value)] * 3 for value in range(256)], np.uint16)
+        self.added = _table([[round(256 * fill * part) for part in colour] for colour in [*own, RIM]], np.uint16)
+
+    def over(self, pixels: NDArray[np.uint8], grey: NDArray[np.uint8], areas: Areas) -> NDArray[np.uint32]:
+        """(B, W, 4) red, green, blue and more, greys (B, W), regions (B, W), -1 for none -> (B, W) packed."""
+        wide = pixels * np.uint16(self.light)
+        wide[..., 3] = 0
+        packed = wide.view(np.uint64)[..., 0]
+        packed += self.greys[grey]
+        packed += self.added[areas]
+        wide >>= 8
+        return wide.astype(np.uint8).view(np.uint32)[..., 0]
 
 
 def _edges(areas: Areas) -> Mask:
@@ -312,8 +362,11 @@ def _edges(areas: Areas) -> Mask:
 def _grown(mask: Mask, steps: int) -> Mask:
     """The mask dilated by this number of pixels."""
     for _ in range(steps):
-        wide = np.pad(mask, 1)
-        mask = mask | wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
+        wide = mask.copy()
+        for inner, outer in ((wide, mask), (wide.T, mask.T)):
+            inner[1:] |= outer[:-1]
+            inner[:-1] |= outer[1:]
+        mask = wide
     return mask
 
 

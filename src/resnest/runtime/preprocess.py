@@ -93,9 +93,7 @@ class Preprocess:
         width, height = image.size
         short = math.floor(round(self.size / self.crop_fraction, 6))
         wide, high = (short, short * height // width) if width <= height else (short * width // height, short)
-        if wide * high > MAX_PIXELS:  # of a strip: a file of 300 bytes would take gigabytes
-            size = f"{width} x {height} pixels would be resized to {wide} x {high}"
-            raise BadImage("image", f"too long and narrow: {size}, at most {MAX_PIXELS / 1e6:.0f} megapixels")
+        check_enlarged((width, height), (wide, high))
         left, top = round((wide - self.size) / 2), round((high - self.size) / 2)
         resized = image.resize((wide, high), RESAMPLING[self.interpolation])
         return resized.crop((left, top, left + self.size, top + self.size))
@@ -103,6 +101,17 @@ class Preprocess:
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(..., H, W, 3) uint8 -> (..., 3, H, W) float32."""
         return normalise(pixels, self.mean, self.std)
+
+
+def check_enlarged(size: tuple[int, int], enlarged: tuple[int, int]) -> None:
+    """Raises BadImage, without the file's name, for a strip of a few bytes that would take gigabytes.
+
+    Args:
+        enlarged: width and height after resizing and padding.
+    """
+    if enlarged[0] * enlarged[1] > max(MAX_PIXELS, 2 * size[0] * size[1]):
+        into = f"{size[0]} x {size[1]} pixels would become {enlarged[0]} x {enlarged[1]}"
+        raise BadImage("image", f"too long and narrow: {into}, at most {MAX_PIXELS / 1e6:.0f} megapixels")
 
 
 def normalise(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
     rle = encode(mask)                  # (H, W) bool -> {"size": [H, W], "counts": "..."}, ready for json.dumps
     decode(rle), area(rle), box(rle)    # (H, W) bool; pixels; x, y, width, height
     crop(rle)                           # left, top, (h, w) bool: the mask within its box
+    paint(canvas, rle, 7)               # 7 in the pixels of the mask of a canvas (W, H)
 
 The text is that of the COCO API (maskApi.c, rleToString): the difference to the length two before, in groups of five
 bits, the lowest first; 32 says that more follow, and 48 makes it printable. Equal to pycocotools (tests/test_rle.py).
@@ -10,7 +11,7 @@ bits, the lowest first; 32 says that more follow, and 48 makes it printable. Equ
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from resnest.errors import ResnestError
 
 BITS, MORE, SIGN, FIRST = 5, 32, 16, 48
+LONG_RUN = 200  # pixels: setting runs one by one is quicker than setting all pixels by a mask
 LONGEST = 13  # groups of 5 bits that a 64-bit number takes
 
 
@@ -61,6 +63,19 @@ def crop(rle: RLE) -> tuple[int, int, NDArray[np.bool_]]:
     ends = np.clip(np.cumsum(counts), left * height, (left + wide) * height)
     columns = np.repeat(np.arange(len(counts)) % 2 == 1, np.diff(ends, prepend=left * height))
     return left, top, columns.reshape(wide, height)[:, top : top + high].T
+
+
+def paint(canvas: NDArray[Any], rle: RLE, value: int) -> None:
+    """Set the pixels of a mask in a canvas (W, H), which is the picture's columns."""
+    ends = np.cumsum(lengths(rle))
+    starts, ends = ends[:-1:2], ends[1::2]
+    if len(starts) * LONG_RUN < (ends - starts).sum():
+        flat = canvas.reshape(-1)
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            flat[start:end] = value
+    else:
+        left, top, mask = crop(rle)
+        np.copyto(canvas[left : left + mask.shape[1], top : top + mask.shape[0]], value, where=mask.T)
 
 
 def area(rle: RLE) -> int:

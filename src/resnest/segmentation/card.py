@@ -16,7 +16,7 @@ from PIL import Image
 
 from resnest.errors import Range, ResnestError, check_ranges, parameter, unknown
 from resnest.runtime.card import AnnotatedCard, parse_integers, parse_sides
-from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, LARGEST, normalise
+from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, LARGEST, check_enlarged, normalise
 from resnest.segmentation.result import PixelClasses
 from resnest.spec import GROUPS, MOST, Count, HeadNorm, Rate, Width
 
@@ -157,7 +157,8 @@ class SegmentationPreprocess:
         return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
 
     def __call__(self, image: Image.Image, scale: float = 1.0) -> NDArray[np.float32]:
-        """RGB image -> (3, H, W), normalised."""
+        """RGB image -> (3, H, W), normalised. Raises BadImage, without the name of the file."""
+        check_enlarged(image.size, self.padded_size(*image.size, scale)[::-1])
         inner = np.asarray(self.pixels(image, scale))
         padded = np.zeros((*self.padded_size(*image.size, scale), 3), np.uint8)
         padded[: inner.shape[0], : inner.shape[1]] = inner

@@ -96,7 +96,7 @@ def predict_logits(
     """
     if views is None:
         wide, high = preprocess.scaled_size(*image.size)
-        return next(logits_of(engine, preprocess(image)[None], preprocess))[:, :high, :wide]
+        return next(logits_of(engine, preprocess(image)[None], preprocess, [(high, wide)]))[:, :high, :wide]
     if preprocess.canvas:
         raise ResnestError("several views of a picture need the model itself: an exported file takes one size")
     scales, flip = views.scales or (1.0,), views.flip
@@ -107,13 +107,19 @@ def predict_logits(
     return _logarithms(mean)
 
 
-def logits_of(engine: Logits, images: Map, preprocess: SegmentationPreprocess) -> Iterator[Map]:
-    """Logits (K, H, W) of each of some images (N, 3, H, W): at once, or in sliding windows."""
+def logits_of(
+    engine: Logits, images: Map, preprocess: SegmentationPreprocess, inner: Sequence[tuple[int, int]]
+) -> Iterator[Map]:
+    """Logits of each of some images (N, 3, H, W): at once (K, H, W), or in sliding windows (K, h, w).
+
+    Args:
+        inner: height and width of what is no padding in each image.
+    """
     if preprocess.window is None or preprocess.canvas:
         yield from engine(images)
     else:
-        for pixels in images:
-            yield _logarithms(_predict_in_windows(engine, pixels, preprocess.window, flip=False))
+        for pixels, size in zip(images, inner, strict=True):
+            yield _logarithms(_predict_in_windows(engine, pixels, preprocess.window, size, flip=False))
 
 
 def _predict_at_scale(
@@ -122,7 +128,7 @@ def _predict_at_scale(
     """Mean probabilities (K, h, w) at the base size, from a picture at another scale."""
     pixels = preprocess(image, scale)  # (3, H, W), padded
     wide, high = preprocess.scaled_size(*image.size, scale)
-    probabilities = _predict_in_windows(engine, pixels, preprocess.window, flip)[:, :high, :wide]
+    probabilities = _predict_in_windows(engine, pixels, preprocess.window, (high, wide), flip)[:, :high, :wide]
     size = preprocess.scaled_size(*image.size)
     if size == (wide, high):
         return probabilities
@@ -132,19 +138,20 @@ def _predict_at_scale(
     return base
 
 
-def _predict_in_windows(engine: Logits, pixels: Map, window: int | None, flip: bool) -> Map:
-    """Mean probabilities (K, H, W) over all windows with a pixel."""
+def _predict_in_windows(engine: Logits, pixels: Map, window: int | None, inner: tuple[int, int], flip: bool) -> Map:
+    """Mean probabilities over all windows with a pixel, (K, h, w) of `inner`; without windows (K, H, W)."""
     if window is None:
         return _predict_with_flip(engine, pixels, flip)
     height, width = pixels.shape[1:]
-    total, times = np.zeros((0, height, width), np.float32), np.zeros((height, width), np.float32)
+    total, times = np.zeros((0, *inner), np.float32), np.zeros(inner, np.float32)
     for top in window_starts(height, window):
         for left in window_starts(width, window):
             region = np.s_[..., top : top + window, left : left + window]
             probabilities = _predict_with_flip(engine, pixels[region], flip)
             if not len(total):
-                total = np.zeros((len(probabilities), height, width), np.float32)
-            total[region] += probabilities
+                total = np.zeros((len(probabilities), *inner), np.float32)
+            part = total[region]  # of a strip, most of a window is padding
+            part += probabilities[:, : part.shape[1], : part.shape[2]]
             times[region] += 1
     total /= times
     return total
@@ -199,16 +206,11 @@ def predict(
     """A class for every pixel of the picture, for images of one padded shape."""
     if views is not None:
         return [_augmented(engine, card, image, views) for image in images]
-    logits = logits_of(partial(_logits, engine), stack_pixels(images), card.preprocess)
+    inner = [card.preprocess.scaled_size(*image.size)[::-1] for image in images]
+    logits = logits_of(partial(_logits, engine), stack_pixels(images), card.preprocess, inner)
     return [
-        label_map(
-            scores,
-            inner=card.preprocess.scaled_size(*image.size)[::-1],
-            size=image.size,
-            classes=card.classes,
-            name=image.name,
-        )
-        for image, scores in zip(images, logits, strict=True)
+        label_map(scores, inner=own, size=image.size, classes=card.classes, name=image.name)
+        for image, own, scores in zip(images, inner, logits, strict=True)
     ]
 
 

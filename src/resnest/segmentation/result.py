@@ -59,7 +59,10 @@ class LabelMap(Result):
 
     def counts(self) -> NDArray[np.int64]:
         """Pixels of each class, (K,)."""
-        return np.bincount(self.labels.reshape(-1), minlength=len(self.classes.names))
+        if self.labels.dtype != np.uint8:
+            return np.bincount(self.labels.reshape(-1), minlength=len(self.classes.names))
+        counts = np.array(Image.fromarray(self.labels).histogram(), np.int64)  # (256), quicker than bincount
+        return counts[: max(len(self.classes.names), 1 + counts.nonzero()[0].max(initial=-1))]
 
     def class_fractions(self) -> dict[str, float]:
         """Fraction of the picture of each present class, the largest first."""
@@ -131,9 +134,10 @@ class LabelMap(Result):
         from resnest.runtime.fonts import drawn_names
 
         names = self.classes.names
-        shown = np.array([number if _is_drawn(name) else -1 for number, name in enumerate(names)], np.int32)
-        areas = np.where(self.labels < len(names), shown[np.minimum(self.labels, len(names) - 1)], np.int32(-1))
-        return Regions(areas, list(drawn_names(tuple(names))), class_colours(self.classes))
+        shown = np.array([*(number if _is_drawn(name) else -1 for number, name in enumerate(names)), -1], np.int32)
+        return Regions(
+            shown[np.minimum(self.labels, len(names))], list(drawn_names(tuple(names))), class_colours(self.classes)
+        )
 
     def _own_picture(self, suffix: str) -> Image.Image | None:
         return label_image(self) if suffix == ".png" else None
