@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +200,24 @@ def test_a_strip_in_windows_takes_the_memory_of_its_own_pixels() -> None:
 def test_the_drawing_of_a_strip() -> None:
     drawn = draw_labels(Image.new("RGB", (1, 30_000)), [("rose", 0.5)])
     assert drawn.width * drawn.height < 10**6
+
+
+# --- Standard output that cannot be written ---
+
+REDIRECTED = {
+    "closed": ("models", ">&-", 0, ""),
+    "both closed": ("models", ">&- 2>&-", 0, ""),
+    "a full disk": ("models", ">/dev/full", 2, "resnest: standard output cannot be written: No space left on device"),
+    "help on a full disk": ("--help", ">/dev/full", 2, "standard output cannot be written"),
+    "errors on a full disk": ("evaluate nothing", "2>/dev/full", 2, ""),
+}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+@pytest.mark.parametrize("case", REDIRECTED)
+def test_output_that_cannot_be_written_is_one_line(case: str) -> None:
+    words, redirection, code, told = REDIRECTED[case]
+    command = f"{sys.executable} -m resnest {words} {redirection}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (code, int(bool(told))), done.stderr
+    assert told in done.stderr

@@ -5,14 +5,16 @@ Verbs import what they need when they run: `resnest --help` must not wait for to
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -53,34 +55,65 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     disable_malloc_trim()
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files and classes that the terminal cannot show
     try:
         with wording(at_command_line), _short_warnings():
-            app(args=arguments, prog_name="resnest")
+            try:
+                app(args=arguments, prog_name="resnest")
+            finally:
+                _flush()  # what csv writes is still in it
     except ResnestError as error:
         if debug:
             raise
-        typer.echo(f"resnest{_which_process()}: {error}", err=True)
-        sys.exit(error.exit_code)
+        _end(f"{_which_process()}: {error}", error.exit_code)
     except ModuleNotFoundError as error:
         if debug or (error.name or "").startswith("resnest"):
             raise
-        typer.echo(f"resnest: {error.name} is not installed: pip install '.[all]'", err=True)
-        sys.exit(2)
+        _end(f": {error.name} is not installed: pip install '.[all]'", 2)
     except BrokenPipeError:  # `resnest predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
         if debug:
             raise
-        name = str(error.filename or "")[:200]
-        typer.echo(f"resnest: {name!r}: {error.strerror or error}", err=True)
-        sys.exit(2)
+        _end(f": {_where(error)}{error.strerror or error}", 2)
     except KeyboardInterrupt:
-        typer.echo("resnest: interrupted", err=True)
-        sys.exit(INTERRUPTED)
+        _end(": interrupted", INTERRUPTED)
+
+
+def _open_closed_streams() -> None:
+    """What a shell closed (`>&-`) goes nowhere; otherwise the next file that is opened would get its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            file = os.open(os.devnull, os.O_RDWR)  # the lowest free number
+            setattr(sys, name, os.fdopen(file, "w" if number else "r", encoding="utf-8"))
+
+
+def _end(message: str, code: int) -> NoReturn:
+    """Say why on standard error, if that can be written, and exit."""
+    with contextlib.suppress(OSError):
+        typer.echo(f"resnest{message}", err=True)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # Python would try again at its end, and exit with a code of its own
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
+
+
+def _where(error: OSError) -> str:
+    """The file of an error, or standard output, which has no name."""
+    if error.filename:
+        return f"{str(error.filename)[:200]!r}: "
+    frames = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return "standard output cannot be written: " if frames[-1] in ("echo", "_flush") else ""
+
+
+def _flush() -> None:
+    sys.stdout.flush()
 
 
 @contextmanager
