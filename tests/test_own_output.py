@@ -1,7 +1,8 @@
-"""Our own output among the pictures: run directories and drawn pictures are no classes."""
+"""Our own output: run directories and drawn pictures are no classes; only our own files are replaced."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import standins
 from conftest import Outcome
 from resnest.data.listing import list_images
 from resnest.data.sources import open_dataset
-from resnest.files import OUTPUT_MARK, RUN_FILES, is_output, mark_output
+from resnest.errors import ResnestError
+from resnest.files import OUTPUT_MARK, RUN_FILES, is_output, use_for_output
 
 Cli = Callable[..., Outcome]
 
@@ -37,7 +39,7 @@ def run_directory(folder: Path) -> None:
 
 def drawn(folder: Path) -> None:
     folder.mkdir(parents=True)
-    mark_output(folder)
+    use_for_output(folder, OUTPUT_MARK)
     Image.new("RGB", (16, 12)).save(folder / "1.jpg")
 
 
@@ -76,7 +78,8 @@ def test_a_folder_with_anything_else_is_the_users(tmp_path: Path) -> None:
     Image.new("RGB", (16, 12)).save(root / "both" / "mine.png")
     (root / "fox").mkdir()
     Image.new("RGB", (16, 12)).save(root / "fox" / "1.png")
-    mark_output(root / "fox")  # not empty: it has the user's pictures
+    with pytest.raises(ResnestError, match=r"fox is not empty, and nothing says that resnest wrote 1\.png"):
+        use_for_output(root / "fox", OUTPUT_MARK)
     assert not (root / "fox" / OUTPUT_MARK).exists()
     assert open_dataset(root).train.class_names == ("both", "cat", "dog", "fox")
     (root / "empty").mkdir()
@@ -94,3 +97,102 @@ def test_predictions_draw_into_the_pictures_again_and_again(
     assert open_dataset(root).train.class_names == ("cat", "dog")
     listing = list_images(root / "drawn")  # named itself, it is read
     assert len(listing.images) == 12
+
+
+# --- What is replaced ---
+
+ANNOTATIONS = '{"images": [], "categories": [], "annotations": []}'
+LIST = '[{"id": 0, "name": "cat"}]'
+# Task, options of `predict`, the user's file, and its content: a picture if it is empty. The file stays as it is
+KEPT: dict[str, tuple[str, list[str], str, str]] = {
+    "annotations": ("detection", ["--coco", "val.json"], "val.json", ANNOTATIONS),
+    "a picture": ("detection", ["--coco", "b.png"], "b.png", ""),
+    "a list of objects": ("detection", ["--coco", "val.json"], "val.json", '[{"image_id": 1, "category_id": 1}]'),
+    "masks": ("segmentation", ["--masks", "m"], "m/0.png", ""),
+    "masks of others": ("segmentation", ["--masks", "m"], "m/sub/9.png", ""),
+    "the class list": ("segmentation", ["--masks", "m"], "m/classes.json", LIST),
+    "the data set": ("segmentation", ["--masks", "m"], "m/masks/val/9.png", ""),
+    "panoptic json": ("panoptic", ["--masks", "m"], "m/panoptic.json", ANNOTATIONS),
+    "panoptic maps": ("panoptic", ["--masks", "m"], "m/panoptic/0.png", ""),
+    "a drawing": ("classification", ["--draw", "m"], "m/0.jpg", ""),
+    "text": ("classification", ["--draw", "m"], "m/notes.txt", "mine"),
+}
+
+
+@pytest.mark.parametrize("case", KEPT)
+@pytest.mark.parametrize("before", [False, True], ids=["new", "after predictions"])
+def test_files_of_others_are_kept(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str, before: bool
+) -> None:
+    """Also where they took the place of our own."""
+    task, options, name, content = KEPT[case]
+    monkeypatch.chdir(tmp_path)
+    standins.use(monkeypatch, task)
+    Path("in").mkdir()
+    Image.new("RGB", (32, 24)).save("in/0.png")
+    if before:
+        assert cli("predict", "model", "in", *options).code == 0
+    path = Path(name)
+    replaced = path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if content:
+        path.write_text(content)
+    else:
+        Image.new("RGB", (8, 8)).save(path)
+    held = path.read_bytes()
+    outcome = cli("predict", "model", "in", *options)
+    assert path.read_bytes() == held
+    if not before or replaced:
+        assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1)
+        assert "nothing says that resnest wrote" in outcome.err or "differs from the model's" in outcome.err
+
+
+# Options that are used twice, and then with another model: the second run replaces the first one's files
+AGAIN: dict[str, tuple[str, list[str]]] = {
+    "json": ("detection", ["--coco", "o.json"]),
+    "results": ("detection", ["--coco", "o.json", "--annotations", "val.json"]),
+    "all in a folder": ("detection", ["--coco", "out/o.json", "--draw", "out"]),
+    "masks": ("segmentation", ["--masks", "out"]),
+    "masks below drawings": ("segmentation", ["--draw", "out", "--masks", "out/masks"]),
+    "drawings below masks": ("segmentation", ["--masks", "out", "--draw", "out/drawn"]),
+    "masks beside drawings": ("segmentation", ["--masks", "out", "--draw", "out"]),
+    "panoptic": ("panoptic", ["--masks", "out", "--draw", "out/panoptic"]),
+}
+
+
+@pytest.mark.parametrize("case", AGAIN)
+def test_the_same_command_again(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    task, options = AGAIN[case]
+    monkeypatch.chdir(tmp_path)
+    standins.use(monkeypatch, task)
+    for folder in ("in", "out"):
+        Path(folder).mkdir()
+    Image.new("RGB", (32, 24)).save("in/0.png")
+    image = {"id": 7, "file_name": "0.png", "width": 32, "height": 24}
+    Path("val.json").write_text(json.dumps({"images": [image], "categories": [], "annotations": []}))
+    for _ in range(3):
+        outcome = cli("predict", "model", "in", *options)
+        assert outcome.code == 0, outcome.err
+    if options[0] == "--coco":  # later drawings join what is ours
+        assert cli("predict", "model", "in", *options, "--draw", str(Path(options[1]).parent / "drawn")).code == 0
+
+
+def test_predicted_masks_are_data(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    standins.use(monkeypatch, "segmentation")
+    (tmp_path / "images").mkdir()
+    for number in range(4):
+        Image.new("RGB", (32, 24), (number, 90, 200)).save(tmp_path / "images" / f"{number}.png")
+    assert cli("predict", "model", tmp_path / "images", "--masks", tmp_path / "masks").code == 0
+    assert open_dataset(tmp_path, task="segmentation").train.class_names == standins.NAMES
+
+
+def test_the_page_is_named_and_replaces_pages(cli: Cli, tmp_path: Path) -> None:
+    root, page = photos(tmp_path / "data"), tmp_path / "page.html"
+    for form, stream in ([], "out"), (["--json"], "err"):
+        outcome = cli("doctor", "--data", root, "--html", page, *form)
+        assert (outcome.code, f"page: {page}" in getattr(outcome, stream)) == (0, True)
+    page.write_text("<!DOCTYPE html><p>mine</p>")
+    outcome = cli("doctor", "--data", root, "--html", page)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "page.html is there already, and nothing says that resnest wrote it: name another file" in outcome.err
+    assert page.read_text() == "<!DOCTYPE html><p>mine</p>"

@@ -21,7 +21,7 @@ import standins
 from conftest import Outcome
 from resnest.detection.card import DetectionCard
 from resnest.errors import ResnestError
-from resnest.files import OUTPUT_MARK
+from resnest.files import MASKS_MARK, OUTPUT_MARK
 from resnest.runtime.outputs import OutputFolder, place
 
 Cli = Callable[..., Outcome]
@@ -47,7 +47,7 @@ def paint(*names: str) -> None:
 
 def files(folder: str) -> set[str]:
     """Without the mark of a folder for output."""
-    found = (path for path in Path(folder).rglob("*") if path.is_file() and path.name != OUTPUT_MARK)
+    found = (path for path in Path(folder).rglob("*") if path.is_file() and path.name not in (OUTPUT_MARK, MASKS_MARK))
     return {path.relative_to(folder).as_posix() for path in found}
 
 
@@ -130,7 +130,10 @@ def test_text_and_csv_are_as_before(cli: Cli, here: Path, monkeypatch: pytest.Mo
 # Pictures, what else is there, and options: what is refused
 REFUSED: dict[str, tuple[list[str], list[str], str]] = {
     "the picture itself": (["in/a.jpg"], ["in", "--draw", "in"], "a.jpg is a picture that is looked at"),
-    "another photograph": (["a.png", "a.jpg"], ["a.png", "--draw", "."], "a.jpg is there already, in a folder of the"),
+    "another photograph": (["a.png", "a.jpg"], ["a.png", "--draw", "."], "a.jpg is there already, and nothing says"),
+    "beside the pictures": (["in/a.png"], ["in", "--draw", "in"], "in is not empty, and nothing says that"),
+    "below the pictures": (["in/x/a.png"], ["in/x", "--draw", "in"], "that resnest wrote x/a.png"),
+    "other masks": (["in/a.jpg", "m/b.png"], ["in", "--masks", "m"], "m is not empty, and nothing says that"),
     "earlier output": (["in/a.png", "in/out/a.jpg"], ["in", "--draw", "in/out"], "in/out is for output, and 1 of"),
     "masks among pictures": (["in/a.jpg", "in/m/a.png"], ["in", "--masks", "in/m"], "in/m is for output, and 1 of"),
     "a list that names nothing": (["a.png"], ["empty.txt"], "empty.txt names no pictures"),
@@ -155,16 +158,6 @@ def test_nothing_is_replaced(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPat
     assert message in outcome.err
     assert len(outcome.err.splitlines()) == 1  # nothing of an engine before it
     assert {name: Path(name).read_bytes() for name in pictures} == before
-
-
-def test_drawings_beside_pictures_are_told(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paint("in/a.png")
-    standins.use(monkeypatch, "classification")
-    outcome = cli("predict", "model", "in", "--draw", "in")
-    assert outcome.code == 0
-    assert "1 pictures in in, the folder of the pictures" in outcome.err
-    assert cli("predict", "model", "in/a.png", "--draw", "out").code == 0
-    assert cli("predict", "model", "in/a.png", "--draw", "out").code == 0  # earlier drawings are replaced
 
 
 # A list's name and bytes, and the pictures that it means
@@ -310,7 +303,7 @@ def test_ids_of_annotations(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatc
 
 
 UNFIT: dict[str, tuple[str, list[str], Any, str]] = {
-    "a picture less": ("detection", ["a.png"], None, "1 of 2 pictures are not in val.json, such as data/val/b.png"),
+    "no picture": ("detection", ["c.png"], None, "all 2 pictures are not in val.json, such as data/val/a.png: is"),
     "an image twice": ("detection", ["a.png", "a.png", "b.png"], None, "is 2 images of val.json: ids 900 and 899"),
     "no class": ("detection", ["a.png", "b.png"], {"x": 1}, "val.json has none of the model's classes: it has x, and"),
     "no json": ("detection", [], "x", "has no images with file_name and id, as COCO's json has them"),
@@ -336,6 +329,35 @@ def test_annotations_of_something_else(cli: Cli, here: Path, monkeypatch: pytest
     assert (outcome.code, outcome.out) == (2, "")
     assert message in outcome.err
     assert not Path("found.json").exists()
+
+
+# Pictures, `file_name`s of the file, and the ids of the pictures that are in it; the others are left out
+LEFT_OUT: dict[str, tuple[list[str], list[str], dict[str, int]]] = {
+    "images of two parts": (["a", "b", "c"], ["b.png"], {"b": 900}),
+    "in folders of equal names": (["train/a", "val/a"], ["val/a.png"], {"val/a": 900}),
+    "the folder": (["train/a", "val/a", "val/b"], ["val/a.png", "val/b.png"], {"val/a": 900, "val/b": 899}),
+    "other folders": (["a", "b"], ["2017/b.png"], {"b": 900}),
+    "some with folders": (["a", "b", "c"], ["a.png", "2017/b.png"], {"a": 900, "b": 899}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LEFT_OUT)
+@pytest.mark.parametrize(("task", "option"), [("detection", "--coco"), ("panoptic", "--masks")])
+def test_pictures_that_are_not_in_the_annotations(
+    cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch, task: str, option: str, case: str
+) -> None:
+    pictures, names, expected = LEFT_OUT[case]
+    paint(*(f"images/{name}.png" for name in pictures))
+    Path("val.json").write_text(json.dumps(truth(names)))
+    standins.use(monkeypatch, task)
+    outcome = cli("predict", "model", "images", option, "found", "--annotations", "val.json", "--json")
+    assert outcome.code == 0, outcome.err
+    left = len(pictures) - len(expected)
+    assert f"note: {left} of {len(pictures)} pictures are not in val.json, such as images/" in outcome.err
+    seen = [json.loads(line)["image"] for line in outcome.out.splitlines()]
+    assert seen == [f"images/{name}.png" for name in expected]
+    if task == "detection":
+        assert [one["image_id"] for one in json.loads(Path("found").read_text())] == [*expected.values()]
 
 
 def test_annotations_are_not_replaced(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

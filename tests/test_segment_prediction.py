@@ -196,7 +196,7 @@ def test_masks_lie_as_their_pictures_do(
     halves(pictures / "a", (64, 40), suffix=".bmp")  # would have the same mask as a.png: both keep their suffix
     outcome = cli("predict", "model", pictures, "--masks", tmp_path / "masks", "--draw", tmp_path / "drawn")
     assert "5 masks and classes.json" in outcome.err
-    found = {file.relative_to(tmp_path / "masks").as_posix() for file in (tmp_path / "masks").rglob("*.*")}
+    found = {file.relative_to(tmp_path / "masks").as_posix() for file in (tmp_path / "masks").rglob("[!.]*.*")}
     assert found == {"a.png.png", "a.bmp.png", "b.png", "c.png", "sub/a.png", "classes.json"}
     drawn = {file.relative_to(tmp_path / "drawn").as_posix() for file in (tmp_path / "drawn").rglob("*.jpg")}
     assert drawn == {"a.png.jpg", "a.bmp.jpg", "b.jpg", "c.jpg", "sub/a.jpg"}

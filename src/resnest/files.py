@@ -1,4 +1,4 @@
-"""Atomic writes, file hashes, the cache folder, and the file names of a saved model for timm and the hub.
+"""Atomic writes, our own output, file hashes, the cache folder, and the file names of a saved model.
 
 with replacing(Path("config.json")) as temporary:
     temporary.write_text("{}")
@@ -10,6 +10,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,10 @@ from resnest.progress import say
 CARD_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 OUTPUT_MARK = ".resnest-output"  # in a folder of drawn pictures: reading data passes over it
+MASKS_MARK = ".resnest-masks"  # in a folder of predicted masks: with the pictures, they are data
+WRITTEN = "written by resnest"  # at the start of files that may be replaced: a comment of JPEG, PNG, html, json
+RESULTS = re.compile(rb'\[(\]|\{"id": 1, "image_id": .{,400}?"score": )')  # COCO's lists of results have no comment
+START = 4096  # bytes of a file in which the mark is searched
 RUN_FILES = ("run.json", "recipe.yaml")  # that every run directory has
 FULL = 2**20  # bytes: with fewer left on a disk, what went wrong in a write was that it is full
 
@@ -56,11 +61,56 @@ def write_errors(path: Path | str) -> Iterator[None]:
         raise ResnestError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def mark_output(folder: Path) -> None:
-    """Mark a folder for output, unless other files are in it already; where that is not possible, it has no mark."""
+def is_replaceable(path: Path | str) -> bool:
+    """Whether there is no file, an empty one, or one that we wrote."""
+    if not os.path.lexists(path):
+        return True
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as file:
+            start = file.read(START)
+    except OSError:
+        return False
+    return not start or WRITTEN.encode() in start or RESULTS.match(start) is not None
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises ResnestError for a file that somebody else wrote."""
+    if not is_replaceable(path):
+        raise ResnestError(
+            f"{path} is there already, and nothing says that resnest wrote it: name another file, or remove it"
+        )
+
+
+def use_for_output(folder: Path, mark: str) -> None:
+    """Mark a folder for output, `OUTPUT_MARK` or `MASKS_MARK`; one that cannot be marked is used without.
+
+    Raises:
+        ResnestError: it has files that somebody else wrote.
+    """
+    foreign = _foreign(folder)
+    if foreign:
+        raise ResnestError(
+            f"{folder} is not empty, and nothing says that resnest wrote {foreign}: name a new or an empty folder"
+        )
     with contextlib.suppress(OSError):
-        if not any(folder.iterdir()):
-            (folder / OUTPUT_MARK).touch()
+        (folder / mark).touch()
+
+
+def _foreign(folder: Path) -> str:
+    """A file that we did not write, or "": what lies in a marked folder is not looked at."""
+    if is_output(folder) or os.path.lexists(folder / MASKS_MARK):
+        return ""
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError:
+        return ""
+    for entry in entries:
+        found = _foreign(entry) if entry.is_dir() else "" if is_replaceable(entry) else entry.name
+        if found:
+            return f"{entry.name}/{found}" if entry.is_dir() else found
+    return ""
 
 
 def is_output(folder: Path | str) -> bool:

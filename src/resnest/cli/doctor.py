@@ -63,18 +63,21 @@ def doctor(
         )
         return
     from resnest.data.checks import check_dataset
+    from resnest.files import check_replaceable, write_errors
     from resnest.progress import Progress
 
+    if html:
+        check_replaceable(html)
     with Progress("reading:", rate="images", lines=False) as bar:
         report = check_dataset(data, format=format, task=task, exif=exif, on_open=bar.start, on_image=bar.advance)
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text(" (--json lists them all)"))
     if html:
-        from resnest.files import write_errors
         from resnest.report.data_page import write_data_page
 
         assert report.splits is not None
         with write_errors(html):
             write_data_page(html, report.splits, report)
+        typer.echo(f"page: {html}", err=as_json)
     if report.problems:
         raise typer.Exit(2)
 

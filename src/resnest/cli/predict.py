@@ -189,7 +189,7 @@ def open_outputs(
     predictor: Predictor, asked: Asked, files: Mapping[str, Path], draw: Path | None, limits: Mapping[str, Any]
 ) -> Outputs:
     """Open all files and folders; nothing is predicted if one of them cannot be written."""
-    from resnest.files import mark_output
+    from resnest.files import OUTPUT_MARK
     from resnest.runtime.outputs import OutputFolder
     from resnest.runtime.results import ALL, Show
     from resnest.tasks import load_object
@@ -197,9 +197,8 @@ def open_outputs(
     card, shown = predictor.card, replace(ALL, **limits)
     opened = {name: load_object(card.info.files[name]).open(path, card, shown, asked) for name, path in files.items()}
     drawings = OutputFolder(draw, ".jpg", asked.paths) if draw else None
-    if draw and drawings:
-        drawings.check(asked.pictures)
-        mark_output(draw)
+    if drawings:
+        drawings.check(asked.pictures, OUTPUT_MARK)
     return Outputs(opened, drawings, Show(**limits))
 
 
@@ -283,4 +282,4 @@ def predict(
     printer = Printer(form, load_object(predictor.card.info.result), outputs.show)
     bad = run(predictor, list(asked.pictures), printer, outputs) + unusable
     if bad:
-        raise ResnestError(f"{bad} of {len(pictures) + unusable} images could not be used")
+        raise ResnestError(f"{bad} of {len(asked.pictures) + unusable} images could not be used")

@@ -22,7 +22,7 @@ from PIL import Image
 
 from resnest.detection.card import Classes, DetectionPreprocess
 from resnest.errors import ResnestError
-from resnest.files import replacing, write_errors
+from resnest.files import WRITTEN, check_replaceable, replacing, write_errors
 from resnest.runtime.outputs import Placed
 from resnest.runtime.palette import FIRST, Colour, colour, shade
 from resnest.runtime.results import ALL, LIKELY, THRESHOLD, Asked, Result, Show, installed
@@ -282,7 +282,9 @@ class CocoFile:
     def open(cls, path: Path, card: Any, show: Show, asked: Asked) -> CocoFile:
         if path.resolve() in {picture.resolve() for picture in asked.paths}:
             raise ResnestError(f"{path} is a picture that is looked at: take another file")
-        return cls(path, show.threshold, results_only=asked.by_annotations)
+        opened = cls(path, show.threshold, results_only=asked.by_annotations)
+        check_replaceable(path)
+        return opened
 
     def add(self, result: Detections, picture: Placed | None = None) -> None:
         """Add the objects of a picture that score at least `threshold`."""
@@ -295,7 +297,12 @@ class CocoFile:
 
     def close(self) -> str:
         """Write the file; returns a summary. Raises ResnestError."""
-        content = {"images": self.images, "categories": self.categories, "annotations": self.annotations}
+        content = {
+            "info": {"description": WRITTEN},  # at the start
+            "images": self.images,
+            "categories": self.categories,
+            "annotations": self.annotations,
+        }
         text = json.dumps(self.annotations if self.results_only else content, ensure_ascii=False)
         with write_errors(self.path), replacing(self.path) as temporary:
             temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # \udcff of a name is json, too

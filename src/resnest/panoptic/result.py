@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.errors import ResnestError
-from resnest.files import replacing, write_errors
+from resnest.files import MASKS_MARK, WRITTEN, check_replaceable, replacing, write_errors
 from resnest.runtime.decode import BadImage, decode_image
-from resnest.runtime.outputs import OutputFolder, Placed
+from resnest.runtime.outputs import OutputFolder, Placed, save_marked
 from resnest.runtime.palette import Colour, class_colours, decode_ids, encode_ids, shade
 from resnest.runtime.results import ALL, LIKELY, Asked, Result, Show, in_percent, installed
 
@@ -223,13 +223,18 @@ class PanopticWriter:
         """Add a map; `file_name` of its PNG is by default the image's number, as in COCO."""
         file_name = file_name or f"{number:012d}.png"
         with write_errors(self.path):
-            Image.fromarray(encode_ids(panoptic.ids)).save(self.folder / file_name)
+            save_marked(Image.fromarray(encode_ids(panoptic.ids)), self.folder / file_name)
         height, width = panoptic.ids.shape
         self.images.append({"id": number, "file_name": panoptic.name, "width": width, "height": height})
         self.annotations.append({"image_id": number, "file_name": file_name, "segments_info": _infos(panoptic)})
 
     def close(self) -> None:
-        content = {"images": self.images, "annotations": self.annotations, "categories": _categories(self.classes)}
+        content = {
+            "info": {"description": WRITTEN},  # at the start
+            "images": self.images,
+            "annotations": self.annotations,
+            "categories": _categories(self.classes),
+        }
         with write_errors(self.path), replacing(self.path) as temporary:
             temporary.write_text(json.dumps(content), encoding="utf-8")
 
@@ -253,7 +258,8 @@ class PanopticFolder:
     @classmethod
     def open(cls, path: Path, card: Any, show: Show, asked: Asked) -> PanopticFolder:
         opened = cls(path, card.classes, asked.paths)
-        opened.files.check(asked.pictures)
+        check_replaceable(opened.writer.path)
+        opened.files.check(asked.pictures, MASKS_MARK, root=path)
         return opened
 
     def add(self, result: PanopticMap, picture: Placed | None = None) -> Path:

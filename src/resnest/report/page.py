@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from resnest import figures
-from resnest.files import write_atomically
+from resnest.files import WRITTEN, write_atomically
 
 NO_BREAK = "\u00a0"  # the space that keeps a number and its unit on one line
 
@@ -81,7 +81,7 @@ def write_page(path: Path, run: RunLog, report: Report) -> None:
 def write_html(path: Path, template: str, **values: Any) -> None:
     """Write a page that extends `base.html` atomically."""
     style = Markup(files(__package__).joinpath("style.css").read_text(encoding="utf-8"))
-    text = render(template, style=style, **values)
+    text = render(template, style=style, generator=WRITTEN, **values)
     write_atomically(path, text.encode(errors="replace"))  # a file name that is no UTF-8 has lone surrogates
 
 

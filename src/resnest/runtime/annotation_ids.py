@@ -53,30 +53,30 @@ class AnnotationIds:
         return cls(path, images, dict(classes))
 
     def number(self, pictures: Sequence[Placed]) -> list[Placed]:
-        """Pictures with the file's ids: `file_name` is the end of the picture's path, or its last part alone.
+        """The pictures that are in the file, with its ids: `file_name` is the end of the picture's path.
+
+        If no picture lies in one of the file's folders, file names alone are compared. A note says that, and another
+        one which pictures are left out.
 
         Raises:
-            ResnestError: a picture is not in the file; two pictures are the same image of it, or two images fit one.
+            ResnestError: no picture is in the file; two pictures are the same image of it, or two images fit one.
         """
-        found = [self._candidates(picture, whole=True) for picture in pictures]
-        if not all(found):
-            by_name = [self._candidates(picture, whole=False) for picture in pictures]
-            missing = [picture for picture, ids in zip(pictures, by_name, strict=True) if not ids]
-            if missing:
-                raise ResnestError(
-                    f"{len(missing)} of {len(pictures)} pictures are not in {self.path}, such as {missing[0].path}:"
-                    " leave them out"
-                )
-            self.notes.append(f"the folders in {self.path} differ from the pictures': compared by file names alone")
-            found = by_name
+        found = self._ids_of(pictures)
+        missing = [picture for picture, ids in zip(pictures, found, strict=True) if not ids]
+        if missing:
+            such = f"pictures are not in {self.path}, such as {missing[0].path}"
+            if len(missing) == len(pictures):
+                raise ResnestError(f"all {len(pictures)} {such}: is it the file of other pictures?")
+            self.notes.append(f"{len(missing)} of {len(pictures)} {such}: left out")
         numbered: dict[Any, Placed] = {}
-        for picture, ids in zip(pictures, found, strict=True):
+        named = [(picture, ids) for picture, ids in zip(pictures, found, strict=True) if ids]
+        for picture, ids in named:
             if len(ids) > 1:
                 raise ResnestError(f"{picture.path} is {len(ids)} images of {self.path}: ids {ids[0]} and {ids[1]}")
             other = numbered.setdefault(ids[0], picture)
             if other.stem != picture.stem:
                 raise ResnestError(f"{other.path} and {picture.path} are both the image {ids[0]} of {self.path}")
-        return [picture._replace(number=ids[0]) for picture, ids in zip(pictures, found, strict=True)]
+        return [picture._replace(number=ids[0]) for picture, ids in named]
 
     def renumber(self, card: Card) -> Card:
         """The card with the file's ids of its classes; those that the file does not have get unused ones.
@@ -104,15 +104,21 @@ class AnnotationIds:
         ids = tuple(self.classes.get(name, spare.get(name)) for name in names)
         return card if ids == tuple(own.values()) else replace(card, category_ids=ids)  # type: ignore[call-arg]
 
-    def _candidates(self, picture: Placed, *, whole: bool) -> list[Any]:
-        """Ids of the images that fit; of those that fit as a whole path, the longest."""
-        parts = Path(os.path.abspath(picture.path)).parts
-        named = self.images.get(parts[-1], ())
-        if not whole:
-            return [key for _, key in named]
-        fitting = [(len(own), key) for own, key in named if parts[-len(own) :] == own]
-        longest = max((count for count, _ in fitting), default=0)
-        return [key for count, key in fitting if count == longest]
+    def _ids_of(self, pictures: Sequence[Placed]) -> list[list[Any]]:
+        """For each picture the ids of the images that fit; of those whose whole path fits, the longest."""
+        whole, by_name, in_folder = [], [], False
+        for picture in pictures:
+            parts = Path(os.path.abspath(picture.path)).parts
+            named = self.images.get(parts[-1], ())
+            fitting = [(len(own), key) for own, key in named if parts[-len(own) :] == own]
+            longest = max((count for count, _ in fitting), default=0)
+            whole.append([key for count, key in fitting if count == longest])
+            by_name.append([key for _, key in named])
+            in_folder |= longest > 1
+        if in_folder or all(map(bool, whole)) or sum(map(bool, by_name)) == sum(map(bool, whole)):
+            return whole
+        self.notes.append(f"the folders in {self.path} differ from the pictures': compared by file names alone")
+        return by_name
 
 
 def _parts(name: str) -> Parts:

@@ -2,7 +2,7 @@
 
 pictures = place([(Path("in/a/1.jpg"), Path("in/a")), (Path("in/b/1.jpg"), Path("in/b"))])   # a/1 and b/1
 folder = OutputFolder(Path("masks"), ".png", [picture.path for picture in pictures])
-folder.check(pictures)                                # before the first is written
+folder.check(pictures, MASKS_MARK)                    # before the first is written
 with folder.writing(pictures[0]) as path: ...         # masks/a/1.png
 """
 
@@ -13,10 +13,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from resnest.errors import ResnestError
-from resnest.files import write_errors
+from resnest.files import WRITTEN, check_replaceable, use_for_output, write_errors
 
 
 class Placed(NamedTuple):
@@ -58,7 +61,7 @@ def _below(common: str, path: Path) -> Path:
 
 
 class OutputFolder:
-    """Files of one suffix for pictures; never two under one name, and never over one of the `inputs`.
+    """Files of one suffix for pictures; never two under one name, over one of the `inputs`, or over anybody else's.
 
     Raises:
         ResnestError: the folder cannot be made.
@@ -73,12 +76,16 @@ class OutputFolder:
             folder.mkdir(parents=True, exist_ok=True)
 
     def __str__(self) -> str:
-        beside = any(path.parent == self.folder.resolve() for path in self.inputs)
-        return f"{self.folder}{', the folder of the pictures' if beside else ''}"
+        return str(self.folder)
 
-    def check(self, pictures: Iterable[Placed]) -> None:
-        """Raises ResnestError if a picture might be replaced, or if earlier output is among the pictures."""
-        here, folders = self.folder.resolve(), {path.parent for path in self.inputs}
+    def check(self, pictures: Iterable[Placed], mark: str, root: Path | None = None) -> None:
+        """Mark the folder for output, or the one above it, `root`.
+
+        Raises:
+            ResnestError: a picture, or a file that somebody else wrote, might be replaced or is in the folder; earlier
+                output is among the pictures.
+        """
+        here = self.folder.resolve()
         inside = sum(here in path.parents for path in self.inputs)
         if 0 < inside < len(self.inputs):
             raise ResnestError(
@@ -86,27 +93,20 @@ class OutputFolder:
                 f" earlier output: take a folder outside of theirs"
             )
         for picture in pictures:
-            path = self._path(picture.stem)
-            if not os.path.lexists(path):
-                continue
-            self._refuse_input(path)
-            if path.parent.resolve() in folders:
-                raise ResnestError(
-                    f"{path} is there already, in a folder of the pictures: it may be one of them. Take another folder"
-                    f" than {self.folder}"
-                )
+            self._refuse(self._path(picture.stem))
+        use_for_output(root or self.folder, mark)
 
     @contextmanager
     def writing(self, picture: Placed | None, name: str = "") -> Iterator[Path]:
         """The path for a picture's file; without a picture that of `name`, with a number if it is taken.
 
         Raises:
-            ResnestError: it would replace an input, or cannot be written.
+            ResnestError: it would replace an input or somebody else's file, or cannot be written.
         """
         stem = picture.stem if picture else self._free(Path(Path(name).stem))
         self.written.add(stem)
         path = self._path(stem)
-        self._refuse_input(path)
+        self._refuse(path)
         with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield path
@@ -121,6 +121,14 @@ class OutputFolder:
             stem = wanted.with_name(f"{wanted.name}-{self._copies[wanted] + 1}")
         return stem
 
-    def _refuse_input(self, path: Path) -> None:
+    def _refuse(self, path: Path) -> None:
         if path.resolve() in self.inputs:
             raise ResnestError(f"{path} is a picture that is looked at: take another folder than {self.folder}")
+        check_replaceable(path)
+
+
+def save_marked(picture: Image.Image, path: Path, **options: Any) -> None:
+    """Save a picture with our mark, in JPEG and PNG. Raises OSError."""
+    info = PngInfo()
+    info.add_text("Software", WRITTEN)
+    picture.save(path, pnginfo=info, comment=WRITTEN, **options)

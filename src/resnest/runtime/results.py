@@ -30,7 +30,7 @@ from PIL import Image
 from resnest.errors import Range, ResnestError, check_ranges, printable
 from resnest.files import replacing, write_errors
 from resnest.runtime.decode import ImageInput, to_image
-from resnest.runtime.outputs import Placed
+from resnest.runtime.outputs import Placed, save_marked
 
 THRESHOLD = 0.5  # the score from which on a label or an object is shown to people
 DRAWINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -146,7 +146,7 @@ class Result(ABC):
             if picture is None:
                 raise ResnestError(f"{path}: a drawing needs the picture, save(path, image)")
             with write_errors(path):
-                picture.save(path, quality=QUALITY)
+                save_marked(picture, path, quality=QUALITY)
         elif image is None and suffix in (".json", ".csv"):
             content = self.to_json(show or ALL) + "\n" if suffix == ".json" else self.to_csv(show or ALL)
             with write_errors(path), replacing(path) as temporary:

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.files import replacing, write_errors
-from resnest.runtime.outputs import OutputFolder, Placed
+from resnest.errors import ResnestError
+from resnest.files import MASKS_MARK, replacing, write_errors
+from resnest.runtime.outputs import OutputFolder, Placed, save_marked
 from resnest.runtime.palette import Colour, class_colours
 from resnest.runtime.results import ALL, LIKELY, Asked, Result, Show, in_percent, installed
 from resnest.runtime.rle import box, encode
@@ -194,28 +195,50 @@ class LabelFolder:
     @classmethod
     def open(cls, path: Path, card: Any, show: Show, asked: Asked) -> LabelFolder:
         opened = cls(path, card.classes, asked.paths)
-        opened.files.check(asked.pictures)
+        opened.check_class_list()
+        opened.files.check(asked.pictures, MASKS_MARK)
         return opened
+
+    @property
+    def class_list(self) -> Path:
+        return self.files.folder / "classes.json"
+
+    def check_class_list(self) -> None:
+        """Raises ResnestError if the folder has another class list: numbers of its masks have other meanings."""
+        try:
+            same = self.class_list.read_text(encoding="utf-8") == class_list_text(self.classes)
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError):
+            same = False
+        if not same:
+            raise ResnestError(
+                f"{self.class_list} is there already, and differs from the model's: name another folder, or remove it"
+            )
 
     def add(self, result: LabelMap, picture: Placed | None = None) -> Path:
         """Add a result; without its picture's place, its mask is named after the last part of the result's name."""
         with self.files.writing(picture, result.name) as path:
-            label_image(result).save(path)
+            save_marked(label_image(result), path)
         return path
 
     def close(self) -> str:
         """Write the class list, after all masks, so that a refused folder is not changed; returns a summary."""
-        path = self.files.folder / "classes.json"
-        with write_errors(path):
-            save_class_list(self.classes, path)
+        self.check_class_list()
+        with write_errors(self.class_list):
+            save_class_list(self.classes, self.class_list)
         return f"{len(self.files.written)} masks and classes.json in {self.files}"
 
 
 def save_class_list(classes: PixelClasses, path: Path) -> None:
     """Raises OSError."""
+    with replacing(path) as temporary:
+        temporary.write_text(class_list_text(classes), encoding="utf-8")
+
+
+def class_list_text(classes: PixelClasses) -> str:
     rows = [
         {"index": number, "name": name, "color": list(colour), "ignore": False}
         for number, name, colour in zip(file_ids(classes), classes.names, class_colours(classes), strict=True)
     ]
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
