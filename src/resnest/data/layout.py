@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from resnest.data.parts import TITLES, Parts, choose_parts, note_of_others, role_of
+from resnest.data.parts import TITLES, Parts, choose_parts, note_of_others, note_of_test, role_of
 from resnest.errors import ResnestError
 
 MOST_NAMED = 3
@@ -94,7 +94,7 @@ def _of_parts(tree: Tree, base: str, parts: Parts, *, labelled: bool) -> Layout 
             )
     notes = note_of_others(parts.others)
     if parts.val is None:
-        notes = (f"{parts.test} is the validation part", *notes)
+        notes = (note_of_test(parts.test or ""), *notes)
     train, val, test = (roots.get(part) for part in ("train", "val", "test"))
     return Layout(base, train, val or test, test, notes)
 
