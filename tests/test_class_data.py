@@ -132,6 +132,14 @@ def test_a_part_that_is_not_there(tmp_path: Path) -> None:
             [f"{name}/{i}.jpg" for name in ("bullet_train", "crash_test") for i in (0, 1)],
         ),
         (("test_tube", "train"), [f"{name}/{i}.jpg" for name in ("test_tube", "train") for i in (0, 1)]),
+        (
+            ("bus", "car", "train"),
+            [f"{name}/{i}.jpg" for name in ("bus", "car", "train/diesel", "train/steam") for i in (0, 1)],
+        ),
+        (
+            ("bus", "train"),
+            [f"{name}/{year}/{i}.jpg" for name in ("bus", "train") for year in (2023, 2024) for i in (0, 1)],
+        ),
     ],
 )
 def test_classes_that_are_called_so(classes: tuple[str, ...], names: Sequence[str], pack: Pack, tmp_path: Path) -> None:
@@ -142,6 +150,24 @@ AMBIGUOUS: dict[str, tuple[list[str], str]] = {
     "a part beside something": (
         [*_parts("train"), "unlabeled/0.jpg"],
         "has the folder train with cat, dog in it, beside unlabeled: training part or class",
+    ),
+    "an unknown name": (
+        _parts("train", "holdout"),
+        r"the folders holdout, train have the same folders in them \(cat, dog\). If they are parts, call them train",
+    ),
+    "a mistyped name": (_parts("train", "valdation"), "the folders train, valdation have the same folders"),
+    "another language": (_parts("Training", "Validierung"), "the folders Training, Validierung have the same folders"),
+    "numbered parts": (_parts("train1", "train2", "val"), "train1, train2, val have the same folders"),
+    "trainval": (_parts("trainval", "test"), "the folders test, trainval have the same folders"),
+    "folds": (
+        _parts("fold0", "fold1", "fold2"),
+        "the folders fold0, fold1, fold2 have .* are classes, rename fold0",
+    ),
+    "a part of the classes": ([*_parts("val"), "more/cat/0.jpg", "bird/0.jpg"], "the folders more, val have the same"),
+    "within a folder": (_parts("photos/train", "photos/holdout"), "photos: the folders holdout, train have the same"),
+    "no class beside": (
+        [*_parts("train"), "unlabeled/0.jpg", "bird/0.jpg"],
+        "beside bird, unlabeled: training part or",
     ),
     "two training parts": (_parts("train", "Training", "val"), "Training and train are both called the training part"),
     "two pairs": (_parts("a_train", "a_val", "b_train", "b_val"), "several training parts, each with another part"),
