@@ -194,10 +194,22 @@ def test_parts_of_files_by_their_words(tmp_path: Path) -> None:
         _zip(_write(tmp_path / "unpacked" / name, TWO)).rename(tmp_path / f"{name}.zip")
     splits = open_dataset(tmp_path)
     assert (splits.format, *_sizes(splits)) == ("zip", 6, 6, ("cat", "dog"))
+    assert "(Test.zip is the validation part)" in splits.describe()
     assert choose_splits(["b-Testing.tar", "a-training.tar", "c-DEV.tar", "d.tar"]) == (
         ["a-training.tar"], ["c-DEV.tar"], [], ["b-Testing.tar"],
     )  # fmt: skip
     assert choose_splits(["train.tar", "test.tar"]).val == ["test.tar"]
+
+
+def test_what_shards_are_taken_for_is_said(tmp_path: Path) -> None:
+    for name in ("train-0", "other-0"):
+        _tar(_write(tmp_path / "unpacked" / name, TWO)).rename(tmp_path / f"{name}.tar")
+    shutil.rmtree(tmp_path / "unpacked")
+    assert "held out, 2 classes (not read, as it is beside the parts: other-0.tar)" in open_dataset(tmp_path).describe()
+    (tmp_path / "other-0.tar").rename(tmp_path / "test-0.tar")
+    splits = open_dataset(tmp_path)
+    assert (splits.format, *_sizes(splits)) == ("tar", 6, 6, ("cat", "dog"))
+    assert "(test-0.tar is the validation part)" in splits.describe()
 
 
 @pytest.mark.parametrize(
