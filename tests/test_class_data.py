@@ -20,7 +20,7 @@ from resnest.data.class_names import in_order, read_class_names
 from resnest.data.listing import list_images
 from resnest.data.parts import choose_parts, choose_splits
 from resnest.data.samples import match_classes
-from resnest.data.sources import EvaluationSplit, Splits, open_dataset, open_split
+from resnest.data.sources import Splits, open_dataset, open_split
 from resnest.errors import ResnestError
 from resnest.inference.evaluation import evaluate
 from resnest.training.train import train
@@ -132,6 +132,14 @@ def test_a_part_that_is_not_there(tmp_path: Path) -> None:
             [f"{name}/{i}.jpg" for name in ("bullet_train", "crash_test") for i in (0, 1)],
         ),
         (("test_tube", "train"), [f"{name}/{i}.jpg" for name in ("test_tube", "train") for i in (0, 1)]),
+        (
+            ("bus", "car", "train"),
+            [f"{name}/{i}.jpg" for name in ("bus", "car", "train/diesel", "train/steam") for i in (0, 1)],
+        ),
+        (
+            ("bus", "train"),
+            [f"{name}/{year}/{i}.jpg" for name in ("bus", "train") for year in (2023, 2024) for i in (0, 1)],
+        ),
     ],
 )
 def test_classes_that_are_called_so(classes: tuple[str, ...], names: Sequence[str], pack: Pack, tmp_path: Path) -> None:
@@ -142,6 +150,24 @@ AMBIGUOUS: dict[str, tuple[list[str], str]] = {
     "a part beside something": (
         [*_parts("train"), "unlabeled/0.jpg"],
         "has the folder train with cat, dog in it, beside unlabeled: training part or class",
+    ),
+    "an unknown name": (
+        _parts("train", "holdout"),
+        r"the folders holdout, train have the same folders in them \(cat, dog\). If they are parts, call them train",
+    ),
+    "a mistyped name": (_parts("train", "valdation"), "the folders train, valdation have the same folders"),
+    "another language": (_parts("Training", "Validierung"), "the folders Training, Validierung have the same folders"),
+    "numbered parts": (_parts("train1", "train2", "val"), "train1, train2, val have the same folders"),
+    "trainval": (_parts("trainval", "test"), "the folders test, trainval have the same folders"),
+    "folds": (
+        _parts("fold0", "fold1", "fold2"),
+        "the folders fold0, fold1, fold2 have .* are classes, rename fold0",
+    ),
+    "a part of the classes": ([*_parts("val"), "more/cat/0.jpg", "bird/0.jpg"], "the folders more, val have the same"),
+    "within a folder": (_parts("photos/train", "photos/holdout"), "photos: the folders holdout, train have the same"),
+    "no class beside": (
+        [*_parts("train"), "unlabeled/0.jpg", "bird/0.jpg"],
+        "beside bird, unlabeled: training part or",
     ),
     "two training parts": (_parts("train", "Training", "val"), "Training and train are both called the training part"),
     "two pairs": (_parts("a_train", "a_val", "b_train", "b_val"), "several training parts, each with another part"),
@@ -168,10 +194,22 @@ def test_parts_of_files_by_their_words(tmp_path: Path) -> None:
         _zip(_write(tmp_path / "unpacked" / name, TWO)).rename(tmp_path / f"{name}.zip")
     splits = open_dataset(tmp_path)
     assert (splits.format, *_sizes(splits)) == ("zip", 6, 6, ("cat", "dog"))
+    assert "(Test.zip is the validation part)" in splits.describe()
     assert choose_splits(["b-Testing.tar", "a-training.tar", "c-DEV.tar", "d.tar"]) == (
         ["a-training.tar"], ["c-DEV.tar"], [], ["b-Testing.tar"],
     )  # fmt: skip
     assert choose_splits(["train.tar", "test.tar"]).val == ["test.tar"]
+
+
+def test_what_shards_are_taken_for_is_said(tmp_path: Path) -> None:
+    for name in ("train-0", "other-0"):
+        _tar(_write(tmp_path / "unpacked" / name, TWO)).rename(tmp_path / f"{name}.tar")
+    shutil.rmtree(tmp_path / "unpacked")
+    assert "held out, 2 classes (not read, as it is beside the parts: other-0.tar)" in open_dataset(tmp_path).describe()
+    (tmp_path / "other-0.tar").rename(tmp_path / "test-0.tar")
+    splits = open_dataset(tmp_path)
+    assert (splits.format, *_sizes(splits)) == ("tar", 6, 6, ("cat", "dog"))
+    assert "(test-0.tar is the validation part)" in splits.describe()
 
 
 @pytest.mark.parametrize(
@@ -323,95 +361,6 @@ def test_names_that_are_not_utf8(form: str, tmp_path: Path) -> None:
 )
 def test_one_order(classes: str, ordered: str) -> None:
     assert in_order(classes.split()) == in_order(reversed(classes.split())) == ordered.split()
-
-
-# --- CSV files ---
-
-TEN = [f"{i}.jpg,{'dog' if i % 2 else 'cat'}" for i in range(8)]
-SPLIT_WORDS = ("train", "Train ", "val", "TEST", "training", "valid", "testing", "train")
-CSVS: dict[str, tuple[str, list[str], dict[str, int], str, tuple[str, ...]]] = {
-    # first line, lines, images by part, what is said, classes
-    "three parts": (
-        "path,label,split",
-        [f"{line},{part}" for line, part in zip(TEN, SPLIT_WORDS, strict=True)],
-        {"train": 4, "val": 2, "test": 2}, "", ("cat", "dog"),
-    ),
-    "train and test": (
-        "path,label,split", [f"{line},{'test' if i > 5 else 'train'}" for i, line in enumerate(TEN)],
-        {"train": 6, "val": 2, "test": 2}, "", ("cat", "dog"),
-    ),
-    "a column called subset": (
-        "path,label,subset", [f"{line},{'val' if i > 5 else 'train'}" for i, line in enumerate(TEN)],
-        {"train": 6, "val": 2}, "", ("cat", "dog"),
-    ),
-    "is_valid": (
-        "path,label,is_valid", [f"{line},{i > 5}" for i, line in enumerate(TEN)], {"train": 6, "val": 2}, "",
-        ("cat", "dog"),
-    ),
-    "a column fold": (
-        "path,label,fold", [f"{line},{i % 4}" for i, line in enumerate(TEN)], {"all": 8}, "the column fold is not read",
-        ("cat", "dog"),
-    ),
-    "spaces around": ("path,label", [f" {line} " for line in TEN], {"all": 8}, "", ("cat", "dog")),
-    "capitals": ("Path,Label", TEN, {"all": 8}, "", ("cat", "dog")),
-    "semicolons": ("path;label", [line.replace(",", ";") for line in TEN], {"all": 8}, "", ("cat", "dog")),
-    "repeated": ("path,label", [*TEN, TEN[0], f"./{TEN[1]}"], {"all": 8}, "2 lines repeat an image", ("cat", "dog")),
-    "a line a label": ("path,labels", [*TEN, "0.jpg,dog"], {"all": 8}, "1 lines repeat an image", ("cat", "dog")),
-    "commas": ("path,label", [*TEN, '8.jpg,"cat, dog"'], {"all": 9}, "separated by commas", ("cat", "dog")),
-    "semicolons between": ("path,label", [*TEN, "8.jpg,cat;b"], {"all": 9}, "separated by ;", ("b", "cat", "dog")),
-    "labels by spaces": ("path,labels", [*TEN, "8.jpg,cat dog"], {"all": 9}, "separated by spaces", ("cat", "dog")),
-    "label by spaces": ("path,label", [*TEN, "8.jpg,cat dog"], {"all": 9}, "separated by spaces", ("cat", "dog")),
-    "lists": (
-        "path,labels", [*TEN, "8.jpg,\"['cat', 'dog']\"", "9.jpg,[]"], {"all": 10}, "lists in brackets", ("cat", "dog"),
-    ),
-    "names with spaces": (
-        "path,label", ["0.jpg,red car", "1.jpg,blue car", "2.jpg,red bus", "3.jpg,red car"], {"all": 4},
-        "'blue car' and the like are one label each", ("blue car", "red bus", "red car"),
-    ),
-    "names with commas": (
-        "path,label", [f'{i}.jpg,"{("tench, Tinca tinca", "goldfish, Carassius auratus")[i % 2]}"' for i in range(4)],
-        {"all": 4}, "", ("goldfish, Carassius auratus", "tench, Tinca tinca"),
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", CSVS)
-def test_csv_files(case: str, tmp_path: Path) -> None:
-    head, rows, sizes, said, classes = CSVS[case]
-    _write(tmp_path, [f"{i}.jpg" for i in range(10)])
-    path = tmp_path / "all.csv"
-    path.write_text("\n".join([head, *rows]) + "\n")
-    opened: dict[str, EvaluationSplit] = {split: open_split(path, split) for split in sizes}
-    assert {split: len(part.samples) for split, part in opened.items()} == sizes
-    describe = open_dataset(path).describe()
-    assert said in describe
-    assert "(" not in describe.partition("classes")[2] or said
-    assert open_dataset(path).train.class_names == classes or sum(sizes.values()) < 5
-    assert all(part.samples.decode(0).size == (24, 24) for part in opened.values())
-
-
-BAD_CSVS: dict[str, tuple[str, list[str], str]] = {
-    "a mistyped part": ("path,label,split", [f"{TEN[0]},train", f"{TEN[1]},trian"], "line 3: 'trian' in the column"),
-    "no part": ("path,label,split", [f"{TEN[0]},train", f"{TEN[1]},"], "line 3: the column split is empty"),
-    "two parts": ("path,label,split", [f"{TEN[0]},train", f"{TEN[0]},val"], "in line 2 and in line 3 is in two parts"),
-    "two labels": ("path,label", [*TEN, "0.jpg,dog"], "0.jpg in line 2 and in line 10 has two labels, cat and dog"),
-    "one label or several": (
-        "path,labels", ["0.jpg,clear primary", "1.jpg,clear water", "2.jpg,haze water", "3.jpg,haze primary"],
-        "'clear primary' can be one label or several: put |",
-    ),
-    "one with a comma or several": (
-        "path,label", ['0.jpg,"cat,dog"', '1.jpg,"cat,bird"', '2.jpg,"dog,bird"'], "'cat,bird' can be one label or",
-    ),
-    "a column twice": ("path,label,Label", ["0.jpg,cat,dog"], "has two columns called label"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", BAD_CSVS)
-def test_csv_files_that_can_be_read_in_two_ways(case: str, tmp_path: Path) -> None:
-    head, rows, message = BAD_CSVS[case]
-    (tmp_path / "all.csv").write_text("\n".join([head, *rows]) + "\n")
-    with pytest.raises(ResnestError, match=message.replace("|", r"\|")):
-        open_dataset(tmp_path / "all.csv")
 
 
 # --- lists of class names ---

@@ -473,6 +473,16 @@ def test_the_test_part_is_one_of_its_own(build: Callable[[Path], Path], tmp_path
 
 
 @pytest.mark.parametrize("build", [roboflow_yolo, roboflow_coco, roboflow_voc])
+def test_a_test_part_in_place_of_a_validation_part_is_said(build: Callable[[Path], Path], tmp_path: Path) -> None:
+    data = build(tmp_path / "pets")
+    (data / "data.yaml").unlink(missing_ok=True)
+    assert "is the validation part" not in open_dataset(data).describe()
+    (data / "valid").rename(data / "test")
+    assert "is the validation part" in open_dataset(data).describe()
+    assert len(open_split(data, "test").samples) == len(NUMBERS["valid"])
+
+
+@pytest.mark.parametrize("build", [roboflow_yolo, roboflow_coco, roboflow_voc])
 def test_names_of_parts_in_any_case(build: Callable[[Path], Path], tmp_path: Path) -> None:
     data = build(tmp_path / "pets")
     (data / "data.yaml").unlink(missing_ok=True)

@@ -6,44 +6,20 @@ table.parts, table.notes        # {"train": [(path, label), ...], "val": ...} or
 
 from __future__ import annotations
 
-import ast
 import csv
 import io
 import posixpath
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from resnest.data.class_names import class_text
-from resnest.data.parts import part_named
+from resnest.data.csv_fields import Row, Split, find_parts, split_labels
 from resnest.errors import ResnestError
 
 PATH_COLUMNS, LABEL_COLUMNS = ("path", "file"), ("labels", "label")
-# Columns of parts; all but the first only if they have nothing else in them
-PART_COLUMNS = ("split", "set", "subset", "part", "partition", "phase", "usage", "is_valid", "is_test")
-FOLD_COLUMNS = ("fold", "folds", "kfold")
-TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-DELIMITERS = (",", ";", "\t")  # between columns; spreadsheets write the second where the comma is a decimal sign
-SEPARATORS = {
-    "|": "|",
-    ";": ";",
-    ",": "commas",
-    " ": "spaces",
-}  # between the labels of one image, and what they are called
+MARKS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}  # what each delimiter is called
+DELIMITERS = tuple(MARKS)  # between columns; spreadsheets write the second where the comma is a decimal sign
 EMPTY = "path or label is empty (a column called labels may be)"
-LISTED = ("[]", "()", "{}")  # around labels that Python printed
-
-
-class Row(NamedTuple):
-    """A line of the file."""
-
-    number: int
-    path: str
-    text: str  # of its label or labels
-    part: str
 
 
 @dataclass(frozen=True)
@@ -70,21 +46,34 @@ def read_csv(path: Path) -> CsvTable:
         )
     if not lines:
         raise ResnestError(f"{path} has no line below its first one")
-    part_column = _part_column(columns, lines)
+    parts = find_parts([name for name in columns if name not in (path_column, label_column)], lines, str(path))
     rows = []
-    for number, line in lines:
-        where, text = f"{path}, line {number}", (line.get(label_column) or "").strip()
-        name = line.get(path_column) or ""
+    for (number, line), part in zip(lines, parts.values, strict=True):
+        where, text = f"{path}, line {number}", line.get(label_column, "").strip()
+        name = line.get(path_column, "")
         if not name.strip():
             raise ResnestError(f"{where}: {EMPTY}")
-        part = _part(line.get(part_column) or "", part_column, where) if part_column else ""
+        if "\n" in text:
+            raise ResnestError(f"{where}: the label {text!r} has a line end in it: is a quotation mark not closed?")
         rows.append(Row(number, _normal(path.parent, name), text, part))
-    split = _split_labels(path, rows, several=label_column == "labels")
+    split = split_labels(path, rows, several=label_column == "labels")
     if not split.several and (empty := next((row for row in rows if not row.text), None)):
         raise ResnestError(f"{path}, line {empty.number}: {EMPTY}")
-    unread = [name for name in columns if name in (*PART_COLUMNS, *FOLD_COLUMNS) and name != part_column]
-    notes = [f"the column {name} is not read" for name in unread]
-    return _joined(path, rows, split._replace(notes=[*split.notes, *notes]))
+    return _joined(path, rows, split._replace(notes=[*split.notes, *parts.notes]))
+
+
+def read_csv_parts(files: Mapping[str, Path]) -> dict[str, CsvTable]:
+    """Read CSV files that are one part each. Raises ResnestError for an image that is in two of them."""
+    tables: dict[str, CsvTable] = {}
+    seen: dict[str, Path] = {}  # image -> its file
+    for part, path in files.items():
+        tables[part] = table = read_csv(path)
+        if list(table.parts) != [""]:
+            raise ResnestError(f"{path} has parts in a column of its own: give it as the data itself")
+        for name, _ in table.parts[""]:
+            if (first := seen.setdefault(name, path)) != path:
+                raise ResnestError(f"{name} is in two parts, {first} and {path}: leave it in one of them")
+    return tables
 
 
 def _read_lines(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -93,14 +82,22 @@ def _read_lines(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]
         text = path.read_bytes().decode("utf-8-sig")
         head = text.splitlines()[:1]
         delimiter = max(DELIMITERS, key=lambda mark: _known(head, mark))  # the first of equally good ones
-        table = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        spaced = f'{delimiter} "' in text  # a space before a field in quotes
+        table = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=spaced, strict=True)
         columns = [name.strip().lower() for name in next(table, [])]
-        lines = [(table.line_num, dict(zip(columns, line, strict=False))) for line in table if line]
+        lines = [(table.line_num, line) for line in table if line]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ResnestError(f"{path} cannot be read as CSV: {error}") from None
+    for number, line in lines:
+        if any(field.strip() for field in line[len(columns) :]):
+            raise ResnestError(
+                f"{path}, line {number} has {len(line)} fields, and the first line {len(columns)} columns: a field"
+                f" with {MARKS[delimiter]} in it needs quotation marks, and | separates the labels of an image"
+            )
     if twice := next((name for number, name in enumerate(columns) if name and name in columns[:number]), None):
         raise ResnestError(f"{path} has two columns called {twice}")
-    return [name for name in columns if name], lines
+    named = [(number, dict(zip(columns, line, strict=False))) for number, line in lines]
+    return [name for name in columns if name], named
 
 
 def _known(head: list[str], delimiter: str) -> int:
@@ -113,118 +110,12 @@ def _first(columns: Sequence[str], names: Iterable[str]) -> str | None:
     return next((name for name in names if name in columns), None)
 
 
-def _part_column(columns: Sequence[str], lines: Sequence[tuple[int, dict[str, str]]]) -> str | None:
-    usable = (name for name in PART_COLUMNS if name in columns)
-    return next(
-        (name for name in usable if name == "split" or all(_part_in(name, line.get(name)) for _, line in lines)), None
-    )
-
-
-def _part_in(column: str, text: str | None) -> str | None:
-    """The part that a field says; None for anything else."""
-    if not column.startswith("is_"):
-        return part_named(text or "")
-    truth = TRUTH.get((text or "").strip().lower())
-    return None if truth is None else "train" if not truth else part_named(column.removeprefix("is_"))
-
-
-def _part(text: str, column: str, where: str) -> str:
-    part = _part_in(column, text)
-    if part is None:
-        found = f"{text!r} in the column {column} is no part" if text.strip() else f"the column {column} is empty"
-        raise ResnestError(f"{where}: {found}: expected train, val or test")
-    return part
-
-
 def _normal(folder: Path, name: str) -> str:
     """The path without detours; with "/" if only that names a file."""
     name = name if (folder / name).exists() else name.strip()
     if "\\" in name and not (folder / name).exists():
         name = name.replace("\\", "/")
     return posixpath.normpath(name)
-
-
-# --- several labels in one field ---
-
-
-class Split(NamedTuple):
-    """The labels of each line; `several`: an image may have any number of them."""
-
-    labels: list[tuple[str, ...]]
-    several: bool
-    notes: list[str]
-
-
-def _split_labels(path: Path, rows: Sequence[Row], *, several: bool) -> Split:
-    listed = [_listed(row.text) for row in rows]
-    if any(labels is not None for labels in listed):
-        found = [_one(row.text) if labels is None else labels for row, labels in zip(rows, listed, strict=True)]
-        return Split(_checked(found, rows, path), True, ["labels are read from lists in brackets"])
-    mark, notes = _separator(path, rows, several=several)
-    if mark is None:
-        return Split(_checked([_one(row.text) for row in rows], rows, path), several, notes)
-    return Split(_checked([_pieces(row.text, mark) for row in rows], rows, path), True, notes)
-
-
-def _one(text: str) -> tuple[str, ...]:
-    return (class_text(text),) if text else ()
-
-
-def _listed(text: str) -> tuple[str, ...] | None:
-    """Labels of "['cat', 'dog']", as Python and NumPy print them; None for anything else."""
-    if text[:1] + text[-1:] not in LISTED:
-        return None
-    try:
-        found = ast.literal_eval(re.sub(r"""(['"])\s+(['"])""", r"\1, \2", text))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-    good = isinstance(found, list | tuple | set) and all(isinstance(label, str | int) for label in found)
-    return tuple(class_text(str(label)) for label in found) if good else None
-
-
-def _separator(path: Path, rows: Sequence[Row], *, several: bool) -> tuple[str | None, list[str]]:
-    """What separates the labels of an image, and notes.
-
-    "|" and ";" do wherever they occur, and a comma in a column called `labels`. Otherwise a comma or space does if all
-    that it separates occurs alone, too. If only most of it does, or recurs in other labels, there are two readings;
-    names of classes often have words in common, so that in a column called `label` a space separates nothing then.
-    """
-    texts = {row.text for row in rows if row.text}
-    for mark, called in SEPARATORS.items():
-        joined = {text: _pieces(text, mark) for text in texts if mark in text}
-        if not joined:
-            continue
-        said = [f"labels are separated by {called}"] if mark != "|" else []
-        if mark in "|;" or (several and mark == ","):
-            return mark, said
-        pieces = Counter(piece for found in joined.values() for piece in found)
-        alone = {class_text(text) for text in texts if text not in joined}
-        if set(pieces) <= alone:
-            return mark, said
-        known = sum(count for piece, count in pieces.items() if piece in alone or count > 1)
-        if 2 * known > pieces.total():
-            first = min(joined)
-            if mark == " " and not several:
-                return None, [f"{first!r} and the like are one label each"]
-            raise ResnestError(
-                f"{path}: {first!r} can be one label or several: put | between the labels of an image, or, if it is"
-                f" one, {'call the column label' if several else 'write it without a comma'}"
-            )
-    return None, []
-
-
-def _pieces(text: str, mark: str) -> tuple[str, ...]:
-    return tuple(map(class_text, text.split(None if mark == " " else mark))) if text else ()
-
-
-def _checked(found: list[tuple[str, ...]], rows: Sequence[Row], path: Path) -> list[tuple[str, ...]]:
-    for labels, row in zip(found, rows, strict=True):
-        where = f"{path}, line {row.number}"
-        if not all(labels):
-            raise ResnestError(f"{where}: an empty label in {row.text!r}")
-        if twice := next((label for number, label in enumerate(labels) if label in labels[:number]), None):
-            raise ResnestError(f"{where}: the label {twice!r} is listed twice")
-    return found
 
 
 # --- one image in several lines ---

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
@@ -33,16 +33,24 @@ from typing import Any
 
 from resnest.checkpoints import hub
 from resnest.checkpoints.fetch import is_offline
-from resnest.data.csv_lists import read_csv
+from resnest.data.csv_lists import read_csv, read_csv_parts
 from resnest.data.folders import has_class_folders, is_of, list_files, only_folder
 from resnest.data.layout import find_layout
 from resnest.data.listing import FolderTree, is_ignored
 from resnest.data.parquet import read_arrow, read_parquet
-from resnest.data.parts import PART_OF, SplitFiles, choose_parts, choose_splits, not_read, note_of_others
+from resnest.data.parts import (
+    PART_OF,
+    TITLES,
+    SplitFiles,
+    choose_parts,
+    choose_splits,
+    not_read,
+    note_of_others,
+    note_of_test,
+)
 from resnest.data.readers import (
     Archive,
     number_csv,
-    read_csv_part,
     read_digits,
     read_folder,
     read_npz,
@@ -176,11 +184,14 @@ class Finder:
 
 
 # Formats with one file a split, and those with one file or several
-ONE: tuple[tuple[str, str, Callable[[Path], LabelledSamples]], ...] = (
-    ("zip", ".zip", read_zip),
-    ("npz", ".npz", read_npz),
-    ("csv", ".csv", read_csv_part),
-)
+ONE: dict[str, Callable[[dict[str, Path]], dict[str, Read]]] = {  # files by part -> their readers
+    "zip": lambda files: {part: partial(read_zip, file) for part, file in files.items()},
+    "npz": lambda files: {part: partial(read_npz, file) for part, file in files.items()},
+    "csv": lambda files: {
+        part: partial(number_csv, files[part], table.parts[""], table.notes)
+        for part, table in read_csv_parts(files).items()
+    },
+}
 SEVERAL: dict[str, Callable[[Sequence[Path]], LabelledSamples]] = {"parquet": read_parquet, "tar": read_shards}
 
 
@@ -260,8 +271,8 @@ def _find_in_folder(path: Path, format: str) -> DatasetHandle:
     folders = _find_class_folders(path) if format in ("auto", "folder") else None
     if folders and folders.val and folders.where == str(path):
         return folders
-    for kind, suffix, read in ONE:
-        if format in ("auto", kind) and (parts := _find_part_files(path, kind, suffix, read)):
+    for kind in ONE:
+        if format in ("auto", kind) and (parts := _find_part_files(path, kind)):
             return parts
     if format in ("auto", "csv") and (path / LABELS_FILE).is_file():
         return _find_in_csv(path / LABELS_FILE, str(path))
@@ -284,8 +295,19 @@ def handle_of_parts(
     kind: str, where: str, files: SplitFiles, read: Callable[[list[str]], Read], notes: tuple[str, ...] = ()
 ) -> DatasetHandle:
     """The handle of files that have a validation part; `read` makes the reader of a part's files."""
-    train, test = (read(names) if names else None for names in (files.train, files.test))
-    return DatasetHandle(kind, where, train=train, val=read(files.val), test=test, notes=notes)
+    own = {"train": files.train, "val": files.val if files.val != files.test else [], "test": files.test}
+    called = files.test[0] if len(files.test) == 1 else "test"
+    return _of_readers(kind, where, {part: read(names) for part, names in own.items() if names}, notes, called)
+
+
+def _of_readers(
+    kind: str, where: str, reads: Mapping[str, Read], notes: tuple[str, ...] = (), test: str = "test"
+) -> DatasetHandle:
+    """The handle of readers by part; `test` is what that part is called."""
+    if "val" not in reads:
+        notes = (note_of_test(test), *notes)
+    val = reads.get("val") or reads["test"]
+    return DatasetHandle(kind, where, train=reads.get("train"), val=val, test=reads.get("test"), notes=notes)
 
 
 def _by_split(
@@ -298,9 +320,10 @@ def _by_split(
 
     if files.val:
         return handle_of_parts(kind, where, files, read, not_read(names, files))
+    unread = not_read(names, files)
     if kind == "tar" and isinstance(source, Path):  # folders inside may be named by split
-        return _of_archive(kind, where, scan_shards([source / name for name in files.unsplit]))
-    return DatasetHandle(kind, where, unsplit=read(files.unsplit))
+        return _of_archive(kind, where, scan_shards([source / name for name in files.unsplit]), unread)
+    return DatasetHandle(kind, where, unsplit=read(files.unsplit), notes=unread)
 
 
 def _find_saved(path: Path) -> DatasetHandle | None:
@@ -349,23 +372,20 @@ def _find_class_folders(path: Path) -> DatasetHandle | None:
     return DatasetHandle("folder", str(base), unsplit=read(layout.base), notes=layout.notes)
 
 
-def _find_part_files(
-    folder: Path, kind: str, suffix: str, read: Callable[[Path], LabelledSamples]
-) -> DatasetHandle | None:
+def _find_part_files(folder: Path, kind: str) -> DatasetHandle | None:
     """One file a part; a validation part alone only if there is nothing else."""
     files = {
         file.stem: file
         for file in folder.iterdir()
-        if file.suffix.lower() == suffix and file.is_file() and not is_ignored(file.name)
+        if file.suffix.lower() == f".{kind}" and file.is_file() and not is_ignored(file.name)
     }
     parts = choose_parts(files, str(folder))
     if parts is None or (parts.train is None and any(child.is_dir() for child in folder.iterdir())):
         return None
-    train, val, test = (
-        partial(read, files[name]) if name else None for name in (parts.train, parts.validation, parts.test)
-    )
+    chosen = {part: files[name] for part in TITLES if (name := getattr(parts, part))}
     others = note_of_others(files[name].name for name in parts.others)
-    return DatasetHandle(kind, str(folder), train=train, val=val, test=test, notes=others)
+    test = chosen["test"].name if "test" in chosen else ""
+    return _of_readers(kind, str(folder), ONE[kind](chosen), others, test)
 
 
 def _find_in_csv(path: Path, where: str) -> DatasetHandle:
@@ -373,19 +393,18 @@ def _find_in_csv(path: Path, where: str) -> DatasetHandle:
     reads = {part: partial(number_csv, path, rows, table.notes) for part, rows in table.parts.items()}
     if "" in reads:
         return DatasetHandle("csv", where, unsplit=reads[""])
-    val = reads.get("val", reads.get("test"))
-    if val is None:
-        raise ResnestError(f"{path}: the column split must hold both train and val")
-    return DatasetHandle("csv", where, train=reads.get("train"), val=val, test=reads.get("test"))
+    if reads.keys() == {"train"}:
+        raise ResnestError(f"{path}: the column of parts must hold both train and val")
+    return _of_readers("csv", where, reads)
 
 
-def _of_archive(kind: str, where: str, archive: Archive) -> DatasetHandle:
-    layout = archive.layout
+def _of_archive(kind: str, where: str, archive: Archive, notes: tuple[str, ...] = ()) -> DatasetHandle:
+    layout, notes = archive.layout, (*archive.layout.notes, *notes)
     if layout.train is None:  # a single part is the whole
         part = "val" if layout.has_parts else ""
-        return DatasetHandle(kind, where, unsplit=partial(archive.read, part), notes=layout.notes)
+        return DatasetHandle(kind, where, unsplit=partial(archive.read, part), notes=notes)
     train, val, test = (
         partial(archive.read, part, may_lack=part != "train") if getattr(layout, part) is not None else None
         for part in ("train", "val", "test")
     )
-    return DatasetHandle(kind, where, train=train, val=val, test=test, notes=layout.notes)
+    return DatasetHandle(kind, where, train=train, val=val, test=test, notes=notes)

@@ -10,14 +10,18 @@ folders in them belong to their class.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from resnest.data.parts import TITLES, Parts, choose_parts, note_of_others, role_of
+from resnest.data.parts import TITLES, Parts, choose_parts, note_of_others, note_of_test, role_of
 from resnest.errors import ResnestError
 
 MOST_NAMED = 3
+NO_CLASS = ("unlabeled", "unlabelled", "unsup", "extra", "pred", "prediction", "predictions", "holdout", "heldout")
+_NUMBERED = re.compile(r"(?:k?fold|split|part|set|subset|batch|cv)[ _-]?\d+", re.IGNORECASE)  # of cross-validation
+_YEAR = re.compile(r"(?:19|20)\d\d")  # folders of years are no folders of classes
 
 
 class Tree(Protocol):
@@ -66,7 +70,7 @@ def find_layout(tree: Tree, *, labelled: bool = False) -> Layout:
         base = below
         passed.append(names[0])
     if not labelled:
-        _refuse_hidden_part(tree, base, names)
+        _refuse_hidden_parts(tree, base, names)
     outside = [name for name in passed if not role_of(name)]
     return Layout(base, notes=(f"classes are the folders in {base}",) if outside else ())
 
@@ -94,7 +98,7 @@ def _of_parts(tree: Tree, base: str, parts: Parts, *, labelled: bool) -> Layout 
             )
     notes = note_of_others(parts.others)
     if parts.val is None:
-        notes = (f"{parts.test} is the validation part", *notes)
+        notes = (note_of_test(parts.test or ""), *notes)
     train, val, test = (roots.get(part) for part in ("train", "val", "test"))
     return Layout(base, train, val or test, test, notes)
 
@@ -109,20 +113,38 @@ def _inner(tree: Tree, root: str, name: str) -> str:
     return root
 
 
-def _refuse_hidden_part(tree: Tree, base: str, names: Sequence[str]) -> None:
-    """Raises ResnestError for a part that stands beside something else: it must not become a class in silence."""
-    for name in names if len(names) > 1 else ():
-        role = role_of(name)
-        if role is None or role.rest or tree.holds_images(inside := _join(base, name)):
+def _refuse_hidden_parts(tree: Tree, base: str, names: Sequence[str]) -> None:
+    """Raises ResnestError for parts that would become classes in silence, such as `train` beside `holdout`.
+
+    A part has the folders of classes that another folder has, too, or stands beside something that is no class. A class
+    that is called `train` has other classes beside it: at least two, with images in their folders.
+    """
+    inner = {name: set(tree.folders(_join(base, name))) for name in names} if len(names) > 1 else {}
+    for name in inner:
+        role, beside = role_of(name), [other for other in names if other != name]
+        if len(inner[name]) < 2 or not (role or _NUMBERED.fullmatch(name)) or all(map(_YEAR.fullmatch, inner[name])):
             continue
-        inner = set(tree.folders(inside))
-        beside = [other for other in names if other != name]
-        if len(inner) > 1 and not inner <= {child for other in beside for child in tree.folders(_join(base, other))}:
+        same = [other for other in beside if inner[name] & inner[other]]
+        if same and (role or any(map(_NUMBERED.fullmatch, same))):
             raise ResnestError(
-                f"{_join(tree.where, base)} has the folder {name} with {', '.join(sorted(inner)[:MOST_NAMED])} in it,"
-                f" beside {', '.join(beside[:MOST_NAMED])}: {TITLES[role.part]} part or class? Leave one of them there,"
-                f" or add a folder {'val' if role.part == 'train' else 'train'}"
+                f"{_join(tree.where, base)}: the folders {_listed([name, *same])} have the same folders in them"
+                f" ({_listed(inner[name] & inner[same[0]])}). If they are parts, call them train, val and test; if they"
+                f" are classes, rename {name}"
             )
+        if role is None or role.rest or tree.holds_images(_join(base, name)):
+            continue
+        classes = [other for other in beside if tree.holds_images(_join(base, other)) and other.lower() not in NO_CLASS]
+        if len(beside) < 2 or len(classes) < len(beside):
+            raise ResnestError(
+                f"{_join(tree.where, base)} has the folder {name} with {_listed(inner[name])} in it, beside"
+                f" {_listed(beside)}: {TITLES[role.part]} part or class? Leave one of them there, or add a folder"
+                f" {'val' if role.part == 'train' else 'train'}; if it is a class, put its images directly into it"
+            )
+
+
+def _listed(names: Iterable[str]) -> str:
+    every = sorted(names)
+    return ", ".join(every[:MOST_NAMED]) + (", ..." if len(every) > MOST_NAMED else "")
 
 
 def _join(above: str, name: str) -> str:

@@ -170,6 +170,11 @@ def note_of_others(names: Iterable[str]) -> tuple[str, ...]:
     return (f"not read, as it is beside the parts: {shown}",) if every else ()
 
 
+def note_of_test(name: str) -> str:
+    """A note on a test part in place of a validation part."""
+    return f"{name} is the validation part"
+
+
 def _word_of(name: PurePosixPath) -> str:
     """The first word of a part in a file's folder, or else in its name."""
     if word := name.parent.name.lower() if name.parent.name.lower() in PART_OF else "":

@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from resnest.data.class_names import LISTS, class_text, name_classes, parse_class_names, read_class_names
-from resnest.data.csv_lists import read_csv
 from resnest.data.layout import MOST_NAMED, Layout, find_layout, label_by_folder
 from resnest.data.listing import START, ArchiveTree, Listing, is_ignored, list_images, nothing_found
 from resnest.data.samples import LabelledSamples
@@ -147,14 +146,6 @@ def read_zip(path: Path) -> LabelledSamples:
     if archive.layout.train is not None:
         raise ResnestError(f"{path} has parts in it: give it as the data itself")
     return archive.read("val" if archive.layout.has_parts else "")
-
-
-def read_csv_part(path: Path) -> LabelledSamples:
-    """A CSV file that is one part; its paths are relative to it."""
-    table = read_csv(path)
-    if list(table.parts) != [""]:
-        raise ResnestError(f"{path} has parts in a column of its own: give it as the data itself")
-    return number_csv(path, table.parts[""], table.notes)
 
 
 def number_csv(path: Path, labelled: Labelled, notes: Sequence[str]) -> LabelledSamples:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from resnest.data.checks import MIN_IMAGES, DatasetReport, Inspection
 from resnest.data.folders import holds_xml, list_coco, part_folders
 from resnest.data.formats import DatasetHandle, Finder, Read, handle_of_parts
-from resnest.data.parts import choose_splits
+from resnest.data.parts import choose_splits, note_of_test
 from resnest.detection.card import DetectionPreprocess
 from resnest.detection.coco import read_coco
 from resnest.detection.data import DetectionSamples, ObjectTable, clip, has_area
@@ -68,7 +68,8 @@ def find_voc(path: Path, task: str | None = None) -> DatasetHandle | None:
     if val := part("val"):
         return DatasetHandle("voc", str(path), train=part("train"), val=val)
     if val := part("test"):
-        return DatasetHandle("voc", str(path), train=part("trainval", "train"), val=val)
+        train = part("trainval", "train")
+        return DatasetHandle("voc", str(path), train=train, val=val, test=val, notes=(note_of_test("test.txt"),))
     return DatasetHandle("voc", str(path), unsplit=part("trainval", "train") or partial(read_voc, folder))
 
 

@@ -9,11 +9,12 @@ numbers, whose names a classes.json or classnames.txt beside the file has.
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from resnest.data.class_names import read_class_names
-from resnest.data.formats import DatasetHandle
+from resnest.data.formats import DatasetHandle, handle_of_parts
 from resnest.data.parts import SPLIT_NAMES, choose_splits
 from resnest.detection.data import DetectionSamples
 from resnest.detection.formats.collector import UNREADABLE, Collector, Tally, finite, notes_of
@@ -44,13 +45,7 @@ def find_metadata(path: Path, task: str | None = None) -> DatasetHandle | None:
     def part(names: list[str]) -> list[Row]:
         return [row for row in rows if str(row["file_name"]).split("/")[0] in names]
 
-    train = part(parts.train)
-    return DatasetHandle(
-        "metadata",
-        str(path),
-        train=(lambda: read_metadata(path, train)) if train else None,
-        val=lambda: read_metadata(path, part(parts.val)),
-    )
+    return handle_of_parts("metadata", str(path), parts, lambda names: partial(read_metadata, path, part(names)))
 
 
 def _holds(folder: Path) -> bool:

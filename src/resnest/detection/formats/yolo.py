@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from resnest.data.formats import DatasetHandle
-from resnest.data.parts import VAL_NAMES
+from resnest.data.parts import VAL_NAMES, note_of_test
 from resnest.detection.data import DetectionSamples
 from resnest.detection.formats.collector import UNREADABLE, Collector, Tally, notes_of
 from resnest.detection.formats.finding import with_suffix
@@ -71,6 +71,7 @@ def find_yolo(path: Path, task: str | None = None, *, quads: bool = False) -> Da
         train=(lambda: read(train)) if train else None,
         val=lambda: read(files.sources[val]),
         test=(lambda: read(test)) if test else None,
+        notes=(note_of_test("test"),) if val == "test" else (),
     )
 
 
