@@ -59,3 +59,53 @@ TABLES: dict[str, tuple[str, Wanted]] = {
 @pytest.mark.parametrize("name", TABLES)
 def test_tables(tmp_path: Path, name: str) -> None:
     check(tmp_path, "classes.csv", *TABLES[name])
+
+
+IN_ORDER = (("sky", 0, None), ("road", 1, None))
+TWO_WAYS = "can be read in several ways"
+OF_NAME = "may be its value or a part of its name"
+LINES: dict[str, tuple[str, Wanted]] = {
+    "records": ("id: 2, name: sky\nid: 0, name: road\n", SWAPPED),
+    "records in braces": ("{'id': 2, 'name': 'sky'},\n{'id': 0, 'name': 'road'}\n", SWAPPED),
+    "records of a list": ("[\n{'id': 2, 'name': 'sky'},\n{'id': 0, 'name': 'road'}\n]\n", SWAPPED),
+    "records, turned": ("name: sky, id: 2\nname: road, id: 0\n", SWAPPED),
+    "arrows": ("2 -> sky\n0 -> road\n", SWAPPED),
+    "arrows of Ruby": ("2 => sky\n0 => road\n", SWAPPED),
+    "arrows behind": ("sky -> 2\nroad -> 0\n", SWAPPED),
+    "a mapping": ("{'sky': 2,\n 'road': 0}\n", SWAPPED),
+    "a mapping by number": ("{2: 'sky',\n 0: 'road'}\n", SWAPPED),
+    "braces of their own": ("{\n'sky': 2,\n'road': 0,\n}\n", SWAPPED),
+    "a list": ("[\n'sky',\n'road',\n]\n", IN_ORDER),
+    "a list with a name": ("CLASSES = [\n'sky',\n'road',\n]\n", TWO_WAYS),
+    "a mapping of yaml": ("names:\n  sky\n  road\n", "the line 'names:' ends with a sign"),
+    "a mapping in one line": ("{'sky': 2, 'road': 0}\n", TWO_WAYS),
+    "a word before the number": ("class2: sky\nclass0: road\n", TWO_WAYS),
+    "a word and a space": ("class 2 = sky\nclass 0 = road\n", TWO_WAYS),
+    "a number behind a comma": ("sky, class 2\nroad, class 0\n", "behind the name|several ways|part of its name"),
+    "glued behind": ("sky_2\nroad_0\n", f"'sky_2' {OF_NAME}: write `2 sky`, or `0 sky_2`, and so in every line"),
+    "glued before": ("2_sky\n0_road\n", OF_NAME),
+    "glued from 1": ("sky_1\nroad_2\n", OF_NAME),
+    "glued, with a dash": ("sky-7\nroad-9\n", OF_NAME),
+    "glued, without a sign": ("sky1\nroad0\n", OF_NAME),
+    "glued before, without a sign": ("1sky\n0road\n", OF_NAME),
+    "glued in order": ("sky_0\nroad_1\n", (("sky_0", 0, None), ("road_1", 1, None))),
+    "glued to one name": ("zone_2\nzone_1\n", (("zone_2", 0, None), ("zone_1", 1, None))),
+    "glued to some": ("sky\nroad_1\n", (("sky", 0, None), ("road_1", 1, None))),
+    "glued, quoted": ("'sky_2'\n'road_0'\n", (("sky_2", 0, None), ("road_0", 1, None))),
+    "glued, numbered": ("0 sky_2\n1 road_0\n", (("sky_2", 0, None), ("road_0", 1, None))),
+    "numbers of models": ("vgg16\nresnet50\n", (("vgg16", 0, None), ("resnet50", 1, None))),
+    "commas in names": ("sky, heaven\nroad, route\n", (("sky, heaven", 0, None), ("road, route", 1, None))),
+    "a colon in a numbered name": ("2: sky: 4x4\n0: road\n", (("sky: 4x4", 2, None), ("road", 0, None))),
+    "numbers of doors": ("2 door\n4 door\n", "with the numbers as values: quote names that begin with a number"),
+    "doors, quoted": ('"2 door"\n"4 door"\n', (("2 door", 0, None), ("4 door", 1, None))),
+    "comments": ("#2 sky\n#0 road\n", "the line '#2 sky' begins with #, as comments do: write lines without it"),
+    "a comment": ("# 1 a line each\nsky\nroad\n", IN_ORDER),
+    "one line of numbers": (" ".join(map(str, range(20_000))), "a line has .* expected a class a line"),
+    "a long name": ("x" * 999, "a name of 999 characters: 200 at most"),
+    "many numbers": (" ".join(map(str, range(250))), TWO_WAYS),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_lines(tmp_path: Path, name: str) -> None:
+    check(tmp_path, "classes.txt", *LINES[name])

@@ -24,12 +24,12 @@ from resnest.data.class_names import class_rows
 from resnest.errors import ResnestError
 from resnest.runtime.palette import Colour
 from resnest.segmentation.card import IGNORED
-from resnest.segmentation.class_lines import UNNUMBERED, parse_lines
+from resnest.segmentation.class_lines import UNCOUNTED, UNNUMBERED, parse_lines
 from resnest.segmentation.class_tables import COLOURS, parse_table
 from resnest.segmentation.mask_values import MaskMeaning, Value
 from resnest.segmentation.result import PixelClasses
 
-UNCOUNTED = ("void", "ignore", "ignored", "unlabelled", "unlabeled", UNNUMBERED)
+LONGEST_NAME = 200  # characters
 VALUES = 2**31  # that a mask's pixel can have
 
 
@@ -171,6 +171,8 @@ def _row(value: int, name: Any, colour: Any = None, ignore: bool | None = None) 
     name = str(name).strip()
     if not name:
         raise ResnestError(f"the class of value {value} has no name")
+    if len(name) > LONGEST_NAME:
+        raise ResnestError(f"the class of value {value} has a name of {len(name)} characters: {LONGEST_NAME} at most")
     if not name.isprintable():
         raise ResnestError(f"the name of class {name!r} has characters that cannot be printed")
     if not 0 <= value < VALUES:
