@@ -5,11 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from masked import text
+from masked import folders, pairs, text
+from resnest.data.sources import open_dataset, open_split
 from resnest.errors import ResnestError
+from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess, SegmenterSpec
 from resnest.segmentation.class_lists import read_class_list
+from resnest.segmentation.data import PixelSamples
+from resnest.spec import Spec
 
 Wanted = tuple[tuple[str, int, Any], ...] | str
 SWAPPED = (("sky", 2, None), ("road", 0, None))
@@ -97,6 +103,8 @@ LINES: dict[str, tuple[str, Wanted]] = {
     "commas in names": ("sky, heaven\nroad, route\n", (("sky, heaven", 0, None), ("road, route", 1, None))),
     "a colon in a numbered name": ("2: sky: 4x4\n0: road\n", (("sky: 4x4", 2, None), ("road", 0, None))),
     "numbers of doors": ("2 door\n4 door\n", "with the numbers as values: quote names that begin with a number"),
+    "numbers alone": ("1\n2\n0\n", "the line '1' is a number, which may be a value or a name: write `1 1`, or `0 1`"),
+    "numbers alone, from 0": ("0\n1\n", (("0", 0, None), ("1", 1, None))),
     "doors, quoted": ('"2 door"\n"4 door"\n', (("2 door", 0, None), ("4 door", 1, None))),
     "comments": ("#2 sky\n#0 road\n", "the line '#2 sky' begins with #, as comments do: write lines without it"),
     "a comment": ("# 1 a line each\nsky\nroad\n", IN_ORDER),
@@ -109,3 +117,60 @@ LINES: dict[str, tuple[str, Wanted]] = {
 @pytest.mark.parametrize("name", LINES)
 def test_lines(tmp_path: Path, name: str) -> None:
     check(tmp_path, "classes.txt", *LINES[name])
+
+
+# --- Classes of data and those of a model ---
+
+
+def model(ids: tuple[int, ...], names: tuple[str, ...] = ("sky", "road", "tree")) -> SegmentationCard:
+    return SegmentationCard(
+        architecture="resnest",
+        spec=Spec(),
+        class_names=names,
+        preprocess=SegmentationPreprocess(),
+        segmenter=SegmenterSpec(),
+        category_ids=ids,
+    )
+
+
+SWAP = (2, 1, 0)
+ALIGNED: dict[str, tuple[str, SegmentationCard, tuple[int, ...] | str, str]] = {
+    "by name": ("2 sky\n1 road\n0 tree\n", model((0, 1, 2)), SWAP, ""),
+    "numbers": ("0 0\n1 1\n2 2\n", model((2, 1, 0)), SWAP, "that the model was trained with: 0 is tree, 1 is road, 2"),
+    "numbers of a model from 1": (
+        "1 1\n2 2\n0 0\n", model((1, 2, 3)), "its classes are called 1, 2, 0, and the model's sky, road, tree", "",
+    ),
+    "numbers as names": ('"1"\n"2"\n"0"\n', model((0, 1, 2)), "called 1, 2, 0, .*: write the names of the model", ""),
+    "numbers of both": ("0 0\n1 1\n2 2\n", model((0, 1, 2), ("2", "1", "0")), SWAP, ""),
+    "a class without a pixel": ("0 sky\n1 road\n2 tree\n7 mud\n", model((0, 1, 2)), (0, 1, 2), "left out: mud"),
+    "a class with pixels": ("0 sky\n1 road\n2 mud\n7 tree\n", model((0, 1, 2)), "the model does not know: mud", ""),
+    "no class that is known": ("0 a\n1 b\n2 c\n", model((0, 1, 2)), "has 3 classes that the model does not", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALIGNED)
+def test_classes_of_a_model(tmp_path: Path, name: str) -> None:
+    """By name, or by values that the model knows: never by place."""
+    listed, card, wanted, said = ALIGNED[name]
+    samples = open_split(folders(tmp_path, classes=listed), task="segmentation").samples
+    if isinstance(wanted, str):
+        with pytest.raises(ResnestError, match=wanted):
+            samples.aligned(card, "streets")
+        return
+    aligned = samples.aligned(card, "streets")
+    assert isinstance(samples, PixelSamples)
+    assert isinstance(aligned, PixelSamples)
+    assert (aligned.classes, aligned.class_names) == (card.classes, card.class_names)
+    table = np.array([*wanted, *[255] * (256 - len(wanted))], np.uint8)
+    raw = np.asarray(Image.open(tmp_path / "masks" / "val" / "4.png"))
+    np.testing.assert_array_equal(aligned.mask(0), table[raw])
+    assert said in " ".join(aligned.left_out)
+    assert bool(aligned.left_out) == bool(said)
+
+
+def test_a_validation_class_without_a_pixel(tmp_path: Path) -> None:
+    for part, listed in (("train", "sky\nroad\ntree\n"), ("val", "0 sky\n1 road\n2 tree\n7 mud\n")):
+        pairs(tmp_path / part / "images", tmp_path / part / "masks", 3, first=len(part))
+        text(tmp_path / part / "classes.txt", listed)
+    data = open_dataset(tmp_path, task="segmentation")
+    assert data.val.class_names == data.train.class_names == ("sky", "road", "tree")

@@ -109,6 +109,12 @@ def _check_names(lines: Sequence[Line]) -> None:
     unvalued = [line for line in lines if line.value is None and line.name != UNNUMBERED]
     if any(line.text[0] in QUOTES for line in unvalued):
         return
+    numbers = [int(line.name) for line in unvalued if line.name.isdecimal()]
+    if unvalued and len(numbers) == len(unvalued) and numbers != list(range(len(numbers))):
+        raise ResnestError(
+            f"the line {shown(unvalued[0].text)} is a number, which may be a value or a name: write"
+            f" `{numbers[0]} {numbers[0]}`, or `0 {numbers[0]}`, and so in every line"
+        )
     for pattern, permuted in GLUED:
         found = [match for line in unvalued if (match := pattern.fullmatch(line.name))]
         numbers = [int(match["value"]) for match in found]
