@@ -323,7 +323,9 @@ class ClassMatch:
     notes: tuple[str, ...] = ()  # how they were matched, unless by their names
 
 
-def match_classes(names: Sequence[str], card: Any, where: str, keys: Sequence[str] = ()) -> ClassMatch:
+def match_classes(
+    names: Sequence[str], card: Any, where: str, keys: Sequence[str] = (), *, places: bool = True
+) -> ClassMatch:
     """Match the classes of data with those of a model's card.
 
     In turn: by the data's own names for them; by their keys, which name the folders, as the card has them or as its
@@ -331,6 +333,7 @@ def match_classes(names: Sequence[str], card: Any, where: str, keys: Sequence[st
 
     Args:
         keys: where the data has keys beside names.
+        places: whether numbers may be places.
 
     Raises:
         ResnestError: a class that the model does not know.
@@ -345,7 +348,7 @@ def match_classes(names: Sequence[str], card: Any, where: str, keys: Sequence[st
         return ClassMatch(np.array([both[name] for name in names], np.int64))
     count = len(card.class_names)
     numbers = keys or names
-    if all(map(is_number, numbers)) and not all(map(is_number, own)) and max(map(int, numbers)) < count:
+    if places and all(map(is_number, numbers)) and not all(map(is_number, own)) and max(map(int, numbers)) < count:
         note = f"classes {numbers[0]} to {numbers[-1]} are taken as places in the model's order, from 0"
         return ClassMatch(np.array([int(name) for name in numbers], np.int64), (note,))
     unknown = [name for name in names if name not in both]
@@ -357,8 +360,11 @@ def match_classes(names: Sequence[str], card: Any, where: str, keys: Sequence[st
 
 
 def class_indices(class_names: tuple[str, ...], card: Any, where: str) -> NDArray[np.int64]:
-    """The index of each class among those of a model's card, (K,). Raises ResnestError as `match_classes`."""
-    return match_classes(class_names, card, where).index
+    """The index of each class among those of a model's card, (K,), by their names.
+
+    Raises ResnestError as `match_classes`.
+    """
+    return match_classes(class_names, card, where, places=False).index
 
 
 def _places(names: Sequence[str], among: Sequence[str]) -> list[int] | None:

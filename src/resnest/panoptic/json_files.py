@@ -203,7 +203,7 @@ class PanopticPixels(PixelSamples):
     def mask(self, index: int) -> NDArray[np.uint8]:
         """The class of every pixel, (H, W), 255 for void. Raises BadImage: names the map."""
         truth = self.panoptic.truth(index)
-        classes = [self.meaning.lookup[truth.classes.ids[k]] for k in range(len(truth.classes.ids))]
+        classes = [self.meaning.lookup.get(key, IGNORED) for key in truth.classes.ids]
         table = np.full(IGNORED + 1, IGNORED, np.uint8)
         table[: len(classes)] = classes
         mask: NDArray[np.uint8] = table[self.panoptic.labels_of(truth)]

@@ -5,7 +5,7 @@
 
 `classes.json` is read as for labelled images; its rows may have "color" and "ignore". Text files have one class per
 line, in the order of their values or with the value first (`4 Sky`), optionally with a colour (`class_lines`). CSV
-files have a first line with `name`, `r`, `g`, `b`, or Roboflow's `Pixel Value`, `Class`.
+files have a first line with `name`, `r`, `g`, `b`, or Roboflow's `Pixel Value`, `Class` (`class_tables`).
 
 Classes that a list marks to be ignored are ignored; if it marks none, so are those called void, ignore, unlabelled or
 unlabeled.
@@ -13,7 +13,6 @@ unlabeled.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -25,11 +24,12 @@ from resnest.data.class_names import class_rows
 from resnest.errors import ResnestError
 from resnest.runtime.palette import Colour
 from resnest.segmentation.card import IGNORED
-from resnest.segmentation.class_lines import UNNUMBERED, parse_lines
+from resnest.segmentation.class_lines import UNCOUNTED, UNNUMBERED, parse_lines
+from resnest.segmentation.class_tables import COLOURS, parse_table
 from resnest.segmentation.mask_values import MaskMeaning, Value
 from resnest.segmentation.result import PixelClasses
 
-UNCOUNTED = ("void", "ignore", "ignored", "unlabelled", "unlabeled", UNNUMBERED)
+LONGEST_NAME = 200  # characters
 VALUES = 2**31  # that a mask's pixel can have
 
 
@@ -171,6 +171,8 @@ def _row(value: int, name: Any, colour: Any = None, ignore: bool | None = None) 
     name = str(name).strip()
     if not name:
         raise ResnestError(f"the class of value {value} has no name")
+    if len(name) > LONGEST_NAME:
+        raise ResnestError(f"the class of value {value} has a name of {len(name)} characters: {LONGEST_NAME} at most")
     if not name.isprintable():
         raise ResnestError(f"the name of class {name!r} has characters that cannot be printed")
     if not 0 <= value < VALUES:
@@ -197,30 +199,14 @@ def _from_text(text: str) -> list[Row]:
 
 
 def _from_csv(text: str) -> list[Row]:
-    head = text.partition("\n")[0]
-    table = csv.DictReader(text.splitlines(), delimiter=max(",;\t", key=head.count), skipinitialspace=True)
-    columns = {name.strip().lower().replace("_", " "): name for name in table.fieldnames or () if name}
-    named = next((columns[key] for key in NAME_COLUMNS if key in columns), None)
-    if named is None:
-        raise ResnestError(f"expected a first line with name, r, g, b; it has {', '.join(columns) or 'none'}")
-    valued = next((columns[key] for key in VALUE_COLUMNS if columns.get(key, named) != named), None)
-    parts = [[columns[key] for key in keys if key in columns] for keys in (("r", "g", "b"), ("red", "green", "blue"))]
-    coloured = max(parts, key=len)
-    if len(coloured) in (1, 2):
-        raise ResnestError(f"a colour needs three columns, r, g and b; it has {', '.join(coloured)}")
-    whole = next((columns[key] for key in COLOURS if key in columns), None)
     rows = []
-    for index, row in enumerate(table):
-        colour = [int(row[key]) for key in coloured] or ((row[whole] or None) if whole else None)
-        listed = _row(int(row[valued]) if valued else index, row[named] or "", colour)
-        rows.append(replace(listed, placed=not valued))
+    for place, row in enumerate(parse_table(text)):
+        listed = _row(place if row.value is None else row.value, row.name, row.colour, row.ignore)
+        rows.append(replace(listed, placed=row.value is None))
     return rows
 
 
 HEXADECIMAL = re.compile(r"#?([0-9a-fA-F]{6})")
-COLOURS = ("color", "colour", "rgb", "hex")  # of a whole colour, in JSON and CSV
-NAME_COLUMNS = ("name", "class", "class name", "label name", "label", "category")
-VALUE_COLUMNS = ("pixel value", "value", "index", "id", "class id", "label id", "label", "class")
 READERS: dict[str, Callable[[str], list[Row]]] = {
     "classes.json": _from_json,
     "classes.txt": _from_text,

@@ -6,7 +6,8 @@ samples.mask(0), samples.class_names, samples.classes.colours         # (H, W) u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from resnest.data.class_names import is_number
 from resnest.data.samples import Samples, class_indices, describe_classes, describe_notes
 from resnest.data.stores import FolderStore, Store, read_from
 from resnest.errors import ResnestError
@@ -35,6 +37,7 @@ from resnest.segmentation.survey import (
 )
 
 UNKNOWN = (1, 1)  # the size of a mask that cannot be read
+MOST_NAMED = 5  # classes in a message
 NO_COLOUR = (0, 0, 0)  # of a class that the data has no colour for
 
 
@@ -166,14 +169,62 @@ class PixelSamples(Samples):
         if self.classes == val.classes:
             return train, val
         labels = {name: label for label, name in enumerate(self.class_names)}
+        val = val.without_unused(labels)
         if unknown := [name for name in val.class_names if name not in labels]:
             raise ResnestError(f"{where}: validation has classes that training has not: {', '.join(unknown[:5])}")
         index = np.array([labels[name] for name in val.class_names], np.int64)
         return train, replace(val.renumbered(index, self.class_names), classes=self.classes)
 
     def aligned(self, card: Any, where: str) -> PixelSamples:
-        index = class_indices(self.class_names, card, where)
-        return replace(self.renumbered(index, card.class_names), classes=card.classes)
+        known = {*card.class_names, *(card.class_keys or ())}
+        if not known.intersection(self.class_names) and all(map(is_number, self.class_names)):
+            return self._aligned_by_values(card, where)
+        used = self.without_unused(known)
+        index = class_indices(used.class_names, card, where)
+        return replace(used.renumbered(index, card.class_names), classes=card.classes)
+
+    def _aligned_by_values(self, card: Any, where: str) -> PixelSamples:
+        """With the classes of the model that have the values by which these are called.
+
+        Raises:
+            ResnestError: the list gives numbers as names to other values, or the model lacks such values.
+        """
+        places = {str(value): place for place, value in enumerate(card.classes.ids)}
+        given = tuple(map(str, self.classes.ids)) != self.class_names
+        if given or not places.keys() >= set(self.class_names):
+            names, theirs = (_some(these) for these in (self.class_names, card.class_names))
+            raise ResnestError(
+                f"{where}: its classes are called {names}, and the model's {theirs}: write the names of the model into"
+                " the list of classes"
+            )
+        index = np.array([places[name] for name in self.class_names], np.int64)
+        told = [f"{name} is {card.class_names[places[name]]}" for name in self.class_names]
+        note = f"classes by the values of masks that the model was trained with: {_some(told)}"
+        aligned = replace(self.renumbered(index, card.class_names), classes=card.classes)
+        return replace(aligned, notes=(*self.notes, note))
+
+    def without_unused(self, known: Collection[str]) -> PixelSamples:
+        """Without the listed classes that are not among `known` and that no mask shows."""
+        unknown = {k for k, name in enumerate(self.class_names) if name not in known}
+        if not unknown or len(unknown) == len(self.class_names):
+            return self
+        for index in range(len(self)):
+            with contextlib.suppress(BadImage):  # which is counted when it is read again
+                unknown -= set(np.unique(self.mask(index)).tolist())
+            if not unknown:
+                return self
+        kept = [k for k in range(len(self.class_names)) if k not in unknown]
+        place = {IGNORED: IGNORED, **{k: label for label, k in enumerate(kept)}}
+        lookup = {value: place[k] for value, k in self.meaning.lookup.items() if k in place}
+        classes = PixelClasses(*(tuple(part[k] for k in kept) if part else () for part in self.classes))
+        left_out = [name for k, name in enumerate(self.class_names) if k in unknown]
+        return replace(
+            self,
+            class_names=classes.names,
+            classes=classes,
+            meaning=self.meaning.renamed(lookup, classes.names),
+            notes=(*self.notes, f"classes without a pixel are left out: {_some(left_out)}"),
+        )
 
     def renumbered(self, index: NDArray[np.int64], class_names: tuple[str, ...]) -> PixelSamples:
         """The same images with class k called `class_names[index[k]]`; an unknown class has the id -1."""
@@ -202,6 +253,10 @@ class PixelSamples(Samples):
 
     def _bad_mask(self, index: int, error: BadImage) -> BadImage:
         return BadImage(self.keys[index], f"its mask {self.mask_keys[index]}: {error.reason}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
 
 
 def _check_counts(samples: PixelSamples, message: str) -> None:
