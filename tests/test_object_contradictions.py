@@ -141,3 +141,82 @@ def test_key_points_are_not_outlines(tmp_path: Path, objects: list[list[float]],
             open_dataset(root)
     for format in ("yolo-outlines", *(() if points else ("auto",))):
         assert open_dataset(root, format=format).train.has_outlines()
+
+
+# --- Boxes and outlines that do not fit each other ---
+
+
+def _scene(*, outlined: bool) -> dict[str, Any]:
+    """Boxes, wide and high ones, on all of six images of 128 x 96."""
+    images = [{"id": n, "file_name": f"{n}.png", "width": 128, "height": 96} for n in range(6)]
+    boxes = [[4 + 43 * k + n, 10 * n + 8 * k, 20 + n, 26 - 3 * n] for n in range(6) for k in range(3)]
+    objects = [{"id": n, "image_id": n // 3, "category_id": 2, "bbox": box} for n, box in enumerate(boxes)]
+    for item in objects if outlined else ():
+        x, y, wide, high = item["bbox"]  # type: ignore[misc]
+        item["segmentation"] = [[x, y, x + wide, y, x + wide, y + high, x, y + high]]
+    return {"images": images, "annotations": objects, "categories": [{"id": 2, "name": "dog"}]}
+
+
+def _box(item: dict[str, Any], change: Callable[..., list[float]]) -> None:
+    item["bbox"] = change(*item["bbox"])
+
+
+def _points(item: dict[str, Any], change: Callable[[float, float], tuple[float, float]]) -> None:
+    flat = item["segmentation"][0]
+    item["segmentation"] = [[n for x, y in zip(flat[::2], flat[1::2], strict=True) for n in change(x, y)]]
+
+
+CENTRES = "look like centre x, centre y, width, height in place of x, y, width, height: write x, y, width and"
+EXCHANGED = "do not fit their outlines: x and y of one of the two are exchanged: write x before y"
+BROKEN: dict[str, tuple[Callable[[Any], None], str]] = {
+    "right": (lambda item: None, ""),
+    "amodal": (lambda item: _box(item, lambda x, y, w, h: [x, y, w + 4, h + 3]), ""),
+    "centres": (lambda item: _box(item, lambda x, y, w, h: [x + w / 2, y + h / 2, w, h]), CENTRES),
+    "boxes-exchanged": (lambda item: _box(item, lambda x, y, w, h: [y, x, h, w]), "(look like y, x|do not fit)"),
+    "outlines-exchanged": (lambda item: _points(item, lambda x, y: (y, x)), EXCHANGED),
+    "outlines-fractions": (
+        lambda item: _points(item, lambda x, y: (x / 128, y / 96)),
+        "do not fit their outlines, which look like fractions of the image's width and height: write outlines in",
+    ),
+    "outlines-percent": (
+        lambda item: _points(item, lambda x, y: (x / 1.28, y / 0.96)),
+        "do not fit their outlines, which look like percent of the image's width and height: write outlines in pixels",
+    ),
+    "thousandths": (
+        lambda item: _box(item, lambda x, y, w, h: [x / 0.128, y / 0.096, w / 0.128, h / 0.096]),
+        "look like thousandths of the image's width and height: write x, y, width and height",
+    ),
+    "elsewhere": (
+        lambda item: _box(item, lambda x, y, w, h: [(x + 64) % 100, y, w, h]),
+        "do not fit their outlines: correct boxes or outlines, or leave outlines out",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), BROKEN.values(), ids=BROKEN)
+def test_boxes_that_contradict_all_outlines(tmp_path: Path, change: Callable[[Any], None], message: str) -> None:
+    content = _scene(outlined=True)
+    for item in content["annotations"]:
+        change(item)
+    pictures(tmp_path / "images", content)
+    samples = _read(write(tmp_path / "all.json", content))
+    if message:
+        with pytest.raises(ResnestError, match=f"training images: the 18 boxes {message}"):
+            samples.trainable()
+    else:
+        assert len(samples.trainable()) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "certain"),
+    [("right", None), ("amodal", None), ("centres", False), ("boxes-exchanged", False), ("thousandths", True)],
+)
+def test_boxes_alone_are_suspected(tmp_path: Path, name: str, certain: bool | None) -> None:
+    content = _scene(outlined=False)
+    for item in content["annotations"]:
+        BROKEN[name][0](item)
+    pictures(tmp_path / "images", content)
+    misread = _read(write(tmp_path / "all.json", content)).objects.misread()
+    assert (misread.certain if misread else None) is certain
+    if misread:
+        assert re.match(BROKEN[name][1], misread.advice)
