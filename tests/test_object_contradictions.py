@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from resnest.data.sources import open_dataset, open_split
+from resnest.detection.checks import find_voc
 from resnest.detection.data import DetectionSamples
 from resnest.errors import ResnestError
-from scenes import many, picture, pictures, write
+from scenes import many, picture, pictures, voc, voc_object, write
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -220,3 +221,52 @@ def test_boxes_alone_are_suspected(tmp_path: Path, name: str, certain: bool | No
     assert (misread.certain if misread else None) is certain
     if misread:
         assert re.match(BROKEN[name][1], misread.advice)
+
+
+# --- Lists of VOC by the words in their names ---
+
+
+@pytest.mark.parametrize(
+    ("lists", "expected"),
+    [
+        (("train", "val"), "ab c -"),
+        (("Train", "Val"), "ab c -"),
+        (("training", "validation", "testing"), "ab c d"),
+        (("TRAIN", "VALID", "TEST"), "ab c d"),
+        (("train", "val", "test", "trainval"), "ab c d"),
+        (("train", "val", "test", "cat_train", "cat_val"), "ab c d"),
+        (("trainset", "devset"), "ab c -"),
+        (("train2012", "val2012"), "ab c -"),
+        (("trainval", "test"), "abc d d"),
+        (("Trainval", "Test"), "abc d d"),
+        (("cat_train", "cat_val"), "Main has no list of a part, only cat_train.txt, cat_val.txt: not read"),
+        (("everything",), "Main has no list of a part, only everything.txt: not read"),
+        (("train", "training", "val"), "Main: train.txt and training.txt are both the train list: leave one"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_lists_of_voc(tmp_path: Path, lists: tuple[str, ...], expected: str) -> None:
+    for stem in "abcd":
+        picture(tmp_path / "JPEGImages" / f"{stem}.png", "abcd".index(stem))
+        file = tmp_path / "Annotations" / f"{stem}.xml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(voc(stem, voc_object("cat", (1, 1, 9, 9))))
+    main = tmp_path / "ImageSets" / "Main"
+    main.mkdir(parents=True)
+    for name in lists:
+        low = name.lower()
+        stems = "abc" if "trainval" in low else "ab" if "train" in low else "d" if "test" in low else "c"
+        (main / f"{name}.txt").write_text("\n".join(stems))
+    if expected.endswith("leave one"):
+        with pytest.raises(ResnestError, match=expected):
+            open_dataset(tmp_path)
+        return
+    data = open_dataset(tmp_path)
+    if expected.endswith("not read"):
+        assert expected in data.describe()
+        return
+    handle = find_voc(tmp_path)
+    assert handle is not None
+    reads = (handle.train, handle.val, handle.test)
+    keys = ["".join(key[0] for key in read().keys) if read else "-" for read in reads]
+    assert " ".join(keys) == expected

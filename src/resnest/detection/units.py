@@ -93,7 +93,8 @@ def _shares(boxes: Boxes, others: Boxes) -> NDArray[np.float64]:
     sides = np.minimum(boxes[:, 2:], others[:, 2:]) - np.maximum(boxes[:, :2], others[:, :2])
     both = np.maximum(sides, 0).prod(1)
     areas = [np.maximum(each[:, 2:] - each[:, :2], 0).prod(1) for each in (boxes, others)]
-    return both / np.maximum(areas[0] + areas[1] - both, 1e-9)
+    shares: NDArray[np.float64] = both / np.maximum(areas[0] + areas[1] - both, 1e-9)
+    return shares
 
 
 def _readings(boxes: Boxes, sizes: Boxes, *, outlined: bool) -> Iterator[tuple[Misread, Boxes]]:
