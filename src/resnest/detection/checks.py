@@ -24,7 +24,7 @@ from resnest.detection.formats.coco_files import is_coco
 from resnest.detection.formats.registry import TOOLS
 from resnest.detection.segmentations import BAD
 from resnest.detection.units import outline_box
-from resnest.detection.voc import read_list, read_voc, xml_stems
+from resnest.detection.voc import TRAINVAL, part_lists, read_list, read_voc, xml_stems
 from resnest.errors import ResnestError
 
 # --- The formats of data sets with objects: COCO json and Pascal VOC xml ---
@@ -59,18 +59,19 @@ def find_voc(path: Path, task: str | None = None) -> DatasetHandle | None:
         if not parts.val:
             return None
         return handle_of_parts("voc", str(path), parts, lambda names: partial(read_voc, path / names[0]))
+    lists, notes = part_lists(path / "ImageSets" / "Main")
 
     def part(*names: str) -> Read | None:
-        lists = [path / "ImageSets" / "Main" / f"{name}.txt" for name in names]
-        listed = next((file for file in lists if file.is_file()), None)
+        listed = next((lists[name] for name in names if name in lists), None)
         return (lambda: read_voc(folder, read_list(listed, xml_stems(folder).__contains__))) if listed else None
 
     if val := part("val"):
-        return DatasetHandle("voc", str(path), train=part("train"), val=val)
+        return DatasetHandle("voc", str(path), train=part("train"), val=val, test=part("test"), notes=notes)
     if val := part("test"):
-        train = part("trainval", "train")
-        return DatasetHandle("voc", str(path), train=train, val=val, test=val, notes=(note_of_test("test.txt"),))
-    return DatasetHandle("voc", str(path), unsplit=part("trainval", "train") or partial(read_voc, folder))
+        train, said = part(TRAINVAL, "train"), (*notes, note_of_test("test.txt"))
+        return DatasetHandle("voc", str(path), train=train, val=val, test=val, notes=said)
+    unsplit = part(TRAINVAL, "train") or partial(read_voc, folder)
+    return DatasetHandle("voc", str(path), unsplit=unsplit, notes=notes)
 
 
 FINDERS = (

@@ -30,6 +30,7 @@ from resnest.detection.segmentations import SegmentationBuilder
 from resnest.errors import ResnestError
 
 INCOMPLETE = "suspect_incomplete"
+MARKS = ("iscrowd", "ignore", "difficult")  # ignore: CrowdHuman, MMDetection (CocoDataset); difficult: converted VOC
 FEDERATED = "neg_category_ids"  # LVIS: the classes that an image is known not to have (arXiv 1908.03195)
 MOST_CATEGORIES = 65536  # the largest set, V3Det (arXiv 2304.03752), has 13,204; a mask head has an output for each
 
@@ -130,16 +131,24 @@ class CocoReader(CocoLists):
             area = item.get("area")
             self.areas.append(math.nan if area is None else area)
             self.without_area += area is None
-            self.crowd.append(is_marked(item.get("iscrowd")))
             self.outlines.add(item.get("segmentation"))
         except BadValue as error:
             raise self._bad(item, str(error)) from None
-        except ValueError as error:
-            raise self._bad(item, f"iscrowd: {error}") from None
         except (KeyError, TypeError, OverflowError, AttributeError) as error:
             raise self._bad(
                 item, f"{missing(error)}; needed are integers image_id and category_id, and bbox of four numbers"
             ) from None
+        self.crowd.append(self._is_ignored(item))
+
+    def _is_ignored(self, item: dict[str, Any]) -> bool:
+        """Whether any of the marks says so. Raises ResnestError for a value that is no mark."""
+        ignored = False
+        for mark in (mark for mark in MARKS if mark in item):
+            try:
+                ignored |= is_marked(item[mark])
+            except ValueError as error:
+                raise self._bad(item, f"{mark}: {error}") from None
+        return ignored
 
     def _box(self, item: Any) -> list[float]:
         """x, y, width, height; without a box that around the outline."""

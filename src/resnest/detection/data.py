@@ -366,14 +366,14 @@ def _set_aside(parts: Sequence[DetectionSamples]) -> list[str]:
     tables = [part.objects for part in parts]
     flat = [int((~table.trainable_mask() & ~table.crowd[table.rows()]).sum()) for table in tables]
     bad = [int((table.segmentations.kinds[table.rows()] == BAD).sum()) for table in tables]
-    misread = [found.what for table in tables if (found := table.misread())]
+    misread = [found.looks for table in tables if (found := table.misread())]
     kinds = (
         ([table.crowds() for table in tables], "crowds or difficult objects are ignored"),
         (flat, "boxes without an area in their image are not trained on"),
         (bad, "outlines cannot be used"),
     )
     lines = [f"{' and '.join(f'{count:,}' for count in counts)} {what}" for counts, what in kinds if any(counts)]
-    return [*lines, *(f"boxes look like {what}" for what in misread[:1])]
+    return [*lines, *(f"boxes {looks}" for looks in misread[:1])]
 
 
 def is_marked(value: Any) -> bool:

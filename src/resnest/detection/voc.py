@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from resnest.data.folders import locate_pictures
+from resnest.data.parts import role_of
 from resnest.data.samples import clean_name
 from resnest.data.stores import FolderStore
 from resnest.detection.data import DetectionSamples, ObjectTable, is_marked
@@ -30,6 +31,7 @@ from resnest.runtime.decode import SUFFIXES, decode_image
 MAX_BYTES = 16 * 2**20  # of one xml file; those of VOC have some kilobytes
 FLAG = re.compile(r"(.*\S)\s+(?:-1|0|\+?1)")  # whether an image shows the class of the list
 PAIR = re.compile(rf".*(?:{'|'.join(map(re.escape, SUFFIXES))})\s+(\S.*\.xml)", re.IGNORECASE)
+TRAINVAL = "trainval"  # a list of all images but those of the test part
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -147,6 +149,38 @@ def _parse(path: Path) -> ElementTree.Element:
             raise refusal(path, CVAT)
         raise ResnestError(f"{path} is not Pascal VOC's: it starts with <{root.tag}>, not <annotation>")
     return root
+
+
+def part_lists(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The lists of images in ImageSets/Main by their part, `trainval` among them, and a note if there is none.
+
+    Names count as those of folders do: Train.txt, validation.txt, val2012.txt. Lists of one class, as red_train.txt,
+    and others are not read.
+
+    Raises:
+        ResnestError: two lists of one part.
+    """
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".txt") if folder.is_dir() else []
+    lists: dict[str, Path] = {}
+    for file in files:
+        part = _part_of(file.stem)
+        if part in lists:
+            raise ResnestError(f"{folder}: {lists[part].name} and {file.name} are both the {part} list: leave one")
+        if part:
+            lists[part] = file
+    others = [file.name for file in files if file.stem != "default"]  # of all images, as CVAT writes it
+    if others and not lists:
+        return {}, (f"{folder.name} has no list of a part, only {', '.join(others[:3])}: not read",)
+    return lists, ()
+
+
+def _part_of(stem: str) -> str:
+    """The part that a list is of; "" for a list of one class or another one."""
+    if re.fullmatch("train_?val([0-9]*)", stem.lower()):
+        return TRAINVAL
+    role = role_of(stem)
+    alone = role and all(word in ("set", "images", "list") or word.isdecimal() for word in role.rest)
+    return role.part if role and alone else ""
 
 
 def read_list(path: Path, is_known: Callable[[str], bool] = lambda name: False) -> list[str]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from resnest.data.folders import picture_of
 from resnest.data.formats import DatasetHandle
 from resnest.data.parts import VAL_NAMES, note_of_test
 from resnest.detection.data import DetectionSamples
@@ -30,19 +31,18 @@ from resnest.detection.formats.yolo_files import (
     of_yaml,
     yaml_in,
 )
+from resnest.detection.formats.yolo_kinds import Kinds
 from resnest.errors import ResnestError
 
 FARTHEST = 2.0  # what is farther is no fraction; what is a little outside is clipped, as in all formats
-QUAD = 8  # numbers of an outline of four points, and of a rotated box
-SQUARE = 0.002  # fraction by which the sides of an upright box may lean: labels are rounded
-OUTLINES = "yolo-outlines"  # the format's name if outlines of four points are meant
+OUTLINES = "yolo-outlines"  # the format's name if outlines are meant that may be rotated boxes or key points
 
 UNLABELLED = ("image has no label file, and no objects", "images have no label file, and no objects")
 
 Line = tuple[int, tuple[float, ...]]  # class, numbers
 
 
-def find_yolo(path: Path, task: str | None = None, *, quads: bool = False) -> DatasetHandle | None:
+def find_yolo(path: Path, task: str | None = None, *, outlines: bool = False) -> DatasetHandle | None:
     """A yaml of Ultralytics, a folder with one or with Darknet's obj.data, or folders of pictures and label files."""
     if path.is_file():
         files = of_yaml(path) if path.suffix.lower() in (".yaml", ".yml") and is_yolo(path) else None
@@ -60,8 +60,8 @@ def find_yolo(path: Path, task: str | None = None, *, quads: bool = False) -> Da
         raise ResnestError(f"{files.where} names no images: neither train nor val")
     if val and train == files.sources[val]:
         files.notes.append(f"train and {val} are the same images: figures will say nothing about new ones")
-    read = partial(read_yolo, files, quads=quads)
-    format, where = OUTLINES if quads else "yolo", str(files.where)
+    read = partial(read_yolo, files, outlines=outlines)
+    format, where = OUTLINES if outlines else "yolo", str(files.where)
     if not val:
         return DatasetHandle(format, where, unsplit=lambda: read(train or []))
     test = files.sources.get("test")
@@ -76,20 +76,21 @@ def find_yolo(path: Path, task: str | None = None, *, quads: bool = False) -> Da
 
 
 def find_outlines(path: Path, task: str | None = None) -> DatasetHandle | None:
-    """As `find_yolo`, where that refuses outlines of four points; chosen by its name."""
-    return find_yolo(path, task, quads=True)
+    """As `find_yolo`, where that refuses outlines that may be rotated boxes or key points; chosen by its name."""
+    return find_yolo(path, task, outlines=True)
 
 
-def read_yolo(files: YoloFiles, sources: Sequence[Path], *, quads: bool = False) -> DetectionSamples:
+def read_yolo(files: YoloFiles, sources: Sequence[Path], *, outlines: bool = False) -> DetectionSamples:
     """The pictures of one part, with their label files. Raises ResnestError, with the file and its line."""
     pictures, notes = list_pictures(sources, files)
     labels = [label_of(picture) for picture in pictures]
     if not any(file.is_file() for file in labels):
         raise ResnestError(f"{files.where}: none of {len(pictures)} images has a label file: there is no {labels[0]}")
+    _check_owners(pictures, labels)
     root = common_root(pictures)
     names = [below(root, picture) for picture in pictures]
     collector, tally = Collector(files.where, _class_names(files, labels)), Tally()
-    only_quads = upright = True  # whether all objects are outlines of four points, and those upright
+    kinds = Kinds()
     for name, file, size in zip(names, labels, read_sizes(root, names), strict=True):
         if size is None:
             tally[UNREADABLE] += 1
@@ -97,17 +98,23 @@ def read_yolo(files: YoloFiles, sources: Sequence[Path], *, quads: bool = False)
         image = collector.image(name, size)
         tally[UNLABELLED] += not file.is_file()
         for label, numbers in _lines(file, files):
-            only_quads = only_quads and len(numbers) == QUAD
-            upright = upright and (len(numbers) != QUAD or is_upright(numbers))
+            kinds.see(numbers)
             _add(collector, image, label, numbers, size)
-    if only_quads and not upright and not quads:
-        raise ResnestError(
-            f"{files.where}: all objects are four points that are no upright boxes. Rotated boxes (YOLO OBB) are not"
-            f" learned here: export them as YOLO detection. If they are outlines, set data.format={OUTLINES}"
-        )
+    if (doubt := kinds.doubt()) and not outlines:
+        raise ResnestError(f"{files.where}: {doubt}. If they are outlines, set data.format={OUTLINES}")
     if all(source.is_dir() for source in sources):
         tally["label file has no image", "label files have no image"] = _alone(labels)
     return collector.done(root, [*files.notes, *notes, *notes_of(tally)])
+
+
+def _check_owners(pictures: Sequence[Path], labels: Sequence[Path]) -> None:
+    """Raises ResnestError for a label file of two pictures, such as a photo and its mask or preview beside it."""
+    owned: dict[Path, dict[str, list[str]]] = {}
+    for picture, file in zip(pictures, labels, strict=True):
+        owned.setdefault(file, {}).setdefault(file.stem, []).append(picture.name)
+    for file, names in owned.items():
+        if len(names[file.stem]) > 1 and file.is_file():
+            picture_of(file.stem, names, where=file)
 
 
 def _class_names(files: YoloFiles, labels: Sequence[Path]) -> dict[int, str]:
@@ -154,12 +161,6 @@ def _parse(words: Sequence[str], where: str, files: YoloFiles) -> Line:
             f" {max(files.names)}"
         )
     return int(kind), tuple(numbers)
-
-
-def is_upright(points: Sequence[float]) -> bool:
-    """Whether four points are the corners of an upright box."""
-    xs, ys = sorted(points[0::2]), sorted(points[1::2])
-    return max(xs[1] - xs[0], xs[3] - xs[2], ys[1] - ys[0], ys[3] - ys[2]) <= SQUARE
 
 
 def _add(collector: Collector, image: int, label: int, numbers: tuple[float, ...], size: Size) -> None:
