@@ -234,7 +234,7 @@ def test_images_by_content_and_the_others_by_reason(tmp_path: Path) -> None:
         notes = whole.describe()
         assert "cat/c.tif (TIFF, which is not read: save as PNG or JPEG)" in notes
         assert "dog/f.txt (no image (.txt))" in notes
-        assert "1 images in no class folder, such as above.jpg" in notes
+        assert "1 image in no class folder, such as above.jpg" in notes
 
 
 def test_links_are_followed_and_broken_ones_named(tmp_path: Path) -> None:

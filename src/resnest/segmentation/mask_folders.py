@@ -26,6 +26,7 @@ from pathlib import Path
 from resnest.data.parts import SPLIT_NAMES, VAL_NAMES
 from resnest.data.stores import FolderStore
 from resnest.errors import ResnestError
+from resnest.figures import counted
 from resnest.runtime.decode import EXACT, SUFFIXES
 from resnest.segmentation.class_lists import ClassList, find_class_list, read_class_list
 from resnest.segmentation.data import PixelSamples
@@ -89,7 +90,7 @@ def read_masks(pairs: Pairs, root: Path, listed: ClassList | None = None) -> Pix
     if pairs.images != pairs.masks:
         masks = _files(pairs.masks, MASK_SUFFIXES, deep=True)
         alone = sum(map(len, masks.values())) - sum(mask.exists for _, mask in found)
-        notes = (f"{alone} masks without an image are left out",) if alone else ()
+        notes = (f"left out: {counted(alone, 'mask', 'masks')} without an image",) if alone else ()
     keys, mask_keys = [image for image, _ in found], [mask.key for _, mask in found]
     return PixelSamples.build((FolderStore(pairs.images), keys), (FolderStore(pairs.masks), mask_keys), classes, notes)
 
