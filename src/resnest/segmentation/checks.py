@@ -34,10 +34,12 @@ def find_mask_folders(path: Path) -> DatasetHandle | None:
     folders = find_masks(path)
     if folders is None:
         return None
-    train, val, unsplit = (
-        partial(read_masks, pairs, path) if pairs else None for pairs in (folders.train, folders.val, folders.unsplit)
+    train, val, test, unsplit = (
+        partial(read_masks, pairs, path) if pairs else None
+        for pairs in (folders.train, folders.val, folders.test, folders.unsplit)
     )
-    return DatasetHandle("masks", str(path), train=train, val=val, unsplit=unsplit)
+    notes = ("the test part is the validation part",) if folders.test and folders.test == folders.val else ()
+    return DatasetHandle("masks", str(path), train=train, val=val, test=test, unsplit=unsplit, notes=notes)
 
 
 FINDERS = tuple(
