@@ -273,7 +273,7 @@ def test_images_by_content_and_the_others_by_reason(tmp_path: Path) -> None:
         notes = whole.describe()
         assert "cat/c.tif (TIFF, which is not read: save as PNG or JPEG)" in notes
         assert "dog/f.txt (no image (.txt))" in notes
-        assert "1 images in no class folder, such as above.jpg" in notes
+        assert "1 image in no class folder, such as above.jpg" in notes
 
 
 def test_links_are_followed_and_broken_ones_named(tmp_path: Path) -> None:
@@ -457,7 +457,7 @@ def test_classes_are_matched_by_names_and_keys_first(
 def test_classes_that_a_model_does_not_know(
     names: tuple[str, ...], keys: tuple[str, ...], data: tuple[str, ...]
 ) -> None:
-    with pytest.raises(ResnestError, match="classes that the model does not know"):
+    with pytest.raises(ResnestError, match="class(es)? that the model does not know"):
         match_classes(tuple(data), SimpleNamespace(class_names=names, class_keys=keys), "photos")
 
 

@@ -161,7 +161,7 @@ def test_incomplete_images_are_left_out_of_both_parts_and_named(tmp_path: Path) 
         instances(tmp_path, part, content)
     splits = open_dataset(tmp_path)
     assert (len(splits.train), len(splits.val)) == (3, 3)
-    assert "1 images marked suspect_incomplete are left out" in splits.describe()
+    assert "left out: 1 image marked suspect_incomplete" in splits.describe()
 
 
 def test_parts_agree_on_classes_whatever_their_ids(tmp_path: Path) -> None:
@@ -363,8 +363,8 @@ def _no_boxes(content: dict[str, Any]) -> None:
             _elsewhere("/home/me/pets/"),
             "found by the last part of their names, such as 40.png for /home/me/pets/40.png",
         ),
-        (_no_sizes, "sizes of 3 images are read from their files"),
-        (_no_boxes, "3 objects without a box have that around their outline"),
+        (_no_sizes, "sizes of 3 images are read from the files"),
+        (_no_boxes, "the box around the outline is taken for 3 objects without one"),
     ],
 )
 def test_other_ways_to_write_the_same(change: Callable[[dict[str, Any]], Any], note: str, tmp_path: Path) -> None:
@@ -388,7 +388,7 @@ def test_an_image_without_size_that_cannot_be_read_is_left_out(tmp_path: Path) -
     (tmp_path / "images" / "7.png").write_bytes(b"no picture")
     split = open_split(write(tmp_path / "all.json", content))
     assert list(split.samples.keys) == ["40.png", "11.png", "3.png"]
-    assert "1 images without width and height, whose files cannot be read are left out" in split.describe
+    assert "left out: 1 image without width and height that cannot be read" in split.describe
 
 
 @pytest.mark.parametrize(("share", "within"), [(0.01, ""), (0.1, "images"), (0.6, "annotations"), (1, "categories")])

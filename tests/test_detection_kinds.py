@@ -402,7 +402,7 @@ def test_a_class_that_no_object_has_need_not_be_known(tmp_path: Path) -> None:
     assert aligned.objects[0].labels.tolist() == [0]
     assert aligned.labels[0].tolist() == [True, False]
     content["annotations"][4]["category_id"] = 0
-    with pytest.raises(ResnestError, match="it has 1 classes that the model does not know: animals"):
+    with pytest.raises(ResnestError, match="it has 1 class that the model does not know: animals"):
         _read(write(tmp_path / "all.json", content)).aligned(card, "it")
 
 
@@ -425,7 +425,7 @@ def test_the_doctor_counts_orientations_and_says_how_they_are_read(
     upright, stored = {"auto": (3, 3), "upright": (3, 0), "stored": (0, 6)}[exif]
     rule = f"(data.exif={exif}{': by their annotated size' if exif == 'auto' else ''})"
     assert (
-        f"{upright + stored} images have an EXIF orientation: {upright} are read upright, {stored} as stored {rule}"
+        f"{upright + stored} images have an EXIF orientation: {upright} read upright, {stored} as stored {rule}"
         in report["notes"]
     )
     unfit = [problem for problem in report["problems"] if problem.endswith("and data.exif=upright")]

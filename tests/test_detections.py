@@ -300,7 +300,7 @@ def test_data_that_does_not_fit(saved: Path) -> None:
     data = resnest_data(saved)
     card = real_model().card
     other = replace(card, class_names=("red", "green", "violet"))
-    with pytest.raises(ResnestError, match="1 classes that the model does not know: blue"):
+    with pytest.raises(ResnestError, match="1 class that the model does not know: blue"):
         data.aligned(other, "data")
     turned = data.aligned(replace(card, class_names=NAMES[::-1], category_ids=(5, 6, 8)), "data")
     assert turned.category_ids == (5, 6, 8)

@@ -232,7 +232,7 @@ def test_images_without_annotation_are_left_out(tmp_path: Path) -> None:
     part = open_split(tmp_path, task="panoptic")
     assert part.samples.keys == ["0.png", "2.png"]
     assert part.describe.endswith(
-        "2 validation images, 4 classes, 2 of them things, 4 objects (1 images without annotation are left out;"
+        "2 validation images, 4 classes, 2 of them things, 4 objects (left out: 1 image without annotation;"
         " 2 crowds or difficult objects are ignored)"
     )
 

@@ -43,7 +43,7 @@ PROBLEMS = [
 NOTES = [
     "only the training split has pixels of sea, pole: they are not evaluated",
     "no mask has a pixel of fog",
-    "1 training masks have only ignored pixels: 3.png",
+    "1 training mask has only ignored pixels: 3.png",
     "training pixels by class: sky 99.8%, pole 0.2%, sea 0.08%, road 0.0%, tree 0.0%, fog 0.0%",
     "less than 0.5% of the training pixels show sea, pole",
     "50.0% of the training and 1.0% of the validation pixels do not count",

@@ -368,7 +368,7 @@ def test_what_else_lies_there(tmp_path: Path) -> None:
     picture(tmp_path / "images" / "train" / "8.png")  # without a mask
     mask(tmp_path / "masks" / "train" / "9.png")
     data = open_dataset(tmp_path, task="segmentation")
-    assert data.describe().endswith("masks (training: 1 masks without an image are left out)")
+    assert data.describe().endswith("masks (training: left out: 1 mask without an image)")
     assert isinstance(data.train, PixelSamples)
     with pytest.raises(BadImage, match=r"8.png: its mask 8.png: cannot be read"):
         data.train.pair(4)

@@ -178,3 +178,12 @@ def test_numbers_and_equal_channels_may_be_mixed(tmp_path: Path) -> None:
     mask = np.asarray(Image.open(path))
     Image.fromarray(_channels(mask)).save(path)
     np.testing.assert_array_equal(open_dataset(root).train.mask(0), mask)  # type: ignore[attr-defined]
+
+
+def test_nothing_is_said_of_pixels_where_no_mask_can_be_used(tmp_path: Path, cli: Callable[..., Outcome]) -> None:
+    root = streets(tmp_path, lambda mask: mask[::2, ::2])
+    outcome = cli("doctor", "--data", root)
+    assert outcome.code == 2
+    assert "note: no training mask can be used, so nothing is said of their pixels" in outcome.out
+    assert "pixels by class" not in outcome.out
+    assert "0.0%" not in outcome.out

@@ -45,6 +45,15 @@ def percent(fraction: float, digits: int = 2, *, unit: str = "%", exact_ends: bo
     return f"{shown:.{digits}f}{unit}"
 
 
+def counted(count: int, one: str, several: str) -> str:
+    """A number with the words for one or for several.
+
+    >>> counted(1, "image is", "images are"), counted(1200, "image is", "images are")
+    ('1 image is', '1,200 images are')
+    """
+    return f"{count:,} {one if count == 1 else several}"
+
+
 def wilson_interval(successes: float, count: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a proportion (Wilson, JASA 22, 1927).
 

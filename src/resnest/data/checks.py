@@ -19,6 +19,7 @@ from resnest.data.formats import finders
 from resnest.data.samples import LabelledSamples
 from resnest.data.sources import Splits, open_dataset
 from resnest.errors import parameter
+from resnest.figures import counted
 from resnest.runtime.decode import BadImage, orientation_of
 from resnest.tasks import TaskInfo, load_object, task_info
 
@@ -144,7 +145,7 @@ def _class_notes(train: LabelledSamples, val: LabelledSamples, counts: dict[str,
     """Notes that need no image to be decoded."""
     for name, (count, held) in counts.items():
         if count < MIN_IMAGES:
-            yield f"class {name!r} has {count} training images only"
+            yield f"class {name!r} has {counted(count, 'training image', 'training images')} only"
         if held == 0:
             yield f"class {name!r} has no validation image"
     images = train.counts()
@@ -165,7 +166,7 @@ def _exif_notes(orientations: Sequence[tuple[int, int]], exif: str, info: TaskIn
         labels_only = "exif" in info.unused_settings.get("data", ())
         how = "read upright" if labels_only else f"read upright, {stored} as stored"
         rule = "" if labels_only else f" (data.exif={exif}{': by their annotated size' if exif == 'auto' else ''})"
-        yield f"{upright + stored} images have an EXIF orientation: {upright} are {how}{rule}"
+        yield f"{counted(upright + stored, 'image has', 'images have')} an EXIF orientation: {upright} {how}{rule}"
 
 
 def _check_split(

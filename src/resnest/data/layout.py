@@ -17,6 +17,7 @@ from typing import Protocol
 
 from resnest.data.parts import TITLES, Parts, choose_parts, note_of_others, note_of_test, role_of
 from resnest.errors import ResnestError
+from resnest.figures import counted
 
 MOST_NAMED = 3
 NO_CLASS = ("unlabeled", "unlabelled", "unsup", "extra", "pred", "prediction", "predictions", "holdout", "heldout")
@@ -188,7 +189,7 @@ def label_by_folder(keys: Iterable[tuple[str, str]], where: str) -> ClassFolders
         )
     notes = []
     if beside:
-        notes.append(f"left out: {len(beside)} images in no class folder, such as {beside[0]}")
+        notes.append(f"left out: {counted(len(beside), 'image', 'images')} in no class folder, such as {beside[0]}")
     if deeper:
         some = [f"{folder}/{name}" for name, folder in list(deeper.items())[:MOST_NAMED]]
         shown = ", ".join(some) + (", ..." if len(deeper) > MOST_NAMED else "")

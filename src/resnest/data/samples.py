@@ -22,6 +22,7 @@ from PIL import Image
 from resnest.data.class_names import is_number
 from resnest.data.stores import Store, read_from
 from resnest.errors import ResnestError
+from resnest.figures import counted
 from resnest.runtime.decode import Exif, decode_image
 from resnest.tasks import DEFAULT_TASK
 
@@ -354,7 +355,7 @@ def match_classes(
     unknown = [name for name in names if name not in both]
     shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
     raise ResnestError(
-        f"{where} has {len(unknown)} classes that the model does not know: {shown}."
+        f"{where} has {counted(len(unknown), 'class', 'classes')} that the model does not know: {shown}."
         f" The model has {count}: {', '.join(card.class_names[:5])}{', ...' if count > 5 else ''}"
     )
 

@@ -26,6 +26,7 @@ from resnest.detection.segmentations import BAD
 from resnest.detection.units import outline_box
 from resnest.detection.voc import TRAINVAL, part_lists, read_list, read_voc, xml_stems
 from resnest.errors import ResnestError
+from resnest.figures import counted
 
 # --- The formats of data sets with objects: COCO json and Pascal VOC xml ---
 
@@ -199,12 +200,12 @@ def object_notes(train: DetectionSamples, val: DetectionSamples) -> Iterator[str
     for split, samples in (("training", train), ("validation", val)):
         empty = int((~samples.labels.any(1)).sum())
         if empty:
-            learn = ", and are left out of training unless detection.keep_empty is set" if split == "training" else ""
-            yield f"{empty} {split} images have no objects{learn}"
+            learn = ": left out of training unless detection.keep_empty is set" if split == "training" else ""
+            yield f"{counted(empty, f'{split} image has', f'{split} images have')} no objects{learn}"
     tables = [table for table in (train.objects, val.objects) if len(table)]
     crowds = sum(int(table.crowd[table.rows()].sum()) for table in tables)
     if crowds:
-        yield f"{crowds} crowds or difficult objects, which are ignored"
+        yield f"{counted(crowds, 'crowd or difficult object', 'crowds or difficult objects')}, ignored"
     outlined = sum(int(table.segmentations.outlined[table.rows()].sum()) for table in tables)
     total = sum(int(table.counts.sum()) for table in tables)
     yield f"{outlined} of {total} objects have masks"

@@ -28,6 +28,7 @@ from resnest.detection.json_items import read_items
 from resnest.detection.repeats import without_repeats
 from resnest.detection.segmentations import SegmentationBuilder
 from resnest.errors import ResnestError
+from resnest.figures import counted
 
 INCOMPLETE = "suspect_incomplete"
 MARKS = ("iscrowd", "ignore", "difficult")  # ignore: CrowdHuman, MMDetection (CocoDataset); difficult: converted VOC
@@ -206,7 +207,7 @@ class CocoReader(CocoLists):
             table,
             (*pictures.notes, *repeated, *self.notes(replaced - self.without_area)),
         )
-        samples = _without(samples, unread, "without width and height, whose files cannot be read")
+        samples = _without(samples, unread, "without width and height that cannot be read")
         return _without(samples, self._are_incomplete()[~unread], f"marked {INCOMPLETE}")
 
     def _are_incomplete(self) -> NDArray[np.bool_]:
@@ -226,10 +227,14 @@ class CocoReader(CocoLists):
     def notes(self, areas: int) -> tuple[str, ...]:
         """What was decided; `areas` of the objects are not as annotated."""
         lvis = "LVIS annotates some classes of each image; the others are taken to be absent, unlike in its own AP"
+        boxed = counted(self.without_box, "object", "objects")
         said = (
             (areas, f"{areas:,} areas that box or mask contradicts are computed from these"),
-            (self.without_box, f"{self.without_box:,} objects without a box have that around their outline"),
-            (self.sized, f"sizes of {self.sized:,} images are read from their files"),
+            (
+                self.without_box,
+                f"the box around the outline is taken for {boxed} without one",
+            ),
+            (self.sized, f"sizes of {counted(self.sized, 'image', 'images')} are read from the files"),
             (self.image_kind.are_text or self.category_kind.are_text, "ids are text and are read as numbers"),
             (self.federated, lvis),
         )
@@ -319,7 +324,7 @@ def _without(samples: DetectionSamples, chosen: NDArray[np.bool_], what: str) ->
     if chosen.all():
         raise ResnestError(f"all {len(samples)} images {what}: nothing is left")
     left = samples.subset(np.flatnonzero(~chosen))
-    return replace(left, notes=(*left.notes, f"{chosen.sum()} images {what} are left out"))
+    return replace(left, notes=(*left.notes, f"left out: {counted(int(chosen.sum()), 'image', 'images')} {what}"))
 
 
 def indices_of(numbers: Numbers, known: Numbers) -> tuple[Numbers, Numbers]:

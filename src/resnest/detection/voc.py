@@ -26,6 +26,7 @@ from resnest.detection.formats.foreign import CVAT, refusal
 from resnest.detection.repeats import without_repeats
 from resnest.detection.segmentations import Segmentations
 from resnest.errors import ResnestError
+from resnest.figures import counted
 from resnest.runtime.decode import SUFFIXES, decode_image
 
 MAX_BYTES = 16 * 2**20  # of one xml file; those of VOC have some kilobytes
@@ -58,7 +59,7 @@ def read_voc(folder: Path, stems: Sequence[str] | None = None) -> DetectionSampl
     sizes = [scene.size or decode_image(root / key).size for scene, key in zip(scenes, keys, strict=True)]
     names = tuple(sorted({name for scene in scenes for name in scene.names}))
     if stems is None and pictures.alone:
-        notes = (*notes, f"{pictures.alone} images without an xml file are left out")
+        notes = (*notes, f"left out: {counted(pictures.alone, 'image', 'images')} without an xml file")
     table, repeated = without_repeats(_table(scenes, sizes, names), keys)
     return DetectionSamples.build(
         FolderStore(root), keys, names, tuple(range(1, len(names) + 1)), table, (*notes, *repeated)

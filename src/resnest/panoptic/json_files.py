@@ -23,6 +23,7 @@ from resnest.detection.data import ObjectTable, is_marked
 from resnest.detection.json_items import read_items
 from resnest.detection.segmentations import Segmentations
 from resnest.errors import ResnestError
+from resnest.figures import counted
 from resnest.panoptic.data import PanopticSamples, SegmentTable
 from resnest.panoptic.result import VOID, PanopticClasses
 from resnest.runtime.palette import Colour
@@ -132,7 +133,7 @@ class _Reader(CocoLists):
             class_names=classes.names,
             category_ids=classes.ids,
             objects=_things(table, classes.things, image_ids[images], sizes[images]),
-            notes=(f"{left_out} images without annotation are left out",) if left_out else (),
+            notes=(f"left out: {counted(left_out, 'image', 'images')} without annotation",) if left_out else (),
             classes=classes,
             maps=FolderStore(locate_maps(self.path, self.maps)),
             map_keys=self.maps,

@@ -19,6 +19,7 @@ from PIL import Image
 from resnest.data.checks import DatasetReport, Inspection
 from resnest.data.formats import DatasetHandle, Finder
 from resnest.detection.checks import MOST_NAMED, named
+from resnest.figures import counted
 from resnest.segmentation.card import IGNORED
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.datasets import find_ade20k, find_cityscapes, find_voc_masks
@@ -33,10 +34,12 @@ def find_mask_folders(path: Path) -> DatasetHandle | None:
     folders = find_masks(path)
     if folders is None:
         return None
-    train, val, unsplit = (
-        partial(read_masks, pairs, path) if pairs else None for pairs in (folders.train, folders.val, folders.unsplit)
+    train, val, test, unsplit = (
+        partial(read_masks, pairs, path) if pairs else None
+        for pairs in (folders.train, folders.val, folders.test, folders.unsplit)
     )
-    return DatasetHandle("masks", str(path), train=train, val=val, unsplit=unsplit)
+    notes = ("the test part is the validation part",) if folders.test and folders.test == folders.val else ()
+    return DatasetHandle("masks", str(path), train=train, val=val, test=test, unsplit=unsplit, notes=notes)
 
 
 FINDERS = tuple(
@@ -75,6 +78,11 @@ class Tally:
         counts = self.pixels[: len(self.class_names)]
         fractions: NDArray[np.float64] = counts / max(1, counts.sum())
         return fractions
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any mask could be read."""
+        return bool(self.pixels.any())
 
     @property
     def ignored(self) -> float:
@@ -118,6 +126,8 @@ class SegmentationInspection(MaskInspection):
 
 def pixel_problems(train: Tally, val: Tally) -> Iterator[str]:
     """Classes that cannot be trained."""
+    if not train.is_known:
+        return
     learned, measured = train.images > 0, val.images > 0
     if names := named(train.class_names, measured & ~learned):
         yield f"only the validation split has pixels of {names}: they are never predicted"
@@ -129,7 +139,12 @@ def pixel_problems(train: Tally, val: Tally) -> Iterator[str]:
 
 
 def pixel_notes(train: Tally, val: Tally) -> Iterator[str]:
-    """Statistics to choose settings by."""
+    """Statistics to choose settings by, of masks that could be read."""
+    for part, tally in (("training", train), ("validation", val)):
+        if not tally.is_known:
+            yield f"no {part} mask can be used, so nothing is said of their pixels"
+    if not (train.is_known and val.is_known):
+        return
     learned, measured = train.images > 0, val.images > 0
     if names := named(train.class_names, learned & ~measured):
         yield f"only the training split has pixels of {names}: they are not evaluated"
@@ -138,7 +153,7 @@ def pixel_notes(train: Tally, val: Tally) -> Iterator[str]:
     for part, tally in (("training", train), ("validation", val)):
         if tally.empty:
             some = ", ".join(tally.empty[:MOST_NAMED]) + (", ..." if len(tally.empty) > MOST_NAMED else "")
-            yield f"{len(tally.empty)} {part} masks have only ignored pixels: {some}"
+            yield f"{counted(len(tally.empty), f'{part} mask has', f'{part} masks have')} only ignored pixels: {some}"
     fractions = train.fractions()
     order = np.argsort(-fractions, kind="stable")
     largest = ", ".join(f"{train.class_names[k]} {percent(float(fractions[k]))}" for k in order[:MOST_NAMED])

@@ -3,8 +3,8 @@
     folders = find_masks(Path("streets"))                  # MaskFolders, or None
     samples = read_masks(folders.val, Path("streets"))     # PixelSamples
 
-For each split (train; val, valid, validation or test) the first layout that exists, where `images` and `masks` stand
-for any name in IMAGES and MASKS:
+For each split (train; val, valid, validation or test), in any case, the first layout that exists, where `images` and
+`masks` stand for any name in IMAGES and MASKS:
 
 1. `images/val` and `masks/val`;
 2. `val/images` and `val/masks`;
@@ -23,9 +23,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnest.data.parts import SPLIT_NAMES, VAL_NAMES
+from resnest.data.parts import SPLIT_NAMES, VAL_NAMES, WORDS
 from resnest.data.stores import FolderStore
 from resnest.errors import ResnestError
+from resnest.figures import counted
 from resnest.runtime.decode import EXACT, SUFFIXES
 from resnest.segmentation.class_lists import ClassList, find_class_list, read_class_list
 from resnest.segmentation.data import PixelSamples
@@ -59,17 +60,23 @@ class MaskFolders:
     train: Pairs | None = None
     val: Pairs | None = None
     unsplit: Pairs | None = None
+    test: Pairs | None = None
 
 
 def find_masks(root: Path) -> MaskFolders | None:
     """Detect folders of masks; None if there is none. Raises ResnestError if all masks are in formats not read."""
-    val = next((pairs for name in VAL_NAMES if (pairs := _first(_split_folders(root, name), root))), None)
-    train = _first(_split_folders(root, "train"), root)
-    if val:
-        return MaskFolders(root, train=train, val=val)
-    if unsplit := train or _first(_candidates(root), root):
+    spelled = Spelling()
+
+    def part(names: Sequence[str]) -> Pairs | None:
+        return next((pairs for name in names if (pairs := _first(_split_folders(root, name, spelled), root))), None)
+
+    val, train, test = part(VAL_NAMES), part(WORDS["train"]), part(WORDS["test"])
+    if val or test:
+        return MaskFolders(root, train=train, val=val or test, test=test)
+    if unsplit := train or _first(_candidates(root, spelled), root):
         return MaskFolders(root, unsplit=unsplit)
-    for images, masks in (*(pair for part in SPLIT_NAMES for pair in _split_folders(root, part)), *_candidates(root)):
+    of_parts = (pair for name in SPLIT_NAMES for pair in _split_folders(root, name, spelled))
+    for images, masks in (*of_parts, *_candidates(root, spelled)):
         if images != masks and images.is_dir() and masks.is_dir():
             _refuse_unread(images, masks)
     return None
@@ -89,7 +96,7 @@ def read_masks(pairs: Pairs, root: Path, listed: ClassList | None = None) -> Pix
     if pairs.images != pairs.masks:
         masks = _files(pairs.masks, MASK_SUFFIXES, deep=True)
         alone = sum(map(len, masks.values())) - sum(mask.exists for _, mask in found)
-        notes = (f"{alone} masks without an image are left out",) if alone else ()
+        notes = (f"left out: {counted(alone, 'mask', 'masks')} without an image",) if alone else ()
     keys, mask_keys = [image for image, _ in found], [mask.key for _, mask in found]
     return PixelSamples.build((FolderStore(pairs.images), keys), (FolderStore(pairs.masks), mask_keys), classes, notes)
 
@@ -173,17 +180,37 @@ def _files(folder: Path, suffixes: tuple[str, ...], *, deep: bool) -> Files:
 # --- The folders ---
 
 
-def _split_folders(root: Path, part: str) -> list[tuple[Path, Path]]:
+class Spelling:
+    """Folders by their names in any case; each folder is looked through once."""
+
+    def __init__(self) -> None:
+        self._found: dict[Path, dict[str, str]] = {}
+
+    def __call__(self, folder: Path, name: str) -> Path:
+        """The folder of this name, or else the one that differs in its case."""
+        if folder not in self._found:
+            names = sorted(child.name for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
+            self._found[folder] = {**{known.lower(): known for known in names}, **{known: known for known in names}}
+        known = self._found[folder]
+        return folder / known.get(name, known.get(name.lower(), name))
+
+
+def _split_folders(root: Path, part: str, spelled: Spelling) -> list[tuple[Path, Path]]:
     """Possible folders of a split's images and masks."""
-    folders = list(_candidates(root / part))
-    below = [(root / images / part, root / masks / part) for images in IMAGES for masks in MASKS]
-    beside = [(root / part, root / name.format(part)) for name in BESIDE]
+    own = spelled(root, part)
+    folders = list(_candidates(own, spelled))
+    below = [
+        (spelled(spelled(root, images), part), spelled(spelled(root, masks), part))
+        for images in IMAGES
+        for masks in MASKS
+    ]
+    beside = [(own, spelled(root, name.format(part))) for name in BESIDE]
     return [*below, *folders[:-1], *beside, folders[-1]]
 
 
-def _candidates(folder: Path) -> Iterator[tuple[Path, Path]]:
+def _candidates(folder: Path, spelled: Spelling) -> Iterator[tuple[Path, Path]]:
     """Subfolders, and last the folder itself."""
-    yield from ((folder / images, folder / masks) for images in IMAGES for masks in MASKS)
+    yield from ((spelled(folder, images), spelled(folder, masks)) for images in IMAGES for masks in MASKS)
     yield folder, folder
 
 
