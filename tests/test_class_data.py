@@ -457,7 +457,7 @@ def test_classes_are_matched_by_names_and_keys_first(
 def test_classes_that_a_model_does_not_know(
     names: tuple[str, ...], keys: tuple[str, ...], data: tuple[str, ...]
 ) -> None:
-    with pytest.raises(ResnestError, match="class(es)? that the model does not know"):
+    with pytest.raises(ResnestError, match=r"class(es)? that the model does not know"):
         match_classes(tuple(data), SimpleNamespace(class_names=names, class_keys=keys), "photos")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -206,7 +207,11 @@ def test_areas(tmp_path: Path, area: Any, replaced: bool, outlined: bool) -> Non
     """Of a square of 10 x 10."""
     content = many()
     _each(area=area, **({} if outlined else {"segmentation": []}))(content)
-    content["annotations"] += [{**item, "id": 50 + item["id"]} for item in content["annotations"]]
+    following = {one["id"]: other["id"] for one, other in itertools.pairwise(content["categories"] * 2)}
+    content["annotations"] += [  # of another class, as what repeats an object is left out
+        {**item, "id": 50 + item["id"], "category_id": following[item["category_id"]]}
+        for item in content["annotations"]
+    ]
     samples = _read(_json(tmp_path, lambda _: None, content))
     assert samples.objects[3].areas.tolist() == [100 if replaced or area is None else area] * 2
     note = "20 areas that box or mask contradicts are computed from these"
