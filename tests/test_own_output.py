@@ -140,10 +140,12 @@ def test_files_of_others_are_kept(
     else:
         Image.new("RGB", (8, 8)).save(path)
     held = path.read_bytes()
+    there = sorted(Path().rglob("*"))
     outcome = cli("predict", "model", "in", *options)
     assert path.read_bytes() == held
     if not before or replaced:
         assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1)
+        assert sorted(Path().rglob("*")) == there
         assert "nothing says that resnest wrote" in outcome.err or "differs from the model's" in outcome.err
 
 
@@ -184,6 +186,26 @@ def test_predicted_masks_are_data(cli: Cli, tmp_path: Path, monkeypatch: pytest.
         Image.new("RGB", (32, 24), (number, 90, 200)).save(tmp_path / "images" / f"{number}.png")
     assert cli("predict", "model", tmp_path / "images", "--masks", tmp_path / "masks").code == 0
     assert open_dataset(tmp_path, task="segmentation").train.class_names == standins.NAMES
+
+
+@pytest.mark.parametrize("inside", ["images/val", "images", ".", "masks/val"])
+def test_drawings_among_masks_and_boxes(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str) -> None:
+    standins.use(monkeypatch, "segmentation")
+    for part in ("train", "val"):
+        for kind in ("images", "masks", "labels"):
+            (tmp_path / kind / part).mkdir(parents=True)
+        for number in range(3):
+            picture = Image.new("RGB", (32, 24), (number, 90, len(part)))
+            picture.save(tmp_path / "images" / part / f"{number}.png")
+            picture.getchannel(0).point(lambda _: 1).save(tmp_path / "masks" / part / f"{number}.png")
+            (tmp_path / "labels" / part / f"{number}.txt").write_text("0 .5 .5 .5 .5\n")
+    (tmp_path / "classes.json").write_text(LIST.replace("]", ', {"id": 1, "name": "dog"}]'))
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [cat, dog]\n")
+    folder = tmp_path / inside
+    assert cli("predict", "model", tmp_path / "images", "--draw", folder / "drawn").code == 0
+    for task in ("segmentation", "detection"):
+        splits = open_dataset(tmp_path, task=task)
+        assert (len(splits.train), len(splits.val)) == (3, 3), task
 
 
 def test_the_page_is_named_and_replaces_pages(cli: Cli, tmp_path: Path) -> None:

@@ -87,15 +87,20 @@ def use_for_output(folder: Path, mark: str) -> None:
     """Mark a folder for output, `OUTPUT_MARK` or `MASKS_MARK`; one that cannot be marked is used without.
 
     Raises:
-        ResnestError: it has files that somebody else wrote.
+        ResnestError: as `check_for_output`.
     """
+    check_for_output(folder)
+    with contextlib.suppress(OSError):
+        (folder / mark).touch()
+
+
+def check_for_output(folder: Path) -> None:
+    """Raises ResnestError for a folder with files that somebody else wrote."""
     foreign = _foreign(folder)
     if foreign:
         raise ResnestError(
             f"{folder} is not empty, and nothing says that resnest wrote {foreign}: name a new or an empty folder"
         )
-    with contextlib.suppress(OSError):
-        (folder / mark).touch()
 
 
 def _foreign(folder: Path) -> str:

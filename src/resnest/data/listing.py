@@ -139,6 +139,18 @@ def list_images(folder: Path) -> Listing:
     return found
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """The files of a folder and of those below, without a system's own and our output; linked folders are not read."""
+    for entry in _entries(str(folder)) if folder.is_dir() else ():
+        path = Path(entry.path)
+        if is_ignored(entry.name) or (entry.is_dir() and is_output(path)):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from files_below(path)
+        elif not entry.is_dir():
+            yield path
+
+
 def _walk(path: str, inside: str, found: Listing, above: tuple[tuple[int, int], ...]) -> None:
     for entry in _entries(path):
         name = f"{inside}{entry.name}"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.errors import ResnestError
-from resnest.files import MASKS_MARK, WRITTEN, check_replaceable, replacing, write_errors
+from resnest.files import MASKS_MARK, WRITTEN, check_for_output, check_replaceable, replacing, write_errors
 from resnest.runtime.decode import BadImage, decode_image
 from resnest.runtime.outputs import OutputFolder, Placed, save_marked
 from resnest.runtime.palette import Colour, class_colours, decode_ids, encode_ids, shade
@@ -257,6 +257,7 @@ class PanopticFolder:
 
     @classmethod
     def open(cls, path: Path, card: Any, show: Show, asked: Asked) -> PanopticFolder:
+        check_for_output(path)  # before a folder is made in it
         opened = cls(path, card.classes, asked.paths)
         check_replaceable(opened.writer.path)
         opened.files.check(asked.pictures, MASKS_MARK, root=path)

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from resnest.data.listing import files_below
 from resnest.data.parts import SPLIT_NAMES, VAL_NAMES, WORDS
 from resnest.data.stores import FolderStore
 from resnest.errors import ResnestError
@@ -170,7 +171,7 @@ def _both(folder: Path, names: Sequence[str]) -> str:
 def _files(folder: Path, suffixes: tuple[str, ...], *, deep: bool) -> Files:
     """Files of a folder, and of its subfolders if `deep`."""
     files: Files = {}
-    paths = folder.rglob("*") if deep else folder.iterdir()
+    paths = files_below(folder) if deep else folder.iterdir()
     for name in sorted(path.relative_to(folder) for path in paths if path.suffix.lower() in suffixes):
         if not name.name.startswith("."):
             files.setdefault(name.with_suffix("").as_posix(), []).append(name.as_posix())

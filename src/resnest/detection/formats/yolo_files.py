@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from resnest.data.folders import part_folders
+from resnest.data.listing import files_below
 from resnest.data.parts import PART_OF, VAL_NAMES
 from resnest.detection.formats.finding import MOST_LISTED, visible, with_suffix
 from resnest.errors import ResnestError, one_line
@@ -239,10 +240,7 @@ def list_pictures(sources: Sequence[Path], files: YoloFiles) -> tuple[list[Path]
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    files = (file for file in folder.absolute().rglob("*") if file.suffix.lower() in SUFFIXES)
-    return sorted(
-        file for file in files if not any(part.startswith(".") for part in file.relative_to(folder.absolute()).parts)
-    )
+    return sorted(file for file in files_below(folder.absolute()) if file.suffix.lower() in SUFFIXES)
 
 
 def _in_list(file: Path, home: Path, notes: list[str]) -> list[Path]:
