@@ -346,6 +346,36 @@ def test_names_that_are_not_utf8(form: str, tmp_path: Path) -> None:
         assert [part.decode(index).size for index in range(len(part))] == [(24, 24)] * len(part)
 
 
+@pytest.mark.parametrize(
+    ("names", "file", "content"),
+    [
+        (TWO, "labels.csv", "id,name"),
+        (TWO, "_annotations.coco.json", ""),
+        (TWO, "_annotations.coco.json", '{"images": [], "annotations": [], "categories": []}'),
+        (_parts("train", "val"), "train/_annotations.coco.json", ""),
+    ],
+)
+def test_class_folders_beside_a_file_that_cannot_be_read(
+    names: Sequence[str], file: str, content: str, tmp_path: Path
+) -> None:
+    root = _write(tmp_path / "set", names)
+    (root / file).write_text(content)
+    if file.startswith("train"):
+        shutil.copy(root / file, root / "val" / "_annotations.coco.json")
+    with pytest.raises(
+        ResnestError, match=f"{Path(file).name} .*to read the folders of classes there, set data.format=f"
+    ):
+        open_dataset(root)
+    assert open_dataset(root, format="folder").train.class_names == ("cat", "dog")
+
+
+def test_other_folders_are_not_taken_for_classes(tmp_path: Path) -> None:
+    root = _write(tmp_path / "set", ["images/0.jpg", "masks/0.png"])
+    (root / "_annotations.coco.json").write_text("")
+    with pytest.raises(ResnestError, match=r"copy it again$"):
+        open_dataset(root)
+
+
 # --- the order of classes ---
 
 

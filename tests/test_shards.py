@@ -120,6 +120,17 @@ def test_a_key_ends_at_the_first_dot_of_the_base_name(tmp_path: Path) -> None:
     assert read.class_names == ("7", "12")  # numbers by value
 
 
+def test_labels_in_two_files_that_agree(tmp_path: Path) -> None:
+    """A .json may have the name of the class, its number, or none; one of another kind is not read."""
+    told = (b'{"label": "cat", "cls": 0}', b'{"label": "01", "size": 3}', b'{"label": "cat"}', b"no json")
+    members = [
+        member
+        for key, number, text in zip("abcd", "0101", told, strict=True)
+        for member in ((f"{key}.jpg", b"J"), (f"{key}.cls", number.encode()), (f"{key}.json", text))
+    ]
+    assert read_shards([write_tar(tmp_path / "0.tar", members)]).labels.tolist() == [0, 1, 0, 1]
+
+
 def test_what_plain_tar_writes_of_class_folders(photos: Path, tmp_path: Path) -> None:
     (photos / "digit-0" / "dots.in.name.jpg").write_bytes(next(photos.rglob("*.jpg")).read_bytes())
     subprocess.run(["tar", "-cf", tmp_path / "photos.tar", "-C", photos, "."], check=True)
@@ -312,6 +323,17 @@ BAD: dict[str, tuple[bytes, str]] = {
     ),
     "an unknown name": (
         _tar_bytes([*GOOD, ("c.jpg", b"C"), ("c.json", b'{"label": "cow"}')]), r"sample c\.jpg has the label 'cow'",
+    ),
+    "two numbers": (
+        _tar_bytes([*GOOD, ("b.json", b'{"label": 0}')]), r"sample b has two labels, 1 in \.cls, and 0 in \.json",
+    ),
+    "two numbers, one of them a text": (_tar_bytes([*GOOD, ("b.json", b'{"cls": "0"}')]), r"sample b has two labels"),
+    "two names": (
+        _tar_bytes([
+            ("a.jpg", b"A"), ("a.cls", b"1"), ("a.json", b'{"label": "dog", "cls": 1}'),
+            ("b.jpg", b"B"), ("b.cls", b"1"), ("b.json", b'{"label": "cat"}'),
+        ]),
+        r"sample b has two labels, 1 in \.cls, which was 'dog' before, and 'cat' in \.json",
     ),
     "a negative label": (_tar_bytes([("a.jpg", b"A"), ("a.cls", b"-1")]), r"a\.cls holds '-1', not an integer"),
     "words in a .cls": (_tar_bytes([("a.jpg", b"A"), ("a.cls", b"cat")]), r"a\.cls holds 'cat', not an integer"),

@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -35,7 +35,7 @@ from resnest.checkpoints import hub
 from resnest.checkpoints.fetch import is_offline
 from resnest.data.csv_lists import read_csv, read_csv_parts
 from resnest.data.folders import has_class_folders, is_of, list_files, only_folder
-from resnest.data.layout import find_layout
+from resnest.data.layout import find_layout, is_of_classes
 from resnest.data.listing import FolderTree, is_ignored
 from resnest.data.parquet import read_arrow, read_parquet
 from resnest.data.parts import (
@@ -153,6 +153,7 @@ def _note(repo: str, revision: str) -> Path:
 
 
 Read = Callable[[], Any]  # -> Samples
+READERS = ("train", "val", "test", "unsplit")  # of a `DatasetHandle`
 LABELLED = ("folder", "zip", "npz", "csv", "tar", "parquet", "arrow", "digits")  # formats of images with labels
 LABELS_FILE = "labels.csv"
 EXPECTED = "give a folder, a .zip, .npz, .csv, .tar, .parquet, COCO .json or YOLO .yaml file"
@@ -226,7 +227,29 @@ def detect_format(where: str | Path, format: str, task: str | None = None) -> Da
     named = [finder for finder in finders() if finder.format == format]
     if named and not any(map(_with_labels, named)):
         return _find_annotated(path, format, task, named, task_info(named[0].tasks[-1]))
-    return _find_in_file(path, format) if path.is_file() else _find_in_folder(path, format)
+    if path.is_file():
+        return _find_in_file(path, format)
+    if format != "auto":
+        return _find_in_folder(path, format)
+    handle: DatasetHandle = _beside_classes(path, partial(_find_in_folder, path, format))()
+    if handle.format == "folder":
+        return handle
+    reads: dict[str, Any] = {part: _beside_classes(path, read) for part in READERS if (read := getattr(handle, part))}
+    return replace(handle, **reads)
+
+
+def _beside_classes(path: Path, read: Callable[[], Any]) -> Callable[[], Any]:
+    """Its errors say how to read the class folders that are there, too, beside a file that cannot be read."""
+
+    def read_or_say() -> Any:
+        try:
+            return read()
+        except ResnestError as error:
+            if "data.format" not in str(error) and is_of_classes(FolderTree(path)):
+                raise ResnestError(f"{error}; to read the folders of classes there, set data.format=folder") from None
+            raise
+
+    return read_or_say
 
 
 def _with_labels(finder: Finder) -> bool:

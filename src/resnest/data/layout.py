@@ -21,6 +21,7 @@ from resnest.figures import counted
 
 MOST_NAMED = 3
 NO_CLASS = ("unlabeled", "unlabelled", "unsup", "extra", "pred", "prediction", "predictions", "holdout", "heldout")
+NO_CLASSES = ("images", "labels", "masks", "annotations", "data")  # folders of annotated images
 _NUMBERED = re.compile(r"(?:k?fold|split|part|set|subset|batch|cv)[ _-]?\d+", re.IGNORECASE)  # of cross-validation
 _YEAR = re.compile(r"(?:19|20)\d\d")  # folders of years are no folders of classes
 
@@ -74,6 +75,18 @@ def find_layout(tree: Tree, *, labelled: bool = False) -> Layout:
         _refuse_hidden_parts(tree, base, names)
     outside = [name for name in passed if not role_of(name)]
     return Layout(base, notes=(f"classes are the folders in {base}",) if outside else ())
+
+
+def is_of_classes(tree: Tree) -> bool:
+    """Whether there are two folders or more that hold images, in a part or not, and are called as classes may be."""
+    try:
+        layout = find_layout(tree)
+    except ResnestError:
+        return False
+    base = layout.train or layout.val or layout.base
+    names = tree.folders(base)
+    held = [name for name in names if tree.holds_images(_join(base, name))]
+    return len(held) > 1 and held == names and not any(name.lower() in NO_CLASSES for name in names)
 
 
 def _of_parts(tree: Tree, base: str, parts: Parts, *, labelled: bool) -> Layout | None:

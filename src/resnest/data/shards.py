@@ -33,8 +33,9 @@ from resnest.progress import Progress
 from resnest.runtime.decode import SUFFIXES
 
 INDEX_FOLDER = ".resnest-index"  # beside the shards
-VERSION = 2  # of an index; another one is built anew
+VERSION = 3  # of an index; another one is built anew
 IMAGES = {suffix[1:] for suffix in SUFFIXES}
+FIELDS = ("label", "cls")  # of a .json, the first that is there
 MAX_LABEL = 1 << 20  # bytes of a .cls or .json
 AGAIN = "copy or download it again"
 MAX_TAIL = 1 << 20  # bytes that are looked at after the end mark
@@ -181,6 +182,7 @@ def _key_and_suffix(name: str) -> tuple[str, str]:
 
 def _index_groups(path: Path, groups: dict[str, dict[str, Member]]) -> Index:
     images, labels = [], []
+    names: dict[str, str] = {}  # what .json calls the numbers of .cls
     with path.open("rb") as file:
         for key, group in groups.items():
             members = [member for suffix, member in group.items() if suffix in IMAGES]
@@ -191,6 +193,8 @@ def _index_groups(path: Path, groups: dict[str, dict[str, Member]]) -> Index:
                 )
             if "cls" in group:
                 label = _label_of_cls(path, key, _content(file.fileno(), path, group["cls"]))
+                if "json" in group and group["json"].size <= MAX_LABEL:
+                    _compare(path, key, label, _content(file.fileno(), path, group["json"]), names)
             elif "json" in group:
                 label = _label_of_json(path, key, _content(file.fileno(), path, group["json"]))
             else:
@@ -244,12 +248,29 @@ def _label_of_cls(path: Path, key: str, content: bytes) -> str:
     return str(int(text))
 
 
+def _compare(path: Path, key: str, label: str, content: bytes, names: dict[str, str]) -> None:
+    """Raises ResnestError for a .json with another number than .cls, or with another name than it has had before."""
+    try:
+        row = json.loads(content)
+    except (ValueError, RecursionError):
+        return  # the label is given
+    for told in [row[name] for name in FIELDS if name in row] if isinstance(row, dict) else ():
+        text = str(told).strip() if type(told) in (int, str) else ""
+        same = text == label or (text.isdecimal() and int(text) == int(label))
+        if not text or same or (not text.isdecimal() and names.setdefault(label, text) == text):
+            continue
+        before = "" if text.isdecimal() else f", which was {_shown(names[label])} before"
+        raise ResnestError(
+            f"{path}: sample {key} has two labels, {label} in .cls{before}, and {_shown(told)} in .json: leave one"
+        )
+
+
 def _label_of_json(path: Path, key: str, content: bytes) -> str:
     try:
         row = json.loads(content)
     except (ValueError, RecursionError):
         raise ResnestError(f"{path}: {key}.json is not JSON ({_shown(content)})") from None
-    label = next((row[name] for name in ("label", "cls") if name in row), None) if isinstance(row, dict) else None
+    label = next((row[name] for name in FIELDS if name in row), None) if isinstance(row, dict) else None
     if type(label) is int and label >= 0:
         return str(label)
     if isinstance(label, str) and label:
