@@ -37,7 +37,7 @@ def broken(tmp_path: Path) -> Path:
 PROBLEMS = [
     "train: 4.png: its mask 4.png: has the values 6, 10, which no class has, in 1200 of 1200 pixels",
     "train: 5.png: has 40 x 30 pixels, but is annotated as 41 x 30 by its mask 5.png",
-    "val: 6.png (no label) is the same picture as train: 0.png (no label)",
+    "val: 6.png is the same picture as train: 0.png",
     "only the validation split has pixels of road, tree: they are never predicted",
 ]
 NOTES = [

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from masked import folders, pairs, text
+from masked import folders, mask, pairs, picture, text
+from resnest.data.checks import check_dataset
 from resnest.data.sources import open_dataset, open_split
 from resnest.errors import ResnestError
 from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess, SegmenterSpec
@@ -174,3 +175,53 @@ def test_a_validation_class_without_a_pixel(tmp_path: Path) -> None:
         text(tmp_path / part / "classes.txt", listed)
     data = open_dataset(tmp_path, task="segmentation")
     assert data.val.class_names == data.train.class_names == ("sky", "road", "tree")
+
+
+# --- No list of classes ---
+
+
+def in_folders_of_ade20k(root: Path, stem: str, count: int = 3) -> None:
+    for part in ("training", "validation"):
+        for number in range(count):
+            picture(root / "images" / part / f"{stem}{part}_{number}.png", number + len(part))
+            mask(root / "annotations" / part / f"{stem}{part}_{number}.png", number, plus=0)
+
+
+OTHER = r"\(not read: {}; a list of classes is called classes.txt, .csv or .json\)"
+UNLISTED: dict[str, tuple[str, str, str]] = {
+    "few masks": ("", "", "named as in ADE20K, but its masks cannot be: .* have the values 0, 1, 2 alone"),
+    "a list of another name": ("", "objectInfo.txt", OTHER.format("objectInfo.txt")),
+    "files of other names": ("", "README.txt", "in the order of the masks' values from 0$"),
+    "ADE20K's files": ("ADE_", "Classes.TXT", ""),
+}
+
+
+@pytest.mark.parametrize("name", UNLISTED)
+def test_no_list_in_the_folders_of_ade20k(tmp_path: Path, name: str) -> None:
+    stem, other, refused = UNLISTED[name]
+    in_folders_of_ade20k(tmp_path, stem)
+    for path in tmp_path.glob("annotations/*/*.png"):
+        values = np.array(Image.open(path))
+        Image.fromarray(np.where(values == 255, 0, values)).save(path)
+    if other:
+        text(tmp_path / other, "Idx\tName\n0\tsky\n1\troad\n")
+    if refused:
+        with pytest.raises(ResnestError, match=refused):
+            open_dataset(tmp_path, task="segmentation")
+    else:
+        assert (
+            "(ADE20K's classes, by the names of the folders (not read: Classes.TXT" in open_dataset(tmp_path).describe()
+        )
+
+
+@pytest.mark.parametrize("other", ["objects.csv", "names.json", "my.names", "classlist.txt"])
+def test_lists_under_other_names(tmp_path: Path, other: str) -> None:
+    (folders(tmp_path) / "classes.txt").rename(tmp_path / other)
+    text(tmp_path / "train.txt", "0")
+    with pytest.raises(ResnestError, match=OTHER.format(other)):
+        open_dataset(tmp_path, task="segmentation")
+
+
+def test_one_picture_in_both_parts(tmp_path: Path) -> None:
+    picture(folders(tmp_path) / "images" / "val" / "4.png", 0)
+    assert "val: 4.png is the same picture as train: 0.png" in check_dataset(tmp_path, task="segmentation").problems

@@ -188,9 +188,12 @@ def _check_split(
             continue
         sizes.append(image.size)
         mark = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
-        label = "|".join(samples.names_of(index)) or "no label"
+        label = "|".join(samples.names_of(index)) or ("no label" if task_info(samples.task).reads_labels else "")
         before = seen.setdefault(mark, (split, label, key))
         if before[:2] != (split, label):
-            report.problems.append(
-                f"{split}: {key} ({label}) is the same picture as {before[0]}: {before[2]} ({before[1]})"
-            )
+            first = _labelled(before[2], before[1])
+            report.problems.append(f"{split}: {_labelled(key, label)} is the same picture as {before[0]}: {first}")
+
+
+def _labelled(key: str, label: str) -> str:
+    return f"{key} ({label})" if label else key

@@ -30,6 +30,12 @@ from resnest.segmentation.mask_values import MaskMeaning, Value
 from resnest.segmentation.result import PixelClasses
 
 LONGEST_NAME = 200  # characters
+# Files that may be lists, unless they are called as what else lies beside images
+LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".names", ".yaml", ".yml")
+NO_LIST = re.compile(
+    r"readme|licen[cs]e|(train|val|valid|validation|test|trainval|files?|images?|splits?)$", re.IGNORECASE
+)
+MOST_OTHERS = 3  # in a message
 VALUES = 2**31  # that a mask's pixel can have
 
 
@@ -108,8 +114,22 @@ def read_class_list(folders: Sequence[Path]) -> ClassList:
         raise ResnestError(
             f"{folders[0]} has masks and no list of their classes: write classes.txt there, with a name a line in the"
             " order of the masks' values from 0, or classes.json with rows of index, name, color and ignore"
+            + other_lists(folders)
         )
     return classes
+
+
+def other_lists(folders: Sequence[Path]) -> str:
+    """Files that may be lists of classes under names that are not read, for the end of a message."""
+    paths = [path for folder in dict.fromkeys(folders) if folder.is_dir() for path in sorted(folder.iterdir())]
+    found = [path.name for path in paths if path.suffix.lower() in LIST_SUFFIXES and not NO_LIST.match(path.stem)]
+    found = [name for name in dict.fromkeys(found) if name not in READERS]
+    if not found:
+        return ""
+    more = ", ..." if len(found) > MOST_OTHERS else ""
+    return (
+        f" (not read: {', '.join(found[:MOST_OTHERS])}{more}; a list of classes is called classes.txt, .csv or .json)"
+    )
 
 
 def find_class_list(folders: Sequence[Path]) -> ClassList | None:

@@ -216,7 +216,10 @@ class PixelSamples(Samples):
         kept = [k for k in range(len(self.class_names)) if k not in unknown]
         place = {IGNORED: IGNORED, **{k: label for label, k in enumerate(kept)}}
         lookup = {value: place[k] for value, k in self.meaning.lookup.items() if k in place}
-        classes = PixelClasses(*(tuple(part[k] for k in kept) if part else () for part in self.classes))
+        names, ids, colours = self.classes
+        classes = PixelClasses(
+            tuple(names[k] for k in kept), tuple(ids[k] for k in kept), tuple(colours[k] for k in kept if colours)
+        )
         left_out = [name for k, name in enumerate(self.class_names) if k in unknown]
         return replace(
             self,

@@ -16,7 +16,7 @@ from resnest.detection.voc import read_list
 from resnest.errors import ResnestError
 from resnest.runtime.palette import Colour
 from resnest.segmentation.card import IGNORED
-from resnest.segmentation.class_lists import ClassList, Row, find_class_list
+from resnest.segmentation.class_lists import ClassList, Row, find_class_list, other_lists
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.mask_folders import MASK_SUFFIXES, Pairs, list_folders, pair_files, read_masks
 from resnest.segmentation.survey import Survey, survey_masks
@@ -27,6 +27,7 @@ from resnest.segmentation.survey import Survey, survey_masks
 # their place.
 
 INFO = "objectInfo150.txt"
+ADE20K_STEM = re.compile(r"ADE_\w+_\d+")  # ADE_train_00000001
 MANY_MASKS, FEW_VALUES = 16, 8  # an image of ADE20K has ten classes on average
 ADE20K_NAMES = (
     "wall", "building", "sky", "floor", "tree", "ceiling", "road", "bed", "windowpane", "grass", "cabinet", "sidewalk",
@@ -74,8 +75,9 @@ def read_ade20k(pairs: Pairs, root: Path) -> PixelSamples:
     if (root / INFO).is_file():
         return read_masks(pairs, root, read_names(root / INFO))
     samples = read_masks(pairs, root, ade20k_classes(ADE20K_NAMES))
-    _check_ade20k(samples.survey, pairs)
-    return replace(samples, notes=("ADE20K's classes, by the names of the folders", *samples.notes))
+    _check_ade20k(samples, pairs, root)
+    others = other_lists(list_folders(pairs, root))
+    return replace(samples, notes=(f"ADE20K's classes, by the names of the folders{others}", *samples.notes))
 
 
 def _of_ade20k(listed: ClassList) -> bool:
@@ -86,11 +88,16 @@ def _of_ade20k(listed: ClassList) -> bool:
     return len([k for k, name in enumerate(first) if name == ADE20K_NAMES[k]]) > len(first) // 2
 
 
-def _check_ade20k(survey: Survey, pairs: Pairs) -> None:
-    """Raises ResnestError if the masks have a value that ADE20K lacks, or too few."""
+def _check_ade20k(samples: PixelSamples, pairs: Pairs, root: Path) -> None:
+    """Raises ResnestError if the masks have a value that ADE20K lacks, or too few.
+
+    A few masks of ADE20K may have few values: there the names of the files decide.
+    """
+    survey = samples.survey
+    named = all(ADE20K_STEM.fullmatch(Path(key).stem) for key in samples.keys)
     values = sorted(survey.first)
     above = [value for value in values if value > len(ADE20K_NAMES)]
-    few = survey.masks >= MANY_MASKS and len(values) < FEW_VALUES
+    few = len(values) < FEW_VALUES and (survey.masks >= MANY_MASKS or not named)
     if not (above or few or survey.coloured):
         return
     if above:
@@ -101,7 +108,7 @@ def _check_ade20k(survey: Survey, pairs: Pairs) -> None:
         why = f"{survey.looked} have the values {', '.join(map(str, values))} alone, and ADE20K has 150 classes"
     raise ResnestError(
         f"{pairs.masks} is named as in ADE20K, but its masks cannot be: {why}. Write the names of their classes in"
-        " classes.txt, a name a line in the order of the masks' values from 0"
+        " classes.txt, a name a line in the order of the masks' values from 0" + other_lists(list_folders(pairs, root))
     )
 
 
@@ -237,10 +244,11 @@ def read_voc_masks(root: Path, stems: Sequence[str] | None = None) -> PixelSampl
     sources = (FolderStore(pairs.images), keys), (FolderStore(masks), mask_keys)
     if listed := find_class_list(list_folders(pairs, root)):
         return PixelSamples.build(*sources, listed)
+    others = other_lists(list_folders(pairs, root))
     if is_voc(root, chosen):
-        return PixelSamples.build(*sources, voc_classes(), ("Pascal VOC's classes",))
+        return PixelSamples.build(*sources, voc_classes(), (f"Pascal VOC's classes{others}",))
     survey = survey_masks(*sources[1], whole=True)
-    note = f"no list of classes: they are called by the values that {survey.looked} have"
+    note = f"no list of classes: they are called by the values that {survey.looked} have{others}"
     return PixelSamples.build(*sources, numbered_classes(survey, root), (note,), survey)
 
 
