@@ -327,3 +327,10 @@ def test_json_in_folders_of_parts(tmp_path: Path, train: str, val: str) -> None:
     data = open_dataset(tmp_path)
     assert (data.format, len(data.train), len(data.val)) == ("coco", 10, 4)
     assert data.val.read(0) == (tmp_path / val / "0.png").read_bytes()
+
+
+def test_labelme_without_shapes(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    write(tmp_path / "a.json", {"version": "5.0", "imagePath": "a.png", "imageData": None, "shapes": []})
+    with pytest.raises(ResnestError, match="none of 1 images has an object"):
+        _read(tmp_path)
