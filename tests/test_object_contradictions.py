@@ -270,3 +270,67 @@ def test_lists_of_voc(tmp_path: Path, lists: tuple[str, ...], expected: str) -> 
     reads = (handle.train, handle.val, handle.test)
     keys = ["".join(key[0] for key in read().keys) if read else "-" for read in reads]
     assert " ".join(keys) == expected
+
+
+# --- labelme: a json that names another picture than its own ---
+
+
+@pytest.mark.parametrize(
+    ("names", "files", "expected"),
+    [
+        ({"a": "a.png", "b": "b.png"}, "ab", ["a.png", "b.png"]),
+        ({"a": "a.png", "b": "a.png"}, "ab", "1 json file contains another picture's name than its own, which counts"),
+        ({"a": "b.png", "b": "a.png"}, "ab", "2 json files contain another picture's name than their own, which"),
+        ({"a": "a.png", "b": "c.png"}, "abc", r"b\.json: is it of c\.png, which it names, or of b\.png\? Move"),
+        ({"a": "a.png", "b": "c.png"}, "ac", ["a.png", "c.png"]),
+        ({"a": "", "b": "x/y/b.png"}, "ab", ["a.png", "b.png"]),
+    ],
+    ids=str,
+)
+def test_the_picture_of_a_labelme_json(
+    tmp_path: Path, names: dict[str, str], files: str, expected: list[str] | str
+) -> None:
+    shape = {"label": "cat", "points": [[4, 4], [14, 14]], "shape_type": "rectangle"}
+    for stem in files:
+        picture(tmp_path / f"{stem}.png")
+    for stem, name in names.items():
+        write(tmp_path / f"{stem}.json", {"version": "5.0", "imagePath": name, "imageData": None, "shapes": [shape]})
+    if isinstance(expected, str) and "which it names" in expected:
+        with pytest.raises(ResnestError, match=expected):
+            _read(tmp_path)
+        return
+    samples = _read(tmp_path)
+    assert sorted(samples.keys) == (["a.png", "b.png"] if isinstance(expected, str) else expected)
+    assert isinstance(expected, list) or expected in samples.describe()
+
+
+# --- COCO json in folders named by part, whatever surrounds the word ---
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        ("train", "valid"),
+        ("train2017", "val2017"),
+        ("trainset", "devset"),
+        ("Training", "Validation"),
+        ("train", "test"),
+    ],
+)
+def test_json_in_folders_of_parts(tmp_path: Path, train: str, val: str) -> None:
+    for part in (train, val):
+        content = many()
+        content["images"] = content["images"][: 10 if part == train else 4]
+        content["annotations"] = content["annotations"][: 10 if part == train else 4]
+        pictures(tmp_path / part, content)
+        write(tmp_path / part / "_annotations.coco.json", content)
+    data = open_dataset(tmp_path)
+    assert (data.format, len(data.train), len(data.val)) == ("coco", 10, 4)
+    assert data.val.read(0) == (tmp_path / val / "0.png").read_bytes()
+
+
+def test_labelme_without_shapes(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    write(tmp_path / "a.json", {"version": "5.0", "imagePath": "a.png", "imageData": None, "shapes": []})
+    with pytest.raises(ResnestError, match="none of 1 images has an object"):
+        _read(tmp_path)

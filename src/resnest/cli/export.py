@@ -108,15 +108,16 @@ def _to_text(done: Exported) -> str:
 
 def _compared(done: Exported) -> list[str]:
     parity = done.parity
+    unstable = f"; on {parity.unstable} the network differs from itself after rounding" if parity.unstable else ""
     if "logits" in parity.tolerances:
         allowed = parity.tolerances["logits"]
         return [
             f"difference {parity.worst.value:.1e} of the largest logit (allowed {allowed:.0e})",
-            f"labels     the same for {parity.agreeing} of {done.pictures}",
+            f"labels     the same for {parity.agreeing} of {done.pictures}{unstable}",
         ]
     apart = {name: max(gap.value for gap in parity.differences if gap.output == name) for name in parity.tolerances}
     gaps = ", ".join(f"{name} {value:.1e} (allowed {parity.tolerances[name]:.0e})" for name, value in apart.items())
-    return [f"difference {gaps}", f"objects    the same on {parity.agreeing} of {done.pictures}"]
+    return [f"difference {gaps}", f"objects    the same on {parity.agreeing} of {done.pictures}{unstable}"]
 
 
 # --- `resnest convert`: a checkpoint from one layout into another ---

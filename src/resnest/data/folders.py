@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from resnest.data.listing import is_ignored
-from resnest.data.parts import PART_OF, SPLIT_NAMES
+from resnest.data.parts import PART_OF, SPLIT_NAMES, role_of
 from resnest.errors import ResnestError
 from resnest.files import is_output
 from resnest.runtime.decode import SUFFIXES
@@ -58,7 +58,8 @@ def list_coco(folder: Path) -> list[str]:
     names = [name for name in names if name.startswith("instances")] or names
     if names:
         return [f"annotations/{name}" for name in names]
-    places = (ROBOFLOW, *(f"{split}/{ROBOFLOW}" for split in part_folders(folder)))  # it may be one part of a set
+    children = sorted(child.name for child in folder.iterdir() if role_of(child.name))  # train2017, devset
+    places = (ROBOFLOW, *(f"{child}/{ROBOFLOW}" for child in children))  # it may be one part of a set
     return [place for place in places if (folder / place).is_file()]
 
 

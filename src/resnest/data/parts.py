@@ -177,6 +177,10 @@ def note_of_test(name: str) -> str:
 
 def _word_of(name: PurePosixPath) -> str:
     """The first word of a part in a file's folder, or else in its name."""
-    if word := name.parent.name.lower() if name.parent.name.lower() in PART_OF else "":
+    folder = name.parent.name.lower()
+    if folder in PART_OF:
+        return folder
+    if word := next((word for word in re.findall("[a-z]+", name.name.lower()) if word in PART_OF), ""):
         return word
-    return next((word for word in re.findall("[a-z]+", name.name.lower()) if word in PART_OF), "")
+    role = role_of(name.parent.name)  # train2017, devset; train_extra is no part
+    return role.part if role and all(word == "set" or word.isdecimal() for word in role.rest) else ""

@@ -20,6 +20,7 @@ from pathlib import Path
 from resnest.detection.coco import CocoReader
 from resnest.detection.data import DetectionSamples
 from resnest.detection.formats.pictures import Size
+from resnest.errors import ResnestError
 from resnest.runtime import rle
 
 Polygons = list[list[float]]  # each x, y, x, y, ...
@@ -79,6 +80,8 @@ class Collector:
     def done(self, root: Path | None = None, notes: Sequence[str] = ()) -> DetectionSamples:
         """The samples; images are named relative to `root`, or searched. Raises ResnestError."""
         names = self.names or self._numbered()
+        if not names:
+            raise ResnestError(f"{self.reader.path}: none of {len(self.reader.names)} images has an object")
         for number, name in names.items():
             self.reader.category({"id": number, "name": name})
         samples = self.reader.done(root)

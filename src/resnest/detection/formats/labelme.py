@@ -13,7 +13,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,10 @@ from resnest.runtime.decode import SUFFIXES, BadImage, refusing
 FOLDERS = (".", "annotations", "Annotations", "labels", "label", "json", "jsons", "labelme", "ann")
 PICTURES = ("images", "JPEGImages", "img", "imgs")  # beside the folder of the json files, or in it
 LINES = ("point", "points", "line", "linestrip")
+STALE = (
+    "json file contains another picture's name than its own, which counts",
+    "json files contain another picture's name than their own, which counts",
+)
 IGNORED = "__ignore__"  # labelme's converters leave this label out
 
 
@@ -81,12 +85,14 @@ def read_labelme(path: Path) -> DetectionSamples:
     """The json files of a folder, or one of them. Raises ResnestError, with the file and the shape."""
     files = [path] if path.is_file() else _files_in(path)
     records = [_load(file) for file in files]
+    stems, tally = {file.stem for file in with_suffix(files[0].parent, ".json")}, Tally()
     pictures = [
-        _picture_of(file, str(record.get("imagePath") or "")) for file, record in zip(files, records, strict=True)
+        _picture_of(file, str(record.get("imagePath") or ""), stems, tally)
+        for file, record in zip(files, records, strict=True)
     ]
     _check_pictures(files, records, pictures)
     root = common_root(pictures)
-    collector, tally = Collector(path), Tally()
+    collector = Collector(path)
     for file, record, picture in zip(files, records, pictures, strict=True):
         image = collector.image(below(root, picture), _size(file, record, picture))
         for (label, _), shapes in _objects(file, record["shapes"], tally).items():
@@ -165,16 +171,34 @@ def _load(file: Path) -> dict[str, Any]:
     return record
 
 
-def _picture_of(file: Path, name: str) -> Path:
-    """The picture of a json: as it names it, relative to itself; else of that name nearby; else of its own name."""
+def _picture_of(file: Path, name: str, stems: Collection[str], tally: Tally) -> Path:
+    """The picture of a json: as it names it, relative to itself; else of that name nearby; else of its own name.
+
+    A copied or renamed json often names its first picture; where that has a json too, the picture of its own name
+    counts.
+
+    Args:
+        stems: of all json files.
+
+    Raises:
+        ResnestError: it names one picture and is called as another, which no other json names.
+    """
     name = name.replace("\\", "/")
     last = name.rsplit("/", 1)[-1]
     home = file.parent
     places = [home, *(home / folder for folder in PICTURES), *(home.parent / folder for folder in PICTURES)]
+    called = [place / f"{file.stem}{suffix}" for place in (*places, home.parent) for suffix in SUFFIXES]
     choices = [home / name, *(place / last for place in places)] if last else []
-    choices += [place / f"{file.stem}{suffix}" for place in (*places, home.parent) for suffix in SUFFIXES]
-    found = next((choice for choice in choices if choice.is_file()), choices[0])
-    return Path(os.path.abspath(found))  # without `..`
+    named = next((choice for choice in choices if choice.is_file()), None)
+    own = next((choice for choice in called if choice.is_file()), None)
+    if named and own and named.stem != own.stem:
+        if named.stem not in stems:
+            raise ResnestError(
+                f"{file}: is it of {named.name}, which it names, or of {own.name}? Move the other one to another folder"
+            )
+        tally[STALE] += 1
+        named = own
+    return Path(os.path.abspath(named or own or (choices or called)[0]))  # without `..`
 
 
 def _size(file: Path, record: dict[str, Any], picture: Path) -> tuple[int, int]:
