@@ -13,6 +13,7 @@ unlabeled.
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -166,7 +167,7 @@ def _read(path: Path, read: Callable[[str], list[Row]]) -> ClassList:
         raise ResnestError(f"{path}: {error}") from None
     except OSError as error:
         raise ResnestError(f"{path} cannot be read ({error.strerror or error})") from None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, csv.Error) as error:
         raise ResnestError(f"{path} is no list of classes ({error})") from None
     return ClassList.from_rows(rows, path)
 
@@ -203,7 +204,7 @@ def _row(value: int, name: Any, colour: Any = None, ignore: bool | None = None) 
     if colour is not None:
         good = isinstance(colour, (list, tuple)) and len(colour) == 3
         if not good or not all(type(part) is int and 0 <= part <= 255 for part in colour):
-            raise ResnestError(f"class {name!r}: its colour {colour} is not three numbers of 0 to 255")
+            raise ResnestError(f"class {name!r}: its colour {str(colour)[:60]} is not three numbers of 0 to 255")
         colour = (colour[0], colour[1], colour[2])
     return Row(value, name, colour, name.lower() in UNCOUNTED if ignore is None else bool(ignore))
 
