@@ -135,6 +135,12 @@ def _masks(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]
     return act
 
 
+def _one_mask(streets: Path) -> None:
+    """The other masks are ignored as a whole."""
+    for path in sorted((streets / "masks" / "train").iterdir())[1:]:
+        Image.new("L", Image.open(path).size, 255).save(path)
+
+
 def _pictures(streets: Path) -> None:
     """33 x 31 pixels, and one class."""
     for part in ("train", "val"):
@@ -144,7 +150,7 @@ def _pictures(streets: Path) -> None:
 
 
 ODD: dict[str, tuple[Callable[[Path], None], list[str]]] = {
-    "nothing counts": (_masks(lambda mask: np.full_like(mask, 255)), []),
+    "batches in which nothing counts": (_one_mask, ["train.batch_size=2", "train.epochs=2"]),
     "one class": (_masks(lambda mask: np.ones_like(mask)), []),
     "small pictures": (_pictures, []),
     "one picture a step": (
