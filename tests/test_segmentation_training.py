@@ -138,7 +138,7 @@ def _masks(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]
 def _one_mask(streets: Path) -> None:
     """The other masks are ignored as a whole."""
     for path in sorted((streets / "masks" / "train").iterdir())[1:]:
-        Image.new("L", Image.open(path).size, 255).save(path)
+        Image.fromarray(np.full_like(np.asarray(Image.open(path)), 255)).save(path)
 
 
 def _pictures(streets: Path) -> None:
