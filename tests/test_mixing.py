@@ -132,7 +132,9 @@ class _Line(nn.Module):
 
 def test_the_papers_mixup_has_not_moved() -> None:
     """Bit for bit what it was before CutMix: the drawn share, and the loss of uint8 images."""
-    task = ClassificationTask(find_recipe("imagenet_resnest50"), SimpleNamespace(class_names=["a", "b", "c"]))
+    task = ClassificationTask(
+        find_recipe("imagenet_resnest50"), SimpleNamespace(class_names=["a", "b", "c"], class_keys=())
+    )
     torch.manual_seed(0)
     net, images = _Line(3), torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
     for step, stored in ((3, 0.8820293873066036), (7, 0.38855518672137385)):
@@ -150,7 +152,7 @@ def test_the_papers_mixup_has_not_moved() -> None:
 def test_a_recipe_chooses_its_loss() -> None:
     settings = ["train.loss=bce", "train.label_smoothing=0", "train.cutmix=1", "train.bce_threshold=0.3"]
     task = ClassificationTask(
-        override(find_recipe("imagenette"), settings), SimpleNamespace(class_names=["a", "b", "c"])
+        override(find_recipe("imagenette"), settings), SimpleNamespace(class_names=["a", "b", "c"], class_keys=())
     )
     torch.manual_seed(0)
     net, images = _Line(3), torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)

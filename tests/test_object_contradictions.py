@@ -85,7 +85,7 @@ def test_a_list_decides_between_two_pictures(tmp_path: Path) -> None:
         ({"difficult": 1}, True),
         ({"ignore": 0, "iscrowd": 0, "difficult": None}, False),
         ({"ignore": "maybe"}, "annotation 0 (image id 0): ignore: 'maybe' is no mark of a crowd"),
-        ({"bbox": None}, "annotation 0 (image id 0): bbox null is not four numbers x, y, width, height"),
+        ({"bbox": None, "segmentation": []}, "annotation 0 (image id 0): bbox is missing"),
         ({"bbox": [1, 2, 3], "iscrowd": 0}, "annotation 0 (image id 0): bbox [1, 2, 3] is not four numbers"),
         ({"bbox": [1, 2, 3, None]}, "annotation 0 (image id 0): not as expected"),
     ],

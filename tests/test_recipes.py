@@ -30,7 +30,9 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
 def test_every_recipe_can_be_built(name: str) -> None:
     """On the meta device: structure, optimiser groups, schedule."""
     recipe = find_recipe(name)
-    task = ClassificationTask(recipe, SimpleNamespace(class_names=[f"class {index}" for index in range(1000)]))
+    task = ClassificationTask(
+        recipe, SimpleNamespace(class_names=[f"class {index}" for index in range(1000)], class_keys=())
+    )
     with torch.device("meta"):
         net = task.build()
     for optimizer in build_optimizers(net, recipe.optim):
