@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,8 +20,10 @@ from resnest.checkpoints.manifest import find_by_hash
 from resnest.checkpoints.reading import RawCheckpoint
 from resnest.errors import ResnestError, parameter
 from resnest.files import CARD_NAME, digest_of
-from resnest.runtime.card import ModelCard
 from resnest.tasks import DEFAULT_TASK, task_info
+
+if TYPE_CHECKING:
+    from resnest.runtime.card import ModelCard
 
 PretrainedHead = Literal["by_name", "by_number", "untrained"]
 # what the rows of each class predictor stand for: (tensors by name, classes) -> a class or something else, row by row
@@ -125,6 +127,8 @@ def class_numbers(raw: RawCheckpoint) -> dict[str, int] | None:
 
 def _card(raw: RawCheckpoint) -> ModelCard | None:
     """The card in a run's checkpoint, beside a saved model's weights, or of published weights."""
+    from resnest.runtime.card import ModelCard  # needs NumPy, and torch.hub has torch alone
+
     card, beside = raw.content.get("card"), raw.path.parent / CARD_NAME
     try:
         if isinstance(card, str):
