@@ -77,7 +77,7 @@ class Inspection:
         """Count image `index`, as it was decoded. Raises BadImage."""
         orientation, size = orientation_of(self.samples.read(index))
         if orientation != 1:
-            stored = self.samples.exif == "stored" or image.size != size
+            stored = self.samples.is_read_as_stored(image.size, size)
             self.orientations = (self.orientations[0] + (not stored), self.orientations[1] + stored)
 
     def add_to(self, report: DatasetReport, val: Any) -> None:

@@ -54,6 +54,10 @@ class Samples(ABC):
         """Image `index`, RGB and upright. Raises BadImage, whatever is wrong with the file."""
         return decode_image(self.read(index), name=self.keys[index])
 
+    def is_read_as_stored(self, size: tuple[int, int], upright: tuple[int, int]) -> bool:
+        """Whether an image with an EXIF orientation is not turned: its size as decoded, and upright."""
+        return self.exif == "stored" or size != upright
+
     # --- defined by each task ---
 
     @abstractmethod

@@ -21,11 +21,11 @@ from resnest.detection.card import DetectionPreprocess
 from resnest.detection.coco import read_coco
 from resnest.detection.data import DetectionSamples, ObjectTable, clip, has_area
 from resnest.detection.formats.coco_files import is_coco
+from resnest.detection.formats.finding import of_files
 from resnest.detection.formats.registry import TOOLS
 from resnest.detection.segmentations import BAD
 from resnest.detection.units import outline_box
 from resnest.detection.voc import TRAINVAL, part_lists, read_list, read_voc, xml_stems
-from resnest.errors import ResnestError
 from resnest.figures import counted
 
 # --- The formats of data sets with objects: COCO json and Pascal VOC xml ---
@@ -37,17 +37,7 @@ def find_coco(path: Path, task: str | None = None) -> DatasetHandle | None:
     """A .json file, or one per split: in `annotations`, or in folders named by split."""
     if path.is_file():
         return DatasetHandle("coco", str(path), unsplit=partial(read_coco, path)) if is_coco(path) else None
-    parts = choose_splits(name for name in list_coco(path) if is_coco(path / name))
-    for chosen in parts:
-        if len(chosen) > 1:
-            raise ResnestError(
-                f"{path} has several annotation files of one split: {', '.join(chosen)}; give one .json file, or leave"
-                " one training and one validation file there"
-            )
-    if parts.val:
-        return handle_of_parts("coco", str(path), parts, lambda names: partial(read_coco, path / names[0]))
-    unsplit = partial(read_coco, path / parts.unsplit[0]) if parts.unsplit else None
-    return DatasetHandle("coco", str(path), unsplit=unsplit) if unsplit else None
+    return of_files("coco", path, [name for name in list_coco(path) if is_coco(path / name)], read_coco)
 
 
 def find_voc(path: Path, task: str | None = None) -> DatasetHandle | None:

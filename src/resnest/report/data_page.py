@@ -118,8 +118,7 @@ def _with_orientation(picture: Picture, samples: Samples, index: int) -> Picture
     orientation, upright = orientation_of(samples.read(index))
     if orientation == 1:
         return picture
-    is_stored = samples.exif == "stored" or samples.decode(index).size != upright
-    how = "read as stored" if is_stored else "read upright"
+    how = "read as stored" if samples.is_read_as_stored(samples.decode(index).size, upright) else "read upright"
     return replace(picture, captions=[*picture.captions, Caption(f"EXIF orientation {orientation}, {how}")])
 
 

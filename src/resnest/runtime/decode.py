@@ -85,7 +85,7 @@ def decode_image(
     with refusing(name, formats):
         image = _open(content, name, formats, max_pixels)
         image.load()
-        orientation = _orientation(image)
+        orientation = exif_orientation(image)
         if annotated and not _annotated_upright(image, orientation, annotated, exif, name):
             orientation = 1
         return to_rgb(_upright(image, orientation))
@@ -114,7 +114,7 @@ def decode_for_crop(
         image = _open(content, name, FORMATS, MAX_PIXELS)
         if image.format not in ("JPEG", "MPO"):
             image.load()  # the EXIF data of a PNG may lie behind its pixels
-        orientation = _orientation(image)
+        orientation = exif_orientation(image)
     width, height = image.size if orientation < 5 else image.size[::-1]  # from 5 on, lying on a side
     left, top, right, bottom = choose(width, height)
     with refusing(name, FORMATS):
@@ -244,7 +244,7 @@ def _check_header(image: Image.Image, name: str, max_pixels: int) -> None:
         raise BadImage(name, f"animated ({getattr(image, 'n_frames', 1)} frames)")
 
 
-def _orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
     """1 to 8 as in EXIF; 1 is upright."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -253,9 +253,14 @@ def _orientation(image: Image.Image) -> int:
     return int(value) if value in range(1, 9) else 1
 
 
+def turned_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Width and height of a picture of this stored size, as its EXIF orientation shows it."""
+    return size if orientation < 5 else size[::-1]
+
+
 def _annotated_upright(image: Image.Image, orientation: int, annotated: tuple[int, int], exif: Exif, name: str) -> bool:
     """Whether annotations refer to the upright pixels instead of the stored ones."""
-    stored, upright = image.size, image.size if orientation < 5 else image.size[::-1]
+    stored, upright = image.size, turned_size(image.size, orientation)
     allowed = {"auto": (upright, stored), "upright": (upright,), "stored": (stored,)}[exif]
     if annotated not in allowed:
         turned = f" ({upright[0]} x {upright[1]} upright)" if upright != stored else ""
@@ -283,8 +288,8 @@ def orientation_of(content: bytes) -> tuple[int, tuple[int, int]]:
         image = _open(content, "image", FORMATS, MAX_PIXELS)
         if image.format == "PNG":
             image.load()  # the EXIF data may lie behind its pixels
-        orientation = _orientation(image)
-    return orientation, image.size if orientation < 5 else image.size[::-1]
+        orientation = exif_orientation(image)
+    return orientation, turned_size(image.size, orientation)
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
@@ -380,7 +385,7 @@ def _with_pixels(image: Image.Image, name: str) -> Image.Image:
         raise BadImage(name, f"has no pixels ({image.width} x {image.height})")
     with refusing(name, FORMATS):
         image.load()  # a file that Pillow has opened is decoded now
-        orientation = _orientation(image)
+        orientation = exif_orientation(image)
         # a copy, as the picture is the caller's; what was turned before has no orientation any more
         return to_rgb(image if orientation == 1 else _upright(image.copy(), orientation))
 

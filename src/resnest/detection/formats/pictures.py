@@ -11,16 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from resnest.data.folders import locate_images
 from resnest.data.stores import cache_json, cached_json
 from resnest.errors import ResnestError
-from resnest.runtime.decode import FORMATS, BadImage, refusing
+from resnest.runtime.decode import FORMATS, BadImage, exif_orientation, refusing, turned_size
 
 CACHED = 1000  # pictures from which on their sizes are kept in a file
 CACHE_NAME = ".resnest-sizes"
-LYING = (5, 6, 7, 8)  # EXIF orientations with width and height exchanged
 
 Size = tuple[int, int]  # width, height
 
@@ -72,13 +71,11 @@ def upright_size(path: Path) -> Size:
     """Width and height of a picture as its EXIF orientation shows it; no pixel is decoded. Raises BadImage."""
     try:
         with refusing(path.name, FORMATS), Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
             if image.format == "PNG" and "exif" not in image.info:
-                return width, height  # Pillow would decode the pixels to look behind them
-            turned = image.getexif().get(ExifTags.Base.Orientation) in LYING
+                return image.size  # Pillow would decode the pixels to look behind them
+            return turned_size(image.size, exif_orientation(image))
     except FileNotFoundError:
         raise BadImage(path.name, "is not there") from None
-    return (height, width) if turned else (width, height)
 
 
 def read_sizes(root: Path, names: Sequence[str]) -> list[Size | None]:
