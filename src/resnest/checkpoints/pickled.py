@@ -163,8 +163,11 @@ def _read_stream(path: Path) -> Any:
             size = count * storage.dtype.itemsize
             storage.read = _reader(path, file.tell(), size)
             file.seek(size, io.SEEK_CUR)
-        if file.tell() != path.stat().st_size:
-            raise Unreadable(f"it ends {file.tell() - path.stat().st_size:+,} bytes from where it should")
+        missing = file.tell() - path.stat().st_size  # bytes; the last storages may be small, and a cut takes some whole
+        if missing > 0:
+            raise Unreadable(f"it is cut short: its last {missing:,} bytes are missing")
+        if missing < 0:
+            raise Unreadable(f"{-missing:,} bytes follow its last tensor")
         return content
 
 
