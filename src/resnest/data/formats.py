@@ -41,6 +41,7 @@ from resnest.data.parquet import read_arrow, read_parquet
 from resnest.data.parts import (
     PART_OF,
     TITLES,
+    Parts,
     SplitFiles,
     choose_parts,
     choose_splits,
@@ -321,6 +322,15 @@ def handle_of_parts(
     own = {"train": files.train, "val": files.val if files.val != files.test else [], "test": files.test}
     called = files.test[0] if len(files.test) == 1 else "test"
     return _of_readers(kind, where, {part: read(names) for part, names in own.items() if names}, notes, called)
+
+
+def handle_of_folders(kind: str, root: Path, parts: Parts, read: Callable[[str], Read]) -> DatasetHandle:
+    """The handle of folders that are parts; `read` makes the reader of one, by its name."""
+    reads = {part: read(name) for part in TITLES if (name := getattr(parts, part))}
+    notes = note_of_others(parts.others)
+    if reads.keys() == {"train"}:
+        return DatasetHandle(kind, str(root), unsplit=reads["train"], notes=notes)
+    return _of_readers(kind, str(root), reads, notes, parts.test or "")
 
 
 def _of_readers(

@@ -12,13 +12,13 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from resnest.data.folders import part_folders
 from resnest.data.formats import DatasetHandle
-from resnest.data.parts import SPLIT_NAMES
 from resnest.detection.formats.finding import MOST_LISTED, visible, with_suffix
 from resnest.detection.formats.marks import kind_of, kind_of_text
 from resnest.errors import ResnestError
 
-PLACES = ("", "annotations", "Annotations", "manifests/output", *SPLIT_NAMES)
+PLACES = ("", "annotations", "Annotations", "manifests/output")
 HEAD = 4096  # bytes of a text
 HEAD_OF_JSON = 64 * 2**10
 
@@ -80,7 +80,7 @@ class Listing:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        folders = [path / place for place in PLACES] if path.is_dir() else []
+        folders = [path / place for place in (*PLACES, *part_folders(path))] if path.is_dir() else []
         self.groups = [visible(folder) for folder in folders] or [[path]]
 
     def files(self, *suffixes: str) -> list[Path]:
@@ -158,7 +158,7 @@ def _xmls(listing: Listing) -> None:
 
 def _texts(listing: Listing) -> None:
     """Labels of DOTA and KITTI, each picture's in a text."""
-    folders = [listing.path, *(listing.path / part for part in SPLIT_NAMES)]
+    folders = [listing.path, *(listing.path / part for part in part_folders(listing.path))]
     for folder in [folder / name for folder in folders for name in TEXTS]:
         for file in with_suffix(folder, ".txt")[:MOST_LISTED]:
             lines = [line for line in _head(file).splitlines() if line.strip()]
