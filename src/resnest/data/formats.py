@@ -35,7 +35,7 @@ from resnest.checkpoints import hub
 from resnest.checkpoints.fetch import is_offline
 from resnest.data.csv_lists import read_csv, read_csv_parts
 from resnest.data.folders import has_class_folders, is_of, list_files, only_folder
-from resnest.data.layout import find_layout, is_of_classes
+from resnest.data.layout import INNER, find_layout, is_of_classes
 from resnest.data.listing import FolderTree, is_ignored
 from resnest.data.parquet import read_arrow, read_parquet
 from resnest.data.parts import (
@@ -155,7 +155,7 @@ def _note(repo: str, revision: str) -> Path:
 
 Read = Callable[[], Any]  # -> Samples
 READERS = ("train", "val", "test", "unsplit")  # of a `DatasetHandle`
-LABELLED = ("folder", "zip", "npz", "csv", "tar", "parquet", "arrow", "digits")  # formats of images with labels
+LABELLED = ("folder", INNER, "zip", "npz", "csv", "tar", "parquet", "arrow", "digits")  # formats of images with labels
 LABELS_FILE = "labels.csv"
 EXPECTED = "give a folder, a .zip, .npz, .csv, .tar, .parquet, COCO .json or YOLO .yaml file"
 
@@ -273,8 +273,10 @@ def _find_in_file(path: Path, format: str) -> DatasetHandle:
         fits = path.suffix.lower() in finder.suffixes if format == "auto" else format == finder.format
         if finder.suffixes and fits and (handle := finder.find(path, None)):
             return handle
-    if kind == "zip":
-        return _of_archive(kind, str(path), scan_zip(path))
+    if kind in ("zip", INNER) and path.suffix.lower() == ".zip":
+        return _of_archive("zip", str(path), scan_zip(path, inner=kind == INNER))
+    if kind == INNER:
+        raise ResnestError(f"{path}: data.format={INNER} reads folders and zip files: unpack it")
     if kind == "npz":
         return DatasetHandle(kind, str(path), unsplit=lambda: read_npz(path))
     if kind == "csv":
@@ -292,7 +294,7 @@ def _find_in_folder(path: Path, format: str) -> DatasetHandle:
         for finder in finders():
             if format in ("auto", finder.format) and (annotated := finder.find(place, None)):
                 return annotated
-    folders = _find_class_folders(path) if format in ("auto", "folder") else None
+    folders = _find_class_folders(path, inner=format == INNER) if format in ("auto", "folder", INNER) else None
     if folders and folders.val and folders.where == str(path):
         return folders
     for kind in ONE:
@@ -383,10 +385,10 @@ def _find_saved(path: Path) -> DatasetHandle | None:
     return handle_of_parts("arrow", str(path), files, read, not_read(names, files))
 
 
-def _find_class_folders(path: Path) -> DatasetHandle | None:
+def _find_class_folders(path: Path, *, inner: bool) -> DatasetHandle | None:
     """Class folders, in parts or not; None if a list of files says more about them."""
     try:
-        layout = find_layout(FolderTree(path))
+        layout = find_layout(FolderTree(path), inner=inner)
     except ResnestError:
         if (path / LABELS_FILE).is_file():
             return None
@@ -397,7 +399,7 @@ def _find_class_folders(path: Path) -> DatasetHandle | None:
     def read(folder: str | None, *, may_lack: bool = False) -> Read | None:
         if folder is None:
             return None
-        return partial(read_folder, path / folder, names_in=names_in, may_lack=may_lack)
+        return partial(read_folder, path / folder, names_in=names_in, may_lack=may_lack, inner=inner)
 
     if layout.has_parts:
         train, val, test = read(layout.train), read(layout.val, may_lack=True), read(layout.test, may_lack=True)
