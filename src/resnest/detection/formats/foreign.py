@@ -40,12 +40,13 @@ CVAT = ("CVAT's own xml", "export as COCO 1.0 or PASCAL VOC 1.1")
 DOTA = ("DOTA's text of rotated boxes", "detectors here have upright boxes: write these, as COCO json")
 KITTI = ("KITTI's labels", "convert them to COCO json")
 RECORDS = ("TensorFlow records", "export as COCO json")
+RUNS = ("a table of run lengths, as of Kaggle", "write its masks as PNG files, or as COCO json")
 # first line of a csv file
 TABLES = (
     (r"(?=.*\bfilename\b)(?=.*\bxmin\b)(?=.*\bymax\b)", ("a table of boxes for TensorFlow", "export as COCO json")),
     (r"(?=.*region_shape_attributes)", ("the csv of VGG Image Annotator", "export as json, which is read")),
     (r"(?=.*\bImageID\b)(?=.*\bXMin\b)", ("a table of boxes of Open Images", "convert it to COCO json")),
-    (r"(?=.*\bImageId\b)(?=.*\bEncodedPixels\b)", ("a table of run lengths, as of Kaggle", "convert it to COCO json")),
+    (r"(?=.*\b(EncodedPixels|rle_mask|rle)\b)(?=.*\b(ImageId(_ClassId)?|id|img)\b)", RUNS),
 )  # fmt: skip
 # names in a zip file that only annotations of objects have
 IN_ZIP = re.compile(
