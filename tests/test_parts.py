@@ -254,3 +254,13 @@ def test_files_with_a_part_in_one_word(tmp_path: Path) -> None:
     splits = open_dataset(tmp_path / "set")
     assert (len(splits.train), len(splits.val)) == (6, 4)
     assert "(not read, as it is beside the parts: more.tar)" in splits.describe()
+
+
+@pytest.mark.parametrize("form", IN_FOLDERS)
+def test_an_unpacked_folder_may_be_called_as_a_part(form: str, tmp_path: Path) -> None:
+    """crash-test-data is no test part: what is in it is read."""
+    for part, name in enumerate(("train", "val")):
+        FORMS[form](tmp_path / "set" / "crash-test-data", name, part)
+    task = "segmentation" if form.startswith("masks") else "detection"
+    splits = open_dataset(tmp_path / "set", task=task)
+    assert (len(splits.train), len(splits.val)) == COUNTS

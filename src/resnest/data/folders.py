@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from resnest.data.listing import is_ignored
-from resnest.data.parts import Parts, choose_folders, role_of
+from resnest.data.parts import Parts, choose_folders, is_plain, role_of
 from resnest.errors import ResnestError
 from resnest.files import is_output
 from resnest.runtime.decode import SUFFIXES
@@ -105,7 +105,7 @@ def has_class_folders(folder: Path) -> bool:
         if child.is_dir()
         and not (is_ignored(child.name) or is_output(child))
         and child.name.lower() != "data"
-        and not role_of(child.name)
+        and not is_plain(child.name)
     )
     return any(file.suffix.lower() in SUFFIXES for child in folders for file in child.rglob("*"))
 
@@ -119,7 +119,7 @@ def only_folder(path: Path) -> Path | None:
     files = [
         child for child in children if child.is_file() and child.suffix.lower() not in (".txt", ".md", ".pdf", ".html")
     ]
-    if len(folders) != 1 or files or folders[0].name in INNER or role_of(folders[0].name):
+    if len(folders) != 1 or files or folders[0].name in INNER or is_plain(folders[0].name):
         return None
     return folders[0]
 
