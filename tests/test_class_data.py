@@ -238,6 +238,47 @@ def test_the_class_is_the_first_folder(pack: Pack, tmp_path: Path) -> None:
     assert "(the class is the first folder, and folders in it are part of it: cat/2023, cat/2024)" in splits.describe()
 
 
+def _in_sites(*sites: str) -> list[str]:
+    return [f"{site}/{label}/{i}.jpg" for site in sites for label in ("cat", "dog") for i in range(3)]
+
+
+@pytest.mark.parametrize("sites", ["siteA siteB", "camera1 camera2 camera3", "train/a train/b val/a val/b"])
+def test_classes_with_the_same_folders_in_them_are_said(sites: str, pack: Pack, tmp_path: Path) -> None:
+    """As torchvision's ImageFolder takes them; a setting takes the inner ones."""
+    where = pack(_write(tmp_path / "set", _in_sites(*sites.split())))
+    splits = open_dataset(where)
+    assert (
+        "which all have the folders cat, dog in them: if these are the classes, set data.format=" in splits.describe()
+    )
+    assert "cat" not in splits.train.class_names
+    if pack is _tar:
+        with pytest.raises(ResnestError, match="inner-folders reads folders and zip files: unpack it"):
+            open_dataset(where, format="inner-folders")
+        return
+    splits = open_dataset(where, format="inner-folders")
+    assert splits.train.class_names == ("cat", "dog")
+    assert "(the class is the last folder)" in splits.describe()
+
+
+def test_inner_folders_where_the_first_may_be_parts(tmp_path: Path) -> None:
+    where = _write(tmp_path, _in_sites("fold1", "fold2"))
+    with pytest.raises(ResnestError, match=r"if the inner ones are the classes, set data\.format=inner-folders"):
+        open_dataset(where)
+    assert open_dataset(where, format="inner-folders").train.class_names == ("cat", "dog")
+
+
+def test_inner_folders_are_equally_deep(tmp_path: Path) -> None:
+    where = _write(tmp_path, [*_in_sites("siteA", "siteB"), "siteA/0.jpg"])
+    with pytest.raises(ResnestError, match=r"all images equally deep, and there are siteA/0.jpg and siteA/cat/0.jpg"):
+        open_dataset(where, format="inner-folders")
+
+
+@pytest.mark.parametrize("inside", ["2020 2021", "a", ""])
+def test_other_folders_in_classes_are_no_doubt(inside: str, tmp_path: Path) -> None:
+    names = [f"{label}/{name}/{i}.jpg" for label in ("cat", "dog") for name in inside.split() or [""] for i in range(3)]
+    assert "data.format" not in open_dataset(_write(tmp_path, names)).describe()
+
+
 def test_the_class_is_the_first_folder_in_parts_too(pack: Pack, tmp_path: Path) -> None:
     names = [f"{part}/{label}/2023/{i}.jpg" for part in ("train", "val") for label in ("cat", "dog") for i in range(2)]
     assert _sizes(open_dataset(pack(_write(tmp_path / "set", names)))) == (4, 4, ("cat", "dog"))

@@ -19,6 +19,7 @@ from resnest.detection.card import DetectionCard, DetectionPreprocess, DetectorS
 from resnest.detection.data import DetectionSamples
 from resnest.errors import ResnestError
 from resnest.inference.evaluation import exif_of_run
+from resnest.inference.model import account_of
 from resnest.recipes import find_recipe, override, to_yaml
 from resnest.training.train import train
 from scenes import HEIGHT, WIDTH, instances, many, picture, pictures, voc, voc_object, write
@@ -454,3 +455,16 @@ def test_a_run_is_evaluated_as_it_was_trained(tmp_path: Path, exif: str) -> None
     (tmp_path / "run" / "model.onnx").write_text("")
     assert exif_of_run(tmp_path / "run") == exif_of_run(tmp_path / "run" / "model.onnx") == exif
     assert exif_of_run(Path("resnest50")) == "auto"
+
+
+@pytest.mark.parametrize("model", ["resnest50", "saved"])
+def test_what_lies_around_other_models_is_not_theirs(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Published weights by their name, and a folder beside somebody's recipe and run.json."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "recipe.yaml").write_text(to_yaml(override(find_recipe("detect_small"), ["data.exif=stored"])))
+    (tmp_path / "run.json").write_text('{"data": "photos"}')
+    assert exif_of_run(Path(model)) == "auto"
+    assert account_of(model) == {}

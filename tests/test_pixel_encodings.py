@@ -426,7 +426,7 @@ TIES: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "two folders of masks": (
         two_folders,
-        "masks/val and .*labels/val both have masks of the pictures in .*images/val: leave one of them",
+        "masks/train and .*labels/train both have masks of the pictures in .*images/train: leave one of them",
     ),
     "two masks by name": (
         lambda root: copied(folders(root), "masks/train/1.png", "masks/train/1_label.png"),

@@ -46,6 +46,10 @@ def in_order(classes: Iterable[str]) -> list[str]:
     return sorted(every, key=lambda text: (len(text.lstrip("0")), text.lstrip("0"), text))
 
 
+class ByPlace(dict[str, str]):
+    """Names from a list without keys: the place is the key."""
+
+
 class NamedClasses(NamedTuple):
     """Classes in order, and how they are shown."""
 
@@ -55,8 +59,13 @@ class NamedClasses(NamedTuple):
 
 
 def name_classes(classes: Iterable[str], known: Mapping[str, str]) -> NamedClasses:
-    """Order and name classes. A list that does not name all of them, each differently, is not used, which is said."""
+    """Order and name classes. A list that does not name all of them, each differently, is not used, which is said.
+
+    A list of numbers without keys that has all classes is a list of these, not of names for them.
+    """
     keys = in_order(classes)
+    if isinstance(known, ByPlace) and set(keys) <= set(known.values()):
+        return NamedClasses(keys, tuple(keys), ())
     names = tuple(known[key] for key in keys if key in known)
     if len(names) == len(keys) and len(set(names)) == len(names):
         return NamedClasses(keys, names, ())
@@ -94,9 +103,10 @@ def parse_class_names(name: str, content: bytes) -> dict[str, str]:
     text = content.decode("utf-8-sig")
     if name.endswith(".txt"):
         lines = [class_text(line) for line in text.splitlines()]
-        return {str(index): line for index, line in enumerate(lines) if line}
-    names: dict[str, str] = {}
-    for row in class_rows(text):
+        return ByPlace({str(index): line for index, line in enumerate(lines) if line})
+    rows = class_rows(text)
+    names: dict[str, str] = ByPlace() if all(row.get("placed") for row in rows) else {}
+    for row in rows:
         for key in (class_text(str(row[kind])) for kind in ("synset", "index") if kind in row):
             if key in names:
                 raise ResnestError(f"two of its classes have the key {key}")

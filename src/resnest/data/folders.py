@@ -7,12 +7,12 @@ root = locate_images(Path("coco/annotations/instances_train2017.json"), ["000000
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from resnest.data.listing import is_ignored
-from resnest.data.parts import PART_OF, SPLIT_NAMES, role_of
+from resnest.data.parts import Parts, choose_folders, is_plain, role_of
 from resnest.errors import ResnestError
 from resnest.files import is_output
 from resnest.runtime.decode import SUFFIXES
@@ -24,14 +24,37 @@ ENDINGS = {  # packed tars too, so that they are refused and not overlooked
     "parquet": (".parquet",),
 }
 BESIDE_VOC = ("VOCcode", "results", "local", "annotations_cache")  # of VOCdevkit; the last one detectron writes
-INNER = ("annotations", "images", "labels", "data", *SPLIT_NAMES)  # folders that are parts of a data set
+INNER = ("annotations", "images", "labels", "data")  # folders of a data set, beside its parts
 PROSE = (".txt", ".md", ".pdf", ".html")  # suffixes of licences and the like
 TRIED = 20  # names that are looked for, spread over the list
 
 
+def find_parts(folder: Path, holds: Callable[[str], bool]) -> Parts | None:
+    """The parts among the folders in a folder: train and Valid, seg_train and seg_test (`parts.choose_folders`).
+
+    Args:
+        holds: whether a folder of this name holds pictures that are annotated in the format that is looked for.
+
+    Raises:
+        ResnestError: two folders for one part.
+    """
+    called, others = part_folders(folder), other_folders(folder)
+    found = [name for name in called if holds(name)]
+    return choose_folders([*found, *filter(holds, others)], str(folder)) if found else None
+
+
 def part_folders(folder: Path) -> list[str]:
-    """The names of the folders in it that are called by a part: train, Valid, TEST."""
-    return sorted(child.name for child in folder.iterdir() if child.name.lower() in PART_OF and child.is_dir())
+    """The names of the folders in it that have a part in their name: train, Valid, seg_test."""
+    return [name for name in _folders_in(folder) if role_of(name)]
+
+
+def other_folders(folder: Path) -> list[str]:
+    return [name for name in _folders_in(folder) if not role_of(name)]
+
+
+def _folders_in(folder: Path) -> list[str]:
+    children = folder.iterdir() if folder.is_dir() else ()
+    return sorted(child.name for child in children if child.is_dir() and not is_ignored(child.name))
 
 
 def is_of(kind: str, name: str) -> bool:
@@ -49,18 +72,14 @@ def list_files(folder: Path, kind: str) -> list[str]:
 
 
 def list_coco(folder: Path) -> list[str]:
-    """COCO annotation files, relative to a folder: `annotations/*.json`, else one in each folder named by split.
+    """COCO annotation files in `annotations`, relative to the folder above it.
 
     Where some are called instances_*, as COCO's own, the others are captions or key points. Panoptic ones are of
     another kind.
     """
     names = [name for name in _list_json(folder) if not name.startswith(PANOPTIC)]
     names = [name for name in names if name.startswith("instances")] or names
-    if names:
-        return [f"annotations/{name}" for name in names]
-    children = sorted(child.name for child in folder.iterdir() if role_of(child.name))  # train2017, devset
-    places = (ROBOFLOW, *(f"{child}/{ROBOFLOW}" for child in children))  # it may be one part of a set
-    return [place for place in places if (folder / place).is_file()]
+    return [f"annotations/{name}" for name in names]
 
 
 def list_panoptic(folder: Path) -> list[str]:
@@ -85,7 +104,8 @@ def has_class_folders(folder: Path) -> bool:
         for child in folder.iterdir()
         if child.is_dir()
         and not (is_ignored(child.name) or is_output(child))
-        and child.name.lower() not in ("data", *PART_OF)
+        and child.name.lower() != "data"
+        and not is_plain(child.name)
     )
     return any(file.suffix.lower() in SUFFIXES for child in folders for file in child.rglob("*"))
 
@@ -99,7 +119,9 @@ def only_folder(path: Path) -> Path | None:
     files = [
         child for child in children if child.is_file() and child.suffix.lower() not in (".txt", ".md", ".pdf", ".html")
     ]
-    return folders[0] if len(folders) == 1 and not files and folders[0].name not in INNER else None
+    if len(folders) != 1 or files or folders[0].name in INNER or is_plain(folders[0].name):
+        return None
+    return folders[0]
 
 
 def locate_images(annotations: Path, names: Sequence[str]) -> Path:
@@ -136,12 +158,15 @@ def _candidates(annotations: Path) -> list[Path]:
     """Below the annotations' folder, or beside it if it is called so: `images`, `data`, itself, those of the split."""
     home = annotations.parent
     bases = [home.parent, home] if _is_annotations(home) else [home, home.parent]
-    words = re.findall("[a-z]+[0-9]*", annotations.stem.lower())  # instances_train2017: instances, train2017
-    parts = [*reversed(words), *(word.rstrip("0123456789") for word in reversed(words))]
+    stem = annotations.stem.lower()
+    words = re.findall("[a-z]+[0-9]*", stem)  # instances_train2017: instances, train2017
+    tails = [stem[match.end() :] for match in re.finditer("[^a-z0-9]+", stem)]  # instances_my_train: my_train
+    parts = [*reversed(words), *tails, *(word.rstrip("0123456789") for word in reversed(words))]
     folders: list[Path] = []
     for base in bases:
         for folder in (base / "images", base / "data", base):
-            folders += [folder, *(folder / part for part in parts)]
+            inner = {name.lower(): name for name in _folders_in(folder)}
+            folders += [folder, *(folder / inner[part] for part in parts if part in inner)]
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()] or [home]
 
 
@@ -242,11 +267,6 @@ def picture_of(
     if len(own) > 1:
         raise ResnestError(f"{where}: is it of {own[0]} or of {own[1]}? Move the other one to another folder")
     return next(iter(own or named), None)
-
-
-def stems_in(folder: Path) -> dict[str, str]:
-    """The image files of a folder: stem -> name."""
-    return {file.stem: file.name for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES}
 
 
 def _is_annotations(folder: Path) -> bool:

@@ -24,23 +24,21 @@ Where there is no validation part, the test part is used as one. Data without sp
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from resnest.checkpoints import hub
-from resnest.checkpoints.fetch import is_offline
 from resnest.data.csv_lists import read_csv, read_csv_parts
 from resnest.data.folders import has_class_folders, is_of, list_files, only_folder
-from resnest.data.layout import find_layout, is_of_classes
+from resnest.data.hub_sets import PREFIX, look_up
+from resnest.data.layout import INNER, find_layout, is_of_classes
 from resnest.data.listing import FolderTree, is_ignored
 from resnest.data.parquet import read_arrow, read_parquet
 from resnest.data.parts import (
-    PART_OF,
     TITLES,
+    Parts,
     SplitFiles,
     choose_parts,
     choose_splits,
@@ -60,101 +58,11 @@ from resnest.data.readers import (
 from resnest.data.samples import LabelledSamples
 from resnest.data.shards import read_shards, scan_shards
 from resnest.errors import ResnestError, unknown
-from resnest.files import cache_folder, write_atomically, write_errors
 from resnest.tasks import TASKS, TaskInfo, load_object, task_info
-
-# --- Data sets of the Hugging Face hub: their parquet files, or tar shards, downloaded into the hub's own cache.
-# `hf:OWNER/NAME`, with `/FOLDER` where the repository holds several data sets, and `@REVISION`. The hub's listing of a
-# repository is cached, so that it opens without the network once its files are there (RESNEST_OFFLINE, HF_HUB_OFFLINE).
-
-PREFIX = "hf:"
-_REFERENCE = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+?)(?:/(?P<folder>[^@]+?))?/?(?:@(?P<revision>.+))?")
-
-
-@dataclass(frozen=True)
-class Remote:
-    """Files of one format in a repository, at one commit."""
-
-    kind: str
-    repo: str
-    folder: str
-    commit: str
-    names: list[str]
-
-    @property
-    def where(self) -> str:
-        """A reference pinned to this commit."""
-        return f"{PREFIX}{self.repo}{self.folder and '/'}{self.folder}@{self.commit}"
-
-    def fetch(self, name: str) -> Path:
-        """The local path of a file, downloaded if it is not in the hub's cache."""
-        try:
-            return hub.download(self.repo, name, revision=self.commit, kind="dataset", offline=is_offline())
-        except hub.HubError as error:
-            what = "is not in the hub's cache, and the network is off" if is_offline() else f"did not come: {error}"
-            raise ResnestError(f"{self.where}: {name} {what}") from None
-
-
-def look_up(reference: str, kinds: Sequence[str]) -> Remote:
-    """The files of the first kind in the repository.
-
-    Raises:
-        ResnestError: not such a reference, no such repository, no network and not looked up before, no files of these
-            kinds, or several data sets in it.
-    """
-    match = _REFERENCE.fullmatch(reference)
-    if match is None:
-        raise ResnestError(f"{reference} is no data set of the hub: expected hf:OWNER/NAME, hf:OWNER/NAME@REVISION")
-    repo, folder, revision = match["repo"], match["folder"] or "", match["revision"]
-    commit, names = _listing(reference, repo, revision)
-    for kind in kinds:
-        files = [name for name in names if is_of(kind, name) and (not folder or name.startswith(f"{folder}/"))]
-        if files:
-            _check_single_folder(reference, repo, files)
-            return Remote(kind, repo, folder, commit, files)
-    within = f" in its folder {folder}" if folder else ""
-    raise ResnestError(
-        f"{reference} has no {' or '.join(kinds)} file{within}; the hub converts many data sets to parquet at"
-        f" {PREFIX}{repo}@refs/convert/parquet"
-    )
-
-
-def _check_single_folder(reference: str, repo: str, names: Sequence[str]) -> None:
-    folders = {PurePosixPath(name).parent for name in names}
-    bases = sorted({str(folder.parent if folder.name.lower() in PART_OF else folder) for folder in folders})
-    if len(bases) > 1:
-        raise ResnestError(
-            f"{reference} holds {len(bases)} data sets: choose one, as in {PREFIX}{repo}/{bases[0]}"
-            f" ({', '.join(bases[:5])}{', ...' if len(bases) > 5 else ''})"
-        )
-
-
-def _listing(reference: str, repo: str, revision: str | None) -> tuple[str, list[str]]:
-    """Commit and file names of a repository: from the hub, or as cached if offline."""
-    note = _note(repo, revision or "main")
-    if not is_offline():
-        try:
-            commit, names = hub.dataset_files(repo, revision)
-        except hub.HubError as error:
-            raise ResnestError(f"{reference} cannot be opened: {error}") from None
-        with write_errors(note.parent):
-            for path in (note, _note(repo, commit)):
-                write_atomically(path, json.dumps({"commit": commit, "files": names}).encode())
-        return commit, names
-    try:
-        content = json.loads(note.read_bytes())
-        return str(content["commit"]), [str(name) for name in content["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ResnestError(f"{reference} has not been opened before, and the network is off") from None
-
-
-def _note(repo: str, revision: str) -> Path:
-    return cache_folder() / "hub" / (re.sub(r"[^\w.-]", "--", f"{repo}@{revision}") + ".json")
-
 
 Read = Callable[[], Any]  # -> Samples
 READERS = ("train", "val", "test", "unsplit")  # of a `DatasetHandle`
-LABELLED = ("folder", "zip", "npz", "csv", "tar", "parquet", "arrow", "digits")  # formats of images with labels
+LABELLED = ("folder", INNER, "zip", "npz", "csv", "tar", "parquet", "arrow", "digits")  # formats of images with labels
 LABELS_FILE = "labels.csv"
 EXPECTED = "give a folder, a .zip, .npz, .csv, .tar, .parquet, COCO .json or YOLO .yaml file"
 
@@ -263,7 +171,27 @@ def _find_annotated(path: Path, format: str, task: str | None, own: list[Finder]
             if format in ("auto", finder.format) and (handle := finder.find(place, task)):
                 return handle
     kind = f"of format {format!r}" if format != "auto" else f"with {info.annotations}"
-    raise ResnestError(f"{path} holds no images {kind}: expected {info.layout}")
+    instead = _data_of_others(path, own) if format == "auto" else ""
+    raise ResnestError(f"{path} holds no images {kind}: expected {info.layout}{instead}")
+
+
+def _data_of_others(path: Path, own: Sequence[Finder]) -> str:
+    """What there is for other tasks, for a message; "" if nothing is recognised."""
+    for finder in (finder for finder in finders() if finder not in own):
+        for place in filter(None, (path, only_folder(path))):
+            try:
+                handle = finder.find(place, None)
+            except ResnestError as error:
+                if finder.last:
+                    return f". {error}"
+                continue
+            if handle:
+                task = finder.tasks[0]
+                return (
+                    f". There is {handle.format} data, which is for {task}: export it in that layout, or take a recipe"
+                    f" or a model for {task} (`resnest recipes`)"
+                )
+    return ""
 
 
 def _find_in_file(path: Path, format: str) -> DatasetHandle:
@@ -272,8 +200,10 @@ def _find_in_file(path: Path, format: str) -> DatasetHandle:
         fits = path.suffix.lower() in finder.suffixes if format == "auto" else format == finder.format
         if finder.suffixes and fits and (handle := finder.find(path, None)):
             return handle
-    if kind == "zip":
-        return _of_archive(kind, str(path), scan_zip(path))
+    if kind in ("zip", INNER) and path.suffix.lower() == ".zip":
+        return _of_archive("zip", str(path), scan_zip(path, inner=kind == INNER))
+    if kind == INNER:
+        raise ResnestError(f"{path}: data.format={INNER} reads folders and zip files: unpack it")
     if kind == "npz":
         return DatasetHandle(kind, str(path), unsplit=lambda: read_npz(path))
     if kind == "csv":
@@ -291,7 +221,7 @@ def _find_in_folder(path: Path, format: str) -> DatasetHandle:
         for finder in finders():
             if format in ("auto", finder.format) and (annotated := finder.find(place, None)):
                 return annotated
-    folders = _find_class_folders(path) if format in ("auto", "folder") else None
+    folders = _find_class_folders(path, inner=format == INNER) if format in ("auto", "folder", INNER) else None
     if folders and folders.val and folders.where == str(path):
         return folders
     for kind in ONE:
@@ -321,6 +251,15 @@ def handle_of_parts(
     own = {"train": files.train, "val": files.val if files.val != files.test else [], "test": files.test}
     called = files.test[0] if len(files.test) == 1 else "test"
     return _of_readers(kind, where, {part: read(names) for part, names in own.items() if names}, notes, called)
+
+
+def handle_of_folders(kind: str, root: Path, parts: Parts, read: Callable[[str], Read]) -> DatasetHandle:
+    """The handle of folders that are parts; `read` makes the reader of one, by its name."""
+    reads = {part: read(name) for part in TITLES if (name := getattr(parts, part))}
+    notes = note_of_others(parts.others)
+    if reads.keys() == {"train"}:
+        return DatasetHandle(kind, str(root), unsplit=reads["train"], notes=notes)
+    return _of_readers(kind, str(root), reads, notes, parts.test or "")
 
 
 def _of_readers(
@@ -373,10 +312,10 @@ def _find_saved(path: Path) -> DatasetHandle | None:
     return handle_of_parts("arrow", str(path), files, read, not_read(names, files))
 
 
-def _find_class_folders(path: Path) -> DatasetHandle | None:
+def _find_class_folders(path: Path, *, inner: bool) -> DatasetHandle | None:
     """Class folders, in parts or not; None if a list of files says more about them."""
     try:
-        layout = find_layout(FolderTree(path))
+        layout = find_layout(FolderTree(path), inner=inner)
     except ResnestError:
         if (path / LABELS_FILE).is_file():
             return None
@@ -387,7 +326,7 @@ def _find_class_folders(path: Path) -> DatasetHandle | None:
     def read(folder: str | None, *, may_lack: bool = False) -> Read | None:
         if folder is None:
             return None
-        return partial(read_folder, path / folder, names_in=names_in, may_lack=may_lack)
+        return partial(read_folder, path / folder, names_in=names_in, may_lack=may_lack, inner=inner)
 
     if layout.has_parts:
         train, val, test = read(layout.train), read(layout.val, may_lack=True), read(layout.test, may_lack=True)

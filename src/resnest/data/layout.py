@@ -5,7 +5,8 @@
 
 The rule, for folders, zip and tar files alike: a folder that is alone is passed over (as archives of a folder have it);
 then come the parts, if there are any; the first folders below are the classes, as in torchvision's ImageFolder, and
-folders in them belong to their class.
+folders in them belong to their class. Where all of them have the same folders in them, as siteA/cat and siteB/cat, the
+inner ones may be meant: that is said, and `data.format=inner-folders` reads them so.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from resnest.errors import ResnestError
 from resnest.figures import counted
 
 MOST_NAMED = 3
+INNER = "inner-folders"  # the format's name where the last folders are the classes, and not the first
 NO_CLASS = ("unlabeled", "unlabelled", "unsup", "extra", "pred", "prediction", "predictions", "holdout", "heldout")
 NO_CLASSES = ("images", "labels", "masks", "annotations", "data")  # folders of annotated images
 _NUMBERED = re.compile(r"(?:k?fold|split|part|set|subset|batch|cv)[ _-]?\d+", re.IGNORECASE)  # of cross-validation
@@ -51,11 +53,12 @@ class Layout:
         return self.val is not None
 
 
-def find_layout(tree: Tree, *, labelled: bool = False) -> Layout:
+def find_layout(tree: Tree, *, labelled: bool = False, inner: bool = False) -> Layout:
     """Find parts and classes.
 
     Args:
         labelled: labels are given, so that parts have images and no class folders.
+        inner: the last folders are the classes, so that the first ones may be called as anything.
 
     Raises:
         ResnestError: parts that are ambiguous; images in them without class folders.
@@ -71,7 +74,7 @@ def find_layout(tree: Tree, *, labelled: bool = False) -> Layout:
             break
         base = below
         passed.append(names[0])
-    if not labelled:
+    if not (labelled or inner):
         _refuse_hidden_parts(tree, base, names)
     outside = [name for name in passed if not role_of(name)]
     return Layout(base, notes=(f"classes are the folders in {base}",) if outside else ())
@@ -143,7 +146,7 @@ def _refuse_hidden_parts(tree: Tree, base: str, names: Sequence[str]) -> None:
             raise ResnestError(
                 f"{_join(tree.where, base)}: the folders {_listed([name, *same])} have the same folders in them"
                 f" ({_listed(inner[name] & inner[same[0]])}). If they are parts, call them train, val and test; if they"
-                f" are classes, rename {name}"
+                f" are classes, rename {name}; if the inner ones are the classes, set data.format={INNER}"
             )
         if role is None or role.rest or tree.holds_images(_join(base, name)):
             continue
@@ -173,15 +176,22 @@ class ClassFolders:
     notes: tuple[str, ...]
 
 
-def label_by_folder(keys: Iterable[tuple[str, str]], where: str) -> ClassFolders:
+def label_by_folder(keys: Iterable[tuple[str, str]], where: str, *, inner: bool = False) -> ClassFolders:
     """Label images by the first folder of their path.
 
     Args:
         keys: key and path below the folder of the classes.
+        inner: by the last one instead.
 
     Raises:
-        ResnestError: parts below the classes.
+        ResnestError: parts below the classes; `inner`, and some images lie deeper than others.
     """
+    keys = list(keys)
+    if inner and len({path.count("/"): path for _, path in keys}) > 1:
+        first, last = (by(keys, key=lambda item: item[1].count("/"))[1] for by in (min, max))
+        raise ResnestError(
+            f"{where}: data.format={INNER} needs all images equally deep, and there are {first} and {last}"
+        )
     labelled: list[tuple[str, str]] = []
     beside: list[str] = []
     deeper: dict[str, str] = {}  # folders within those of classes, and one such class
@@ -190,7 +200,7 @@ def label_by_folder(keys: Iterable[tuple[str, str]], where: str) -> ClassFolders
         if not below:
             beside.append(path)
             continue
-        labelled.append((key, folder))
+        labelled.append((key, below[-2] if inner and len(below) > 1 else folder))
         for name in below[:-1]:
             deeper.setdefault(name, folder)
     parts = {role.part: name for name in deeper if (role := role_of(name)) and not role.rest}
@@ -203,8 +213,26 @@ def label_by_folder(keys: Iterable[tuple[str, str]], where: str) -> ClassFolders
     notes = []
     if beside:
         notes.append(f"left out: {counted(len(beside), 'image', 'images')} in no class folder, such as {beside[0]}")
-    if deeper:
+    if inner:
+        notes.append("the class is the last folder")
+    elif deeper and (same := _same_in_all(path for _, path in keys)):
+        shown = _listed({folder for _, folder in labelled})
+        notes.append(
+            f"the classes are {shown}, which all have the folders {_listed(same)} in them: if these are the classes,"
+            f" set data.format={INNER}"
+        )
+    elif deeper:
         some = [f"{folder}/{name}" for name, folder in list(deeper.items())[:MOST_NAMED]]
         shown = ", ".join(some) + (", ..." if len(deeper) > MOST_NAMED else "")
         notes.append(f"the class is the first folder, and folders in it are part of it: {shown}")
     return ClassFolders(labelled, tuple(notes))
+
+
+def _same_in_all(paths: Iterable[str]) -> set[str]:
+    """Two folders or more that are in all first folders, where no image lies directly in these; years are not meant."""
+    inside: dict[str, set[str]] = {}
+    for path in paths:
+        folder, *below = path.split("/")
+        inside.setdefault(folder, set()).add(below[0] if len(below) > 1 else "")
+    same = set.intersection(*inside.values()) if len(inside) > 1 and "" not in set().union(*inside.values()) else set()
+    return same if len(same) > 1 and not all(map(_YEAR.fullmatch, same)) else set()

@@ -28,8 +28,8 @@ WORDS = {
 }
 PART_OF = {word: part for part, words in WORDS.items() for word in words}
 TITLES = {"train": "training", "val": "validation", "test": "test"}
-VAL_NAMES = ("val", "valid", "validation", "test")  # of folders in which tasks look for their own formats
-SPLIT_NAMES = ("train", *VAL_NAMES)
+VAL_KEYS = ("val", "valid", "validation", "test")  # of YOLO's yaml
+FILLERS = ("set", "images", "list")  # words beside a part's that say nothing
 _BEHIND = re.compile(r"(?:set|data|images|imgs|s)$")  # trainset, testdata
 _TOKENS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W_A-Za-z]+")
 
@@ -65,6 +65,16 @@ def part_named(text: str) -> str | None:
     ('train', None)
     """
     return PART_OF.get(text.strip().lower())
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name is a part's and says nothing else.
+
+    >>> is_plain("trainset"), is_plain("VAL2017"), is_plain("seg_train")
+    (True, True, False)
+    """
+    role = role_of(name)
+    return role is not None and all(word in FILLERS or word.isdecimal() for word in role.rest)
 
 
 def _part_of(token: str) -> str | None:
@@ -113,12 +123,14 @@ def choose_parts(names: Iterable[str], where: str) -> Parts | None:
         return None
     for part, same in found.items():
         if len(same) > 1:
-            raise ResnestError(
-                f"{where}: {' and '.join(same)} are both called the {TITLES[part]} part: leave one of them there"
-            )
+            raise _both(where, same[0], same[1], part)
     chosen = {part: same[0] for part, same in found.items()}
     others = tuple(name for name in every if name not in chosen.values())
     return Parts(chosen.get("train"), chosen.get("val"), chosen.get("test"), others)
+
+
+def _both(where: str, name: str, other: str, part: str) -> ResnestError:
+    return ResnestError(f"{where}: {name} and {other} are both called the {TITLES[part]} part: leave one of them there")
 
 
 def _without_pair(names: list[str], groups: dict[tuple[str, ...], dict[str, list[str]]]) -> dict[str, list[str]]:
@@ -133,6 +145,28 @@ def _without_pair(names: list[str], groups: dict[tuple[str, ...], dict[str, list
     return found if "train" in found or set(groups) == {()} else {}
 
 
+def choose_folders(names: Iterable[str], where: str) -> Parts | None:
+    """The parts among folders that all hold annotated pictures; a training part alone is the whole.
+
+    As `choose_parts`; these folders are no classes, so that `train` and `val` are parts beside any others.
+
+    Raises:
+        ResnestError: two names for one part, or several pairs.
+    """
+    every = sorted(names)
+    if parts := choose_parts(every, where):
+        return parts
+    found: dict[str, str] = {}
+    for name, role in ((name, role) for name in every if (role := role_of(name))):
+        if not is_plain(name) and (role.part != "train" or len(every) > 1):
+            continue
+        if role.part in found:
+            raise _both(where, found[role.part], name, role.part)
+        found[role.part] = name
+    others = tuple(name for name in every if name not in found.values())
+    return Parts(found.get("train"), found.get("val"), found.get("test"), others) if found else None
+
+
 class SplitFiles(NamedTuple):
     """File names; either `unsplit`, or `val` and optionally `train`. `test` may be `val`."""
 
@@ -143,14 +177,24 @@ class SplitFiles(NamedTuple):
 
 
 def choose_splits(names: Iterable[str]) -> SplitFiles:
-    """Parts by a word of the file's name, or by its folder; a part may have several files.
+    """Parts by the files' folders, or else by a word of their names; a part may have several files.
 
     Without a validation part, the test part is used; without both, the training files are the whole. If only
     validation files are named, the rest is for training.
+
+    Raises:
+        ResnestError: folders that are several parts of one kind.
     """
+    every = sorted(names)
+    paths = [PurePosixPath(name) for name in every]
+    folders = choose_parts({path.parent.name for path in paths} - {""}, "the data")
+    words = [_word_of(path, folders) for path in paths]
+    if folders is None:
+        roles = [word or _part_in(path.name) for word, path in zip(words, paths, strict=True)]
+        words = roles if len(set(roles) - {""}) > 1 else words  # trainset.tar and valset.tar, not trains.tar alone
     groups: dict[str, list[str]] = {}
-    for name in sorted(names):
-        groups.setdefault(_word_of(PurePosixPath(name)), []).append(name)
+    for word, name in zip(words, every, strict=True):
+        groups.setdefault(word, []).append(name)
     test = next((groups[word] for word in WORDS["test"] if word in groups), [])
     val = next((groups[word] for word in WORDS["val"] if word in groups), test)
     train = next((groups[word] for word in (*WORDS["train"], "") if word in groups), [])
@@ -175,12 +219,16 @@ def note_of_test(name: str) -> str:
     return f"{name} is the validation part"
 
 
-def _word_of(name: PurePosixPath) -> str:
-    """The first word of a part in a file's folder, or else in its name."""
-    folder = name.parent.name.lower()
-    if folder in PART_OF:
-        return folder
-    if word := next((word for word in re.findall("[a-z]+", name.name.lower()) if word in PART_OF), ""):
-        return word
-    role = role_of(name.parent.name)  # train2017, devset; train_extra is no part
-    return role.part if role and all(word == "set" or word.isdecimal() for word in role.rest) else ""
+def _word_of(name: PurePosixPath, folders: Parts | None) -> str:
+    """The part of a file's folder, or else the first word of a part in its name."""
+    folder = name.parent.name
+    if folders and folder:
+        return next((part for part in TITLES if getattr(folders, part) == folder), "")
+    if is_plain(folder):
+        return _part_in(folder)
+    return next((word for word in re.findall("[a-z]+", name.name.lower()) if word in PART_OF), "")
+
+
+def _part_in(name: str) -> str:
+    role = role_of(name)
+    return role.part if role else ""

@@ -24,22 +24,25 @@ from resnest.errors import ResnestError
 Labelled = Sequence[tuple[str, str | tuple[str, ...]]]
 
 
-def read_folder(folder: Path, *, names_in: Sequence[Path] = (), may_lack: bool = False) -> LabelledSamples:
+def read_folder(
+    folder: Path, *, names_in: Sequence[Path] = (), may_lack: bool = False, inner: bool = False
+) -> LabelledSamples:
     """Class folders; a list of their names may be in the folder above, or in `names_in`.
 
     Args:
         may_lack: an empty class folder is no error, as in a validation part.
+        inner: the classes are the last folders, not the first.
     """
     listing = list_images(folder)
     images = [(name, name) for name in listing.images]
-    labelled, notes = _in_class_folders(listing, images, "", may_lack=may_lack)
+    labelled, notes = _in_class_folders(listing, images, "", may_lack=may_lack, inner=inner)
     return number_classes(
         FolderStore(folder), labelled, read_class_names(*(names_in or (folder.parent,))), (*notes, *listing.notes())
     )
 
 
 def _in_class_folders(
-    listing: Listing, images: Sequence[tuple[str, str]], base: str, *, may_lack: bool
+    listing: Listing, images: Sequence[tuple[str, str]], base: str, *, may_lack: bool, inner: bool
 ) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
     """Labelled by their folders. Raises ResnestError for no image, or a class without any.
 
@@ -48,14 +51,14 @@ def _in_class_folders(
         may_lack: an empty class folder is no error.
     """
     where = f"{listing.where}/{base}" if base else listing.where
-    found = label_by_folder(images, where)
+    found = label_by_folder(images, where, inner=inner)
     if not found.labelled:
         why = "; ".join(found.notes) or nothing_found(listing)
         raise ResnestError(f"no images in {where}: expected one folder per class, {where}/CLASS/image.jpg ({why})")
     start = f"{base}/" if base else ""
     below = {folder.removeprefix(start).split("/")[0] for folder in listing.folders if folder.startswith(start)}
     classes = {name for _, name in found.labelled}
-    empty = sorted(below - classes - {""})
+    empty = sorted(below - classes - {""}) if not inner else []
     for name in empty:
         beside = listing.below(f"{start}{name}")
         if beside.reasons or not may_lack:
@@ -77,6 +80,7 @@ class Archive:
     names: Mapping[str, str]  # what a list of classes calls them
     images: Sequence[tuple[str, str]]  # key and path
     given: Mapping[str, str] = field(default_factory=dict)  # key -> label, where it does not follow from folders
+    inner: bool = False  # the classes are the last folders
 
     def read(self, part: str = "", *, may_lack: bool = False) -> LabelledSamples:
         """The images of a part, or those of an archive without parts; `may_lack` as for `read_folder`."""
@@ -90,12 +94,13 @@ class Archive:
                 [(key, path) for key, path in images if key not in self.given],
                 base,
                 may_lack=may_lack,
+                inner=self.inner,
             )
             labelled += by_folder
         return number_classes(self.store, labelled, self.names, (*notes, *self.listing.notes()))
 
 
-def scan_zip(path: Path) -> Archive:
+def scan_zip(path: Path, *, inner: bool = False) -> Archive:
     listing = Listing(str(path))
     members: dict[str, str] = {}  # path -> name in the file
     lists: dict[str, str] = {}  # the same of lists of classes, by their folder
@@ -117,10 +122,12 @@ def scan_zip(path: Path) -> Archive:
                         lists[name.rpartition("/")[0]] = info.filename
     except (zipfile.BadZipFile, OSError) as error:
         raise ResnestError(f"{path} is not a readable zip file: {error}") from None
-    layout = find_layout(ArchiveTree(str(path), listing.images, listing.folders))
+    layout = find_layout(ArchiveTree(str(path), listing.images, listing.folders), inner=inner)
     store = ZipStore(path)
     names = _names_in_zip(store, lists, layout.base) or read_class_names(path.parent)
-    return Archive(store, listing, layout, names, [(members[name], name) for name in sorted(listing.images)])
+    return Archive(
+        store, listing, layout, names, [(members[name], name) for name in sorted(listing.images)], inner=inner
+    )
 
 
 def _start_of(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

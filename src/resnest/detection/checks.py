@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.data.checks import MIN_IMAGES, DatasetReport, Inspection
-from resnest.data.folders import holds_xml, list_coco, part_folders
-from resnest.data.formats import DatasetHandle, Finder, Read, handle_of_parts
-from resnest.data.parts import choose_splits, note_of_test
+from resnest.data.folders import ROBOFLOW, find_parts, holds_xml, list_coco
+from resnest.data.formats import DatasetHandle, Finder, handle_of_folders
 from resnest.detection.card import DetectionPreprocess
 from resnest.detection.coco import read_coco
 from resnest.detection.data import DetectionSamples, ObjectTable, clip, has_area
 from resnest.detection.formats.coco_files import is_coco
-from resnest.detection.formats.finding import of_files
+from resnest.detection.formats.finding import by_part, of_files
 from resnest.detection.formats.registry import TOOLS
 from resnest.detection.segmentations import BAD
 from resnest.detection.units import outline_box
-from resnest.detection.voc import TRAINVAL, part_lists, read_list, read_voc, xml_stems
+from resnest.detection.voc import read_voc, xml_stems
+from resnest.detection.voc_lists import handle_of_lists, read_list
 from resnest.figures import counted
 
 # --- The formats of data sets with objects: COCO json and Pascal VOC xml ---
@@ -37,7 +37,13 @@ def find_coco(path: Path, task: str | None = None) -> DatasetHandle | None:
     """A .json file, or one per split: in `annotations`, or in folders named by split."""
     if path.is_file():
         return DatasetHandle("coco", str(path), unsplit=partial(read_coco, path)) if is_coco(path) else None
-    return of_files("coco", path, [name for name in list_coco(path) if is_coco(path / name)], read_coco)
+    if names := [name for name in list_coco(path) if is_coco(path / name)]:
+        return of_files("coco", path, names, read_coco)
+
+    def holds(folder: Path) -> bool:
+        return (folder / ROBOFLOW).is_file() and is_coco(folder / ROBOFLOW)
+
+    return by_part("coco", path, holds, lambda folder: read_coco(folder / ROBOFLOW))
 
 
 def find_voc(path: Path, task: str | None = None) -> DatasetHandle | None:
@@ -46,23 +52,13 @@ def find_voc(path: Path, task: str | None = None) -> DatasetHandle | None:
         return None
     folder = next((candidate for name in VOC_FOLDERS if holds_xml(candidate := path / name)), None)
     if folder is None:
-        parts = choose_splits([name for name in part_folders(path) if holds_xml(path / name)])
-        if not parts.val:
-            return None
-        return handle_of_parts("voc", str(path), parts, lambda names: partial(read_voc, path / names[0]))
-    lists, notes = part_lists(path / "ImageSets" / "Main")
+        parts = find_parts(path, lambda name: holds_xml(path / name))
+        return handle_of_folders("voc", path, parts, lambda name: partial(read_voc, path / name)) if parts else None
 
-    def part(*names: str) -> Read | None:
-        listed = next((lists[name] for name in names if name in lists), None)
-        return (lambda: read_voc(folder, read_list(listed, xml_stems(folder).__contains__))) if listed else None
+    def read(listed: Path | None) -> DetectionSamples:
+        return read_voc(folder, read_list(listed, xml_stems(folder).__contains__) if listed else None)
 
-    if val := part("val"):
-        return DatasetHandle("voc", str(path), train=part("train"), val=val, test=part("test"), notes=notes)
-    if val := part("test"):
-        train, said = part(TRAINVAL, "train"), (*notes, note_of_test("test.txt"))
-        return DatasetHandle("voc", str(path), train=train, val=val, test=val, notes=said)
-    unsplit = part(TRAINVAL, "train") or partial(read_voc, folder)
-    return DatasetHandle("voc", str(path), unsplit=unsplit, notes=notes)
+    return handle_of_lists(path, path / "ImageSets" / "Main", read)
 
 
 FINDERS = (

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SET = ("1", "1.0", "true", "yes", "y", "t")  # marks of objects as tools write them
 NOT_SET = ("0", "0.0", "false", "no", "n", "f", "", "none", "null", "unspecified", "unknown", "n/a")
+MOST_TOLD = 5  # classes in a note
 SMALLEST = 1e-5  # pixels a side: a box of less has no area (detectron2's filter_empty_instances)
 
 
@@ -334,8 +335,24 @@ class DetectionSamples(Samples):
         if card.detector.masks and self.has_outlines():
             self.check_outlines(f"{where}: ")
         used = self.with_used_classes()
-        index = class_indices(used.class_names, card, where)
-        return replace(used.renumbered(index, card.class_names), category_ids=card.category_ids)
+        index, notes = used._by_ids(card)
+        if index is None:
+            index = class_indices(used.class_names, card, where)
+        aligned = replace(used.renumbered(index, card.class_names), category_ids=card.category_ids)
+        return replace(aligned, notes=(*self.notes, *notes))
+
+    def _by_ids(self, card: Any) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+        """The places of classes that are called by their ids, where the model has names for these ids; and a note."""
+        called = tuple(map(str, self.category_ids)) == self.class_names
+        places = {key: place for place, key in enumerate(card.category_ids)}
+        if not self.class_names or not called or {*self.class_names} & {*card.class_names}:
+            return None, ()
+        if not places.keys() >= {*self.category_ids}:
+            return None, ()
+        index = np.array([places[key] for key in self.category_ids], np.int64)
+        told = [f"{name} is {card.class_names[place]}" for name, place in zip(self.class_names, index, strict=True)]
+        shown = ", ".join(told[:MOST_TOLD]) + (", ..." if len(told) > MOST_TOLD else "")
+        return index, (f"classes by the category ids that the model was trained with: {shown}",)
 
     def with_used_classes(self) -> Self:
         """Without the classes that no object has, such as the one above all others in Roboflow's exports."""

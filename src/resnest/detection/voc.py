@@ -9,8 +9,7 @@ is of the picture with its own name, as in the devkit; `<filename>` decides betw
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
@@ -18,7 +17,6 @@ from xml.etree import ElementTree
 import numpy as np
 
 from resnest.data.folders import locate_pictures
-from resnest.data.parts import role_of
 from resnest.data.samples import clean_name
 from resnest.data.stores import FolderStore
 from resnest.detection.data import DetectionSamples, ObjectTable, is_marked
@@ -27,12 +25,9 @@ from resnest.detection.repeats import without_repeats
 from resnest.detection.segmentations import Segmentations
 from resnest.errors import ResnestError
 from resnest.figures import counted
-from resnest.runtime.decode import SUFFIXES, decode_image
+from resnest.runtime.decode import decode_image
 
 MAX_BYTES = 16 * 2**20  # of one xml file; those of VOC have some kilobytes
-FLAG = re.compile(r"(.*\S)\s+(?:-1|0|\+?1)")  # whether an image shows the class of the list
-PAIR = re.compile(rf".*(?:{'|'.join(map(re.escape, SUFFIXES))})\s+(\S.*\.xml)", re.IGNORECASE)
-TRAINVAL = "trainval"  # a list of all images but those of the test part
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -150,80 +145,3 @@ def _parse(path: Path) -> ElementTree.Element:
             raise refusal(path, CVAT)
         raise ResnestError(f"{path} is not Pascal VOC's: it starts with <{root.tag}>, not <annotation>")
     return root
-
-
-def part_lists(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """The lists of images in ImageSets/Main by their part, `trainval` among them, and a note if there is none.
-
-    Names count as those of folders do: Train.txt, validation.txt, val2012.txt. Lists of one class, as red_train.txt,
-    and others are not read.
-
-    Raises:
-        ResnestError: two lists of one part.
-    """
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".txt") if folder.is_dir() else []
-    lists: dict[str, Path] = {}
-    for file in files:
-        part = _part_of(file.stem)
-        if part in lists:
-            raise ResnestError(f"{folder}: {lists[part].name} and {file.name} are both the {part} list: leave one")
-        if part:
-            lists[part] = file
-    others = [file.name for file in files if file.stem != "default"]  # of all images, as CVAT writes it
-    if others and not lists:
-        return {}, (f"{folder.name} has no list of a part, only {', '.join(others[:3])}: not read",)
-    return lists, ()
-
-
-def _part_of(stem: str) -> str:
-    """The part that a list is of; "" for a list of one class or another one."""
-    if re.fullmatch("train_?val([0-9]*)", stem.lower()):
-        return TRAINVAL
-    role = role_of(stem)
-    alone = role and all(word in ("set", "images", "list") or word.isdecimal() for word in role.rest)
-    return role.part if role and alone else ""
-
-
-def read_list(path: Path, is_known: Callable[[str], bool] = lambda name: False) -> list[str]:
-    """The images of a list such as ImageSets/Main/val.txt, one a line: names as of xml files, without suffix.
-
-    A line is the whole name. Lists of one class have -1, 0 or 1 behind it; other tools write suffix and folder, or the
-    picture and its annotation.
-
-    Args:
-        is_known: whether there is an annotation of this name, which decides what else is not certain.
-
-    Raises:
-        ResnestError: the file cannot be read; an image is listed twice; a line that can be two names.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ResnestError(f"{path} cannot be read ({error})") from None
-    places: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        name = _listed_name(line.strip(), is_known, f"{path}, line {number}")
-        if name in places:
-            raise ResnestError(f"{path}: lines {places[name]} and {number} are both of {name}")
-        places[name] = number
-    return list(places)
-
-
-def _listed_name(line: str, is_known: Callable[[str], bool], where: str) -> str:
-    """The name in a line; the first form that is known."""
-    flagged = FLAG.fullmatch(line)
-    forms = [line, flagged[1] if flagged else line]
-    bare = [form for form in map(_bare, forms) if is_known(form)]
-    if flagged and len(set(bare)) > 1:
-        raise ResnestError(f"{where}: is it {bare[0]!r}, or {bare[1]!r} with {line.split()[-1]}? Rename one of them")
-    return next((form for form in (*forms, *bare) if is_known(form)), _bare(forms[-1]))
-
-
-def _bare(name: str) -> str:
-    """Without folder and suffix; of a picture and its xml file, the latter."""
-    if pair := PAIR.fullmatch(name):
-        name = pair[1]
-    path = PurePosixPath(name.replace("\\", "/"))
-    return path.stem if path.suffix.lower() in (".xml", *SUFFIXES) else path.name

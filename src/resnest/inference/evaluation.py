@@ -23,7 +23,7 @@ from resnest.data.samples import Samples
 from resnest.data.sources import open_split
 from resnest.errors import ResnestError, parameter
 from resnest.figures import Figure, percent
-from resnest.inference.model import RECIPE_NAME, Model, account_of, holdout_of_run, provenance_of
+from resnest.inference.model import RECIPE_NAME, Model, account_of, holdout_of_run, provenance_of, run_folders
 from resnest.inference.torch_engine import TorchEngine, choose_device
 from resnest.recipes.reading import read_recipe
 from resnest.runtime.card import ModelCard
@@ -310,8 +310,7 @@ def evaluate(
 
 def exif_of_run(model: Path) -> str:
     """The data.exif of the run that a model is, or lies in; "auto" for other models."""
-    folders = (model, *model.parents[:2]) if model.exists() else ()
-    recipes = (recipe for folder in folders if (recipe := folder / RECIPE_NAME).is_file())
+    recipes = (recipe for folder in run_folders(model) if (recipe := folder / RECIPE_NAME).is_file())
     return next((read_recipe(recipe).data.exif for recipe in recipes), "auto")
 
 

@@ -255,9 +255,14 @@ def provenance_of(run: Path) -> dict[str, object]:
 
 def account_of(source: str) -> dict[str, object]:
     """The same of the run that a model's source is, or is a file of."""
-    path = Path(source)
-    folders = (path,) if path.is_dir() else (path.parent, path.parent.parent)
-    return next((account for folder in folders if (account := provenance_of(folder))), {})
+    return next((account for folder in run_folders(Path(source)) if (account := provenance_of(folder))), {})
+
+
+def run_folders(model: Path) -> tuple[Path, ...]:
+    """Where a run's own files are looked for: in the folder that a model is, or in the two above its file."""
+    if model.is_dir():
+        return (model,)
+    return tuple(model.parents[:2]) if model.is_file() else ()
 
 
 def data_of_run(run: Path) -> tuple[Path | None, str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.data.checks import DatasetReport, Inspection
-from resnest.data.formats import DatasetHandle, Finder
+from resnest.data.formats import DatasetHandle, Finder, handle_of_folders
 from resnest.detection.checks import MOST_NAMED, named
 from resnest.figures import counted
 from resnest.segmentation.card import IGNORED
@@ -34,12 +34,9 @@ def find_mask_folders(path: Path) -> DatasetHandle | None:
     folders = find_masks(path)
     if folders is None:
         return None
-    train, val, test, unsplit = (
-        partial(read_masks, pairs, path) if pairs else None
-        for pairs in (folders.train, folders.val, folders.test, folders.unsplit)
-    )
-    notes = ("the test part is the validation part",) if folders.test and folders.test == folders.val else ()
-    return DatasetHandle("masks", str(path), train=train, val=val, test=test, unsplit=unsplit, notes=notes)
+    if folders.parts is None:
+        return DatasetHandle("masks", str(path), unsplit=partial(read_masks, folders.pairs[""], path))
+    return handle_of_folders("masks", path, folders.parts, lambda name: partial(read_masks, folders.pairs[name], path))
 
 
 FINDERS = tuple(

@@ -37,6 +37,7 @@ from resnest.segmentation.survey import (
 )
 
 UNKNOWN = (1, 1)  # the size of a mask that cannot be read
+FIRST = 8  # pairs whose sizes are compared before training
 MOST_NAMED = 5  # classes in a message
 NO_COLOUR = (0, 0, 0)  # of a class that the data has no colour for
 
@@ -149,9 +150,11 @@ class PixelSamples(Samples):
                 f"{where}: {odd.told}. Are they counted from 1? Give each class its value in the list, from 1"
                 f" (`1 {first}`), or from 0 if no mask shows {first!r} (`0 {first}`)"
             )
+        _check_sizes(self, where)
         _check_counts(self, f"{where}: no pixel of any training mask counts")
 
     def check_validation(self, where: str) -> None:
+        _check_sizes(self, where)
         _check_counts(self, f"{where}: no pixel of any validation mask counts: nothing to measure by")
 
     def counted_from_one(self) -> CountedFromOne | None:
@@ -252,7 +255,7 @@ class PixelSamples(Samples):
         try:
             return decode_image(self.read(index), name=self.keys[index], annotated=size, exif=self.exif)
         except WrongSize as error:
-            raise BadImage(self.keys[index], f"{error.reason} by its mask {self.mask_keys[index]}") from None
+            raise WrongSize(self.keys[index], f"{error.reason} by its mask {self.mask_keys[index]}") from None
 
     def _bad_mask(self, index: int, error: BadImage) -> BadImage:
         return BadImage(self.keys[index], f"its mask {self.mask_keys[index]}: {error.reason}")
@@ -260,6 +263,24 @@ class PixelSamples(Samples):
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+
+
+def _check_sizes(samples: PixelSamples, where: str) -> None:
+    """Raises ResnestError if the first masks that can be read are all of another size than their pictures."""
+    wrong: WrongSize | None = None
+    for index in range(min(len(samples), FIRST)):
+        try:
+            samples.decode(index)
+            return
+        except WrongSize as error:
+            wrong = error
+        except BadImage:  # which is counted when it is read again
+            continue
+    if wrong:
+        raise ResnestError(
+            f"{where}: the masks are of another size than their pictures: {wrong.name} {wrong.reason}. Write masks of"
+            " the pictures' own size, resized by the nearest pixel"
+        )
 
 
 def _check_counts(samples: PixelSamples, message: str) -> None:

@@ -8,11 +8,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from resnest.data.folders import stems_in
-from resnest.data.formats import DatasetHandle, Read
-from resnest.data.parts import VAL_NAMES
+from resnest.data.folders import pictures_in
+from resnest.data.formats import DatasetHandle
 from resnest.data.stores import FolderStore
-from resnest.detection.voc import read_list
+from resnest.detection.voc_lists import DEFAULT, handle_of_lists, read_list
 from resnest.errors import ResnestError
 from resnest.runtime.palette import Colour
 from resnest.segmentation.card import IGNORED
@@ -219,23 +218,18 @@ def find_voc_masks(root: Path) -> DatasetHandle | None:
     if not ((root / VOC_IMAGES).is_dir() and (root / VOC_MASKS).is_dir()):
         return None
 
-    def part(*names: str) -> Read | None:
-        lists = [root / "ImageSets" / "Segmentation" / f"{name}.txt" for name in names]
-        list_file = next((path for path in lists if path.is_file()), None)
-        return (lambda: read_voc_masks(root, read_list(list_file))) if list_file else None
+    def read(listed: Path | None) -> PixelSamples:
+        return read_voc_masks(root, read_list(listed) if listed else None)
 
-    if val := part(*VAL_NAMES):
-        return DatasetHandle("voc", str(root), train=part("train"), val=val)
-    unsplit = part("trainval", "train", "default") or partial(read_voc_masks, root)
-    return DatasetHandle("voc", str(root), unsplit=unsplit)
+    return handle_of_lists(root, root / "ImageSets" / "Segmentation", read, (DEFAULT,))
 
 
 def read_voc_masks(root: Path, stems: Sequence[str] | None = None) -> PixelSamples:
     """The images with these names, or all with masks. Raises ResnestError if there is none."""
     masks = root / VOC_MASKS
-    if not stems_in(masks) and (root / LABELME_MASKS).is_dir():
+    if not pictures_in(masks) and (root / LABELME_MASKS).is_dir():
         masks = root / LABELME_MASKS
-    chosen = [Path(stem).name for stem in stems] if stems is not None else sorted(stems_in(masks))
+    chosen = [Path(stem).name for stem in stems] if stems is not None else sorted(pictures_in(masks))
     if not chosen:
         raise ResnestError(f"{root}: no image with a mask in {masks.name} ({', '.join(MASK_SUFFIXES)} are read)")
     pairs = Pairs(root / VOC_IMAGES, masks)

@@ -1,14 +1,14 @@
 """Folders of images and masks, recognised by their usual names, and which mask belongs to which image.
 
-    folders = find_masks(Path("streets"))                  # MaskFolders, or None
-    samples = read_masks(folders.val, Path("streets"))     # PixelSamples
+    folders = find_masks(Path("streets"))                          # MaskFolders, or None
+    samples = read_masks(folders.pairs["val"], Path("streets"))    # PixelSamples
 
-For each split (train; val, valid, validation or test), in any case, the first layout that exists, where `images` and
+For each part, such as `val`, `Valid` or `seg_val` (`data.parts`), the first layout that exists, where `images` and
 `masks` stand for any name in IMAGES and MASKS:
 
 1. `images/val` and `masks/val`;
 2. `val/images` and `val/masks`;
-3. `val` and `val_masks`, `val_labels` or `valannot`;
+3. `val` and `val_masks`, `val_labels` or `valannot`; `val_images` and `val_masks`;
 4. `val` with images and masks in it, distinguished by a suffix such as `_mask`; or, beside a list of classes, photos
    in JPEG or WebP and masks of the same names in PNG.
 
@@ -19,12 +19,13 @@ before its own (`1.jpg.png`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from resnest.data.folders import other_folders, part_folders
 from resnest.data.listing import files_below
-from resnest.data.parts import SPLIT_NAMES, VAL_NAMES, WORDS
+from resnest.data.parts import Parts, choose_folders
 from resnest.data.stores import FolderStore
 from resnest.errors import ResnestError
 from resnest.figures import counted
@@ -55,29 +56,37 @@ class Pairs:
 
 @dataclass(frozen=True)
 class MaskFolders:
-    """The detected folders: a validation split and optionally a training split, or the whole."""
+    """The detected folders: those of parts, by the parts' names, or the whole by ""."""
 
-    root: Path
-    train: Pairs | None = None
-    val: Pairs | None = None
-    unsplit: Pairs | None = None
-    test: Pairs | None = None
+    parts: Parts | None
+    pairs: Mapping[str, Pairs]
 
 
 def find_masks(root: Path) -> MaskFolders | None:
-    """Detect folders of masks; None if there is none. Raises ResnestError if all masks are in formats not read."""
+    """Detect folders of masks; None if there is none.
+
+    Raises:
+        ResnestError: two folders for one part; all masks are in formats that are not read.
+    """
     spelled = Spelling()
+    homes = (root, *(home for name in IMAGES if (home := spelled(root, name)).is_dir()))
 
-    def part(names: Sequence[str]) -> Pairs | None:
-        return next((pairs for name in names if (pairs := _first(_split_folders(root, name, spelled), root))), None)
+    def pairs_of(list_names: Callable[[Path], list[str]]) -> dict[str, Pairs]:
+        names = {name.lower(): name for home in homes for name in list_names(home)}
+        for usual in (*IMAGES, *MASKS):
+            names.pop(usual.lower(), None)
+        found = {name: _first(_split_folders(root, name, spelled), root) for name in names.values()}
+        return {name: pairs for name, pairs in found.items() if pairs}
 
-    val, train, test = part(VAL_NAMES), part(WORDS["train"]), part(WORDS["test"])
-    if val or test:
-        return MaskFolders(root, train=train, val=val or test, test=test)
-    if unsplit := train or _first(_candidates(root, spelled), root):
-        return MaskFolders(root, unsplit=unsplit)
-    of_parts = (pair for name in SPLIT_NAMES for pair in _split_folders(root, name, spelled))
-    for images, masks in (*of_parts, *_candidates(root, spelled)):
+    if of_parts := pairs_of(part_folders):
+        every = {**of_parts, **pairs_of(other_folders)}
+        if parts := choose_folders(every, str(root)):
+            return MaskFolders(parts, every)
+    if unsplit := _first(_candidates(root, spelled), root):
+        return MaskFolders(None, {"": unsplit})
+    called = dict.fromkeys(name for home in homes for name in part_folders(home))
+    of_names = (pair for name in called for pair in _split_folders(root, name, spelled))
+    for images, masks in (*of_names, *_candidates(root, spelled)):
         if images != masks and images.is_dir() and masks.is_dir():
             _refuse_unread(images, masks)
     return None
@@ -206,6 +215,8 @@ def _split_folders(root: Path, part: str, spelled: Spelling) -> list[tuple[Path,
         for masks in MASKS
     ]
     beside = [(own, spelled(root, name.format(part))) for name in BESIDE]
+    called = next((name for name in IMAGES if name.lower() in part.lower()), "")
+    beside += [(own, spelled(root, part.lower().replace(called.lower(), name.lower()))) for name in MASKS if called]
     return [*below, *folders[:-1], *beside, folders[-1]]
 
 

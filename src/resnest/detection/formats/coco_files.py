@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from resnest.data.folders import PANOPTIC, part_folders
+from resnest.data.folders import PANOPTIC
 from resnest.data.formats import DatasetHandle
 from resnest.detection.coco import read_coco
-from resnest.detection.formats.finding import of_files
+from resnest.detection.formats.finding import by_part_files, of_files
 from resnest.detection.formats.marks import json_of_kind, kind_of
-from resnest.errors import ResnestError
 
 OTHERS = (PANOPTIC, "captions", "person_keypoints", "image_info", "stuff")  # COCO's files that have no objects
 
@@ -23,13 +22,7 @@ def find_plain_coco(path: Path, task: str | None = None) -> DatasetHandle | None
         return None
     if files := _in(path):
         return of_files("coco", path, [file.name for file in files], read_coco)
-    parts: dict[Path, Path] = {}
-    for folder in (path / part for part in part_folders(path)):
-        found = _in(folder) or _in(folder / "annotations")
-        if len(found) > 1:
-            raise ResnestError(f"{folder} has several annotation files: {', '.join(file.name for file in found)}")
-        parts.update((folder, file) for file in found)
-    return of_files("coco", path, [folder.name for folder in parts], lambda folder: read_coco(parts[folder]))
+    return by_part_files("coco", path, lambda folder: _in(folder) or _in(folder / "annotations"), read_coco)
 
 
 def _in(folder: Path) -> list[Path]:

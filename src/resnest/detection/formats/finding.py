@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from resnest.data.folders import part_folders
-from resnest.data.formats import DatasetHandle, handle_of_parts
+from resnest.data.folders import find_parts
+from resnest.data.formats import DatasetHandle, handle_of_folders, handle_of_parts
 from resnest.data.parts import choose_splits
 from resnest.detection.data import DetectionSamples
 from resnest.errors import ResnestError
@@ -21,10 +21,25 @@ MOST_LISTED = 50  # files of a folder that are looked into
 def by_part(
     format: str, path: Path, holds: Callable[[Path], bool], read: Callable[[Path], DetectionSamples]
 ) -> DatasetHandle | None:
-    """The data set in a folder, or in folders in it that are named by part."""
+    """The data set in a folder, or in folders in it that are named by part. Raises ResnestError for two of one part."""
     if holds(path):
         return DatasetHandle(format, str(path), unsplit=partial(read, path))
-    return of_files(format, path, [name for name in part_folders(path) if holds(path / name)], read)
+    parts = find_parts(path, lambda name: holds(path / name))
+    return handle_of_folders(format, path, parts, lambda name: partial(read, path / name)) if parts else None
+
+
+def by_part_files(
+    format: str, path: Path, files_in: Callable[[Path], list[Path]], read: Callable[[Path], DetectionSamples]
+) -> DatasetHandle | None:
+    """The same of a format with a file for each part."""
+
+    def read_in(folder: Path) -> DetectionSamples:
+        found = files_in(folder)
+        if len(found) > 1:
+            raise ResnestError(f"{folder} has several annotation files: {', '.join(file.name for file in found)}")
+        return read(found[0])
+
+    return by_part(format, path, lambda folder: bool(files_in(folder)), read_in)
 
 
 def of_files(

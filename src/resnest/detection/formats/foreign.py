@@ -12,13 +12,13 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from resnest.data.folders import part_folders
 from resnest.data.formats import DatasetHandle
-from resnest.data.parts import SPLIT_NAMES
 from resnest.detection.formats.finding import MOST_LISTED, visible, with_suffix
 from resnest.detection.formats.marks import kind_of, kind_of_text
 from resnest.errors import ResnestError
 
-PLACES = ("", "annotations", "Annotations", "manifests/output", *SPLIT_NAMES)
+PLACES = ("", "annotations", "Annotations", "manifests/output")
 HEAD = 4096  # bytes of a text
 HEAD_OF_JSON = 64 * 2**10
 
@@ -40,12 +40,13 @@ CVAT = ("CVAT's own xml", "export as COCO 1.0 or PASCAL VOC 1.1")
 DOTA = ("DOTA's text of rotated boxes", "detectors here have upright boxes: write these, as COCO json")
 KITTI = ("KITTI's labels", "convert them to COCO json")
 RECORDS = ("TensorFlow records", "export as COCO json")
+RUNS = ("a table of run lengths, as of Kaggle", "write its masks as PNG files, or as COCO json")
 # first line of a csv file
 TABLES = (
     (r"(?=.*\bfilename\b)(?=.*\bxmin\b)(?=.*\bymax\b)", ("a table of boxes for TensorFlow", "export as COCO json")),
     (r"(?=.*region_shape_attributes)", ("the csv of VGG Image Annotator", "export as json, which is read")),
     (r"(?=.*\bImageID\b)(?=.*\bXMin\b)", ("a table of boxes of Open Images", "convert it to COCO json")),
-    (r"(?=.*\bImageId\b)(?=.*\bEncodedPixels\b)", ("a table of run lengths, as of Kaggle", "convert it to COCO json")),
+    (r"(?=.*\b(EncodedPixels|rle_mask|rle)\b)(?=.*\b(ImageId(_ClassId)?|id|img)\b)", RUNS),
 )  # fmt: skip
 # names in a zip file that only annotations of objects have
 IN_ZIP = re.compile(
@@ -80,7 +81,7 @@ class Listing:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        folders = [path / place for place in PLACES] if path.is_dir() else []
+        folders = [path / place for place in (*PLACES, *part_folders(path))] if path.is_dir() else []
         self.groups = [visible(folder) for folder in folders] or [[path]]
 
     def files(self, *suffixes: str) -> list[Path]:
@@ -158,7 +159,7 @@ def _xmls(listing: Listing) -> None:
 
 def _texts(listing: Listing) -> None:
     """Labels of DOTA and KITTI, each picture's in a text."""
-    folders = [listing.path, *(listing.path / part for part in SPLIT_NAMES)]
+    folders = [listing.path, *(listing.path / part for part in part_folders(listing.path))]
     for folder in [folder / name for folder in folders for name in TEXTS]:
         for file in with_suffix(folder, ".txt")[:MOST_LISTED]:
             lines = [line for line in _head(file).splitlines() if line.strip()]

@@ -9,13 +9,14 @@ numbers, whose names a classes.json or classnames.txt beside the file has.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from resnest.data.class_names import read_class_names
-from resnest.data.formats import DatasetHandle, handle_of_parts
-from resnest.data.parts import SPLIT_NAMES, choose_splits
+from resnest.data.formats import DatasetHandle, handle_of_folders
+from resnest.data.parts import choose_folders
 from resnest.detection.data import DetectionSamples
 from resnest.detection.formats.collector import UNREADABLE, Collector, Tally, finite, notes_of
 from resnest.detection.formats.finding import by_part
@@ -37,15 +38,16 @@ def find_metadata(path: Path, task: str | None = None) -> DatasetHandle | None:
     if not _holds(path):
         return by_part("metadata", path, _holds, read_metadata)
     rows = _rows(path / NAME)
-    folders = {str(row["file_name"]).split("/")[0] for row in rows if "/" in str(row["file_name"])}
-    parts = choose_splits(name for name in SPLIT_NAMES if name in folders)
-    if not parts.val:
+    folders: dict[str, list[Row]] = {}
+    for row in rows:
+        folder, sign, _ = str(row["file_name"]).replace("\\", "/").partition("/")
+        folders.setdefault(folder if sign else "", []).append(row)
+    parts = choose_folders(set(folders) - {""}, str(path))
+    if not parts or not parts.validation:
         return DatasetHandle("metadata", str(path), unsplit=lambda: read_metadata(path))
-
-    def part(names: list[str]) -> list[Row]:
-        return [row for row in rows if str(row["file_name"]).split("/")[0] in names]
-
-    return handle_of_parts("metadata", str(path), parts, lambda names: partial(read_metadata, path, part(names)))
+    if alone := folders.get(""):
+        parts = replace(parts, others=(*parts.others, str(alone[0]["file_name"])))
+    return handle_of_folders("metadata", path, parts, lambda name: partial(read_metadata, path, folders[name]))
 
 
 def _holds(folder: Path) -> bool:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from resnest.data.formats import DatasetHandle
-from resnest.data.parts import SPLIT_NAMES
 from resnest.detection.data import DetectionSamples
 from resnest.detection.formats.collector import (
     LEFT_OUT,
@@ -27,7 +26,7 @@ from resnest.detection.formats.collector import (
     notes_of,
     outline_corners,
 )
-from resnest.detection.formats.finding import of_files
+from resnest.detection.formats.finding import by_part_files, of_files
 from resnest.detection.formats.marks import json_of_kind, kind_of
 from resnest.detection.formats.pictures import find_pictures, read_sizes
 from resnest.errors import ResnestError
@@ -42,11 +41,9 @@ def find_via(path: Path, task: str | None = None) -> DatasetHandle | None:
     if path.is_file():
         is_via = path.suffix.lower() == ".json" and kind_of(path) == "via"
         return DatasetHandle("via", str(path), unsplit=lambda: read_via(path)) if is_via else None
-    for places in (("", "annotations"), SPLIT_NAMES):
-        found = [file for place in places for file in json_of_kind(path / place, "via")]
-        if found:
-            return of_files("via", path, [file.relative_to(path).as_posix() for file in found], read_via)
-    return None
+    if found := [file for folder in (path, path / "annotations") for file in json_of_kind(folder, "via")]:
+        return of_files("via", path, [file.relative_to(path).as_posix() for file in found], read_via)
+    return by_part_files("via", path, lambda folder: json_of_kind(folder, "via"), read_via)
 
 
 def read_via(path: Path) -> DetectionSamples:

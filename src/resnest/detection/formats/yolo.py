@@ -15,7 +15,7 @@ from pathlib import Path
 
 from resnest.data.folders import picture_of
 from resnest.data.formats import DatasetHandle
-from resnest.data.parts import VAL_NAMES, note_of_test
+from resnest.data.parts import VAL_KEYS, note_of_test
 from resnest.detection.data import DetectionSamples
 from resnest.detection.formats.collector import UNREADABLE, Collector, Tally, notes_of
 from resnest.detection.formats.finding import with_suffix
@@ -54,7 +54,7 @@ def find_yolo(path: Path, task: str | None = None, *, outlines: bool = False) ->
         files = in_folders(path)
     if files is None:
         return None
-    val = next((name for name in VAL_NAMES if name in files.sources), None)
+    val = next((name for name in VAL_KEYS if name in files.sources), None)
     train = files.sources.get("train") or files.sources.get("")
     if not val and not train:
         raise ResnestError(f"{files.where} names no images: neither train nor val")

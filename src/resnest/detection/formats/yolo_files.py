@@ -18,9 +18,9 @@ from typing import Any
 
 import yaml
 
-from resnest.data.folders import part_folders
+from resnest.data.folders import find_parts
 from resnest.data.listing import files_below
-from resnest.data.parts import PART_OF, VAL_NAMES
+from resnest.data.parts import TITLES, VAL_KEYS, note_of_others, role_of
 from resnest.detection.formats.finding import MOST_LISTED, visible, with_suffix
 from resnest.errors import ResnestError, one_line
 from resnest.runtime.decode import SUFFIXES
@@ -52,7 +52,7 @@ def yaml_in(folder: Path) -> Path | None:
 def is_yolo(file: Path) -> bool:
     """Whether a yaml has class names, and a part."""
     content = _load(file)
-    return bool({"names", "nc"} & set(content)) and bool({"train", *VAL_NAMES} & set(content))
+    return bool({"names", "nc"} & set(content)) and bool({"train", *VAL_KEYS} & set(content))
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -82,12 +82,12 @@ def of_yaml(file: Path) -> YoloFiles:
     notes: list[str] = []
     bases = _bases(file, content.get("path") or "")
     sources = {}
-    for part in ("train", *VAL_NAMES):
+    for part in ("train", *VAL_KEYS):
         entries = content.get(part) or []
         entries = [entries] if isinstance(entries, str) else entries
         if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
             raise ResnestError(f"{file}: {part} is neither a path nor a list of paths")
-        needed = part == "train" or not any(name in sources for name in VAL_NAMES)
+        needed = part == "train" or not any(name in sources for name in VAL_KEYS)
         paths = [_find(entry, bases, notes, f"{file.name}: {part}") for entry in entries if entry.strip()]
         if None in paths and needed:
             missing = entries[paths.index(None)]
@@ -161,7 +161,7 @@ def of_darknet(file: Path) -> YoloFiles:
     content = {key.strip(): value.strip() for key, sign, value in (line.partition("=") for line in lines) if sign}
     bases, notes = [file.absolute().parent], list[str]()
     sources = {}
-    for part in ("train", *VAL_NAMES):
+    for part in ("train", *VAL_KEYS):
         if part in content:
             found = _find(content[part], bases, [], "")
             if found is None:
@@ -173,26 +173,34 @@ def of_darknet(file: Path) -> YoloFiles:
 
 def in_folders(path: Path) -> YoloFiles | None:
     """Folders `images` and `labels` of the parts, either way round, or one with pictures and label files."""
-    listed = [name for home in (path / "images", path) if home.is_dir() for name in part_folders(home)]
-    sources = {
-        PART_OF[name.lower()]: [folder]
-        for name in dict.fromkeys(listed)
-        for folder in (path / "images" / name, path / name / "images", path / name)
-        if folder.is_dir() and has_labels(folder)
-    }
+    sources, notes = _by_part(path)
     if not sources:
         folders = [folder for folder in (path / "images", path) if folder.is_dir() and has_labels(folder)]
         sources = {"": folders[:1]} if folders else {}
     if not sources:
         return None
-    above = yaml_in(path.parent) if path.name.lower() in PART_OF else None  # path is a part of a set
-    if above:
-        return YoloFiles(path, _names(above, _load(above)), sources)
+    is_part = role_of(path.name) is not None  # path is a part of a set
+    if is_part and (above := yaml_in(path.parent)):
+        return YoloFiles(path, _names(above, _load(above)), sources, notes)
     places = [path, path / "labels", path / "images", *(folder for folders in sources.values() for folder in folders)]
-    places += [path.parent] if path.name.lower() in PART_OF else []
+    places += [path.parent] if is_part else []
     names = next((place / name for place in places for name in LISTS if (place / name).is_file()), None)
-    notes = [] if names else ["there is no classes.txt: classes are called by their numbers"]
+    notes += [] if names else ["there is no classes.txt: classes are called by their numbers"]
     return YoloFiles(path, read_names(names) if names else None, sources, notes)
+
+
+def _by_part(path: Path) -> tuple[dict[str, list[Path]], list[str]]:
+    """The folders of the parts' pictures: `images/train`, or `train/images` or `train`; and notes."""
+    for home, inner in ((path / "images", ("",)), (path, ("images", ""))):
+
+        def pictures(name: str, home: Path = home, inner: tuple[str, ...] = inner) -> Path | None:
+            folders = (home / name / place for place in inner)
+            return next((folder for folder in folders if folder.is_dir() and has_labels(folder)), None)
+
+        if parts := find_parts(home, lambda name: pictures(name) is not None):
+            chosen = {part: pictures(name) for part in TITLES if (name := getattr(parts, part))}
+            return {part: [folder] for part, folder in chosen.items() if folder}, list(note_of_others(parts.others))
+    return {}, []
 
 
 def has_labels(folder: Path) -> bool:
