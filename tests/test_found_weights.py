@@ -42,6 +42,15 @@ WRAPPED: dict[str, tuple[Any, str]] = {
     "below a usual name": ({"model": {"params": STATE}, "optimizer": OPTIMIZER}, "model"),
     "a counter beside it": ({"step": torch.tensor(3), "params": STATE}, "params"),
     "of lightning": ({"state_dict": {f"model.{k}": v for k, v in STATE.items()}, "loops": {}}, "state_dict"),
+    "averaged by lightning": (
+        {
+            "state_dict": {f"model.{k}": v for k, v in STATE.items()},
+            "current_model_state": {f"model.{k}": v + 1 for k, v in STATE.items()},
+            "averaging_state": {"n_averaged": torch.tensor(5)},
+        },
+        "state_dict",
+    ),
+    "of transformers, for timm": ({f"timm_model.{k}": v for k, v in STATE.items()}, ""),
     "of torch.compile": ({"model_state_dict": {f"_orig_mod.{k}": v for k, v in STATE.items()}}, "model_state_dict"),
 }
 
@@ -110,6 +119,23 @@ def test_networks_saved_whole_and_methods_beside_them(case: str, *, old: bool, t
         read.fc.bias.add_(1)
     load_pretrained(read, tmp_path / "a.pt", SPEC)
     assert all(torch.equal(tensor, STATE[name]) for name, tensor in read.state_dict().items())
+
+
+def test_a_suffix_says_nothing(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "a.safetensors")
+    save_file(STATE, tmp_path / "b.bin")
+    for name in ("a.safetensors", "b.bin"):
+        assert read_checkpoint(tmp_path / name).state.keys() == STATE.keys()
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:2264b5c2\nsize 29928734\n"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "a.pth"])
+def test_a_pointer_is_no_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(POINTER)
+    with pytest.raises(ResnestError, match=f"{name} is a Git LFS pointer, not the file itself: run `git lfs pull`"):
+        read_checkpoint(tmp_path)
 
 
 UNCLEAR: dict[str, tuple[Any, str]] = {
