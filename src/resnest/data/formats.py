@@ -23,6 +23,7 @@ Where there is no validation part, the test part is used as one. Data without sp
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -263,7 +264,17 @@ def _find_annotated(path: Path, format: str, task: str | None, own: list[Finder]
             if format in ("auto", finder.format) and (handle := finder.find(place, task)):
                 return handle
     kind = f"of format {format!r}" if format != "auto" else f"with {info.annotations}"
-    raise ResnestError(f"{path} holds no images {kind}: expected {info.layout}")
+    raise ResnestError(f"{path} holds no images {kind}: expected {info.layout}{_for_others(path, own)}")
+
+
+def _for_others(path: Path, own: Sequence[Finder]) -> str:
+    """Annotations for other tasks, for the end of a message."""
+    asked = {task for finder in own for task in finder.tasks}
+    for finder in (one for one in finders() if one.format and not asked & set(one.tasks)):
+        with contextlib.suppress(ResnestError):
+            if finder.find(path, None):
+                return f". There are annotations for {' and '.join(finder.tasks)}, as {finder.format!r}"
+    return ""
 
 
 def _find_in_file(path: Path, format: str) -> DatasetHandle:
