@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from resnest.checkpoints.loading import load_pretrained
 from resnest.checkpoints.reading import read_checkpoint
@@ -39,6 +42,15 @@ WRAPPED: dict[str, tuple[Any, str]] = {
     "below a usual name": ({"model": {"params": STATE}, "optimizer": OPTIMIZER}, "model"),
     "a counter beside it": ({"step": torch.tensor(3), "params": STATE}, "params"),
     "of lightning": ({"state_dict": {f"model.{k}": v for k, v in STATE.items()}, "loops": {}}, "state_dict"),
+    "averaged by lightning": (
+        {
+            "state_dict": {f"model.{k}": v for k, v in STATE.items()},
+            "current_model_state": {f"model.{k}": v + 1 for k, v in STATE.items()},
+            "averaging_state": {"n_averaged": torch.tensor(5)},
+        },
+        "state_dict",
+    ),
+    "of transformers, for timm": ({f"timm_model.{k}": v for k, v in STATE.items()}, ""),
     "of torch.compile": ({"model_state_dict": {f"_orig_mod.{k}": v for k, v in STATE.items()}}, "model_state_dict"),
 }
 
@@ -54,6 +66,76 @@ def test_an_entry_of_any_name(case: str, tmp_path: Path) -> None:
         net.fc.bias.add_(1)
     load_pretrained(net, tmp_path / "a.pth", SPEC)
     assert all(torch.equal(tensor, STATE[name]) for name, tensor in net.state_dict().items())
+
+
+class Log:
+    """As mmengine's HistoryBuffer, which is in the checkpoints of OpenMMLab 2: it keeps methods among its settings."""
+
+    def __init__(self) -> None:
+        self.values = numpy.zeros(3)
+        self.statistics_methods = {"mean": Log.mean, "last": self.mean}
+
+    def mean(self) -> float:
+        return float(self.values.mean())
+
+
+def wrapped(net: nn.Module) -> nn.Module:
+    return nn.DataParallel(net)
+
+
+def with_method(net: nn.Module) -> nn.Module:
+    net.to_train = net.train  # type: ignore[assignment]
+    return net
+
+
+WHOLE: dict[str, Callable[[nn.Module], Any]] = {
+    "beside a log with methods": lambda net: {"message_hub": {"train/loss": Log()}, "state_dict": net.state_dict()},
+    "a network": lambda net: net,
+    "a network below a name": lambda net: {"epoch": 3, "model": net, "ema": None, "optimizer": OPTIMIZER},
+    "averaged too": lambda net: {"model": other_values(net), "ema": net},
+    "for several GPUs": wrapped,
+    "with one of its methods": with_method,
+    "in a part of something": lambda net: nn.Sequential(nn.Identity(), nn.ModuleDict({"net": net})),
+}
+
+
+def other_values(net: nn.Module) -> nn.Module:
+    other = copy.deepcopy(net)
+    for parameter in other.parameters():
+        parameter.data.add_(1)
+    return other
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("case", WHOLE)
+def test_networks_saved_whole_and_methods_beside_them(case: str, *, old: bool, tmp_path: Path) -> None:
+    net = small("classification")
+    net.load_state_dict(STATE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.save(WHOLE[case](net), tmp_path / "a.pt", _use_new_zipfile_serialization=not old)
+    read = small("classification")
+    with torch.no_grad():
+        read.fc.bias.add_(1)
+    load_pretrained(read, tmp_path / "a.pt", SPEC)
+    assert all(torch.equal(tensor, STATE[name]) for name, tensor in read.state_dict().items())
+
+
+def test_a_suffix_says_nothing(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "a.safetensors")
+    save_file(STATE, tmp_path / "b.bin")
+    for name in ("a.safetensors", "b.bin"):
+        assert read_checkpoint(tmp_path / name).state.keys() == STATE.keys()
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:2264b5c2\nsize 29928734\n"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "a.pth"])
+def test_a_pointer_is_no_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(POINTER)
+    with pytest.raises(ResnestError, match=f"{name} is a Git LFS pointer, not the file itself: run `git lfs pull`"):
+        read_checkpoint(tmp_path)
 
 
 UNCLEAR: dict[str, tuple[Any, str]] = {
@@ -100,6 +182,8 @@ STORED: dict[str, Callable[[Path], object]] = {
     "model.pth": lambda folder: torch.save({"params": STATE}, folder / "model.pth"),
     "any name": lambda folder: save_file(STATE, folder / "best.safetensors"),
     "shards": in_shards,
+    "shards of any name": lambda folder: in_shards(folder, "diffusion_pytorch_model", "bin"),
+    "shards in two formats": lambda folder: (in_shards(folder, "other"), in_shards(folder, "other", "bin")),
     "shards of pickles": lambda folder: in_shards(folder, "pytorch_model", "bin"),
     "beside training's files": lambda folder: (
         torch.save(STATE, folder / "pytorch_model.bin"),
@@ -138,6 +222,16 @@ def test_the_list_itself(saved: Path) -> None:
     assert read_checkpoint(saved / "model.safetensors.index.json").state.keys() == STATE.keys()
 
 
+def no_list(folder: Path) -> None:
+    (folder / "model.safetensors.index.json").unlink()
+
+
+def test_a_part_beside_its_list(saved: Path) -> None:
+    in_shards(saved)
+    with pytest.raises(ResnestError, match=r"give their list, model.safetensors.index.json, beside it"):
+        read_checkpoint(saved / "model-00002-of-00002.safetensors")
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "none": (lambda folder: None, "there is no checkpoint at .*model.safetensors"),
     "several": (
@@ -155,6 +249,21 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a tensor is missing": (
         lambda folder: in_shards(folder, **{"fc.bias": "model-00001-of-00002.safetensors"}),
         "model-00001-of-00002.safetensors lacks fc.bias, which model.safetensors.index.json says is in it",
+    ),
+    "one part alone": (
+        lambda folder: (in_shards(folder), [path.unlink() for path in folder.glob("*-00002-*")], no_list(folder)),
+        "00001-of-00002.safetensors is one of 2 files of a model: give their list, model.safetensors.index.json, which",
+    ),
+    "the files of two processes": (
+        lambda folder: [(folder / name).write_bytes(b"0") for name in (".metadata", "meta.pt", "__0_0.distcp")],
+        r"has a file of each process \(torch.distributed.checkpoint\): make one of them with `python -m torch",
+    ),
+    "DeepSpeed's": (
+        lambda folder: (
+            (folder / "global_step5").mkdir(),
+            (folder / "global_step5" / "mp_rank_00_model_states.pt").write_bytes(b"0"),
+        ),
+        r"has files of each process \(DeepSpeed\): make one of them with its script zero_to_fp32.py",
     ),
     "no list": (
         lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": 3}'),

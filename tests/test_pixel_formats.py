@@ -442,6 +442,17 @@ def test_nothing_of_the_kind(tmp_path: Path, task: str, format: str, message: st
         open_dataset(tmp_path, task=task, format=format)
 
 
+def test_annotations_for_another_task_are_named(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for kind in ("images", "labels"):
+            (tmp_path / kind / part).mkdir(parents=True)
+        Image.new("RGB", (32, 24)).save(tmp_path / "images" / part / "0.png")
+        text(tmp_path / "labels" / part / "0.txt", "0 0.1 0.5 0.9 0.5 0.9 0.9 0.4 0.7\n")
+    text(tmp_path / "data.yaml", "train: images/train\nval: images/val\nnames: [grass]\n")
+    with pytest.raises(ResnestError, match=r"no images with masks: .* There is yolo data, which is for detection: "):
+        open_dataset(tmp_path, task="segmentation")
+
+
 @pytest.mark.data
 def test_camvid() -> None:
     data = open_dataset(shared_data() / "camvid", task="segmentation")

@@ -187,3 +187,23 @@ def test_nothing_is_said_of_pixels_where_no_mask_can_be_used(tmp_path: Path, cli
     assert "note: no training mask can be used, so nothing is said of their pixels" in outcome.out
     assert "pixels by class" not in outcome.out
     assert "0.0%" not in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        (TEXT, "if they are 1 to 4, begin its lines with them, and add `0 ignore` if 0 is no class"),
+        (
+            "\n".join(f"{value} {name}" for value, name in enumerate(NAMES, 1)),
+            "a line `0 ignore` in the class list leaves",
+        ),
+    ],
+)
+def test_a_background_without_a_name(names: str, hint: str, tmp_path: Path, cli: Callable[..., Outcome]) -> None:
+    """Each line says the next step; with both the masks are read."""
+    root = streets(tmp_path, lambda mask: np.where(mask == IGNORED, 0, mask + 1), names=names)
+    assert hint in cli("doctor", "--data", root).out
+    told = "\n".join(["0 ignore", *(f"{value} {name}" for value, name in enumerate(NAMES, 1))])
+    (root / "classes.txt").write_text(told)
+    assert cli("doctor", "--data", root).code == 0
+    assert open_dataset(root).train.class_names == NAMES

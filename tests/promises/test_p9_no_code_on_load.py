@@ -1,4 +1,4 @@
-"""P9, no code on load: fifteen hostile files, each refused within a second and 200 MB, and none of them acts."""
+"""P9, no code on load: seventeen hostile files, each refused within a second and 200 MB, and none of them acts."""
 
 from __future__ import annotations
 
@@ -121,6 +121,11 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], bytes]]] = {
         lambda canary: _saved({"state_dict": Act(__import__("os").system, f"touch {canary}")}),
     ),
     "a call of eval in a bare pickle": ("b.pkl", lambda canary: pickle.dumps(Act(eval, f"open({str(canary)!r}, 'w')"))),
+    "a method in protocol 2": ("c2.pkl", lambda canary: pickle.dumps({"model": Act(Path.touch, canary)}, protocol=2)),
+    "a method of a list, by getattr": (
+        "c3.pkl",
+        lambda canary: _opcodes(b"c__builtin__\ngetattr\n(c__builtin__\nlist\nX\x05\x00\x00\x00clear", b"tR."),
+    ),
     "a method in protocol 4": ("c.pkl", lambda canary: pickle.dumps({"model": Act(Path.touch, canary)}, protocol=4)),
     "a call in torch's old format": (
         "d.pth",
@@ -212,6 +217,18 @@ _F4 = _name("numpy", "dtype") + _text("f4") + b"\x85R"
 _ARRAY = _name("numpy.core.multiarray", "_reconstruct") + b")R"
 _LIST = b"](" + b"K\x01" * 100_000 + b"e\x94"  # remembered as number 0
 
+
+def _modules(levels: int, parts: int, *, in_itself: bool = False) -> bytes:
+    """Objects with the state of a torch.nn.Module; the parts of each level are all the one of the level below."""
+    made = b""
+    for level in range(levels):
+        part = b"h" + bytes([level if in_itself else level - 1]) if level or in_itself else b"N"
+        inner = b"}(" + b"".join(_text(f"p{index}") + part for index in range(parts)) + b"u"
+        state = b"}(" + _text("_parameters") + b"}" + _text("_buffers") + b"}" + _text("_modules") + inner + b"u"
+        made += b"0" * (level > 0) + _name("m", "Net") + b")\x81\x94" + state + b"b"
+    return made + b"."
+
+
 ATTACKS: dict[str, bytes] = {
     "a nested tuple as key, which overflows the stack": b"}" + b"K\x01" + b"\x85" * 300_000 + b"K\x01s.",
     "a key that takes 2^60 steps to hash": b"}K\x01\x85" + b"2\x86" * 60 + b"K\x01s.",
@@ -245,6 +262,9 @@ ATTACKS: dict[str, bytes] = {
     + b"t"
     + b"\x89Nt"
     + b"R.",
+    "a network of the same part twice, fifty levels deep": _modules(50, 2),
+    "a network of a thousand times the same part": _modules(4, 1000),
+    "a network in itself": _modules(1, 1, in_itself=True),
     "names with line breaks": _name("a\nb", "C\n\x1b[31m") + b")\x81.",
 }
 
@@ -338,8 +358,8 @@ def _params(state: dict[str, torch.Tensor], folder: Path) -> bytes:
     return (folder / "net.params").read_bytes()
 
 
-def test_there_are_fifteen() -> None:
-    assert len(HOSTILE) == 15
+def test_there_are_seventeen() -> None:
+    assert len(HOSTILE) == 17
 
 
 def test_names_in_archives_lead_nowhere(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@
 
 A pickle is a program that calls what it names. `SafeUnpickler` runs nothing (promise P9): a name gets the rebuilder of
 a tensor or an array, a plain container, or an inert stand-in, so that training checkpoints with an argparse.Namespace
-or numpy values can be read all the same; names that no checkpoint needs end the reading. Steps, names and copies are
-counted, so that a small file cannot take much time or memory.
+or numpy values can be read all the same; names that no checkpoint needs end the reading. Methods may be named, as
+mmengine's logs name those of their statistics, but not called. A network that was saved whole has its state
+(`saved_modules`). Steps, names and copies are counted, so that a small file cannot take much time or memory.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from resnest.checkpoints.lazy_tensor import (
     Storage,
     Unreadable,
 )
+from resnest.checkpoints.saved_modules import is_module_state, module_tensors
 from resnest.errors import ResnestError, one_line
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first object of a file that torch wrote before its zip format (torch 1.6)
@@ -46,8 +48,7 @@ ACTING_MODULES = frozenset((
     "codeop", "webbrowser", "urllib", "http",
 ))
 ACTING_BUILTINS = frozenset((
-    "eval", "exec", "compile", "open", "input", "breakpoint", "getattr", "setattr", "delattr", "globals", "vars",
-    "__import__",
+    "eval", "exec", "compile", "open", "input", "breakpoint", "setattr", "delattr", "globals", "vars", "__import__",
 ))
 # fmt: on
 
@@ -59,14 +60,16 @@ SCALARS = (str, int, float, bool, bytes, type(None))  # what may be a key: hashi
 def read_pickled(path: Path) -> Any:
     """The content of a `torch.save` or pickle file: containers, numbers, text, `LazyTensor`s, arrays, stand-ins.
 
+    A network that was saved whole is the mapping of its tensors.
+
     Raises:
         ResnestError: damaged, cut short, or it would act on this machine.
     """
     try:
-        if zipfile.is_zipfile(path):
-            return _read_zip(path)
-        check_zip(path)
-        return _read_stream(path)
+        if not zipfile.is_zipfile(path):
+            check_zip(path)
+            return module_tensors(_read_stream(path))
+        return module_tensors(_read_zip(path))
     except Refused as error:
         raise ResnestError(f"{path} would run code or fill the memory when loaded, and was refused: {error}") from None
     except READ_ERRORS as error:
@@ -203,6 +206,8 @@ def _shared(storages: dict[str, Storage], key: str, storage: Storage) -> Storage
 class StandIn:
     """An inert placeholder for an object whose class is not loaded; accepts every call."""
 
+    module_state: dict[str, Any] | None = None  # of a torch.nn.Module
+
     def __init__(self, *arguments: object, **keywords: object) -> None:
         pass
 
@@ -214,6 +219,16 @@ class StandIn:
 
 
 NOTHING = StandIn()  # for every set: no weights lie in one
+
+
+class Method:
+    """A method that the file names. Checkpoints keep some among their settings; only a hostile file calls one."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, *arguments: object, **keywords: object) -> None:
+        raise Refused(f"it asks for {self.name}")
 
 
 # The pure Python unpickler, since the one in C can be made to allocate any amount of memory by one opcode.
@@ -249,8 +264,10 @@ class SafeUnpickler(pickle._Unpickler):
         room = module.split(".")[0]
         if room in ACTING_MODULES or (room in ("builtins", "__builtin__") and name in ACTING_BUILTINS):
             raise Refused(f"it asks for {module}.{name}")
-        if "." in name and name.rsplit(".", 1)[1][:1].islower():  # a method, where checkpoints name classes
-            raise Refused(f"it asks for {module}.{name}")
+        if "." in name and name.rsplit(".", 1)[1][:1].islower():
+            return Method(f"{module}.{name}")
+        if room in ("builtins", "__builtin__") and name == "getattr":  # so protocols before 4 name a method
+            return self._method
         if room == "numpy" and name in NUMPY:
             return NUMPY[name]
         if room == "torch":
@@ -273,6 +290,12 @@ class SafeUnpickler(pickle._Unpickler):
             self.stand_ins[name] = type(name, (StandIn,), {})
         return self.stand_ins[name]
 
+    def _method(self, parent: object, name: object) -> Method:
+        made = parent if isinstance(parent, type) else type(parent)
+        if not issubclass(made, StandIn) or not isinstance(name, str):
+            raise Refused("it asks for getattr")
+        return Method(f"{made.__name__}.{name}")
+
     def _count(self, size: int) -> None:
         self.copied += size
         if self.copied > self.size:  # whatever is copied once is in the file once
@@ -293,16 +316,20 @@ class SafeUnpickler(pickle._Unpickler):
                 made[pair[0]] = pair[1]
         return made
 
-    def persistent_load(self, pid: Any) -> Storage:
+    def persistent_load(self, pid: Any) -> Any:
+        if isinstance(pid, tuple) and len(pid) == 4 and pid[0] == "module":  # a class and its source, before torch 1.6
+            return pid[1]
         return self.find_storage(pid)
 
     # Each takes the place of the base class's method for the same opcode.
 
     def load_build(self) -> None:
-        """Sets the state of arrays; that of other objects is ignored."""
+        """Sets the state of arrays and of networks; that of other objects is ignored."""
         state = self.stack.pop()
         if isinstance(self.stack[-1], Array | ArrayType):
             self.stack[-1].take_state(state)
+        elif isinstance(self.stack[-1], StandIn) and is_module_state(state):
+            self.stack[-1].module_state = state
 
     def load_bytearray8(self) -> None:
         """The contents of an array in protocol 5; Python would allocate any size that the file claims."""

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnest.checkpoints.folders import INDEX, find_weights_file, shards_of
+from resnest.checkpoints.folders import INDEX, check_whole, find_weights_file, shards_of
 from resnest.checkpoints.lazy_tensor import Array, LazyTensor
 from resnest.checkpoints.pickled import READ_ERRORS, check_zip, damaged, read_pickled
 from resnest.errors import ResnestError, one_line
@@ -190,6 +190,7 @@ def read_checkpoint(path: Path) -> RawCheckpoint:
         path = find_weights_file(path) or path / WEIGHTS_NAME
     if not path.is_file():
         raise ResnestError(f"there is no checkpoint at {path}")
+    check_whole(path)
     try:
         raw = _read_shards(path) if path.name.endswith(INDEX) else _read(path)
         return dataclasses.replace(raw, state=_without_wrappers(raw))
@@ -258,7 +259,9 @@ def _unwrap(path: Path, content: Any) -> RawCheckpoint:
             break
         content, wrapper = content[name], wrapper or name
     if not isinstance(content, Mapping):
-        raise ResnestError(f"{path} holds a {type(content).__name__}, not named tensors")
+        raise ResnestError(
+            f"{path} holds a {type(content).__name__}, not named tensors: save the state_dict() of the network"
+        )
     stored = {name: value for name, value in content.items() if isinstance(name, str) and _is_tensor(value)}
     unread = [name for name in content if isinstance(name, str) and name.endswith(LEAVES) and name not in stored]
     if unread and stored:

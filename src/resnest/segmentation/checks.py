@@ -24,6 +24,7 @@ from resnest.segmentation.card import IGNORED
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.datasets import find_ade20k, find_cityscapes, find_voc_masks
 from resnest.segmentation.mask_folders import find_masks, read_masks
+from resnest.segmentation.nnunet import find_nnunet
 
 # --- The formats of data sets with masks: Cityscapes, ADE20K, Pascal VOC, and folders of images and masks ---
 # First match wins, in the order of FINDERS. Folders of any other names are searched by `mask_folders`, and their list
@@ -45,6 +46,7 @@ FINDERS = tuple(
         ("cityscapes", find_cityscapes),
         ("ade20k", find_ade20k),
         ("voc", find_voc_masks),
+        ("nnunet", find_nnunet),
         ("masks", find_mask_folders),
     )
 )

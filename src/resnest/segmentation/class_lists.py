@@ -172,7 +172,8 @@ def _read(path: Path, read: Callable[[str], list[Row]]) -> ClassList:
     return ClassList.from_rows(rows, path)
 
 
-def _from_json(text: str) -> list[Row]:
+def parse_json_rows(text: str) -> list[Row]:
+    """The rows of a `classes.json`. Raises ResnestError or ValueError."""
     return [_row_of(item, index) for index, item in enumerate(class_rows(text))]
 
 
@@ -229,7 +230,7 @@ def _from_csv(text: str) -> list[Row]:
 
 HEXADECIMAL = re.compile(r"#?([0-9a-fA-F]{6})")
 READERS: dict[str, Callable[[str], list[Row]]] = {
-    "classes.json": _from_json,
+    "classes.json": parse_json_rows,
     "classes.txt": _from_text,
     "classnames.txt": _from_text,
     "class_names.txt": _from_text,  # labelme

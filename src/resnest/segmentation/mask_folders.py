@@ -52,6 +52,7 @@ class Pairs:
     images: Path
     masks: Path
     same: bool = False  # masks beside photos of the same names, in one folder
+    image_ending: str = ""  # what the names of images have behind those of their masks
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ def pair_files(pairs: Pairs, stems: Sequence[str] | None = None) -> list[tuple[s
     """
     deep, alone = pairs.images != pairs.masks, pairs.images == pairs.masks and not pairs.same
     images = _files(pairs.images, PHOTO_SUFFIXES if pairs.same else SUFFIXES, deep=deep)
+    images = {stem.removesuffix(pairs.image_ending): files for stem, files in images.items()}
     masks = _files(pairs.masks, MASK_SUFFIXES, deep=deep)
     if alone:  # what is a mask of another file is no image
         owned = {name for stem, files in images.items() for name in _masks_of(stem, files, masks, images, alone=True)}

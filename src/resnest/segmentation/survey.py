@@ -28,6 +28,7 @@ SAMPLE, LEAST = 64, 16  # masks: at most, and at least of large ones
 SAMPLE_BYTES = 50_000_000  # of values, after which large ones end the look: half a second of decoding
 MOST_SHOWN = 5  # values in a message
 STRIDE = 8  # the look goes over the part this many times, so that it is spread wherever it ends
+NOTHING = ", and add `0 ignore` if 0 is no class"
 ONE_WAY = "write all masks in one way, or list 255 too, as `255 ignore` if it does not count"
 
 
@@ -122,8 +123,12 @@ def settle(listed: ClassList, survey: Survey, where: Path) -> tuple[ClassList, t
         notes += said
     count = len(listed.every)
     if max(survey.numbers(), default=0) == count and sorted(row.value for row in listed.every) == list(range(count)):
-        hint = f"the list's values are 0 to {count - 1}: if they are 1 to {count}, begin its lines with them"
+        hint = f"the list's values are 0 to {count - 1}"
+        if listed.by_place:
+            hint += f": if they are 1 to {count}, begin its lines with them" + NOTHING * (0 in survey.first)
         listed = dataclasses.replace(listed, hint=hint)
+    elif 0 in survey.first and 0 not in {row.value for row in listed.every} and not listed.hint:
+        listed = dataclasses.replace(listed, hint="a line `0 ignore` in the class list leaves 0 out")
     return listed, (*notes, *_one_class(listed, survey))
 
 
