@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from resnest.report.charts import History, number
+from resnest.report.confusions import Confusions, confusion_section, recall_and_precision
 from resnest.report.data_page import DataView
 from resnest.report.page import Report, Section, clip, count, percent
 from resnest.report.parts import (
@@ -22,10 +23,8 @@ from resnest.report.parts import (
     Picture,
     classes_section,
     comparisons_section,
-    confusion_section,
     curves_section,
     headlines,
-    recall_and_precision,
 )
 from resnest.runtime.palette import Colour, class_colours
 from resnest.segmentation.data import PixelSamples
@@ -40,9 +39,10 @@ def segmentation_report(evaluation: PixelEvaluation, samples: PixelSamples, hist
     known: Mapping[str, Any] = evaluation.figures or history.best or {}
     figures = {key: number(known, key) for key in ("miou", "pixel_accuracy", "mean_accuracy")}
     sections = [curves_section(history, ("mIoU", ("miou", "mIoU, %"), ("pixel_accuracy", "pixels, %")))]
-    if evaluation.confusion.any():
+    confusions = Confusions.of_matrix(evaluation.confusion)
+    if len(confusions.counts):
         sections.append(_classes_section(evaluation, samples))
-        sections.append(confusion_section(evaluation.confusion, evaluation.class_names, counted="pixels"))
+        sections.append(confusion_section(confusions, evaluation.class_names, counted="pixels"))
     return Report(
         kind="Semantic segmentation",
         headlines=[
@@ -60,7 +60,7 @@ def segmentation_report(evaluation: PixelEvaluation, samples: PixelSamples, hist
 
 def _classes_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Section:
     pixels = evaluation.confusion.sum(1)
-    recall, precision = recall_and_precision(evaluation.confusion)
+    recall, precision = recall_and_precision(Confusions.of_matrix(evaluation.confusion))
     columns = [
         Column("Class", "name", evaluation.class_names),
         Column("Of all pixels", "percent", pixels / pixels.sum()),
