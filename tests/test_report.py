@@ -26,6 +26,7 @@ from resnest.report.charts import History, Series, loss_chart, nice_ticks, rate_
 from resnest.report.confusions import Confusions, largest_confusions, recall_and_precision, taken_for
 from resnest.report.page import NO_BREAK, Report, RunLog, percent, write_page
 from resnest.report.parts import data_uri, worst_first
+from resnest.runtime.decode import BadImage
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 HOSTILE = "<script>alert('x')</script>\"&"
@@ -390,3 +391,21 @@ def test_thin_keeps_the_mean_and_the_gaps() -> None:
     assert len(thinned.values) == 100
     assert np.isnan(thinned.values[:50]).all()
     assert np.nanmean(thinned.values) == pytest.approx(249.5)
+
+
+class Gone(Pictures):
+    """Every second picture was removed or damaged since it was evaluated."""
+
+    def decode(self, index: int) -> Image.Image:
+        if index % 2:
+            raise BadImage(self.keys[index], "cannot be read (No such file or directory)")
+        return self.image
+
+
+@pytest.mark.parametrize("samples", [Pictures, Gone])
+def test_pictures_that_vanish_before_the_report(samples: type[Pictures]) -> None:
+    """The run is over and its figures are known: the page lacks the pictures."""
+    report = classification_report(classified(), samples([f"{n}.png" for n in range(100)]), read_history(LINES, "top1"))  # type: ignore[arg-type]
+    last = report.sections[-1]
+    assert last.body.count("<img") == (10 if samples is Pictures else 5)
+    assert "Here are the 10" in last.notes[0] or "Here are the 5" in last.notes[0]

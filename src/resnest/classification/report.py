@@ -7,6 +7,7 @@ report = multi_label_report(evaluation, splits.val, history)             # sever
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from resnest.report.parts import (
     curves_section,
     headlines,
     mistakes_section,
+    readable,
 )
 
 MOST_PICTURES = 24
@@ -51,7 +53,7 @@ def classification_report(evaluation: SingleLabelEvaluation, samples: Samples, h
         )
         sections.append(confusion_section(confusions, names))
         sections.append(classes_section(columns, *notes, counts=confusions.true(), most=MOST_CLASSES))
-    pictures = [_mistake(evaluation, samples, position) for position in evaluation.worst(MOST_PICTURES).tolist()]
+    pictures = readable(evaluation.worst(MOST_PICTURES).tolist(), partial(_mistake, evaluation, samples))
     errors = int((evaluation.predicted != evaluation.labels).sum())
     note = (
         f"{count(errors, 'mistake')} on {count(evaluation.count, 'image')}. Here are the {len(pictures)} most"
@@ -110,7 +112,7 @@ def multi_label_report(evaluation: MultiLabelEvaluation, samples: Samples, histo
         Column("Recall", "percent", recall),
         Column("Precision", "percent", precision),
     ]
-    pictures = [_multi_label_mistake(evaluation, samples, row) for row in evaluation.worst(MOST_PICTURES).tolist()]
+    pictures = readable(evaluation.worst(MOST_PICTURES).tolist(), partial(_multi_label_mistake, evaluation, samples))
     errors = int((evaluation.predicted_labels != evaluation.labels).any(1).sum())
     note = (
         f"{count(errors, 'image')} of {evaluation.count:,} with a wrong or a missing label. Here are the"

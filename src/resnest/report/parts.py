@@ -7,10 +7,11 @@ table([Column("Class", "name", names), Column("Recall", "share", recall)], rows=
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from markupsafe import Markup
@@ -19,8 +20,10 @@ from PIL import Image
 
 from resnest.report.charts import History, fraction_chart, loss_chart, rate_chart, series
 from resnest.report.page import Headline, Section, count, render
+from resnest.runtime.decode import BadImage
 from resnest.runtime.palette import Colour, class_colours
 
+T = TypeVar("T")
 Keyed = tuple[str, str]  # a figure's key in metrics.jsonl, and its caption
 Layout = Literal["small", "large", "compared", "beside"]
 
@@ -187,6 +190,15 @@ def mistakes_section(
     if not pictures:
         return Section(title, empty("No picture was kept."), [note] if note else [])
     return Section(title, pictures_of(pictures, layout, keys), [note])
+
+
+def readable(positions: Iterable[int], make: Callable[[int], T]) -> list[T]:
+    """What is made of each image, without those that were removed or damaged since they were evaluated."""
+    made = []
+    for position in positions:
+        with contextlib.suppress(BadImage):
+            made.append(make(position))
+    return made
 
 
 def pictures_of(pictures: Sequence[Picture], layout: Layout, keys: Sequence[Key] = ()) -> Markup:

@@ -7,6 +7,7 @@ report = segmentation_report(evaluation, splits.val, history)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ from resnest.report.parts import (
     comparisons_section,
     curves_section,
     headlines,
+    readable,
 )
+from resnest.runtime.decode import BadImage
 from resnest.runtime.palette import Colour, class_colours
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.evaluation import PixelEvaluation
@@ -75,9 +78,9 @@ def _classes_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Sect
 
 def _worst_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Section:
     worst = [position for position in evaluation.worst(evaluation.count).tolist() if position in evaluation.worst_maps]
-    comparisons = [_comparison(evaluation, samples, position) for position in worst]
+    comparisons = readable(worst, partial(_comparison, evaluation, samples))
     note = (
-        f"The {count(len(worst), 'picture')} with the lowest IoU, mean over their classes."
+        f"The {count(len(comparisons), 'picture')} with the lowest IoU, mean over their classes."
         " Left the picture, in the middle the truth, right the prediction. Grey does not count."
     )
     return comparisons_section(
@@ -92,6 +95,8 @@ def _comparison(evaluation: PixelEvaluation, samples: PixelSamples, position: in
     """IoU, wrong pixels, and the most frequent confusion."""
     index, prediction, names = int(evaluation.indices[position]), evaluation.worst_maps[position], samples.class_names
     image, mask = samples.pair(index)
+    if mask.shape != prediction.labels.shape:
+        raise BadImage(samples.keys[index], "has another size than when it was evaluated")
     counts = mask < len(names)
     wrong = counts & (mask != prediction.labels)
     captions = [
