@@ -69,7 +69,7 @@ REFUSED = {
     "animated png": (_animated("PNG"), r"animated \(2 frames\)"),
     "animated webp": (_animated("WEBP"), r"animated \(2 frames\)"),
     "200 megapixels": (_png_of(20_000, 10_000), "too many pixels"),
-    "a bomb": (_png_of(60_000, 60_000), "too many pixels"),
+    "a bomb": (_png_of(60_000, 60_000), "too many pixels .3600 megapixels, at most 89"),
 }
 
 CONVERTED = {

@@ -179,6 +179,21 @@ def test_a_strip_is_one_bad_image_in_every_task(task: str, size: tuple[int, int]
     assert usual(Image.new("RGB", size)).nbytes < 2**25
 
 
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [((60_000, 1), False), ((1, 60_000), False), ((30_000, 8), False), ((8, 30_000), False), ((10_000, 20), True),
+     ((2000, 20), True), ((20, 2000), True), ((40, 30), True), ((1, 1), True)],
+)  # fmt: skip
+def test_a_strip_takes_no_hundred_windows(size: tuple[int, int], fits: bool) -> None:
+    """Of 60,000 x 1 pixels, 188 windows of 480 would be a minute of a network on padding."""
+    preprocess = SegmentationPreprocess(window=480)
+    if fits:
+        assert preprocess(Image.new("RGB", size)).shape == (3, *(max(side, 480) for side in size[::-1]))
+    else:
+        with pytest.raises(BadImage, match=r"too long and narrow: .* at most \d"):
+            preprocess(Image.new("RGB", size))
+
+
 def test_a_strip_in_windows_takes_the_memory_of_its_own_pixels() -> None:
     """And not of windows full of padding; the probabilities are the same."""
 

@@ -23,8 +23,10 @@ from resnest.classification.report import classification_report
 from resnest.figures import wilson_interval
 from resnest.files import write_atomically
 from resnest.report.charts import History, Series, loss_chart, nice_ticks, rate_chart, read_history, series, thin
+from resnest.report.confusions import Confusions, largest_confusions, recall_and_precision, taken_for
 from resnest.report.page import NO_BREAK, Report, RunLog, percent, write_page
-from resnest.report.parts import data_uri, largest_confusions, recall_and_precision, worst_first
+from resnest.report.parts import data_uri, worst_first
+from resnest.runtime.decode import BadImage
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 HOSTILE = "<script>alert('x')</script>\"&"
@@ -317,11 +319,17 @@ def test_percent_never_overstates(share: float, digits: int, text: str) -> None:
 
 def test_figures_of_a_matrix() -> None:
     matrix = np.array([[8, 2, 0, 0], [5, 5, 0, 0], [0, 0, 0, 0], [0, 0, 0, 20]])
-    recall, precision = recall_and_precision(matrix)
+    confusions = Confusions.of_matrix(matrix)
+    recall, precision = recall_and_precision(confusions)
     np.testing.assert_allclose(recall, [0.8, 0.5, np.nan, 1.0])
     np.testing.assert_allclose(precision, [8 / 13, 5 / 7, np.nan, 1.0])
-    assert largest_confusions(matrix) == [(1, 0), (0, 1)]
-    assert largest_confusions(matrix, limit=1) == [(1, 0)]
+    assert largest_confusions(confusions) == [(1, 0, 5), (0, 1, 2)]
+    assert largest_confusions(confusions, limit=1) == [(1, 0, 5)]
+    assert confusions.matrix().tolist() == matrix.tolist()
+    labels, predicted = (part.repeat(matrix.reshape(-1)) for part in np.divmod(np.arange(16), 4))
+    pairs = Confusions.of_pairs(labels, predicted, 4)
+    assert pairs.matrix().tolist() == matrix.tolist()
+    assert taken_for(pairs, ("a", "b", "c", "d")) == [("b", "2"), ("a", "5"), ("", "-"), ("", "-")]
     assert worst_first(recall, matrix.sum(1)) == [1, 0, 3, 2]
     assert matrix[0, 0] == 8  # the input is not changed
 
@@ -383,3 +391,21 @@ def test_thin_keeps_the_mean_and_the_gaps() -> None:
     assert len(thinned.values) == 100
     assert np.isnan(thinned.values[:50]).all()
     assert np.nanmean(thinned.values) == pytest.approx(249.5)
+
+
+class Gone(Pictures):
+    """Every second picture was removed or damaged since it was evaluated."""
+
+    def decode(self, index: int) -> Image.Image:
+        if index % 2:
+            raise BadImage(self.keys[index], "cannot be read (No such file or directory)")
+        return self.image
+
+
+@pytest.mark.parametrize("samples", [Pictures, Gone])
+def test_pictures_that_vanish_before_the_report(samples: type[Pictures]) -> None:
+    """The run is over and its figures are known: the page lacks the pictures."""
+    report = classification_report(classified(), samples([f"{n}.png" for n in range(100)]), read_history(LINES, "top1"))  # type: ignore[arg-type]
+    last = report.sections[-1]
+    assert last.body.count("<img") == (10 if samples is Pictures else 5)
+    assert "Here are the 10" in last.notes[0] or "Here are the 5" in last.notes[0]

@@ -17,7 +17,7 @@ from PIL import Image
 from resnest.panoptic.evaluation import PanopticEvaluation
 from resnest.panoptic.report import panoptic_report
 from resnest.panoptic.result import PanopticClasses, PanopticMap, Segment
-from resnest.report.parts import confusion_section
+from resnest.report.confusions import Confusions, confusion_section
 from resnest.segmentation.evaluation import PixelEvaluation
 from resnest.segmentation.report import segmentation_report
 from resnest.segmentation.result import LabelMap, PixelClasses
@@ -168,7 +168,7 @@ def test_many_classes_are_told_in_pairs(render: Render) -> None:
 
 
 def test_cells_never_say_all_of_what_is_not(render: Render) -> None:
-    table = confusion_section(np.array([[9999, 1], [0, 5]]), ("a", "b"), counted="pixels").body
+    table = confusion_section(Confusions.of_matrix(np.array([[9999, 1], [0, 5]])), ("a", "b"), counted="pixels").body
     assert [cell for cell in re.findall(r">(\d+)</td>", table)] == ["99", "0", "0", "100"]
 
 

@@ -25,6 +25,7 @@ from resnest.classification.metrics import (
     MultiLabelMetrics,
     average_precision,
     binary_cross_entropy,
+    chunks,
     confusion_matrix,
     count_labels,
     ranking_values,
@@ -158,10 +159,13 @@ def _multi_label(logits: NDArray[np.float32], labels: NDArray[Any], **common: An
     truth = labels.astype(bool)
     metrics = MultiLabelMetrics(logits.shape[1])
     metrics.update(logits, truth)
+    scores = np.empty(logits.shape, np.float32)
+    for rows in chunks(logits):
+        scores[rows] = sigmoid(logits[rows])
     return MultiLabelEvaluation(
         figures=metrics.compute(),
         labels=truth,
-        scores=sigmoid(logits),
+        scores=scores,
         losses=binary_cross_entropy(logits, truth),
         areas=average_precision(logits, truth),
         **common,

@@ -8,6 +8,7 @@ metrics.compute()["top1"]                 # fraction 0..1
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,9 +39,8 @@ class ClassificationMetrics:
 
     def update(self, logits: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
         """Add a batch: logits (N, K), labels (N,). Equal logits rank by class index."""
-        rows = max(1, CHUNK // self.num_classes)
-        for start in range(0, len(logits), rows):
-            self._add(logits[start : start + rows].astype(np.float64), labels[start : start + rows].astype(np.int64))
+        for rows in chunks(logits):
+            self._add(logits[rows].astype(np.float64), labels[rows].astype(np.int64))
 
     def _add(self, logits: NDArray[np.float64], labels: NDArray[np.int64]) -> None:
         ranked = ranking_values(logits)
@@ -131,6 +131,8 @@ class MultiLabelMetrics:
 
     def collected(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Logits and labels collected so far, both (N, K)."""
+        if len(self.logits) == 1:
+            return self.logits[0], self.labels[0]
         none = np.zeros((0, self.num_classes))
         return (
             np.concatenate([none.astype(np.float32), *self.logits]),
@@ -166,9 +168,18 @@ def count_labels(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> tuple
 
 def binary_cross_entropy(logits: NDArray[np.floating], labels: NDArray[np.bool_]) -> Floats:
     """Binary cross-entropy per image, averaged over classes: (N, K), (N, K) -> (N,), without overflow."""
-    values = logits.astype(np.float64)
-    losses: Floats = (np.maximum(values, 0) - values * labels + np.log1p(np.exp(-np.abs(values)))).mean(1)
+    losses = np.empty(len(logits))
+    for rows in chunks(logits):
+        values = logits[rows].astype(np.float64)
+        terms = np.maximum(values, 0) - values * labels[rows] + np.log1p(np.exp(-np.abs(values)))
+        losses[rows] = terms.mean(1)
     return losses
+
+
+def chunks(logits: NDArray[Any]) -> Iterator[slice]:
+    """Rows of (N, K) to work on at once, CHUNK logits each."""
+    rows = max(1, CHUNK // max(1, logits.shape[1]))
+    yield from (slice(start, start + rows) for start in range(0, len(logits), rows))
 
 
 def _mean(values: Floats) -> float:

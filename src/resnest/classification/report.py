@@ -7,6 +7,7 @@ report = multi_label_report(evaluation, splits.val, history)             # sever
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from resnest.classification.evaluation import MultiLabelEvaluation, SingleLabelE
 from resnest.data.samples import LabelledSamples, Samples
 from resnest.figures import wilson_interval
 from resnest.report.charts import History, number
+from resnest.report.confusions import Confusions, confusion_section, recall_and_precision, taken_for
 from resnest.report.data_page import DataView
 from resnest.report.page import NO_BREAK, Headline, Report, count, percent
 from resnest.report.parts import (
@@ -22,12 +24,10 @@ from resnest.report.parts import (
     Column,
     Picture,
     classes_section,
-    confusion_section,
     curves_section,
     headlines,
     mistakes_section,
-    recall_and_precision,
-    taken_for,
+    readable,
 )
 
 MOST_PICTURES = 24
@@ -37,22 +37,23 @@ MOST_CLASSES = 30
 def classification_report(evaluation: SingleLabelEvaluation, samples: Samples, history: History) -> Report:
     sections = [curves_section(history, ("Accuracy", ("top1", "top-1, %"), ("top5", "top-5, %")))]
     if evaluation.count:
-        matrix, names = evaluation.confusion, evaluation.class_names
-        recall, precision = recall_and_precision(matrix)
+        names = evaluation.class_names
+        confusions = Confusions.of_pairs(evaluation.labels, evaluation.predicted, len(names))
+        recall, precision = recall_and_precision(confusions)
         columns = [
             Column("Class", "name", names),
-            Column("Images", "count", matrix.sum(1)),
+            Column("Images", "count", confusions.true()),
             Column("Recall", "share", recall),
             Column("Precision", "percent", precision),
-            Column("Most often taken for", "extra", taken_for(matrix, names)),
+            Column("Most often taken for", "extra", taken_for(confusions, names)),
         ]
         notes = (
             "Lowest recall first. Recall: of the images of a class, the fraction classified correctly.",
             "Precision: of the predictions of a class, how many were right.",
         )
-        sections.append(confusion_section(matrix, names))
-        sections.append(classes_section(columns, *notes, counts=matrix.sum(1), most=MOST_CLASSES))
-    pictures = [_mistake(evaluation, samples, position) for position in evaluation.worst(MOST_PICTURES).tolist()]
+        sections.append(confusion_section(confusions, names))
+        sections.append(classes_section(columns, *notes, counts=confusions.true(), most=MOST_CLASSES))
+    pictures = readable(evaluation.worst(MOST_PICTURES).tolist(), partial(_mistake, evaluation, samples))
     errors = int((evaluation.predicted != evaluation.labels).sum())
     note = (
         f"{count(errors, 'mistake')} on {count(evaluation.count, 'image')}. Here are the {len(pictures)} most"
@@ -111,7 +112,7 @@ def multi_label_report(evaluation: MultiLabelEvaluation, samples: Samples, histo
         Column("Recall", "percent", recall),
         Column("Precision", "percent", precision),
     ]
-    pictures = [_multi_label_mistake(evaluation, samples, row) for row in evaluation.worst(MOST_PICTURES).tolist()]
+    pictures = readable(evaluation.worst(MOST_PICTURES).tolist(), partial(_multi_label_mistake, evaluation, samples))
     errors = int((evaluation.predicted_labels != evaluation.labels).any(1).sum())
     note = (
         f"{count(errors, 'image')} of {evaluation.count:,} with a wrong or a missing label. Here are the"

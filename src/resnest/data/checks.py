@@ -25,6 +25,7 @@ from resnest.tasks import TaskInfo, load_object, task_info
 
 MIN_IMAGES = 10  # training images below which a class is hardly learned
 MOST_SHOWN = 20
+MOST_ALONE = 10  # classes with a note of their own; more have one together
 
 
 @dataclass
@@ -143,11 +144,17 @@ def _describe_sizes(sizes: Sequence[tuple[int, int]]) -> str:
 
 def _class_notes(train: LabelledSamples, val: LabelledSamples, counts: dict[str, tuple[int, int]]) -> Iterator[str]:
     """Notes that need no image to be decoded."""
-    for name, (count, held) in counts.items():
-        if count < MIN_IMAGES:
+    few = {name: train for name, (train, _) in counts.items() if train < MIN_IMAGES}
+    if len(few) > MOST_ALONE:
+        yield f"{len(few):,} classes have fewer than {MIN_IMAGES} training images: {_listed(list(few))}"
+    else:
+        for name, count in few.items():
             yield f"class {name!r} has {counted(count, 'training image', 'training images')} only"
-        if held == 0:
-            yield f"class {name!r} has no validation image"
+    unseen = [name for name, (_, held) in counts.items() if held == 0]
+    if len(unseen) > MOST_ALONE:
+        yield f"{len(unseen):,} classes have no validation image: {_listed(unseen)}"
+    else:
+        yield from (f"class {name!r} has no validation image" for name in unseen)
     images = train.counts()
     if images.max() > 10 * images.min():
         yield f"classes are uneven: {images.min()} to {images.max()} training images (see data.balance)"
@@ -157,6 +164,10 @@ def _class_notes(train: LabelledSamples, val: LabelledSamples, counts: dict[str,
             f"several labels an image: {marks.mean():.1f} on average, {marks.max()} at most, none for"
             f" {(marks == 0).sum()} images"
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:MOST_ALONE])} and {len(names) - MOST_ALONE:,} more"
 
 
 def _exif_notes(orientations: Sequence[tuple[int, int]], exif: str, info: TaskInfo) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,7 +76,7 @@ def name_classes(classes: Iterable[str], known: Mapping[str, str]) -> NamedClass
         missing = next(key for key in keys if key not in known)
         reason = f"it has no name for {missing}"
     else:
-        twice = next(name for number, name in enumerate(names) if name in names[:number])
+        [(twice, _)] = Counter(names).most_common(1)
         reason = f"it names two classes {twice}"
     return NamedClasses(keys, tuple(keys), (f"the list of classes is not used: {reason}",))
 

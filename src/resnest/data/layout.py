@@ -138,9 +138,10 @@ def _refuse_hidden_parts(tree: Tree, base: str, names: Sequence[str]) -> None:
     """
     inner = {name: set(tree.folders(_join(base, name))) for name in names} if len(names) > 1 else {}
     for name in inner:
-        role, beside = role_of(name), [other for other in names if other != name]
+        role = role_of(name)
         if len(inner[name]) < 2 or not (role or _NUMBERED.fullmatch(name)) or all(map(_YEAR.fullmatch, inner[name])):
             continue
+        beside = [other for other in names if other != name]
         same = [other for other in beside if inner[name] & inner[other]]
         if same and (role or any(map(_NUMBERED.fullmatch, same))):
             raise ResnestError(

@@ -7,6 +7,7 @@ report = detection_report(evaluation, splits.val, history)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from resnest.report.parts import (
     curves_section,
     headlines,
     mistakes_section,
+    readable,
     table,
 )
 from resnest.runtime.draw import draw_objects
@@ -41,7 +43,7 @@ KEYS = (Key("missed", "missed"), Key("not there, or another class", "false"))
 
 def detection_report(evaluation: DetectionEvaluation, samples: DetectionSamples, history: History) -> Report:
     kinds = ["box", "mask"] if "mask" in evaluation.class_ap else ["box"]
-    pictures = [_picture(evaluation, samples, position) for position in evaluation.worst(MOST_PICTURES).tolist()]
+    pictures = readable(evaluation.worst(MOST_PICTURES).tolist(), partial(_picture, evaluation, samples))
     note = (
         f"The {count(len(pictures), 'picture')} with the most errors. Point at a frame for its class and score."
         if pictures

@@ -29,6 +29,7 @@ from resnest.recipes.reading import read_recipe
 from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import is_exported, open_engine
 from resnest.runtime.engines.exported import Engine, ExportedEngine, Views
+from resnest.runtime.hardware import malloc_trim
 from resnest.tasks import check_task, load_object, task_type
 
 # --- The result of an evaluation: figures, and predictions for each image. Each task adds its own fields ---
@@ -162,6 +163,9 @@ def lowest(qualities: NDArray[np.float64], most: int) -> NDArray[np.int64]:
     return order[qualities[order] < 1][:most].astype(np.int64)
 
 
+# Batches after which freed memory is returned. What is kept of each image lies between freed arrays, so that the next
+# ones do not fit: 20,000 images of 20,000 classes took 1.0 to 2.3 GB, by chance, and take 0.8 GB.
+GIVE_BACK_EVERY = 16
 USUAL_BATCH = 64  # images, by which an engine is chosen before it is known what a file holds
 
 
@@ -214,7 +218,7 @@ def evaluate_samples(
         world_size=world_size,
         keep_images=views is not None,
     )
-    for batch in batches:
+    for number, batch in enumerate(batches, start=1):
         bad += batch.bad
         if world_size == 1:  # else together, below: the others wait there
             check_bad_fraction(len(bad), len(samples), bad[-1] if bad else None)
@@ -223,6 +227,8 @@ def evaluate_samples(
             for index, result, truth in zip(batch.indices, results, batch.truths, strict=True):
                 scorer.update(index, result, truth)
         on_batch(len(batch.indices) + len(batch.bad))
+        if number % GIVE_BACK_EVERY == 0:
+            malloc_trim()
     if world_size > 1:
         (scorer, bad), *others = gather((scorer, bad))
         for theirs, worse in others:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,7 +114,8 @@ def _checked_names(class_names: Sequence[str], count: int) -> tuple[str, ...]:
         raise ResnestError("class_names must be a list of names, in the order of the network's outputs")
     if len(names) != count:
         raise ResnestError(f"class_names has {len(names)} names, and the network has {count} classes")
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    if len(set(names)) < len(names):
+        [(twice, _)] = Counter(names).most_common(1)
         raise ResnestError(f"class_names has {twice!r} twice")
     return names
 

@@ -7,6 +7,7 @@ report = panoptic_report(evaluation, splits.val, history)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from resnest.panoptic.data import PanopticSamples
@@ -25,6 +26,7 @@ from resnest.report.parts import (
     comparisons_section,
     curves_section,
     headlines,
+    readable,
     table,
 )
 from resnest.runtime.palette import Colour, class_colours
@@ -91,10 +93,10 @@ def _classes_section(evaluation: PanopticEvaluation, samples: PanopticSamples) -
 def _worst_section(evaluation: PanopticEvaluation, samples: PanopticSamples) -> Section:
     mistaken = evaluation.worst(evaluation.count).tolist()
     worst = [position for position in mistaken if position in evaluation.worst_maps]
-    comparisons = [_comparison(evaluation, samples, position) for position in worst]
+    comparisons = readable(worst, partial(_comparison, evaluation, samples))
     note = (
-        f"The {count(len(worst), 'picture')} with the lowest PQ, mean over their classes. Left the picture, in the"
-        " middle the truth, right the prediction: each object has a shade of its own. Grey belongs to no segment."
+        f"The {count(len(comparisons), 'picture')} with the lowest PQ, mean over their classes. Left the picture, in"
+        " the middle the truth, right the prediction: each object has a shade of its own. Grey belongs to no segment."
     )
     return comparisons_section(comparisons, note, images=evaluation.count, errors=len(mistaken))
 

@@ -1,4 +1,4 @@
-"""Sections that the pages of several tasks share: curves, tables, confusions, pictures with mistakes.
+"""Sections that the pages of several tasks share: curves, tables, pictures with mistakes.
 
 curves_section(history, ("Accuracy", ("top1", "top-1, %"), ("top5", "top-5, %")))
 table([Column("Class", "name", names), Column("Recall", "share", recall)], rows=[1, 0])
@@ -7,10 +7,11 @@ table([Column("Class", "name", names), Column("Recall", "share", recall)], rows=
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from markupsafe import Markup
@@ -18,9 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.report.charts import History, fraction_chart, loss_chart, rate_chart, series
-from resnest.report.page import Headline, Section, clip, count, percent, render
+from resnest.report.page import Headline, Section, count, render
+from resnest.runtime.decode import BadImage
 from resnest.runtime.palette import Colour, class_colours
 
+T = TypeVar("T")
 Keyed = tuple[str, str]  # a figure's key in metrics.jsonl, and its caption
 Layout = Literal["small", "large", "compared", "beside"]
 
@@ -189,6 +192,15 @@ def mistakes_section(
     return Section(title, pictures_of(pictures, layout, keys), [note])
 
 
+def readable(positions: Iterable[int], make: Callable[[int], T]) -> list[T]:
+    """What is made of each image, without those that were removed or damaged since they were evaluated."""
+    made = []
+    for position in positions:
+        with contextlib.suppress(BadImage):
+            made.append(make(position))
+    return made
+
+
 def pictures_of(pictures: Sequence[Picture], layout: Layout, keys: Sequence[Key] = ()) -> Markup:
     """Pictures with their captions, and a legend above them."""
     uris = [[data_uri(image, SIDES[layout]) for image in picture.images] for picture in pictures]
@@ -211,112 +223,6 @@ def data_uri(image: Image.Image, side: int = SIDES["small"]) -> str:
     buffer = io.BytesIO()
     thumbnail.save(buffer, "JPEG", quality=85, optimize=True, subsampling=0 if max(image.size) < TINY else 2)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-# --- Report of a confusion matrix: the matrix or its largest entries, recall and precision of each class ---
-# Rows are the truth, columns the prediction. Cells hold numbers of images; for pixels, percentages of the row. A class
-# without images has no recall, and a class that was never predicted no precision: both are NaN, printed as "-".
-
-MAX_MATRIX = 25  # classes; beyond that the cells no longer hold their counts
-MAX_PAIRS = 20
-
-Counted = Literal["images", "pixels"]
-Matrix = NDArray[np.int64]
-Fractions = NDArray[np.float64]
-
-
-class Cell(NamedTuple):
-    """One entry of the drawn matrix."""
-
-    text: str
-    title: str
-    shade: str  # opacity
-    kind: Literal["none", "", "mid", "full"]  # decides the colour of the text
-
-
-def recall_and_precision(matrix: Matrix) -> tuple[Fractions, Fractions]:
-    """Two arrays (K,) of fractions, NaN where undefined."""
-    right = matrix.diagonal()
-    return _divide(right, matrix.sum(axis=1)), _divide(right, matrix.sum(axis=0))
-
-
-def largest_confusions(matrix: Matrix, limit: int = MAX_PAIRS) -> list[tuple[int, int]]:
-    """The pairs (truth, prediction) of the most frequent confusions, the most frequent first."""
-    wrong = _wrong(matrix)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:limit]
-    pairs = [divmod(int(index), wrong.shape[1]) for index in order]
-    return [(truth, predicted) for truth, predicted in pairs if wrong[truth, predicted]]
-
-
-def taken_for(matrix: Matrix, names: Sequence[str]) -> list[tuple[str, str]]:
-    """For each class its most frequent wrong prediction, and the count; blank and "-" if there is none."""
-    wrong = _wrong(matrix)
-    return [(names[row.argmax()], f"{row.max():,}") if row.any() else ("", "-") for row in wrong]
-
-
-def confusion_section(matrix: Matrix, names: Sequence[str], *, counted: Counted = "images") -> Section:
-    """The confusion matrix; with many classes, the most frequent confusions."""
-    title = "Confusions"
-    if len(names) <= MAX_MATRIX:
-        cells = "" if counted == "images" else " Cells hold percent of the row."
-        note = (
-            f"Rows are the truth, columns the prediction.{cells} The shade is the share of the row, on a square-root"
-            " scale, so that rare confusions show."
-        )
-        return Section(title, _heat_map(matrix, names, counted), [note])
-    pairs = largest_confusions(matrix)
-    if not pairs:
-        return Section(title, empty("None."), ["Pairs of classes that were confused."])
-    totals = matrix.sum(axis=1)
-    columns = [
-        Column("Truth", "name", [names[i] for i, _ in pairs]),
-        Column("Predicted", "name", [names[j] for _, j in pairs]),
-        Column(counted.capitalize(), "count", [int(matrix[pair]) for pair in pairs]),
-        Column("Share", "share", [matrix[i, j] / totals[i] for i, j in pairs]),
-    ]
-    note = f"The {count(len(pairs), 'most frequent pair')}, with the share of the true class's {counted}."
-    return Section(title, table(columns, range(len(pairs))), [note])
-
-
-def _wrong(matrix: Matrix) -> Matrix:
-    """The matrix without its diagonal."""
-    wrong = matrix.copy()
-    np.fill_diagonal(wrong, 0)
-    return wrong
-
-
-def _divide(part: Matrix, total: Matrix) -> Fractions:
-    fractions: Fractions = np.divide(part, total, out=np.full(len(total), np.nan), where=total > 0)
-    return fractions
-
-
-def _heat_map(matrix: Matrix, names: Sequence[str], counted: Counted) -> Markup:
-    digits = len(str(int(matrix.max(initial=0)))) if counted == "images" else len("100")
-    longest = max((len(name) for name in names), default=0)
-    rows = [
-        [_cell(int(cell), int(row.sum()), name, other, counted) for cell, other in zip(row, names, strict=True)]
-        for name, row in zip(names, matrix, strict=True)
-    ]
-    return render(
-        "confusion.html",
-        names=names,
-        rows=zip(names, rows, strict=True),
-        turned=longest > (6 if len(names) <= 5 else 3),  # characters that fit a cell on a phone
-        longest=longest,
-        narrowest=f"{max(1.75, 0.55 * digits + 0.5):g}",
-    )
-
-
-def _cell(cell: int, total: int, truth: str, predicted: str, counted: Counted) -> Cell:
-    title = f"truth {clip(truth)}, predicted {clip(predicted)}: {cell} of {total}"
-    if not cell:
-        return Cell("0", title, "", "none")
-    fraction = cell / total
-    # What is not all never reads 100
-    text = str(cell) if counted == "images" else str(min(round(100 * fraction), 100 if cell == total else 99))
-    shade = float(np.sqrt(fraction))
-    kind: Literal["", "mid", "full"] = "full" if shade > 0.82 else "mid" if shade > 0.6 else ""
-    return Cell(text, f"{title} ({percent(fraction)})", f"{shade:.2f}", kind)
 
 
 # --- Pictures beside their ground truth and prediction, in the colours of their classes ---

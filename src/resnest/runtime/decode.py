@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import struct
 import threading
 import warnings
@@ -193,8 +194,10 @@ def refusing(name: str, formats: tuple[str, ...]) -> Iterator[None]:
             yield
     except UnidentifiedImageError:
         raise BadImage(name, f"not a {', '.join(formats[:-1])} or {formats[-1]} image") from None
-    except Image.DecompressionBombError as error:
-        raise BadImage(name, f"too many pixels ({error})") from None
+    except Image.DecompressionBombError as error:  # Pillow's own words are of an attack
+        found = re.search(r"\d{6,}", str(error))
+        size = f"{int(found[0]) / 1e6:.0f} megapixels" if found else "more than Pillow opens"
+        raise BadImage(name, f"too many pixels ({size}, at most {MAX_PIXELS / 1e6:.0f})") from None
     except (OSError, ValueError, SyntaxError, struct.error, EOFError, IndexError, TypeError, OverflowError) as error:
         if isinstance(error, BadImage):
             raise

@@ -21,6 +21,7 @@ from resnest.runtime.decode import MAX_PIXELS, BadImage
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MOST_ENLARGED = 32  # times a strip's own pixels, if that is more than a network usually gets
 LARGEST = 8192  # pixels of a side; a batch of one such crop fills gigabytes in the network
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -103,15 +104,19 @@ class Preprocess:
         return normalise(pixels, self.mean, self.std)
 
 
-def check_enlarged(size: tuple[int, int], enlarged: tuple[int, int]) -> None:
-    """Raises BadImage, without the file's name, for a strip of a few bytes that would take gigabytes.
+def check_enlarged(size: tuple[int, int], enlarged: tuple[int, int], *, usual: int = MAX_PIXELS) -> None:
+    """Raises BadImage, without the file's name, for a strip of a few bytes that would take gigabytes or minutes.
 
     Args:
         enlarged: width and height after resizing and padding.
+        usual: pixels that the network gets of any picture, however small; a multiple of its own is for large ones.
     """
-    if enlarged[0] * enlarged[1] > max(MAX_PIXELS, 2 * size[0] * size[1]):
+    own, became = size[0] * size[1], enlarged[0] * enlarged[1]
+    limits = (max(MAX_PIXELS, 2 * own), max(usual, MOST_ENLARGED * own))
+    if most := next((limit for limit in limits if became > limit), 0):
         into = f"{size[0]} x {size[1]} pixels would become {enlarged[0]} x {enlarged[1]}"
-        raise BadImage("image", f"too long and narrow: {into}, at most {MAX_PIXELS / 1e6:.0f} megapixels")
+        most_shown = f"{most / 1e6:.{0 if most > 1e7 else 1}f} megapixels"
+        raise BadImage("image", f"too long and narrow: {into}, at most {most_shown}")
 
 
 def normalise(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from resnest.errors import Range, ResnestError, check_ranges, parameter, unknown
 from resnest.runtime.card import AnnotatedCard, parse_integers, parse_sides
+from resnest.runtime.decode import MAX_PIXELS
 from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, LARGEST, check_enlarged, normalise
 from resnest.segmentation.result import PixelClasses
 from resnest.spec import GROUPS, MOST, Count, HeadNorm, Rate, Width
@@ -109,6 +110,7 @@ def _require(met: bool, message: str) -> None:
 # --- Preprocessing of a segmenter: image resized by its long side or unchanged, normalised, padded. No torch ---
 
 LEAST = 32  # pixels a side that a segmenter sees at least
+USUAL_WINDOWS = 16  # of a small picture: of a strip most of each window is padding
 MOST_WINDOW = 2048  # pixels a side of the squares it looks in: windows are there to spare memory
 
 
@@ -158,7 +160,8 @@ class SegmentationPreprocess:
 
     def __call__(self, image: Image.Image, scale: float = 1.0) -> NDArray[np.float32]:
         """RGB image -> (3, H, W), normalised. Raises BadImage, without the name of the file."""
-        check_enlarged(image.size, self.padded_size(*image.size, scale)[::-1])
+        usual = USUAL_WINDOWS * self.window**2 if self.window else MAX_PIXELS
+        check_enlarged(image.size, self.padded_size(*image.size, scale)[::-1], usual=usual)
         inner = np.asarray(self.pixels(image, scale))
         padded = np.zeros((*self.padded_size(*image.size, scale), 3), np.uint8)
         padded[: inner.shape[0], : inner.shape[1]] = inner

@@ -7,11 +7,13 @@ report = segmentation_report(evaluation, splits.val, history)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from resnest.report.charts import History, number
+from resnest.report.confusions import Confusions, confusion_section, recall_and_precision
 from resnest.report.data_page import DataView
 from resnest.report.page import Report, Section, clip, count, percent
 from resnest.report.parts import (
@@ -22,11 +24,11 @@ from resnest.report.parts import (
     Picture,
     classes_section,
     comparisons_section,
-    confusion_section,
     curves_section,
     headlines,
-    recall_and_precision,
+    readable,
 )
+from resnest.runtime.decode import BadImage
 from resnest.runtime.palette import Colour, class_colours
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.evaluation import PixelEvaluation
@@ -40,9 +42,10 @@ def segmentation_report(evaluation: PixelEvaluation, samples: PixelSamples, hist
     known: Mapping[str, Any] = evaluation.figures or history.best or {}
     figures = {key: number(known, key) for key in ("miou", "pixel_accuracy", "mean_accuracy")}
     sections = [curves_section(history, ("mIoU", ("miou", "mIoU, %"), ("pixel_accuracy", "pixels, %")))]
-    if evaluation.confusion.any():
+    confusions = Confusions.of_matrix(evaluation.confusion)
+    if len(confusions.counts):
         sections.append(_classes_section(evaluation, samples))
-        sections.append(confusion_section(evaluation.confusion, evaluation.class_names, counted="pixels"))
+        sections.append(confusion_section(confusions, evaluation.class_names, counted="pixels"))
     return Report(
         kind="Semantic segmentation",
         headlines=[
@@ -60,7 +63,7 @@ def segmentation_report(evaluation: PixelEvaluation, samples: PixelSamples, hist
 
 def _classes_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Section:
     pixels = evaluation.confusion.sum(1)
-    recall, precision = recall_and_precision(evaluation.confusion)
+    recall, precision = recall_and_precision(Confusions.of_matrix(evaluation.confusion))
     columns = [
         Column("Class", "name", evaluation.class_names),
         Column("Of all pixels", "percent", pixels / pixels.sum()),
@@ -75,9 +78,9 @@ def _classes_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Sect
 
 def _worst_section(evaluation: PixelEvaluation, samples: PixelSamples) -> Section:
     worst = [position for position in evaluation.worst(evaluation.count).tolist() if position in evaluation.worst_maps]
-    comparisons = [_comparison(evaluation, samples, position) for position in worst]
+    comparisons = readable(worst, partial(_comparison, evaluation, samples))
     note = (
-        f"The {count(len(worst), 'picture')} with the lowest IoU, mean over their classes."
+        f"The {count(len(comparisons), 'picture')} with the lowest IoU, mean over their classes."
         " Left the picture, in the middle the truth, right the prediction. Grey does not count."
     )
     return comparisons_section(
@@ -92,6 +95,8 @@ def _comparison(evaluation: PixelEvaluation, samples: PixelSamples, position: in
     """IoU, wrong pixels, and the most frequent confusion."""
     index, prediction, names = int(evaluation.indices[position]), evaluation.worst_maps[position], samples.class_names
     image, mask = samples.pair(index)
+    if mask.shape != prediction.labels.shape:
+        raise BadImage(samples.keys[index], "has another size than when it was evaluated")
     counts = mask < len(names)
     wrong = counts & (mask != prediction.labels)
     captions = [
