@@ -451,3 +451,19 @@ def test_nothing_imports_onnxruntime_or_converts_by_openvino_otherwise() -> None
     importing = [path.name for path, text in sources.items() if re.search(r"^ *import onnxruntime\b", text, re.M)]
     assert importing == ["onnxruntime.py"]
     assert not [path.name for path, text in sources.items() if "openvino.convert_model(" in text]
+
+
+def test_a_model_in_a_folder_whose_name_is_not_utf8(run: Path, pictures: list[Path]) -> None:
+    """Bytes of another encoding are surrogates in Python's text, which onnxruntime cannot open."""
+    odd = os.fsencode(run.parent) + b"/\xfc n\xf6"
+    os.rename(run, odd)
+    path = Path(os.fsdecode(odd)) / "model.onnx"
+    engine = open_engine(path, "onnxruntime", threads=1)
+    assert engine(np.zeros((1, 3, 32, 32), np.float32))["logits"].shape[0] == 1
+
+
+def test_no_order_comes_from_the_clock() -> None:
+    """A clock may jump: progress counts on perf_counter, checkpoints are numbered by step, run folders by count."""
+    sources = {path: path.read_text() for path in Path(resnest.__file__).parent.rglob("*.py")}
+    for word in ("time.time(", "st_mtime)", "getmtime", "st_ctime"):
+        assert not [path.name for path, text in sources.items() if word in text], word

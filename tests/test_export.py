@@ -189,10 +189,10 @@ def test_a_wrong_file_is_not_delivered(
     assert "the first layer that differs is layer2.0.conv2.conv" in done.err
     assert len([line for line in done.err.splitlines() if line.startswith("resnest:")]) == 1
     assert _beside(tmp_path) == set()
-    out.write_bytes(b"what was there before")
+    out.write_bytes(b"resnest_origin of what was there before")
     with pytest.raises(ParityFailure, match=r"logits differ by .* \(allowed: 1e-04\)"):
         resnest.export(saved_model, format=name, out=out)
-    assert out.read_bytes() == b"what was there before"
+    assert out.read_bytes() == b"resnest_origin of what was there before"
     assert _beside(tmp_path) == {out.name}
 
 
