@@ -27,6 +27,7 @@ from resnest.inference.model import Model
 from resnest.inference.torch_engine import TorchEngine
 from resnest.runtime import hardware
 from resnest.runtime.card import ModelCard
+from resnest.runtime.engines import onnxruntime
 from resnest.runtime.engines.choosing import open_engine
 from shipped import as_openvino, changed, foreign, make_run
 
@@ -432,3 +433,37 @@ def test_open_engine_from_python(shipped: Path) -> None:
     assert engine(np.zeros((0, 3, 32, 32), np.float32))["logits"].shape == (0, 4)
     with pytest.raises(ResnestError, match=r"cannot take images \(1, 4, 32, 32\)"):
         engine(np.zeros((1, 4, 32, 32), np.float32))
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(None, "1"), ("0", "0")])
+def test_onnxruntime_sends_no_usage_data(asked: str | None, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its packages from 1.29 on do unless the variable says no before it is imported; the user's own choice stays."""
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", asked)
+    onnxruntime.package()
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == kept
+
+
+def test_nothing_imports_onnxruntime_or_converts_by_openvino_otherwise() -> None:
+    """openvino.convert_model sends usage data unless its own command turned that off."""
+    sources = {path: path.read_text() for path in Path(resnest.__file__).parent.rglob("*.py")}
+    importing = [path.name for path, text in sources.items() if re.search(r"^ *import onnxruntime\b", text, re.M)]
+    assert importing == ["onnxruntime.py"]
+    assert not [path.name for path, text in sources.items() if "openvino.convert_model(" in text]
+
+
+def test_a_model_in_a_folder_whose_name_is_not_utf8(run: Path, pictures: list[Path]) -> None:
+    """Bytes of another encoding are surrogates in Python's text, which onnxruntime cannot open."""
+    odd = os.fsencode(run.parent) + b"/\xfc n\xf6"
+    os.rename(run, odd)
+    path = Path(os.fsdecode(odd)) / "model.onnx"
+    engine = open_engine(path, "onnxruntime", threads=1)
+    assert engine(np.zeros((1, 3, 32, 32), np.float32))["logits"].shape[0] == 1
+
+
+def test_no_order_comes_from_the_clock() -> None:
+    """A clock may jump: progress counts on perf_counter, checkpoints are numbered by step, run folders by count."""
+    sources = {path: path.read_text() for path in Path(resnest.__file__).parent.rglob("*.py")}
+    for word in ("time.time(", "st_mtime)", "getmtime", "st_ctime"):
+        assert not [path.name for path, text in sources.items() if word in text], word

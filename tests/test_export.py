@@ -127,6 +127,15 @@ def test_pictures_of_a_folder(
     assert json.loads(done.out)["compared"] == "64 pictures of digits"
 
 
+def test_which_runtimes_read_the_onnx_file(real_exports: dict[str, Path]) -> None:
+    """onnxruntime 1.17 and all that take opset 20; an IR version of 10 asks for 1.18."""
+    import onnx
+
+    model = onnx.load(real_exports["onnx"])
+    assert (model.ir_version, [(entry.domain, entry.version) for entry in model.opset_import]) == (9, [("", 20)])
+    onnx.checker.check_model(model, full_check=True)
+
+
 @pytest.mark.parametrize("name", ["onnx", "openvino", "torch"])
 def test_a_sound_file_has_no_layer_that_differs(name: str, saved_model: Path, real_exports: dict[str, Path]) -> None:
     """So a layer that is named is really the one; and every layer can be."""
@@ -180,10 +189,10 @@ def test_a_wrong_file_is_not_delivered(
     assert "the first layer that differs is layer2.0.conv2.conv" in done.err
     assert len([line for line in done.err.splitlines() if line.startswith("resnest:")]) == 1
     assert _beside(tmp_path) == set()
-    out.write_bytes(b"what was there before")
+    out.write_bytes(b"resnest_origin of what was there before")
     with pytest.raises(ParityFailure, match=r"logits differ by .* \(allowed: 1e-04\)"):
         resnest.export(saved_model, format=name, out=out)
-    assert out.read_bytes() == b"what was there before"
+    assert out.read_bytes() == b"resnest_origin of what was there before"
     assert _beside(tmp_path) == {out.name}
 
 

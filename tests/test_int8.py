@@ -133,12 +133,12 @@ def test_useless_calibration_is_refused(cli: Cli, run: Path, tmp_path: Path) -> 
     digits_folder(data / "train", part="train", blank=True, most=80)
     digits_folder(data / "val")
     target = tmp_path / "q.onnx"
-    target.write_bytes(b"older")
+    target.write_bytes(b"resnest_origin, older")
     done = cli("export", run, "--int8", "--calibrate", data, "--out", target)
     assert done.code == 5, done.out + done.err
     assert "allowed are 1 (--max-drop)" in done.err
     assert "359 held-back pictures" in done.err
-    assert target.read_bytes() == b"older"
+    assert target.read_bytes() == b"resnest_origin, older"
     assert {path.name for path in tmp_path.iterdir()} == {"data", "q.onnx"}
 
 

@@ -61,6 +61,49 @@ def test_a_chosen_cache_needs_no_home(homeless: Path, monkeypatch: pytest.Monkey
     assert files.cache_folder() == homeless / "chosen"
 
 
+# What the environment names, with "ROOT" for a folder of the test; the cache, and the reason for one elsewhere
+CACHES: dict[str, tuple[dict[str, str], str, str]] = {
+    "home": ({"HOME": "ROOT/home"}, "ROOT/home/.cache/resnest", ""),
+    "xdg": ({"HOME": "ROOT/home", "XDG_CACHE_HOME": "ROOT/xdg/new"}, "ROOT/xdg/new/resnest", ""),
+    "xdg that is relative": ({"HOME": "ROOT/home", "XDG_CACHE_HOME": "xdg"}, "ROOT/home/.cache/resnest", ""),
+    "chosen": ({"HOME": "ROOT/home", "RESNEST_HOME": "ROOT/locked/x"}, "ROOT/locked/x", ""),
+    "home in a file": ({"HOME": "ROOT/file"}, "", "ROOT/file/.cache/resnest cannot be made"),
+    "locked home": ({"HOME": "ROOT/locked"}, "", "ROOT/locked/.cache/resnest cannot be made"),
+    "home that is nowhere": ({"HOME": "ROOT/locked/none"}, "", "ROOT/locked/none/.cache/resnest cannot be made"),
+    "locked xdg": ({"XDG_CACHE_HOME": "ROOT/locked"}, "", "ROOT/locked/resnest cannot be made"),
+    "locked, but there": ({"HOME": "ROOT/filled"}, "ROOT/filled/.cache/resnest", ""),
+}
+
+
+@pytest.mark.parametrize("case", CACHES)
+def test_the_cache_by_the_environment(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One that is there is used, be it for reading; one that cannot be made is in the temporary directory."""
+    given, expected, why = CACHES[case]
+    for name in ("home", "locked", "filled/.cache/resnest", "temporary"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "file").touch()
+    access = os.access
+
+    def locked(path: str, mode: int) -> bool:  # to root no folder is
+        return "locked" not in str(path) and "filled" not in str(path) and access(path, mode)
+
+    monkeypatch.setattr(files.os, "access", locked)
+    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    files._temporary_cache.cache_clear()
+    for name in ("RESNEST_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value.replace("ROOT", str(tmp_path)))
+    expected = expected or f"ROOT/temporary/resnest-{os.getuid()}"
+    assert str(files.cache_folder()) == str(files.cache_folder()) == expected.replace("ROOT", str(tmp_path))
+    said = capfd.readouterr().err.splitlines()  # once
+    reason = f"warning: {why}: the cache is ".replace("ROOT", str(tmp_path))
+    assert len(said) == bool(why)
+    assert all(line.startswith(reason) for line in said)
+
+
 def test_a_link_in_the_place_of_the_cache_is_refused(homeless: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RESNEST_HOME", raising=False)
     (homeless / "elsewhere").mkdir()

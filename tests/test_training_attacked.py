@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import multiprocessing
 import re
 import signal
@@ -125,13 +126,26 @@ def test_a_run_that_never_began_is_replaced(tmp_path: Path, left: list[str], ref
     run = RunDirectory(tmp_path)
     run.checkpoints.mkdir()
     for name in left:
-        (tmp_path / name).write_text("{}")
+        (tmp_path / name).write_text(json.dumps({"data": "photos", "class_names": ["a"], "train_images": 1}))
     if refused:
-        with pytest.raises(ResnestError, match="already holds a run"):
+        with pytest.raises(ResnestError, match=r"already holds a run|is no run, and has model"):
             run.create()
     else:
         run.create()
     assert all((tmp_path / name).exists() is refused for name in left)
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "run.json", "wandb/mine", "config.json", "report.html", "data.html"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_files_of_no_run_are_kept(name: str, overwrite: bool, tmp_path: Path) -> None:
+    """--out . where a recipe of one's own lies, or other experiments are logged."""
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    with pytest.raises(ResnestError, match=r"is no run, and has .*, which a run would replace: choose another `out`"):
+        RunDirectory(tmp_path).create(overwrite=overwrite)
+    assert path.read_text() == "mine"
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_weights_that_diverged_are_not_the_best(photos: Path, tmp_path: Path) -> None:

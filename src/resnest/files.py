@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import mmap
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,12 +76,30 @@ def is_replaceable(path: Path | str) -> bool:
     return not start or WRITTEN.encode() in start or RESULTS.match(start) is not None
 
 
-def check_replaceable(path: Path) -> None:
-    """Raises ResnestError for a file that somebody else wrote."""
-    if not is_replaceable(path):
+def check_replaceable(path: Path, is_ours: Callable[[Path], bool] = is_replaceable) -> None:
+    """Raises ResnestError for a file that somebody else wrote, by its mark or by `is_ours`."""
+    if not is_ours(path):
         raise ResnestError(
             f"{path} is there already, and nothing says that resnest wrote it: name another file, or remove it"
         )
+
+
+def check_is_not(path: Path, source: Path | str, what: str) -> None:
+    """Raises ResnestError for an output that is the input itself, be it by a link."""
+    with contextlib.suppress(OSError):
+        if os.path.samefile(path, source):
+            raise ResnestError(f"{path} is {what}: name another")
+
+
+def holds(path: Path, mark: bytes) -> bool:
+    """Whether a mark is anywhere in a file, where its format has it; also if there is no file, or an empty one."""
+    try:
+        if not os.path.lexists(path) or path.stat().st_size == 0:
+            return True
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(mark) >= 0
+    except OSError:
+        return False
 
 
 def use_for_output(folder: Path, mark: str) -> None:
@@ -156,10 +175,10 @@ def sha256_of(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """The folder for all that can be made or downloaded again: $RESNEST_HOME, ~/.cache/resnest by default.
+    """The folder for all that can be made or downloaded again: $RESNEST_HOME, else resnest in the user's cache folder.
 
-    Without a home directory, as of a container's user that its system does not know, it is one of the user's own in the
-    temporary directory.
+    That is $XDG_CACHE_HOME, by default ~/.cache. Where it cannot be made, as without a home directory, in one that is
+    nobody's, or on a read-only disk, it is one of the user's own in the temporary directory.
 
     Raises:
         ResnestError: there, somebody else has a folder of that name.
@@ -168,19 +187,31 @@ def cache_folder() -> Path:
     if chosen and not chosen.startswith("~"):
         return Path(chosen)
     try:
-        return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "resnest"
+        if chosen:
+            return Path(chosen).expanduser()
+        shared = os.environ.get("XDG_CACHE_HOME", "")
+        folder = (Path(shared) if os.path.isabs(shared) else Path.home() / ".cache") / "resnest"
     except RuntimeError:  # no HOME, and a user id that is not in the password database
-        return _temporary_cache()
+        return _temporary_cache("there is no home directory")
+    return folder if _can_be_made(folder) else _temporary_cache(f"{folder} cannot be made")
+
+
+def _can_be_made(folder: Path) -> bool:
+    """Whether it is there, if only for reading, or may be made."""
+    if os.path.exists(folder):
+        return True
+    above = next(parent for parent in folder.parents if os.path.lexists(parent))
+    return os.path.isdir(above) and os.access(above, os.W_OK | os.X_OK)
 
 
 @functools.cache
-def _temporary_cache() -> Path:
-    """Says once that there is no home directory."""
+def _temporary_cache(why: str) -> Path:
+    """Says once why it is used."""
     user = os.getuid()
     folder = Path(tempfile.gettempdir()) / f"resnest-{user}"
     with write_errors(folder):
         folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != user:
         raise ResnestError(f"{folder} belongs to another user: set RESNEST_HOME to a folder for the cache")
-    say(f"warning: there is no home directory: the cache is {folder}; RESNEST_HOME sets another folder")
+    say(f"warning: {why}: the cache is {folder}; RESNEST_HOME sets another folder")
     return folder

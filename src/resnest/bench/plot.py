@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnest.bench.table import Case, Table, facts
 from resnest.errors import ResnestError, parameter
+from resnest.files import WRITTEN
 from resnest.spec import PUBLISHED, find_spec
 
 if TYPE_CHECKING:
@@ -167,9 +168,16 @@ def draw(path: Path, table: Table) -> None:
         save(canvas, path)
 
 
+MARKS: dict[str, dict[str, Any]] = {  # that they may be replaced; a date would differ each time
+    ".svg": {"Date": None, "Creator": WRITTEN},
+    ".png": {"Software": WRITTEN},
+    ".pdf": {"Creator": WRITTEN},
+}
+
+
 def save(canvas: Any, path: Path) -> None:
     """Raises ResnestError if the file cannot be written, or its format is unknown to matplotlib."""
-    metadata = {"Date": None} if path.suffix == ".svg" else {}
+    metadata = MARKS.get(path.suffix.lower(), {})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         canvas.savefig(path, transparent=path.suffix == ".svg", dpi=150, metadata=metadata)

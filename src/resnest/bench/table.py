@@ -32,7 +32,7 @@ from typing import Any, Literal, NamedTuple
 
 import resnest
 from resnest.errors import ResnestError
-from resnest.files import write_atomically, write_errors
+from resnest.files import check_replaceable, write_atomically, write_errors
 from resnest.runtime.hardware import instruction_sets, processor, usable_cores
 
 # --- The environment of a measurement: machine, versions, load, command; the head of every table ---
@@ -305,7 +305,8 @@ def ratio_of(cases: Sequence[Case], case: Case) -> tuple[float, Interval]:
 
 
 def write_table(path: Path, table: Table) -> None:
-    """Raises ResnestError if the file cannot be written."""
+    """Raises ResnestError if the file cannot be written, or is somebody else's."""
+    check_replaceable(path, is_table)
     text = io.StringIO(head(table.environment), newline="")
     text.seek(0, io.SEEK_END)
     rows = csv.writer(text, lineterminator="\n")
@@ -316,6 +317,18 @@ def write_table(path: Path, table: Table) -> None:
             rows.writerow((*case.key, number, case.calls, f"{seconds:.7f}", peak))
     with write_errors(path):
         write_atomically(path, text.getvalue().encode())
+
+
+def is_table(path: Path) -> bool:
+    """Whether there is no file, an empty one, or a table, by its columns."""
+    try:
+        if not os.path.lexists(path) or path.stat().st_size == 0:
+            return True
+        with path.open(encoding="utf-8") as file:
+            columns = next((line for line in file if not line.startswith("#")), "")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return tuple(columns.strip().split(",")) in (COLUMNS, OLD_COLUMNS)
 
 
 def read_table(path: Path) -> Table:

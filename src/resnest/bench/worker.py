@@ -79,8 +79,9 @@ def _open_torch(job: dict[str, Any]) -> tuple[Run, str]:
 
 
 def _open_onnxruntime(job: dict[str, Any]) -> tuple[Run, str]:
-    import onnxruntime
+    from resnest.runtime.engines.onnxruntime import package
 
+    onnxruntime = package()
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = job["threads"]
     settings.log_severity_level = 3

@@ -24,7 +24,7 @@ from resnest.checkpoints.loading import METADATA_KEY, Identity, identify, listed
 from resnest.checkpoints.multipart import Parts, all_parts
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint, write_params
 from resnest.errors import ResnestError, parameter
-from resnest.files import replacing, write_errors
+from resnest.files import check_is_not, replacing, write_errors
 from resnest.network.resnest import ResNeSt
 from resnest.spec import Spec, find_spec
 
@@ -83,6 +83,7 @@ def convert(
     owner = next((parts for parts in all_parts() if to in parts.layouts and to not in LAYOUTS), None)
     layout = owner.layouts[to] if owner else find_layout(to)
     _check_target(layout, out, overwrite)
+    check_is_not(out, source, "the checkpoint that is converted")
     raw = read_checkpoint(source)
     model = None if drop_head else _read_model(raw, layout)
     if model is not None:

@@ -89,7 +89,8 @@ def fetch(row: Weights, folder: Path | None = None, *, progress: OnBytes | None 
                 with Progress(f"{target.name}:", megabytes=True, lines=False) as bar:
                     _download(row, target, progress or _shown(bar))
     except OSError as error:
-        raise ResnestError(f"{folder} cannot be used for weights: {error.strerror or error}") from None
+        moved = "; RESNEST_HOME=FOLDER moves it" if folder == weights_folder() else ""
+        raise ResnestError(f"{folder} cannot be used for weights: {error.strerror or error}{moved}") from None
     return _verified(target, row)
 
 

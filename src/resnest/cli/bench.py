@@ -47,12 +47,19 @@ def bench(
     """
     from resnest.bench import lines, plan, read_table, to_dict
     from resnest.bench.plot import FIGURES, draw, need_matplotlib
+    from resnest.bench.table import is_table
     from resnest.errors import ResnestError
+    from resnest.files import check_is_not, check_replaceable, is_replaceable
 
     if fail and compare is None:
         raise ResnestError("--fail needs --compare OLD.csv")
     if plot:
         need_matplotlib()
+    for path, is_ours in ((out, is_table), (plot, is_replaceable)):
+        if path:
+            check_replaceable(path, is_ours)
+    if out and compare:
+        check_is_not(out, compare, "the table that it is compared with")
     old = read_table(compare) if compare else None
     planned = plan(
         models or (list(FIGURES) if plot else ()),

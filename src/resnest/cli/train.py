@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from resnest.cli.words import DATA_HELP
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, parameter
 
 # --- `resnest train`: a recipe, a data set, a run directory ---
 
@@ -87,8 +87,12 @@ def demo(
     from resnest.cli.predict import predict
     from resnest.data.sources import open_dataset
     from resnest.inference.evaluation import evaluate
+    from resnest.training.run import RunDirectory
     from resnest.training.train import train
 
+    before = RunDirectory(out)
+    if before.is_run() and before.read_provenance()["data"] != "digits":
+        raise ResnestError(f"{out} holds a run on other data than the demo's: choose another {parameter('out')}")
     typer.echo("1. training a small ResNeSt on scikit-learn's handwritten digits")
     train("digits", data="digits", out=out, overwrite=True, quiet=False)
     typer.echo("2. evaluating it on the digits that were held out")

@@ -180,11 +180,12 @@ def _unpacked_parquet(path: Path) -> Rows:
     target = folder / f"{path_mark(path)}-{mark}.bin"
     note = target.with_suffix(".json")
     try:
+        if ready := _unpacked_before(path, target, note, stamp):  # a cache that is there may be read-only
+            return ready
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{target.name}.lock"):  # several processes may open the same data
-            rows = _rows_from_json(cached_json(path, note, stamp))
-            if rows is not None and target.is_file() and target.stat().st_size == sum(rows.sizes):
-                return replace(rows, file=str(target))
+            if ready := _unpacked_before(path, target, note, stamp):
+                return ready
             rows = _unpack(path, target)
             for old in folder.glob(f"{path_mark(path)}-*"):  # of the file as it was before
                 if old not in (target, note):
@@ -195,6 +196,13 @@ def _unpacked_parquet(path: Path) -> Rows:
         raise ResnestError(
             f"{path} cannot be unpacked into {folder}: {error.strerror or error}; RESNEST_HOME=FOLDER moves it"
         ) from None
+
+
+def _unpacked_before(path: Path, target: Path, note: Path, stamp: dict[str, Any]) -> Rows | None:
+    rows = _rows_from_json(cached_json(path, note, stamp))
+    if rows is None or not target.is_file() or target.stat().st_size != sum(rows.sizes):
+        return None
+    return replace(rows, file=str(target))
 
 
 def _unpack(path: Path, target: Path) -> Rows:

@@ -277,14 +277,13 @@ class CocoFile:
             raise ResnestError(f"{path} cannot be written: there is no folder {self.path.parent}")
         if self.path.is_dir():
             raise ResnestError(f"{path} is a folder: name a file")
+        check_replaceable(self.path)
 
     @classmethod
     def open(cls, path: Path, card: Any, show: Show, asked: Asked) -> CocoFile:
         if path.resolve() in {picture.resolve() for picture in asked.paths}:
             raise ResnestError(f"{path} is a picture that is looked at: take another file")
-        opened = cls(path, show.threshold, results_only=asked.by_annotations)
-        check_replaceable(path)
-        return opened
+        return cls(path, show.threshold, results_only=asked.by_annotations)
 
     def add(self, result: Detections, picture: Placed | None = None) -> None:
         """Add the objects of a picture that score at least `threshold`."""

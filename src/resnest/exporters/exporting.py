@@ -86,7 +86,7 @@ def export(
     _check_types(size, int8)
     form = find_format(format, Path(out) if out else None)
     target = Path(out) if out else default_target(model, form, INT8 if int8 else "")
-    check_target(target, form.suffix, form.name)
+    check_target(target, form.suffix, form.name, form.companion)
     form.check_installed()
     if int8:
         int8.check(form)

@@ -303,7 +303,9 @@ def write_quantized(form: Format, source: Path, path: Path, strings: dict[str, s
     if form.name == "openvino":
         import openvino
 
-        converted = openvino.convert_model(source)
+        from resnest.runtime.engines.openvino import read
+
+        converted = read(source)
         for name, text in strings.items():
             converted.set_rt_info(text, name)
         openvino.save_model(converted, path, compress_to_fp16=False)

@@ -26,6 +26,7 @@ from resnest.runtime.engines.exported import open_loaded
 from resnest.runtime.hardware import usable_cores
 
 OPSET = 20  # onnxruntime >= 1.17, OpenVINO >= 2024.0, TensorRT >= 10
+IR_VERSION = 9  # that of opset 20: onnxruntime 1.17 refuses 10, which the exporter writes, and reads all that is in it
 MOST_BYTES = 2**31 - 1  # a protobuf message is no larger; beyond that weights would go into a second file
 INPUT = "images"
 SCOPES = "pkg.torch.onnx.name_scopes"  # of a node: the modules around it, outermost first, and its own name
@@ -49,6 +50,7 @@ def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interfa
         )
         assert exported is not None
         _tidy(exported.model)
+        exported.model.ir_version = IR_VERSION
         exported.model.metadata_props.update(strings)
         exported.save(path, external_data=False)
 

@@ -34,7 +34,7 @@ def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interfa
     with TemporaryDirectory(dir=path.parent) as folder:
         middle = Path(folder, "model.onnx")
         onnx_format.write(net, middle, {}, takes)
-        model = openvino.convert_model(middle)
+        model = engine.read(middle)  # openvino.convert_model sends usage data
         modules = onnx_format.module_values(onnx.load(middle, load_external_data=False))
     _name_steps(model, modules)
     for name, text in strings.items():

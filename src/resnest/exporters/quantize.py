@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from resnest.exporters.capture import quiet
 from resnest.exporters.onnx import INPUT
+from resnest.runtime.engines.onnxruntime import package
 
 # --- Max-pooling in int8 files: moved before the ReLU, where onnxruntime leaves it in float ---
 # The stem is float and the stages after it int8, so the output of the max-pool is quantized. onnxruntime moves the
@@ -87,6 +88,8 @@ def quantize(
         batches: of calibration images (N, C, H, W), preprocessed.
     """
     import onnx
+
+    package()  # before its parts
     from onnxruntime.quantization import (
         CalibrationDataReader,
         CalibrationMethod,

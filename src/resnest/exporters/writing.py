@@ -28,7 +28,7 @@ from resnest.exporters.calibration import BATCH, Pictures
 from resnest.exporters.capture import Arrays, BlockOutputs, Interface, Runner, blocks, first_difference, module_outputs
 from resnest.exporters.formats import Format, find_exporter
 from resnest.exporters.gate import TOLERANCE, Parity
-from resnest.files import is_full, sha256_of, write_errors
+from resnest.files import check_replaceable, holds, is_full, sha256_of, write_errors
 from resnest.inference.model import Model
 from resnest.inference.torch_engine import to_arrays
 from resnest.runtime.engines.exported import CARD_KEY, ORIGIN_KEY
@@ -67,8 +67,8 @@ def weights_hash(reference: str | Path) -> str | None:
 # --- The target of an export: checked first, written to a temporary folder, moved into place once verified ---
 
 
-def check_target(out: Path, suffix: str, kind: str) -> None:
-    """Raises ResnestError for an impossible path of an exported file."""
+def check_target(out: Path, suffix: str, kind: str, companion: str = "") -> None:
+    """Raises ResnestError for an impossible path of an exported file, or one where somebody else's file is."""
     option = parameter("out", out)
     if out.suffix != suffix:
         raise ResnestError(f"{option}: the format {kind} is written to a file that ends in {suffix}")
@@ -78,6 +78,13 @@ def check_target(out: Path, suffix: str, kind: str) -> None:
         raise ResnestError(f"{option} is no file that could be replaced")
     if not out.parent.is_dir():
         raise ResnestError(f"{option}: there is no folder {out.parent}")
+    for path in (out, out.with_suffix(companion)) if companion else (out,):
+        check_replaceable(path, lambda path: _is_export(path, out))
+
+
+def _is_export(path: Path, out: Path) -> bool:
+    """Whether there is no file, or one of an export; the companion of one has no mark of its own."""
+    return holds(out, ORIGIN_KEY.encode()) and (path == out or not path.exists() or out.exists())
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from resnest.checkpoints.multipart import all_parts
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.checkpoints.structure import read_structure, same_tensors
 from resnest.errors import ResnestError, call, parameter, unknown
-from resnest.files import CARD_NAME, WEIGHTS_NAME, replacing, sha256_of, write_errors
+from resnest.files import CARD_NAME, WEIGHTS_NAME, replacing, sha256_of, write_atomically, write_errors
 from resnest.inference.readme import model_card_text
 from resnest.inference.torch_engine import open_torch_engine
 from resnest.recipes.reading import build, read_recipe
@@ -220,8 +220,8 @@ class Model:
             with replacing(folder / WEIGHTS_NAME) as temporary:
                 save_file(state, temporary, {"format": "pt"})
                 temporary.chmod(0o644)
-            (folder / CARD_NAME).write_text(self.card.to_json(), encoding="utf-8")
-            (folder / "README.md").write_text(self.readme(folder.resolve().name), encoding="utf-8")
+            write_atomically(folder / CARD_NAME, self.card.to_json().encode())
+            write_atomically(folder / "README.md", self.readme(folder.resolve().name).encode(errors="backslashreplace"))
         return folder
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:

@@ -216,6 +216,7 @@ class PanopticWriter:
         self.path, self.folder, self.classes = path, path.with_suffix(""), classes
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
+        check_replaceable(path)
         with write_errors(path):
             self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -259,7 +260,6 @@ class PanopticFolder:
     def open(cls, path: Path, card: Any, show: Show, asked: Asked) -> PanopticFolder:
         check_for_output(path)  # before a folder is made in it
         opened = cls(path, card.classes, asked.paths)
-        check_replaceable(opened.writer.path)
         opened.files.check(asked.pictures, MASKS_MARK, root=path)
         return opened
 

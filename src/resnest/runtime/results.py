@@ -18,6 +18,7 @@ import csv
 import importlib
 import io
 import json
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, Self
 from PIL import Image
 
 from resnest.errors import Range, ResnestError, check_ranges, printable
-from resnest.files import replacing, write_errors
+from resnest.files import check_is_not, replacing, write_errors
 from resnest.runtime.decode import ImageInput, to_image
 from resnest.runtime.outputs import Placed, save_marked
 
@@ -136,17 +137,22 @@ class Result(ABC):
     def save(self, path: str | Path, image: ImageInput | None = None, show: Show | None = None) -> None:
         """Write a file, by its suffix: the drawing in `image`, or without one .json, .csv, or the task's own.
 
+        A file that is there is replaced, but never the predicted picture.
+
         Raises:
             ResnestError: an unknown suffix; the file cannot be written; as `draw`.
         """
         path = Path(path)
+        for picture in (self.name, image):
+            if isinstance(picture, str | os.PathLike):
+                check_is_not(path, os.fspath(picture), "the picture that was predicted")
         suffix = path.suffix.lower()
         if suffix in DRAWINGS:
-            picture = self._own_picture(suffix) if image is None else self.draw(image, show or LIKELY)
-            if picture is None:
+            drawing = self._own_picture(suffix) if image is None else self.draw(image, show or LIKELY)
+            if drawing is None:
                 raise ResnestError(f"{path}: a drawing needs the picture, save(path, image)")
             with write_errors(path):
-                save_marked(picture, path, quality=QUALITY)
+                save_marked(drawing, path, quality=QUALITY)
         elif image is None and suffix in (".json", ".csv"):
             content = self.to_json(show or ALL) + "\n" if suffix == ".json" else self.to_csv(show or ALL)
             with write_errors(path), replacing(path) as temporary:

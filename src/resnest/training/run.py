@@ -87,8 +87,10 @@ class Lock:
 KEPT = 2  # checkpoints: should the newest turn out damaged, there is one before it
 GROWING = ("metrics.jsonl", "bad_images.jsonl", "non_finite.jsonl")
 LOGS = ("tensorboard", "wandb")  # folders of theirs
-AT_ONCE = ("recipe.yaml", "run.json", "bad_images.jsonl", *LOGS)  # there before the first step: nothing lost with them
-FILES = ("recipe.yaml", "run.json", *GROWING, WEIGHTS_NAME, CARD_NAME, "report.html", *LOGS)
+DATA_PAGE = "data.html"
+# there before the first step: nothing is lost with them
+AT_ONCE = ("recipe.yaml", "run.json", "bad_images.jsonl", DATA_PAGE, *LOGS)
+FILES = ("recipe.yaml", "run.json", *GROWING, WEIGHTS_NAME, CARD_NAME, DATA_PAGE, "report.html", *LOGS)
 
 
 class RunDirectory:
@@ -116,14 +118,19 @@ class RunDirectory:
         self.lock.release()
 
     def create(self, *, overwrite: bool = False) -> None:
-        """Create the directory; files of another run are deleted only if `overwrite`.
+        """Create the directory; files of another run are deleted only if `overwrite`, and those of no run never.
 
         Raises:
-            ResnestError: it holds a run already, or cannot be written.
+            ResnestError: it holds a run already, or somebody else's files of these names, or cannot be written.
         """
-        held = [name for name in FILES if (self.path / name).exists()]
-        if self.checkpoints.exists():
+        held = [name for name in FILES if os.path.lexists(self.path / name)]
+        if os.path.lexists(self.checkpoints) and (not self.checkpoints.is_dir() or any(self.checkpoints.iterdir())):
             held.append("checkpoints/")
+        if held and not self.is_run():
+            raise ResnestError(
+                f"{self.path} is no run, and has {', '.join(held)}, which a run would replace: choose another"
+                f" {parameter('out')}"
+            )
         begun = any(self.checkpoints.glob("*.pt")) or any(name in held for name in FILES if name not in AT_ONCE)
         if begun and not overwrite:
             raise ResnestError(
@@ -135,6 +142,16 @@ class RunDirectory:
                 target = self.path / name
                 shutil.rmtree(target) if target.is_dir() else target.unlink()
             self.checkpoints.mkdir(parents=True, exist_ok=True)
+
+    def is_run(self) -> bool:
+        """Whether it has checkpoints, or a run.json that is that of a run."""
+        if any(self.checkpoints.glob("step-*.pt")):
+            return True
+        try:
+            self.read_provenance()
+        except ResnestError:
+            return False
+        return True
 
     def write_text(self, name: str, text: str) -> None:
         with self.replacing(self.path / name) as temporary:

@@ -20,6 +20,7 @@ import resnest
 from resnest.data.samples import describe_counts
 from resnest.data.sources import Splits, open_dataset
 from resnest.errors import ResnestError, call, parameter
+from resnest.files import check_is_not
 from resnest.inference.evaluation import Evaluation
 from resnest.progress import clock
 from resnest.recipes import Recipe, find_recipe, override, read_recipe, to_yaml
@@ -30,9 +31,7 @@ from resnest.report.page import Report, RunLog, write_page
 from resnest.tasks import Task, check_task, load_object, open_task
 from resnest.training.distributed import heartbeats, open_fabric, was_restarted
 from resnest.training.loop import Loop, OnEvaluation
-from resnest.training.run import RunDirectory
-
-DATA_PAGE = "data.html"
+from resnest.training.run import DATA_PAGE, RunDirectory
 
 # --- The report of a finished run ---
 
@@ -113,6 +112,8 @@ def train(
             return resume(out, recipe=chosen, data=data, device=device, quiet=quiet, on_evaluation=on_evaluation)
         overwrite = True  # it failed before there was anything to go on from
     splits = _open(data, chosen)
+    if splits.format != "digits":  # which is a word, and no path
+        check_is_not(run.path, data, f"the data, and no folder for a run ({parameter('out')})")
     task = open_task(chosen, splits.train, splits.where)
     fabric = open_fabric(chosen, device)
     # what cannot be built fails before a file is written
@@ -121,8 +122,9 @@ def train(
     def begin() -> None:
         run.hold()
         run.create(overwrite=overwrite)
-        run.write_text("recipe.yaml", to_yaml(chosen))
+        # first, as it says that the others are a run's
         run.write_text("run.json", json.dumps(_provenance(data, splits, fabric), indent=2) + "\n")
+        run.write_text("recipe.yaml", to_yaml(chosen))
         write_data_page(run.path / DATA_PAGE, splits)
 
     try:

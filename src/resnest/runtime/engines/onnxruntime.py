@@ -10,6 +10,7 @@ idle machine; 70 and 222 ms with other work on it (medians, measured alternately
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,25 @@ SUFFIXES = (".onnx",)
 _FATAL = 4  # of onnxruntime's levels of logging: what goes wrong is raised, too
 
 
-def version() -> str:
+def package() -> Any:
+    """onnxruntime without its telemetry, unless ORT_DISABLE_TELEMETRY=0 asks for it. Raises ImportError.
+
+    From 1.29 on its Linux packages send usage data, and write an identifier into the home directory, or a warning where
+    there is none to write into (microsoft/onnxruntime#27379). It reads the variable when it is imported.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
-    return str(onnxruntime.__version__)
+    return onnxruntime
+
+
+def version() -> str:
+    return str(package().__version__)
 
 
 def open_session(model: str | bytes, *, threads: int) -> Any:
     """A session for a file, or for a file's content."""
-    import onnxruntime
-
+    onnxruntime = package()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -44,10 +54,9 @@ def open_session(model: str | bytes, *, threads: int) -> Any:
 
 def load(path: Path, *, threads: int) -> Loaded:
     """Raises ResnestError if the file cannot be read, and ImportError if there is no onnxruntime."""
-    import onnxruntime  # noqa: F401  # whether it is installed
-
+    package()  # whether it is installed
     try:
-        session = open_session(str(path), threads=threads)
+        session = open_session(_named(path), threads=threads)
     except Exception as error:  # its exceptions have no common base of their own
         raise ResnestError(
             f"{path} cannot be read as an ONNX file: it was cut off, is damaged, or something else ({_message(error)})"
@@ -65,6 +74,15 @@ def load(path: Path, *, threads: int) -> Loaded:
     metadata = session.get_modelmeta().custom_metadata_map
     outputs = {output.name: Output(_shape(output), _dtype(output)) for output in session.get_outputs()}
     return Loaded(f"onnxruntime, {threads} thread{plural}", compute, _shape(images), outputs, metadata)
+
+
+def _named(path: Path) -> str | bytes:
+    """The path, or the content of a file whose name is not UTF-8, which onnxruntime cannot open."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return path.read_bytes()
+    return str(path)
 
 
 def _only_input(values: list[Any], path: Path) -> Any:
