@@ -178,6 +178,17 @@ def test_classes_with_their_counts(task: str, photos: Path, tmp_path: Path) -> N
         assert said == ", ".join(f"{name} {count}" for name, count in zip(part.class_names, counts, strict=True))
 
 
+@pytest.mark.parametrize(("lonely", "told"), [(1, "; no validation image has b: not measured"), (2, "")])
+def test_a_class_that_no_figure_covers(lonely: int, told: str, tmp_path: Path) -> None:
+    """All of the others may be right: it is said beside the counts."""
+    for name, count in (("a", 20), ("b", lonely)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "data" / name / f"{number}.png")
+    splits = open_dataset(tmp_path / "data")
+    assert describe_counts(splits.train, splits.val) == f"a 16, b 1{told}"
+
+
 SPREAD = {  # groups, how many; what is chosen
     "one group": ([0] * 100, 5, [0, 25, 50, 74, 99]),
     "few": ([3, 1, 2], 5, [0, 1, 2]),

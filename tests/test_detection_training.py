@@ -86,11 +86,11 @@ def test_starts_from_another_detector(scenes: Path, tmp_path: Path) -> None:
     assert "untrained: mask_head" in told
 
 
-def _without(scenes: Path, target: Path, change: Any) -> Path:
-    """A copy of the data with other annotations to train on."""
+def _without(scenes: Path, target: Path, change: Any, changed: str = "train") -> Path:
+    """A copy of the data with other annotations to train on, or to validate on."""
     for part in ("train", "val"):
         content = json.loads((scenes / "annotations" / f"instances_{part}.json").read_text())
-        if part == "train":
+        if part == changed:
             change(content)
         for image in content["images"]:
             image["file_name"] = str((scenes / "images" / image["file_name"]).resolve())
@@ -100,21 +100,32 @@ def _without(scenes: Path, target: Path, change: Any) -> Path:
     return target
 
 
-def _crowds(content: dict[str, Any]) -> None:
-    for one in content["annotations"]:
+def _crowds(content: dict[str, Any], first: int = 0) -> None:
+    for one in content["annotations"][first:]:
         one["iscrowd"] = 1
 
 
+def _none(content: dict[str, Any]) -> None:
+    content.update(annotations=[])
+
+
 REFUSED = {
-    "no boxes": (lambda content: content.update(annotations=[]), "no training image has an object with an area"),
-    "only crowds": (_crowds, r"an object with an area \(crowds do not count\)"),
+    "no boxes": ("train", _none, "no training image has an object with an area"),
+    "only crowds": ("train", _crowds, r"an object with an area \(crowds do not count\)"),
+    "crowds and one object": (
+        "train",
+        lambda content: _crowds(content, 1),
+        r"has 1 training image \(3 images .* not trained on\): two or more",
+    ),
+    "nothing to validate": ("val", _none, "no validation image has an object: nothing to measure by"),
+    "only crowds to validate": ("val", _crowds, r"no validation image has an object \(crowds do not count\)"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_nothing_to_learn(case: str, scenes: Path, tmp_path: Path) -> None:
-    change, message = REFUSED[case]
-    data = _without(scenes, tmp_path / "data", change)
+    part, change, message = REFUSED[case]
+    data = _without(scenes, tmp_path / "data", change, part)
     with pytest.raises(ResnestError, match=message):
         train("detect_small", data=data, out=tmp_path / "run", settings=list(TINY_RUN))
     assert not (tmp_path / "run").exists()

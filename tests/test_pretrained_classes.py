@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 import resnest
@@ -169,6 +171,31 @@ def test_a_card_that_names_too_few(tmp_path: Path) -> None:
     report = load("classification", net, path, NAMES)
     assert "the file's card names 2 classes, which its tensors do not have" in str(report)
     assert torch.equal(net.fc.weight, initial)
+
+
+def test_a_thing_that_was_stuff(tmp_path: Path) -> None:
+    """Panoptic networks predict things and stuff in different places; the message counts what has rows."""
+    path, net, names = saved("panoptic", tmp_path / "file"), small("panoptic"), ("rose", "sky", "tulip")
+    theirs = Model.from_pretrained(path).net.state_dict()
+    report = load("panoptic", net, path, names)
+    assert report.classes == "classes by name: 1 of 3 from the file's 3, untrained: sky, tulip"
+    ours = net.state_dict()
+    assert torch.equal(ours["box_heads.0.score.weight"][0], theirs["box_heads.0.score.weight"][0])
+    assert not torch.equal(ours["box_heads.0.score.weight"][1], theirs["box_heads.0.score.weight"][1])
+
+
+def test_the_first_predictions_are_those_of_the_file(tmp_path: Path) -> None:
+    """Whatever the order of the classes: the same answers, by name, before the first step."""
+    pixels = torch.randint(0, 255, (64, 96, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    picture = Image.fromarray(pixels.numpy())
+    for task in ("classification", "detection", "segmentation"):
+        path, net, turned = saved(task, tmp_path / task), small(task), (NAMES[1], NAMES[0], NAMES[2])
+        load(task, net, path, turned)
+        before = Model.from_pretrained(path)
+        after = Model.of(net, list(turned), before.card.preprocess)
+        first, second = (str(one.predictor(device="cpu")(picture).to_dict()) for one in (before, after))
+        assert "tulip" in first
+        assert re.sub("'category_id': [0-9]+", "", first) == re.sub("'category_id': [0-9]+", "", second)
 
 
 def test_by_number_takes_as_many(tmp_path: Path) -> None:

@@ -92,7 +92,12 @@ def _by_name(
     count = max(known.values(), default=-1) + 1
     aims = rows(wanted, [known.get(name, (name,)) for name in names])  # (name,): equal to no class of the file
     theirs = rows(state, range(count))
-    lacking = [name for name in names if name not in known]
+    # a thing that is stuff in the file has no row in what predicts things
+    lacking = [
+        name
+        for name in names
+        if not any(known.get(name) in theirs[part] and known[name] in aims[part] for part in held)
+    ]
     result = dict(state)
     for name in held:
         places = {what: row for row, what in enumerate(theirs[name])}

@@ -166,13 +166,22 @@ def describe_classes(count: int) -> str:
     return f"{count} class{'es' if count != 1 else ''}"
 
 
-def describe_counts(samples: Samples) -> str:
-    """Classes with their counts where these are known, the first of many: "cat 10, dog 8"."""
+def describe_counts(samples: Samples, val: Samples | None = None) -> str:
+    """Classes with their counts where these are known, the first of many, and those that `val` lacks: "cat 10, dog 8".
+
+    A class that no validation image has is in no figure, so that 100 % of the others says nothing of it.
+    """
     counts = samples.known_counts()
     shown = samples.class_names[:MOST_SHOWN]
     named = [name if counts is None else f"{name} {counts[k]}" for k, name in enumerate(shown)]
     left = len(samples.class_names) - len(shown)
-    return ", ".join(named) + (f" and {left} more" if left else "")
+    told = ", ".join(named) + (f" and {left} more" if left else "")
+    measured = None if val is None or counts is None else val.known_counts()
+    if counts is None or measured is None or not (lacking := np.flatnonzero((counts > 0) & (measured == 0))).size:
+        return told
+    names = ", ".join(samples.class_names[label] for label in lacking[:MOST_SHOWN])
+    more = f" and {len(lacking) - MOST_SHOWN} more" if len(lacking) > MOST_SHOWN else ""
+    return f"{told}; no validation image has {names}{more}: not measured"
 
 
 def describe_notes(train: Samples, val: Samples | None = None, *more: str) -> str:

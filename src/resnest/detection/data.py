@@ -234,7 +234,8 @@ class DetectionSamples(Samples):
 
     def check_validation(self, where: str) -> None:
         if not self.labels.any():
-            raise ResnestError(f"{where} has no label on any validation image: nothing to measure by")
+            crowds = " (crowds do not count)" if self.objects.crowd.any() else ""
+            raise ResnestError(f"{where}: no validation image has an object{crowds}: nothing to measure by")
 
     def annotations(self, index: int) -> Objects:
         """The annotations of image `index`, for training."""

@@ -19,6 +19,7 @@ from torch import nn
 
 from resnest.data.loading import Batch, EvaluationDataset, loading, training_batches
 from resnest.data.order import epoch_steps, seeded
+from resnest.data.samples import describe_notes
 from resnest.data.sources import Splits
 from resnest.errors import NoValidCheckpoint, NumericalStop, Preempted, ResnestError, call, parameter
 from resnest.figures import percent
@@ -84,7 +85,8 @@ class Loop:
         """The schedule. Raises ResnestError if there are too few images for these processes."""
         settings, count = self.settings, len(self.splits.train)
         if count < 2:
-            raise ResnestError(f"{self.splits.where} has {count} training image: two or more are needed")
+            notes = describe_notes(self.splits.train)  # perhaps others were left out
+            raise ResnestError(f"{self.splits.where} has {count} training image{notes}: two or more are needed")
         parts = settings.accumulate * self.world.size
         per_epoch, batch = epoch_steps(
             count, batch_size=settings.batch_size, accumulate=settings.accumulate, world_size=self.world.size

@@ -130,7 +130,7 @@ def train(
     try:
         loop.world.on_rank_zero(begin)
         loop.say(f"data: {splits.describe()}")
-        loop.say(f"classes: {describe_counts(splits.train)}")
+        loop.say(f"classes: {describe_counts(splits.train, splits.val)}")
         loop.say(f"pictures as the network gets them: {run.path / DATA_PAGE}")
         return _finish(loop)
     finally:
