@@ -25,12 +25,13 @@ from resnest.detection.formats.finding import of_files
 from resnest.detection.formats.registry import TOOLS
 from resnest.detection.segmentations import BAD
 from resnest.detection.units import outline_box
-from resnest.detection.voc import TRAINVAL, part_lists, read_list, read_voc, xml_stems
+from resnest.detection.voc import DEFAULT, TRAINVAL, part_lists, read_list, read_voc, xml_stems
+from resnest.detection.voc_origin import FORMATS, origin_of
 from resnest.figures import counted
 
 # --- The formats of data sets with objects: COCO json and Pascal VOC xml ---
 
-VOC_FOLDERS = ("Annotations", "annotations", ".")
+VOC_FOLDERS = ("Annotations", "annotations", "labels", ".")  # the third is FiftyOne's
 
 
 def find_coco(path: Path, task: str | None = None) -> DatasetHandle | None:
@@ -40,34 +41,42 @@ def find_coco(path: Path, task: str | None = None) -> DatasetHandle | None:
     return of_files("coco", path, [name for name in list_coco(path) if is_coco(path / name)], read_coco)
 
 
-def find_voc(path: Path, task: str | None = None) -> DatasetHandle | None:
+def find_voc(path: Path, task: str | None = None, *, format: str = "voc") -> DatasetHandle | None:
     """xml files in `Annotations`, with splits listed in ImageSets/Main, or beside images, optionally by split."""
     if path.is_file():
         return None
-    folder = next((candidate for name in VOC_FOLDERS if holds_xml(candidate := path / name)), None)
+    folder = _xml_folder(path)
     if folder is None:
-        parts = choose_splits([name for name in part_folders(path) if holds_xml(path / name)])
+        folders = {name: found for name in part_folders(path) if (found := _xml_folder(path / name))}
+        parts = choose_splits(list(folders))
         if not parts.val:
             return None
-        return handle_of_parts("voc", str(path), parts, lambda names: partial(read_voc, path / names[0]))
+        first, said = origin_of(list(folders.values()), FORMATS[format])
+        read = partial(read_voc, first=first)
+        return handle_of_parts(format, str(path), parts, lambda names: partial(read, folders[names[0]]), said)
     lists, notes = part_lists(path / "ImageSets" / "Main")
+    first, said = origin_of([folder], FORMATS[format])
+    read, notes = partial(read_voc, folder, first=first), (*notes, *said)
 
     def part(*names: str) -> Read | None:
         listed = next((lists[name] for name in names if name in lists), None)
-        return (lambda: read_voc(folder, read_list(listed, xml_stems(folder).__contains__))) if listed else None
+        return (lambda: read(read_list(listed, xml_stems(folder).__contains__))) if listed else None
 
     if val := part("val"):
-        return DatasetHandle("voc", str(path), train=part("train"), val=val, test=part("test"), notes=notes)
+        return DatasetHandle(format, str(path), train=part("train"), val=val, test=part("test"), notes=notes)
     if val := part("test"):
         train, said = part(TRAINVAL, "train"), (*notes, note_of_test("test.txt"))
-        return DatasetHandle("voc", str(path), train=train, val=val, test=val, notes=said)
-    unsplit = part(TRAINVAL, "train") or partial(read_voc, folder)
-    return DatasetHandle("voc", str(path), unsplit=unsplit, notes=notes)
+        return DatasetHandle(format, str(path), train=train, val=val, test=val, notes=said)
+    return DatasetHandle(format, str(path), unsplit=part(TRAINVAL, "train", DEFAULT) or read, notes=notes)
+
+
+def _xml_folder(home: Path) -> Path | None:
+    return next((folder for name in VOC_FOLDERS if holds_xml(folder := home / name)), None)
 
 
 FINDERS = (
     Finder("coco", ("detection",), find_coco, suffixes=(".json",)),
-    Finder("voc", ("detection",), find_voc),
+    *(Finder(format, ("detection",), partial(find_voc, format=format)) for format in FORMATS),
     *TOOLS,
 )
 

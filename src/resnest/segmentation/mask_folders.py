@@ -12,9 +12,9 @@ For each split (train; val, valid, validation or test), in any case, the first l
 4. `val` with images and masks in it, distinguished by a suffix such as `_mask`; or, beside a list of classes, photos
    in JPEG or WebP and masks of the same names in PNG.
 
-Without splits: `images` and `masks`, or both in the folder itself as in 4. Except in 4, folders may have subfolders,
-the same in both. A mask has the name of its image, optionally with one of ENDINGS, or with the image's own suffix
-before its own (`1.jpg.png`).
+Without splits: the same with `default`, as Datumaro and CVAT call the whole; `images` and `masks`; or both in the
+folder itself as in 4. Except in 4, folders may have subfolders, the same in both. A mask has the name of its image,
+optionally with one of ENDINGS, or with the image's own suffix before its own (`1.jpg.png`).
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from resnest.runtime.decode import EXACT, SUFFIXES
 from resnest.segmentation.class_lists import ClassList, find_class_list, read_class_list
 from resnest.segmentation.data import PixelSamples
 
-IMAGES = ("images", "image", "imgs", "img", "JPEGImages")
-MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "SegmentationClass", "gt")
+IMAGES = ("images", "image", "imgs", "img", "JPEGImages", "data", "image_2")  # the last: FiftyOne, KITTI
+MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "SegmentationClass", "gt", "semantic")
 BESIDE = ("{}_masks", "{}_mask", "{}_labels", "{}_label", "{}annot", "{}_annotations")
+WHOLE = "default"  # what Datumaro and CVAT call the part of a set without parts
 ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_L", "_gt", "_seg", "_segmentation")
 MASK_SUFFIXES = (".png", ".bmp", ".gif")  # of the formats in decode.EXACT
 assert len(MASK_SUFFIXES) == len(EXACT)
@@ -74,7 +75,7 @@ def find_masks(root: Path) -> MaskFolders | None:
     val, train, test = part(VAL_NAMES), part(WORDS["train"]), part(WORDS["test"])
     if val or test:
         return MaskFolders(root, train=train, val=val or test, test=test)
-    if unsplit := train or _first(_candidates(root, spelled), root):
+    if unsplit := train or part([WHOLE]) or _first(_candidates(root, spelled), root):
         return MaskFolders(root, unsplit=unsplit)
     of_parts = (pair for name in SPLIT_NAMES for pair in _split_folders(root, name, spelled))
     for images, masks in (*of_parts, *_candidates(root, spelled)):

@@ -177,11 +177,12 @@ def in_folders(path: Path) -> YoloFiles | None:
     sources = {
         PART_OF[name.lower()]: [folder]
         for name in dict.fromkeys(listed)
-        for folder in (path / "images" / name, path / name / "images", path / name)
+        for folder in (path / "images" / name, path / name / "images", path / name, path / name / "data")
         if folder.is_dir() and has_labels(folder)
     }
     if not sources:
-        folders = [folder for folder in (path / "images", path) if folder.is_dir() and has_labels(folder)]
+        usual = (path / "images", path, path / "data")  # the last one is of FiftyOne's YOLOv4Dataset
+        folders = [folder for folder in usual if folder.is_dir() and has_labels(folder)]
         sources = {"": folders[:1]} if folders else {}
     if not sources:
         return None
@@ -189,10 +190,30 @@ def in_folders(path: Path) -> YoloFiles | None:
     if above:
         return YoloFiles(path, _names(above, _load(above)), sources)
     places = [path, path / "labels", path / "images", *(folder for folders in sources.values() for folder in folders)]
+    places += [folder.parent for folders in sources.values() for folder in folders]
     places += [path.parent] if path.name.lower() in PART_OF else []
-    names = next((place / name for place in places for name in LISTS if (place / name).is_file()), None)
+    names = _list_in(list(dict.fromkeys(places)))
+    if names is None and (named := _naming_yaml(path) or _naming_yaml(path / "labels")):
+        return YoloFiles(path, _names(named, _load(named)), sources)
     notes = [] if names else ["there is no classes.txt: classes are called by their numbers"]
     return YoloFiles(path, read_names(names) if names else None, sources, notes)
+
+
+def _list_in(places: Sequence[Path]) -> Path | None:
+    """The list of class names. Raises ResnestError for two of one name that differ, such as those of two parts."""
+    found = next((place / name for place in places for name in LISTS if (place / name).is_file()), None)
+    if found is None:
+        return None
+    for other in (place / found.name for place in places):
+        if other.is_file() and read_names(other) != read_names(found):
+            raise ResnestError(f"{found} and {other} have other class names: the numbers of which are meant?")
+    return found
+
+
+def _naming_yaml(folder: Path) -> Path | None:
+    """A yaml that has names and no parts, as supervision writes it."""
+    found = [folder / name for name in USUAL] if folder.is_dir() else []
+    return next((file for file in found if file.is_file() and {"names", "nc"} & set(_load(file))), None)
 
 
 def has_labels(folder: Path) -> bool:
