@@ -7,6 +7,7 @@ for line in object_notes(train, val): print(line)
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 
 from resnest.data.checks import MIN_IMAGES, DatasetReport, Inspection
 from resnest.data.folders import holds_xml, list_coco, part_folders
-from resnest.data.formats import DatasetHandle, Finder, Read, handle_of_parts
-from resnest.data.parts import choose_splits, note_of_test
+from resnest.data.formats import DatasetHandle, Finder, Read
+from resnest.data.parts import note_of_test
 from resnest.detection.card import DetectionPreprocess
 from resnest.detection.coco import read_coco
 from resnest.detection.data import DetectionSamples, ObjectTable, clip, has_area
@@ -48,12 +49,11 @@ def find_voc(path: Path, task: str | None = None, *, format: str = "voc") -> Dat
     folder = _xml_folder(path)
     if folder is None:
         folders = {name: found for name in part_folders(path) if (found := _xml_folder(path / name))}
-        parts = choose_splits(list(folders))
-        if not parts.val:
+        if not folders:
             return None
         first, said = origin_of(list(folders.values()), FORMATS[format])
-        read = partial(read_voc, first=first)
-        return handle_of_parts(format, str(path), parts, lambda names: partial(read, folders[names[0]]), said)
+        handle = of_files(format, path, list(folders), lambda part: read_voc(folders[part.name], first=first))
+        return replace(handle, notes=(*handle.notes, *said)) if handle else None
     lists, notes = part_lists(path / "ImageSets" / "Main")
     first, said = origin_of([folder], FORMATS[format])
     read, notes = partial(read_voc, folder, first=first), (*notes, *said)

@@ -1,10 +1,11 @@
 """Whether a set of xml files in Pascal VOC's form counts pixels from 1, as VOC does, or from 0, as many tools do.
 
     origin = origin_of([Path("pets/Annotations")])
-    origin.first, origin.notes                      # 0, ("pixels are counted from 0, as ...",)
+    origin.first, origin.notes            # 0, ("pixels are counted from 0, as FiftyOne does: ...",)
 
-A box that starts at 0 tells, and so do the marks of tools that count from 0. VOC's other corner is the same number
-either way, as VOC includes the last pixel. `data.format` decides for all: voc-from-0, voc-from-1.
+The marks of the tool that wrote the first file tell, or any box that starts at 0; without either it is VOC's way, which
+is said. VOC's other corner is the same number either way, as VOC includes the last pixel. `data.format` decides for
+all: voc-from-0, voc-from-1.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ MARKS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
         re.compile(rb"<source>\s*<database>(?:None)?</database>\s*</source>[\s\S]*<segmented>(?:None)?</segmented>"),
     ),
 )
+# VOC's own, and Roboflow's and supervision's (supervision 0.31, dataset/formats/pascal_voc.py)
+FROM_1 = re.compile(rb"<database>\s*(?:The VOC\d+ Database|roboflow\.(?:ai|com))", re.IGNORECASE)
+UNSAID = "pixels are counted from 1, as in Pascal VOC: data.format=voc-from-0 counts them from 0"
 
 
 class Origin(NamedTuple):
@@ -51,8 +55,10 @@ def origin_of(folders: Sequence[Path], told: int | None = None) -> Origin:
             content = file.read_bytes()
         except OSError:
             continue  # said by its reader
+        if FROM_1.search(content[:HEAD]):
+            return Origin(1)
         tool = next((name for name, mark in MARKS if mark.search(content[:HEAD])), "")
         if tool or STARTS_AT_0.search(content):
             why = f"as {tool} does" if tool else f"as {file.name} has a box that starts there"
             return Origin(0, (f"pixels are counted from 0, {why}: data.format=voc-from-1 counts them from 1",))
-    return Origin(1)
+    return Origin(1, (UNSAID,))

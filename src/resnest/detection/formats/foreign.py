@@ -34,7 +34,7 @@ JSON = {
     "createml": ("CreateML's json", "export as COCO or Pascal VOC"),
     "results": ("detections of a model, COCO's format of results", "give the annotations of the images"),
     "superannotate": ("SuperAnnotate's own json", "export as COCO"),
-    "datumaro": ("Datumaro's own json", "convert it with `datum convert -f coco_instances`"),
+    "datumaro": ("Datumaro's own json", "export as COCO, in Datumaro as coco_instances"),
     "fiftyone": ("FiftyOne's own json", "export as fiftyone.types.COCODetectionDataset"),
     "segment_anything": ("the json of Segment Anything (SA-1B)", "write its objects, with a class each, as COCO json"),
     "open_images": ("Open Images' hierarchy of classes", "convert the boxes to COCO json"),
@@ -58,8 +58,8 @@ LAYOUTS: tuple[tuple[str, tuple[str, str]], ...] = (
     ("*/gt/gt.txt", ("MOT's text of tracked boxes", "export as COCO json")),
     ("*/ground_truth/*/*_mask.png", ("MVTec AD's masks of defects", "write images/ and masks/, or class folders")),
     ("ground_truth/**/*_mask.png", ("MVTec AD's masks of defects", "write images/ and masks/, or class folders")),
-    ("annotations/*.datum", ("Datumaro's binary annotations", "convert it with `datum convert -f coco_instances`")),
-    ("datum-*.arrow", ("Datumaro's arrow files", "convert it with `datum convert -f coco_instances`")),
+    ("annotations/*.datum", ("Datumaro's binary annotations", "export as COCO, in Datumaro as coco_instances")),
+    ("datum-*.arrow", ("Datumaro's arrow files", "export as COCO, in Datumaro as coco_instances")),
 )
 # first line of a csv file
 TABLES = (
