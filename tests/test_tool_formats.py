@@ -19,6 +19,7 @@ from PIL import Image
 from resnest.data.sources import Splits, open_dataset, open_split
 from resnest.detection.data import DetectionSamples
 from resnest.errors import ResnestError
+from resnest.segmentation.data import PixelSamples
 from scenes import HEIGHT, WIDTH, picture, voc, voc_object, write
 
 # Every set shows the same: a cat in each picture but the fourth, which is empty, a dog too in those of even number
@@ -370,9 +371,17 @@ def label_studio_windows(root: Path) -> Path:
 
 
 def label_studio_server(root: Path) -> Path:
+    """label_studio_sdk 2.1.2, converter/converter.py: names of the server, and no size of an image without objects."""
     for part in NUMBERS:
         _pictures(root / "images", part)
-    write(root / "result.json", _both("../../label-studio/data/media/upload/3/", 0))
+    content = _both("/data/upload/1/ab12cd-", 0)
+    for item in content["images"]:
+        (root / "images" / f"{item['id']}.png").rename(root / "images" / f"ab12cd-{item['id']}.png")
+        if not _objects(item["id"]):
+            item.update(width=None, height=None)
+    for item in content["annotations"]:
+        item["ignore"] = 0
+    write(root / "result.json", content)
     return root
 
 
@@ -553,7 +562,9 @@ def _seen(splits: Splits) -> dict[str, list[tuple[str, tuple[float, ...]]]]:
             assert part.decode(index).size == (WIDTH, HEIGHT)
             found = part.objects[index]
             boxes = [tuple(round(float(number), 3) for number in box) for box in found.boxes]
-            seen[Path(key).name] = sorted(zip((part.class_names[k] for k in found.labels), boxes, strict=True))
+            seen[Path(key).name.removeprefix("ab12cd-")] = sorted(
+                zip((part.class_names[k] for k in found.labels), boxes, strict=True)
+            )
     return seen
 
 
@@ -773,14 +784,23 @@ def create_ml(root: Path) -> Path:
 
 
 def datumaro(root: Path) -> Path:
-    categories = {"label": {"labels": [{"name": "cat"}], "attributes": []}}
-    content = {"info": {}, "categories": categories, "items": [{"id": "0", "annotations": []}]}
+    """datumaro 1.13.12, plugins/data_formats/datumaro/exporter.py"""
+    labels = [{"name": "cat", "parent": "", "attributes": []}]
+    box = {"id": 1, "type": "bbox", "attributes": {}, "group": 1, "label_id": 0, "z_order": 0, "bbox": [4, 4, 10, 10]}
+    content = {
+        "dm_format_version": "1.0",
+        "media_type": 2,
+        "infos": {},
+        "categories": {"label": {"labels": labels, "label_groups": [], "attributes": []}},
+        "items": [{"id": "0", "annotations": [box], "image": {"path": "0.png", "size": [HEIGHT, WIDTH]}}],
+    }
     write(_with_images(root) / "annotations" / "default.json", content)
     return root
 
 
 def fiftyone_own(root: Path) -> Path:
-    labels = {"0": [{"label": "cat", "bounding_box": [0.1, 0.1, 0.2, 0.2]}]}
+    """fiftyone 1.22.1, utils/data/exporters.py, FiftyOneImageDetectionDatasetExporter"""
+    labels = {"0": [{"label": 0, "bounding_box": [0.1, 0.1, 0.2, 0.2]}]}
     write(_with_images(root) / "labels.json", {"classes": ["cat"], "labels": labels})
     return root
 
@@ -968,6 +988,75 @@ def test_what_is_not_read_is_refused_by_the_name_of_its_tool(name: str, tmp_path
         open_dataset(build(tmp_path / "pets"))
     assert "folder per class" not in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+# --- Masks as tools write them ---
+
+
+COLOURS = "0 0 0 background\n200 40 40 cat\n40 200 40 dog\n"
+
+
+def _masks(root: Path, *, images: str, masks: str, parts: tuple[str, ...]) -> Path:
+    """Pictures and masks by patterns with `part` and `number`; label_colors.txt as Datumaro writes it."""
+    for number in range(6):
+        part = parts[number // 4] if len(parts) > 1 else parts[0]
+        file = root / masks.format(part=part, number=number)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(_mask(number)).save(file)
+        picture(root / images.format(part=part, number=number), number)
+    (root / "label_colors.txt").write_text(COLOURS)
+    return root
+
+
+def _mask(number: int) -> np.ndarray[Any, Any]:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for name, (left, top, right, bottom) in _objects(number):
+        mask[int(top) : int(bottom), int(left) : int(right)] = NAMES.index(name) + 1
+    return mask
+
+
+CITY = {"masks": "gtFine/{part}/{number}_gtFine_labelIds.png"}
+CAMVID = {"images": "{part}/{number}.jpg", "masks": "{part}annot/{number}.png"}
+KITTI_MASKS = {"images": "{part}/image_2/{number}.jpg", "masks": "{part}/semantic/{number}.png"}
+
+
+@pytest.mark.parametrize("parts", [("train", "val"), ("default",)])
+@pytest.mark.parametrize(
+    ("format", "patterns"),
+    [  # datumaro 1.13.12, plugins/data_formats/camvid.py, cityscapes.py, kitti; the last is CVAT's Cityscapes
+        ("masks", CAMVID),
+        ("masks", KITTI_MASKS),
+        ("cityscapes", {**CITY, "images": "leftImg8bit/{part}/{number}_leftImg8bit.jpg"}),
+        ("cityscapes", {**CITY, "images": "imgsFine/leftImg8bit/{part}/{number}_leftImg8bit.png"}),
+    ],
+)
+def test_masks_of_datumaro_and_cvat(
+    format: str, patterns: dict[str, str], parts: tuple[str, ...], tmp_path: Path
+) -> None:
+    splits = open_dataset(_masks(tmp_path / "pets", **patterns, parts=parts), task="segmentation")
+    assert (splits.format, splits.train.class_names) == (format, ("background", *NAMES))
+    assert len(splits.train) + len(splits.val) == 6
+    for part in (splits.train, splits.val):
+        assert isinstance(part, PixelSamples)
+        for index, key in enumerate(part.keys):
+            np.testing.assert_array_equal(part.mask(index), _mask(int(Path(key).name[0])))
+
+
+def test_masks_in_the_folders_of_cityscapes_without_cities_need_a_list(tmp_path: Path) -> None:
+    images = "leftImg8bit/{part}/{number}_leftImg8bit.png"
+    root = _masks(tmp_path / "pets", **CITY, images=images, parts=("train", "val"))
+    (root / "label_colors.txt").unlink()
+    with pytest.raises(ResnestError, match=r"has no folders of cities, as Cityscapes has: write .*classes\.txt"):
+        open_dataset(root, task="segmentation")
+
+
+def test_masks_of_fiftyone_are_no_classes_of_images(tmp_path: Path) -> None:
+    """fiftyone 1.22.1, ImageSegmentationDirectory: there is no list of classes."""
+    root = _masks(tmp_path / "pets", images="data/{number}.jpg", masks="labels/{number}.png", parts=("",))
+    (root / "label_colors.txt").unlink()
+    for task in ("segmentation", None):
+        with pytest.raises(ResnestError, match="has masks and no list of their classes"):
+            open_dataset(root, task=task)
 
 
 # --- The traps of YOLO ---
