@@ -69,6 +69,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "begun").mkdir()
     (folder / "begun" / "metrics.jsonl").write_text("{}\n")
     (folder / "begun" / "recipe.yaml").write_text("{}\n")
+    (folder / "begun" / "run.json").write_text('{"data": "digits", "class_names": ["0"], "train_images": 1}\n')
     (folder / "empty").mkdir()
     (folder / "empty" / "empty.jpg").touch()
     return folder

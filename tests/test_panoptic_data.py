@@ -193,6 +193,18 @@ def test_a_json_that_does_not_add_up(tmp_path: Path, change: Callable[[dict[str,
         open_split(tmp_path, task="panoptic")
 
 
+def test_stuff_alone_is_enough_for_masks(tmp_path: Path) -> None:
+    """Datumaro writes isthing 0 for all (datumaro 1.13.12, plugins/data_formats/coco/exporter.py)."""
+    path = panoptic(tmp_path)
+    before = open_split(tmp_path, task="segmentation").samples
+    content = panoptic_json()
+    for item in content["categories"]:
+        item["isthing"] = 0
+    path.write_text(json.dumps(content), encoding="utf-8")
+    samples = open_split(tmp_path, task="segmentation").samples
+    assert sorted(samples.class_names) == sorted(before.class_names)
+
+
 BAD_MAPS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda path: path.unlink(), r"cannot be read \(No such file or directory\)"),
     (lambda path: path.write_bytes(path.read_bytes()[:80]), "damaged"),

@@ -87,6 +87,14 @@ def _voc_beside(root: Path, name: str, part: int) -> None:
         masked.text((root / name / file).with_suffix(".xml"), _xml(Path(file).stem, number))
 
 
+def _voc_apart(images: str, annotations: str) -> Callable[[Path, str, int], None]:
+    def write_part(root: Path, name: str, part: int) -> None:
+        for number, file in enumerate(_pictures(root / name / images, part)):
+            masked.text((root / name / annotations / file).with_suffix(".xml"), _xml(Path(file).stem, number))
+
+    return write_part
+
+
 def _voc_lists(root: Path, name: str, part: int) -> None:
     names = [Path(file).stem for file in _pictures(root / "JPEGImages", part)]
     for number, stem in enumerate(names):
@@ -164,12 +172,17 @@ FORMS: Mapping[str, Callable[[Path, str, int], None]] = {
     "yolo, images first": _yolo("images/{}", "labels/{}"),
     "yolo, parts first": _yolo("{}/images", "{}/labels"),
     "yolo beside the pictures": _yolo("{}", "{}"),
+    "yolo of FiftyOne": _yolo("{}/data", "{}/data"),
     "voc beside the pictures": _voc_beside,
+    "voc of supervision": _voc_apart("images", "annotations"),
+    "voc of FiftyOne": _voc_apart("data", "labels"),
     "voc lists": _voc_lists,
     "voc lists of masks": _voc_masks,
     "masks, images first": _masks("images/{}", "masks/{}"),
     "masks, parts first": _masks("{}/images", "{}/masks"),
     "masks in folders of parts": _masks("{}", "{}_masks"),
+    "masks of CamVid": _masks("{}", "{}annot"),
+    "masks of KITTI": _masks("{}/image_2", "{}/semantic"),
     "masks, parts in names": _masks("{}_images", "{}_masks"),
     "labelme": _labelme,
     "via": _via,
@@ -201,8 +214,8 @@ def test_every_form_with_every_spelling(form: str, spelling: str, tmp_path: Path
 
 IN_FOLDERS = (
     "coco of Roboflow", "coco beside the pictures", "yolo, images first", "yolo, parts first",
-    "voc beside the pictures", "masks, images first", "masks, parts first", "labelme", "via", "metadata in folders",
-    "metadata of all",
+    "yolo of FiftyOne", "voc beside the pictures", "voc of supervision", "voc of FiftyOne", "masks, images first",
+    "masks, parts first", "masks of KITTI", "labelme", "via", "metadata in folders", "metadata of all",
 )  # fmt: skip
 
 
@@ -210,7 +223,7 @@ IN_FOLDERS = (
 def test_what_is_beside_the_parts_is_named(form: str, tmp_path: Path) -> None:
     for part, name in enumerate(("seg_train", "seg_val", "extra")):
         FORMS[form](tmp_path, name, part % 2)
-    assert "(not read, as it is beside the parts: extra)" in _open(tmp_path).describe()
+    assert re.search(r"\(not read, as it is beside the parts: extra[;)]", _open(tmp_path).describe())
 
 
 @pytest.mark.parametrize("form", IN_FOLDERS)
@@ -225,7 +238,7 @@ def test_two_folders_of_one_part_are_refused(form: str, tmp_path: Path) -> None:
 def test_a_test_part_is_the_validation_part_only_where_there_is_none(form: str, tmp_path: Path) -> None:
     FORMS[form](tmp_path, "TrainSet", 0)
     FORMS[form](tmp_path, "TestSet", 1)
-    assert re.search(r"\((TestSet|test) is the validation part\)", _open(tmp_path).describe())
+    assert re.search(r"\((TestSet|test) is the validation part[;)]", _open(tmp_path).describe())
     FORMS[form](tmp_path, "DevSet", 1)
     task = "segmentation" if form.startswith("masks") else None
     assert len(open_split(tmp_path, "test", task=task).samples) == 2
@@ -244,7 +257,7 @@ def test_lists_of_classes_are_no_parts(tmp_path: Path) -> None:
     _voc_lists(tmp_path, "train", 0)
     (tmp_path / "ImageSets" / "Main" / "train.txt").unlink()
     splits = open_dataset(tmp_path)
-    assert "(Main has no list of a part, only cat_train.txt, dog_train.txt: not read)" in splits.describe()
+    assert "(Main has no list of a part, only cat_train.txt, dog_train.txt: not read; " in splits.describe()
     assert (len(splits.train) + len(splits.val), splits.train.class_names) == (3, CLASSES)
 
 

@@ -19,16 +19,17 @@ from PIL import Image
 from resnest.data.sources import Splits, open_dataset, open_split
 from resnest.detection.data import DetectionSamples
 from resnest.errors import ResnestError
+from resnest.segmentation.data import PixelSamples
 from scenes import HEIGHT, WIDTH, picture, voc, voc_object, write
 
-# Every set shows the same: a cat in each picture, a dog too in those of even number
+# Every set shows the same: a cat in each picture but the fourth, which is empty, a dog too in those of even number
 CAT, DOG = (4.0, 4.0, 14.0, 14.0), (20.0, 6.0, 30.0, 26.0)
 NUMBERS = {"train": range(4), "valid": range(4, 6)}
 NAMES = ("cat", "dog")
 
 
 def _objects(number: int) -> list[tuple[str, tuple[float, ...]]]:
-    return [("cat", CAT), *([("dog", DOG)] if number % 2 == 0 else [])]
+    return [("cat", CAT), *([("dog", DOG)] if number % 2 == 0 else [])] if number != 3 else []
 
 
 def _polygon(box: tuple[float, ...]) -> list[float]:
@@ -92,6 +93,76 @@ def _write_xml(path: Path, number: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     boxes = [voc_object(name, (box[0] + 1, box[1] + 1, *box[2:])) for name, box in _objects(number)]
     path.write_text(voc(path.stem, "".join(boxes)))
+
+
+# What a tool's xml has before the objects, and the number of its first pixel
+VOC_HEADS = {
+    # supervision 0.31.2, dataset/formats/pascal_voc.py; Roboflow's own has its database, too
+    "supervision": ("<folder>VOC</folder>{name}<source><database>roboflow.ai</database></source>{size}", 1),
+    # datumaro 1.13.12, plugins/data_formats/voc/exporter.py, as CVAT's PASCAL VOC 1.1
+    "datumaro": (
+        "<folder></folder>{name}<source>\n<database>Unknown</database>\n<annotation>Unknown</annotation>\n"
+        "<image>Unknown</image>\n</source>{size}<segmented>0</segmented>",
+        0.0,
+    ),
+    # fiftyone 1.22.1, utils/voc.py
+    "fiftyone": (
+        "<folder></folder>{name}<path>/tmp/{name}</path><source>\n<database></database>\n</source>{size}"
+        "<segmented></segmented>",
+        0,
+    ),
+    # label_studio_sdk 2.1.2, converter/converter.py
+    "label_studio": (
+        "<folder>images</folder>{name}<source><database>MyDatabase</database><annotation>COCO2017</annotation>"
+        "<image>flickr</image><flickrid>NULL</flickrid><annotator>1</annotator></source>\n<owner>\n"
+        "<flickrid>NULL</flickrid>\n<name>Label Studio</name></owner>{size}<segmented>0</segmented>",
+        0,
+    ),
+    # globox 2.9.0, annotation.py: nothing tells; nor of many scripts
+    "globox": ("{name}{size}", 0),
+}
+
+
+def _tool_xml(path: Path, number: int, tool: str, shift: float = 0.0) -> None:
+    head, first = VOC_HEADS[tool]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    corners = [(name, (*(type(first)(side) - shift + first for side in box[:2]), *map(type(first), box[2:])))
+               for name, box in _objects(number)]  # fmt: skip
+    size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size>"
+    text = head.format(name=f"<filename>{number}.png</filename>", size=size)
+    path.write_text(f"<annotation>{text}{''.join(voc_object(*item) for item in corners)}</annotation>")
+
+
+def supervision_voc(root: Path) -> Path:
+    """DetectionDataset.as_pascal_voc with a folder of annotations in each part."""
+    for part in NUMBERS:
+        for name in _pictures(root / part / "images", part):
+            _tool_xml(root / part / "annotations" / f"{Path(name).stem}.xml", int(name[0]), "supervision")
+    return root
+
+
+def fiftyone_voc(root: Path) -> Path:
+    for part in NUMBERS:
+        for name in _pictures(root / part / "data", part):
+            _tool_xml(root / part / "labels" / f"{Path(name).stem}.xml", int(name[0]), "fiftyone")
+    return root
+
+
+def label_studio_voc(root: Path) -> Path:
+    for part in NUMBERS:
+        for name in _pictures(root / "images", part):
+            _tool_xml(root / "Annotations" / f"{Path(name).stem}.xml", int(name[0]), "label_studio")
+    return root
+
+
+def datumaro_voc(root: Path) -> Path:
+    """An image without objects is listed, and has no xml file."""
+    cvat_voc(root)
+    lists = root / "ImageSets" / "Main"
+    (lists / "default.txt").unlink()
+    for part, name in (("train", "train"), ("valid", "val")):
+        (lists / f"{name}.txt").write_text("".join(f"{number}\n" for number in NUMBERS[part]))
+    return root
 
 
 def roboflow_yolo(root: Path) -> Path:
@@ -183,6 +254,41 @@ def labelimg_yolo(root: Path) -> Path:
     return root
 
 
+def supervision_yolo(root: Path) -> Path:
+    """supervision 0.31.2, dataset/formats/yolo.py: the yaml has no parts."""
+    for part in NUMBERS:
+        _yolo(root / part / "images", root / part / "labels", part)
+    (root / "data.yaml").write_text("nc: 2\nnames: [cat, dog]\n")
+    return root
+
+
+def datumaro_yolo(root: Path) -> Path:
+    """datumaro 1.13.12, plugins/data_formats/yolo/exporter.py: lists of images, a folder for each part."""
+    for part, name in (("train", "train"), ("valid", "val")):
+        names = _yolo(root / f"obj_{name}_data", root / f"obj_{name}_data", part)
+        (root / f"{name}.txt").write_text("".join(f"data/obj_{name}_data/{image}\n" for image in names))
+    (root / "obj.names").write_text("cat\ndog\n")
+    lists = "train = data/train.txt\nvalid = data/val.txt\n"
+    (root / "obj.data").write_text(f"classes = 2\n{lists}names = data/obj.names\nbackup = backup/\n")
+    return root
+
+
+def fiftyone_yolo4(root: Path) -> Path:
+    """fiftyone 1.22.1, utils/yolo.py, YOLOv4DatasetExporter."""
+    for part in NUMBERS:
+        _yolo(root / "data", root / "data", part)
+    (root / "obj.names").write_text("cat\ndog")
+    (root / "images.txt").write_text("\n".join(f"data/{number}.png" for number in range(6)))
+    return root
+
+
+def fiftyone_yolo4_parts(root: Path) -> Path:
+    for part in NUMBERS:
+        _yolo(root / part / "data", root / part / "data", part)
+        (root / part / "obj.names").write_text("cat\ndog")
+    return root
+
+
 def fiftyone_yolo(root: Path) -> Path:
     _ultralytics(root, yaml="").joinpath("data.yaml").unlink()
     (root / "dataset.yaml").write_text(
@@ -209,9 +315,11 @@ def _both(prefix: str = "", start: int = 1) -> dict[str, Any]:
 
 
 def cvat_voc(root: Path) -> Path:
+    """Datumaro's writer: no xml file for an image without objects."""
     for part in NUMBERS:
-        for name in _pictures(root / "JPEGImages", part):
-            _write_xml(root / "Annotations" / f"{Path(name).stem}.xml", int(name[0]))
+        for number in (int(name[0]) for name in _pictures(root / "JPEGImages", part)):
+            if _objects(number):
+                _tool_xml(root / "Annotations" / f"{number}.xml", number, "datumaro")
     (root / "ImageSets" / "Main").mkdir(parents=True)
     (root / "ImageSets" / "Main" / "default.txt").write_text("0\n1\n2\n3\n4\n5\n")
     (root / "labelmap.txt").write_text("# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:1,2,3::\n")
@@ -263,9 +371,17 @@ def label_studio_windows(root: Path) -> Path:
 
 
 def label_studio_server(root: Path) -> Path:
+    """label_studio_sdk 2.1.2, converter/converter.py: names of the server, and no size of an image without objects."""
     for part in NUMBERS:
         _pictures(root / "images", part)
-    write(root / "result.json", _both("../../label-studio/data/media/upload/3/", 0))
+    content = _both("/data/upload/1/ab12cd-", 0)
+    for item in content["images"]:
+        (root / "images" / f"{item['id']}.png").rename(root / "images" / f"ab12cd-{item['id']}.png")
+        if not _objects(item["id"]):
+            item.update(width=None, height=None)
+    for item in content["annotations"]:
+        item["ignore"] = 0
+    write(root / "result.json", content)
     return root
 
 
@@ -403,6 +519,14 @@ READ: dict[str, tuple[Callable[[Path], Path], str, tuple[int, int]]] = {
     "Ultralytics, lists of images": (ultralytics_lists, "yolo", BOTH),
     "CVAT, COCO": (cvat_coco, "coco", UNSPLIT),
     "CVAT, VOC": (cvat_voc, "voc", UNSPLIT),
+    "Datumaro, VOC": (datumaro_voc, "voc", BOTH),
+    "FiftyOne, VOC": (fiftyone_voc, "voc", BOTH),
+    "Label Studio, VOC": (label_studio_voc, "voc", UNSPLIT),
+    "supervision, VOC": (supervision_voc, "voc", BOTH),
+    "supervision, YOLO": (supervision_yolo, "yolo", BOTH),
+    "Datumaro, YOLO": (datumaro_yolo, "yolo", BOTH),
+    "FiftyOne, YOLO v4": (fiftyone_yolo4, "yolo", UNSPLIT),
+    "FiftyOne, YOLO v4, parts": (fiftyone_yolo4_parts, "yolo", BOTH),
     "CVAT, Ultralytics": (cvat_ultralytics, "yolo", BOTH),
     "CVAT, YOLO 1.1": (cvat_yolo, "yolo", UNSPLIT),
     "Label Studio, COCO": (label_studio_coco, "coco", UNSPLIT),
@@ -438,7 +562,9 @@ def _seen(splits: Splits) -> dict[str, list[tuple[str, tuple[float, ...]]]]:
             assert part.decode(index).size == (WIDTH, HEIGHT)
             found = part.objects[index]
             boxes = [tuple(round(float(number), 3) for number in box) for box in found.boxes]
-            seen[Path(key).name] = sorted(zip((part.class_names[k] for k in found.labels), boxes, strict=True))
+            seen[Path(key).name.removeprefix("ab12cd-")] = sorted(
+                zip((part.class_names[k] for k in found.labels), boxes, strict=True)
+            )
     return seen
 
 
@@ -450,6 +576,74 @@ def test_what_a_tool_writes_is_read_as_it_is(name: str, tmp_path: Path) -> None:
     assert (len(splits.train), len(splits.val)) == images
     assert _seen(splits) == {f"{number}.png": sorted(_objects(number)) for number in range(6)}
     assert [name for name in splits.train.class_names if name != "pets"] == list(NAMES)
+
+
+# --- What xml files count pixels from ---
+
+
+@pytest.mark.parametrize(
+    ("tool", "shift", "format", "left", "note"),
+    [
+        (
+            "datumaro",
+            0,
+            "auto",
+            4,
+            "counted from 0, as Datumaro (CVAT) does: data.format=voc-from-1 counts them from 1",
+        ),
+        ("fiftyone", 0, "auto", 4, "counted from 0, as FiftyOne does"),
+        ("label_studio", 0, "auto", 4, "counted from 0, as Label Studio does"),
+        ("supervision", 0, "auto", 4, ""),
+        ("supervision", 5, "auto", -1, ""),  # a box beyond the picture is no sign where the tool is known
+        ("globox", 0, "auto", 3, "counted from 1, as in Pascal VOC: data.format=voc-from-0 counts them from 0"),
+        ("globox", 4, "auto", 0, "counted from 0, as 0.xml has a box that starts there"),
+        ("globox", 0, "voc-from-0", 4, ""),
+        ("datumaro", 0, "voc-from-1", 3, ""),
+    ],
+)
+def test_what_xml_files_count_pixels_from(
+    tool: str, shift: float, format: str, left: float, note: str, tmp_path: Path
+) -> None:
+    for part, name in (("train", "train"), ("valid", "val")):
+        for image in _pictures(tmp_path / name, part):
+            number = int(image[0])
+            _tool_xml(tmp_path / name / f"{number}.xml", number, tool, shift if number == 0 else 0.0)
+    splits = open_dataset(tmp_path, format=format)
+    assert isinstance(splits.train, DetectionSamples)
+    assert splits.train.objects[0].boxes[0, 0] == left
+    assert isinstance(splits.val, DetectionSamples)
+    assert splits.val.objects[0].boxes[0, 0] == (3 if left == 3 else 4)  # as in the other part
+    told = splits.describe()
+    assert note in told if note else "pixels are counted" not in told
+
+
+def test_listed_images_without_xml_files_have_no_objects(tmp_path: Path) -> None:
+    root = datumaro_voc(tmp_path / "pets")
+    splits = open_dataset(root)
+    assert "1 listed image has no xml file, and no objects" in splits.describe()
+    assert isinstance(splits.train, DetectionSamples)
+    assert [len(found.ids) for found in splits.train.objects] == [2, 1, 2, 0]
+    (root / "JPEGImages" / "3.png").unlink()
+    with pytest.raises(ResnestError, match=r"3 is listed, but there is neither a 3\.xml nor a picture of it"):
+        open_dataset(root)
+    for file in (root / "Annotations").glob("[0-3].xml"):
+        file.rename(root / f"{file.stem}.off")
+    with pytest.raises(ResnestError, match=r"none of 4 listed images has an xml file: there is no 0\.xml"):
+        open_dataset(root)
+
+
+def test_xml_files_of_a_training_part_alone_are_split(tmp_path: Path) -> None:
+    for name in _pictures(tmp_path / "train"):
+        _write_xml(tmp_path / "train" / f"{Path(name).stem}.xml", int(name[0]))
+    splits = open_dataset(tmp_path)
+    assert (splits.format, len(splits.train) + len(splits.val)) == ("voc", 4)
+
+
+def test_lists_of_two_parts_that_differ_are_refused(tmp_path: Path) -> None:
+    root = fiftyone_yolo4_parts(tmp_path / "pets")
+    (root / "valid" / "obj.names").write_text("dog\ncat")
+    with pytest.raises(ResnestError, match=r"obj.names and .*obj.names have other class names: the numbers of which"):
+        open_dataset(root)
 
 
 def _with_test(root: Path) -> Path:
@@ -590,14 +784,23 @@ def create_ml(root: Path) -> Path:
 
 
 def datumaro(root: Path) -> Path:
-    categories = {"label": {"labels": [{"name": "cat"}], "attributes": []}}
-    content = {"info": {}, "categories": categories, "items": [{"id": "0", "annotations": []}]}
+    """datumaro 1.13.12, plugins/data_formats/datumaro/exporter.py"""
+    labels = [{"name": "cat", "parent": "", "attributes": []}]
+    box = {"id": 1, "type": "bbox", "attributes": {}, "group": 1, "label_id": 0, "z_order": 0, "bbox": [4, 4, 10, 10]}
+    content = {
+        "dm_format_version": "1.0",
+        "media_type": 2,
+        "infos": {},
+        "categories": {"label": {"labels": labels, "label_groups": [], "attributes": []}},
+        "items": [{"id": "0", "annotations": [box], "image": {"path": "0.png", "size": [HEIGHT, WIDTH]}}],
+    }
     write(_with_images(root) / "annotations" / "default.json", content)
     return root
 
 
 def fiftyone_own(root: Path) -> Path:
-    labels = {"0": [{"label": "cat", "bounding_box": [0.1, 0.1, 0.2, 0.2]}]}
+    """fiftyone 1.22.1, utils/data/exporters.py, FiftyOneImageDetectionDatasetExporter"""
+    labels = {"0": [{"label": 0, "bounding_box": [0.1, 0.1, 0.2, 0.2]}]}
     write(_with_images(root) / "labels.json", {"classes": ["cat"], "labels": labels})
     return root
 
@@ -621,6 +824,117 @@ def kitti(root: Path) -> Path:
     (_with_images(root) / "label_2").mkdir()
     (root / "label_2" / "0.txt").write_text(line)
     return root
+
+
+def _text(root: Path, name: str, text: str, part: str = "") -> Path:
+    """A set of images with a file of a tool, which has this text."""
+    for number in range(2):
+        picture(root / part / "images" / f"{number}.png", number)
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(text)
+    return root
+
+
+LABELME_XML = (
+    "<annotation><filename>0.jpg</filename><object><name>cat</name><polygon><pt><x>1</x></pt></polygon></object>"
+)
+
+
+def labelme_xml_beside(root: Path) -> Path:
+    """CVAT's LabelMe 3.0: xml files beside the images."""
+    picture(root / "0.png")
+    (root / "0.xml").write_text(f"{LABELME_XML}</annotation>")
+    return root
+
+
+def segment_anything(root: Path) -> Path:
+    """datumaro 1.13.12, plugins/data_formats/segment_anything/exporter.py"""
+    picture(root / "0.png")
+    entry = {"id": 1, "segmentation": {"size": [30, 40], "counts": ""}, "bbox": [1, 2, 3, 4], "predicted_iou": 0}
+    write(root / "0.json", {"image": {"image_id": 1, "file_name": "0.png"}, "annotations": [entry]})
+    return root
+
+
+def fiftyone_classes(root: Path) -> Path:
+    """fiftyone 1.22.1, utils/data/exporters.py, FiftyOneImageClassificationDatasetExporter"""
+    picture(root / "data" / "0.png")
+    write(root / "labels.json", {"classes": ["cat", "dog"], "labels": {"0": 1}})
+    return root
+
+
+def datasets_labels(root: Path, name: str, row: str) -> Path:
+    for part in NUMBERS:
+        _pictures(root / part, part)
+        (root / part / name).write_text(row)
+    return root
+
+
+def mvtec(root: Path) -> Path:
+    for name in ("train/good/0.png", "test/good/1.png", "test/broken/2.png", "ground_truth/broken/2_mask.png"):
+        picture(root / name)
+    return root
+
+
+def yolo_alone(root: Path) -> Path:
+    """Label Studio's YOLO without images; four points are no DOTA."""
+    root.mkdir()
+    (root / "classes.txt").write_text("cat\ndog\n")
+    (root / "labels").mkdir()
+    (root / "labels" / "0.txt").write_text("1 0.4 0.6 0.5 0.6 0.5 0.9 0.4 0.9\n")
+    write(root / "notes.json", {"categories": [{"id": 0, "name": "cat"}], "info": {"contributor": "Label Studio"}})
+    return root
+
+
+# Sets that one file tells, by datumaro 1.13.12 where nothing else is said
+OPEN_IMAGES = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf\n"
+ONE_FILE: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "LabelMe's xml": (
+        lambda root: _text(root, "Annotations/default/0.xml", LABELME_XML),
+        r"default looks like the xml of LabelMe's web tool \(LabelMe 3.0 of CVAT\)",
+    ),
+    "Open Images": (
+        lambda root: _text(root, "annotations/train-annotations-bbox.csv", OPEN_IMAGES),
+        "bbox.csv looks like a table of boxes of Open Images",
+    ),
+    "Open Images, hierarchy": (
+        lambda root: _text(root, "annotations/h.json", '{"LabelName": "/m/0bl9f", "Subcategory": []}'),
+        "looks like Open Images' hierarchy of classes",
+    ),
+    "Open Images, labels": (
+        lambda root: _text(root, "annotations/labels.csv", "ImageID,Source,LabelName,Confidence\n"),
+        "labels.csv looks like a table of Open Images",
+    ),
+    "WIDER FACE": (
+        lambda root: _text(root, "wider_face_split/wider_face_train_bbx_gt.txt", "0.jpg\n0\n"),
+        "looks like WIDER FACE's boxes",
+    ),
+    "MOT": (lambda root: _text(root, "gt/gt.txt", "1,-1,4,4,10,10,1,1,1\n"), "gt.txt looks like MOT's text"),
+    "Datumaro, binary": (
+        lambda root: _text(root, "annotations/train.datum", "DUM"),
+        "train.datum looks like Datumaro's binary annotations, .* export as COCO, in Datumaro as coco_instances",
+    ),
+    "Datumaro, arrow": (lambda root: _text(root, "datum-0.arrow", "A"), "arrow looks like Datumaro's arrow files"),
+    "DOTA without objects": (
+        lambda root: _text(root, "train/labelTxt/0.txt", "", "train"),
+        "labelTxt looks like DOTA's text of rotated boxes",
+    ),
+    "FiftyOne, KITTI": (
+        lambda root: _text(root, "labels/0.txt", "cat 0 0 0 10 12 40 50 0 0 0 0 0 0 0\n"),
+        "labels looks like KITTI's labels",
+    ),
+    "FiftyOne, CVAT": (
+        lambda root: _text(root, "labels.xml", '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n'),
+        "labels.xml looks like CVAT's own xml",
+    ),
+    "datasets, metadata.csv": (
+        lambda root: datasets_labels(root, "metadata.csv", "file_name,label\n0.png,cat\n"),
+        "metadata.csv looks like labels of the datasets library, .* write them to labels.csv, with the columns path",
+    ),
+    "datasets, labels in metadata.jsonl": (
+        lambda root: datasets_labels(root, "metadata.jsonl", '{"file_name": "0.png", "label": 1}\n'),
+        "metadata.jsonl looks like labels of the datasets library",
+    ),
+}
 
 
 def results(root: Path) -> Path:
@@ -649,6 +963,15 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "YOLO OBB": (rotated, r"Rotated boxes \(YOLO OBB\) .* set data.format=yolo-outlines"),
     "CreateML": (create_ml, "looks like CreateML's json, which is not read: export as COCO or Pascal VOC"),
     "Datumaro": (datumaro, "looks like Datumaro's own json"),
+    **ONE_FILE,
+    "LabelMe's xml beside images": (labelme_xml_beside, "0.xml looks like the xml of LabelMe's web tool"),
+    "Segment Anything": (segment_anything, r"0.json looks like the json of Segment Anything \(SA-1B\)"),
+    "MVTec AD": (mvtec, "2_mask.png looks like MVTec AD's masks of defects"),
+    "YOLO without images": (yolo_alone, "labels has label files of YOLO, but there are no pictures of them: put these"),
+    "FiftyOne's json of classes": (
+        fiftyone_classes,
+        "labels.json looks like FiftyOne's own json, .* export as fiftyone.types.ImageClassificationDirectoryTree",
+    ),
     "FiftyOne's json": (fiftyone_own, "looks like FiftyOne's own json, which is not read: export as fiftyone.types"),
     "VIA 3": (via_3, "looks like json of VGG Image Annotator 3, which is not read: export as COCO"),
     "TensorFlow's csv": (tensorflow, "_annotations.csv looks like a table of boxes for TensorFlow"),
@@ -665,6 +988,75 @@ def test_what_is_not_read_is_refused_by_the_name_of_its_tool(name: str, tmp_path
         open_dataset(build(tmp_path / "pets"))
     assert "folder per class" not in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+# --- Masks as tools write them ---
+
+
+COLOURS = "0 0 0 background\n200 40 40 cat\n40 200 40 dog\n"
+
+
+def _masks(root: Path, *, images: str, masks: str, parts: tuple[str, ...]) -> Path:
+    """Pictures and masks by patterns with `part` and `number`; label_colors.txt as Datumaro writes it."""
+    for number in range(6):
+        part = parts[number // 4] if len(parts) > 1 else parts[0]
+        file = root / masks.format(part=part, number=number)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(_mask(number)).save(file)
+        picture(root / images.format(part=part, number=number), number)
+    (root / "label_colors.txt").write_text(COLOURS)
+    return root
+
+
+def _mask(number: int) -> np.ndarray[Any, Any]:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for name, (left, top, right, bottom) in _objects(number):
+        mask[int(top) : int(bottom), int(left) : int(right)] = NAMES.index(name) + 1
+    return mask
+
+
+CITY = {"masks": "gtFine/{part}/{number}_gtFine_labelIds.png"}
+CAMVID = {"images": "{part}/{number}.jpg", "masks": "{part}annot/{number}.png"}
+KITTI_MASKS = {"images": "{part}/image_2/{number}.jpg", "masks": "{part}/semantic/{number}.png"}
+
+
+@pytest.mark.parametrize("parts", [("train", "val"), ("default",)])
+@pytest.mark.parametrize(
+    ("format", "patterns"),
+    [  # datumaro 1.13.12, plugins/data_formats/camvid.py, cityscapes.py, kitti; the last is CVAT's Cityscapes
+        ("masks", CAMVID),
+        ("masks", KITTI_MASKS),
+        ("cityscapes", {**CITY, "images": "leftImg8bit/{part}/{number}_leftImg8bit.jpg"}),
+        ("cityscapes", {**CITY, "images": "imgsFine/leftImg8bit/{part}/{number}_leftImg8bit.png"}),
+    ],
+)
+def test_masks_of_datumaro_and_cvat(
+    format: str, patterns: dict[str, str], parts: tuple[str, ...], tmp_path: Path
+) -> None:
+    splits = open_dataset(_masks(tmp_path / "pets", **patterns, parts=parts), task="segmentation")
+    assert (splits.format, splits.train.class_names) == (format, ("background", *NAMES))
+    assert len(splits.train) + len(splits.val) == 6
+    for part in (splits.train, splits.val):
+        assert isinstance(part, PixelSamples)
+        for index, key in enumerate(part.keys):
+            np.testing.assert_array_equal(part.mask(index), _mask(int(Path(key).name[0])))
+
+
+def test_masks_in_the_folders_of_cityscapes_without_cities_need_a_list(tmp_path: Path) -> None:
+    images = "leftImg8bit/{part}/{number}_leftImg8bit.png"
+    root = _masks(tmp_path / "pets", **CITY, images=images, parts=("train", "val"))
+    (root / "label_colors.txt").unlink()
+    with pytest.raises(ResnestError, match=r"has no folders of cities, as Cityscapes has: write .*classes\.txt"):
+        open_dataset(root, task="segmentation")
+
+
+def test_masks_of_fiftyone_are_no_classes_of_images(tmp_path: Path) -> None:
+    """fiftyone 1.22.1, ImageSegmentationDirectory: there is no list of classes."""
+    root = _masks(tmp_path / "pets", images="data/{number}.jpg", masks="labels/{number}.png", parts=("",))
+    (root / "label_colors.txt").unlink()
+    for task in ("segmentation", None):
+        with pytest.raises(ResnestError, match="has masks and no list of their classes"):
+            open_dataset(root, task=task)
 
 
 # --- The traps of YOLO ---
@@ -958,3 +1350,11 @@ def test_marks_do_not_hide_class_folders(tmp_path: Path) -> None:
         archive.writestr("cat/0.png", b"")
         archive.writestr("classes.json", '["cat", "dog"]')
     assert open_dataset(tmp_path).format == "folder"
+
+
+def test_class_names_of_the_folder_above(tmp_path: Path) -> None:
+    """A part has those of its set; a folder of another name does not."""
+    whole = supervision_yolo(tmp_path / "set")
+    assert open_dataset(whole / "train").train.class_names == NAMES
+    (tmp_path / "classes.txt").write_text("tree\nroad\n")
+    assert open_dataset(labelimg_yolo(tmp_path / "pets")).train.class_names == NAMES

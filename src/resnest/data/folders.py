@@ -24,6 +24,7 @@ ENDINGS = {  # packed tars too, so that they are refused and not overlooked
     "parquet": (".parquet",),
 }
 BESIDE_VOC = ("VOCcode", "results", "local", "annotations_cache")  # of VOCdevkit; the last one detectron writes
+ANNOTATIONS = ("annotations", "labels")  # folders of one file of annotations for each image, apart from these
 INNER = ("annotations", "images", "labels", "data")  # folders of a data set, beside its parts
 PROSE = (".txt", ".md", ".pdf", ".html")  # suffixes of licences and the like
 TRIED = 20  # names that are looked for, spread over the list
@@ -94,7 +95,7 @@ def _list_json(folder: Path) -> list[str]:
 def holds_xml(folder: Path) -> bool:
     """Whether a folder has xml files, of images beside them unless it is called after annotations."""
     suffixes = {file.suffix.lower() for file in folder.iterdir()} if folder.is_dir() else set()
-    return ".xml" in suffixes and (folder.name.lower() == "annotations" or bool(suffixes & set(SUFFIXES)))
+    return ".xml" in suffixes and (folder.name.lower() in ANNOTATIONS or bool(suffixes & set(SUFFIXES)))
 
 
 def has_class_folders(folder: Path) -> bool:
@@ -200,8 +201,8 @@ def locate_pictures(annotations: Path, wanted: Sequence[tuple[str, str]]) -> Nam
         ResnestError: no picture is there; an annotation has two.
     """
     home = annotations.parent
-    if _is_annotations(annotations):
-        folders = [home / "JPEGImages", home / "images", annotations, home]
+    if annotations.name.lower() in ANNOTATIONS:
+        folders = [home / "JPEGImages", home / "images", home / "data", annotations, home]
     else:
         folders = [annotations, annotations / "images", home / "images"]
     listed = [(folder, pictures_in(folder)) for folder in folders if folder.is_dir()]

@@ -75,6 +75,11 @@ def _pick(where: str, what: str, names: Sequence[str], usual: Sequence[str], kin
     best = next((name for name in usual if name in names), None)
     if best is not None:
         return best
+    if what == "label" and not names and "objects" in kinds:
+        raise ResnestError(
+            f"{where} has objects of images and no label of each: such tables are not read. Save the images, with their"
+            " objects in metadata.jsonl or as COCO json"
+        )
     shown = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
     if names:
         raise ResnestError(f"{where} has {len(names)} {what} columns ({', '.join(names)}): call the one meant {what!r}")

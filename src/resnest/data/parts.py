@@ -29,6 +29,7 @@ WORDS = {
 PART_OF = {word: part for part, words in WORDS.items() for word in words}
 TITLES = {"train": "training", "val": "validation", "test": "test"}
 VAL_KEYS = ("val", "valid", "validation", "test")  # of YOLO's yaml
+WHOLE = "default"  # what Datumaro and CVAT call the one part of a set without parts
 FILLERS = ("set", "images", "list")  # words beside a part's that say nothing
 _BEHIND = re.compile(r"(?:set|data|images|imgs|s)$")  # trainset, testdata
 _TOKENS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W_A-Za-z]+")

@@ -7,6 +7,7 @@ for line in object_notes(train, val): print(line)
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from resnest.data.checks import MIN_IMAGES, DatasetReport, Inspection
 from resnest.data.folders import ROBOFLOW, find_parts, holds_xml, list_coco
 from resnest.data.formats import DatasetHandle, Finder, handle_of_folders
+from resnest.data.parts import TITLES
 from resnest.detection.card import DetectionPreprocess
 from resnest.detection.coco import read_coco
 from resnest.detection.data import DetectionSamples, ObjectTable, clip, has_area
@@ -26,11 +28,12 @@ from resnest.detection.segmentations import BAD
 from resnest.detection.units import outline_box
 from resnest.detection.voc import read_voc, xml_stems
 from resnest.detection.voc_lists import handle_of_lists, read_list
+from resnest.detection.voc_origin import FORMATS, origin_of
 from resnest.figures import counted
 
 # --- The formats of data sets with objects: COCO json and Pascal VOC xml ---
 
-VOC_FOLDERS = ("Annotations", "annotations", ".")
+VOC_FOLDERS = ("Annotations", "annotations", "labels", ".")  # the third is FiftyOne's
 
 
 def find_coco(path: Path, task: str | None = None) -> DatasetHandle | None:
@@ -46,24 +49,40 @@ def find_coco(path: Path, task: str | None = None) -> DatasetHandle | None:
     return by_part("coco", path, holds, lambda folder: read_coco(folder / ROBOFLOW))
 
 
-def find_voc(path: Path, task: str | None = None) -> DatasetHandle | None:
+def find_voc(path: Path, task: str | None = None, *, format: str = "voc") -> DatasetHandle | None:
     """xml files in `Annotations`, with splits listed in ImageSets/Main, or beside images, optionally by split."""
     if path.is_file():
         return None
-    folder = next((candidate for name in VOC_FOLDERS if holds_xml(candidate := path / name)), None)
+    folder = _xml_folder(path)
     if folder is None:
-        parts = find_parts(path, lambda name: holds_xml(path / name))
-        return handle_of_folders("voc", path, parts, lambda name: partial(read_voc, path / name)) if parts else None
+        return _voc_by_part(path, format)
+    first, said = origin_of([folder], FORMATS[format])
 
     def read(listed: Path | None) -> DetectionSamples:
-        return read_voc(folder, read_list(listed, xml_stems(folder).__contains__) if listed else None)
+        return read_voc(folder, read_list(listed, xml_stems(folder).__contains__) if listed else None, first=first)
 
-    return handle_of_lists(path, path / "ImageSets" / "Main", read)
+    return handle_of_lists(path, path / "ImageSets" / "Main", read, format=format, notes=said)
+
+
+def _voc_by_part(path: Path, format: str) -> DatasetHandle | None:
+    """xml files in folders that are parts, which all count pixels alike."""
+    parts = find_parts(path, lambda name: _xml_folder(path / name) is not None)
+    if parts is None:
+        return None
+    names = [name for part in TITLES if (name := getattr(parts, part))]
+    folders = {name: folder for name in names if (folder := _xml_folder(path / name))}
+    first, said = origin_of(list(folders.values()), FORMATS[format])
+    handle = handle_of_folders(format, path, parts, lambda name: partial(read_voc, folders[name], first=first))
+    return replace(handle, notes=(*handle.notes, *said))
+
+
+def _xml_folder(home: Path) -> Path | None:
+    return next((folder for name in VOC_FOLDERS if holds_xml(folder := home / name)), None)
 
 
 FINDERS = (
     Finder("coco", ("detection",), find_coco, suffixes=(".json",)),
-    Finder("voc", ("detection",), find_voc),
+    *(Finder(format, ("detection",), partial(find_voc, format=format)) for format in FORMATS),
     *TOOLS,
 )
 

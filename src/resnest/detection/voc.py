@@ -2,9 +2,10 @@
 
     samples = read_voc(Path("VOC2012/Annotations"), stems=["2008_000008"])
 
-VOC counts pixels from 1 and includes the last one, so a box starts at xmin - 1. `difficult` objects are treated as
-crowds: ignored in training, and neither true nor false positives. Classes are in the order of their names. An xml file
-is of the picture with its own name, as in the devkit; `<filename>` decides between several.
+VOC counts pixels from 1 and includes the last one, so a box starts at xmin - 1; where a tool counts from 0
+(`voc_origin`), at xmin. `difficult` objects are treated as crowds: ignored in training, and neither true nor false
+positives. Classes are in the order of their names. An xml file is of the picture with its own name, as in the devkit;
+`<filename>` decides between several.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from resnest.data.folders import locate_pictures
 from resnest.data.samples import clean_name
 from resnest.data.stores import FolderStore
 from resnest.detection.data import DetectionSamples, ObjectTable, is_marked
-from resnest.detection.formats.foreign import CVAT, refusal
+from resnest.detection.formats.foreign import CVAT, LABELME_XML, refusal
 from resnest.detection.repeats import without_repeats
 from resnest.detection.segmentations import Segmentations
 from resnest.errors import ResnestError
@@ -42,20 +43,37 @@ class _Scene:
     difficult: list[bool] = field(default_factory=list)
 
 
-def read_voc(folder: Path, stems: Sequence[str] | None = None) -> DetectionSamples:
-    """The xml files of a folder, all or those named. Raises ResnestError, with the file and the object."""
+def read_voc(folder: Path, stems: Sequence[str] | None = None, *, first: int = 1) -> DetectionSamples:
+    """The xml files of a folder, all or those of the images that are listed.
+
+    A listed image without an xml file has no objects: Datumaro and CVAT write none for it.
+
+    Args:
+        first: the number of the first pixel, as `voc_origin` finds it.
+
+    Raises:
+        ResnestError: with the file and the object.
+    """
     chosen = list(stems) if stems is not None else sorted(xml_stems(folder))
     if not chosen:
         raise ResnestError(f"{folder}: no image is listed")
     known = xml_stems(folder)
-    scenes = [_read(folder / known.get(stem, f"{stem}.xml")) for stem in chosen]
+    empty = [stem for stem in chosen if stem not in known]
+    if len(empty) == len(chosen):
+        raise ResnestError(f"{folder}: none of {len(chosen)} listed images has an xml file: there is no {empty[0]}.xml")
+    scenes = [_read(folder / known[stem]) if stem in known else _Scene(None, "") for stem in chosen]
     pictures = locate_pictures(folder, [(stem, scene.picture) for stem, scene in zip(chosen, scenes, strict=True)])
     root, keys, notes = pictures.root, pictures.names, pictures.notes
+    for stem, key in zip(chosen, keys, strict=True):
+        if stem not in known and not (root / key).is_file():
+            raise ResnestError(f"{folder}: {stem} is listed, but there is neither a {stem}.xml nor a picture of it")
     sizes = [scene.size or decode_image(root / key).size for scene, key in zip(scenes, keys, strict=True)]
     names = tuple(sorted({name for scene in scenes for name in scene.names}))
     if stems is None and pictures.alone:
         notes = (*notes, f"left out: {counted(pictures.alone, 'image', 'images')} without an xml file")
-    table, repeated = without_repeats(_table(scenes, sizes, names), keys)
+    if empty:
+        notes = (*notes, f"{counted(len(empty), 'listed image has', 'listed images have')} no xml file, and no objects")
+    table, repeated = without_repeats(_table(scenes, sizes, names, first), keys)
     return DetectionSamples.build(
         FolderStore(root), keys, names, tuple(range(1, len(names) + 1)), table, (*notes, *repeated)
     )
@@ -66,10 +84,11 @@ def xml_stems(folder: Path) -> dict[str, str]:
     return {file.stem: file.name for file in folder.iterdir() if file.suffix.lower() == ".xml"}
 
 
-def _table(scenes: list[_Scene], sizes: list[tuple[int, int]], names: tuple[str, ...]) -> ObjectTable:
+def _table(scenes: list[_Scene], sizes: list[tuple[int, int]], names: tuple[str, ...], first: int) -> ObjectTable:
+    """The objects of all files, whose pixels are counted from `first`."""
     counts = np.array([len(scene.names) for scene in scenes], np.int64)
     boxes = np.array([box for scene in scenes for box in scene.boxes], np.float32).reshape(-1, 4)
-    boxes[:, :2] -= 1
+    boxes[:, :2] -= first
     number = {name: label for label, name in enumerate(names)}
     labels = [number[name] for scene in scenes for name in scene.names]
     return ObjectTable(
@@ -92,6 +111,8 @@ def _read(path: Path) -> _Scene:
     for number, item in enumerate(root.findall("object"), 1):
         name, box = (item.findtext("name") or "").strip(), item.find("bndbox")
         where = f"{path}: object {number} ({name or 'without a name'})"
+        if box is None and item.find("polygon") is not None:
+            raise refusal(path, LABELME_XML)
         if not name or box is None:
             raise ResnestError(f"{where}: needed are name, and bndbox with {', '.join(CORNERS)}")
         values = [box.findtext(corner) for corner in CORNERS]

@@ -10,12 +10,12 @@ cat. These are no parts.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from resnest.data.formats import DatasetHandle, Read
-from resnest.data.parts import is_plain, note_of_test, role_of
+from resnest.data.parts import WHOLE, is_plain, note_of_test, role_of
 from resnest.data.samples import Samples
 from resnest.errors import ResnestError
 from resnest.runtime.decode import SUFFIXES
@@ -23,30 +23,35 @@ from resnest.runtime.decode import SUFFIXES
 FLAG = re.compile(r"(.*\S)\s+(?:-1|0|\+?1)")  # whether an image shows the class of the list
 PAIR = re.compile(rf".*(?:{'|'.join(map(re.escape, SUFFIXES))})\s+(\S.*\.xml)", re.IGNORECASE)
 TRAINVAL = "trainval"  # a list of all images but those of the test part
-DEFAULT = "default"  # CVAT's list of all images
 
 
 def handle_of_lists(
-    root: Path, folder: Path, read: Callable[[Path | None], Samples], whole: Sequence[str] = ()
+    root: Path,
+    folder: Path,
+    read: Callable[[Path | None], Samples],
+    *,
+    format: str = "voc",
+    notes: tuple[str, ...] = (),
 ) -> DatasetHandle:
-    """The data set of the lists in a folder; without any of a part, all images. Raises ResnestError as `part_lists`.
+    """The data set of the lists in a folder; without any, all images. Raises ResnestError as `part_lists`.
 
     Args:
         read: the images of a list, or all.
-        whole: lists that are of all images where there is none of a part.
+        notes: on the data set, added to those on the lists.
     """
-    lists, notes = part_lists(folder)
+    lists, said = part_lists(folder)
+    notes = (*said, *notes)
 
     def part(*names: str) -> Read | None:
         return next((partial(read, lists[name]) for name in names if name in lists), None)
 
     if val := part("val"):
-        return DatasetHandle("voc", str(root), train=part("train"), val=val, test=part("test"), notes=notes)
+        return DatasetHandle(format, str(root), train=part("train"), val=val, test=part("test"), notes=notes)
     if val := part("test"):
-        said = (*notes, note_of_test(lists["test"].name))
-        return DatasetHandle("voc", str(root), train=part(TRAINVAL, "train"), val=val, test=val, notes=said)
-    unsplit = part(TRAINVAL, "train", *whole) or partial(read, None)
-    return DatasetHandle("voc", str(root), unsplit=unsplit, notes=notes)
+        notes = (note_of_test(lists["test"].name), *notes)
+        return DatasetHandle(format, str(root), train=part(TRAINVAL, "train"), val=val, test=val, notes=notes)
+    unsplit = part(TRAINVAL, "train", WHOLE) or partial(read, None)
+    return DatasetHandle(format, str(root), unsplit=unsplit, notes=notes)
 
 
 def part_lists(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
@@ -67,7 +72,7 @@ def part_lists(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
         if part:
             lists[part] = file
     others = [file.name for file in files if file not in lists.values()]
-    if others and lists.keys() <= {DEFAULT}:
+    if others and lists.keys() <= {WHOLE}:
         return lists, (f"{folder.name} has no list of a part, only {', '.join(others[:3])}: not read",)
     return lists, ()
 
@@ -77,7 +82,7 @@ def _part_of(stem: str) -> str:
     if re.fullmatch("train_?val([0-9]*)", stem.lower()):
         return TRAINVAL
     role = role_of(stem)
-    return role.part if role and is_plain(stem) else DEFAULT if stem.lower() == DEFAULT else ""
+    return role.part if role and is_plain(stem) else WHOLE if stem.lower() == WHOLE else ""
 
 
 def read_list(path: Path, is_known: Callable[[str], bool] = lambda name: False) -> list[str]:

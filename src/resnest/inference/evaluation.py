@@ -164,7 +164,7 @@ def lowest(qualities: NDArray[np.float64], most: int) -> NDArray[np.int64]:
 
 
 # Batches after which freed memory is returned. What is kept of each image lies between freed arrays, so that the next
-# ones do not fit: 20,000 images of 20,000 classes took 1.0 to 2.3 GB, by chance, and take 0.8 GB.
+# ones do not fit: 20,000 images of 20,000 classes took 1.0 to 2.3 GB, by chance, and take 0.9 GB.
 GIVE_BACK_EVERY = 16
 USUAL_BATCH = 64  # images, by which an engine is chosen before it is known what a file holds
 

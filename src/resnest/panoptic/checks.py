@@ -34,7 +34,7 @@ def find_panoptic(path: Path, task: str | None = None) -> DatasetHandle | None:
 
     def read(name: str) -> Read:
         file = path / name if name else path
-        return (lambda: all_classes(read_panoptic(file))) if as_masks else partial(read_panoptic, file)
+        return (lambda: all_classes(read_panoptic(file, only_stuff=True))) if as_masks else partial(read_panoptic, file)
 
     if path.is_file():
         return DatasetHandle("panoptic", str(path), unsplit=read("")) if path.suffix.lower() == ".json" else None

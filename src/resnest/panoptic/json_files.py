@@ -33,9 +33,13 @@ from resnest.segmentation.mask_values import MaskMeaning
 from resnest.segmentation.result import PixelClasses
 
 
-def read_panoptic(path: Path) -> PanopticSamples:
-    """Read a panoptic json, without its maps. Raises ResnestError, with file and image, for anything inconsistent."""
-    reader = _Reader(path)
+def read_panoptic(path: Path, *, only_stuff: bool = False) -> PanopticSamples:
+    """Read a panoptic json, without its maps; one without things only if `only_stuff`, as masks need none.
+
+    Raises:
+        ResnestError: with file and image, for anything inconsistent.
+    """
+    reader = _Reader(path, only_stuff=only_stuff)
     read_items(path, {"images": reader.image, "annotations": reader.annotation, "categories": reader.category})
     return reader.done()
 
@@ -43,8 +47,9 @@ def read_panoptic(path: Path) -> PanopticSamples:
 class _Reader(CocoLists):
     """Collects images, categories and segments."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, only_stuff: bool) -> None:
         super().__init__(path)
+        self.only_stuff = only_stuff
         self.things: list[int] = []
         self.stuff: list[int] = []
         self.colours: dict[int, Colour] = {}
@@ -143,8 +148,11 @@ class _Reader(CocoLists):
     def _classes(self) -> PanopticClasses:
         ids = [*self.things, *self.stuff]
         names = tuple(self.categories[number] for number in ids)
-        if not self.things:
-            raise ResnestError(f"{self.path} lists no category that is a thing")
+        if not (self.things or self.only_stuff):
+            raise ResnestError(
+                f"{self.path} lists no category that is a thing: write isthing 1 there for those with single objects"
+                " (Datumaro writes 0 for all)"
+            )
         if len(names) > MOST_CATEGORIES:
             raise ResnestError(f"{self.path} lists {len(names):,} categories: {MOST_CATEGORIES:,} at most")
         if len(set(names)) < len(names):

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from resnest.data.folders import pictures_in
 from resnest.data.formats import DatasetHandle
+from resnest.data.parts import WHOLE
 from resnest.data.stores import FolderStore
-from resnest.detection.voc_lists import DEFAULT, handle_of_lists, read_list
+from resnest.detection.voc_lists import handle_of_lists, read_list
 from resnest.errors import ResnestError
+from resnest.runtime.decode import SUFFIXES
 from resnest.runtime.palette import Colour
 from resnest.segmentation.card import IGNORED
 from resnest.segmentation.class_lists import ClassList, Row, find_class_list, other_lists
@@ -130,9 +132,11 @@ def ade20k_classes(names: tuple[str, ...] | list[str], where: str | Path = "ADE2
 
 # --- Cityscapes: street scenes of 2048 x 1024 pixels, 19 evaluated classes (Cordts et al., CVPR 2016) ---
 # Images are leftImg8bit/PART/CITY/*_leftImg8bit.png, masks gtFine/PART/CITY/*_gtFine_labelIds.png, or those with
-# labelTrainIds if these are missing.
+# labelTrainIds if these are missing. Datumaro and CVAT write other data in this form, without CITY, as PART `default`
+# if it has no parts, and with a list of its classes, label_colors.txt (datumaro 1.13, plugins/data_formats/cityscapes).
 
-IMAGE, IDS, TRAIN_IDS = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"
+CITIES = ("leftImg8bit", "imgsFine/leftImg8bit")
+IMAGE, IDS, TRAIN_IDS = "_leftImg8bit", "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"
 NUMBER = 34  # of label ids, from 0; a mask has no licence plates, whose id is -1
 
 # What counts, by train id: label id, name, colour (cityscapesScripts, helpers/labels.py)
@@ -161,31 +165,44 @@ CLASSES: tuple[tuple[int, str, Colour], ...] = (
 
 def find_cityscapes(root: Path) -> DatasetHandle | None:
     """None without such folders."""
-    images, masks = root / "leftImg8bit", root / "gtFine"
-    if not (images / "val").is_dir() or not (masks / "val").is_dir():
+    masks = root / "gtFine"
+    images = next((folder for name in CITIES if (folder := root / name).is_dir()), None)
+    if images is None or not masks.is_dir():
         return None
-    with_train = (images / "train").is_dir()
-    return DatasetHandle(
-        "cityscapes",
-        str(root),
-        train=partial(read_cityscapes, root, "train") if with_train else None,
-        val=partial(read_cityscapes, root, "val"),
-    )
+    reads = {
+        part: partial(read_cityscapes, Pairs(images / part, masks / part), root)
+        for part in ("train", "val", WHOLE)
+        if (images / part).is_dir() and (masks / part).is_dir()
+    }
+    if "val" in reads:
+        return DatasetHandle("cityscapes", str(root), train=reads.get("train"), val=reads["val"])
+    return DatasetHandle("cityscapes", str(root), unsplit=reads[WHOLE]) if WHOLE in reads else None
 
 
-def read_cityscapes(root: Path, part: str) -> PixelSamples:
-    """One split, city by city. Raises ResnestError if it has no image."""
-    images, masks = root / "leftImg8bit" / part, root / "gtFine" / part
-    keys = sorted(path.relative_to(images).as_posix() for path in images.glob(f"*/*{IMAGE}"))
+def read_cityscapes(pairs: Pairs, root: Path) -> PixelSamples:
+    """One split, city by city, with the classes of a list in the folder or else with Cityscapes'.
+
+    Raises:
+        ResnestError: no image; an invalid list, or one that contradicts the masks; neither a list nor cities.
+    """
+    found = [path for glob in ("*", "*/*") for path in pairs.images.glob(glob) if path.suffix.lower() in SUFFIXES]
+    keys = sorted(path.relative_to(pairs.images).as_posix() for path in found if path.stem.endswith(IMAGE))
     if not keys:
-        raise ResnestError(f"no images in {images} (looked for CITY/*{IMAGE})")
-    stems = [key.removesuffix(IMAGE) for key in keys]
-    trained = not any((masks / f"{stem}{IDS}").is_file() for stem in stems)
-    trained = trained and any((masks / f"{stem}{TRAIN_IDS}").is_file() for stem in stems)
+        raise ResnestError(f"no images in {pairs.images} (looked for CITY/*{IMAGE}.png)")
+    stems = [key.rpartition(IMAGE)[0] for key in keys]
+    trained = not any((pairs.masks / f"{stem}{IDS}").is_file() for stem in stems)
+    trained = trained and any((pairs.masks / f"{stem}{TRAIN_IDS}").is_file() for stem in stems)
     mask_keys = [stem + (TRAIN_IDS if trained else IDS) for stem in stems]
-    listed = cityscapes_classes(trained=trained)
+    sources = (FolderStore(pairs.images), keys), (FolderStore(pairs.masks), mask_keys)
+    if listed := find_class_list([root]):
+        return PixelSamples.build(*sources, listed)
+    if not any("/" in key for key in keys):
+        raise ResnestError(
+            f"{pairs.images} has no folders of cities, as Cityscapes has: write the names of your classes in"
+            f" {root / 'classes.txt'}, a name a line in the order of the masks' values from 0"
+        )
     known = Survey()  # the names of the files tell what their values are
-    return PixelSamples.build((FolderStore(images), keys), (FolderStore(masks), mask_keys), listed, survey=known)
+    return PixelSamples.build(*sources, cityscapes_classes(trained=trained), survey=known)
 
 
 def cityscapes_classes(*, trained: bool) -> ClassList:
@@ -221,7 +238,7 @@ def find_voc_masks(root: Path) -> DatasetHandle | None:
     def read(listed: Path | None) -> PixelSamples:
         return read_voc_masks(root, read_list(listed) if listed else None)
 
-    return handle_of_lists(root, root / "ImageSets" / "Segmentation", read, (DEFAULT,))
+    return handle_of_lists(root, root / "ImageSets" / "Segmentation", read)
 
 
 def read_voc_masks(root: Path, stems: Sequence[str] | None = None) -> PixelSamples:

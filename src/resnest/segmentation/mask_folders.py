@@ -12,9 +12,9 @@ For each part, such as `val`, `Valid` or `seg_val` (`data.parts`), the first lay
 4. `val` with images and masks in it, distinguished by a suffix such as `_mask`; or, beside a list of classes, photos
    in JPEG or WebP and masks of the same names in PNG.
 
-Without splits: `images` and `masks`, or both in the folder itself as in 4. Except in 4, folders may have subfolders,
-the same in both. A mask has the name of its image, optionally with one of ENDINGS, or with the image's own suffix
-before its own (`1.jpg.png`).
+Without splits: the same with `default`, as Datumaro and CVAT call the whole; `images` and `masks`; or both in the
+folder itself as in 4. Except in 4, folders may have subfolders, the same in both. A mask has the name of its image,
+optionally with one of ENDINGS, or with the image's own suffix before its own (`1.jpg.png`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from resnest.data.folders import other_folders, part_folders
 from resnest.data.listing import files_below
-from resnest.data.parts import Parts, choose_folders
+from resnest.data.parts import WHOLE, Parts, choose_folders
 from resnest.data.stores import FolderStore
 from resnest.errors import ResnestError
 from resnest.figures import counted
@@ -33,8 +33,8 @@ from resnest.runtime.decode import EXACT, SUFFIXES
 from resnest.segmentation.class_lists import ClassList, find_class_list, read_class_list
 from resnest.segmentation.data import PixelSamples
 
-IMAGES = ("images", "image", "imgs", "img", "JPEGImages")
-MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "SegmentationClass", "gt")
+IMAGES = ("images", "image", "imgs", "img", "JPEGImages", "data", "image_2")  # the last: FiftyOne, KITTI
+MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "SegmentationClass", "gt", "semantic")
 BESIDE = ("{}_masks", "{}_mask", "{}_labels", "{}_label", "{}annot", "{}_annotations")
 ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_L", "_gt", "_seg", "_segmentation")
 MASK_SUFFIXES = (".png", ".bmp", ".gif")  # of the formats in decode.EXACT
@@ -83,7 +83,7 @@ def find_masks(root: Path) -> MaskFolders | None:
         every = {**of_parts, **pairs_of(other_folders)}
         if parts := choose_folders(every, str(root)):
             return MaskFolders(parts, every)
-    if unsplit := _first(_candidates(root, spelled), root):
+    if unsplit := _first(_split_folders(root, WHOLE, spelled), root) or _first(_candidates(root, spelled), root):
         return MaskFolders(None, {"": unsplit})
     called = dict.fromkeys(name for home in homes for name in part_folders(home))
     of_names = (pair for name in called for pair in _split_folders(root, name, spelled))

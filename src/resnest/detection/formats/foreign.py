@@ -12,10 +12,12 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from resnest.data.folders import part_folders
+from resnest.data.folders import has_class_folders, part_folders
 from resnest.data.formats import DatasetHandle
+from resnest.data.parts import WHOLE
 from resnest.detection.formats.finding import MOST_LISTED, visible, with_suffix
 from resnest.detection.formats.marks import kind_of, kind_of_text
+from resnest.detection.formats.yolo_files import looks_like_yolo
 from resnest.errors import ResnestError
 
 PLACES = ("", "annotations", "Annotations", "manifests/output")
@@ -32,8 +34,10 @@ JSON = {
     "createml": ("CreateML's json", "export as COCO or Pascal VOC"),
     "results": ("detections of a model, COCO's format of results", "give the annotations of the images"),
     "superannotate": ("SuperAnnotate's own json", "export as COCO"),
-    "datumaro": ("Datumaro's own json", "convert it with `datum convert -f coco_instances`"),
+    "datumaro": ("Datumaro's own json", "export as COCO, in Datumaro as coco_instances"),
     "fiftyone": ("FiftyOne's own json", "export as fiftyone.types.COCODetectionDataset"),
+    "segment_anything": ("the json of Segment Anything (SA-1B)", "write its objects, with a class each, as COCO json"),
+    "open_images": ("Open Images' hierarchy of classes", "convert the boxes to COCO json"),
     "via3": ("json of VGG Image Annotator 3", "export as COCO"),
 }
 CVAT = ("CVAT's own xml", "export as COCO 1.0 or PASCAL VOC 1.1")
@@ -41,11 +45,29 @@ DOTA = ("DOTA's text of rotated boxes", "detectors here have upright boxes: writ
 KITTI = ("KITTI's labels", "convert them to COCO json")
 RECORDS = ("TensorFlow records", "export as COCO json")
 RUNS = ("a table of run lengths, as of Kaggle", "write its masks as PNG files, or as COCO json")
+LABELME_XML = ("the xml of LabelMe's web tool (LabelMe 3.0 of CVAT)", "export as COCO 1.0, or draw in labelme 5")
+LABELME_SHAPE = re.compile("<(polygon|segm)>")
+LABELS_ALONE = "has label files of YOLO, but there are no pictures of them: put these in {}"
+METADATA = ("labels of the datasets library", "write them to labels.csv, with the columns path, label and split")
+LABELLED_ROW = re.compile(r'(?=.*\bfile_name\b).*(^|[,;\t"])(label|labels|class|category)([,;\t\r]|"\s*[:,]|"?\s*$)')
+FIFTYONE_CLASSES = "export as fiftyone.types.ImageClassificationDirectoryTree"
+# files and folders that one tool alone writes: how they are found, what they look like, what to do
+LAYOUTS: tuple[tuple[str, tuple[str, str]], ...] = (
+    ("wider_face_split", ("WIDER FACE's boxes", "convert them to COCO json")),
+    ("*/wider_face_split", ("WIDER FACE's boxes", "convert them to COCO json")),
+    ("gt/gt.txt", ("MOT's text of tracked boxes", "export as COCO json")),
+    ("*/gt/gt.txt", ("MOT's text of tracked boxes", "export as COCO json")),
+    ("*/ground_truth/*/*_mask.png", ("MVTec AD's masks of defects", "write images/ and masks/, or class folders")),
+    ("ground_truth/**/*_mask.png", ("MVTec AD's masks of defects", "write images/ and masks/, or class folders")),
+    ("annotations/*.datum", ("Datumaro's binary annotations", "export as COCO, in Datumaro as coco_instances")),
+    ("datum-*.arrow", ("Datumaro's arrow files", "export as COCO, in Datumaro as coco_instances")),
+)
 # first line of a csv file
 TABLES = (
     (r"(?=.*\bfilename\b)(?=.*\bxmin\b)(?=.*\bymax\b)", ("a table of boxes for TensorFlow", "export as COCO json")),
     (r"(?=.*region_shape_attributes)", ("the csv of VGG Image Annotator", "export as json, which is read")),
     (r"(?=.*\bImageID\b)(?=.*\bXMin\b)", ("a table of boxes of Open Images", "convert it to COCO json")),
+    (r"(?=.*\bImageID\b)(?=.*\bLabelName\b)", ("a table of Open Images", "convert it to COCO json, or a labels.csv")),
     (r"(?=.*\b(EncodedPixels|rle_mask|rle)\b)(?=.*\b(ImageId(_ClassId)?|id|img)\b)", RUNS),
 )  # fmt: skip
 # names in a zip file that only annotations of objects have
@@ -53,11 +75,12 @@ IN_ZIP = re.compile(
     r"(_annotations\.coco\.json|annotations/(instances|person)[^/]*\.json|(^|/)annotations\.xml|(^|/)obj\.data"
     r"|(^|/)labels/(.*/)?[^/]+\.txt|(^|/)Annotations/[^/]+\.xml|(^|/)ann/[^/]+\.json|(^|/)labelTxt/[^/]+\.txt)$"
 )
-DOTA_LINE = re.compile(r"^(-?[\d.]+\s+){8}\S+(\s+[012])?\s*$")
+DOTA_LINE = re.compile(r"^(-?[\d.]+\s+){8}(?![-\d.]+(\s|$))\S+(\s+[012])?\s*$")  # four corners, class, difficult
 DOTA_HEAD = re.compile(r"^\s*(imagesource|gsd)\s*:", re.IGNORECASE)
 KITTI_LINE = re.compile(r"^[A-Za-z]\w*(\s+-?[\d.]+(e-?\d+)?){14,15}\s*$")
+DOTA_FOLDER = "labelTxt"
 TEXTS = (
-    "labelTxt",
+    DOTA_FOLDER,
     "labelTxt-v1.0",
     "labelTxt-v1.5",
     "labels",
@@ -149,6 +172,9 @@ def _devkits(listing: Listing) -> None:
 
 def _xmls(listing: Listing) -> None:
     """CVAT's begins with <annotations>; an unknown xml file is refused if it is given itself."""
+    apart = [file for folder in sorted(listing.path.glob("[Aa]nnotations/*/")) for file in with_suffix(folder, ".xml")]
+    if apart and LABELME_SHAPE.search(_head(apart[0])):
+        raise refusal(apart[0].parent, LABELME_XML)
     for file in listing.files(".xml")[:MOST_LISTED]:
         text = re.sub(r"<\?.*?\?>|<!--.*?-->", "", _head(file), flags=re.DOTALL).lstrip("\ufeff \t\r\n")
         if text.startswith("<annotations"):
@@ -159,14 +185,48 @@ def _xmls(listing: Listing) -> None:
 
 def _texts(listing: Listing) -> None:
     """Labels of DOTA and KITTI, each picture's in a text."""
-    folders = [listing.path, *(listing.path / part for part in part_folders(listing.path))]
+    folders = [listing.path, *(listing.path / part for part in (*part_folders(listing.path), WHOLE))]
     for folder in [folder / name for folder in folders for name in TEXTS]:
         for file in with_suffix(folder, ".txt")[:MOST_LISTED]:
             lines = [line for line in _head(file).splitlines() if line.strip()]
-            if any(DOTA_HEAD.match(line) or DOTA_LINE.match(line) for line in lines[:3]):
+            if folder.name.startswith(DOTA_FOLDER) or any(
+                DOTA_HEAD.match(line) or DOTA_LINE.match(line) for line in lines[:3]
+            ):
                 raise refusal(folder, DOTA)
             if lines and KITTI_LINE.match(lines[0]):
                 raise refusal(folder, KITTI)
+
+
+def _layouts(listing: Listing) -> None:
+    """Files and folders by their names."""
+    for pattern, looks in LAYOUTS if listing.path.is_dir() else ():
+        if found := next(iter(sorted(listing.path.glob(pattern))), None):
+            raise refusal(found, looks)
+
+
+def _metadata(listing: Listing) -> None:
+    """Labels in the metadata of the datasets library's ImageFolder; beside class folders these are read."""
+    folders = [listing.path, *(listing.path / part for part in part_folders(listing.path))]
+    for file in (folder / name for folder in folders for name in ("metadata.csv", "metadata.jsonl")):
+        first = _head(file).lstrip("\ufeff").partition("\n")[0]
+        if LABELLED_ROW.match(first) and not has_class_folders(listing.path):
+            raise refusal(file, METADATA)
+
+
+def _fiftyone(listing: Listing) -> None:
+    """Classes of FiftyOne's images, by name, beside `data`."""
+    for folder in (listing.path, *(listing.path / part for part in part_folders(listing.path))):
+        text = _head(folder / "labels.json").lstrip() if (folder / "data").is_dir() else ""
+        if text.startswith("{") and '"classes"' in text and '"labels"' in text:
+            raise refusal(folder / "labels.json", ("FiftyOne's own json", FIFTYONE_CLASSES))
+
+
+def _labels_alone(listing: Listing) -> None:
+    """YOLO's label files without pictures, as Label Studio exports them unless asked for images."""
+    folder = listing.path / "labels"
+    texts = [file for file in with_suffix(folder, ".txt")[:MOST_LISTED] if looks_like_yolo(file)]
+    if texts and not (listing.path / "images").is_dir():
+        raise ResnestError(f"{folder} {LABELS_ALONE.format(listing.path / 'images')}")
 
 
 def _tables(listing: Listing) -> None:
@@ -182,7 +242,20 @@ def _records(listing: Listing) -> None:
         raise refusal(found[0], RECORDS)
 
 
-MARKS: tuple[Callable[[Listing], None], ...] = (_zips, _supervisely, _devkits, _jsons, _xmls, _texts, _tables, _records)
+MARKS: tuple[Callable[[Listing], None], ...] = (
+    _zips,
+    _supervisely,
+    _devkits,
+    _jsons,
+    _xmls,
+    _texts,
+    _tables,
+    _records,
+    _metadata,
+    _layouts,
+    _fiftyone,
+    _labels_alone,
+)
 
 
 def _head(file: Path) -> str:

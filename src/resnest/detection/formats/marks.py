@@ -29,6 +29,8 @@ KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("scalabel", "[{", ("box2d|poly2d",)),
     ("supervisely", "{", ("objects", "classTitle")),
     ("createml", "[", ("image|imagefilename", "annotations", "coordinates")),
+    ("segment_anything", "{", ("segmentation", "predicted_iou|stability_score")),
+    ("open_images", "{", ("LabelName", "Subcategory|Part")),
     ("results", "[", ("image_id", "category_id", "score")),
     ("superannotate", "{", ("instances", "className")),
     ("datumaro", "{", ("items", "categories", "label_id|dm_format_version|labels")),

@@ -175,7 +175,8 @@ def in_folders(path: Path) -> YoloFiles | None:
     """Folders `images` and `labels` of the parts, either way round, or one with pictures and label files."""
     sources, notes = _by_part(path)
     if not sources:
-        folders = [folder for folder in (path / "images", path) if folder.is_dir() and has_labels(folder)]
+        usual = (path / "images", path, path / "data")  # the last one is of FiftyOne's YOLOv4Dataset
+        folders = [folder for folder in usual if folder.is_dir() and has_labels(folder)]
         sources = {"": folders[:1]} if folders else {}
     if not sources:
         return None
@@ -183,15 +184,18 @@ def in_folders(path: Path) -> YoloFiles | None:
     if is_part and (above := yaml_in(path.parent)):
         return YoloFiles(path, _names(above, _load(above)), sources, notes)
     places = [path, path / "labels", path / "images", *(folder for folders in sources.values() for folder in folders)]
+    places += [folder.parent for folders in sources.values() for folder in folders if folder != path]
     places += [path.parent] if is_part else []
-    names = next((place / name for place in places for name in LISTS if (place / name).is_file()), None)
+    names = _list_in(list(dict.fromkeys(places)))
+    if names is None and (named := _naming_yaml([path, path / "labels", *([path.parent] if is_part else [])])):
+        return YoloFiles(path, _names(named, _load(named)), sources, notes)
     notes += [] if names else ["there is no classes.txt: classes are called by their numbers"]
     return YoloFiles(path, read_names(names) if names else None, sources, notes)
 
 
 def _by_part(path: Path) -> tuple[dict[str, list[Path]], list[str]]:
-    """The folders of the parts' pictures: `images/train`, or `train/images` or `train`; and notes."""
-    for home, inner in ((path / "images", ("",)), (path, ("images", ""))):
+    """The folders of the parts' pictures: `images/train`, or `train/images`, `train` or `train/data`; notes."""
+    for home, inner in ((path / "images", ("",)), (path, ("images", "", "data"))):
 
         def pictures(name: str, home: Path = home, inner: tuple[str, ...] = inner) -> Path | None:
             folders = (home / name / place for place in inner)
@@ -201,6 +205,23 @@ def _by_part(path: Path) -> tuple[dict[str, list[Path]], list[str]]:
             chosen = {part: pictures(name) for part in TITLES if (name := getattr(parts, part))}
             return {part: [folder] for part, folder in chosen.items() if folder}, list(note_of_others(parts.others))
     return {}, []
+
+
+def _list_in(places: Sequence[Path]) -> Path | None:
+    """The list of class names. Raises ResnestError for two of one name that differ, such as those of two parts."""
+    found = next((place / name for place in places for name in LISTS if (place / name).is_file()), None)
+    if found is None:
+        return None
+    for other in (place / found.name for place in places):
+        if other.is_file() and read_names(other) != read_names(found):
+            raise ResnestError(f"{found} and {other} have other class names: the numbers of which are meant?")
+    return found
+
+
+def _naming_yaml(folders: Sequence[Path]) -> Path | None:
+    """A yaml that has names and no parts, as supervision writes it."""
+    found = [folder / name for folder in folders for name in USUAL]
+    return next((file for file in found if file.is_file() and {"names", "nc"} & set(_load(file))), None)
 
 
 def has_labels(folder: Path) -> bool:

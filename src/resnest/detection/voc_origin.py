@@ -1,0 +1,64 @@
+"""Whether a set of xml files in Pascal VOC's form counts pixels from 1, as VOC does, or from 0, as many tools do.
+
+    origin = origin_of([Path("pets/Annotations")])
+    origin.first, origin.notes            # 0, ("pixels are counted from 0, as FiftyOne does: ...",)
+
+The marks of the tool that wrote the first file tell, or any box that starts at 0; without either it is VOC's way, which
+is said. VOC's other corner is the same number either way, as VOC includes the last pixel. `data.format` decides for
+all: voc-from-0, voc-from-1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+FORMATS = {"voc": None, "voc-from-0": 0, "voc-from-1": 1}  # of data: the first pixel's number, if it is told
+HEAD = 4096  # bytes that have a tool's mark
+
+STARTS_AT_0 = re.compile(rb"<[xy]min>\s*(?:-|0*(?:\.|\s*<))")  # 0, 0.0, 0.5, -3
+# the beginnings of files of tools that count from 0, as their writers have them
+MARKS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
+    (  # datumaro 1.13, plugins/data_formats/voc/exporter.py; CVAT's PASCAL VOC 1.1 is written by it
+        "Datumaro (CVAT)",
+        re.compile(rb"<database>Unknown</database>\s*<annotation>Unknown</annotation>\s*<image>Unknown</image>"),
+    ),
+    (  # label_studio_sdk 2.1, converter/converter.py
+        "Label Studio",
+        re.compile(rb"<owner>\s*<flickrid>NULL</flickrid>\s*<name>Label Studio</name>"),
+    ),
+    (  # fiftyone/utils/voc.py and resources/voc_annotation_template.xml
+        "FiftyOne",
+        re.compile(rb"<source>\s*<database>(?:None)?</database>\s*</source>[\s\S]*<segmented>(?:None)?</segmented>"),
+    ),
+)
+# VOC's own, and Roboflow's and supervision's (supervision 0.31, dataset/formats/pascal_voc.py)
+FROM_1 = re.compile(rb"<database>\s*(?:The VOC\d+ Database|roboflow\.(?:ai|com))", re.IGNORECASE)
+UNSAID = "pixels are counted from 1, as in Pascal VOC: data.format=voc-from-0 counts them from 0"
+
+
+class Origin(NamedTuple):
+    """The number of the first pixel, and how that is known."""
+
+    first: int
+    notes: tuple[str, ...] = ()
+
+
+def origin_of(folders: Sequence[Path], told: int | None = None) -> Origin:
+    """What all xml files in these folders count from."""
+    if told is not None:
+        return Origin(told)
+    for file in (file for folder in folders for file in sorted(folder.iterdir()) if file.suffix.lower() == ".xml"):
+        try:
+            content = file.read_bytes()
+        except OSError:
+            continue  # said by its reader
+        if FROM_1.search(content[:HEAD]):
+            return Origin(1)
+        tool = next((name for name, mark in MARKS if mark.search(content[:HEAD])), "")
+        if tool or STARTS_AT_0.search(content):
+            why = f"as {tool} does" if tool else f"as {file.name} has a box that starts there"
+            return Origin(0, (f"pixels are counted from 0, {why}: data.format=voc-from-1 counts them from 1",))
+    return Origin(1, (UNSAID,))
