@@ -25,6 +25,7 @@ from resnest.serving.guard import Log, State, log_line
 from resnest.serving.limits import Limits
 
 SEEN = 0.5  # seconds that a server at its end still answers 503, for whoever asks whether it is ready
+KEEP_ALIVE = 75  # seconds: nginx's; load balancers of clouds have 60
 STOPPED = 128 + signal.SIGTERM
 
 
@@ -46,7 +47,11 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class Connection(H11Protocol):
-    """A connection that is closed if the headers of a request do not come in time: uvicorn alone would wait."""
+    """A connection that is closed if the headers of a request do not come in time: uvicorn alone would wait.
+
+    Between two requests it may be idle for `KEEP_ALIVE`, longer than load balancers leave theirs: one that was closed
+    at this end would be an error at theirs.
+    """
 
     SECONDS = 10.0  # for headers; `serve` sets it
     _checking: asyncio.TimerHandle | None = None
@@ -62,7 +67,8 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def _check(self) -> None:
-        idle = self.cycle is None or self.cycle.response_complete
+        answered = self.cycle is None or self.cycle.response_complete
+        idle = answered and self.timeout_keep_alive_task is None  # bytes of a request have come, or none ever
         if idle and self.cycle is self._idle:
             self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             self.transport.close()
@@ -124,7 +130,7 @@ def serve(app: FastAPI, sock: socket.socket, limits: Limits, *, drain: float, lo
         server_header=False,
         limit_concurrency=limits.connections,
         backlog=limits.connections,
-        timeout_keep_alive=5,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=1,  # what had time has had it
     )
     server = Server(config, app.state.server, drain)
