@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from resnest.checkpoints.manifest import find_weights
 from resnest.files import sha256_of
 from resnest.recipes import all_recipes
 from resnest.recipes.schema import Recipe
+from servers import server
 from streets import write_streets
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +41,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 MADE_ELSEWHERE = ("make ", "git ", "cd ", "pip ")  # `make demo` and `make test` are what runs this test
 PHOTOS = 5 if FULL else 3  # of a class: enough to split, and quick to train on
-BY_SHELL = ("mkdir ", "(cd ", "for ", "torchrun ")
+BY_SHELL = ("mkdir ", "(cd ", "for ", "torchrun ", "curl ")
+ADDRESS = "localhost:8000"  # where pages have their server; here it has a port of its own
 NARROW = {"planes": [8, 16, 32, 64], "stem_width": 4}
 SIDE = 64  # pixels, of classifiers' images
 
@@ -126,6 +129,7 @@ def _run(command: str, cli: Callable[..., Outcome]) -> None:
         _forked(shlex.split(command))
     elif command.startswith(BY_SHELL):
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        command = command.replace("curl -s", "curl -sf", 1)
         subprocess.run(command, shell=True, check=True, env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"})
     else:
         command, _, target = command.partition(" > ")
@@ -153,12 +157,19 @@ def _with_marks(page: Path) -> Any:
 @pytest.mark.parametrize("page", [*map(_with_marks, PAGES)], ids=lambda page: page.name)
 def test_what_the_page_shows_works(page: Path, workplace: Path, cli: Callable[..., Outcome]) -> None:
     namespace: dict[str, object] = {}
-    for language, text in _blocks(page):
-        if language == "python":
-            exec(compile(text, str(page), "exec"), namespace)
-        else:
+    address = ADDRESS
+    with ExitStack() as servers:
+        for language, text in _blocks(page):
+            if language == "python":
+                exec(compile(text, str(page), "exec"), namespace)
+                continue
             for command in filter(None, map(str.strip, text.replace("\\\n", " ").splitlines())):
-                _run(command, cli)
+                if command.startswith("resnest serve "):
+                    servers.close()
+                    words = shlex.split(command.removesuffix("&").replace("--port 8000", ""))[2:]
+                    address = servers.enter_context(server(workplace, *words)).address.removeprefix("http://")
+                else:
+                    _run(command.replace(ADDRESS, address), cli)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -24,7 +24,7 @@ LAYERS = [
     {"checkpoints", "data"},
     {"torch", "recipes"},
     {"inference"},
-    {"report"},
+    {"report", "serving"},
     {"training", "exporters"},
     {"classification", "detection"},
     {"segmentation"},
@@ -43,6 +43,7 @@ WITHOUT_TORCH = {
     "tasks",
     "runtime",
     "recipes",
+    "serving",
     "cli",
     "__init__",
 }

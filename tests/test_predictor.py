@@ -102,8 +102,8 @@ def test_the_engine_runs_while_images_are_decoded(photos: Path) -> None:
     decoded: list[object] = []
 
     class Noting(ImagePredictor):
-        def _prepare(self, image: ImageInput, name: str) -> Prepared:
-            pixels = super()._prepare(image, name)
+        def prepare(self, image: ImageInput, name: str) -> Prepared:
+            pixels = super().prepare(image, name)
             decoded.append(image)
             return pixels
 

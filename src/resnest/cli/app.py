@@ -25,6 +25,7 @@ from resnest.cli.evaluate import evaluate
 from resnest.cli.export import convert, export
 from resnest.cli.models import models, recipes
 from resnest.cli.predict import predict
+from resnest.cli.serve import serve
 from resnest.cli.train import demo, train
 from resnest.cli.words import at_command_line
 from resnest.errors import INTERRUPTED, ResnestError, wording
@@ -38,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: rich alone would take half of the time that it may
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, train, evaluate, predict, export, convert, bench, recipes, doctor):
+for verb in (demo, train, evaluate, predict, export, serve, convert, bench, recipes, doctor):
     app.command()(verb)
 app.add_typer(models, name="models")
 

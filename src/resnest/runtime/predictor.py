@@ -79,7 +79,7 @@ class ImagePredictor:
             WrongInput: it is none of these.
         """
         if not isinstance(image, list | tuple):
-            return self._run([self._prepare(image, name_of(image, "image"))])[0]
+            return self.run([self.prepare(image, name_of(image, "image"))])[0]
         results = []
         for result in self.stream(image):
             if isinstance(result, BadImage):
@@ -107,11 +107,12 @@ class ImagePredictor:
     def _try(self, numbered: tuple[int, ImageInput]) -> Prepared | BadImage:
         number, image = numbered
         try:
-            return self._prepare(image, name_of(image, f"image {number}"))
+            return self.prepare(image, name_of(image, f"image {number}"))
         except BadImage as error:
             return error
 
-    def _prepare(self, image: ImageInput, name: str) -> Prepared:
+    def prepare(self, image: ImageInput, name: str) -> Prepared:
+        """An image as the network takes it. Raises as `__call__`."""
         picture = to_image(image, name)
         try:
             return Prepared(name, self.card.preprocess(picture), picture.size)
@@ -119,12 +120,12 @@ class ImagePredictor:
             raise BadImage(name, error.reason) from None
 
     def _finish(self, batch: list[Prepared | BadImage]) -> Iterator[Result | BadImage]:
-        results = iter(self._run([image for image in batch if not isinstance(image, BadImage)]))
+        results = iter(self.run([image for image in batch if not isinstance(image, BadImage)]))
         for image in batch:
             yield image if isinstance(image, BadImage) else next(results)
 
-    def _run(self, images: list[Prepared]) -> list[Result]:
-        """Run the engine; neighbours of one shape are batched."""
+    def run(self, images: list[Prepared]) -> list[Result]:
+        """The results of prepared images; neighbours of one shape are one batch of the engine."""
         results: list[Result] = []
         for _, group in groupby(images, lambda image: image.pixels.shape):
             results += self.card.info.predict(self.engine, self.card, list(group), None)
