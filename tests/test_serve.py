@@ -305,6 +305,13 @@ def test_a_token_is_asked_for_and_other_origins_are_answered_if_they_are_named(
         for origin, allowed in (("https://ours.example", True), ("https://other.example", False)):
             answer = running.post("/predict", content=body, headers={**good, "origin": origin})
             assert (answer.headers.get("access-control-allow-origin") == origin) is allowed
+        asks = {"origin": "https://ours.example", "access-control-request-method": "POST"}
+        asks["access-control-request-headers"] = "authorization"
+        allowed = httpx.options(
+            f"{running.address}/predict", headers=asks
+        )  # as a browser asks first, without the token
+        assert allowed.status_code == 200
+        assert allowed.headers["access-control-allow-headers"] == "authorization"
         assert "s3cret" not in running.log.read_text()
 
 

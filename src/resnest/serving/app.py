@@ -102,9 +102,9 @@ def create_app(
     held = Held(limits.bodies)
     _add_predict(app, models, limits, state, held)
     protocol.add_routes(app, models, limits, state, held)
-    if cors:
-        app.add_middleware(CORSMiddleware, allow_origins=[*cors], allow_methods=["GET", "POST"], allow_headers=["*"])
     app.add_middleware(Guard, state=state, metrics=metrics, token=token, log=log)
+    if cors:  # outermost: a browser asks without the token whether it may ask with it
+        app.add_middleware(CORSMiddleware, allow_origins=[*cors], allow_methods=["GET", "POST"], allow_headers=["*"])
     return app
 
 

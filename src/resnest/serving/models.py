@@ -23,7 +23,7 @@ from resnest.runtime.decode import BadImage, decode_image
 from resnest.runtime.engines.exported import Prepared
 from resnest.runtime.hardware import usable_cores
 from resnest.runtime.palette import colour
-from resnest.runtime.predictor import ImagePredictor
+from resnest.runtime.predictor import BATCHES_AHEAD, ImagePredictor
 from resnest.runtime.results import QUALITY, Result, Show
 from resnest.serving.batching import Batcher
 from resnest.serving.body import Upload
@@ -49,6 +49,7 @@ class Served:
     batcher: Batcher
     limits: Limits
     decoding: ThreadPoolExecutor
+    room: asyncio.Semaphore  # for decoded pictures: what else waits does so as the bytes that came
 
     @property
     def card(self) -> ModelCard:
@@ -83,23 +84,29 @@ class Served:
 
     async def _predict(self, upload: Upload, show: Show, draw: bool) -> Answer | BadImage:
         loop, predictor = asyncio.get_running_loop(), self.predictor  # one all along: `replace` may come between
-        try:
-            picture, prepared = await loop.run_in_executor(self.decoding, self._decode, predictor, upload)
-        except BadImage as error:
-            return error
-        result = await self.batcher.submit(predictor, prepared)
-        drawing = await loop.run_in_executor(self.decoding, _draw, result, picture, show) if draw else None
+        async with self.room:
+            try:
+                prepared = await loop.run_in_executor(self.decoding, self._prepare, predictor, upload)
+            except BadImage as error:
+                return error
+            result = await self.batcher.submit(predictor, prepared)
+        drawing = await loop.run_in_executor(self.decoding, self._draw, result, upload, show) if draw else None
         return Answer(result, drawing)
 
-    def _decode(self, predictor: ImagePredictor, upload: Upload) -> tuple[Image.Image, Prepared]:
-        picture = decode_image(
-            upload.content,
-            name=upload.name,
-            formats=FORMATS,
-            max_bytes=self.limits.body,
-            max_pixels=self.limits.pixels,
+    def _prepare(self, predictor: ImagePredictor, upload: Upload) -> Prepared:
+        return predictor.prepare(self._decode(upload), upload.name)
+
+    def _decode(self, upload: Upload) -> Image.Image:
+        limits = self.limits
+        return decode_image(
+            upload.content, name=upload.name, formats=FORMATS, max_bytes=limits.body, max_pixels=limits.pixels
         )
-        return picture, predictor.prepare(picture, upload.name)
+
+    def _draw(self, result: Result, upload: Upload, show: Show) -> bytes:
+        """JPEG. The picture is decoded again, as pictures in memory are large and most are not drawn."""
+        file = io.BytesIO()
+        result.draw(self._decode(upload), show).save(file, "JPEG", quality=QUALITY)
+        return file.getvalue()
 
     def replace(self, predictor: ImagePredictor) -> None:
         """Use another predictor for the pictures that come from now on."""
@@ -123,13 +130,6 @@ async def _all(parts: Sequence[Any]) -> list[Any]:
     return [task.result() for task in tasks]
 
 
-def _draw(result: Result, picture: Image.Image, show: Show) -> bytes:
-    drawn = result.draw(picture, show)
-    file = io.BytesIO()
-    drawn.save(file, "JPEG", quality=QUALITY)
-    return file.getvalue()
-
-
 class Models(Mapping[str, Served]):
     """Models by name; the first is the default one."""
 
@@ -151,7 +151,9 @@ class Models(Mapping[str, Served]):
 
             most = min(largest, predictor.batch_size)
             batcher = Batcher(largest=most, longest_wait=longest_wait, queue=limits.queue, watch=told)
-            self._served[name] = Served(name, predictor, batcher, limits, self.decoding)
+            self._served[name] = Served(
+                name, predictor, batcher, limits, self.decoding, asyncio.Semaphore(BATCHES_AHEAD * most)
+            )
 
     def __getitem__(self, name: str) -> Served:
         return self._served[name]
