@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,9 +22,10 @@ from PIL import Image
 
 import standins
 from conftest import Outcome
+from resnest.data.listing import list_images
 from resnest.errors import ResnestError
 from resnest.files import WRITTEN, is_replaceable
-from resnest.runtime.decode import MAX_PIXELS, BadImage
+from resnest.runtime.decode import MAX_PIXELS, BadImage, decode_image
 from resnest.runtime.frames import Every, Frame, Picker
 from resnest.runtime.sources import is_address, kind_of, open_source
 
@@ -67,7 +69,7 @@ def film(
 
 
 def read(path: str, every: str = "1") -> tuple[list[Frame], str]:
-    source = open_source(Path(path), Every.of(every))
+    source = open_source(path, every)
     frames = list(source)
     source.close()
     return frames, source.problem
@@ -441,3 +443,48 @@ def test_options_that_do_not_fit(words: list[str], here: Path, cli: Cli, monkeyp
     outcome = cli("predict", "m", "a.tif", *words)
     assert outcome.code == 2
     assert "is for" in outcome.err.splitlines()[-1]
+
+
+def test_tiff_is_for_prediction_only(here: Path) -> None:
+    """What data sets and the server decode with refuses it."""
+    grey(7).save("a.tif")
+    with pytest.raises(BadImage, match="not a JPEG"):
+        decode_image(Path("a.tif"))
+    assert not list_images(here).images
+
+
+def test_without_pyav(here: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Videos are skipped, with what to install; the rest goes on."""
+    monkeypatch.setitem(sys.modules, "av", None)
+    os.makedirs("in")
+    Path("in/clip.mp4").write_bytes(b"\0\0\0 ftypisom")
+    grey(7).save("in/a.png")
+    standins.use(monkeypatch, "classification")
+    outcome = cli("predict", "m", "in")
+    assert outcome.code == 2
+    assert outcome.out.startswith("in/a.png: ")
+    assert "skipped: in/clip.mp4: videos need PyAV: pip install av" in outcome.err
+
+
+@needs_av
+def test_masks_of_frames(here: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    film("clip.mp4", frames=4)
+    standins.use(monkeypatch, "segmentation")
+    outcome = cli("predict", "m", "clip.mp4", "--every", "3", "--masks", "masks", "--json")
+    assert outcome.code == 0, outcome.err
+    assert [json.loads(line)["files"] for line in outcome.out.splitlines()] == [
+        {"masks": f"masks/clip/{number:06}.png"} for number in (0, 3)
+    ]
+
+
+@needs_av
+def test_other_files_are_not_replaced(here: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the video itself, nor one that somebody else made."""
+    os.makedirs("out")
+    film("clip.mp4", frames=2)
+    film("out/clip.mp4", frames=2)
+    before = Path("out/clip.mp4").read_bytes(), Path("clip.mp4").read_bytes()
+    standins.use(monkeypatch, "classification")
+    assert cli("predict", "m", "clip.mp4", "--draw", "out").code == 2
+    assert cli("predict", "m", "clip.mp4", "--draw", ".").code == 2
+    assert before == (Path("out/clip.mp4").read_bytes(), Path("clip.mp4").read_bytes())

@@ -1,6 +1,6 @@
 """What has many pictures in it: videos, cameras, streams, and TIFF files.
 
-    frames = open_source("clip.mp4", every=Every.of("0.5s"))
+    frames = open_source("clip.mp4", every="0.5s")
     for frame in frames: ...                     # frame.name, frame.time, frame.image
     frames.close()
 
@@ -87,15 +87,19 @@ def kind_of_file(path: Path) -> str:
         return ""  # said when it is read
 
 
-def open_source(source: str | Path, every: Every = Every()) -> Frames:  # noqa: B008, immutable
+def open_source(source: str | Path, every: Every | str = "1") -> Frames:
     """Open a video, a camera, a stream or a TIFF file.
 
+    Args:
+        every: which frames of a video: "10" for every tenth, "0.5s" for one each half second.
+
     Raises:
-        BadImage: it cannot be read, or is none of these.
-        ResnestError: PyAV is not installed.
+        BadImage: it cannot be read, or is none of these; PyAV, which videos need, is not installed.
+        ResnestError: `every` makes no sense.
     """
+    wanted = Every.of(every) if isinstance(every, str) else every
     if not is_address(str(source)) and kind_of_file(Path(source)) == PAGES:
         return TiffPages(Path(source))
     from resnest.runtime.video import VideoFrames
 
-    return VideoFrames(str(source), every)
+    return VideoFrames(str(source), wanted)

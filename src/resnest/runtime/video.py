@@ -60,13 +60,15 @@ class VideoFrames:
     """The wanted frames of a file, a camera or a stream.
 
     Raises:
-        BadImage: it cannot be opened, or has no video.
-        ResnestError: PyAV is not installed.
+        BadImage: it cannot be opened, or has no video; PyAV is not installed.
     """
 
     def __init__(self, where: str, every: Every) -> None:
-        self.av = load_av()
         self.name = _shown(where)
+        try:
+            self.av = load_av()
+        except ResnestError as error:
+            raise BadImage(self.name, str(error)) from None
         self.problem = ""
         self.stopped = False
         self.picker = Picker(every)
