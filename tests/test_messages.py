@@ -22,6 +22,7 @@ from resnest.cli.words import COMMANDS, OPTIONS, at_command_line
 from resnest.data.checks import check_dataset
 from resnest.errors import ResnestError, call, parameter, wording
 from resnest.exporters.int8 import Int8
+from resnest.runtime.sources import open_source
 
 SOURCE = Path(__file__).parents[1] / "src" / "resnest"
 
@@ -267,6 +268,7 @@ TWINS: list[tuple[Any, str]] = [  # what one calls in Python, and the command th
     (resnest.train, "train"), (resnest.resume, "train"), (resnest.evaluate, "evaluate"), (resnest.Predictor, "predict"),
     (resnest.Model.from_pretrained, "models save"), (resnest.export, "export"), (Int8, "export"),
     (resnest.convert, "convert"), (bench.plan, "bench"), (resnest.open_dataset, "doctor"), (check_dataset, "doctor"),
+    (open_source, "predict"),
 ]  # fmt: skip
 
 

@@ -21,12 +21,14 @@ def is_list(text: str) -> bool:
     return text == STANDARD_INPUT or (text.lower().endswith((*TEXTS, *TABLES)) and Path(text).is_file())
 
 
-def read_list(text: str) -> list[Path]:
-    """The files that a list names; relative names are those of its folder, or of the current one.
+def read_list(text: str) -> list[Path | str]:
+    """The files that a list names, and addresses; relative names are those of its folder, or of the current one.
 
     Raises:
         ResnestError: it cannot be read, has no column of names, or names no file; a name means two files.
     """
+    from resnest.runtime.sources import is_address
+
     where = "standard input" if text == STANDARD_INPUT else text
     try:
         content = sys.stdin.buffer.read() if text == STANDARD_INPUT else Path(text).read_bytes()
@@ -36,8 +38,8 @@ def read_list(text: str) -> list[Path]:
     if not names:
         raise ResnestError(f"{where} names no pictures")
     folder = None if text == STANDARD_INPUT else Path(text).parent
-    files = [_file(name, folder, where) for name in names]
-    if not any(os.path.exists(file) for file in files):
+    files = [name.strip() if is_address(name.strip()) else _file(name, folder, where) for name in names]
+    if not any(isinstance(file, str) or os.path.exists(file) for file in files):
         places = f"in {Path.cwd()}" if folder is None else f"in {folder} or the current folder"
         raise ResnestError(f"{where}: none of its {len(names)} names is a file {places}, such as {names[0]!r}")
     return files

@@ -8,17 +8,20 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from glob import glob, has_magic
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from resnest.cli.picture_lists import is_list, read_list
+from resnest.cli.sources import Sources
 from resnest.cli.words import MODEL_HELP, NETWORK_HELP, WINDOW_HELP
 from resnest.errors import ResnestError, parameter, printable
 
 if TYPE_CHECKING:
     from resnest.inference.predicting import Predictor
+    from resnest.runtime.decode import ImageInput
     from resnest.runtime.outputs import OutputFolder, Placed
     from resnest.runtime.results import Asked, Result, ResultFiles, Show
 
@@ -42,11 +45,12 @@ def find_pictures(paths: list[str]) -> Iterator[Picture]:
         ResnestError: a folder without images, a pattern that no file matches.
     """
     from resnest.data.listing import list_images, nothing_found
+    from resnest.runtime.sources import kind_of
 
     for text in paths:
         path = Path(text)
         if path.is_dir():
-            found = list_images(path)
+            found = list_images(path, also=kind_of)
             if not found.images:
                 raise ResnestError(f"no images in {path} ({nothing_found(found)})")
             for note in found.notes():
@@ -61,15 +65,15 @@ def find_pictures(paths: list[str]) -> Iterator[Picture]:
             yield Picture(path, Path(path.name))
 
 
-def collect(paths: list[str]) -> tuple[list[Placed], int]:
-    """The pictures, placed for output, and how many lists are unusable: of several words, others go on."""
+def collect(paths: list[str], sources: Sources) -> tuple[list[Placed], int]:
+    """The pictures and sources, placed for output, and how many lists are unusable: of several words, others go on."""
     from resnest.runtime.outputs import place
 
     found: list[Picture] = []
     unusable = 0
     for text in paths:
         try:
-            found += _listed(text) if is_list(text) else find_pictures([text])
+            found += _listed(text, sources) if is_list(text) else _named(text, sources)
         except ResnestError as error:
             if len(paths) == 1 or not is_list(text):
                 raise
@@ -79,9 +83,22 @@ def collect(paths: list[str]) -> tuple[list[Placed], int]:
     return placed, unusable
 
 
-def _listed(text: str) -> Iterator[Picture]:
+def _named(text: str, sources: Sources) -> Iterator[Picture]:
+    """What a word of the command line names, other than a list."""
+    from resnest.runtime.sources import is_address
+
+    if is_address(text):
+        path = sources.stand_in(text)
+        return iter([Picture(path, Path(path.name))])
+    return find_pictures([text])
+
+
+def _listed(text: str, sources: Sources) -> Iterator[Picture]:
     for path in read_list(text):
-        yield from find_pictures([str(path)]) if path.is_dir() else [Picture(path, Path(path.name))]
+        if isinstance(path, str) or path.is_dir():
+            yield from _named(str(path), sources)
+        else:
+            yield Picture(path, Path(path.name))
 
 
 # --- Outputs of `resnest predict`, for any task: lines on standard output, drawings, files for other programs.
@@ -90,19 +107,21 @@ def _listed(text: str) -> Iterator[Picture]:
 class Printer:
     """Results on standard output, as text, json or csv."""
 
-    def __init__(self, form: str, kind: type[Result], show: Show) -> None:
-        self.form, self.show = form, show
+    def __init__(self, form: str, kind: type[Result], show: Show, more: tuple[str, ...] = ()) -> None:
+        self.form, self.show, self.more = form, show, more
         self.ascii = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"  # json in that case
         self.table = csv.writer(sys.stdout)
         if form == "csv":
-            self.table.writerow(kind.COLUMNS)
+            self.table.writerow([*kind.COLUMNS, *more])
 
-    def write(self, result: Result, files: Mapping[str, str]) -> None:
-        """A result, in json with the files that were written for its picture."""
+    def write(self, result: Result, files: Mapping[str, str], place: Mapping[str, float] | None = None) -> None:
+        """A result, in json with the files that were written for its picture, and a frame's number and time."""
+        place = place or {}
         if self.form == "csv":
-            self.table.writerows(result.cells(self.show))
+            ends = [place.get(name, "") for name in self.more]
+            self.table.writerows([*row, *ends] for row in result.cells(self.show))
         elif self.form == "json":
-            content = {**result.to_dict(self.show), **({"files": files} if files else {})}
+            content = {**result.to_dict(self.show), **place, **({"files": files} if files else {})}
             typer.echo(json.dumps(content, ensure_ascii=self.ascii))
         else:
             typer.echo(printable(result.text(self.show)))
@@ -123,20 +142,28 @@ class Outputs:
         """The picture's own files by option. A picture that comes again is not written again."""
         if picture.path in self.done:
             return self.done[picture.path]
-        written = {name: files.add(result, picture) for name, files in self.files.items()}
-        if self.drawings:
-            with self.drawings.writing(picture) as path:
-                result.save(path, picture.path, self.show)
-            written["draw"] = path
-        told = {name: str(path) for name, path in written.items() if path}
-        if written:
+        told = self.write(result, picture, picture.path)
+        if self.files or self.drawings:
             self.done[picture.path] = told
         return told
+
+    def write(self, result: Result, picture: Placed, image: ImageInput | None) -> dict[str, str]:
+        """The files of a result; `image` is drawn into, if any."""
+        written = {name: files.add(result, picture) for name, files in self.files.items()}
+        if self.drawings and image is not None:
+            with self.drawings.writing(picture) as path:
+                result.save(path, image, self.show)
+            written["draw"] = path
+        return {name: str(path) for name, path in written.items() if path}
 
     def close(self) -> list[str]:
         """Write what is left; returns a summary."""
         summary = [files.close() for files in self.files.values()]
-        drawn = [f"{len(self.drawings.written)} pictures in {self.drawings}"] if self.drawings else []
+        drawn = (
+            [f"{len(self.drawings.written)} pictures in {self.drawings}"]
+            if self.drawings and self.drawings.written
+            else []
+        )
         return summary + drawn
 
 
@@ -186,7 +213,12 @@ def use_annotations(path: Path, predictor: Predictor, pictures: list[Placed], fi
 
 
 def open_outputs(
-    predictor: Predictor, asked: Asked, files: Mapping[str, Path], draw: Path | None, limits: Mapping[str, Any]
+    predictor: Predictor,
+    asked: Asked,
+    files: Mapping[str, Path],
+    draw: Path | None,
+    limits: Mapping[str, Any],
+    sources: Sources,
 ) -> Outputs:
     """Open all files and folders; nothing is predicted if one of them cannot be written."""
     from resnest.files import OUTPUT_MARK
@@ -198,33 +230,38 @@ def open_outputs(
     opened = {name: load_object(card.info.files[name]).open(path, card, shown, asked) for name, path in files.items()}
     drawings = OutputFolder(draw, ".jpg", asked.paths) if draw else None
     if drawings:
-        drawings.check(asked.pictures, OUTPUT_MARK)
+        drawings.check(sources.drawn_as_pictures(asked, drawings.folder), OUTPUT_MARK)
     return Outputs(opened, drawings, Show(**limits))
 
 
-def run(predictor: Predictor, pictures: list[Placed], printer: Printer, outputs: Outputs) -> int:
-    """Predict all pictures; returns how many are unusable."""
+def run(predictor: Predictor, pictures: list[Placed], printer: Printer, outputs: Outputs, sources: Sources) -> int:
+    """Predict all pictures and sources; returns how many images are unusable."""
     from resnest.progress import Progress
     from resnest.runtime.decode import BadImage
 
     bad = 0
     with Progress("predicting:", rate="images", lines=False) as bar:
         bar.start(len(pictures))
-        for picture, result in zip(pictures, predictor.stream([one.path for one in pictures]), strict=True):
-            bar.advance()
-            if isinstance(result, BadImage):
-                bad += 1
-                typer.echo(f"skipped: {result}", err=True)
+        for is_source, group in groupby(pictures, sources.has):
+            if is_source:
+                bad += sum(sources.predict(source, predictor, printer, outputs, bar) for source in group)
                 continue
-            printer.write(result, outputs.add(result, picture))
+            plain = list(group)
+            for picture, result in zip(plain, predictor.stream([one.path for one in plain]), strict=True):
+                bar.advance()
+                if isinstance(result, BadImage):
+                    bad += 1
+                    typer.echo(f"skipped: {result}", err=True)
+                    continue
+                printer.write(result, outputs.add(result, picture))
     for line in outputs.close():
         typer.echo(line, err=True)
     return bad
 
 
 PATHS_HELP = (
-    "Images, folders, globs such as 'photos/**/*.jpg', lists (.txt with a name a line, .csv), or - for a list on"
-    " standard input."
+    "Images, TIFF and video files, cameras (camera:0), addresses of streams (rtsp://, http://), folders, globs such as"
+    " 'photos/**/*.jpg', lists (.txt with a name a line, .csv), or - for a list on standard input."
 )
 ENGINE_HELP = "auto, torch, onnxruntime or openvino; auto prefers a run's exported file, and prints the engine."
 THRESHOLD_HELP = "Lowest score of a detection; by default 0.5."
@@ -233,7 +270,8 @@ MASKS_HELP = "Write a segmenter's PNGs of class ids and class list here; for pan
 ANNOTATIONS_HELP = (
     "COCO json of these pictures, whose ids of pictures and classes the output gets; --coco is then a list of results."
 )
-DRAW_HELP = "Write the pictures with predictions drawn here."
+DRAW_HELP = "Write the pictures with predictions drawn here, and of a video an .mp4."
+EVERY_HELP = "Frames of a video to predict: 10 for every tenth, 0.5s for one each half second; by default all."
 CARD_HELP = "config.json, or its directory, of an exported file without class names."
 
 
@@ -246,6 +284,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line; scores are fractions.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with one row per label, object or segment.")] = False,
     draw: Annotated[Path | None, typer.Option(metavar="DIR", help=DRAW_HELP)] = None,
+    every: Annotated[str | None, typer.Option(metavar="FRAMES|SECONDS", help=EVERY_HELP)] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help=THRESHOLD_HELP)] = None,
     coco: Annotated[Path | None, typer.Option(metavar="FILE", help=COCO_HELP)] = None,
     masks: Annotated[Path | None, typer.Option(metavar="DIR", help=MASKS_HELP)] = None,
@@ -264,22 +303,26 @@ def predict(
     """
     if as_json and as_csv:
         raise ResnestError("--json and --csv exclude each other")
-    pictures, unusable = collect(paths)
+    sources = Sources.every(every)
+    pictures, unusable = collect(paths, sources)
+    sources.find(pictures, annotations)
     from resnest.inference.predicting import Predictor
     from resnest.runtime.results import Asked
     from resnest.tasks import load_object
 
-    size = max(1, min(batch_size, len(pictures)))
+    size = batch_size if sources.found else max(1, min(batch_size, len(pictures)))
     predictor = Predictor(
         model, engine=engine, network=network, device=device, batch_size=size, card=card, window=window
     )
     limits, files = set_options(top=top, threshold=threshold), set_options(coco=coco, masks=masks)
     check_options(predictor.card.task, [*limits, *files])
     asked = use_annotations(annotations, predictor, pictures, files) if annotations else Asked(pictures)
-    outputs = open_outputs(predictor, asked, files, draw, limits)
+    outputs = open_outputs(predictor, asked, files, draw, limits, sources)
     typer.echo(f"engine: {predictor.engine.name}{f' ({predictor.note})' if predictor.note else ''}", err=True)
     form = "json" if as_json else "csv" if as_csv else "text"
-    printer = Printer(form, load_object(predictor.card.info.result), outputs.show)
-    bad = run(predictor, list(asked.pictures), printer, outputs) + unusable
+    printer = Printer(form, load_object(predictor.card.info.result), outputs.show, sources.columns)
+    bad = run(predictor, list(asked.pictures), printer, outputs, sources) + unusable
+    if sources.interrupted:
+        raise KeyboardInterrupt
     if bad:
-        raise ResnestError(f"{bad} of {len(asked.pictures) + unusable} images could not be used")
+        raise ResnestError(f"{bad} of {len(asked.pictures) + unusable + sources.more} images could not be used")

@@ -89,6 +89,7 @@ class Listing:
     examples: dict[str, str] = field(default_factory=dict)  # reason -> the first of them
     ignored: Counter[str] = field(default_factory=Counter)  # a system's file or folder -> number of files
     folders: set[str] = field(default_factory=set)  # those below, of any depth
+    also: Callable[[str, bytes], object] | None = None  # by name and first bytes, what else is taken for images
 
     def leave_out(self, name: str, reason: str) -> None:
         """Count a file with the reason why it is no image; without one, it is a system's own."""
@@ -103,7 +104,7 @@ class Listing:
     def add(self, name: str, start: Callable[[], bytes]) -> None:
         """A file that is none of a system's own: an image, or left out; lists and licences are nobody's loss."""
         reason = why_no_image(name, start)
-        if not reason:
+        if not reason or (self.also and not reason.startswith("cannot be read") and self.also(name, start())):
             self.images.append(name)
         elif not NO_DATA.fullmatch(name.rpartition("/")[2]):
             self.leave_out(name, reason)
@@ -131,9 +132,9 @@ class Listing:
         return part
 
 
-def list_images(folder: Path) -> Listing:
-    """The images below a folder. Raises ResnestError if it, or a folder below, cannot be read."""
-    found = Listing(str(folder))
+def list_images(folder: Path, also: Callable[[str, bytes], object] | None = None) -> Listing:
+    """The images below a folder, and what is `also` taken. Raises ResnestError if a folder cannot be read."""
+    found = Listing(str(folder), also=also)
     _walk(str(folder), "", found, (_identity(folder),))
     found.images.sort(key=lambda name: name.split("/"))
     return found

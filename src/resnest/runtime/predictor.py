@@ -96,18 +96,21 @@ class ImagePredictor:
         if is_image(images) or not isinstance(images, Iterable):
             expected = f"expected several images, such as a list; each of them {TAKES}"
             raise WrongInput(f"a stream of images cannot be {described(images)}: {expected}")
-        return self._stream(images)
+        return self.stream_named((name_of(image, f"image {number}"), image) for number, image in enumerate(images))
 
-    def _stream(self, images: Iterable[ImageInput]) -> Iterator[Result | BadImage]:
+    def stream_named(self, images: Iterable[tuple[str, ImageInput | BadImage]]) -> Iterator[Result | BadImage]:
+        """As `stream`, of images with names, such as the frames of a video; a BadImage among them comes back."""
         most, threads = BATCHES_AHEAD * self.batch_size, usable_cores()
-        with prefetch(self._try, enumerate(images), most=most, threads=threads) as prepared:
+        with prefetch(self._try, images, most=most, threads=threads) as prepared:
             while batch := list(islice(prepared, self.batch_size)):
                 yield from self._finish(batch)
 
-    def _try(self, numbered: tuple[int, ImageInput]) -> Prepared | BadImage:
-        number, image = numbered
+    def _try(self, named: tuple[str, ImageInput | BadImage]) -> Prepared | BadImage:
+        name, image = named
+        if isinstance(image, BadImage):
+            return image
         try:
-            return self.prepare(image, name_of(image, f"image {number}"))
+            return self.prepare(image, name)
         except BadImage as error:
             return error
 

@@ -1,0 +1,138 @@
+"""Pages of a TIFF file, for prediction only: data sets and the server do not take TIFF.
+
+    for frame in TiffPages(Path("scan.tif")): ...       # scan.tif[0], scan.tif[1], ...
+
+Pages are read one after the other, each under the cap of pixels; one that cannot be used does not affect the others. A
+file with a single page has the plain name, as any picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from resnest.runtime.decode import MAX_PIXELS, BadImage, refusing, to_rgb
+from resnest.runtime.frames import Frame
+
+FORMATS = ("TIFF",)
+NOT_TIFF = "not a TIFF file, or one that is damaged"
+SUBFILE, BITS, PHOTOMETRIC, SAMPLE_FORMAT = 254, 258, 262, 339  # tags (TIFF 6.0, section 8)
+SMALLER, MASK = 1, 4  # bits of SUBFILE: a page that is another one made smaller, or its mask
+WHITE_IS_ZERO = 0
+UNSIGNED = (1, 4)  # SAMPLE_FORMAT: unsigned, undefined
+
+
+class TiffPages:
+    """The pages of a file.
+
+    Raises:
+        BadImage: it cannot be read, or is no TIFF file.
+    """
+
+    live = False
+
+    def __init__(self, path: Path, name: str = "") -> None:
+        self.name = name or str(path)
+        self.problem = ""  # why the file ends early
+        self.stopped = False
+        try:
+            if not path.stat().st_size:
+                raise BadImage(self.name, "empty file")
+            self.file = path.open("rb")
+        except OSError as error:
+            raise BadImage(self.name, f"cannot be read ({error.strerror or error})") from None
+        try:
+            with _refusing(self.name):
+                self.image = Image.open(self.file, formats=FORMATS)
+            try:
+                with _refusing(self.name):
+                    self.single = not self._seek(1)
+            except BadImage:
+                self.single = False  # said when the page is read
+            with _refusing(self.name):
+                self._seek(0)
+        except BadImage as error:
+            self.file.close()
+            known = error.reason if "pixels" in error.reason else NOT_TIFF
+            raise BadImage(self.name, known) from None
+        self.size = self.image.size
+
+    def stop(self) -> None:
+        """End after the page that is being read."""
+        self.stopped = True
+
+    def close(self) -> None:
+        self.file.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        number = 0
+        while not self.stopped:
+            name = self.name if self.single else f"{self.name}[{number}]"
+            try:
+                with _refusing(name):
+                    if not self._seek(number):
+                        return
+            except BadImage as error:
+                self.problem = f"no page can be read after page {number - 1}: {error.reason}"
+                return
+            if number == 0 or not self._is_copy():
+                yield Frame(name, number, None, self._page(name))
+            number += 1
+
+    def _seek(self, number: int) -> bool:
+        """Go to a page; returns whether there is one."""
+        try:
+            self.image.seek(number)
+        except EOFError:
+            return False
+        except Image.DecompressionBombError:  # said of the page when it is read
+            return True
+        return True
+
+    def _is_copy(self) -> bool:
+        """Whether the page is a smaller copy or a mask of another one, as in pyramids."""
+        kind = self.image.tag_v2.get(SUBFILE, 0)  # type: ignore[attr-defined]
+        return bool(isinstance(kind, int) and kind & (SMALLER | MASK))
+
+    def _page(self, name: str) -> Image.Image | BadImage:
+        width, height = self.image.size
+        if width * height > MAX_PIXELS:
+            most = f"at most {MAX_PIXELS / 1e6:.0f} megapixels"
+            return BadImage(name, f"too many pixels ({width} x {height}, {most})")
+        try:
+            with _refusing(name):
+                return _to_rgb(self.image, name)
+        except BadImage as error:
+            return error
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Turns Pillow's errors within into BadImage; of damaged tags it has others than of other formats."""
+    try:
+        with refusing(name, FORMATS * 2):
+            yield
+    except (KeyError, AttributeError, ZeroDivisionError, AssertionError, RuntimeError) as error:
+        raise BadImage(name, f"damaged ({type(error).__name__})") from None
+
+
+def _to_rgb(page: Image.Image, name: str) -> Image.Image:
+    """A page's pixels as 8-bit RGB; of 16 bits the upper 8, as of PNG. What has no known range is refused."""
+    tags = page.tag_v2  # type: ignore[attr-defined]
+    bits, kind = tags.get(BITS, (1,))[0], tags.get(SAMPLE_FORMAT, (1,))[0]
+    if page.mode == "F" or kind not in UNSIGNED or bits > 16:
+        form = {2: "signed ", 3: "floating-point "}.get(kind, "")
+        raise BadImage(name, f"has {bits}-bit {form}pixels, whose black and white are not known: save it with 8 bits")
+    if bits not in (1, 2, 4, 8, 16):
+        raise BadImage(name, f"has {bits} bits in each pixel, of which the upper 8 are not read: save it with 8 or 16")
+    if page.mode == "LAB":
+        raise BadImage(name, "has LAB colours: save it as RGB")
+    page.load()  # turned upright by Pillow
+    if page.mode.startswith("I") and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow inverts 8 bits only
+        return to_rgb(Image.fromarray((65535 - np.asarray(page).astype(np.uint16)).astype(np.uint16)))
+    rgb = to_rgb(page)
+    return rgb.copy() if rgb is page else rgb  # the next page is read into the same object
