@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.runtime.predictor import ImagePredictor
+from resnest.serving.address import bind
 from resnest.serving.app import create_app
 from resnest.serving.limits import Limits
 from resnest.serving.metrics import Metrics
 from resnest.serving.models import Models
-from resnest.serving.running import bind, serve
+from resnest.serving.running import serve
 from standins import CARDS
 
 

@@ -333,7 +333,11 @@ def test_lists_and_folders(here: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
     Image.new("RGB", (32, 24)).save("in/sub/c.tif", save_all=True, append_images=[Image.new("L", (20, 30))])
     Path("list.txt").write_text("in/sub/c.tif\nhttp://127.0.0.1:9/live\nin/a.png\nin/b.mp4\n")
     standins.use(monkeypatch, "detection")
-    outcome = cli("predict", "m", "in", "--draw", "out", "--coco", "all.json")
+    outcome = cli("predict", "m", "in")
+    assert outcome.code == 0, outcome.err
+    assert ".mp4[" not in outcome.out
+    assert "in: --every 1 takes the videos of folders, too: 1 here" in outcome.err
+    outcome = cli("predict", "m", "in", "--draw", "out", "--coco", "all.json", "--every", "1")
     assert outcome.code == 0, outcome.err
     names = ["in/a.png", "in/b.mp4[0]", "in/sub/c.tif[0]", "in/sub/c.tif[1]"]
     assert [line.split(": ")[0] for line in outcome.out.splitlines()] == names

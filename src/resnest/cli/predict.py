@@ -36,7 +36,7 @@ class Picture(NamedTuple):
     relative: Path  # within the folder that was named, or its name
 
 
-def find_pictures(paths: list[str]) -> Iterator[Picture]:
+def find_pictures(paths: list[str], sources: Sources) -> Iterator[Picture]:
     """Files in the order given; a folder's images in sorted order, subfolders included.
 
     What is left out of a folder is said on standard error.
@@ -45,14 +45,18 @@ def find_pictures(paths: list[str]) -> Iterator[Picture]:
         ResnestError: a folder without images, a pattern that no file matches.
     """
     from resnest.data.listing import list_images, nothing_found
-    from resnest.runtime.sources import kind_of
 
     for text in paths:
         path = Path(text)
         if path.is_dir():
-            found = list_images(path, also=kind_of)
+            before = sources.left
+            found = list_images(path, also=sources.takes)
+            videos = sources.left - before
+            how = f"{parameter('every', 1)} takes the videos of folders, too: {videos} here" if videos else ""
             if not found.images:
-                raise ResnestError(f"no images in {path} ({nothing_found(found)})")
+                raise ResnestError(f"no images in {path} ({how or nothing_found(found)})")
+            if how:
+                typer.echo(f"{path}: {how}", err=True)
             for note in found.notes():
                 typer.echo(f"{path}: {note}", err=True)
             yield from (Picture(path / name, Path(name)) for name in found.images)
@@ -90,7 +94,7 @@ def _named(text: str, sources: Sources) -> Iterator[Picture]:
     if is_address(text):
         path = sources.stand_in(text)
         return iter([Picture(path, Path(path.name))])
-    return find_pictures([text])
+    return find_pictures([text], sources)
 
 
 def _listed(text: str, sources: Sources) -> Iterator[Picture]:
@@ -271,7 +275,9 @@ ANNOTATIONS_HELP = (
     "COCO json of these pictures, whose ids of pictures and classes the output gets; --coco is then a list of results."
 )
 DRAW_HELP = "Write the pictures with predictions drawn here, and of a video an .mp4."
-EVERY_HELP = "Frames of a video to predict: 10 for every tenth, 0.5s for one each half second; by default all."
+EVERY_HELP = (
+    "Frames of a video: 10 for every tenth, 0.5s for one each half second; by default all, and no videos of folders."
+)
 CARD_HELP = "config.json, or its directory, of an exported file without class names."
 
 

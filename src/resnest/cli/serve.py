@@ -39,11 +39,11 @@ def serve(
     """
     try:
         from resnest.serving.app import create_app
-        from resnest.serving.running import bind
         from resnest.serving.running import serve as run
     except ModuleNotFoundError as error:
         raise ResnestError(f"{error.name} is not installed: pip install '.[serve]'") from None
     from resnest.inference.predicting import Predictor
+    from resnest.serving.address import bind
     from resnest.serving.guard import log_line
     from resnest.serving.limits import MEBIBYTE, Limits
     from resnest.serving.metrics import Metrics

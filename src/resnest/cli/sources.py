@@ -42,13 +42,23 @@ class Sources:
     next_number: int = 0  # of a frame, in files of many pictures
     more: int = 0  # images beyond one for each source
     interrupted: bool = False
+    in_folders: bool = False  # whether videos in folders are taken: that a folder of photos has some is no wish
+    left: int = 0  # videos in folders that were not
 
     @classmethod
     def every(cls, text: str | None) -> Self:
         """Raises ResnestError."""
         from resnest.runtime.frames import Every
 
-        return cls(Every() if text is None else Every.of(text))
+        return cls(Every() if text is None else Every.of(text), in_folders=text is not None)
+
+    def takes(self, name: str, start: bytes) -> bool:
+        """Whether a file of a folder is taken, by its name and first bytes: TIFF, and with --every videos."""
+        from resnest.runtime.sources import VIDEO, kind_of
+
+        kind = kind_of(name, start)
+        self.left += kind == VIDEO and not self.in_folders
+        return kind != "" and (kind != VIDEO or self.in_folders)
 
     def stand_in(self, address: str) -> Path:
         """A path in the current folder for an address, so that its output has a place: camera-0, host-live.m3u8."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from resnest.errors import ResnestError, parameter
+from resnest.errors import ResnestError
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage, decode_image
 from resnest.runtime.engines.exported import Prepared
@@ -201,7 +201,7 @@ def named(references: Sequence[str]) -> dict[str, str]:
             name, reference = _name(text), text
         if name in found:
             twice = f"{found[name]} and {reference} would both be called {name!r}"
-            raise ResnestError(f"{twice}: write {parameter('models', 'NAME=' + reference)}")
+            raise ResnestError(f"{twice}: write NAME={reference}")
         found[name] = reference
     return found
 

@@ -20,30 +20,12 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from resnest.errors import ResnestError, parameter
 from resnest.serving.guard import Log, State, log_line
 from resnest.serving.limits import Limits
 
 SEEN = 0.5  # seconds that a server at its end still answers 503, for whoever asks whether it is ready
 KEEP_ALIVE = 75  # seconds: nginx's; load balancers of clouds have 60
 STOPPED = 128 + signal.SIGTERM
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises ResnestError: the port is taken, or the host is not this machine's."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except OSError as error:
-        sock.close()
-        reason = (error.strerror or str(error)).lower()
-        raise ResnestError(f"{host} port {port}: {reason}: choose another with {parameter('port', '0')}") from None
-    except OverflowError:
-        sock.close()
-        raise ResnestError(f"{parameter('port', port)}: expected 0 to 65535") from None
-    return sock
 
 
 class Connection(H11Protocol):
