@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -143,7 +143,7 @@ async def read_files(request: Request, body: bytes, limits: Limits) -> list[Uplo
             )
         return [Upload("image", body)]
 
-    async def whole() -> AsyncIterator[bytes]:
+    async def whole() -> AsyncGenerator[bytes, None]:
         yield body
 
     parser = _InMemory(request.headers, whole(), max_files=limits.images, max_fields=limits.images)
