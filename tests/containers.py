@@ -159,14 +159,17 @@ def _run(image: Image, rest: str, _: Builder) -> None:
 
 
 def _copy(image: Image, rest: str, builder: Builder) -> None:
-    *options, source, target = shlex.split(rest)
+    *words, target = shlex.split(rest)
+    options = [word for word in words if word.startswith("--")]
     origin = builder.image(options[0].removeprefix("--from=")).root if options else builder.files
-    taken, place = origin / source.lstrip("/"), image.root / os.path.join(image.place, target).lstrip("/")
-    if taken.is_dir():
-        shutil.copytree(taken, place, symlinks=True, dirs_exist_ok=True)
-    else:
-        place.mkdir(parents=True, exist_ok=True)
-        shutil.copy(taken, place)
+    place = image.root / os.path.join(image.place, target).lstrip("/")
+    for source in words[len(options) :]:
+        taken = origin / source.lstrip("/")
+        if taken.is_dir():
+            shutil.copytree(taken, place, symlinks=True, dirs_exist_ok=True)
+        else:
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(taken, place)
 
 
 def _env(image: Image, rest: str, _: Builder) -> None:

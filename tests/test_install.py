@@ -199,7 +199,10 @@ def builder(
 def test_what_docker_sees_of_the_checkout(tmp_path: Path) -> None:
     """All that the Dockerfile copies, and no more."""
     stages = containers.read(ROOT / "Dockerfile")
-    copied = {rest.split()[0] for stage in stages for name, rest in stage.steps if name == "COPY" and "--" not in rest}
+    copies = [
+        rest.split()[:-1] for stage in stages for name, rest in stage.steps if name == "COPY" and "--" not in rest
+    ]
+    copied = {source for sources in copies for source in sources}
     assert {path.name for path in containers.context(ROOT, tmp_path / "context").iterdir()} == copied
 
 
