@@ -35,7 +35,7 @@ COPY pyproject.toml ./
 RUN python -m venv --without-pip /opt/resnest && uv pip install -r pyproject.toml --extra all
 COPY README.md LICENSE ./
 COPY src src
-RUN uv pip install --no-deps . && /opt/resnest/bin/python -m compileall -q /opt/resnest/lib
+RUN uv pip install --no-deps --compile-bytecode .
 
 # Not the slim one: kernels are compiled for the GPU that is there, by Triton, which needs a C compiler.
 FROM python:${PYTHON} AS training
