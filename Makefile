@@ -16,8 +16,8 @@ test: .venv/ready  ## every test, long ones scaled down; WORKERS=8: in so many p
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Files that look at FULL of tests/conftest.py; those of tests/promises are the promises' own.
-SCALED := tests/kernels tests/test_docs.py tests/test_hub.py tests/test_int8.py tests/test_layouts.py \
-	tests/test_published_evaluation.py tests/test_training_options.py tests/test_two_hosts.py
+SCALED := tests/kernels tests/test_docs.py tests/test_hub.py tests/test_install.py tests/test_int8.py \
+	tests/test_layouts.py tests/test_published_evaluation.py tests/test_training_options.py tests/test_two_hosts.py
 
 promises: .venv/ready  ## P1..P15 and whatever `make test` scales down, at full figures
 	RESNEST_PROMISES=full $(BIN)/python -m pytest tests/promises $(SCALED)

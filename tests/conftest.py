@@ -225,6 +225,7 @@ LONG = (
     "test_p2_exact_resume.py",
     "test_scale.py",
     "test_p5_lost_worker.py",
+    "test_install.py",
     "test_p15_parity_gate.py",
     "test_int8.py",
     "test_layouts.py",

@@ -81,13 +81,19 @@ class Server:
 
 
 @contextmanager
-def server(folder: Path, *arguments: str | Path, program: Path | None = None, **environment: str) -> Iterator[Server]:
+def server(
+    folder: Path,
+    *arguments: str | Path,
+    program: Path | None = None,
+    python: str | Path = sys.executable,
+    **environment: str,
+) -> Iterator[Server]:
     """`resnest serve ...`, or another program that serves, at a port of its own; ready."""
     log = folder / f"server-{time.monotonic_ns()}.log"
     command = [str(program)] if program else ["-m", "resnest", "serve", "--port", "0"]
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, *command, *map(str, arguments)],
+            [str(python), *command, *map(str, arguments)],
             stderr=file,
             text=True,
             env={**os.environ, **environment},

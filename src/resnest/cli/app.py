@@ -27,7 +27,7 @@ from resnest.cli.models import models, recipes
 from resnest.cli.predict import predict
 from resnest.cli.serve import serve
 from resnest.cli.train import demo, train
-from resnest.cli.words import at_command_line
+from resnest.cli.words import at_command_line, is_runtime
 from resnest.errors import INTERRUPTED, ResnestError, wording
 from resnest.runtime.hardware import disable_malloc_trim
 
@@ -73,7 +73,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if debug or (error.name or "").startswith("resnest"):
             raise
-        _end(f": {error.name} is not installed: pip install '.[all]'", 2)
+        _end(f": {error.name} is not installed{_where_from()}", 2)
     except BrokenPipeError:  # `resnest predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -83,6 +83,13 @@ def main() -> None:
         _end(f": {_where(error)}{error.strerror or error}", 2)
     except KeyboardInterrupt:
         _end(": interrupted", INTERRUPTED)
+
+
+def _where_from() -> str:
+    """How to get a package that is missing."""
+    if is_runtime():
+        return ": this is the runtime, which predicts with exported files and serves them. For the rest: pip install ."
+    return ": pip install '.[all]'"
 
 
 def _open_closed_streams() -> None:

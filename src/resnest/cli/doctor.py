@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnest.cli.words import EXIF_HELP
+from resnest.cli.words import EXIF_HELP, is_runtime
 from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _environment() -> Iterator[tuple[str, str]]:
     import resnest
     from resnest.runtime.hardware import instruction_sets, processor, usable_cores
 
-    yield "resnest", resnest.__version__
+    yield "resnest", f"{resnest.__version__}{', the runtime without torch' if is_runtime() else ''}"
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     for name, purpose in PARTS:
         try:

@@ -16,6 +16,16 @@ OPTIONS = {"batches": "batch", "network": "model", "photos": "calibrate", "setti
 COMMANDS = {"find_recipe": "recipes show", "list_models": "models", "resume": "train --resume"}
 
 
+def is_runtime() -> bool:
+    """Whether this is resnest as packaging/runtime installs it: without torch."""
+    import importlib.metadata  # slow, and seldom needed
+
+    try:
+        return importlib.metadata.version("resnest").endswith("+runtime")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout
+        return False
+
+
 def at_command_line(function: str, positional: Sequence[object], named: Mapping[str, object]) -> str:
     """What `errors.parameter` and `errors.call` give: --split val, resnest train --resume runs/a."""
     options = [word for name, value in named.items() for word in _option(name, value)]
