@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import os
@@ -22,8 +23,11 @@ import pytest
 from PIL import Image
 
 from conftest import Outcome, small_file_system
+from resnest import Model
 from resnest.batch.parts import Part, find_parts, gaps
-from servers import models, until
+from resnest.exporters.exporting import export
+from servers import CLASSES, PREPROCESS, until
+from small import small
 
 COUNT = 120
 BAD = {"broken.jpg": b"\xff\xd8\xff no picture", "empty.png": b""}
@@ -32,8 +36,13 @@ PART = ("--part-size", "4", "--batch-size", "4")
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A small model of each task."""
-    return models(tmp_path_factory.mktemp("models"))
+    """A small model of each task; the classifier as an exported file."""
+    folder = tmp_path_factory.mktemp("models")
+    saved = {
+        task: Model.of(small(task), CLASSES, PREPROCESS[task]).save_pretrained(folder / task) for task in PREPROCESS
+    }
+    saved["classification"] = export(saved["classification"], out=folder / "small.onnx", format="onnx").path
+    return saved
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +98,12 @@ def test_kill_9_loses_and_repeats_nothing(
             command(found["classification"], photos, "--out", out, *PART), stderr=subprocess.DEVNULL
         )
         until(lambda process=process, reached=reached: process.poll() is not None or parts_in(folder) > reached)
-        time.sleep(random.uniform(0, 0.05))
+        time.sleep(random.uniform(0, 0.02))
         process.kill()
         if process.wait() != -signal.SIGKILL:
             break  # it was quicker
         kills, reached = kills + 1, parts_in(folder)
-    assert kills, "never killed in the middle"
+    assert kills >= 2, "it was quicker than kills"
     outcome = cli("predict", found["classification"], photos, "--out", out, *PART)
     assert (outcome.code, "2 of 122 images could not be used" in outcome.err) == (2, True)
     assert out.read_bytes() == whole.read_bytes()
@@ -104,7 +113,7 @@ def test_kill_9_loses_and_repeats_nothing(
 
 
 def parts_in(folder: Path) -> int:
-    return len([*folder.glob("part-*")]) - len([*folder.glob("*.tmp")])
+    return len([*folder.glob("part-*")])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -112,13 +121,14 @@ def test_a_signal_ends_after_the_batch(number: int, found: dict[str, Path], phot
     out = tmp_path / "out.csv"
     line = command(found["classification"], photos, "--out", out, "--batch-size", "2")
     process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
-    assert process.stderr
-    for text in process.stderr:
-        if text.startswith("skipped:"):  # it is predicting
-            break
-    process.send_signal(number)
-    said = process.stderr.read()
-    assert (process.wait(60), "resnest: stopped after" in said) == (75, True), said
+    with process:
+        assert process.stderr
+        for text in process.stderr:
+            if text.startswith("skipped:"):  # it is predicting
+                break
+        process.send_signal(number)
+        said = process.stderr.read()
+        assert (process.wait(60), "resnest: stopped after" in said) == (75, True), said
     assert "the same command goes on" in said
     again = subprocess.run(line, stderr=subprocess.PIPE, text=True)
     assert "going on after" in again.stderr
@@ -160,7 +170,7 @@ def test_rows_are_those_of_predict(
     *good, bad = rows_of(tmp_path / "o.jsonl")
     assert good == printed
     assert list(bad) == ["image", "error"]
-    assert bad["error"].startswith("damaged")
+    assert bad["error"] == "not a JPEG, PNG, WEBP, BMP or GIF image"
     table = cli("predict", found[task], *some, "--csv", *options).out.splitlines()
     rows = rows_of(tmp_path / "o.csv")
     assert [*rows[0]] == [*table[0].split(","), "error"]
@@ -463,12 +473,13 @@ def test_ray_with_a_worker_that_is_killed(
     cli: Callable[..., Outcome],
     workers: Callable[[int], list[int]],
 ) -> None:
-    pytest.importorskip("ray", reason="the extra `cluster`")
+    if not importlib.util.find_spec("ray"):
+        pytest.skip("needs ray, the extra `cluster`")
     whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
     small = ("--part-size", "1", "--batch-size", "1")
-    assert cli("predict", found["detection"], photos, "--out", whole, *small).code == 2
+    assert cli("predict", found["classification"], photos, "--out", whole, *small).code == 2
     process = subprocess.Popen(
-        command(found["detection"], photos, "--out", out, "--ray", *small), stderr=subprocess.PIPE, text=True
+        command(found["classification"], photos, "--out", out, "--ray", *small), stderr=subprocess.PIPE, text=True
     )
     folder = tmp_path / ".out.csv.parts"
     until(lambda: process.poll() is not None or (parts_in(folder) > 8 and workers(process.pid)))
