@@ -3,10 +3,10 @@
     python benchmarks/batch.py --photos DIR              # writes results/batch.csv, prints a table
     python benchmarks/batch.py --tiny 200000             # memory alone, which other work on the machine does not change
 
-`tiny` is `resnest predict tiny.onnx FOLDER --out results.parquet` as a process of its own, over hard links to JPEGs of 32
-pixels, with a network of a thousandth of ResNeSt-50's work; the figure is its largest resident memory. `engine` runs as many
-batches of ResNeSt-50 as the photographs fill, all of one batch in memory; `job` is a batch job over the same
-photographs, from listing to the finished file. They take turns in one process, as in benchmarks/predict.py.
+`tiny` is `resnest predict tiny.onnx FOLDER --out results.parquet` as a process of its own, over hard links to JPEGs of
+32 pixels, with a small network; the figure is its largest resident memory. `engine` runs as many batches of ResNeSt-50
+as the photographs fill, all of one batch in memory; `job` is a batch job over the same photographs, from listing to the
+finished file. They take turns in one process, as in benchmarks/predict.py.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -32,10 +33,11 @@ from resnest.batch.identity import identity_of
 from resnest.batch.job import open_job
 from resnest.batch.running import Ends, run
 from resnest.bench.networks import export
-from resnest.bench.table import head
+from resnest.bench.table import environment, head
 from resnest.classification.result import Classification
 from resnest.exporters.exporting import export as export_model
 from resnest.runtime.decode import SUFFIXES
+from resnest.runtime.hardware import usable_cores
 from resnest.runtime.preprocess import Preprocess
 from resnest.runtime.results import Show
 
@@ -60,11 +62,20 @@ def tiny(folder: Path, count: int) -> Row:
         below.mkdir(parents=True, exist_ok=True)
         os.link(files / f"{number % FILES}.jpg", below / f"{number}.jpg")
     command = ["predict", str(model), str(folder / "pictures"), "--out", str(folder / "results.parquet")]
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "resnest", *command], check=True)
+    started, peak = time.perf_counter(), 0.0
+    process = subprocess.Popen([sys.executable, "-m", "resnest", *command])
+    while process.poll() is None:  # wait4's figure is at least that of this process, from which it was forked
+        peak = max(peak, _peak(process.pid))
+        time.sleep(0.05)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = time.perf_counter() - started
-    return "tiny", count, 0, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    assert process.returncode == 0
+    return "tiny", count, 0, time.perf_counter() - started, used.ru_utime + used.ru_stime, peak
+
+
+def _peak(process: int) -> float:
+    """Largest resident memory so far, MiB."""
+    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    return int(found.group(1)) / 1024 if found else 0.0
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
@@ -104,7 +115,9 @@ def throughput(folder: Path, photos: list[Path], batch: int, rounds: int) -> lis
 
 
 def summary(rows: list[Row]) -> list[str]:
-    lines = [f"{row[1]:,} tiny files: {row[5]:.0f} MiB, {row[1] / row[3]:.0f} files/s" for row in rows if row[0] == "tiny"]
+    lines = [
+        f"{row[1]:,} tiny files: {row[5]:.0f} MiB, {row[1] / row[3]:.0f} files/s" for row in rows if row[0] == "tiny"
+    ]
     alone, jobs = ([row for row in rows if row[0] == what] for what in ("engine", "job"))
     if alone:
         wall, cpu = (median(a[at] / b[at] for a, b in zip(alone, jobs, strict=True)) for at in (3, 4))
@@ -131,8 +144,10 @@ def main() -> None:
         if options.photos:
             found = [path for path in sorted(options.photos.iterdir()) if path.suffix.lower() in SUFFIXES]
             rows += throughput(Path(place), found[: options.images], options.batch, options.rounds)
+    photographs = f"the first {options.images} of {options.photos.parent.name}" if options.photos else "none"
+    notes = [f"network: {SPEC} for tiny files, resnest50.onnx for photographs", f"photographs: {photographs}"]
     with options.out.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(f"# {line}\n" for line in head(network="tiny.onnx, resnest50.onnx", photographs=str(options.photos and options.photos.name)))
+        file.write(head(environment(threads=usable_cores(), notes=notes)))
         table = csv.writer(file, lineterminator="\n")
         table.writerow(HEADER)
         table.writerows((*row[:3], *(f"{value:.3f}" for value in row[3:])) for row in rows)
