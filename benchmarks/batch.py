@@ -120,7 +120,8 @@ def summary(rows: list[Row]) -> list[str]:
     ]
     alone, jobs = ([row for row in rows if row[0] == what] for what in ("engine", "job"))
     if alone:
-        wall, cpu = (median(a[at] / b[at] for a, b in zip(alone, jobs, strict=True)) for at in (3, 4))
+        pairs = list(zip(alone, jobs, strict=True))
+        wall, cpu = median(a[3] / b[3] for a, b in pairs), median(a[4] / b[4] for a, b in pairs)
         rate = median(row[1] / row[3] for row in jobs)
         lines.append(f"photographs: {rate:.1f} images/s, {wall:.1%} of the engine's rate, {cpu:.1%} by CPU time")
     return lines

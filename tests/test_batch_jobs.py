@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +303,23 @@ def test_shards_have_each_picture_once(
         assert names == [str(files[-1])]  # a shard without pictures is an empty table
 
 
+def test_a_folder_of_shards_is_one_table(
+    found: dict[str, Path], photos: Path, tmp_path: Path, cli: Callable[..., Outcome]
+) -> None:
+    """One of them without pictures, one without objects, and one whose job still runs."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    words = ("predict", found["detection"], photos / "0.jpg", photos / "3.jpg", "--out", folder / "o.parquet")
+    for number, threshold in ((1, 0), (2, 0), (3, 1)):
+        assert cli(*words, "--shard", f"{number}/3", "--threshold", threshold).code == 0
+    running = folder / ".p.parquet.parts"
+    running.mkdir()
+    shutil.copy(folder / "o-00003-of-00003.parquet", running / f"{Part(0, 1, 0).stem}.parquet")
+    table = pq.read_table(folder)
+    assert [*dict.fromkeys(table.column("image").to_pylist())] == [str(photos / "0.jpg"), str(photos / "3.jpg")]
+    assert str(table.schema.field("x").type) == "double"
+
+
 # --- What is refused, and goes on only with --overwrite ---
 
 
@@ -439,10 +456,9 @@ def test_gaps(parts: list[tuple[int, int]], missing: list[tuple[int, int]], tmp_
 # --- Ray ---
 
 
-@pytest.fixture
-def workers() -> Iterator[Callable[[int], list[int]]]:
-    """Ids of the processes that run tasks below a process."""
-    yield lambda process: [pid for pid in _below(process) if b"ray::work" in _line(pid)]
+def workers(process: int) -> list[int]:
+    """The processes that run tasks below a process."""
+    return [pid for pid in _below(process) if b"ray::work" in _line(pid)]
 
 
 def _below(process: int) -> list[int]:
@@ -471,7 +487,6 @@ def test_ray_with_a_worker_that_is_killed(
     photos: Path,
     tmp_path: Path,
     cli: Callable[..., Outcome],
-    workers: Callable[[int], list[int]],
 ) -> None:
     if not importlib.util.find_spec("ray"):
         pytest.skip("needs ray, the extra `cluster`")

@@ -1,6 +1,7 @@
 """A job on the machines of a Ray cluster, which share a file system: Ray hands out ranges of pictures, and no more.
 
-    run_on_ray(job, opening, ends=ends, on_done=bar.update)
+    with cluster():
+        run_on_ray(job, opening, ends=ends, on_done=bar.update)
 
 A task predicts its range as `running.run` does, in parts. When its worker dies Ray starts it again, on any machine, and
 it goes on after the parts that are finished. So nothing is lost or repeated, whatever Ray retries.
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,7 +23,7 @@ from resnest.batch.identity import identity_of
 from resnest.batch.job import JOB, LIST, Job, parts_folder, read_json
 from resnest.batch.pictures import PictureList
 from resnest.batch.running import Ends, run
-from resnest.errors import ResnestError
+from resnest.errors import ResnestError, one_line
 from resnest.inference.predicting import Predictor
 from resnest.runtime.results import Show
 from resnest.tasks import load_object
@@ -49,9 +51,10 @@ def run_on_ray(job: Job, opening: Opening, *, ends: Ends, on_done: Callable[[int
     """Predict all pictures that have no result yet; returns False if it was stopped.
 
     Raises:
-        ResnestError: Ray is not installed; a range failed, or killed its worker again and again.
+        ResnestError: a range failed, or killed its worker again and again.
     """
-    ray = _started()
+    import ray
+
     marker = job.folder / STOP
     marker.unlink(missing_ok=True)
     gpus = 1 if str(dict(opening.arguments).get("device", "")).startswith("cuda") else 0
@@ -73,19 +76,30 @@ def run_on_ray(job: Job, opening: Opening, *, ends: Ends, on_done: Callable[[int
     finally:
         for reference in waiting:
             ray.cancel(reference)
-        ray.shutdown()
     return not job.gaps()
 
 
-def _started() -> Any:
+@contextmanager
+def cluster() -> Iterator[None]:
+    """Within, Ray runs: that of RAY_ADDRESS, or one on this machine. It takes the signals, so handle them within.
+
+    Raises:
+        ResnestError: Ray is not installed, or there is none at RAY_ADDRESS.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would send statistics to its makers
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # its default from a later version on
     try:
         import ray
     except ModuleNotFoundError:
         raise ResnestError("ray is not installed: pip install '.[cluster]'") from None
-    ray.init(log_to_driver=False, logging_level=logging.ERROR)  # at RAY_ADDRESS, or on this machine
-    return ray
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ResnestError(f"Ray cannot be reached: {one_line(error)}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _checked(ray: Any, ready: list[Any]) -> None:

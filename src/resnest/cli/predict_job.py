@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ def run_job(
     check_options(predictor.card.task, limits)
     form = kind(load_object(predictor.card.info.result), Show(**limits))
     typer.echo(f"engine: {predictor.engine.name}{f' ({predictor.note})' if predictor.note else ''}", err=True)
-    with StopRequests() as stop:
+    with _on_ray(options.ray), StopRequests() as stop:
         listed = _until(entries(words), lambda: stop.requested)
         identity = identity_of(predictor, limits)
         with open_job(out, listed, identity, form, shard=shard, overwrite=options.overwrite) as job:
@@ -85,6 +86,14 @@ def run_job(
         raise ResnestError(
             f"{summary.unusable:,} of {summary.pictures:,} images could not be used: {out} says why, in error"
         )
+
+
+def _on_ray(wanted: bool) -> AbstractContextManager[None]:
+    if not wanted:
+        return nullcontext()
+    from resnest.batch.cluster import cluster
+
+    return cluster()
 
 
 def _predict(job: Job, predictor: Predictor, ends: Any, on_ray: tuple[Any, ...] | None) -> bool:
