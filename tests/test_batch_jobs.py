@@ -328,7 +328,10 @@ def _other_model(found: dict[str, Path], photos: Path, tmp_path: Path) -> list[o
 
 
 REFUSED: dict[str, tuple[Callable[[dict[str, Path], Path, Path], list[object]], str]] = {
-    "other model": (_other_model, "was begun with another model and another window or card"),
+    "other model": (
+        _other_model,
+        "was begun with another engine (onnxruntime then, torch now), another model: repeat that command",
+    ),
     "other option": (
         lambda found, photos, tmp_path: [found["classification"], photos / "0.jpg", "--top", 2],
         "another choice of results (none then, top 2 now)",

@@ -59,9 +59,10 @@ def _model(engine: Engine) -> str:
 def other_job(where: str, then: Identity, now: Identity) -> ResnestError:
     """The error for a job that differs from the one that was begun, or finished, there."""
     differing = [key for key in now if then.get(key) != now[key]]
+    differing = [key for key in differing if key != "card" or "model" not in differing]  # another model has its own
     parts = [f"another {WORDS.get(key, key)}{_shown(key, then.get(key), now[key])}" for key in differing]
     return ResnestError(
-        f"{where} was begun with {' and '.join(parts)}: repeat that command, name another file, or start anew with"
+        f"{where} was begun with {', '.join(parts)}: repeat that command, name another file, or start anew with"
         f" {parameter('overwrite')}"
     )
 
