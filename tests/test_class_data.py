@@ -347,7 +347,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: p
 
 
 def test_predict_looks_at_a_folder_in_the_same_way(cli: Cli, tmp_path: Path) -> None:
-    from resnest.cli.predict import find_pictures
+    from resnest.cli.pictures import find_pictures
 
     root = _write(tmp_path / "set", [*ODD, *LEFT_BEHIND])
     (root / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")

@@ -24,7 +24,7 @@ LAYERS = [
     {"checkpoints", "data"},
     {"torch", "recipes"},
     {"inference"},
-    {"report", "serving"},
+    {"report", "serving", "batch"},
     {"training", "exporters"},
     {"classification", "detection"},
     {"segmentation"},
@@ -44,6 +44,7 @@ WITHOUT_TORCH = {
     "runtime",
     "recipes",
     "serving",
+    "batch",
     "cli",
     "__init__",
 }

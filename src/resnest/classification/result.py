@@ -22,7 +22,7 @@ from resnest.runtime.results import ALL, LIKELY, Result, Show, installed
 class Classification(Result):
     """Scores of every class for one image."""
 
-    COLUMNS: ClassVar = {"image": "", "rank": "", "label": "", "score": ".6f"}
+    COLUMNS: ClassVar = {"image": "", "rank": "d", "label": "", "score": ".6f"}
     OPTIONS: ClassVar = frozenset({"top"})
 
     name: str  # the image's path as it was given

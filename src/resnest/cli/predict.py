@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from glob import glob, has_magic
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnest.cli.picture_lists import is_list, read_list
+from resnest.cli.pictures import collect
+from resnest.cli.predict_job import JobOptions, run_job
 from resnest.cli.sources import Sources
+from resnest.cli.task_options import check_options, set_options
 from resnest.cli.words import MODEL_HELP, NETWORK_HELP, WINDOW_HELP
 from resnest.errors import ResnestError, parameter, printable
 
@@ -24,85 +25,6 @@ if TYPE_CHECKING:
     from resnest.runtime.decode import ImageInput
     from resnest.runtime.outputs import OutputFolder, Placed
     from resnest.runtime.results import Asked, Result, ResultFiles, Show
-
-
-# --- The pictures that `resnest predict` takes: files, folders, globs, and lists of them ---
-
-
-class Picture(NamedTuple):
-    """A picture file."""
-
-    path: Path
-    relative: Path  # within the folder that was named, or its name
-
-
-def find_pictures(paths: list[str], sources: Sources) -> Iterator[Picture]:
-    """Files in the order given; a folder's images in sorted order, subfolders included.
-
-    What is left out of a folder is said on standard error.
-
-    Raises:
-        ResnestError: a folder without images, a pattern that no file matches.
-    """
-    from resnest.data.listing import list_images, nothing_found
-
-    for text in paths:
-        path = Path(text)
-        if path.is_dir():
-            before = sources.left
-            found = list_images(path, also=sources.takes)
-            videos = sources.left - before
-            how = f"{parameter('every', 1)} takes the videos of folders, too: {videos} here" if videos else ""
-            if not found.images:
-                raise ResnestError(f"no images in {path} ({how or nothing_found(found)})")
-            if how:
-                typer.echo(f"{path}: {how}", err=True)
-            for note in found.notes():
-                typer.echo(f"{path}: {note}", err=True)
-            yield from (Picture(path / name, Path(name)) for name in found.images)
-        elif has_magic(text) and not path.exists():
-            matches = [Path(match) for match in sorted(glob(text, recursive=True)) if Path(match).is_file()]
-            if not matches:
-                raise ResnestError(f"no file matches {text}")
-            yield from (Picture(file, Path(file.name)) for file in matches)
-        else:
-            yield Picture(path, Path(path.name))
-
-
-def collect(paths: list[str], sources: Sources) -> tuple[list[Placed], int]:
-    """The pictures and sources, placed for output, and how many lists are unusable: of several words, others go on."""
-    from resnest.runtime.outputs import place
-
-    found: list[Picture] = []
-    unusable = 0
-    for text in paths:
-        try:
-            found += _listed(text, sources) if is_list(text) else _named(text, sources)
-        except ResnestError as error:
-            if len(paths) == 1 or not is_list(text):
-                raise
-            unusable += 1
-            typer.echo(f"skipped: {error}", err=True)
-    placed = place([(picture.path, picture.path.parents[len(picture.relative.parts) - 1]) for picture in found])
-    return placed, unusable
-
-
-def _named(text: str, sources: Sources) -> Iterator[Picture]:
-    """What a word of the command line names, other than a list."""
-    from resnest.runtime.sources import is_address
-
-    if is_address(text):
-        path = sources.stand_in(text)
-        return iter([Picture(path, Path(path.name))])
-    return find_pictures([text], sources)
-
-
-def _listed(text: str, sources: Sources) -> Iterator[Picture]:
-    for path in read_list(text):
-        if isinstance(path, str) or path.is_dir():
-            yield from _named(str(path), sources)
-        else:
-            yield Picture(path, Path(path.name))
 
 
 # --- Outputs of `resnest predict`, for any task: lines on standard output, drawings, files for other programs.
@@ -169,25 +91,6 @@ class Outputs:
             else []
         )
         return summary + drawn
-
-
-def set_options(**options: Any) -> dict[str, Any]:
-    """Options that are set."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def check_options(task: str, options: Iterable[str]) -> None:
-    """Raises ResnestError for an option that is for another kind of model."""
-    from resnest.tasks import TASKS, load_object, task_info
-
-    def takes(name: str, option: str) -> bool:
-        return option in {*load_object(task_info(name).result).OPTIONS, *task_info(name).files}
-
-    for option in options:
-        if not takes(task, option):
-            owners = [task_info(name) for name in TASKS if takes(name, option)]
-            others = " and ".join(f"{owner.noun.removeprefix('a ')}s" for owner in owners)
-            raise ResnestError(f"--{option} is for {others}, and this model is {task_info(task).noun}: leave it out")
 
 
 def use_annotations(path: Path, predictor: Predictor, pictures: list[Placed], files: Mapping[str, Path]) -> Asked:
@@ -263,6 +166,14 @@ def run(predictor: Predictor, pictures: list[Placed], printer: Printer, outputs:
     return bad
 
 
+OUT_HELP = (
+    "Write all results into this .parquet, .jsonl or .csv, as a batch job: of any number of pictures, also in .tar"
+    " files; a job that ends early goes on with the same command."
+)
+SHARD_HELP = "With --out: the i-th of n equal parts of the pictures, in a file of its own."
+RAY_HELP = "With --out: on all machines of a Ray cluster (RAY_ADDRESS), or all cores of this one."
+OVERWRITE_HELP = "With --out: begin anew what another job has begun or finished there."
+PART_HELP = "With --out: pictures of a part, which is what a killed job repeats at most."
 PATHS_HELP = (
     "Images, TIFF and video files, cameras (camera:0), addresses of streams (rtsp://, http://), folders, globs such as"
     " 'photos/**/*.jpg', lists (.txt with a name a line, .csv), or - for a list on standard input."
@@ -295,6 +206,11 @@ def predict(
     coco: Annotated[Path | None, typer.Option(metavar="FILE", help=COCO_HELP)] = None,
     masks: Annotated[Path | None, typer.Option(metavar="DIR", help=MASKS_HELP)] = None,
     annotations: Annotated[Path | None, typer.Option(metavar="FILE", help=ANNOTATIONS_HELP)] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help=OUT_HELP)] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help=SHARD_HELP)] = None,
+    ray: Annotated[bool, typer.Option("--ray", help=RAY_HELP)] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE_HELP)] = False,
+    part_size: Annotated[int, typer.Option(min=1, help=PART_HELP)] = 1000,
     window: Annotated[int | None, typer.Option(metavar="PIXELS", help=WINDOW_HELP)] = None,
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
@@ -309,6 +225,16 @@ def predict(
     """
     if as_json and as_csv:
         raise ResnestError("--json and --csv exclude each other")
+    limits, files = set_options(top=top, threshold=threshold), set_options(coco=coco, masks=masks)
+    opening: dict[str, Any] = {"engine": engine, "network": network, "device": device, "card": card, "window": window}
+    if out:
+        others = {"json": as_json, "csv": as_csv, "draw": draw, "annotations": annotations, "every": every, **files}
+        _refuse(others, "--out writes rows alone: leave out --{}")
+        options = JobOptions(out, shard, ray, overwrite, part_size)
+        return run_job(model, paths, options, {**opening, "batch_size": batch_size}, limits)
+    _refuse(
+        {"shard": shard, "ray": ray, "overwrite": overwrite}, "--{} is for a batch job: name its results with --out"
+    )
     sources = Sources.every(every)
     pictures, unusable = collect(paths, sources)
     sources.find(pictures, annotations)
@@ -317,10 +243,7 @@ def predict(
     from resnest.tasks import load_object
 
     size = batch_size if sources.found else max(1, min(batch_size, len(pictures)))
-    predictor = Predictor(
-        model, engine=engine, network=network, device=device, batch_size=size, card=card, window=window
-    )
-    limits, files = set_options(top=top, threshold=threshold), set_options(coco=coco, masks=masks)
+    predictor = Predictor(model, batch_size=size, **opening)
     check_options(predictor.card.task, [*limits, *files])
     asked = use_annotations(annotations, predictor, pictures, files) if annotations else Asked(pictures)
     outputs = open_outputs(predictor, asked, files, draw, limits, sources)
@@ -332,3 +255,10 @@ def predict(
         raise KeyboardInterrupt
     if bad:
         raise ResnestError(f"{bad} of {len(asked.pictures) + unusable + sources.more} images could not be used")
+
+
+def _refuse(options: Mapping[str, Any], message: str) -> None:
+    """Raises ResnestError for the first option that is set."""
+    for name, value in options.items():
+        if value:
+            raise ResnestError(message.format(name))

@@ -103,11 +103,17 @@ class Listing:
 
     def add(self, name: str, start: Callable[[], bytes]) -> None:
         """A file that is none of a system's own: an image, or left out; lists and licences are nobody's loss."""
-        reason = why_no_image(name, start)
-        if not reason or (self.also and not reason.startswith("cannot be read") and self.also(name, start())):
+        if self.takes(name, start):
             self.images.append(name)
-        elif not NO_DATA.fullmatch(name.rpartition("/")[2]):
+
+    def takes(self, name: str, start: Callable[[], bytes]) -> bool:
+        """Whether a file is an image, or taken for one; if not, it is left out."""
+        reason = why_no_image(name, start)
+        if reason and self.also and not reason.startswith("cannot be read") and self.also(name, start()):
+            return True
+        if reason and not NO_DATA.fullmatch(name.rpartition("/")[2]):
             self.leave_out(name, reason)
+        return not reason
 
     def notes(self) -> tuple[str, ...]:
         """One on the files that are left out, one on those that are ignored."""
@@ -135,9 +141,13 @@ class Listing:
 def list_images(folder: Path, also: Callable[[str, bytes], object] | None = None) -> Listing:
     """The images below a folder, and what is `also` taken. Raises ResnestError if a folder cannot be read."""
     found = Listing(str(folder), also=also)
-    _walk(str(folder), "", found, (_identity(folder),))
-    found.images.sort(key=lambda name: name.split("/"))
+    found.images.extend(walk_images(folder, found))
     return found
+
+
+def walk_images(folder: Path, found: Listing) -> Iterator[str]:
+    """The names of the images one by one, in the same order; what is left out is noted in `found`."""
+    return _walk(str(folder), "", found, (_identity(folder),))
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -152,7 +162,7 @@ def files_below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _walk(path: str, inside: str, found: Listing, above: tuple[tuple[int, int], ...]) -> None:
+def _walk(path: str, inside: str, found: Listing, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
     for entry in _entries(path):
         name = f"{inside}{entry.name}"
         if is_ignored(entry.name):
@@ -165,9 +175,10 @@ def _walk(path: str, inside: str, found: Listing, above: tuple[tuple[int, int], 
                 found.leave_out(name, "a link to a folder that it lies in")
                 continue
             found.folders.add(name)
-            _walk(entry.path, f"{name}/", found, (*above, identity))
+            yield from _walk(entry.path, f"{name}/", found, (*above, identity))
         elif entry.is_file():
-            found.add(name, lambda path=entry.path: read_start(path))  # type: ignore[misc]
+            if found.takes(name, lambda path=entry.path: read_start(path)):  # type: ignore[misc]
+                yield name
         else:
             found.leave_out(name, "a broken link" if entry.is_symlink() else "neither a file nor a folder")
 

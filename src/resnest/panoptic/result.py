@@ -68,8 +68,8 @@ class PanopticMap(Result):
     """The segments of one picture."""
 
     COLUMNS: ClassVar = {
-        "image": "", "id": "", "label": "", "category_id": "", "thing": "d", "score": ".6f", "area": "",
-        "x": "", "y": "", "width": "", "height": "",
+        "image": "", "id": "d", "label": "", "category_id": "d", "thing": "d", "score": ".6f", "area": "d",
+        "x": "d", "y": "d", "width": "d", "height": "d",
     }  # fmt: skip
 
     name: str  # the picture's path as it was given

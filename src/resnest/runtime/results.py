@@ -84,7 +84,7 @@ class Asked(NamedTuple):
 class Result(ABC):
     """A model's prediction for one image."""
 
-    COLUMNS: ClassVar[Mapping[str, str]]  # of a row, in order, with the format that CSV has them in
+    COLUMNS: ClassVar[Mapping[str, str]]  # of a row, in order, with their format: "" a text, "d" an integer
     OPTIONS: ClassVar[frozenset[str]] = frozenset()  # fields of `Show` that have a meaning here
 
     name: str  # the image's path as it was given

@@ -47,7 +47,7 @@ IN_PALETTE = 2**8
 class LabelMap(Result):
     """The classes of one picture's pixels."""
 
-    COLUMNS: ClassVar = {"image": "", "label": "", "category_id": "", "pixels": "", "share": ".6f", "score": ".6f"}
+    COLUMNS: ClassVar = {"image": "", "label": "", "category_id": "d", "pixels": "d", "share": ".6f", "score": ".6f"}
 
     name: str  # the picture's path as it was given
     classes: PixelClasses

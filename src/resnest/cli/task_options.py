@@ -1,0 +1,27 @@
+"""Options that are for models of some tasks alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from resnest.errors import ResnestError
+
+
+def set_options(**options: Any) -> dict[str, Any]:
+    """Options that are set."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def check_options(task: str, options: Iterable[str]) -> None:
+    """Raises ResnestError for an option that is for another kind of model."""
+    from resnest.tasks import TASKS, load_object, task_info
+
+    def takes(name: str, option: str) -> bool:
+        return option in {*load_object(task_info(name).result).OPTIONS, *task_info(name).files}
+
+    for option in options:
+        if not takes(task, option):
+            owners = [task_info(name) for name in TASKS if takes(name, option)]
+            others = " and ".join(f"{owner.noun.removeprefix('a ')}s" for owner in owners)
+            raise ResnestError(f"--{option} is for {others}, and this model is {task_info(task).noun}: leave it out")
