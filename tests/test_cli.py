@@ -146,7 +146,10 @@ def test_pushing_without_a_network(cli: Cli, run: Path, monkeypatch: pytest.Monk
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "no recipe named": (["recipes", "show"], "name a recipe; `resnest recipes` lists them"),
     "a recipe as action": (["recipes", "digits"], "`resnest recipes show digits` prints this recipe"),
-    "no such data format": (["doctor", "--data", "PHOTOS", "--format", "foo"], "Known: folder, zip, npz, csv, tar"),
+    "no such data format": (
+        ["doctor", "--data", "PHOTOS", "--format", "foo"],
+        "Known: folder, inner-folders, zip, npz, csv, tar",
+    ),
     "unknown recipe": (["train", "imagenett", "--data", "PHOTOS", "--out", "OUT"], "Did you mean 'imagenette'"),
     "unknown setting": (
         ["train", "imagenette", "--data", "PHOTOS", "--out", "OUT", "--set", "optim.lrr=1"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from resnest.exporters.formats import MAX_PIXELS, Exporter, Format, Size
 from resnest.exporters.gate import SIZES, Agree, Shape
 from resnest.exporters.int8 import same_label, same_labels
 from resnest.inference.model import Model
+from resnest.runtime.results import LIKELY
 
 BATCHES = (1, 2, 5)
 
@@ -55,6 +56,9 @@ class ClassificationExporter(Exporter):
 
     def agree(self, card: ClassificationCard) -> Agree:
         return same_labels if card.multi_label else same_label
+
+    def settings(self, card: ClassificationCard) -> Mapping[str, Any]:
+        return {"multi_label": card.multi_label, "threshold": LIKELY.threshold}
 
     def batches(self, card: Any, images: Sequence[Image.Image], size: int) -> Iterator[NDArray[np.float32]]:
         for start in range(0, len(images), size):

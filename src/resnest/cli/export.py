@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 # --- `resnest export`: writes a model in another engine's format, run there and compared first ---
 
-FORMAT_HELP = "onnx, openvino, torch, aotinductor or executorch; by default from the suffix of --out, else onnx."
+FORMAT_HELP = (
+    "onnx, openvino, torch, aotinductor, executorch, or triton, a model repository; by default from the suffix of"
+    " --out, else onnx."
+)
 OUT_HELP = (
     "By default model.onnx (.xml, .pt2, .pte) in a run's directory, else NAME.onnx here. An older file is replaced."
 )
@@ -25,6 +28,8 @@ SIZE_HELP = "Side of the images in pixels, instead of the model's own; detectors
 IMAGES_HELP = "Compare on pictures of this folder or data set, instead of a detector's own data or synthetic ones."
 INT8_HELP = "8-bit integers: smaller, and faster where the processor has instructions for them."
 CALIBRATE_HELP = "For --int8: a folder or data set of pictures like those that the model will be used on."
+KIT_HELP = "Folder for hand-over: an ONNX file with its preprocessing, a reference and programs that use it."
+BAKE_HELP = "The file takes 8-bit pixels, nhwc or nchw, and normalises them itself (onnx, triton)."
 DROP_HELP = "For --int8: allowed loss of top-1 in points (1); without labels, allowed changes of top-1 in % (5)."
 
 
@@ -37,6 +42,8 @@ def export(
     int8: Annotated[bool, typer.Option("--int8", help=INT8_HELP)] = False,
     calibrate: Annotated[str | None, typer.Option(metavar="PHOTOS", help=CALIBRATE_HELP)] = None,
     max_drop: Annotated[float | None, typer.Option(metavar="POINTS", help=DROP_HELP)] = None,
+    kit: Annotated[Path | None, typer.Option(metavar="DIR", help=KIT_HELP)] = None,
+    bake_preprocessing: Annotated[str | None, typer.Option(metavar="LAYOUT", help=BAKE_HELP)] = None,
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Result of the comparison as JSON.")] = False,
 ) -> None:
@@ -56,6 +63,8 @@ def export(
         size=_sides(size) if size else None,
         images=images,
         int8=Int8(calibrate, max_drop) if calibrate is not None else None,
+        kit=kit,
+        bake_preprocessing=bake_preprocessing,
         on_step=lambda step: typer.echo(step, err=True),
     )
     typer.echo(json.dumps(done.to_dict(), indent=2) if as_json else _to_text(done))
@@ -87,7 +96,8 @@ def _to_text(done: Exported) -> str:
     lines = [
         f"written    {done.path} ({done.bytes / 2**20:.1f} MiB)",
         f"takes      batch {takes['batch']}, height {takes['height']}, width {takes['width']}"
-        + (f" ({done.notes['size']})" if "size" in done.notes else ""),
+        + (f" ({done.notes['size']})" if "size" in done.notes else "")
+        + (f"; 8-bit pixels, {done.origin['input']['layout']}" if "input" in done.origin else ""),
         f"run in     {done.engine}, batches of {batches} at {sizes}",
         *_compared(done),
     ]

@@ -16,7 +16,7 @@ from PIL import Image
 
 from resnest.errors import ResnestError, check_ranges, unknown
 from resnest.runtime.card import AnnotatedCard, parse_integers, parse_sides
-from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, check_enlarged, normalise
+from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Step, check_enlarged, normalise, normalise_step
 from resnest.spec import GROUPS, Count, HeadNorm, Positive, Rate, SomeShare, Whole, Width
 
 # --- The structure of a detector on a backbone: (cascade) R-CNN with a feature pyramid, with or without masks.
@@ -137,6 +137,14 @@ class DetectionPreprocess:
             return self.canvas
         wide, high = self.scaled_size(width, height)
         return -(-high // DIVISOR) * DIVISOR, -(-wide // DIVISOR) * DIVISOR
+
+    def steps(self) -> list[Step]:
+        fit: Step = {"do": "fit", "short": self.short, "long": self.long, "filter": "bilinear"}
+        pad: Step = {"do": "pad", "multiple": DIVISOR}
+        if self.canvas:
+            fit["canvas"] = list(self.canvas)
+            pad = {"do": "pad", "height": self.canvas[0], "width": self.canvas[1]}
+        return [fit, normalise_step(self.mean, self.std), pad]
 
     def pixels(self, image: Image.Image) -> Image.Image:
         """The resized image, before normalisation."""

@@ -77,6 +77,9 @@ class DetectionExporter(Exporter):
         high, wide = card.preprocess.canvas or (card.preprocess.short, card.preprocess.short)
         return [(1, card.in_chans, high, wide)]
 
+    def settings(self, card: DetectionCard) -> Mapping[str, Any]:
+        return {"threshold": THRESHOLD, "category_ids": list(card.category_ids)}
+
     def batches(self, card: Any, images: Sequence[Image.Image], size: int) -> Iterator[NDArray[np.float32]]:
         """Pictures that fill the file's size: in flat padding objects tie, and those never reach a result."""
         high, wide = canvas = card.preprocess.canvas

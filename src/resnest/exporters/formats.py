@@ -183,6 +183,10 @@ class Exporter(ABC):
         """Tolerances by output; of logits relative to the largest one."""
         return {"logits": TOLERANCE}
 
+    def settings(self, card: Any) -> Mapping[str, Any]:
+        """What a hand-over kit's programs need to turn outputs into results, beside the classes."""
+        return {}
+
     def batches(self, card: Any, images: Sequence[Image.Image], size: int) -> Iterator[NDArray[np.float32]]:
         """Preprocessed pictures, one by one."""
         for image in images[: self.most_pictures]:

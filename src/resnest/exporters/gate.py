@@ -28,6 +28,7 @@ SIZES: Sequence[tuple[int, int]] = ((64, 64), (97, 131), (160, 160))
 
 Shape = tuple[int, int, int, int]  # N, C, H, W
 Agree = Callable[[Arrays, Arrays], NDArray[np.bool_]]  # of two outputs for N images, which of them mean the same
+Noise = Callable[[np.random.Generator, Shape], NDArray[np.float32]]
 Measure = Callable[[Arrays, Arrays], Mapping[str, float]]  # how far apart two outputs are, by name
 
 
@@ -112,16 +113,17 @@ def compare(
     unlike: str = "another label",
     measure: Measure | None = None,
     tolerances: Mapping[str, float] | None = None,
+    noise: Noise = lambda rng, shape: rng.standard_normal(shape, np.float32),
 ) -> Parity:
     """Run both on seeded noise of every shape, and on pictures; stops at the first shape that the engine refuses."""
     started = time.perf_counter()
     tolerances = tolerances or {"logits": TOLERANCE}
     rng = np.random.default_rng(0)
-    noise = (rng.standard_normal(shape, np.float32) for shape in shapes)
+    noises = (noise(rng, shape) for shape in shapes)
     apart: dict[tuple[Shape, str], float] = {}
     refused, agreeing, unstable, count = "", 0, 0, 0
     try:
-        for images, is_picture in chain(((batch, False) for batch in noise), ((batch, True) for batch in pictures)):
+        for images, is_picture in chain(((batch, False) for batch in noises), ((batch, True) for batch in pictures)):
             expected, got = reference(images), _run(run, images)
             measured = measure(expected, got) if measure else _differences(expected, got, tolerances)
             for output, value in measured.items():

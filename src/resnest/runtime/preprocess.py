@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ MOST_ENLARGED = 32  # times a strip's own pixels, if that is more than a network
 LARGEST = 8192  # pixels of a side; a batch of one such crop fills gigabytes in the network
 
 Interpolation = Literal["bilinear", "bicubic"]
+Step = dict[str, Any]  # "do", and its numbers: exporters/kit_files/preprocess.py.txt has what they mean
 First = Literal["crop", "resize"]
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -42,6 +43,7 @@ class ImageTransform(Protocol):
     def scaled_size(self, width: int, height: int, /) -> tuple[int, int]: ...  # width, height of that
     def padded_size(self, width: int, height: int, /) -> tuple[int, int]: ...  # height, width of the network's input
     def describe(self) -> str: ...  # the size, for people
+    def steps(self) -> list[Step]: ...  # all that `__call__` does, for other programs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,21 @@ class Preprocess:
     def padded_size(self, width: int, height: int) -> tuple[int, int]:
         return self.size, self.size
 
+    def steps(self) -> list[Step]:
+        square = {"do": "resize", "width": self.size, "height": self.size, "filter": self.interpolation}
+        sized: list[Step] = [{"do": "crop", "fraction": self.crop_fraction}, square]
+        if self.first == "resize":
+            sized = [
+                {"do": "resize", "short": self._short, "filter": self.interpolation},
+                {"do": "crop", "size": self.size},
+            ]
+        return [*sized, normalise_step(self.mean, self.std)]
+
+    @property
+    def _short(self) -> int:
+        """The short side that `first="resize"` resizes to."""
+        return math.floor(round(self.size / self.crop_fraction, 6))
+
     def pixels(self, image: Image.Image) -> Image.Image:
         """The square input of the network, before normalisation."""
         if self.first == "resize":
@@ -92,7 +109,7 @@ class Preprocess:
     def _resized(self, image: Image.Image) -> Image.Image:
         """Resize the short side to size / crop, then centre crop; rounded as torchvision's Resize and CenterCrop."""
         width, height = image.size
-        short = math.floor(round(self.size / self.crop_fraction, 6))
+        short = self._short
         wide, high = (short, short * height // width) if width <= height else (short * width // height, short)
         check_enlarged((width, height), (wide, high))
         left, top = round((wide - self.size) / 2), round((high - self.size) / 2)
@@ -121,9 +138,29 @@ def check_enlarged(size: tuple[int, int], enlarged: tuple[int, int], *, usual: i
 
 def normalise(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
     """(..., H, W, 3) uint8 -> (..., 3, H, W) float32; `mean` and `std` are of channels in 0..1."""
-    scale = 1 / (255 * np.asarray(std, np.float32))
-    shift = np.asarray(mean, np.float32) / np.asarray(std, np.float32)
+    scale, shift = scale_and_shift(mean, std)
     planes = np.moveaxis(pixels, -1, -3)
     scaled = np.empty(planes.shape, np.float32)  # once, and in its final order: half the time
-    np.multiply(planes, scale.astype(np.float32)[:, None, None], out=scaled, dtype=np.float32)
-    return np.subtract(scaled, shift.astype(np.float32)[:, None, None], out=scaled)
+    np.multiply(planes, scale[:, None, None], out=scaled, dtype=np.float32)
+    return np.subtract(scaled, shift[:, None, None], out=scaled)
+
+
+def denormalise(images: NDArray[np.float32], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.uint8]:
+    """(..., 3, H, W) float32 -> (..., 3, H, W) uint8: the pixels that `normalise` was given."""
+    scale, shift = scale_and_shift(mean, std)
+    pixels = np.rint((images + shift[:, None, None]) / scale[:, None, None]).clip(0, 255)
+    return np.asarray(pixels, np.uint8)
+
+
+def scale_and_shift(mean: Sequence[float], std: Sequence[float]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Of 8-bit pixels, by channel: a normalised value is pixel * scale - shift."""
+    scale = 1 / (255 * np.asarray(std, np.float32))
+    shift = np.asarray(mean, np.float32) / np.asarray(std, np.float32)
+    return scale.astype(np.float32), shift.astype(np.float32)
+
+
+def normalise_step(mean: Sequence[float], std: Sequence[float]) -> Step:
+    """The step `normalise`, with the very numbers."""
+    scale, shift = scale_and_shift(mean, std)
+    numbers = {"scale": scale.tolist(), "shift": shift.tolist()}
+    return {"do": "normalise", **numbers, "mean": list(mean), "std": list(std)}

@@ -17,7 +17,15 @@ from PIL import Image
 from resnest.errors import Range, ResnestError, check_ranges, parameter, unknown
 from resnest.runtime.card import AnnotatedCard, parse_integers, parse_sides
 from resnest.runtime.decode import MAX_PIXELS
-from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, LARGEST, check_enlarged, normalise
+from resnest.runtime.preprocess import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    LARGEST,
+    Step,
+    check_enlarged,
+    normalise,
+    normalise_step,
+)
 from resnest.segmentation.result import PixelClasses
 from resnest.spec import GROUPS, MOST, Count, HeadNorm, Rate, Width
 
@@ -152,6 +160,16 @@ class SegmentationPreprocess:
         wide, high = self.scaled_size(width, height, scale)
         least = self.window or LEAST
         return max(high, least), max(wide, least)
+
+    def steps(self) -> list[Step]:
+        """Of a whole picture, without windows."""
+        limit = {"long": self.long} if self.long else {"scale": 1}
+        fit: Step = {"do": "fit", **limit, "filter": "bilinear"}
+        pad: Step = {"do": "pad", "least": LEAST}
+        if self.canvas:
+            fit["canvas"] = list(self.canvas)
+            pad = {"do": "pad", "height": self.canvas[0], "width": self.canvas[1]}
+        return [fit, pad, normalise_step(self.mean, self.std)]
 
     def pixels(self, image: Image.Image, scale: float = 1.0) -> Image.Image:
         """The resized image, before normalisation."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -56,6 +56,9 @@ class SegmentationExporter(Exporter):
 
     def agree(self, card: SegmentationCard) -> Agree:
         return same_label
+
+    def settings(self, card: SegmentationCard) -> Mapping[str, Any]:
+        return {"category_ids": list(card.category_ids)}
 
     def batches(self, card: Any, images: Sequence[Image.Image], size: int) -> Iterator[NDArray[np.float32]]:
         """Pictures to compare; large ones of any size are cropped to a corner."""

@@ -22,6 +22,7 @@ from PIL import Image
 from resnest.errors import ResnestError, parameter
 from resnest.files import CARD_NAME
 from resnest.runtime.card import ModelCard
+from resnest.runtime.preprocess import denormalise
 
 # --- The engine interface: a function from images to named arrays ---
 
@@ -74,11 +75,12 @@ class Loaded:
     """An exported file in an engine, before its task is known."""
 
     name: str  # of the engine, for people
-    compute: Callable[[NDArray[np.float32], Sequence[str]], list[NDArray[Any]]]  # images, names of outputs
-    images: Shape  # (N, C, H, W)
+    compute: Callable[[NDArray[Any], Sequence[str]], list[NDArray[Any]]]  # images, names of outputs
+    images: Shape  # (N, C, H, W); of 8-bit pixels perhaps (N, H, W, C)
     outputs: Mapping[str, Output]
     metadata: Mapping[str, str]
     aliases: Mapping[str, str] = field(default_factory=dict)  # other names of outputs
+    dtype: str = "float32"  # of the images
 
 
 def stack_pixels(images: Sequence[Prepared]) -> NDArray[np.float32]:
@@ -87,6 +89,9 @@ def stack_pixels(images: Sequence[Prepared]) -> NDArray[np.float32]:
 
 
 CARD_KEY, ORIGIN_KEY = "resnest", "resnest_origin"
+INPUT_KEY = (
+    "input"  # of the card and the origin of a file that takes 8-bit pixels: {"dtype": "uint8", "layout": "nhwc"}
+)
 
 
 class ExportedEngine:
@@ -105,14 +110,15 @@ class ExportedEngine:
         self._takes = exported.takes(card)
         self._gives = exported.gives(card)
         self._names = self._choose_outputs()
+        self._layout = self._find_layout()
         self._batch = loaded.images[0] if loaded.images else None  # a file may be made for one batch size
         self._check()
 
     def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64] | None = None) -> Arrays:
-        """`sizes` are unused: detections in the padding are outside the picture and dropped later."""
-        images = np.ascontiguousarray(images, np.float32)
-        at_once = self._batch in (None, len(images)) and len(images)
-        outputs = self._compute(images) if at_once else self._in_parts(images)
+        """`sizes` are for 8-bit pixels alone: detections in the padding are outside the picture and dropped later."""
+        taken = self._to_pixels(images, sizes) if self._layout else np.ascontiguousarray(images, np.float32)
+        at_once = self._batch in (None, len(taken)) and len(taken)
+        outputs = self._compute(taken) if at_once else self._in_parts(taken)
         for name, shape in self._gives.items():
             got, wanted = outputs[name].shape, (len(images), *shape[1:])
             if not _fits(got, wanted):
@@ -122,11 +128,43 @@ class ExportedEngine:
                 )
         return outputs
 
-    def _compute(self, images: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    def _find_layout(self) -> str:
+        """ "nhwc" or "nchw" of a file that normalises 8-bit pixels itself, else ""."""
+        if self._loaded.dtype == "float32":
+            return ""
+        said = self.origin.get(INPUT_KEY)
+        layout = said.get("layout") if isinstance(said, dict) else None
+        if layout not in ("nhwc", "nchw"):
+            raise ResnestError(
+                f"{self.path} has inputs of {self._loaded.dtype}: expected images (N, 3, H, W) of float32"
+            )
+        return str(layout)
+
+    def _to_pixels(self, images: NDArray[np.float32], sizes: NDArray[np.int64] | None) -> NDArray[np.uint8]:
+        """The 8-bit pixels that normalised images were made from; where the file pads them itself, without padding."""
+        high, wide = images.shape[2:]
+        if sizes is not None and len(images) == 1 and self._pads:
+            high, wide = sizes[0]
+        preprocess = self.card.preprocess
+        pixels = denormalise(images[:, :, :high, :wide], preprocess.mean, preprocess.std)
+        return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1) if self._layout == "nhwc" else pixels)
+
+    @property
+    def _pads(self) -> bool:
+        """Whether the file takes 8-bit pixels of any size, and its card says one size."""
+        return self._images[2] is None and self._takes[2] is not None
+
+    @property
+    def _images(self) -> Shape:
+        """(N, C, H, W) of its input, whatever its layout."""
+        shape = self._loaded.images
+        return (shape[0], shape[3], *shape[1:3]) if self._layout == "nhwc" and len(shape) == 4 else shape
+
+    def _compute(self, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
         values = self._loaded.compute(images, list(self._names.values()))
         return dict(zip(self._names, values, strict=True))
 
-    def _in_parts(self, images: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    def _in_parts(self, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Run in the file's fixed batch size; the last batch is filled up with its first image."""
         size = self._batch or 1
         parts: list[dict[str, NDArray[Any]]] = []
@@ -166,7 +204,7 @@ class ExportedEngine:
                 f"{self.path} takes {self.card.in_chans} channels: images of files have {self._takes[1]}, red, green,"
                 " blue"
             )
-        images = self._loaded.images
+        images = self._images
         free = zip(images[2:], self._takes[2:], strict=False)  # a file for one size takes no others
         if not _fits(images, self._takes) or any(mine is not None and wanted is None for mine, wanted in free):
             raise ResnestError(

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
@@ -63,7 +62,7 @@ def load(path: Path, *, threads: int) -> Loaded:
         ) from None
     images = _only_input(session.get_inputs(), path)
 
-    def compute(batch: NDArray[np.float32], names: Sequence[str]) -> list[NDArray[Any]]:
+    def compute(batch: NDArray[Any], names: Sequence[str]) -> list[NDArray[Any]]:
         try:
             result: list[NDArray[Any]] = session.run(list(names), {images.name: batch})
         except Exception as error:
@@ -73,7 +72,9 @@ def load(path: Path, *, threads: int) -> Loaded:
     plural = "s" if threads > 1 else ""
     metadata = session.get_modelmeta().custom_metadata_map
     outputs = {output.name: Output(_shape(output), _dtype(output)) for output in session.get_outputs()}
-    return Loaded(f"onnxruntime, {threads} thread{plural}", compute, _shape(images), outputs, metadata)
+    return Loaded(
+        f"onnxruntime, {threads} thread{plural}", compute, _shape(images), outputs, metadata, dtype=_dtype(images)
+    )
 
 
 def _named(path: Path) -> str | bytes:
@@ -86,11 +87,11 @@ def _named(path: Path) -> str | bytes:
 
 
 def _only_input(values: list[Any], path: Path) -> Any:
-    """The only input, of 32-bit floats."""
+    """The only input, of 32-bit floats or 8-bit pixels."""
     expected = "images (N, 3, H, W)"
     if len(values) != 1:
         raise ResnestError(f"{path} has {len(values)} inputs: expected one, {expected}")
-    if values[0].type != "tensor(float)":
+    if values[0].type not in ("tensor(float)", "tensor(uint8)"):
         raise ResnestError(f"{path} has inputs of {values[0].type}: expected {expected} of tensor(float)")
     return values[0]
 
