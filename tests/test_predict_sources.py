@@ -464,7 +464,7 @@ def test_without_pyav(here: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> 
     Path("in/clip.mp4").write_bytes(b"\0\0\0 ftypisom")
     grey(7).save("in/a.png")
     standins.use(monkeypatch, "classification")
-    outcome = cli("predict", "m", "in")
+    outcome = cli("predict", "m", "in", "--every", "1")
     assert outcome.code == 2
     assert outcome.out.startswith("in/a.png: ")
     assert "skipped: in/clip.mp4: videos need PyAV: pip install av" in outcome.err

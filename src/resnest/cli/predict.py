@@ -240,15 +240,23 @@ def predict(
     sources.find(pictures, annotations)
     from resnest.inference.predicting import Predictor
     from resnest.runtime.results import Asked
-    from resnest.tasks import load_object
 
     size = batch_size if sources.found else max(1, min(batch_size, len(pictures)))
     predictor = Predictor(model, batch_size=size, **opening)
     check_options(predictor.card.task, [*limits, *files])
     asked = use_annotations(annotations, predictor, pictures, files) if annotations else Asked(pictures)
     outputs = open_outputs(predictor, asked, files, draw, limits, sources)
-    typer.echo(f"engine: {predictor.engine.name}{f' ({predictor.note})' if predictor.note else ''}", err=True)
     form = "json" if as_json else "csv" if as_csv else "text"
+    _print_all(predictor, asked, outputs, sources, form, unusable)
+
+
+def _print_all(
+    predictor: Predictor, asked: Asked, outputs: Outputs, sources: Sources, form: str, unusable: int
+) -> None:
+    """Predict, print and write. Raises ResnestError at the end if pictures are unusable, lists of them among these."""
+    from resnest.tasks import load_object
+
+    typer.echo(f"engine: {predictor.engine.name}{f' ({predictor.note})' if predictor.note else ''}", err=True)
     printer = Printer(form, load_object(predictor.card.info.result), outputs.show, sources.columns)
     bad = run(predictor, list(asked.pictures), printer, outputs, sources) + unusable
     if sources.interrupted:
