@@ -1148,7 +1148,7 @@ def test_yolo_pictures_without_texts_have_no_objects_and_lines_count_once(tmp_pa
 def test_yolo_says_that_both_parts_are_the_same(tmp_path: Path) -> None:
     root = ultralytics(tmp_path / "pets")
     _yaml("train: images/train\nval: images/train\nnames: [cat, dog]\n")(root)
-    assert "train and val are the same images" in open_dataset(root).describe()
+    assert "in both parts, such as " in open_dataset(root).describe()
 
 
 def test_yolo_names_are_text_and_keep_their_numbers(tmp_path: Path) -> None:

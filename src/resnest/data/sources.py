@@ -8,6 +8,7 @@ The format is detected by `formats`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,9 @@ from resnest.data.formats import DatasetHandle, detect_format
 from resnest.data.parts import TITLES
 from resnest.data.samples import Samples
 from resnest.data.samples import holdout as hold_out
+from resnest.data.stores import FolderStore
 from resnest.errors import ResnestError, parameter
+from resnest.figures import counted
 from resnest.runtime.decode import as_exif
 from resnest.tasks import check_task
 
@@ -43,7 +46,7 @@ class Splits:
         held = " held out" if self.unsplit else ""
         return (
             f"{self.where} ({self.format}): {len(self.train)} training and {len(self.val)} validation images{held},"
-            f" {self.train.describe(self.val)}{_in_brackets(self.notes)}"
+            f" {self.train.describe(self.val)}{_in_brackets((*self.notes, *_note_of_shared(self)))}"
         )
 
 
@@ -151,6 +154,20 @@ def _is_training_data(names: tuple[str, ...], samples: Samples, account: Mapping
     if account.get("data") in (*names, *(str(Path(name).resolve()) for name in names)):
         return True
     return bool(counted == len(samples) and set(account.get("class_names", ())) <= set(samples.class_names))
+
+
+def _note_of_shared(splits: Splits) -> tuple[str, ...]:
+    """A note on files that both splits have, of which validation says nothing about new ones."""
+    parts = (splits.train, splits.val)
+    roots = [part.store.root for part in parts if isinstance(part.store, FolderStore)]
+    if len(roots) < len(parts):
+        return ()
+    files = [{os.path.normpath(root / key) for key in part.keys} for root, part in zip(roots, parts, strict=True)]
+    shared = files[0] & files[1]
+    if not shared:
+        return ()
+    many = counted(len(shared), "image is", "images are")
+    return (f"{many} in both parts, such as {Path(min(shared)).name}: figures of these say nothing about new ones",)
 
 
 def _in_brackets(notes: tuple[str, ...]) -> str:
