@@ -365,3 +365,10 @@ def test_images_of_both_parts_are_counted(kind: str, train: str, val: str, said:
     told = open_dataset(tmp_path).describe()
     assert said in told
     assert bool(said) == ("in both parts" in told)
+
+
+def test_a_part_that_is_a_link_to_another(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        picture(tmp_path / "train" / name / "0.png")
+    (tmp_path / "val").symlink_to("train")
+    assert "2 images are in both parts, such as 0.png" in open_dataset(tmp_path).describe()

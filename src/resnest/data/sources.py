@@ -9,7 +9,7 @@ The format is detected by `formats`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -158,16 +158,22 @@ def _is_training_data(names: tuple[str, ...], samples: Samples, account: Mapping
 
 def _note_of_shared(splits: Splits) -> tuple[str, ...]:
     """A note on files that both splits have, of which validation says nothing about new ones."""
-    parts = (splits.train, splits.val)
-    roots = [part.store.root for part in parts if isinstance(part.store, FolderStore)]
-    if len(roots) < len(parts):
+    both = (splits.train, splits.val)
+    folders = [(part.store.root, part.keys) for part in both if isinstance(part.store, FolderStore)]
+    if len(folders) < len(both):
         return ()
-    files = [{os.path.normpath(root / key) for key in part.keys} for root, part in zip(roots, parts, strict=True)]
-    shared = files[0] & files[1]
+    train, val = (_files(root, keys) for root, keys in folders)
+    shared = train & val
     if not shared:
         return ()
     many = counted(len(shared), "image is", "images are")
     return (f"{many} in both parts, such as {Path(min(shared)).name}: figures of these say nothing about new ones",)
+
+
+def _files(root: Path, keys: Iterable[str]) -> set[str]:
+    """Paths; of links among files, which cost a look at each, their own."""
+    resolved = os.path.realpath(root)
+    return {os.path.normpath(os.path.join(resolved, key)) for key in keys}
 
 
 def _in_brackets(notes: tuple[str, ...]) -> str:
