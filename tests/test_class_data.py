@@ -164,6 +164,8 @@ AMBIGUOUS: dict[str, tuple[list[str], str]] = {
         "the folders fold0, fold1, fold2 have .* are classes, rename fold0",
     ),
     "a part of the classes": ([*_parts("val"), "more/cat/0.jpg", "bird/0.jpg"], "the folders more, val have the same"),
+    "short for parts": (_parts("trn", "tst"), "the folders trn, tst have .* call them train, val and test"),
+    "shorter": (_parts("tr", "va", "ts"), "the folders tr, ts, va have .* call them train, val and test"),
     "within a folder": (_parts("photos/train", "photos/holdout"), "photos: the folders holdout, train have the same"),
     "no class beside": (
         [*_parts("train"), "unlabeled/0.jpg", "bird/0.jpg"],

@@ -635,6 +635,17 @@ def test_xml_files_of_tools_that_count_differently(
         assert len(open_dataset(tmp_path, format=format).train) > 0
 
 
+def test_xml_files_in_utf_16_tell_as_others(tmp_path: Path) -> None:
+    for name in _pictures(tmp_path, "train"):
+        stem = name.removesuffix(".png")
+        box = voc_object("cat", (0, 2, 9, 9))
+        (tmp_path / f"{stem}.xml").write_bytes(f'<?xml version="1.0"?>{voc(stem, box)}'.encode("utf-16"))
+    splits = open_dataset(tmp_path)
+    assert "counted from 0, as 0.xml has a box that starts there" in splits.describe()
+    assert isinstance(splits.train, DetectionSamples)
+    assert splits.train.objects[0].boxes.tolist() == [[0, 2, 9, 9]]
+
+
 def test_listed_images_without_xml_files_have_no_objects(tmp_path: Path) -> None:
     root = datumaro_voc(tmp_path / "pets")
     splits = open_dataset(root)

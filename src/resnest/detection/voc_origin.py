@@ -11,6 +11,7 @@ includes the last pixel. `data.format` decides for all: voc-from-0, voc-from-1.
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -61,7 +62,7 @@ def origin_of(folders: Sequence[Path], told: int | None = None) -> Origin:
     contrary = 0  # files with VOC's mark and a box that starts at 0
     for file in (file for folder in folders for file in sorted(folder.iterdir()) if file.suffix.lower() == ".xml"):
         try:
-            content = file.read_bytes()
+            content = _in_bytes(file.read_bytes())
         except OSError:
             continue  # said by its reader
         first, why = _told_by(content)
@@ -89,6 +90,11 @@ def origin_of(folders: Sequence[Path], told: int | None = None) -> Origin:
             ),
         )
     return Origin(1, () if seen else (UNSAID,))
+
+
+def _in_bytes(content: bytes) -> bytes:
+    """The content as UTF-8, if its mark says that it is UTF-16, as PowerShell writes."""
+    return content.decode("utf-16", "replace").encode() if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else content
 
 
 def _told_by(content: bytes) -> tuple[int | None, str]:
