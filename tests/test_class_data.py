@@ -164,6 +164,8 @@ AMBIGUOUS: dict[str, tuple[list[str], str]] = {
         "the folders fold0, fold1, fold2 have .* are classes, rename fold0",
     ),
     "a part of the classes": ([*_parts("val"), "more/cat/0.jpg", "bird/0.jpg"], "the folders more, val have the same"),
+    "short for parts": (_parts("trn", "tst"), "the folders trn, tst have .* call them train, val and test"),
+    "shorter": (_parts("tr", "va", "ts"), "the folders tr, ts, va have .* call them train, val and test"),
     "within a folder": (_parts("photos/train", "photos/holdout"), "photos: the folders holdout, train have the same"),
     "no class beside": (
         [*_parts("train"), "unlabeled/0.jpg", "bird/0.jpg"],
@@ -473,6 +475,39 @@ def test_names_of_folders(content: object, names: tuple[str, ...], said: str, pa
     assert splits.train.class_names == names
     assert said in splits.describe()
     assert splits.train.class_keys == (("cat", "dog") if names[0] == "Felis" else ())
+
+
+@pytest.mark.parametrize(
+    ("folders", "lines", "names", "said"),
+    [
+        (("0", "1"), "1 dog\n0 cat\n", ("cat", "dog"), ""),
+        (("0", "1"), "1: dog\n0: cat\n", ("cat", "dog"), ""),
+        (("0", "1"), "dog,1\ncat,0\n", ("cat", "dog"), ""),
+        (("1", "2"), "1) cat\n2) dog\n", ("cat", "dog"), ""),
+        (("0", "1"), "1 cat\n2 dog\n", ("0", "1"), "not used: it has no name for 0"),
+        (("0", "1"), "box 1\nbox 2\n", ("box 1", "box 2"), ""),  # the numbers are parts of the names
+        (("0", "1"), "2012 Audi\n1998 Saab\n", ("2012 Audi", "1998 Saab"), ""),
+        (("0", "1"), "hot dog\ncat\n", ("hot dog", "cat"), ""),
+        (("0", "1"), "1 cat\ndog\n", ("1 cat", "dog"), ""),
+    ],
+)
+def test_numbered_lines_of_names(
+    folders: tuple[str, ...], lines: str, names: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    _write(tmp_path, [f"{folder}/{number}.png" for folder in folders for number in range(2)])
+    (tmp_path / "classnames.txt").write_text(lines)
+    splits = open_dataset(tmp_path)
+    assert splits.train.class_names == names
+    assert said in splits.describe()
+
+
+def test_a_list_of_files_beside_parts_is_named(tmp_path: Path) -> None:
+    _write(tmp_path, [f"{part}/{name}/{part}.png" for part in ("train", "val") for name in ("cat", "dog")])
+    assert "labels.csv" not in open_dataset(tmp_path).describe()
+    rows = [f"{part}/{name}/{part}.png,{name},{part}" for part in ("train", "val") for name in ("cat", "dog")]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,split", *rows]))
+    assert "not read: labels.csv, as the folders have parts and classes" in open_dataset(tmp_path).describe()
+    assert open_dataset(tmp_path, format="csv").format == "csv"
 
 
 def test_a_list_within_a_zip(tmp_path: Path) -> None:

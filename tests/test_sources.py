@@ -16,6 +16,7 @@ from forms import Labelled, class_folders, webdataset, write_parquet, write_save
 from resnest.data.readers import read_class_names, read_zip
 from resnest.data.sources import Splits, open_dataset
 from resnest.errors import ResnestError
+from scenes import many, picture, voc, voc_object, write
 
 
 def _parts(photos: Path, root: Path) -> Path:
@@ -325,3 +326,49 @@ def test_real_photographs_packed_anew_are_the_same(tmp_path: Path) -> None:
         assert (whole.labels == source.labels).all()
         assert [Path(key).stem for key in whole.keys] == [name for name, _ in named]
         assert [whole.store.read(key) for key in whole.keys] == [content for *_, content in rows]
+
+
+def _text(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "said"),
+    [
+        ("012", "345", ""),
+        ("0123", "345", "1 image is in both parts, such as 3.png: figures of these say nothing about new ones"),
+        ("012", "012", "3 images are in both parts, such as 0.png"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["voc", "coco", "yolo"])
+def test_images_of_both_parts_are_counted(kind: str, train: str, val: str, said: str, tmp_path: Path) -> None:
+    parts = {"train": train, "val": val}
+    for stem in sorted({*train, *val}):
+        picture(tmp_path / ("JPEGImages" if kind == "voc" else "images") / f"{stem}.png", int(stem))
+        if kind == "voc":
+            _text(tmp_path / "Annotations" / f"{stem}.xml", voc(stem, voc_object("cat", (2, 2, 9, 9))))
+        elif kind == "yolo":
+            _text(tmp_path / "labels" / f"{stem}.txt", "0 .5 .5 .2 .2\n")
+    for part, stems in parts.items():
+        if kind == "voc":
+            _text(tmp_path / "ImageSets" / "Main" / f"{part}.txt", "\n".join(stems))
+        elif kind == "yolo":
+            _text(tmp_path / f"{part}.txt", "".join(f"images/{stem}.png\n" for stem in stems))
+        else:
+            content = many()
+            content["images"] = [row for row in content["images"] if str(row["id"]) in stems]
+            content["annotations"] = [row for row in content["annotations"] if str(row["image_id"]) in stems]
+            write(tmp_path / f"{part}.json", content)
+    if kind == "yolo":
+        _text(tmp_path / "data.yaml", "train: train.txt\nval: val.txt\nnames: [cat]\n")
+    told = open_dataset(tmp_path).describe()
+    assert said in told
+    assert bool(said) == ("in both parts" in told)
+
+
+def test_a_part_that_is_a_link_to_another(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        picture(tmp_path / "train" / name / "0.png")
+    (tmp_path / "val").symlink_to("train")
+    assert "2 images are in both parts, such as 0.png" in open_dataset(tmp_path).describe()

@@ -584,17 +584,11 @@ def test_what_a_tool_writes_is_read_as_it_is(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tool", "shift", "format", "left", "note"),
     [
-        (
-            "datumaro",
-            0,
-            "auto",
-            4,
-            "counted from 0, as Datumaro (CVAT) does: data.format=voc-from-1 counts them from 1",
-        ),
-        ("fiftyone", 0, "auto", 4, "counted from 0, as FiftyOne does"),
-        ("label_studio", 0, "auto", 4, "counted from 0, as Label Studio does"),
+        ("datumaro", 0, "auto", 4, "has the mark of Datumaro (CVAT): data.format=voc-from-1 counts them from 1"),
+        ("fiftyone", 0, "auto", 4, "counted from 0, as 0.xml has the mark of FiftyOne"),
+        ("label_studio", 0, "auto", 4, "counted from 0, as 0.xml has the mark of Label Studio"),
         ("supervision", 0, "auto", 4, ""),
-        ("supervision", 5, "auto", -1, ""),  # a box beyond the picture is no sign where the tool is known
+        ("supervision", 5, "auto", -1, "as the mark of VOC, Roboflow or supervision tells, but 1 file has a box"),
         ("globox", 0, "auto", 3, "counted from 1, as in Pascal VOC: data.format=voc-from-0 counts them from 0"),
         ("globox", 4, "auto", 0, "counted from 0, as 0.xml has a box that starts there"),
         ("globox", 0, "voc-from-0", 4, ""),
@@ -615,6 +609,41 @@ def test_what_xml_files_count_pixels_from(
     assert splits.val.objects[0].boxes[0, 0] == (3 if left == 3 else 4)  # as in the other part
     told = splits.describe()
     assert note in told if note else "pixels are counted" not in told
+
+
+@pytest.mark.parametrize(
+    ("tools", "format", "message"),
+    [
+        (("supervision", "label_studio"), "auto", r"1\.xml counts pixels from 0 \(the mark of Label Studio\), and "),
+        (("fiftyone", "supervision"), "auto", r"0\.xml .* \(the mark of FiftyOne\), and .*1\.xml from 1"),
+        (("supervision", "globox"), "auto", r"5\.xml .* \(a box that starts there\), and .*0\.xml from 1"),
+        (("fiftyone", "label_studio"), "auto", ""),  # both count from 0
+        (("fiftyone", "globox"), "auto", ""),
+        (("supervision", "label_studio"), "voc-from-0", ""),
+    ],
+)
+def test_xml_files_of_tools_that_count_differently(
+    tools: tuple[str, str], format: str, message: str, tmp_path: Path
+) -> None:
+    for image in (*_pictures(tmp_path, "train"), *_pictures(tmp_path, "valid")):
+        number = int(image[0])
+        _tool_xml(tmp_path / f"{number}.xml", number, tools[number % 2], 4.0 if number == 5 else 0.0)
+    if message:
+        with pytest.raises(ResnestError, match=message):
+            open_dataset(tmp_path, format=format)
+    else:
+        assert len(open_dataset(tmp_path, format=format).train) > 0
+
+
+def test_xml_files_in_utf_16_tell_as_others(tmp_path: Path) -> None:
+    for name in _pictures(tmp_path, "train"):
+        stem = name.removesuffix(".png")
+        box = voc_object("cat", (0, 2, 9, 9))
+        (tmp_path / f"{stem}.xml").write_bytes(f'<?xml version="1.0"?>{voc(stem, box)}'.encode("utf-16"))
+    splits = open_dataset(tmp_path)
+    assert "counted from 0, as 0.xml has a box that starts there" in splits.describe()
+    assert isinstance(splits.train, DetectionSamples)
+    assert splits.train.objects[0].boxes.tolist() == [[0, 2, 9, 9]]
 
 
 def test_listed_images_without_xml_files_have_no_objects(tmp_path: Path) -> None:
@@ -1130,7 +1159,7 @@ def test_yolo_pictures_without_texts_have_no_objects_and_lines_count_once(tmp_pa
 def test_yolo_says_that_both_parts_are_the_same(tmp_path: Path) -> None:
     root = ultralytics(tmp_path / "pets")
     _yaml("train: images/train\nval: images/train\nnames: [cat, dog]\n")(root)
-    assert "train and val are the same images" in open_dataset(root).describe()
+    assert "in both parts, such as " in open_dataset(root).describe()
 
 
 def test_yolo_names_are_text_and_keep_their_numbers(tmp_path: Path) -> None:

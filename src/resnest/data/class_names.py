@@ -7,6 +7,7 @@ name_classes({"10", "9"}, names)
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,8 @@ LISTS = ("classes.json", "classnames.txt")
 WRAPPERS = ("names", "classes", "class_names", "categories", "id2label", "class_to_idx", "label2id", "labels")
 NAME_KEYS = ("name", "class_name", "class", "label", "title")
 INDEX_KEYS = ("index", "id", "value")
+NUMBER_FIRST = re.compile(r"(?P<number>\d+)\s*[\s:.,;)=]\s*(?P<name>\D.*)")  # `0 cat`, `0: cat`, `0) cat`
+NUMBER_LAST = re.compile(r"(?P<name>.*?)\s*[\s:,;=]\s*(?P<number>\d+)")  # `cat 0`, `cat,0`
 
 
 def class_text(text: str) -> str:
@@ -104,6 +107,8 @@ def parse_class_names(name: str, content: bytes) -> dict[str, str]:
     text = content.decode("utf-8-sig")
     if name.endswith(".txt"):
         lines = [class_text(line) for line in text.splitlines()]
+        if numbered := _numbered([line for line in lines if line]):
+            return numbered
         return ByPlace({str(index): line for index, line in enumerate(lines) if line})
     rows = class_rows(text)
     names: dict[str, str] = ByPlace() if all(row.get("placed") for row in rows) else {}
@@ -115,6 +120,18 @@ def parse_class_names(name: str, content: bytes) -> dict[str, str]:
             if not names[key]:
                 raise ResnestError(f"the class {key} has no name")
     return names
+
+
+def _numbered(lines: list[str]) -> dict[str, str]:
+    """Names by the numbers that all lines begin with, or all end with; empty where these number no different names."""
+    for pattern in (NUMBER_FIRST, NUMBER_LAST):
+        found = [match.groupdict() for line in lines if (match := pattern.fullmatch(line))]
+        numbers = sorted(int(groups["number"]) for groups in found)
+        names = {groups["number"]: groups["name"] for groups in found}
+        every = len(found) == len(lines) > 1 and numbers in [list(range(first, first + len(lines))) for first in (0, 1)]
+        if every and len(set(names.values())) == len(lines):
+            return names
+    return {}
 
 
 def class_rows(text: str) -> list[dict[str, Any]]:

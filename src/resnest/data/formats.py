@@ -223,7 +223,7 @@ def _find_in_folder(path: Path, format: str) -> DatasetHandle:
                 return annotated
     folders = _find_class_folders(path, inner=format == INNER) if format in ("auto", "folder", INNER) else None
     if folders and folders.val and folders.where == str(path):
-        return folders
+        return _beside_list(path, folders)
     for kind in ONE:
         if format in ("auto", kind) and (parts := _find_part_files(path, kind)):
             return parts
@@ -332,6 +332,14 @@ def _find_class_folders(path: Path, *, inner: bool) -> DatasetHandle | None:
         train, val, test = read(layout.train), read(layout.val, may_lack=True), read(layout.test, may_lack=True)
         return DatasetHandle("folder", str(base), train=train, val=val, test=test, notes=layout.notes)
     return DatasetHandle("folder", str(base), unsplit=read(layout.base), notes=layout.notes)
+
+
+def _beside_list(path: Path, folders: DatasetHandle) -> DatasetHandle:
+    """Parts with class folders, with a note on a list of files that is not read."""
+    if not (path / LABELS_FILE).is_file():
+        return folders
+    note = f"not read: {LABELS_FILE}, as the folders have parts and classes; data.format=csv reads it"
+    return replace(folders, notes=(*folders.notes, note))
 
 
 def _find_part_files(folder: Path, kind: str) -> DatasetHandle | None:

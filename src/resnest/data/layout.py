@@ -24,7 +24,9 @@ MOST_NAMED = 3
 INNER = "inner-folders"  # the format's name where the last folders are the classes, and not the first
 NO_CLASS = ("unlabeled", "unlabelled", "unsup", "extra", "pred", "prediction", "predictions", "holdout", "heldout")
 NO_CLASSES = ("images", "labels", "masks", "annotations", "data")  # folders of annotated images
-_NUMBERED = re.compile(r"(?:k?fold|split|part|set|subset|batch|cv)[ _-]?\d+", re.IGNORECASE)  # of cross-validation
+_LIKE_A_PART = re.compile(  # of cross-validation, and short for parts
+    r"(?:k?fold|split|part|set|subset|batch|cv)[ _-]?\d+|trn|tst|vld|tr|ts|va", re.IGNORECASE
+)
 _YEAR = re.compile(r"(?:19|20)\d\d")  # folders of years are no folders of classes
 
 
@@ -139,11 +141,11 @@ def _refuse_hidden_parts(tree: Tree, base: str, names: Sequence[str]) -> None:
     inner = {name: set(tree.folders(_join(base, name))) for name in names} if len(names) > 1 else {}
     for name in inner:
         role = role_of(name)
-        if len(inner[name]) < 2 or not (role or _NUMBERED.fullmatch(name)) or all(map(_YEAR.fullmatch, inner[name])):
+        if len(inner[name]) < 2 or not (role or _LIKE_A_PART.fullmatch(name)) or all(map(_YEAR.fullmatch, inner[name])):
             continue
         beside = [other for other in names if other != name]
         same = [other for other in beside if inner[name] & inner[other]]
-        if same and (role or any(map(_NUMBERED.fullmatch, same))):
+        if same and (role or any(map(_LIKE_A_PART.fullmatch, same))):
             raise ResnestError(
                 f"{_join(tree.where, base)}: the folders {_listed([name, *same])} have the same folders in them"
                 f" ({_listed(inner[name] & inner[same[0]])}). If they are parts, call them train, val and test; if they"

@@ -8,7 +8,8 @@ The format is detected by `formats`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from resnest.data.formats import DatasetHandle, detect_format
 from resnest.data.parts import TITLES
 from resnest.data.samples import Samples
 from resnest.data.samples import holdout as hold_out
+from resnest.data.stores import FolderStore
 from resnest.errors import ResnestError, parameter
+from resnest.figures import counted
 from resnest.runtime.decode import as_exif
 from resnest.tasks import check_task
 
@@ -43,7 +46,7 @@ class Splits:
         held = " held out" if self.unsplit else ""
         return (
             f"{self.where} ({self.format}): {len(self.train)} training and {len(self.val)} validation images{held},"
-            f" {self.train.describe(self.val)}{_in_brackets(self.notes)}"
+            f" {self.train.describe(self.val)}{_in_brackets((*self.notes, *_note_of_shared(self)))}"
         )
 
 
@@ -151,6 +154,26 @@ def _is_training_data(names: tuple[str, ...], samples: Samples, account: Mapping
     if account.get("data") in (*names, *(str(Path(name).resolve()) for name in names)):
         return True
     return bool(counted == len(samples) and set(account.get("class_names", ())) <= set(samples.class_names))
+
+
+def _note_of_shared(splits: Splits) -> tuple[str, ...]:
+    """A note on files that both splits have, of which validation says nothing about new ones."""
+    both = (splits.train, splits.val)
+    folders = [(part.store.root, part.keys) for part in both if isinstance(part.store, FolderStore)]
+    if len(folders) < len(both):
+        return ()
+    train, val = (_files(root, keys) for root, keys in folders)
+    shared = train & val
+    if not shared:
+        return ()
+    many = counted(len(shared), "image is", "images are")
+    return (f"{many} in both parts, such as {Path(min(shared)).name}: figures of these say nothing about new ones",)
+
+
+def _files(root: Path, keys: Iterable[str]) -> set[str]:
+    """Paths; of links among files, which cost a look at each, their own."""
+    resolved = os.path.realpath(root)
+    return {os.path.normpath(os.path.join(resolved, key)) for key in keys}
 
 
 def _in_brackets(notes: tuple[str, ...]) -> str:

@@ -58,8 +58,6 @@ def find_yolo(path: Path, task: str | None = None, *, outlines: bool = False) ->
     train = files.sources.get("train") or files.sources.get("")
     if not val and not train:
         raise ResnestError(f"{files.where} names no images: neither train nor val")
-    if val and train == files.sources[val]:
-        files.notes.append(f"train and {val} are the same images: figures will say nothing about new ones")
     read = partial(read_yolo, files, outlines=outlines)
     format, where = OUTLINES if outlines else "yolo", str(files.where)
     if not val:
