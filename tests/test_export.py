@@ -99,7 +99,7 @@ def test_every_format_knows_where_it_comes_from(saved_model: Path, real_exports:
     for strings in (extra, {name: read.get_rt_info(name).astype(str) for name in names}):
         assert ModelCard.from_json(strings["resnest"], where="").class_names == CLASSES
         assert json.loads(strings["resnest_origin"])["precision"] == "float32"
-    kinds = {step.get_element_type().get_type_name() for step in read.get_ordered_ops()}
+    kinds = {value.get_element_type().get_type_name() for step in read.get_ordered_ops() for value in step.outputs()}
     assert "f16" not in kinds
 
 
