@@ -21,6 +21,7 @@ pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 SECONDS = 60.0 if FULL else 5.0
 ENGINE = 0.1  # seconds that the engine takes for a picture: ten pictures a second, which any client overloads
 QUEUE = 64
+BESIDE = 1 if FULL else 4  # `make test` runs two files at once, and what is to be quick has to wait for the other
 PROGRAM = Path(__file__).parents[1] / "slow_server.py"
 
 
@@ -69,8 +70,8 @@ def test_four_times_the_capacity_is_answered_or_refused_at_once(tmp_path: Path) 
     accepted = [one["seconds"] for one in entries if one["status"] == 200]
     refused = [one["seconds"] for one in entries if one["status"] == 429]
     assert np.percentile(accepted, 99) <= 2 * (unloaded + QUEUE * ENGINE)
-    assert np.median(refused) < 0.05
-    assert np.percentile(health, 95) < 0.1 * (1 if FULL else 3)  # tests run beside others
+    assert np.median(refused) < 0.05 * BESIDE
+    assert np.percentile(health, 95) < 0.1 * BESIDE
 
 
 def test_two_hundred_clients_at_once_get_an_answer_each(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_the_end_under_load_loses_no_accepted_request(how: signal.Signals, tmp_p
         running.process.send_signal(how)
         sent = time.monotonic()
         until(lambda: running.get("/v2/health/ready").status_code == 503)
-        assert time.monotonic() - sent < 0.1 * (1 if FULL else 5)
+        assert time.monotonic() - sent < 0.1 * (1 if FULL else 10)  # `make test` runs two files at once
         refused = running.post("/predict", content=body)
         assert (refused.status_code, refused.json()["error"]) == (503, "the server is shutting down")
         assert refused.headers["retry-after"]
