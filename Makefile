@@ -33,6 +33,7 @@ bench: .venv/ready  ## every figure of speed in the README, into results/; each 
 	$(BIN)/python benchmarks/startup.py --photo $(PHOTOS)
 	$(BIN)/python benchmarks/predict.py --photos $(PHOTOS)
 	$(BIN)/python benchmarks/batch.py --photos $(PHOTOS)
+	$(BIN)/python benchmarks/serve.py --photos $(PHOTOS)
 	$(BIN)/python benchmarks/family.py
 	$(BIN)/python benchmarks/network.py --rounds 5
 	$(BIN)/python benchmarks/input.py --photos $(PHOTOS) --rounds 9
