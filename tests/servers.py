@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,10 +37,10 @@ PREPROCESS: dict[str, Any] = {
 }
 
 
-def models(folder: Path) -> dict[str, Path]:
-    """A small model of each task with random weights; the classifier and the segmenter as exported files."""
+def models(folder: Path, tasks: Iterable[str] = TASKS) -> dict[str, Path]:
+    """A small model of each task, or of some: random weights; the classifier and the segmenter as exported files."""
     found = {}
-    for task in TASKS:
+    for task in tasks:
         saved = Model.of(small(task), CLASSES, PREPROCESS[task]).save_pretrained(folder / task)
         exported = task in ("classification", "segmentation")
         found[task] = export(saved, out=folder / f"{task}.onnx", format="onnx").path if exported else saved

@@ -31,7 +31,7 @@ SLOW = 2.0  # seconds that the server's slow senders get here
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    reference = models(tmp_path_factory.mktemp("models"))["classification"]
+    reference = models(tmp_path_factory.mktemp("models"), ["classification"])["classification"]
     with server(tmp_path_factory.mktemp("server"), reference) as found:
         yield found
 

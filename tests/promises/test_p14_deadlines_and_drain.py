@@ -127,7 +127,7 @@ def test_an_idle_keep_alive_connection_does_not_hold_the_end_up(tmp_path: Path) 
 def test_nothing_grows(tmp_path: Path) -> None:
     """Memory and open files, over pictures and refusals."""
     body = picture(tmp_path).read_bytes()
-    reference = models(tmp_path)["classification"]
+    reference = models(tmp_path, ["classification"])["classification"]
     with server(tmp_path, reference) as running:
 
         def ask(number: int) -> None:
@@ -152,7 +152,7 @@ def test_nothing_grows(tmp_path: Path) -> None:
 
 def test_a_model_file_that_is_damaged_while_it_serves_changes_nothing(tmp_path: Path) -> None:
     body = picture(tmp_path).read_bytes()
-    reference = models(tmp_path)["classification"]
+    reference = models(tmp_path, ["classification"])["classification"]
     with server(tmp_path, reference) as running:
         before = running.post("/predict", content=body).text
         reference.write_bytes(b"damaged")

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from resnest.errors import ParityFailure, ResnestError, parameter, unknown
 from resnest.exporters import gate
-from resnest.exporters.calibration import BATCH, Pictures
+from resnest.exporters.calibration import Pictures
 from resnest.exporters.capture import Arrays
-from resnest.exporters.formats import Format, find_exporter
+from resnest.exporters.formats import Format
 from resnest.exporters.onnx import INPUT
-from resnest.exporters.writing import NOTHING, reference
+from resnest.exporters.writing import NOTHING, compare
 from resnest.inference.model import Model
 from resnest.runtime.engines import onnxruntime as engine
 from resnest.runtime.engines.exported import CARD_KEY, INPUT_KEY, ORIGIN_KEY, ExportedEngine, open_loaded
@@ -69,7 +69,7 @@ def bake(
         ParityFailure: it computes something else.
     """
     on_step("comparing it again, with the normalisation inside")
-    card, exporter = model.card, find_exporter(model)
+    card = model.card
     if card.in_chans != 3:
         raise ResnestError(
             f"{parameter('bake_preprocessing', layout)} is for pictures, and {model.source} takes others"
@@ -90,17 +90,7 @@ def bake(
             images[:, :, int(high * LEFT) :], images[..., int(wide * LEFT) :] = 0, 0
         return images
 
-    parity = gate.compare(
-        reference(model.net),
-        lambda images: _run(runs, images, pads),
-        shapes=exporter.shapes(card, form),
-        pictures=exporter.batches(card, pictures.images, BATCH),
-        agree=exporter.agree(card),
-        unlike=exporter.unlike,
-        measure=exporter.measure(card),
-        tolerances=exporter.tolerances(card),
-        noise=noise,
-    )
+    parity = compare(model, form, lambda images: _run(runs, images, pads), pictures, noise)
     if not parity.ok:
         raise ParityFailure(
             f"{form.name}: with its preprocessing, the file computes something else: {parity}. {NOTHING}"

@@ -103,6 +103,11 @@ class Parity:
         }
 
 
+def gaussian(rng: np.random.Generator, shape: Shape) -> NDArray[np.float32]:
+    """Images of normally distributed values."""
+    return rng.standard_normal(shape, np.float32)
+
+
 def compare(
     reference: Runner,
     run: Runner,
@@ -113,7 +118,7 @@ def compare(
     unlike: str = "another label",
     measure: Measure | None = None,
     tolerances: Mapping[str, float] | None = None,
-    noise: Noise = lambda rng, shape: rng.standard_normal(shape, np.float32),
+    noise: Noise = gaussian,
 ) -> Parity:
     """Run both on seeded noise of every shape, and on pictures; stops at the first shape that the engine refuses."""
     started = time.perf_counter()

@@ -193,26 +193,33 @@ def written(
     Raises:
         ParityFailure: it computes something else; the message names the first layer that does.
     """
-    card, exporter = model.card, find_exporter(model)
-    takes, fast = exporter.interface(card, form), exporter.module(model)
+    exporter = find_exporter(model)
+    takes, fast = exporter.interface(model.card, form), exporter.module(model)
     notes = _write(form, fast, path, strings, takes)
     on_step(f"comparing it with the network, in {form.engine}")
-    parity = gate.compare(
-        reference(model.net),
-        _load(form, path),
-        shapes=exporter.shapes(card, form),
-        pictures=exporter.batches(card, pictures.images, BATCH),
-        agree=exporter.agree(card),
-        unlike=exporter.unlike,
-        measure=exporter.measure(card),
-        tolerances=exporter.tolerances(card),
-    )
+    parity = compare(model, form, _load(form, path), pictures)
     if not parity.ok:
         if parity.refused:
             raise ParityFailure(f"{form.name}: {form.engine} {parity.refused}. {NOTHING}")
         layer = where_it_differs(model.net, fast, form, path, parity, takes) if exporter.by_layers else ""
         raise ParityFailure(f"{form.name}: the file does not compute what the network does: {parity}{layer}. {NOTHING}")
     return parity, dict(notes)
+
+
+def compare(model: Model, form: Format, run: Runner, pictures: Pictures, noise: gate.Noise = gate.gaussian) -> Parity:
+    """A model's network and what runs its file, as the task compares them."""
+    card, exporter = model.card, find_exporter(model)
+    return gate.compare(
+        reference(model.net),
+        run,
+        shapes=exporter.shapes(card, form),
+        pictures=exporter.batches(card, pictures.images, BATCH),
+        agree=exporter.agree(card),
+        unlike=exporter.unlike,
+        measure=exporter.measure(card),
+        tolerances=exporter.tolerances(card),
+        noise=noise,
+    )
 
 
 def _write(form: Format, net: nn.Module, path: Path, strings: dict[str, str], takes: Interface) -> dict[str, Any]:

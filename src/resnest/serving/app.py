@@ -25,7 +25,7 @@ import resnest
 from resnest.runtime.decode import BadImage
 from resnest.runtime.results import Show
 from resnest.serving import protocol
-from resnest.serving.body import Held, read_body, read_files
+from resnest.serving.body import Held, is_form, read_body, read_files
 from resnest.serving.guard import Guard, Log, State, log_line, refused
 from resnest.serving.limits import Gone, Limits, Refused
 from resnest.serving.metrics import KIND, Metrics, label
@@ -202,11 +202,10 @@ def _add_predict(app: FastAPI, models: Models, limits: Limits, state: State, hel
             if draw == "1" and len(uploads) > 1:
                 raise Refused(400, "draw=1 is for one picture: draw=data answers with several")
             answers = await answered(request, limits.timeout, served.predict(uploads, show, draw != "0"))
-        one = not request.headers.get("content-type", "").lower().startswith("multipart/form-data")
-        return _response(answers, show, one, draw == "1")
+        return _response(answers, show, one=not is_form(request), picture=draw == "1")
 
 
-def _response(answers: Sequence[Answer | BadImage], show: Show, one: bool, picture: bool) -> Response:
+def _response(answers: Sequence[Answer | BadImage], show: Show, *, one: bool, picture: bool) -> Response:
     """The answers as JSON, or the drawing. Unusable pictures of a form are named among the others."""
     errors = [answer for answer in answers if isinstance(answer, BadImage)]
     if len(errors) == len(answers) and (one or picture):

@@ -129,14 +129,18 @@ class _InMemory(MultiPartParser):
     spool_max_size = 2**62  # never to disk: the body is bounded, and the disk may be read-only
 
 
+def is_form(request: Request) -> bool:
+    """Whether the body is a multipart form."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "multipart/form-data"
+
+
 async def read_files(request: Request, body: bytes, limits: Limits) -> list[Upload]:
     """The pictures of a request: its body, or the files of a multipart form.
 
     Raises:
         Refused: 400 empty, or no form; 413 too many pictures.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":
+    if not is_form(request):
         if not body:
             raise Refused(
                 400, "the request has no body: send the bytes of a picture, or a multipart form with pictures"

@@ -23,7 +23,7 @@ from resnest.serving.guard import State
 from resnest.serving.limits import Limits, Refused
 from resnest.serving.models import Models, Served
 from resnest.serving.requests import answered, check_ready, show_of
-from resnest.serving.tensors import TYPES, Tensor, read_inputs, write
+from resnest.serving.tensors import TYPES, Tensor, parameters_of, read_inputs, write
 
 VERSION = "1"  # of every model
 HEAD_LENGTH = "inference-header-content-length"  # of a request or an answer with binary data: bytes of its JSON
@@ -79,8 +79,7 @@ def _find(models: Models, model: str, version: str) -> Served:
 
 def describe(served: Served) -> dict[str, Any]:
     """A model's metadata."""
-    takes = served.card.info.exported.takes(served.card) if served.card.info.exported else (None, 3, None, None)
-    inputs = [("image", "BYTES", [-1]), ("pixels", "FP32", [-1, *(side or -1 for side in takes[1:])])]
+    inputs = [("image", "BYTES", [-1]), ("pixels", "FP32", pixel_shape(served))]
     return {
         "name": served.name,
         "versions": [VERSION],
@@ -88,6 +87,12 @@ def describe(served: Served) -> dict[str, Any]:
         "inputs": [{"name": name, "datatype": kind, "shape": shape} for name, kind, shape in inputs],
         "outputs": [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in output_types(served).items()],
     }
+
+
+def pixel_shape(served: Served) -> list[int]:
+    """Of the input `pixels`: -1 where any number goes."""
+    takes = served.card.info.exported.takes(served.card) if served.card.info.exported else (None, 3, None, None)
+    return [-1, *(side or -1 for side in takes[1:])]
 
 
 def output_types(served: Served) -> dict[str, str]:
@@ -136,7 +141,7 @@ async def _infer(served: Served, head: Any, tail: bytes, limits: Limits) -> tupl
 
 
 def _pixels(served: Served, tensor: Tensor) -> NDArray[np.float32]:
-    wanted = describe(served)["inputs"][1]["shape"]
+    wanted = pixel_shape(served)
     fits = len(tensor.shape) == 4 and all(
         side in (-1, own) for side, own in zip(wanted[1:], tensor.shape[1:], strict=True)
     )
@@ -151,9 +156,7 @@ def _pixels(served: Served, tensor: Tensor) -> NDArray[np.float32]:
 
 
 def _show(served: Served, head: Mapping[str, Any]) -> Show:
-    parameters = head.get("parameters", {})
-    if not isinstance(parameters, dict):
-        raise Refused(400, "parameters: expected an object")
+    parameters = parameters_of(head)
     return show_of(served, {name: parameters.get(name) for name in ("top", "threshold")})
 
 

@@ -6,6 +6,7 @@ A file that is still being written, or that cannot be opened, changes nothing: t
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,17 +33,14 @@ class Reloader:
         self.served, self.open_again, self.log, self.every = served, open_again, log, every
         self.files = _files(Path(reference))
         self._used = self._seen = self._state()
-        self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def close(self) -> None:
-        self._end.set()
-
     def _run(self) -> None:
-        while not self._end.wait(self.every):
+        while True:
+            time.sleep(self.every)
             state = self._state()
             if state == self._seen != self._used:  # changed, and not any more
                 self._used = state

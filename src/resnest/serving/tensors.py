@@ -48,7 +48,7 @@ def read_inputs(head: Any, tail: bytes) -> dict[str, Tensor]:
         name, datatype, shape = _declared(entry)
         if name in found:
             raise Refused(400, f"inputs: {name!r} is there twice")
-        size = _parameters(entry).get("binary_data_size")
+        size = parameters_of(entry).get("binary_data_size")
         if size is None:
             found[name] = Tensor(datatype, shape, _from_json(name, datatype, shape, entry.get("data")))
             continue
@@ -73,7 +73,8 @@ def _declared(entry: Mapping[str, Any]) -> tuple[str, str, tuple[int, ...]]:
     return name, datatype, tuple(shape or ())
 
 
-def _parameters(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+def parameters_of(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters of a request, or of one of its tensors. Raises Refused (400)."""
     parameters = entry.get("parameters", {})
     if not isinstance(parameters, dict):
         raise Refused(400, "parameters: expected an object")
