@@ -166,7 +166,9 @@ def test_rows_are_those_of_predict(
     options = ["--threshold", "0"] if task == "detection" else []
     printed = [json.loads(line) for line in cli("predict", found[task], *some, "--json", *options).out.splitlines()]
     for suffix in (".jsonl", ".csv", ".parquet"):
-        assert cli("predict", found[task], *some, "--out", tmp_path / f"o{suffix}", *options).code == 2
+        out = tmp_path / f"o{suffix}"
+        outcome = cli("predict", found[task], *some, "--out", out, "--json", *options)
+        assert (outcome.code, json.loads(outcome.out)) == (2, {"out": str(out), "pictures": 3, "unusable": 1})
     *good, bad = rows_of(tmp_path / "o.jsonl")
     assert good == printed
     assert list(bad) == ["image", "error"]
@@ -386,7 +388,7 @@ BAD_OPTIONS: dict[str, tuple[list[str], str]] = {
     "shard alone": (["--shard", "1/2"], "--shard is for a batch job: name its results with --out"),
     "ray alone": (["--ray"], "--ray is for a batch job"),
     "drawings": (["--out", "o.csv", "--draw", "d"], "--out writes rows alone: leave out --draw"),
-    "json": (["--out", "o.csv", "--json"], "--out writes rows alone: leave out --json"),
+    "csv": (["--out", "o.csv", "--csv"], "--out writes rows alone: leave out --csv"),
     "of another task": (["--out", "o.csv", "--threshold", "0.1"], "--threshold is for"),
 }
 

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from conftest import Outcome, encoded
 from resnest.inference.predicting import Predictor
 from resnest.runtime.decode import decode_image
 from resnest.runtime.results import LIKELY, Show
+from resnest.serving.address import bind
 from resnest.tasks import TASKS
 from servers import CLASSES, PREPROCESS, Server, models, picture, server, until
 
@@ -405,3 +407,12 @@ def test_a_keep_alive_connection_serves_many(everything: Server, photo: Path) ->
     with httpx.Client(base_url=everything.address) as client:
         texts = {client.post("/predict", content=photo.read_bytes()).text for _ in range(20)}
     assert len(texts) == 1
+
+
+def test_no_packet_waits_for_an_acknowledgement() -> None:
+    """With Nagle's algorithm, every answer on a connection that is kept alive took 40 ms longer."""
+    with bind("127.0.0.1", 0) as listening:
+        listening.listen()
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            assert accepted.proto == socket.IPPROTO_TCP  # asyncio looks at it
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -166,6 +166,7 @@ def run(predictor: Predictor, pictures: list[Placed], printer: Printer, outputs:
     return bad
 
 
+JSON_HELP = "One JSON object per line; scores are fractions. With --out: one object, what the job did."
 OUT_HELP = (
     "Write all results into this .parquet, .jsonl or .csv, as a batch job: of any number of pictures, also in .tar"
     " files; a job that ends early goes on with the same command."
@@ -198,7 +199,7 @@ def predict(
     top: Annotated[
         int | None, typer.Option(min=1, help="Labels to show per image; by default 1, if multi-label those of 50 %.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line; scores are fractions.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with one row per label, object or segment.")] = False,
     draw: Annotated[Path | None, typer.Option(metavar="DIR", help=DRAW_HELP)] = None,
     every: Annotated[str | None, typer.Option(metavar="FRAMES|SECONDS", help=EVERY_HELP)] = None,
@@ -228,9 +229,9 @@ def predict(
     limits, files = set_options(top=top, threshold=threshold), set_options(coco=coco, masks=masks)
     opening: dict[str, Any] = {"engine": engine, "network": network, "device": device, "card": card, "window": window}
     if out:
-        others = {"json": as_json, "csv": as_csv, "draw": draw, "annotations": annotations, "every": every, **files}
+        others = {"csv": as_csv, "draw": draw, "annotations": annotations, "every": every, **files}
         _refuse(others, "--out writes rows alone: leave out --{}")
-        options = JobOptions(out, shard, ray, overwrite, part_size)
+        options = JobOptions(out, shard, ray, overwrite, part_size, as_json)
         return run_job(model, paths, options, {**opening, "batch_size": batch_size}, limits)
     _refuse(
         {"shard": shard, "ray": ray, "overwrite": overwrite}, "--{} is for a batch job: name its results with --out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -33,6 +34,7 @@ class JobOptions:
     ray: bool
     overwrite: bool
     part_size: int
+    as_json: bool = False  # print the summary, for programs
 
 
 def run_job(
@@ -82,6 +84,8 @@ def run_job(
             else:
                 typer.echo(f"{out} was finished before", err=True)
     typer.echo(f"{summary.pictures:,} pictures in {out}", err=True)
+    if options.as_json:
+        typer.echo(json.dumps({"out": str(out), **summary._asdict()}))
     if summary.unusable:
         raise ResnestError(
             f"{summary.unusable:,} of {summary.pictures:,} images could not be used: {out} says why, in error"

@@ -160,7 +160,7 @@ class Sources:
                     if video is None:
                         video = stack.enter_context(_drawing(self.videos, source, frames))
                     video.add(result.draw(frame.image, outputs.show), frame.time)
-                    files["draw"] = str(self.videos._path(source.stem))
+                    files["draw"] = str(self.videos.path_of(source.stem))
                 printer.write(result, files, _place(frame))
         return bad, seen
 

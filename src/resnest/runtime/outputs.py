@@ -93,7 +93,7 @@ class OutputFolder:
                 f" earlier output: take a folder outside of theirs"
             )
         for picture in pictures:
-            self._refuse(self._path(picture.stem))
+            self._refuse(self.path_of(picture.stem))
         use_for_output(root or self.folder, mark)
 
     @contextmanager
@@ -105,13 +105,14 @@ class OutputFolder:
         """
         stem = picture.stem if picture else self._free(Path(Path(name).stem))
         self.written.add(stem)
-        path = self._path(stem)
+        path = self.path_of(stem)
         self._refuse(path)
         with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield path
 
-    def _path(self, stem: Path) -> Path:
+    def path_of(self, stem: Path) -> Path:
+        """Of the file with this stem."""
         return self.folder / stem.with_name(stem.name + self.suffix)
 
     def _free(self, stem: Path) -> Path:
