@@ -27,8 +27,9 @@ from resnest.bench.table import environment, head
 from resnest.detection.detector import Detector, build_detector
 from resnest.detection.recipes import DetectionRecipe
 from resnest.detection.rpn import Target
+from resnest.network.recompute import recompute_activations
 from resnest.network.regularize import decay_groups
-from resnest.network.tools import freeze, freeze_bn_statistics, recompute_activations
+from resnest.network.tools import freeze, freeze_bn_statistics
 from resnest.recipes.reading import find_recipe
 from resnest.spec import find_spec
 

@@ -26,8 +26,8 @@ from PIL import Image
 from peak_memory import arguments, each_in_its_process, measured
 from resnest.bench.table import environment, head
 from resnest.inference.torch_engine import TorchEngine
+from resnest.network.recompute import recompute_activations
 from resnest.network.regularize import decay_groups
-from resnest.network.tools import recompute_activations
 from resnest.segmentation.card import SegmentationPreprocess, SegmenterSpec
 from resnest.segmentation.predict import segment
 from resnest.segmentation.result import PixelClasses

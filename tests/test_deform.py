@@ -14,9 +14,9 @@ from resnest.errors import ResnestError
 from resnest.inference.prepare import prepared
 from resnest.network import Backbone, ResNeSt
 from resnest.network.deform import DeformConv2d, stage_convs
+from resnest.network.recompute import recompute_activations
 from resnest.network.regularize import decay_groups
 from resnest.network.resnest import initialise_as_gluon
-from resnest.network.tools import recompute_activations
 from resnest.spec import Spec
 
 NARROW = {"depths": (1, 1, 2, 1), "planes": (8, 8, 16, 16), "stem_width": 4}

@@ -19,7 +19,8 @@ from resnest.classification.card import imagenet_names
 from resnest.errors import ResnestError
 from resnest.inference.torch_engine import to_arrays
 from resnest.kernels.fuse import fuse
-from resnest.network.tools import freeze, recompute_activations, synchronise_norms
+from resnest.network.recompute import recompute_activations
+from resnest.network.tools import freeze, synchronise_norms
 from resnest.runtime.preprocess import Preprocess
 from resnest.runtime.results import Show
 from resnest.tasks import TASKS, task_of_network, task_type

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from resnest.network import ResNeSt
-from resnest.network.tools import recompute_activations
+from resnest.network.recompute import recompute_activations
 from resnest.spec import Spec
 
 NARROW = {"depths": (2, 2, 2, 2), "planes": (8, 8, 16, 16), "stem_width": 4}

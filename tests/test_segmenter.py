@@ -17,7 +17,8 @@ import restated
 from resnest.errors import ResnestError
 from resnest.network import Backbone
 from resnest.network.pyramid import ConvNorm
-from resnest.network.tools import freeze_bn_statistics, parameter_stages, recompute_activations
+from resnest.network.recompute import recompute_activations
+from resnest.network.tools import freeze_bn_statistics, parameter_stages
 from resnest.segmentation.card import IGNORED, SegmenterSpec
 from resnest.segmentation.segmenter import Segmenter, build_segmenter
 from resnest.spec import Spec

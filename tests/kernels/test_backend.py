@@ -13,7 +13,7 @@ from resnest.errors import ResnestError
 from resnest.kernels import backend
 from resnest.kernels.backend import chosen, using, why_not
 from resnest.network import ResNeSt
-from resnest.network.tools import recompute_activations
+from resnest.network.recompute import recompute_activations
 from resnest.spec import Spec
 
 CPU = torch.device("cpu")

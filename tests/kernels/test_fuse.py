@@ -18,7 +18,8 @@ from resnest.errors import ResnestError
 from resnest.kernels import backend
 from resnest.kernels.backend import using
 from resnest.network import ResNeSt, SplitAttention, set_drop_block
-from resnest.network.tools import recompute_activations, synchronise_norms
+from resnest.network.recompute import recompute_activations
+from resnest.network.tools import synchronise_norms
 from resnest.spec import Spec
 
 fuse = pytest.importorskip("resnest.kernels.fuse", reason="triton is not installed")

@@ -348,7 +348,7 @@ def load_weights(
     """
     wanted = net.state_dict()
     state = dict(state)
-    report = LoadReport(reshaped=_adapt_stem(state, wanted))
+    report = LoadReport(reshaped=adapt_stem(state, wanted))
     misshapen = []
     for name, tensor in wanted.items():
         if name not in state:
@@ -373,22 +373,28 @@ def load_weights(
     return report
 
 
-def _adapt_stem(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """The first convolution for another number of input channels, so that a grey or repeated image gives the same."""
-    for name in STEM:
+def adapt_stem(state: dict[str, Tensor], wanted: Mapping[str, Tensor], prefix: str = "") -> list[str]:
+    """Adapt the first convolution of `state` to the input channels of `wanted`; in words, what was done."""
+    for name in (prefix + stem for stem in STEM):
         if name not in state or name not in wanted or state[name].ndim != 4:
             continue
         ours, theirs = wanted[name].shape[1], state[name].shape[1]
         if ours != theirs and state[name].shape[0] == wanted[name].shape[0] and theirs == 3:
-            weight = state[name].float()
-            if ours == 1:
-                weight = weight.sum(1, keepdim=True)
-            else:
-                weight = weight.repeat(1, -(-ours // 3), 1, 1)[:, :ours] * (3 / ours)
-            before = _size(state[name])
-            state[name] = weight.to(torch.promote_types(state[name].dtype, torch.float32))
-            return [f"{name} from {before} to {_size(weight)}"]
+            before, state[name] = _size(state[name]), for_channels(state[name], ours)
+            return [f"{name} from {before} to {_size(state[name])}"]
     return []
+
+
+def for_channels(weight: Tensor, count: int) -> Tensor:
+    """A convolution's weight for RGB, (C, 3, h, w), for other channels: (C, count, h, w), as timm adapts it.
+
+    One channel has the sum, so that a grey image gives what it gives as RGB; more are red, green, blue, red, ...,
+    scaled so that the mean of the output stays.
+    """
+    wide = weight.float()
+    repeated = wide.repeat(1, -(-count // 3), 1, 1)[:, :count] * (3 / count)
+    wide = wide.sum(1, keepdim=True) if count == 1 else repeated
+    return wide.to(torch.promote_types(weight.dtype, torch.float32))
 
 
 def _size(tensor: Tensor) -> str:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from resnest.checkpoints.class_rows import Classes, RowsOf, match_rows
 from resnest.checkpoints.fetch import locate_for
 from resnest.checkpoints.layouts import COUNTER, Layout, Translated, choose_network
-from resnest.checkpoints.loading import LoadReport, check_values, listed, load_weights, translate
+from resnest.checkpoints.loading import LoadReport, adapt_stem, check_values, listed, load_weights, translate
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.errors import ResnestError
 from resnest.tasks import TASKS, load_object, task_info
@@ -135,6 +135,8 @@ def all_parts() -> list[Parts]:
 def load_multipart(net: nn.Module, state: Mapping[str, Tensor], parts: Parts, *, source: str) -> LoadReport:
     """Copy `state`, under our names, into `net`; `net` is unchanged if it does not fit.
 
+    A stem for RGB is adapted to other channels, as of a classifier.
+
     Args:
         source: the file, for an error.
 
@@ -142,7 +144,8 @@ def load_multipart(net: nn.Module, state: Mapping[str, Tensor], parts: Parts, *,
         ResnestError: names every missing, unexpected and misshapen tensor.
     """
     wanted = net.state_dict()
-    report = LoadReport()
+    report, state = LoadReport(), dict(state)
+    stem = adapt_stem(state, wanted, "backbone.")
     misshapen: list[str] = []
     by_class = parts.rows(wanted, ())
     for name, tensor in wanted.items():
@@ -156,6 +159,7 @@ def load_multipart(net: nn.Module, state: Mapping[str, Tensor], parts: Parts, *,
             (report.reshaped if other_classes else misshapen).append(sizes)
     report.unexpected = [name for name in state if name not in wanted]
     _excuse(report, state, parts.optional)
+    report.reshaped += stem
     _refuse_misfits(report, misshapen, parts.optional, f"{source} does not fit this {parts.what}")
     net.load_state_dict({name: state[name] for name in report.matched if name in state}, strict=False)
     return report

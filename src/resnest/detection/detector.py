@@ -251,10 +251,13 @@ def _matched_boxes(sampled: SampledProposals, target: Target) -> Tensor:
     return target.boxes[sampled.matched] if len(target.boxes) else sampled.boxes
 
 
-def build_detector(spec: Spec, detector: DetectorSpec, num_classes: int, *, zero_gamma: bool = True) -> Detector:
+def build_detector(
+    spec: Spec, detector: DetectorSpec, num_classes: int, *, in_chans: int = 3, zero_gamma: bool = True
+) -> Detector:
     """A detector with random weights."""
     convs = stage_convs(detector.deform, detector.deform_groups)
-    return Detector(Backbone(spec, zero_gamma=zero_gamma, convs=convs), detector, num_classes)
+    backbone = Backbone(spec, in_chans=in_chans, zero_gamma=zero_gamma, convs=convs)
+    return Detector(backbone, detector, num_classes)
 
 
 def create_detector(
@@ -262,6 +265,7 @@ def create_detector(
     detector: DetectorSpec | None = None,
     *,
     num_classes: int = 80,
+    in_chans: int = 3,
     pretrained: bool | str | Path = False,
     **spec: Any,
 ) -> Detector:
@@ -272,6 +276,7 @@ def create_detector(
         detector: Faster R-CNN as in the paper, if not given.
         pretrained: True for the published classifier's weights in the backbone; or whatever `create_model` takes, a
             complete detector too; if its classes differ from `num_classes`, the class predictors start untrained.
+        in_chans: of the images; a pretrained stem is adapted to them as by `create_model`.
         spec: fields of `Spec` to change.
 
     Raises:
@@ -280,7 +285,7 @@ def create_detector(
     """
     if num_classes < 1:
         raise ResnestError(f"num_classes={num_classes} must be 1 or more: the background is not one of them")
-    net = build_detector(find_structure(backbone, spec), detector or DetectorSpec(), num_classes)
+    net = build_detector(find_structure(backbone, spec), detector or DetectorSpec(), num_classes, in_chans=in_chans)
     if pretrained is not False:
         WEIGHTS.load(net, find_pretrained(pretrained, backbone))
     return net

@@ -23,6 +23,7 @@ from resnest.errors import ResnestError
 from resnest.network.norm import too_few_values
 from resnest.network.regularize import DropBlock2d, DropPath
 from resnest.network.split_attention import SplitAttention
+from resnest.network.timm_methods import FeatureInfo, TimmMethods, map_indices
 from resnest.spec import EXPANSION, Spec
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Bottleneck(nn.Module):
     Shapes: (N, in_chans, H, W) -> (N, 4 * planes, H/stride, W/stride).
     """
 
-    checkpointable = True  # by tools.recompute_activations
+    checkpointable = True  # by recompute.recompute_activations
 
     def __init__(
         self, in_chans: int, planes: int, spec: Spec, position: BlockPosition, downsample: nn.Module | None = None
@@ -114,7 +115,7 @@ def _conv_3x3(channels: int, spec: Spec, position: BlockPosition) -> nn.Module:
     )
 
 
-class Trunk(nn.Module):
+class Trunk(TimmMethods, nn.Module):
     """Stem and four stages: what a classifier and a backbone share.
 
     Args:
@@ -154,19 +155,24 @@ class Trunk(nn.Module):
         self.feature_info = _feature_info(spec, output_stride)
         self.num_features = spec.planes[-1] * EXPANSION
 
-    def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """Five maps, (N, C_i, H_i, W_i) as `feature_info` lists them: the stem's and one per stage."""
+    def forward_stages(self, x: Tensor, last: int = 4) -> list[Tensor]:
+        """Five maps, (N, C_i, H_i, W_i) as `feature_info` lists them: the stem's and one per stage, up to `last`."""
         if not torch.jit.is_scripting():  # type: ignore[attr-defined]
-            self._check_values(x)
-        stem = self.relu(self.bn1(self.conv1(x)))
-        c2 = self.layer1(self.maxpool(stem))
-        c3 = self.layer2(c2)
-        c4 = self.layer3(c3)
-        return [stem, c2, c3, c4, self.layer4(c4)]
+            self._check_values(x, last)
+        maps = [self.relu(self.bn1(self.conv1(x)))]
+        if last >= 1:
+            maps.append(self.layer1(self.maxpool(maps[0])))
+        if last >= 2:
+            maps.append(self.layer2(maps[1]))
+        if last >= 3:
+            maps.append(self.layer3(maps[2]))
+        if last >= 4:
+            maps.append(self.layer4(maps[3]))
+        return maps
 
-    def _check_values(self, x: Tensor) -> None:
+    def _check_values(self, x: Tensor, last: int) -> None:
         """Raises ResnestError if a batch norm of the last stage would see one value per channel in training."""
-        if self.training and isinstance(x, Tensor) and len(x) == 1:  # not a Proxy of torch.fx
+        if self.training and last == 4 and isinstance(x, Tensor) and len(x) == 1:  # not a Proxy of torch.fx
             learning = any(type(module) is nn.BatchNorm2d and module.training for module in self.layer4.modules())
             if learning and max(x.shape[2:]) <= self.feature_info[-1]["reduction"]:
                 raise too_few_values()
@@ -188,6 +194,7 @@ class ResNeSt(Trunk):
         super().__init__(spec, **arguments)
         _check_count("num_classes", num_classes, 0)
         self.num_classes = num_classes
+        self.global_pool = "avg"
         self.avgpool: nn.Module = GlobalAvgPool2d()
         self.drop: nn.Module | None = nn.Dropout(spec.drop_rate) if spec.drop_rate else None
         self.fc: nn.Module = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
@@ -198,17 +205,33 @@ class ResNeSt(Trunk):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """(N, num_features, H, W) -> logits (N, num_classes), or the pooled features if `pre_logits`."""
-        pooled = self.avgpool(x).flatten(1)  # (N, num_features); a pool put in its place may give (N, C, 1, 1)
+        pooled = self.avgpool(x)
+        if self.global_pool != "":  # TorchScript knows no truth of a string
+            pooled = pooled.flatten(1)  # (N, num_features); a pool put in its place may give (N, C, 1, 1)
         if self.drop is not None:
             pooled = self.drop(pooled)
         return pooled if pre_logits else self.fc(pooled)  # type: ignore[no-any-return]
 
-    def get_classifier(self) -> nn.Module:
-        return self.fc
+    def get_classifier(self, name_only: bool = False) -> nn.Module | str:
+        return "fc" if name_only else self.fc
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the classifier by an untrained one of another size; 0 removes it."""
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the classifier by an untrained one of another size; 0 removes it.
+
+        Args:
+            global_pool: "avg", "max", or "" for none, which leaves the last map; it stays as it is if not given.
+
+        Raises:
+            ResnestError: another pool, or a classifier without one.
+        """
         _check_count("num_classes", num_classes, 0)
+        pool = self.global_pool if global_pool is None else global_pool
+        if pool not in POOLS:
+            raise ResnestError(f"global_pool={pool!r} is not one of 'avg', 'max', '': put your own into `net.avgpool`")
+        if num_classes and not pool:
+            raise ResnestError(f"a classifier of {num_classes} classes needs a pool: global_pool='avg' or 'max'")
+        if global_pool is not None:
+            self.global_pool, self.avgpool = pool, POOLS[pool]()
         self.num_classes = num_classes
         weight = next(self.parameters())
         head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
@@ -218,24 +241,22 @@ class ResNeSt(Trunk):
 class Backbone(Trunk):
     """A trunk that gives its maps: (N, in_chans, H, W) -> a list, C2..C5 by default.
 
-    `channels` and `strides` describe the maps. `out_indices` counts as timm does: 0 is the stem, 1 to 4 the stages.
+    `channels` and `strides` describe the maps. `out_indices` counts as timm does: 0 is the stem, 1 to 4 the stages,
+    negative ones from the end, an integer is the last so many. Stages behind the last of them are not computed.
     `zero_gamma` as of `ResNeSt`, and `arguments` of `Trunk`.
     """
 
     def __init__(
-        self, spec: Spec, *, out_indices: Sequence[int] = (1, 2, 3, 4), zero_gamma: bool = True, **arguments: Any
+        self, spec: Spec, *, out_indices: int | Sequence[int] = (1, 2, 3, 4), zero_gamma: bool = True, **arguments: Any
     ) -> None:
-        if not out_indices or any(index not in range(5) for index in out_indices):
-            raise ResnestError(f"out_indices={tuple(out_indices)} must name maps from 0 (stem) to 4 (last stage)")
         super().__init__(spec, **arguments)
-        self.out_indices = tuple(out_indices)
-        chosen = [self.feature_info[index] for index in self.out_indices]
-        self.channels = [int(info["num_chs"]) for info in chosen]
-        self.strides = [int(info["reduction"]) for info in chosen]
+        self.out_indices = self.feature_info.out_indices = tuple(map_indices(out_indices, "out_indices"))
+        self.channels = [int(count) for count in self.feature_info.channels()]
+        self.strides = [int(stride) for stride in self.feature_info.reduction()]
         _initialise(self, zero_gamma)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        maps, chosen = self.forward_stages(x), []
+        maps, chosen = self.forward_stages(x, max(self.out_indices)), []
         for index in self.out_indices:  # no comprehension: TorchScript has none over tuples
             chosen.append(maps[index])
         return chosen
@@ -246,6 +267,16 @@ class GlobalAvgPool2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean((2, 3))
+
+
+class GlobalMaxPool2d(nn.Module):
+    """The maximum over all pixels: (N, C, H, W) -> (N, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax((2, 3))
+
+
+POOLS: dict[str, Callable[[], nn.Module]] = {"avg": GlobalAvgPool2d, "max": GlobalMaxPool2d, "": nn.Identity}
 
 
 class PadRight(nn.Module):
@@ -318,14 +349,14 @@ def _build_stages(
     return stages
 
 
-def _feature_info(spec: Spec, output_stride: int) -> list[dict[str, Any]]:
+def _feature_info(spec: Spec, output_stride: int) -> FeatureInfo:
     """Channels, stride and module of the five maps, in timm's form: the stem, then the stages."""
     before, reduction = (1, 1) if spec.stem == "small" else (2, 4)  # the small stem neither strides nor pools
     infos: list[dict[str, Any]] = [{"num_chs": spec.stem_width * 2, "reduction": before, "module": "relu"}]
     for index, (stride, _, _) in enumerate(_stage_strides(output_stride)):
         reduction *= stride
         infos.append({"num_chs": spec.planes[index] * EXPANSION, "reduction": reduction, "module": f"layer{index + 1}"})
-    return infos
+    return FeatureInfo(infos)
 
 
 def _shortcut(in_chans: int, out_chans: int, stride: int, dilation: int, semantics: Dilation) -> nn.Sequential:

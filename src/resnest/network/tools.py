@@ -1,25 +1,18 @@
-"""In-place changes of a network: frozen stages, activation checkpointing, synchronised batch norm.
+"""In-place changes of a network: frozen stages, synchronised batch norm.
 
 parameter_stages(net)           # stem, layer1, layer2, layer3, layer4, head
 freeze(net, 2)                  # stem and layer1
 freeze_bn_statistics(net)       # of every batch-norm
-recompute_activations(net)      # activation checkpointing; evaluation is unchanged
 synchronise_norms(net)          # before the optimiser is built
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import Context, copy_context
-from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
 from resnest.errors import ResnestError
 from resnest.network.norm import FrozenStatsBatchNorm2d
@@ -81,56 +74,6 @@ def _frozen(module: nn.Module) -> nn.Module:
     for name, buffer in module.named_buffers():
         setattr(frozen, name, buffer)
     return frozen
-
-
-def recompute_activations(net: nn.Module) -> int:
-    """Activation checkpointing: store only the inputs of blocks, and recompute their inside in the backward pass.
-
-    Chen et al., arXiv 1604.06174. For ResNeSt-200 and 269: a third more time for a fraction of the memory. The parts
-    are the bottlenecks, and what else has `checkpointable = True`, such as the loss of a segmenter at full resolution.
-
-    Returns:
-        How many parts there are.
-    """
-    parts = [module for module in net.modules() if getattr(module, "checkpointable", False)]
-    for part in parts:
-        part.forward = partial(_recomputing, part)
-    return len(parts)
-
-
-def _recomputing(part: nn.Module, x: Tensor, *more: Tensor) -> Tensor:
-    forward = partial(type(part).forward, part)
-    result: Tensor
-    if part.training and x.requires_grad | any(p.requires_grad for p in part.parameters()):
-        result = checkpoint(forward, x, *more, use_reentrant=False, context_fn=partial(_contexts, part))
-    else:
-        result = forward(x, *more)
-    return result
-
-
-def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _second_pass(block, copy_context())
-
-
-@contextmanager
-def _second_pass(block: nn.Module, context: Context) -> Iterator[None]:
-    """The recomputation normalises as the first pass did, and updates copies of the running statistics.
-
-    On a GPU it runs in a thread of autograd, which has none of the first one's context variables.
-    """
-    tokens = [(variable, variable.set(value)) for variable, value in context.items()]
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
-    own = [dict(norm._buffers) for norm in norms]
-    for norm in norms:
-        for name, buffer in norm._buffers.items():
-            norm._buffers[name] = None if buffer is None else buffer.clone()
-    try:
-        yield
-    finally:
-        for norm, buffers in zip(norms, own, strict=True):
-            norm._buffers.update(buffers)
-        for variable, token in tokens:
-            variable.reset(token)
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):

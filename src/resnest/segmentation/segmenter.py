@@ -253,7 +253,7 @@ class CrossEntropy(nn.Module):
     """Cross-entropy of an image's upsampled logits, summed: (1, K, h, w), (1, H, W) -> scalar.
 
     One image at a time, since logits of full size are the largest maps of a training step: to compute them again
-    (network/tools.py) takes the room of one image's.
+    (network/recompute.py) takes the room of one image's.
     """
 
     checkpointable = True
@@ -263,9 +263,12 @@ class CrossEntropy(nn.Module):
         return F.cross_entropy(large, target.long(), ignore_index=IGNORED, reduction="sum")
 
 
-def build_segmenter(spec: Spec, segmenter: SegmenterSpec, num_classes: int, *, zero_gamma: bool = True) -> Segmenter:
+def build_segmenter(
+    spec: Spec, segmenter: SegmenterSpec, num_classes: int, *, in_chans: int = 3, zero_gamma: bool = True
+) -> Segmenter:
     """A segmenter with random weights."""
-    backbone = Backbone(spec, output_stride=segmenter.output_stride, dilation=segmenter.dilation, zero_gamma=zero_gamma)
+    strides = {"output_stride": segmenter.output_stride, "dilation": segmenter.dilation}
+    backbone = Backbone(spec, in_chans=in_chans, zero_gamma=zero_gamma, **strides)
     return Segmenter(backbone, segmenter, num_classes)
 
 
@@ -274,6 +277,7 @@ def create_segmenter(
     segmenter: SegmenterSpec | None = None,
     *,
     num_classes: int = 150,
+    in_chans: int = 3,
     pretrained: bool | str | Path = False,
     **spec: Any,
 ) -> Segmenter:
@@ -284,6 +288,7 @@ def create_segmenter(
         segmenter: DeepLabV3 at output stride 8 as in the paper, if not given.
         pretrained: True for the published classifier's weights in the backbone; or whatever `create_model` takes, a
             complete segmenter too; if its classes differ from `num_classes`, the class predictors start untrained.
+        in_chans: of the images; a pretrained stem is adapted to them as by `create_model`.
         spec: fields of `Spec` to change.
 
     Raises:
@@ -292,7 +297,7 @@ def create_segmenter(
     """
     if not 1 <= num_classes <= IGNORED:
         raise ResnestError(f"num_classes={num_classes} must lie in 1 to {IGNORED}: the label 255 does not count")
-    net = build_segmenter(find_structure(backbone, spec), segmenter or SegmenterSpec(), num_classes)
+    net = build_segmenter(find_structure(backbone, spec), segmenter or SegmenterSpec(), num_classes, in_chans=in_chans)
     if pretrained is not False:
         WEIGHTS.load(net, find_pretrained(pretrained, backbone))
     return net

@@ -27,7 +27,8 @@ from resnest.files import WEIGHTS_NAME
 from resnest.inference.evaluation import Evaluation, evaluate_network
 from resnest.kernels.backend import chosen
 from resnest.kernels.fuse import fuse
-from resnest.network.tools import recompute_activations, synchronise_norms
+from resnest.network.recompute import recompute_activations
+from resnest.network.tools import synchronise_norms
 from resnest.progress import Progress, clock, say
 from resnest.recipes.reading import build, check_resumable, plain_values
 from resnest.runtime.hardware import malloc_trim
