@@ -51,7 +51,7 @@ CLASS = {  # first wins: a panoptic detector is panoptic
 }
 STRAYS = {  # by task: its modules outside its package; first wins
     "panoptic": "*/panoptic* data/segments",
-    "detection": "*/detect* */coco* cli/objects data/segmentations data/targets data/voc detector_spec"
+    "detection": "*/detect */detect[!r]* */coco* cli/objects data/segmentations data/targets data/voc detector_spec"
     " recipes/few_images report/pictures runtime/draw_detections runtime/masks",
     "segmentation": "*/segment* */pixel* */mask_* data/ade20k data/cityscapes data/class_lists data/voc_masks"
     " recipes/few_pixels runtime/draw_segments runtime/label_* segmenter_spec",

@@ -22,7 +22,7 @@ LAYERS = [
     {"network"},
     {"kernels"},
     {"checkpoints", "data"},
-    {"torch", "recipes"},
+    {"torch", "recipes", "adapters"},
     {"inference"},
     {"report", "serving", "batch"},
     {"training", "exporters"},

@@ -82,7 +82,15 @@ def _backbone_class() -> Any:
             freeze(self.net, freeze_at)
             return self
 
+    ResnestBackbone.__qualname__ = "ResnestBackbone"  # where pickle finds it: `__getattr__`
     return ResnestBackbone
+
+
+def __getattr__(name: str) -> Any:
+    """`ResnestBackbone`, made when it is first asked for."""
+    if name != "ResnestBackbone":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _backbone_class()
 
 
 def _take_known_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

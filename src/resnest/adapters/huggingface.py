@@ -3,9 +3,10 @@
 net = backbone("resnest50", pretrained=True, out_features=["stage3", "stage4"])
 maps = net(pixel_values).feature_maps
 net.save_pretrained("saved")
+net = from_pretrained("saved")
 
-register()
-AutoBackbone.from_pretrained("saved")              # in another program
+register()                                         # then DETR and others take its configuration
+DetrForObjectDetection(DetrConfig(backbone_config=net.config))
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -66,11 +68,24 @@ def backbone(
     return net
 
 
+def from_pretrained(reference: str | Path, **settings: Any) -> Any:
+    """A backbone from a folder of its `save_pretrained`, or from the hub, in evaluation mode.
+
+    Args:
+        settings: of transformers' `from_pretrained`, such as other `out_features`.
+    """
+    return _classes()[1].from_pretrained(reference, **settings)
+
+
 def register() -> None:
-    """Make transformers' AutoConfig, AutoModel and AutoBackbone know the model type "resnest"."""
+    """Make transformers' AutoConfig, AutoModel and AutoBackbone know the model type "resnest".
+
+    AutoBackbone.from_pretrained of transformers 5 takes names of the hub only; AutoModel's takes folders, too.
+    """
     transformers, (config_class, model_class) = peer("transformers"), _classes()
     transformers.AutoConfig.register("resnest", config_class, exist_ok=True)
-    transformers.AutoBackbone.register(config_class, model_class, exist_ok=True)
+    for auto in (transformers.AutoBackbone, transformers.AutoModel):
+        auto.register(config_class, model_class, exist_ok=True)
 
 
 @functools.cache
@@ -116,9 +131,19 @@ def _classes() -> tuple[Any, Any]:
         def _init_weights(self, module: Any) -> None:
             """The network has initialised itself."""
 
+        @peer("transformers.utils.generic").can_return_tuple  # type: ignore[untyped-decorator]
         def forward(self, pixel_values: Tensor, output_hidden_states: bool | None = None, **_: Any) -> Any:
             maps = self.backbone(pixel_values)
             chosen = tuple(maps[STAGES.index(name)] for name in self.out_features)
             return output(feature_maps=chosen, hidden_states=tuple(maps) if output_hidden_states else None)
 
+    for kind in (ResnestConfig, ResnestBackbone):
+        kind.__qualname__ = kind.__name__  # where pickle finds them: `__getattr__`
     return ResnestConfig, ResnestBackbone
+
+
+def __getattr__(name: str) -> Any:
+    """`ResnestConfig` and `ResnestBackbone`, made when they are first asked for."""
+    if name not in ("ResnestConfig", "ResnestBackbone"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _classes()[name == "ResnestBackbone"]

@@ -15,6 +15,8 @@ from typing import Any
 
 from resnest.adapters import peer
 from resnest.checkpoints.loading import create_backbone, create_model
+from resnest.checkpoints.manifest import find_weights
+from resnest.errors import ResnestError
 from resnest.network.resnest import Backbone, Dilation, ResNeSt
 from resnest.spec import PUBLISHED
 
@@ -54,6 +56,28 @@ def register() -> list[str]:
     return [*PUBLISHED]
 
 
+def _data_config(name: str) -> dict[str, Any]:
+    """What `timm.data.resolve_model_data_config` reads: the preprocessing of the published weights."""
+    preprocess = find_weights(name).preprocess()
+    return {
+        "architecture": name,
+        "input_size": (3, preprocess.size, preprocess.size),
+        "crop_pct": preprocess.crop_fraction,
+        "interpolation": preprocess.interpolation,
+        "mean": preprocess.mean,
+        "std": preprocess.std,
+        "first_conv": "conv1.0",
+        "classifier": "fc",
+    }
+
+
+def _weights(tagged: str, pretrained_cfg: Any, overlay: dict[str, Any] | None) -> str:
+    """The weights that `create_model(pretrained=...)` takes: a published name, or the file of an overlay."""
+    if isinstance(pretrained_cfg, str | None) and set(overlay or {}) <= {"file"}:
+        return str((overlay or {}).get("file", tagged))
+    raise ResnestError("pretrained_cfg of a network of resnest may be a tag, and pretrained_cfg_overlay a file")
+
+
 def _entry(name: str) -> Callable[..., ResNeSt | Backbone]:
     """The function that `timm.create_model` calls."""
 
@@ -69,7 +93,8 @@ def _entry(name: str) -> Callable[..., ResNeSt | Backbone]:
         **arguments: Any,
     ) -> ResNeSt | Backbone:
         tagged = f"{name}.{pretrained_cfg}" if isinstance(pretrained_cfg, str) else name
-        arguments |= {"pretrained": tagged if pretrained else False, "dilation": dilation}
+        weights = _weights(tagged, pretrained_cfg, pretrained_cfg_overlay) if pretrained else False
+        arguments |= {"pretrained": weights, "dilation": dilation}
         net: ResNeSt | Backbone
         if features_only:
             arguments.pop("num_classes", None)
@@ -77,7 +102,10 @@ def _entry(name: str) -> Callable[..., ResNeSt | Backbone]:
         else:
             net = create_model(name, **arguments)
             if global_pool != "avg":
+                head = net.fc
                 net.reset_classifier(net.num_classes, global_pool)
+                net.fc = head  # with the weights it has
+        net.pretrained_cfg = _data_config(tagged)  # type: ignore[assignment]
         return net
 
     create.__name__ = create.__qualname__ = name
