@@ -48,7 +48,7 @@ class Encoder(Backbone):
         self.name, self.depth, self.dilation, self._stride = name, depth, dilation, output_stride
         self.out_channels = [in_channels, *self.channels]
         self.output_stride = min(output_stride, 2**depth)
-        self.register_load_state_dict_pre_hook(_take_names_of_smp)
+        self.register_load_state_dict_pre_hook(_take_names_of_smp)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         features = [x]

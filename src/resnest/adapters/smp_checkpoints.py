@@ -169,13 +169,13 @@ def _read_tensors(state: State, architecture: str, given: Mapping[str, Any], pat
             " or save it with smp's save_pretrained"
         )
     stem = next(tensor for name, tensor in state.items() if STEM.fullmatch(name))
-    settings = {"_model_class": kind, "classes": len(state[HEAD]), "in_channels": int(stem.shape[1])}
+    settings: dict[str, Any] = {"_model_class": kind, "classes": len(state[HEAD]), "in_channels": int(stem.shape[1])}
     settings |= {"encoder_weights": None, **(read(state) if read else {})}
     if auxiliary := [
         tensor for name, tensor in state.items() if re.fullmatch(r"classification_head\.\d+\.weight", name)
     ]:
         settings["aux_params"] = {"classes": len(auxiliary[0])}
-    depth = (settings | given).get("encoder_depth", 5)
+    depth = int({**settings, **given}.get("encoder_depth", 5))
     return {**settings, "encoder_name": _ours(_encoder_name(state, depth, path))}
 
 

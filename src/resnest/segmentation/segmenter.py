@@ -267,7 +267,7 @@ def build_segmenter(
     spec: Spec, segmenter: SegmenterSpec, num_classes: int, *, in_chans: int = 3, zero_gamma: bool = True
 ) -> Segmenter:
     """A segmenter with random weights."""
-    strides = {"output_stride": segmenter.output_stride, "dilation": segmenter.dilation}
+    strides: dict[str, Any] = {"output_stride": segmenter.output_stride, "dilation": segmenter.dilation}
     backbone = Backbone(spec, in_chans=in_chans, zero_gamma=zero_gamma, **strides)
     return Segmenter(backbone, segmenter, num_classes)
 
