@@ -489,6 +489,13 @@ def _refuse(package: str) -> Callable[..., None]:
     return find_spec
 
 
+def test_another_version_of_a_peer_is_named() -> None:
+    with pytest.raises(
+        ResnestError, match=r"timm has no timm\.wings: it is another version than this needs: pip install"
+    ):
+        peer("timm.wings")
+
+
 def test_a_fault_within_a_peer_is_not_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "halfpeer.py").write_text("import nothing_of_this_name")
     monkeypatch.syspath_prepend(tmp_path)

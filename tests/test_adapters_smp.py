@@ -213,6 +213,7 @@ CHECKPOINTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "FPN": ("FPN", "timm-resnest14d", {"decoder_pyramid_channels": 64, "decoder_segmentation_channels": 32}),
     "FPN that concatenates": ("FPN", "timm-resnest14d", {"decoder_merge_policy": "cat", "classes": 5}),
     "DeepLabV3": ("DeepLabV3", "tu-resnest14d", {"decoder_channels": 32}),
+    "on ResNet-D": ("Unet", "tu-resnet50d", {"encoder_depth": 4, "decoder_channels": (16, 8, 8, 8)}),
     "DeepLabV3+": ("DeepLabV3Plus", "tu-resnest50d_1s4x24d", {"decoder_channels": 64, "classes": 2}),
 }  # fmt: skip
 FORMS: dict[str, Callable[[Any, Path], Path]] = {}
@@ -283,6 +284,20 @@ def test_a_setting_that_weights_do_not_show(tmp_path: Path) -> None:
     assert_same(open_smp(weights(psp, tmp_path), "PSPNet", encoder_depth=3), psp, images())
 
 
+@pytest.mark.parametrize(("name", "settings"), [("fast_1s2x40d", {}), ("fast_2s1x64d", "named")])
+def test_checkpoints_with_encoders_that_only_we_have(name: str, settings: Any, tmp_path: Path) -> None:
+    """Tensors do not show that one of the fast networks is not resnest50: without a name it is what smp has."""
+    torch.manual_seed(0)
+    given = {"encoder_name": f"resnest/resnest50_{name}"}
+    expected = randomised(smp.FPN(encoder_weights=None, encoder_depth=4, **given))
+    path = weights(expected, tmp_path)
+    net = open_smp(path, **(given if settings else {}))
+    assert net.encoder.name == f"resnest50_{name}"
+    assert_same(net, expected, images(size=64))
+    if settings:
+        assert open_smp(path).encoder.name == "resnest50"
+
+
 def _write(content: Any, folder: Path) -> Path:
     torch.save(content, folder / "net.pth")
     return folder / "net.pth"
@@ -293,6 +308,10 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "another encoder": (
         lambda folder: _write(smp.Unet("resnet18", encoder_weights=None).state_dict(), folder),
         "holds no ResNeSt as an encoder of smp: it looks like a ResNet without deep stem and split attention",
+    ),
+    "another encoder with a deep stem": (
+        lambda folder: _write(smp.Unet("tu-resnet26d", encoder_weights=None).state_dict(), folder),
+        "has an encoder that is none of our networks: it looks like a ResNet without deep stem",
     ),
     "another decoder": (
         lambda folder: _write(theirs("PSPNet").state_dict(), folder),

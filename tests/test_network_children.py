@@ -75,6 +75,25 @@ def test_children_are_in_the_published_order(name: str) -> None:
     assert [{"act1": "relu", "global_pool": "avgpool"}.get(child, child) for child in theirs] == PUBLISHED_ORDER
 
 
+def test_blocks_are_in_the_published_order() -> None:
+    """Of a bottleneck and its split attention; what the published code makes on demand stands in between."""
+    block = network(dataclasses.replace(TINY, drop_block_rate=0.1)).layer4[0]
+    published = ["conv1", "bn1", "conv2", "conv3", "bn3", "relu", "downsample"]
+    assert [name for name, _ in block.named_children() if name in published] == published
+    published = ["conv", "bn0", "relu", "fc1", "bn1", "fc2", "rsoftmax"]
+    assert [name for name, _ in block.conv2.named_children() if name in published] == published
+
+
+@pytest.mark.filterwarnings(r"ignore:`torch\.jit\.script\w*` is deprecated")
+@pytest.mark.parametrize("out_indices", [(0,), (1,), (0, 3), (-1,), 2], ids=str)
+def test_walks_over_a_backbone_that_stops_early(out_indices: Any) -> None:
+    net = network(kind=Backbone, out_indices=out_indices)
+    expected = net(images())
+    for walked in (torch.fx.symbolic_trace(net), torch.jit.script(net)):
+        for got, wanted in zip(walked(images()), expected, strict=True):
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+
+
 @contexts
 @each_spec
 def test_a_sequence_of_the_children_is_the_network(spec: Spec, context: Callable[[], Any]) -> None:

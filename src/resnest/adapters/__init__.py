@@ -23,11 +23,20 @@ INSTALL = {
 
 
 def peer(module: str) -> Any:
-    """Another package's module. Raises ResnestError, with what to install, if it is not there."""
+    """Another package's module.
+
+    Raises:
+        ResnestError: with what to install, if it is not there.
+    """
     package = module.split(".")[0]
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != package:
             raise
-        raise ResnestError(f"{package} is not installed: {INSTALL[package]}") from None
+        what = (
+            "is not installed"
+            if error.name == package
+            else f"has no {error.name}: it is another version than this needs"
+        )
+        raise ResnestError(f"{package} {what}: {INSTALL[package]}") from None

@@ -24,12 +24,14 @@ from resnest.checkpoints.loading import check_values
 from resnest.checkpoints.reading import read_checkpoint
 from resnest.checkpoints.structure import looks_like
 from resnest.errors import ResnestError, one_line
-from resnest.spec import PUBLISHED, find_spec
+from resnest.spec import PUBLISHED, find_spec, list_models
 
 State = Mapping[str, Tensor]
 HEAD = "segmentation_head.0.weight"
 STEM = re.compile(r"(.*)encoder\.(?:model\.)?conv1\.0\.weight")  # and what stands before it, such as "model."
-TIMM = {name for name, net in PUBLISHED.items() if net.timm}  # smp has no others
+NAMES = sorted(
+    list_models(), key=lambda name: name in PUBLISHED and not PUBLISHED[name].timm
+)  # what smp has by timm first
 
 
 def open_smp(checkpoint: str | Path, architecture: str = "", **settings: Any) -> Any:
@@ -39,7 +41,8 @@ def open_smp(checkpoint: str | Path, architecture: str = "", **settings: Any) ->
         checkpoint: a file of weights of Unet, UnetPlusPlus, FPN, DeepLabV3 or DeepLabV3Plus, also within a training
             checkpoint; or a folder that `save_pretrained` of any network of smp wrote.
         architecture: smp's name of the network, if the weights do not show it.
-        settings: arguments of smp's class, in place of what the checkpoint says.
+        settings: arguments of smp's class, in place of what the checkpoint says; such as
+            `encoder_name="resnest/resnest50_fast_2s1x64d"`, which has the tensors of resnest50.
 
     Raises:
         ResnestError: smp is not installed; no checkpoint of it, another encoder or decoder, weights that do not fit.
@@ -75,7 +78,7 @@ def _without_prefix(state: State, path: Path) -> State:
 
 
 def _encoder_like(state: State) -> str:
-    return looks_like(name.removeprefix("encoder.") for name in state if not name.startswith("decoder."))
+    return looks_like(name.removeprefix("encoder.").removeprefix("model.") for name in state if "decoder." not in name)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -176,7 +179,8 @@ def _read_tensors(state: State, architecture: str, given: Mapping[str, Any], pat
     ]:
         settings["aux_params"] = {"classes": len(auxiliary[0])}
     depth = int({**settings, **given}.get("encoder_depth", 5))
-    return {**settings, "encoder_name": _ours(_encoder_name(state, depth, path))}
+    named = "encoder_name" in given
+    return settings if named else {**settings, "encoder_name": _ours(_encoder_name(state, depth, path))}
 
 
 def _decoder_like(state: State) -> str:
@@ -185,18 +189,21 @@ def _decoder_like(state: State) -> str:
 
 
 def _encoder_name(state: State, depth: int, path: Path) -> str:
-    """The network of timm's whose encoder has these tensors."""
-    shapes = {
-        re.sub(r"^encoder\.(model\.)?", "", name): tensor.shape[:1]
+    """The network whose encoder has tensors of these names and first sizes; of two, the one that timm has."""
+    unused = ("fc.", *(f"layer{stage}." for stage in range(depth, 5)))
+    sizes = {
+        plain: len(tensor)
         for name, tensor in state.items()
-        if name.startswith("encoder.")
+        if tensor.ndim and name.startswith("encoder.")
+        if not (plain := name.removeprefix("encoder.").removeprefix("model.")).startswith(unused)
     }
-    for name in sorted(TIMM):
+    blocks = {name.rsplit(".", name.count(".") - 1)[0] for name in sizes if name.startswith("layer")}
+    for name in NAMES:
+        depths = find_spec(name)[0].depths[: depth - 1]
+        if blocks != {f"layer{stage}.{block}" for stage, count in enumerate(depths, 1) for block in range(count)}:
+            continue
         with torch.device("meta"):
             wanted = Encoder(name, depth).state_dict()
-        own = {key: tensor.shape[:1] for key, tensor in wanted.items() if tensor.ndim}
-        behind = tuple(f"layer{stage}." for stage in range(depth, 5))
-        theirs = {key: shape for key, shape in shapes.items() if shape and not key.startswith((*behind, "fc."))}
-        if theirs == own:
+        if sizes == {key: len(tensor) for key, tensor in wanted.items() if tensor.ndim}:
             return name
-    raise ResnestError(f"{path} has an encoder of none of the networks that smp has of this family")
+    raise ResnestError(f"{path} has an encoder that is none of our networks: {_encoder_like(state)}")

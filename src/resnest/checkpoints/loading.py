@@ -177,14 +177,15 @@ def create_backbone(
     in_chans: int = 3,
     output_stride: int = 32,
     dilation: Dilation = "official",
-    out_indices: Sequence[int] = (1, 2, 3, 4),
+    out_indices: int | Sequence[int] = (1, 2, 3, 4),
     pretrained: bool | str | Path = False,
     zero_gamma: bool = True,
     **spec: Any,
 ) -> Backbone:
-    """A feature extractor: (N, in_chans, H, W) -> list of maps, C2..C5 by default (`out_indices`).
+    """A feature extractor: (N, in_chans, H, W) -> list of maps, C2..C5 by default.
 
-    `.channels` and `.strides` describe the maps. Arguments and errors as for `create_model`.
+    `out_indices` counts from 0, the stem, to 4, or from the end; an integer is the last so many. `.channels` and
+    `.strides` describe the maps. Other arguments, and errors, as for `create_model`.
     """
     net = Backbone(
         find_structure(spec_or_name, spec),
