@@ -29,9 +29,9 @@ from resnest.spec import PUBLISHED, find_spec, list_models
 State = Mapping[str, Tensor]
 HEAD = "segmentation_head.0.weight"
 STEM = re.compile(r"(.*)encoder\.(?:model\.)?conv1\.0\.weight")  # and what stands before it, such as "model."
-NAMES = sorted(
-    list_models(), key=lambda name: name in PUBLISHED and not PUBLISHED[name].timm
-)  # what smp has by timm first
+PARTS = ("encoder.", "decoder.", "segmentation_head.", "classification_head.")
+# The networks that smp has, by timm, come first.
+NAMES = sorted(list_models(), key=lambda name: name in PUBLISHED and not PUBLISHED[name].timm)
 
 
 def open_smp(checkpoint: str | Path, architecture: str = "", **settings: Any) -> Any:
@@ -67,14 +67,16 @@ def open_smp(checkpoint: str | Path, architecture: str = "", **settings: Any) ->
 
 
 def _without_prefix(state: State, path: Path) -> State:
-    """Names from `encoder.` on: Lightning's modules, for one, put a word before all of them."""
-    check_values(state)
+    """The network alone, names from `encoder.` on: Lightning's modules put a word before them, and others beside."""
     prefixes = {match[1] for name in state if (match := STEM.fullmatch(name))}
     if len(prefixes) != 1:
         what = "several networks" if prefixes else f"no ResNeSt as an encoder of smp: {_encoder_like(state)}"
         raise ResnestError(f"{path} holds {what}")
     prefix = prefixes.pop()
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    plain = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    own = {name: tensor for name, tensor in plain.items() if name.startswith(PARTS)}
+    check_values(own)
+    return own
 
 
 def _encoder_like(state: State) -> str:
@@ -88,6 +90,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         name, kind = re.sub(r"^(timm-|tu-|resnest/)", "", config["encoder_name"]), str(config["_model_class"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ResnestError(f"{folder / 'config.json'} is none that smp writes: {one_line(error)}") from None
+    if "decoder_use_batchnorm" in config:  # before smp 0.5, which warns of it
+        config["decoder_use_norm"] = config.pop("decoder_use_batchnorm")
     return {**config, "_model_class": kind, "encoder_name": _ours(find_spec(name)[1]), "encoder_weights": None}
 
 
