@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
@@ -23,7 +24,7 @@ from resnest.inference.predicting import Predictor
 from resnest.runtime.decode import decode_image
 from resnest.runtime.results import LIKELY, Show
 from resnest.tasks import TASKS
-from servers import CLASSES, PREPROCESS, Server, models, picture, server, until
+from servers import BOXES, CLASSES, PREPROCESS, Server, models, picture, server, until
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 Cli = Callable[..., Outcome]
@@ -135,6 +136,11 @@ def test_pixels_are_what_the_network_takes(everything: Server, references: dict[
     np.testing.assert_array_equal(answer.as_numpy("score"), np.float32([row["score"] for row in expected]))
 
 
+def _text(request: dict[str, Any], more: str) -> bytes:
+    """A request as JSON, with something that Python would write otherwise."""
+    return f"{json.dumps(request)[:-1]}, {more}}}".encode()
+
+
 def _infer(**changes: Any) -> dict[str, Any]:
     """A request of the protocol with a picture, changed."""
     entry = {"name": "image", "shape": [1], "datatype": "BYTES", "data": ["/9j/"]}
@@ -168,6 +174,16 @@ BAD_INFER: dict[str, tuple[Any, int, str]] = {
     "an unknown output": ({**_infer(), "outputs": [{"name": "logits"}]}, 400, "output 'logits' is unknown"),
     "outputs of strings": ({**_infer(), "outputs": ["label"]}, 400, "expected a list of objects"),
     "top of 0": ({**_infer(), "parameters": {"top": 0}}, 400, "top"),
+    "top of 2.0": ({**_infer(), "parameters": {"top": 2.0}}, 400, "top=2.0 must be an integer"),
+    "top of infinity": (_text(_infer(), '"parameters": {"top": 1e999}'), 400, "top=inf must be an integer"),
+    "a list as top": ({**_infer(), "parameters": {"top": [1]}}, 400, "top=[1] must be an integer"),
+    "parameters of text": ({**_infer(), "parameters": "top"}, 400, "expected an object"),
+    "half a character as name": (_infer(name="\ud800"), 400, "either 'image' or 'pixels', not \\ud800"),
+    "half a character as data": (_infer(data=["\ud800"]), 400, "base64"),
+    "very many sides": (_infer(shape=[9] * 100_000), 400, "a shape of 1 to 4 whole numbers"),
+    "a side of thousands of digits": (_infer(shape=[10**4000]), 400, "a shape of 1 to 4 whole numbers"),
+    "an output of another type": ({**_infer(), "outputs": [{"name": ["label"]}]}, 400, "is unknown"),
+    "an output's parameters": ({**_infer(), "outputs": [{"name": "label", "parameters": 3}]}, 400, "an object"),
     "an option of others": ({**_infer(), "parameters": {"threshold": 0.5}}, 400, "no option of a classifier"),
     "binary data that are not there": (_infer(parameters={"binary_data_size": 9}), 400, "not what the body holds"),
     "many": (_infer(shape=[17], data=["/9j/"] * 17), 413, "more than 16 pictures"),
@@ -184,6 +200,12 @@ def test_a_bad_request_of_the_protocol_gets_one_line(case: str, everything: Serv
     assert "\n" not in answer.json()["error"]
 
 
+def _cut_form() -> dict[str, Any]:
+    """The first file of it is whole."""
+    part = b'--X\r\nContent-Disposition: form-data; name="f"; filename="a.jpg"\r\n\r\nx\r\n'
+    return {"content": 2 * part, "headers": {"content-type": "multipart/form-data; boundary=X"}}
+
+
 BAD_REQUESTS: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "an empty body": ("/predict", {}, 400, "no body"),
     "html": ("/predict", {"content": b"<html></html>"}, 422, "image: not a JPEG, PNG or WEBP image"),
@@ -195,6 +217,7 @@ BAD_REQUESTS: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "an option of others": ("/predict?threshold=0.5", {"content": b"x"}, 400, "no option of a classifier: it has top"),
     "no form": ("/predict", {"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "form"),
     "a form without files": ("/predict", {"data": {"a": "b"}, "files": {"": ("", b"")}}, 400, "form"),
+    "a form that is cut off": ("/predict", _cut_form(), 400, "the form is cut off"),
     "a form of 17": ("/predict", {"files": [("f", (f"{k}.jpg", b"x")) for k in range(17)]}, 413, "more than 16"),
     "a packed body that is none": (
         "/predict",
@@ -220,6 +243,39 @@ def test_a_bad_request_gets_one_line(case: str, everything: Server) -> None:
     assert answer.status_code == status, answer.text
     assert line in answer.json()["error"]
     assert "\n" not in answer.json()["error"]
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "1e3", "1000000", "0", "5"])
+def test_a_header_length_that_lies_gets_one_line(length: str, everything: Server) -> None:
+    body = json.dumps(_infer()).encode()
+    headers = {"inference-header-content-length": length}
+    answer = everything.post("/v2/models/classification/infer", content=body, headers=headers)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"] in (
+        "Inference-Header-Content-Length is not within the body",
+        "the request is not valid JSON",
+    )
+
+
+def test_an_id_comes_back_as_text(everything: Server, photo: Path) -> None:
+    data = [base64.b64encode(photo.read_bytes()).decode()]
+    for given, back in (("7", "7"), ("\ud800", "\\ud800"), ("é" * 300, "é" * 200)):
+        body = json.dumps({**_infer(data=data), "id": given, "parameters": None}).encode()
+        assert everything.post("/v2/models/classification/infer", content=body).json()["id"] == back
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if PREPROCESS[task] is BOXES])
+def test_pixels_that_are_not_padded_are_refused(task: str, everything: Server) -> None:
+    entry = {"name": "pixels", "datatype": "FP32", "shape": [1, 3, 33, 64], "data": [0] * (3 * 33 * 64)}
+    answer = everything.post(f"/v2/models/{task}/infer", json={"inputs": [entry]})
+    assert (answer.status_code, "multiples of 32: pad" in answer.text) == (400, True), answer.text
+
+
+@pytest.mark.parametrize("path", ["/", "/page.js", "/models", "/metrics", "/v2", "/v2/health/ready"])
+def test_heads_are_those_of_the_answers(path: str, everything: Server) -> None:
+    head, whole = httpx.head(f"{everything.address}{path}"), everything.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers.get("content-type") == whole.headers.get("content-type")
 
 
 @pytest.mark.parametrize("packing", ["gzip", "deflate"])

@@ -54,6 +54,9 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        method = scope["method"]
+        if method == "HEAD":  # as GET; uvicorn leaves out what follows the headers
+            scope = {**scope, "method": "GET"}
         watched = _Watched(receive, send)
         started = time.perf_counter()
         self.state.active += 1
@@ -70,7 +73,7 @@ class Guard:
                 await answer(scope, watched.receive, watched.send)
         finally:
             self.state.active -= 1
-            self._tell(scope, watched, time.perf_counter() - started, failure)
+            self._tell(scope, method, watched, time.perf_counter() - started, failure)
 
     def _refusal(self, scope: Scope) -> Refused | None:
         path = scope["path"]
@@ -87,13 +90,13 @@ class Guard:
         kind, _, token = given.partition(b" ")
         return kind.lower() == b"bearer" and hmac.compare_digest(token.strip(), self.token or b"")
 
-    def _tell(self, scope: Scope, watched: _Watched, seconds: float, failure: str) -> None:
+    def _tell(self, scope: Scope, method: str, watched: _Watched, seconds: float, failure: str) -> None:
         status = watched.status or 499  # the client has gone: nginx's number for it
         route = getattr(scope.get("route"), "path", None) or "other"
         self.metrics.answered(route, status, seconds)
         entry: dict[str, Any] = {
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
-            "method": scope["method"],
+            "method": method,
             "path": scope["path"][:200],
             "status": status,
             "seconds": round(seconds, 4),
@@ -128,4 +131,9 @@ class _Watched:
 
 def refused(refusal: Refused) -> JSONResponse:
     """The answer to a request that is refused."""
-    return JSONResponse({"error": refusal.message}, refusal.status, refusal.headers)
+    return JSONResponse({"error": as_unicode(refusal.message)}, refusal.status, refusal.headers)
+
+
+def as_unicode(text: str) -> str:
+    """Text of a client that can be sent back: JSON may have halves of characters, such as \\ud800."""
+    return text.encode("utf-8", "backslashreplace").decode()
