@@ -6,6 +6,7 @@ import base64
 import gzip
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 from PIL import Image
 
 from conftest import Outcome, encoded
+from resnest.errors import ResnestError
 from resnest.inference.predicting import Predictor
 from resnest.runtime.decode import decode_image
 from resnest.runtime.results import LIKELY, Show
@@ -369,6 +371,33 @@ def test_a_token_is_asked_for_and_other_origins_are_answered_if_they_are_named(
         assert allowed.status_code == 200
         assert allowed.headers["access-control-allow-headers"] == "authorization"
         assert "s3cret" not in running.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "error", [ResnestError("cut off"), OSError(5, "I/O error"), RuntimeError("of an engine"), MemoryError()]
+)
+def test_reloading_goes_on_after_any_error(error: Exception, references: dict[str, Path], tmp_path: Path) -> None:
+    from resnest.serving.limits import Limits
+    from resnest.serving.models import Models
+    from resnest.serving.reloading import Reloader
+
+    file = tmp_path / "m.onnx"
+    file.write_bytes(references["classification"].read_bytes())
+    opened = Models({"m": Predictor(file)}, Limits(), largest=1, longest_wait=0)
+    outcomes, entries = iter([error, other := Predictor(file)]), list[dict[str, Any]]()
+
+    def open_again() -> Any:
+        outcome = next(outcomes)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    Reloader(opened["m"], str(file), open_again, entries.append, every=0.05).start()
+    for count in (1, 2):
+        os.utime(file, (count, count))
+        until(lambda count=count: len(entries) == count)
+    assert [entry["level"] for entry in entries] == ["error", "info"]
+    assert opened["m"].predictor is other
 
 
 def test_a_changed_file_is_opened_again_only_if_that_was_asked_for(
