@@ -433,7 +433,9 @@ def test_a_changed_file_is_opened_again_only_if_that_was_asked_for(
 STARTS: dict[str, tuple[list[str], str]] = {
     "no such model": (["no/such.onnx"], "no/such.onnx"),
     "one name twice": (["a=x.onnx", "a=y.onnx"], "would both be called 'a'"),
-    "a host of elsewhere": (["m.onnx", "--host", "192.0.2.1"], "192.0.2.1 port 8000: "),
+    "a host of elsewhere": (["m.onnx", "--host", "192.0.2.1"], "--host 192.0.2.1: "),
+    "a host of no name": (["m.onnx", "--host", "no such host"], "--host no such host: "),
+    "a model without a name": (["=m.onnx"], "has no name before its '='"),
     "a port that is none": (["m.onnx", "--port", "70000"], "0 to 65535"),
     "no time at all": (["m.onnx", "--timeout", "0"], "timeout"),
 }
@@ -446,6 +448,14 @@ def test_a_server_that_cannot_start_says_why_in_one_line(case: str, cli: Cli) ->
     assert outcome.code == 2
     assert line in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("token", ["two words", "héron", "a\nb", "new line\n", " "])
+def test_a_token_that_nobody_can_send_is_refused(token: str, references: dict[str, Path], cli: Cli) -> None:
+    outcome = cli("serve", references["classification"], "--port", "0", "--token", token)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "the token has letters that clients cannot send" in outcome.err
+    assert token not in outcome.err or token == " "
 
 
 def test_a_taken_port_is_named(everything: Server, cli: Cli) -> None:

@@ -26,7 +26,7 @@ from resnest.runtime.decode import BadImage
 from resnest.runtime.results import Show
 from resnest.serving import protocol
 from resnest.serving.body import Held, is_form, read_body, read_files
-from resnest.serving.guard import Guard, Log, State, log_line, refused
+from resnest.serving.guard import Guard, Log, State, check_token, log_line, refused
 from resnest.serving.limits import Gone, Limits, Refused
 from resnest.serving.metrics import KIND, Metrics, label
 from resnest.serving.models import Answer, Models
@@ -81,8 +81,13 @@ def create_app(
         token: what clients must send as `Authorization: Bearer`, except for the page and for health.
         cors: origins whose pages may call the server.
         log: takes an entry for each request.
+
+    Raises:
+        ResnestError: no client can send the token.
     """
     metrics, state = metrics or Metrics(), state or State()
+    if token:
+        check_token(token)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -18,6 +18,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from resnest.errors import ResnestError
 from resnest.serving.limits import Refused
 from resnest.serving.metrics import Metrics
 
@@ -34,6 +35,12 @@ def log_line(entry: dict[str, Any]) -> None:
         pass
 
 
+def check_token(token: str) -> None:
+    """Raises ResnestError for what no Authorization header brings as it is."""
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise ResnestError("the token has letters that clients cannot send: use those of ASCII, without spaces")
+
+
 class State:
     """Whether the server takes requests, and how many it works on."""
 
@@ -48,7 +55,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, *, state: State, metrics: Metrics, token: str | None, log: Log) -> None:
         self.app, self.state, self.metrics, self.log = app, state, metrics, log
-        self.token = token.encode() if token else None
+        self.token = token.encode("ascii") if token else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
