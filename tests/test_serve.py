@@ -273,6 +273,13 @@ def test_pixels_that_are_not_padded_are_refused(task: str, everything: Server) -
     assert (answer.status_code, "multiples of 32: pad" in answer.text) == (400, True), answer.text
 
 
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_what_a_network_cannot_compute_is_no_label(task: str, everything: Server) -> None:
+    entry = {"name": "pixels", "datatype": "FP32", "shape": [1, 3, 40, 40], "data": [3e38] * 4800}
+    answer = everything.post(f"/v2/models/{task}/infer", json={"inputs": [entry]})
+    assert (answer.status_code, "not finite (logits)" in answer.text) == (422, True), answer.text
+
+
 @pytest.mark.parametrize("path", ["/", "/page.js", "/models", "/metrics", "/v2", "/v2/health/ready"])
 def test_heads_are_those_of_the_answers(path: str, everything: Server) -> None:
     head, whole = httpx.head(f"{everything.address}{path}"), everything.get(path)

@@ -23,6 +23,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 import resnest
 from resnest.runtime.decode import BadImage
+from resnest.runtime.predictor import NotFinite
 from resnest.runtime.results import Show
 from resnest.serving import protocol
 from resnest.serving.body import Held, is_form, read_body, read_files
@@ -129,6 +130,9 @@ def _add_errors(app: FastAPI) -> None:
         assert isinstance(error, Refused)
         return refused(error)
 
+    async def on_not_finite(request: Request, error: Exception) -> Response:
+        return refused(Refused(422, str(error)))
+
     async def on_gone(request: Request, error: Exception) -> Response:
         return Response(status_code=499)  # nobody reads it
 
@@ -142,6 +146,7 @@ def _add_errors(app: FastAPI) -> None:
         return refused(Refused(error.status_code, str(error.detail).lower(), dict(error.headers or {})))
 
     app.add_exception_handler(Refused, on_refused)
+    app.add_exception_handler(NotFinite, on_not_finite)
     app.add_exception_handler(Gone, on_gone)
     app.add_exception_handler(RequestValidationError, on_parameter)
     app.add_exception_handler(HTTPException, on_http)
