@@ -110,6 +110,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         started = time.monotonic()
         assert running.stop() != 0
         assert time.monotonic() - started < 4
+        assert "Traceback" not in running.log.read_text()
 
 
 def _quietly(running: Server, body: bytes) -> None:
