@@ -99,7 +99,12 @@ def create_app(
         await asyncio.to_thread(models.close)
 
     app = FastAPI(
-        title="resnest", version=resnest.__version__, lifespan=lifespan, redoc_url=None, description=_about(models)
+        title="resnest",
+        version=resnest.__version__,
+        lifespan=lifespan,
+        redoc_url=None,
+        description=_about(models),
+        telemetry={"auto_configure": False},  # nothing is sent anywhere, whatever OTEL_* of the environment say
     )
     app.state.server = state
     _add_errors(app)
