@@ -251,6 +251,18 @@ def test_lists(
     assert [row["score"] for row in rows_of(out)] == [row["score"] for row in rows_of(direct)]
 
 
+@pytest.mark.parametrize("name", ["photos.tar.gz", "photos.tgz", "photos.tar.bz2", "photos.tar.xz", "photos.tar"])
+def test_compressed_tars_are_refused(
+    name: str, found: dict[str, Path], photos: Path, tmp_path: Path, cli: Callable[..., Outcome]
+) -> None:
+    kind = {"bz2": "w:bz2", "xz": "w:xz"}.get(name.rpartition(".")[2], "w:gz")
+    with tarfile.open(tmp_path / name, kind) as archive:  # type: ignore[call-overload]
+        archive.add(photos / "0.jpg", "0.jpg")
+    outcome = cli("predict", found["classification"], tmp_path / name, "--out", tmp_path / "o.csv")
+    assert (outcome.code, "is compressed" in outcome.err) == (2, True), outcome.err
+    assert not (tmp_path / "o.csv").exists()
+
+
 def test_standard_input_and_repeated_names(found: dict[str, Path], photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "o.csv"
     names = "\n".join(str(photos / name) for name in ("0.jpg", "3.jpg", "0.jpg", "6.jpg", "3.jpg"))

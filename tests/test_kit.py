@@ -119,16 +119,24 @@ def test_javascript_says_what_python_says(kit: Path, pictures: list[Path]) -> No
 
 
 @pytest.mark.parametrize("program", ["predict.py", "predict.mjs"])
-def test_bad_pictures_get_one_line(program: str, kit: Path, tmp_path: Path) -> None:
+def test_bad_pictures_get_one_line(program: str, kit: Path, pictures: list[Path], tmp_path: Path) -> None:
     run = run_python if program.endswith("py") else run_node
-    Image.new("RGB", (9, 9)).save(tmp_path / "animated.gif", save_all=True, append_images=[Image.new("RGB", (9, 9), 9)])
+    frames = {"save_all": True, "append_images": [Image.new("RGB", (9, 9), 9)]}
+    for name in ("animated.gif", "animated.png", "animated.webp"):
+        Image.new("RGB", (9, 9)).save(tmp_path / name, **frames)
     (tmp_path / "page.jpg").write_text("<html>")
     (tmp_path / "empty.jpg").touch()
-    for name in ("animated.gif", "page.jpg", "empty.jpg", "missing.jpg"):
-        done = run(kit / program, tmp_path / name)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert name in done.stderr.splitlines()[0]
+    content = bytearray((pictures[0].parent / "progressive.jpg").read_bytes())
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    content = bytearray((pictures[0].parent / "grey.jpg").read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 20] = b"\xff" * 20
+    (tmp_path / "damaged.jpg").write_bytes(content)
+    for file in [*tmp_path.iterdir(), tmp_path / "missing.jpg"]:
+        done = run(kit / program, file)
+        assert (done.returncode, done.stdout) == (1, ""), file
+        assert file.name in done.stderr.splitlines()[0]
         assert len(done.stderr.splitlines()) == 1
+        assert " at 0x" not in done.stderr
 
 
 # --- Preprocessing alone: every program, every setting, many sizes ---

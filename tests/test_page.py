@@ -128,6 +128,31 @@ def test_labels_with_bars(visit: Callable[..., Any], references: dict[str, Path]
     assert _labels(page) == []
 
 
+def test_a_late_answer_of_the_model_before_changes_nothing(
+    visit: Callable[..., Any], references: dict[str, Path], tmp_path: Path
+) -> None:
+    page = visit()
+    late: list[Any] = []
+    page.route("**/predict?model=classification*", lambda route: late.append(route))  # kept back on its way
+    _until(page, "document.getElementById('model').options.length > 0")
+    page.select_option("#model", "classification")
+    page.set_input_files("#files", [photo := picture(tmp_path)])
+    _until(page, "document.querySelector('article')")
+    page.wait_for_timeout(100)
+    page.select_option("#model", "detection")
+    _slide(page, 1)
+    _until(page, "document.querySelector('article .note').textContent.includes('object')")
+    expected = [
+        one["label"] for one in Predictor(references["detection"])(str(photo)).to_dict(Show(threshold=0.01))["objects"]
+    ]
+    assert _labels(page) == expected[:200]
+    with page.expect_response("**/predict?model=classification*"):
+        [route] = late
+        route.continue_()
+    page.wait_for_timeout(300)
+    assert _labels(page) == expected[:200]
+
+
 @pytest.mark.parametrize("task", ["detection", "panoptic", "segmentation"])
 def test_what_is_over_the_picture(
     task: str, visit: Callable[..., Any], references: dict[str, Path], tmp_path: Path

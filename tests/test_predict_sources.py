@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 import os
@@ -170,6 +171,25 @@ def test_the_rotation_of_phones(turned: int, corner: tuple[int, int], here: Path
     red, green, _ = frame.image.getpixel((4 if not corner[0] else width - 5, 4 if not corner[1] else height - 5))  # type: ignore[misc]
     assert red > 180
     assert green < 60
+
+
+@needs_av
+def test_frames_are_freed_at_once(here: Path) -> None:
+    """Without waiting for Python's search for cycles: a frame of 4K has 12 MB."""
+    import av
+
+    film("clip.mp4", frames=20, turned=90)
+    gc.collect()
+    gc.disable()
+    try:
+        frames = open_source("clip.mp4")
+        alive = []
+        for _ in frames:
+            alive.append(sum(isinstance(one, av.VideoFrame) for one in gc.get_objects()))
+        frames.close()
+    finally:
+        gc.enable()
+    assert max(alive) <= 5
 
 
 @needs_av

@@ -366,3 +366,13 @@ def test_the_page_has_the_measured_figures() -> None:
     assert "onnxruntime" in names
     for name in names:
         assert summary([row for row in rows if row["engine"].startswith(name)], name) in page
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_network_that_gives_no_numbers_is_no_label(value: float, picture: Path) -> None:
+    class Broken(Means):
+        def __call__(self, images: NDArray[np.float32], sizes: Any = None) -> dict[str, NDArray[np.float32]]:
+            return {"logits": np.array([[0.5, value, 0]] * len(images), np.float32)}
+
+    with pytest.raises(ResnestError, match=r"not finite \(logits\): its weights"):
+        ImagePredictor(Broken(), CARD)(picture)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
+import os
 import re
 import shutil
 import socket
@@ -20,12 +22,13 @@ import pytest
 from PIL import Image
 
 from conftest import Outcome, encoded
+from resnest.errors import ResnestError
 from resnest.inference.predicting import Predictor
 from resnest.runtime.decode import decode_image
 from resnest.runtime.results import LIKELY, Show
 from resnest.serving.address import bind
 from resnest.tasks import TASKS
-from servers import CLASSES, PREPROCESS, Server, models, picture, server, until
+from servers import BOXES, CLASSES, PREPROCESS, Server, models, picture, server, until
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 Cli = Callable[..., Outcome]
@@ -137,6 +140,11 @@ def test_pixels_are_what_the_network_takes(everything: Server, references: dict[
     np.testing.assert_array_equal(answer.as_numpy("score"), np.float32([row["score"] for row in expected]))
 
 
+def _text(request: dict[str, Any], more: str) -> bytes:
+    """A request as JSON, with something that Python would write otherwise."""
+    return f"{json.dumps(request)[:-1]}, {more}}}".encode()
+
+
 def _infer(**changes: Any) -> dict[str, Any]:
     """A request of the protocol with a picture, changed."""
     entry = {"name": "image", "shape": [1], "datatype": "BYTES", "data": ["/9j/"]}
@@ -170,6 +178,16 @@ BAD_INFER: dict[str, tuple[Any, int, str]] = {
     "an unknown output": ({**_infer(), "outputs": [{"name": "logits"}]}, 400, "output 'logits' is unknown"),
     "outputs of strings": ({**_infer(), "outputs": ["label"]}, 400, "expected a list of objects"),
     "top of 0": ({**_infer(), "parameters": {"top": 0}}, 400, "top"),
+    "top of 2.0": ({**_infer(), "parameters": {"top": 2.0}}, 400, "top=2.0 must be an integer"),
+    "top of infinity": (_text(_infer(), '"parameters": {"top": 1e999}'), 400, "top=inf must be an integer"),
+    "a list as top": ({**_infer(), "parameters": {"top": [1]}}, 400, "top=[1] must be an integer"),
+    "parameters of text": ({**_infer(), "parameters": "top"}, 400, "expected an object"),
+    "half a character as name": (_infer(name="\ud800"), 400, "either 'image' or 'pixels', not \\ud800"),
+    "half a character as data": (_infer(data=["\ud800"]), 400, "base64"),
+    "very many sides": (_infer(shape=[9] * 100_000), 400, "a shape of 1 to 4 whole numbers"),
+    "a side of thousands of digits": (_infer(shape=[10**4000]), 400, "a shape of 1 to 4 whole numbers"),
+    "an output of another type": ({**_infer(), "outputs": [{"name": ["label"]}]}, 400, "is unknown"),
+    "an output's parameters": ({**_infer(), "outputs": [{"name": "label", "parameters": 3}]}, 400, "an object"),
     "an option of others": ({**_infer(), "parameters": {"threshold": 0.5}}, 400, "no option of a classifier"),
     "binary data that are not there": (_infer(parameters={"binary_data_size": 9}), 400, "not what the body holds"),
     "many": (_infer(shape=[17], data=["/9j/"] * 17), 413, "more than 16 pictures"),
@@ -186,6 +204,12 @@ def test_a_bad_request_of_the_protocol_gets_one_line(case: str, everything: Serv
     assert "\n" not in answer.json()["error"]
 
 
+def _cut_form() -> dict[str, Any]:
+    """The first file of it is whole."""
+    part = b'--X\r\nContent-Disposition: form-data; name="f"; filename="a.jpg"\r\n\r\nx\r\n'
+    return {"content": 2 * part, "headers": {"content-type": "multipart/form-data; boundary=X"}}
+
+
 BAD_REQUESTS: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "an empty body": ("/predict", {}, 400, "no body"),
     "html": ("/predict", {"content": b"<html></html>"}, 422, "image: not a JPEG, PNG or WEBP image"),
@@ -197,6 +221,7 @@ BAD_REQUESTS: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "an option of others": ("/predict?threshold=0.5", {"content": b"x"}, 400, "no option of a classifier: it has top"),
     "no form": ("/predict", {"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "form"),
     "a form without files": ("/predict", {"data": {"a": "b"}, "files": {"": ("", b"")}}, 400, "form"),
+    "a form that is cut off": ("/predict", _cut_form(), 400, "the form is cut off"),
     "a form of 17": ("/predict", {"files": [("f", (f"{k}.jpg", b"x")) for k in range(17)]}, 413, "more than 16"),
     "a packed body that is none": (
         "/predict",
@@ -222,6 +247,46 @@ def test_a_bad_request_gets_one_line(case: str, everything: Server) -> None:
     assert answer.status_code == status, answer.text
     assert line in answer.json()["error"]
     assert "\n" not in answer.json()["error"]
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "1e3", "1000000", "0", "5"])
+def test_a_header_length_that_lies_gets_one_line(length: str, everything: Server) -> None:
+    body = json.dumps(_infer()).encode()
+    headers = {"inference-header-content-length": length}
+    answer = everything.post("/v2/models/classification/infer", content=body, headers=headers)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"] in (
+        "Inference-Header-Content-Length is not within the body",
+        "the request is not valid JSON",
+    )
+
+
+def test_an_id_comes_back_as_text(everything: Server, photo: Path) -> None:
+    data = [base64.b64encode(photo.read_bytes()).decode()]
+    for given, back in (("7", "7"), ("\ud800", "\\ud800"), ("é" * 300, "é" * 200)):
+        body = json.dumps({**_infer(data=data), "id": given, "parameters": None}).encode()
+        assert everything.post("/v2/models/classification/infer", content=body).json()["id"] == back
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if PREPROCESS[task] is BOXES])
+def test_pixels_that_are_not_padded_are_refused(task: str, everything: Server) -> None:
+    entry = {"name": "pixels", "datatype": "FP32", "shape": [1, 3, 33, 64], "data": [0] * (3 * 33 * 64)}
+    answer = everything.post(f"/v2/models/{task}/infer", json={"inputs": [entry]})
+    assert (answer.status_code, "multiples of 32: pad" in answer.text) == (400, True), answer.text
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_what_a_network_cannot_compute_is_no_label(task: str, everything: Server) -> None:
+    entry = {"name": "pixels", "datatype": "FP32", "shape": [1, 3, 40, 40], "data": [3e38] * 4800}
+    answer = everything.post(f"/v2/models/{task}/infer", json={"inputs": [entry]})
+    assert (answer.status_code, "not finite (logits)" in answer.text) == (422, True), answer.text
+
+
+@pytest.mark.parametrize("path", ["/", "/page.js", "/models", "/metrics", "/v2", "/v2/health/ready"])
+def test_heads_are_those_of_the_answers(path: str, everything: Server) -> None:
+    head, whole = httpx.head(f"{everything.address}{path}"), everything.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers.get("content-type") == whole.headers.get("content-type")
 
 
 @pytest.mark.parametrize("packing", ["gzip", "deflate"])
@@ -317,6 +382,33 @@ def test_a_token_is_asked_for_and_other_origins_are_answered_if_they_are_named(
         assert "s3cret" not in running.log.read_text()
 
 
+@pytest.mark.parametrize(
+    "error", [ResnestError("cut off"), OSError(5, "I/O error"), RuntimeError("of an engine"), MemoryError()]
+)
+def test_reloading_goes_on_after_any_error(error: Exception, references: dict[str, Path], tmp_path: Path) -> None:
+    from resnest.serving.limits import Limits
+    from resnest.serving.models import Models
+    from resnest.serving.reloading import Reloader
+
+    file = tmp_path / "m.onnx"
+    file.write_bytes(references["classification"].read_bytes())
+    opened = Models({"m": Predictor(file)}, Limits(), largest=1, longest_wait=0)
+    outcomes, entries = iter([error, other := Predictor(file)]), list[dict[str, Any]]()
+
+    def open_again() -> Any:
+        outcome = next(outcomes)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    Reloader(opened["m"], str(file), open_again, entries.append, every=0.05).start()
+    for count in (1, 2):
+        os.utime(file, (count, count))
+        until(lambda count=count: len(entries) == count)
+    assert [entry["level"] for entry in entries] == ["error", "info"]
+    assert opened["m"].predictor is other
+
+
 def test_a_changed_file_is_opened_again_only_if_that_was_asked_for(
     references: dict[str, Path], photo: Path, tmp_path: Path
 ) -> None:
@@ -350,7 +442,9 @@ def test_a_changed_file_is_opened_again_only_if_that_was_asked_for(
 STARTS: dict[str, tuple[list[str], str]] = {
     "no such model": (["no/such.onnx"], "no/such.onnx"),
     "one name twice": (["a=x.onnx", "a=y.onnx"], "would both be called 'a'"),
-    "a host of elsewhere": (["m.onnx", "--host", "192.0.2.1"], "192.0.2.1 port 8000: "),
+    "a host of elsewhere": (["m.onnx", "--host", "192.0.2.1"], "--host 192.0.2.1: "),
+    "a host of no name": (["m.onnx", "--host", "no such host"], "--host no such host: "),
+    "a model without a name": (["=m.onnx"], "has no name before its '='"),
     "a port that is none": (["m.onnx", "--port", "70000"], "0 to 65535"),
     "no time at all": (["m.onnx", "--timeout", "0"], "timeout"),
 }
@@ -363,6 +457,14 @@ def test_a_server_that_cannot_start_says_why_in_one_line(case: str, cli: Cli) ->
     assert outcome.code == 2
     assert line in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("token", ["two words", "héron", "a\nb", "new line\n", " "])
+def test_a_token_that_nobody_can_send_is_refused(token: str, references: dict[str, Path], cli: Cli) -> None:
+    outcome = cli("serve", references["classification"], "--port", "0", "--token", token)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "the token has letters that clients cannot send" in outcome.err
+    assert token not in outcome.err or token == " "
 
 
 def test_a_taken_port_is_named(everything: Server, cli: Cli) -> None:

@@ -174,9 +174,9 @@ class Range:
 
 def check_ranges(settings: Any, prefix: str) -> None:
     """Raises ResnestError for a field of a dataclass that is no number of its `Range`; None is let through."""
-    for name, limit, is_integer in _ranges(settings.__class__):
+    for name, limit, is_integer, may_be_several in _ranges(settings.__class__):
         value = getattr(settings, name)
-        several = isinstance(value, list | tuple)
+        several = may_be_several and isinstance(value, list | tuple)
         for number in value if several else () if value is None else (value,):
             if isinstance(number, bool) or not isinstance(number, Integral if is_integer else Real):
                 raise ResnestError(f"{prefix}{name}={value!r} must be {'an integer' if is_integer else 'a number'}")
@@ -185,12 +185,17 @@ def check_ranges(settings: Any, prefix: str) -> None:
 
 
 @functools.cache
-def _ranges(kind: type) -> tuple[tuple[str, Range, bool], ...]:
-    """Of its fields: name, range, and whether the type is int."""
+def _ranges(kind: type) -> tuple[tuple[str, Range, bool, bool], ...]:
+    """Of its fields: name, range, whether the type is int, and whether it has several of them."""
     return tuple(
-        (name, limit, part.__origin__ is int)
+        (name, limit, _is_integer(part.__origin__), typing.get_origin(hint) in (tuple, list))
         for name, hint in typing.get_type_hints(kind, include_extras=True).items()
         for part in (hint, *typing.get_args(hint))  # X, X | None, tuple[X, ...]
         for limit in getattr(part, "__metadata__", ())
         if isinstance(limit, Range)
     )
+
+
+def _is_integer(kind: Any) -> bool:
+    """Whether a type is int, or int | None."""
+    return {*(typing.get_args(kind) or (kind,))} - {type(None)} == {int}

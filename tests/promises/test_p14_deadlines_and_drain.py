@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from conftest import FULL
+from resnest.exporters.exporting import export
 from servers import WAIT, Server, models, picture, server, until
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
@@ -109,6 +110,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         started = time.monotonic()
         assert running.stop() != 0
         assert time.monotonic() - started < 4
+        assert "Traceback" not in running.log.read_text()
 
 
 def _quietly(running: Server, body: bytes) -> None:
@@ -150,12 +152,29 @@ def test_nothing_grows(tmp_path: Path) -> None:
         until(lambda: open_files() <= files + 2)
 
 
-def test_a_model_file_that_is_damaged_while_it_serves_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "torch"])
+def test_a_model_file_that_is_damaged_while_it_serves_changes_nothing(engine: str, tmp_path: Path) -> None:
+    """Written over in its place, cut short and removed, with all that lies beside it."""
+    pytest.importorskip(engine)
     body = picture(tmp_path).read_bytes()
     reference = models(tmp_path, ["classification"])["classification"]
-    with server(tmp_path, reference) as running:
+    if engine == "torch":
+        reference = tmp_path / "classification"
+    if engine == "openvino":
+        reference = export(tmp_path / "classification", out=tmp_path / "network.xml", format="openvino").path
+    files = [*reference.iterdir()] if reference.is_dir() else [*tmp_path.glob(f"{reference.stem}.*")]
+    with server(tmp_path, reference, "--engine", engine) as running:
         before = running.post("/predict", content=body).text
-        reference.write_bytes(b"damaged")
-        assert running.post("/predict", content=body).text == before
-        reference.unlink()
-        assert running.post("/predict", content=body).text == before
+        for harm in (_overwrite, _cut, Path.unlink):
+            for file in files:
+                harm(file)
+            assert running.post("/predict", content=body).text == before
+
+
+def _overwrite(file: Path) -> None:
+    with file.open("r+b") as content:
+        content.write(os.urandom(file.stat().st_size))
+
+
+def _cut(file: Path) -> None:
+    os.truncate(file, 9)

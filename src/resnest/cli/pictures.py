@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from resnest.runtime.outputs import Placed
 
 
+TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+
 class Picture(NamedTuple):
     """A picture file."""
 
@@ -114,7 +117,8 @@ def entries(words: list[str]) -> Iterator[Entry]:
 
 
 def _is_tar(path: Path) -> bool:
-    return path.suffix.lower() == ".tar" and path.is_file()
+    """Whether it is a tar file by its name, also a compressed one, which is refused with what to do."""
+    return path.name.lower().endswith(TARS) and path.is_file()
 
 
 def _in_tar(path: Path) -> Iterator[Entry]:

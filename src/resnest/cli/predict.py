@@ -19,6 +19,7 @@ from resnest.cli.sources import Sources
 from resnest.cli.task_options import check_options, set_options
 from resnest.cli.words import MODEL_HELP, NETWORK_HELP, WINDOW_HELP
 from resnest.errors import ResnestError, parameter, printable
+from resnest.figures import counted
 
 if TYPE_CHECKING:
     from resnest.inference.predicting import Predictor
@@ -86,7 +87,7 @@ class Outputs:
         """Write what is left; returns a summary."""
         summary = [files.close() for files in self.files.values()]
         drawn = (
-            [f"{len(self.drawings.written)} pictures in {self.drawings}"]
+            [f"{counted(len(self.drawings.written), 'picture', 'pictures')} in {self.drawings}"]
             if self.drawings and self.drawings.written
             else []
         )

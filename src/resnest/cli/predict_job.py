@@ -15,6 +15,7 @@ import typer
 from resnest.cli.pictures import entries
 from resnest.cli.task_options import check_options
 from resnest.errors import Preempted, ResnestError, parameter
+from resnest.figures import counted
 
 if TYPE_CHECKING:
     from resnest.batch.job import Job, Shard
@@ -83,7 +84,7 @@ def run_job(
                 summary = job.finish()
             else:
                 typer.echo(f"{out} was finished before", err=True)
-    typer.echo(f"{summary.pictures:,} pictures in {out}", err=True)
+    typer.echo(f"{counted(summary.pictures, 'picture', 'pictures')} in {out}", err=True)
     if options.as_json:
         typer.echo(json.dumps({"out": str(out), **summary._asdict()}))
     if summary.unusable:

@@ -17,9 +17,13 @@ from contextlib import contextmanager
 from itertools import groupby, islice
 from typing import Any, TypeVar, overload
 
+import numpy as np
+from numpy.typing import NDArray
+
+from resnest.errors import ResnestError
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import TAKES, BadImage, ImageInput, WrongInput, described, is_image, name_of, to_image
-from resnest.runtime.engines.exported import Engine, Prepared
+from resnest.runtime.engines.exported import Arrays, Engine, Prepared
 from resnest.runtime.hardware import usable_cores
 from resnest.runtime.results import Result
 
@@ -50,6 +54,10 @@ def _in_order(pool: ThreadPoolExecutor, work: Callable[[In], Out], inputs: Itera
 
 
 BATCHES_AHEAD = 2  # decoded while another one is in the engine: one would do if all took equally long
+
+
+class NotFinite(ResnestError):
+    """A network's outputs are NaN or infinite."""
 
 
 class ImagePredictor:
@@ -128,8 +136,29 @@ class ImagePredictor:
             yield image if isinstance(image, BadImage) else next(results)
 
     def run(self, images: list[Prepared]) -> list[Result]:
-        """The results of prepared images; neighbours of one shape are one batch of the engine."""
+        """The results of prepared images; neighbours of one shape are one batch of the engine.
+
+        Raises:
+            NotFinite: the network gives NaN or infinity, of which a label could be read all the same.
+        """
         results: list[Result] = []
         for _, group in groupby(images, lambda image: image.pixels.shape):
-            results += self.card.info.predict(self.engine, self.card, list(group), None)
+            results += self.card.info.predict(_Finite(self.engine), self.card, list(group), None)
         return results
+
+
+class _Finite:
+    """An engine whose outputs are checked: the largest of several NaN is the first class, with no score."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.name = getattr(engine, "name", "")
+
+    def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64]) -> Arrays:
+        outputs = self._engine(images, sizes)
+        for name, values in outputs.items():
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise NotFinite(
+                    f"the network gives values that are not finite ({name}): its weights or its input are damaged"
+                )
+        return outputs

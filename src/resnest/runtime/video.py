@@ -72,6 +72,7 @@ class VideoFrames:
         self.problem = ""
         self.stopped = False
         self.picker = Picker(every)
+        self.turns = Turns()
         self.missing = 0 if "://" in where or _device(where) else missing_bytes(Path(where))  # of a file that is cut
         self.container = self._open(where)
         try:
@@ -110,7 +111,7 @@ class VideoFrames:
                 break
             time = self._time(frame, number)
             if self.picker.wants(number, time):
-                yield Frame(f"{self.name}[{number}]", number, time, upright(frame))
+                yield Frame(f"{self.name}[{number}]", number, time, self.turns.upright(frame))
             if self.stopped:
                 return
         if not self.problem and self.missing:
@@ -213,15 +214,31 @@ class VideoFrames:
         return stream
 
 
-def upright(frame: Any) -> Image.Image:
-    """The frame as players show it, in RGB."""
-    image = Image.fromarray(frame.to_ndarray(format="rgb24"))
+class Turns:
+    """Makes frames upright.
+
+    A frame whose `side_data` was looked at refers to itself, and hundreds of them would fill the memory before Python
+    finds out. So the display matrix is read of the first frame, and where the rotation, which is free, changes.
+    """
+
+    def __init__(self) -> None:
+        self.rotation: int | None = None  # degrees, of the matrix that was read last
+        self.turn: Image.Transpose | None = None
+
+    def upright(self, frame: Any) -> Image.Image:
+        """The frame as players show it, in RGB."""
+        image = Image.fromarray(frame.to_ndarray(format="rgb24"))
+        if frame.rotation != self.rotation:
+            self.rotation, self.turn = frame.rotation, _turn(frame)
+        return image if self.turn is None else image.transpose(self.turn)
+
+
+def _turn(frame: Any) -> Image.Transpose | None:
     matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), b"")
     if len(matrix) < 36:
-        return image
+        return None
     values = np.sign(np.round(np.frombuffer(matrix, np.int32, 9).reshape(3, 3)[:2, :2] / 65536)).astype(int)
-    turn = TURNS.get(tuple(values.flatten().tolist()))
-    return image if turn is None else image.transpose(turn)
+    return TURNS.get(tuple(values.flatten().tolist()))
 
 
 def _shown(where: str) -> str:

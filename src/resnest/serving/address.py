@@ -5,6 +5,7 @@ with bind("127.0.0.1", 8000) as sock: ...
 
 from __future__ import annotations
 
+import errno
 import socket
 
 from resnest.errors import ResnestError, parameter
@@ -23,6 +24,9 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         reason = (error.strerror or str(error)).lower()
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            here = "0.0.0.0 for all of this machine, or 127.0.0.1 for itself alone"
+            raise ResnestError(f"{parameter('host', host)}: {reason}: {here}") from None
         raise ResnestError(f"{host} port {port}: {reason}: choose another with {parameter('port', '0')}") from None
     except OverflowError:
         sock.close()

@@ -23,10 +23,11 @@ from starlette.middleware.cors import CORSMiddleware
 
 import resnest
 from resnest.runtime.decode import BadImage
+from resnest.runtime.predictor import NotFinite
 from resnest.runtime.results import Show
 from resnest.serving import protocol
 from resnest.serving.body import Held, is_form, read_body, read_files
-from resnest.serving.guard import Guard, Log, State, log_line, refused
+from resnest.serving.guard import Guard, Log, State, check_token, log_line, refused
 from resnest.serving.limits import Gone, Limits, Refused
 from resnest.serving.metrics import KIND, Metrics, label
 from resnest.serving.models import Answer, Models
@@ -81,8 +82,13 @@ def create_app(
         token: what clients must send as `Authorization: Bearer`, except for the page and for health.
         cors: origins whose pages may call the server.
         log: takes an entry for each request.
+
+    Raises:
+        ResnestError: no client can send the token.
     """
     metrics, state = metrics or Metrics(), state or State()
+    if token:
+        check_token(token)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -93,7 +99,12 @@ def create_app(
         await asyncio.to_thread(models.close)
 
     app = FastAPI(
-        title="resnest", version=resnest.__version__, lifespan=lifespan, redoc_url=None, description=_about(models)
+        title="resnest",
+        version=resnest.__version__,
+        lifespan=lifespan,
+        redoc_url=None,
+        description=_about(models),
+        telemetry={"auto_configure": False},  # nothing is sent anywhere, whatever OTEL_* of the environment say
     )
     app.state.server = state
     _add_errors(app)
@@ -124,6 +135,9 @@ def _add_errors(app: FastAPI) -> None:
         assert isinstance(error, Refused)
         return refused(error)
 
+    async def on_not_finite(request: Request, error: Exception) -> Response:
+        return refused(Refused(422, str(error)))
+
     async def on_gone(request: Request, error: Exception) -> Response:
         return Response(status_code=499)  # nobody reads it
 
@@ -137,6 +151,7 @@ def _add_errors(app: FastAPI) -> None:
         return refused(Refused(error.status_code, str(error.detail).lower(), dict(error.headers or {})))
 
     app.add_exception_handler(Refused, on_refused)
+    app.add_exception_handler(NotFinite, on_not_finite)
     app.add_exception_handler(Gone, on_gone)
     app.add_exception_handler(RequestValidationError, on_parameter)
     app.add_exception_handler(HTTPException, on_http)

@@ -127,6 +127,10 @@ def _unpacked(unpack: zlib._Decompress, part: bytes) -> Iterator[bytes]:
 
 class _InMemory(MultiPartParser):
     spool_max_size = 2**62  # never to disk: the body is bounded, and the disk may be read-only
+    whole = False  # the boundary at the end has come
+
+    def on_end(self) -> None:
+        self.whole = True
 
 
 def is_form(request: Request) -> bool:
@@ -138,7 +142,7 @@ async def read_files(request: Request, body: bytes, limits: Limits) -> list[Uplo
     """The pictures of a request: its body, or the files of a multipart form.
 
     Raises:
-        Refused: 400 empty, or no form; 413 too many pictures.
+        Refused: 400 empty, no form, or one that is cut off; 413 too many pictures.
     """
     if not is_form(request):
         if not body:
@@ -158,6 +162,9 @@ async def read_files(request: Request, body: bytes, limits: Limits) -> list[Uplo
         raise Refused(413 if many else 400, _many(limits) if many else f"the form cannot be read: {error}") from None
     except (ValueError, KeyError, UnicodeDecodeError):
         raise Refused(400, "the form cannot be read") from None
+    if not parser.whole:
+        await form.close()
+        raise Refused(400, "the form is cut off: the boundary at its end is missing")
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     uploads = [Upload(file.filename or f"image {number}", await file.read()) for number, file in enumerate(files)]
     await form.close()

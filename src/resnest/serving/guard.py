@@ -18,6 +18,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from resnest.errors import ResnestError
 from resnest.serving.limits import Refused
 from resnest.serving.metrics import Metrics
 
@@ -34,6 +35,12 @@ def log_line(entry: dict[str, Any]) -> None:
         pass
 
 
+def check_token(token: str) -> None:
+    """Raises ResnestError for what no Authorization header brings as it is."""
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise ResnestError("the token has letters that clients cannot send: use those of ASCII, without spaces")
+
+
 class State:
     """Whether the server takes requests, and how many it works on."""
 
@@ -48,12 +55,15 @@ class Guard:
 
     def __init__(self, app: ASGIApp, *, state: State, metrics: Metrics, token: str | None, log: Log) -> None:
         self.app, self.state, self.metrics, self.log = app, state, metrics, log
-        self.token = token.encode() if token else None
+        self.token = token.encode("ascii") if token else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        method = scope["method"]
+        if method == "HEAD":  # as GET; uvicorn leaves out what follows the headers
+            scope = {**scope, "method": "GET"}
         watched = _Watched(receive, send)
         started = time.perf_counter()
         self.state.active += 1
@@ -70,7 +80,7 @@ class Guard:
                 await answer(scope, watched.receive, watched.send)
         finally:
             self.state.active -= 1
-            self._tell(scope, watched, time.perf_counter() - started, failure)
+            self._tell(scope, method, watched, time.perf_counter() - started, failure)
 
     def _refusal(self, scope: Scope) -> Refused | None:
         path = scope["path"]
@@ -87,13 +97,13 @@ class Guard:
         kind, _, token = given.partition(b" ")
         return kind.lower() == b"bearer" and hmac.compare_digest(token.strip(), self.token or b"")
 
-    def _tell(self, scope: Scope, watched: _Watched, seconds: float, failure: str) -> None:
+    def _tell(self, scope: Scope, method: str, watched: _Watched, seconds: float, failure: str) -> None:
         status = watched.status or 499  # the client has gone: nginx's number for it
         route = getattr(scope.get("route"), "path", None) or "other"
         self.metrics.answered(route, status, seconds)
         entry: dict[str, Any] = {
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
-            "method": scope["method"],
+            "method": method,
             "path": scope["path"][:200],
             "status": status,
             "seconds": round(seconds, 4),
@@ -128,4 +138,9 @@ class _Watched:
 
 def refused(refusal: Refused) -> JSONResponse:
     """The answer to a request that is refused."""
-    return JSONResponse({"error": refusal.message}, refusal.status, refusal.headers)
+    return JSONResponse({"error": as_unicode(refusal.message)}, refusal.status, refusal.headers)
+
+
+def as_unicode(text: str) -> str:
+    """Text of a client that can be sent back: JSON may have halves of characters, such as \\ud800."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -189,7 +189,7 @@ def named(references: Sequence[str]) -> dict[str, str]:
     """References by name: of NAME=REFERENCE the name, else the run's, the file's, or what it is called.
 
     Raises:
-        ResnestError: two have one name.
+        ResnestError: two have one name, or one has none.
 
     >>> named(["birds=runs/a", "runs/b/model.onnx", "resnest50"])
     {'birds': 'runs/a', 'b': 'runs/b/model.onnx', 'resnest50': 'resnest50'}
@@ -199,6 +199,8 @@ def named(references: Sequence[str]) -> dict[str, str]:
         name, sign, reference = text.partition("=")
         if not sign or "/" in name:
             name, reference = _name(text), text
+        if not name.strip():
+            raise ResnestError(f"{text!r} has no name before its '=': write NAME={reference}")
         if name in found:
             twice = f"{found[name]} and {reference} would both be called {name!r}"
             raise ResnestError(f"{twice}: write NAME={reference}")

@@ -19,13 +19,14 @@ import resnest
 from resnest.runtime.decode import BadImage
 from resnest.runtime.results import Result, Show
 from resnest.serving.body import Held, Upload, read_body
-from resnest.serving.guard import State
+from resnest.serving.guard import State, as_unicode
 from resnest.serving.limits import Limits, Refused
 from resnest.serving.models import Models, Served
 from resnest.serving.requests import answered, check_ready, show_of
 from resnest.serving.tensors import TYPES, Tensor, parameters_of, read_inputs, write
 
 VERSION = "1"  # of every model
+DIGITS = 20  # of a number of bytes: Python refuses to read thousands of them
 HEAD_LENGTH = "inference-header-content-length"  # of a request or an answer with binary data: bytes of its JSON
 
 
@@ -105,7 +106,7 @@ def _split(body: bytes, length: str | None) -> tuple[Any, bytes]:
     """The JSON and the binary data of a request."""
     size = len(body)
     if length is not None:
-        if not (length.isascii() and length.isdigit()) or int(length) > size:
+        if not (length.isascii() and length.isdigit() and len(length) < DIGITS) or int(length) > size:
             raise Refused(400, "Inference-Header-Content-Length is not within the body")
         size = int(length)
     try:
@@ -147,6 +148,9 @@ def _pixels(served: Served, tensor: Tensor) -> NDArray[np.float32]:
     )
     if tensor.datatype != "FP32" or not fits:
         raise Refused(400, f"input 'pixels': expected FP32 of shape {wanted}, not {tensor.datatype} {[*tensor.shape]}")
+    divisor = next((step["multiple"] for step in served.card.preprocess.steps() if "multiple" in step), 1)
+    if tensor.shape[2] % divisor or tensor.shape[3] % divisor:
+        raise Refused(400, f"input 'pixels': height and width must be multiples of {divisor}: pad with zeros")
     if tensor.shape[2] * tensor.shape[3] > served.limits.pixels:
         raise Refused(413, "input 'pixels': too many pixels")
     values = np.asarray(tensor.data, np.float32)
@@ -163,7 +167,8 @@ def _show(served: Served, head: Mapping[str, Any]) -> Show:
 def _check_outputs(served: Served, head: Mapping[str, Any]) -> None:
     known = output_types(served)
     for entry in _wanted(head):
-        if entry.get("name") not in known:
+        parameters_of(entry)
+        if not isinstance(entry.get("name"), str) or entry["name"] not in known:
             raise Refused(400, f"output {str(entry.get('name'))[:80]!r} is unknown: expected {', '.join(known)}")
 
 
@@ -176,13 +181,13 @@ def _wanted(head: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 def _answer(served: Served, head: Mapping[str, Any], results: Sequence[Result], show: Show) -> Response:
     outputs = tensors(served, results, show)
-    wanted = {entry["name"]: entry.get("parameters") or {} for entry in _wanted(head)}
-    everywhere = (head.get("parameters") or {}).get("binary_data_output") is True  # as Triton's clients ask
+    wanted = {entry["name"]: parameters_of(entry) for entry in _wanted(head)}
+    everywhere = parameters_of(head).get("binary_data_output") is True  # as Triton's clients ask
     chosen = {name: tensor for name, tensor in outputs.items() if name in wanted or not wanted}
     binary = {name for name in chosen if wanted.get(name, {}).get("binary_data", everywhere) is True}
     about: dict[str, Any] = {"model_name": served.name, "model_version": VERSION}
     if isinstance(head.get("id"), str):
-        about["id"] = head["id"][:200]
+        about["id"] = as_unicode(head["id"][:200])
     body, length = write(about, chosen, binary)
     if length is None:
         return Response(body, media_type="application/json")

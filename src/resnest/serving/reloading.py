@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from resnest.errors import ResnestError
+from resnest.errors import one_line
 from resnest.files import CARD_NAME, WEIGHTS_NAME
 from resnest.runtime.predictor import ImagePredictor
 from resnest.serving.guard import Log
@@ -50,8 +50,8 @@ class Reloader:
     def _reload(self) -> None:
         try:
             self.served.replace(self.open_again())
-        except (ResnestError, OSError) as error:
-            self.log({"level": "error", "message": f"{self.served.name} was not opened again: {error}"})
+        except Exception as error:  # of engines, anything: the next file may be good
+            self.log({"level": "error", "message": f"{self.served.name} was not opened again: {one_line(error)}"})
         else:
             self.log({"level": "info", "message": f"{self.served.name} was opened again"})
 

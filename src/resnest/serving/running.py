@@ -90,6 +90,8 @@ class _JsonLines(logging.Handler):
         self.write = log
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().rstrip().endswith("asyncio.exceptions.CancelledError"):
+            return  # a second signal has ended it: nothing that went wrong
         self.write({"level": record.levelname.lower(), "message": record.getMessage()})
 
 

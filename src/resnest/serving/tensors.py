@@ -25,6 +25,7 @@ from resnest.serving.limits import Refused
 
 TYPES: dict[str, Any] = {"FP32": np.float32, "INT64": np.int64, "BOOL": np.bool_}  # and BYTES
 TAKEN = ("BYTES", "FP32")  # of inputs
+SIDES, LONGEST = 4, 2**63 - 1  # of a shape: no more are of any use, and their product is computed
 
 
 class Tensor(NamedTuple):
@@ -53,7 +54,7 @@ def read_inputs(head: Any, tail: bytes) -> dict[str, Tensor]:
             found[name] = Tensor(datatype, shape, _from_json(name, datatype, shape, entry.get("data")))
             continue
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(tail) - position:
-            raise Refused(400, f"input {name!r}: binary_data_size {size!r} is not what the body holds")
+            raise Refused(400, f"input {name!r}: binary_data_size {str(size)[:20]} is not what the body holds")
         found[name] = Tensor(datatype, shape, _from_binary(name, datatype, shape, tail[position : position + size]))
         position += size
     if position != len(tail):
@@ -67,18 +68,18 @@ def _declared(entry: Mapping[str, Any]) -> tuple[str, str, tuple[int, ...]]:
         raise Refused(400, "inputs: each has a name")
     if datatype not in TAKEN:
         raise Refused(400, f"input {name!r}: datatype {str(datatype)[:40]!r} is not taken: expected BYTES or FP32")
-    good = isinstance(shape, list) and shape and all(type(side) is int and side > 0 for side in shape)
-    if not good:
-        raise Refused(400, f"input {name!r}: expected a shape of whole numbers above 0")
+    good = isinstance(shape, list) and 0 < len(shape) <= SIDES
+    if not good or not all(type(side) is int and 0 < side <= LONGEST for side in shape or ()):
+        raise Refused(400, f"input {name!r}: expected a shape of 1 to {SIDES} whole numbers above 0")
     return name, datatype, tuple(shape or ())
 
 
 def parameters_of(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     """The parameters of a request, or of one of its tensors. Raises Refused (400)."""
-    parameters = entry.get("parameters", {})
-    if not isinstance(parameters, dict):
+    parameters = entry.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
         raise Refused(400, "parameters: expected an object")
-    return parameters
+    return parameters or {}
 
 
 def _from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> list[bytes] | NDArray[np.float32]:

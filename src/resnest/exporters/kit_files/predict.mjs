@@ -17,13 +17,19 @@ const TOLERANCE = 1e-4;
 
 // An upright RGB picture, without alpha; colours as they are stored.
 async function decode(content) {
-  const image = sharp(content, { ignoreIcc: true, limitInputPixels: 89478485, failOn: "error" });
+  const image = sharp(content, { ignoreIcc: true, limitInputPixels: 89478485, failOn: "warning" });
   const about = await image.metadata();
-  if ((about.pages ?? 1) > 1) throw new Error("an animation");
+  if ((about.pages ?? 1) > 1 || isAnimatedPng(content)) throw new Error("an animation");
   if (about.space === "cmyk") throw new Error("CMYK, which this program converts otherwise than the network expects");
   const { data, info } = await image.autoOrient().removeAlpha().toColourspace("srgb").raw().toBuffer({ resolveWithObject: true });
   if (info.channels !== 3) throw new Error(`${info.channels} channels where 3 are expected`);
   return { data: new Uint8Array(data.buffer, data.byteOffset, data.length), width: info.width, height: info.height };
+}
+
+// Animated PNGs say so before their pixels; sharp reads the first picture alone.
+function isAnimatedPng(content) {
+  const start = content.subarray(0, Math.max(0, content.indexOf("IDAT")));
+  return content.indexOf("PNG") === 1 && start.includes("acTL");
 }
 
 async function run(session, { type, data, dims }) {

@@ -89,11 +89,12 @@ def read(path: Path) -> Any:
     """The graph, by the reader for the file's suffix.
 
     `Core.read_model` offers what that one refuses to all the others; TensorFlow's writes on standard error then.
+    Weights are read, not mapped: a file written over later would change results, one cut short end the process.
     """
     from openvino.frontend import FrontEndManager
 
     reader = FrontEndManager().load_by_framework("ir" if path.suffix.lower() == ".xml" else "onnx")
-    return reader.convert(reader.load(str(path)))
+    return reader.convert(reader.load(str(path), enable_mmap=False))
 
 
 def _only_input(values: list[Any], path: Path) -> Any:

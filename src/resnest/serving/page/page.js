@@ -36,7 +36,7 @@ const chosen = () => models.find((model) => model.name === find("model").value) 
 function showModel() {
   const model = chosen();
   const classes = model.classes.length === 1 ? "1 class" : `${model.classes.length} classes`;
-  find("about").textContent = `${model.name}: ${model.task}, ${classes}, pictures of ${model.preprocessing}`;
+  find("about").textContent = `${model.name}: ${model.task}, ${classes}; input: ${model.preprocessing}`;
   find("slider").hidden = model.options.length === 0;
   const threshold = model.options.includes("threshold") ? 50 : 0;
   find("threshold").value = threshold;
@@ -101,19 +101,23 @@ class Card {
 
   async predict() {
     const model = chosen();
+    const turn = this.turn = (this.turn || 0) + 1; // an answer of the model that was chosen before may come later
     const query = new URLSearchParams({ model: model.name });
     if (model.options.includes("top")) query.set("top", Math.min(10, model.classes.length));
     else if (model.options.includes("threshold")) query.set("threshold", "0.01");
     else query.set("draw", "data");
     this.result = null;
+    this.part(".labels").replaceChildren();
     this.note("Predicting …");
     for (;;) {
       const answer = await call(`predict?${query}`, { method: "POST", body: this.file }).catch(() => null);
+      if (turn !== this.turn) return;
       if (answer?.status === 429) {
         await new Promise((done) => setTimeout(done, 1000 * Number(answer.headers.get("Retry-After") || 1)));
         continue;
       }
       const content = await answer?.json().catch(() => null);
+      if (turn !== this.turn) return;
       if (answer?.ok && content) {
         this.result = { ...content, image: this.file.name };
         this.note("");
