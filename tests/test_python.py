@@ -135,6 +135,11 @@ def test_what_training_does_to_a_network_does_not_matter() -> None:
     assert torch.equal(model.net(torch.ones(1, 3, SIDE, SIDE)), net.eval()(torch.ones(1, 3, SIDE, SIDE)))
 
 
+def _reset_pool(net: Any, pool: str) -> Any:
+    net.reset_classifier(net.num_classes, pool)
+    return net
+
+
 def _with(net: Any, **modules: Any) -> Any:
     for name, module in modules.items():
         setattr(net, name, module)
@@ -158,6 +163,12 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "wrapped": (lambda: nn.Sequential(small("classification")), {}, "a Sequential is a network of no task"),
     "another head": (lambda: _with(small("classification"), fc=nn.Sequential()), {}, "`fc` of the network is a Sequen"),
     "another layer": (lambda: _with(small("classification"), layer4=nn.Identity()), {}, "layer4.* differs"),
+    "another pool": (lambda: _reset_pool(small("classification"), "max"), {}, r"a GlobalMaxPool2d\(\) differs"),
+    "a pool of one's own": (
+        lambda: _with(small("classification"), avgpool=nn.AdaptiveMaxPool2d(1)),
+        {},
+        r"a AdaptiveMaxPool2d\(.* differs",
+    ),
     "strides": (lambda: resnest.create_model(SPEC, num_classes=3, output_stride=8), {}, r"a AvgPool2d\(.* differs"),
     "pools": (
         lambda: _with(small("segmentation"), backbone=resnest.create_backbone(SPEC, output_stride=8, dilation="timm")),

@@ -145,7 +145,9 @@ def rebuilt(net: nn.Module, card: ModelCard) -> Any:
 
 def _windows(net: nn.Module) -> list[str]:
     """Strides, padding and dilation of convolutions and pools in order, which no tensor shows."""
-    return [str(module) for module in net.modules() if isinstance(module, nn.Conv2d | _AvgPoolNd | _MaxPoolNd)]
+    kinds = nn.Conv2d | _AvgPoolNd | _MaxPoolNd
+    found = [str(module) for module in net.modules() if isinstance(module, kinds)]
+    return [*found, str(getattr(net, "avgpool", ""))]  # a classifier's pool may be of any kind
 
 
 RECIPE_NAME = "recipe.yaml"
