@@ -30,9 +30,10 @@ from resnest.runtime.decode import BadImage
 from resnest.runtime.engines.exported import Views
 from resnest.runtime.palette import colour
 from resnest.runtime.predictor import ImagePredictor
-from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess, SegmenterSpec
+from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.result import LabelMap, PixelClasses, label_image, save_class_list
+from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import Spec
 from resnest.tasks import task_info
 

@@ -15,8 +15,8 @@ from resnest.panoptic.recipes import PanopticRecipe
 from resnest.recipes import find_recipe, override, read_recipe, to_yaml
 from resnest.recipes.reading import differences
 from resnest.recipes.schema import ModelSettings, OptimSettings
-from resnest.segmentation.card import SegmenterSpec
 from resnest.segmentation.recipes import ROWS, SegmentationRecipe, SegmentationSettings
+from resnest.segmentation.spec import SegmenterSpec
 from resnest.training.step import lr_at
 
 PLAIN = SegmentationRecipe(name="streets", model=ModelSettings(name="resnest14"))

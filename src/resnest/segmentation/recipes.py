@@ -36,7 +36,8 @@ from resnest.data.settings import DataSettings
 from resnest.errors import Range, ResnestError, check_ranges
 from resnest.recipes.schema import PUBLISHED_WEIGHTS, Expect, ModelSettings, OptimSettings, Recipe, TrainSettings
 from resnest.runtime.preprocess import LARGEST
-from resnest.segmentation.card import LEAST, MOST_WINDOW, TITLES, Head, SegmentationPreprocess, SegmenterSpec
+from resnest.segmentation.card import LEAST, MOST_WINDOW, SegmentationPreprocess
+from resnest.segmentation.spec import TITLES, Head, SegmenterSpec
 
 # --- The recipe of a segmenter: the common sections, and `segmenter` and `segmentation`, which is about images.
 
