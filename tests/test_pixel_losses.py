@@ -107,6 +107,19 @@ def test_focal_is_the_peers(gamma: float) -> None:
 # --- against torch's own, and by hand ---
 
 
+def test_by_default_it_is_cross_entropy_to_the_last_bit() -> None:
+    """As earlier versions computed it: recorded runs give the same numbers."""
+    logits, targets = batch(False, 4)
+    logits = logits[..., :5, :4].clone().requires_grad_()
+    large = [F.interpolate(one[None], (9, 7), mode="bilinear", align_corners=True).float() for one in logits]
+    pairs = zip(large, targets, strict=True)
+    sums = [F.cross_entropy(one, truth[None].long(), ignore_index=IGNORED, reduction="sum") for one, truth in pairs]
+    wanted = torch.stack(sums).sum() / (targets != IGNORED).sum().clamp(min=1)
+    found = PixelLosses(LossSettings())(logits, targets)
+    assert torch.equal(found, wanted)
+    assert torch.equal(torch.autograd.grad(found, logits)[0], torch.autograd.grad(wanted, logits)[0])
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_cross_entropy_is_torchs(weights: tuple[float, ...] | None, smoothing: float) -> None:
@@ -131,6 +144,14 @@ def test_bce_asks_every_class(smoothing: float) -> None:
         weight += WEIGHTS[k]
     found = make("bce", True, WEIGHTS[:3], label_smoothing=smoothing)(logits, targets)
     assert found.item() == pytest.approx(total / weight, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 9, 7), (3, 1, 9, 7), (2, 3, 9, 7)], ids=str)
+def test_targets_of_another_kind(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ResnestError, match=r"expected \(N, K, H, W\) of a multi-label segmenter, here \(3, 3, 9, 7\)"):
+        make("dice", True)(torch.zeros(3, 3, 9, 7), torch.zeros(shape, dtype=torch.uint8))
+    with pytest.raises(ResnestError, match=r"expected \(N, H, W\), here \(3, 9, 7\)"):
+        make("dice")(torch.zeros(3, 3, 9, 7), torch.zeros(3, 3, 9, 7, dtype=torch.uint8))
 
 
 def test_dice_by_hand() -> None:

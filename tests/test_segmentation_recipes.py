@@ -32,7 +32,7 @@ def test_sections_are_filled_in_and_left_out(tmp_path: Path) -> None:
     assert not hasattr(recipe, "detector")
     assert not hasattr(recipe, "panoptic")
     shown = to_yaml(recipe)
-    for idle in ("min_area", "mixup", "label_smoothing", "detector"):
+    for idle in ("min_area", "mixup", "bce_threshold", "detector"):
         assert idle not in shown
     path.write_text(shown)
     assert read_recipe(path) == recipe
@@ -59,6 +59,16 @@ REFUSED: dict[str, tuple[SegmentationRecipe | PanopticRecipe, list[str], str]] =
     "one image": (PLAIN, ["train.batch_size=1"], "attention_norm='batch': .* or segmentation.backbone_norm"),
     "another's": (PLAIN, ["detector.norm=group"], "has no section 'detector'"),
     "power": (PLAIN, ["optim.power=-1"], "optim.power=-1.0 must be 0 or more"),
+    "loss": (PLAIN, ["segmentation.loss={dise: 1}"], "Did you mean 'dice'"),
+    "no number": (PLAIN, ["segmentation.loss={dice: much}"], "segmentation.loss.dice: .* valid number"),
+    "bce": (PLAIN, ["segmentation.loss={bce: 1}"], "Take cross_entropy in its place"),
+    "of labels": (
+        PLAIN,
+        ["segmenter.multi_label=true", "segmentation.loss={cross_entropy: 1}"],
+        "Take bce in its place",
+    ),
+    "gamma": (PLAIN, ["segmentation.focal_gamma=1"], "focal_gamma=1.0 plays no role"),
+    "class weights": (PLAIN, ["segmentation.class_weights=inverse"], "Did you mean|Known: frequency"),
     "no masks": (
         STUFF,
         ["detector.masks=false"],

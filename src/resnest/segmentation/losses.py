@@ -29,7 +29,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnest.errors import ResnestError
 from resnest.segmentation.card import IGNORED
+from resnest.segmentation.heads.common import resize
 from resnest.segmentation.loss_settings import LossSettings
 
 PIXEL_LOSSES = ("cross_entropy", "bce", "focal")  # sums over pixels
@@ -58,6 +60,7 @@ class PixelLosses(nn.Module):
         self.lovasz = Lovasz(multi_label, self.class_weights) if "lovasz" in self.losses else None
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        self._check(logits, targets)
         found: dict[str, Tensor] = {}
         by_pixel, overlaps = self.sums.by_pixel, self.sums.overlaps
         if by_pixel or overlaps:
@@ -76,6 +79,16 @@ class PixelLosses(nn.Module):
                 parts = list(logits.split(1)), list(targets.split(1))
             found["lovasz"] = torch.stack([self.lovasz(*part) for part in zip(*parts, strict=True)]).mean()
         return torch.stack([weight * found[name] for name, weight in self.losses.items()]).sum()
+
+    def _check(self, logits: Tensor, targets: Tensor) -> None:
+        """Raises ResnestError for targets of another kind, which would be broadcast to wrong numbers."""
+        expected = (*logits.shape[: 2 if self.multi_label else 1], *targets.shape[-2:])
+        if tuple(targets.shape) != expected:
+            kind = "(N, K, H, W) of a multi-label segmenter" if self.multi_label else "(N, H, W)"
+            raise ResnestError(
+                f"targets of shape {tuple(targets.shape)} for logits of {tuple(logits.shape)}: expected {kind}, here"
+                f" {expected}"
+            )
 
     def _weight(self, targets: Tensor, like: Tensor) -> Tensor:
         """The sum of the weights of all that counts."""
@@ -204,8 +217,9 @@ def truth_of(targets: Tensor, num_classes: int, *, multi_label: bool) -> tuple[T
 
 
 def enlarge(logits: Tensor, targets: Tensor) -> Tensor:
-    """Logits of the targets' size, in float32: bilinear with aligned corners, as they are predicted."""
-    return F.interpolate(logits, size=targets.shape[-2:], mode="bilinear", align_corners=True).float()
+    """Logits of the targets' size, in float32, as they are predicted."""
+    size = targets.shape[-2:]
+    return (logits if logits.shape[2:] == size else resize(logits, size)).float()
 
 
 def _mean(total: Tensor, weight: Tensor) -> Tensor:

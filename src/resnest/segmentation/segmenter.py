@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from resnest.checkpoints.loading import find_pretrained, find_structure
 from resnest.errors import ResnestError
@@ -25,6 +24,8 @@ from resnest.segmentation.card import IGNORED
 from resnest.segmentation.heads import HEADS
 from resnest.segmentation.heads.common import resize
 from resnest.segmentation.heads.fcn import FCNHead
+from resnest.segmentation.loss_settings import LossSettings
+from resnest.segmentation.losses import PixelLosses
 from resnest.segmentation.spec import SegmenterSpec
 from resnest.segmentation.weights import WEIGHTS
 from resnest.spec import Spec
@@ -35,12 +36,15 @@ class Segmenter(nn.Module):
 
     Args:
         backbone: has `channels`, and gives the maps that the head takes as a list.
+        loss: of logits and targets; none: cross-entropy, or of a multi-label segmenter BCE.
 
     Raises:
         ResnestError: it gives another number of maps.
     """
 
-    def __init__(self, backbone: nn.Module, spec: SegmenterSpec, num_classes: int) -> None:
+    def __init__(
+        self, backbone: nn.Module, spec: SegmenterSpec, num_classes: int, loss: PixelLosses | None = None
+    ) -> None:
         super().__init__()
         self.spec, self.num_classes = spec, num_classes
         self.backbone = backbone
@@ -55,14 +59,15 @@ class Segmenter(nn.Module):
         self.auxiliary: nn.Module | None = None
         if spec.aux_weight:
             self.auxiliary = FCNHead(channels[:-1], dataclasses.replace(spec, channels=None), num_classes)
-        self.wrong = CrossEntropy()
+        self.loss = loss or PixelLosses(LossSettings(), multi_label=spec.multi_label)
 
     def forward(self, images: Tensor, targets: Tensor | None = None) -> Tensor | dict[str, Tensor]:
         """Logits, or in training the losses.
 
         Args:
             images: (N, 3, H, W).
-            targets: (N, H, W) uint8, 255 where a pixel does not count; gives losses, weighted, in place of logits.
+            targets: (N, H, W) uint8 classes, of a multi-label segmenter (N, K, H, W) of 0 and 1; 255 does not count.
+                Gives losses, weighted, in place of logits.
         """
         size = images.shape[2:]
         maps = self.backbone(images)  # those that the head takes, the last is C5
@@ -74,14 +79,6 @@ class Segmenter(nn.Module):
             losses["auxiliary"] = self.spec.aux_weight * self.loss(self.auxiliary(maps[:-1], size), targets)
         return losses
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy, mean over the pixels that are not ignored; zero, with zero gradient, if there is none.
-
-        Shapes: (N, K, h, w), which is enlarged to the size of the targets, (N, H, W) uint8 -> scalar.
-        """
-        sums = [self.wrong(scores[None], target[None]) for scores, target in zip(logits, targets, strict=True)]
-        return torch.stack(sums).sum() / (targets != IGNORED).sum().clamp(min=1)
-
 
 def prepared_segmenter(
     net: Segmenter, *, memory_format: torch.memory_format = torch.channels_last, kernels: bool = False
@@ -92,22 +89,14 @@ def prepared_segmenter(
     return fast
 
 
-class CrossEntropy(nn.Module):
-    """Cross-entropy of an image's upsampled logits, summed: (1, K, h, w), (1, H, W) -> scalar.
-
-    One image at a time, since logits of full size are the largest maps of a training step: to compute them again
-    (network/tools.py) takes the room of one image's.
-    """
-
-    checkpointable = True
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        size = target.shape[1:]
-        large = (logits if logits.shape[2:] == size else resize(logits, size)).float()
-        return F.cross_entropy(large, target.long(), ignore_index=IGNORED, reduction="sum")
-
-
-def build_segmenter(spec: Spec, segmenter: SegmenterSpec, num_classes: int, *, zero_gamma: bool = True) -> Segmenter:
+def build_segmenter(
+    spec: Spec,
+    segmenter: SegmenterSpec,
+    num_classes: int,
+    *,
+    zero_gamma: bool = True,
+    loss: PixelLosses | None = None,
+) -> Segmenter:
     """A segmenter with random weights."""
     backbone = Backbone(
         spec,
@@ -116,7 +105,7 @@ def build_segmenter(spec: Spec, segmenter: SegmenterSpec, num_classes: int, *, z
         out_indices=HEADS[segmenter.head].takes,
         zero_gamma=zero_gamma,
     )
-    return Segmenter(backbone, segmenter, num_classes)
+    return Segmenter(backbone, segmenter, num_classes, loss)
 
 
 def create_segmenter(

@@ -90,6 +90,7 @@ class SegmenterSpec:
     norm: HeadNorm | None = (
         None  # of the heads; group: for one device with few images a step; none: batch, of FPN group
     )
+    multi_label: bool = False  # a yes or no (sigmoid) for every class of a pixel; of one class: a binary mask
     dropout: Rate | None = None  # before the last layer; none: 0.1, of FPN 0.2, of the U-Nets and UPerNet 0
     branch_dropout: Rate = 0.5  # deeplab: after the branches are joined
     # weight of the loss of an FCN head on C4, which only training has; 0: no such head. None: 0.2, of the U-Nets, FPN
@@ -110,6 +111,7 @@ class SegmenterSpec:
                 raise unknown(f"segmenter.{name}", str(getattr(self, name)), [one for one in choices if one])
         check_ranges(self, "this segmenter cannot be built: segmenter.")
         self._check_fields()
+        _require(isinstance(self.multi_label, bool), f"multi_label={self.multi_label!r} must be true or false")
         _require(self.stride in STRIDES, f"output_stride={self.output_stride} must be 8, 16 or 32")
         _require(
             self.rates is None or (len(self.rates) == 3 and all(_counts(rate, MOST) for rate in self.rates)),
