@@ -265,6 +265,7 @@ def evaluate(
     workers: int | None = None,
     views: Views | None = None,
     window: int | None = None,
+    surface: float | None = None,
     exif: str | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
     on_open: Callable[[Samples, str], None] = lambda samples, where: None,
@@ -279,6 +280,7 @@ def evaluate(
         batch_size: by default 64 images, of all but classifiers 4.
         views: test-time augmentation, of a detector or a segmenter.
         window: side of a segmenter's sliding windows, in pixels.
+        surface: of a segmenter, measure distances of outlines too, with this tolerance in pixels.
         exif: which way up pictures with an EXIF orientation were annotated: "auto", "upright" or "stored", by default
             the model's own data.exif.
 
@@ -296,7 +298,7 @@ def evaluate(
         task = task_type(opened.card.task)
         engine = TorchEngine(opened.net, choose_device(device), task=task, prepare=False)
         card, holdout, account = opened.card, opened.holdout, account_of(opened.source)
-    card = card.with_window(window) if window else card
+    card = (card.with_window(window) if window else card).with_options(surface=surface)
     if views is not None:
         card.info.check_views(views)
     way_up = exif or exif_of_run(Path(model))

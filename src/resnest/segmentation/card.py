@@ -6,6 +6,7 @@ card = SegmentationCard(..., segmenter=SegmenterSpec(), category_ids=(7, 8), pre
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -118,6 +119,7 @@ class SegmentationCard(AnnotatedCard):
 
     preprocess: SegmentationPreprocess
     segmenter: SegmenterSpec  # the heads on the network
+    surface: float | None = None  # pixels: an evaluation measures outlines too, with this tolerance; not in files
 
     @classmethod
     def preprocess_type(cls) -> type[SegmentationPreprocess]:
@@ -139,6 +141,22 @@ class SegmentationCard(AnnotatedCard):
         if not LEAST <= window <= MOST_WINDOW:
             raise ResnestError(f"{parameter('window', window)}: expected {LEAST} to {MOST_WINDOW} pixels")
         return dataclasses.replace(self, preprocess=dataclasses.replace(self.preprocess, window=window))
+
+    def with_options(self, *, surface: float | None = None, **options: Any) -> SegmentationCard:
+        """The same with options of a call.
+
+        Args:
+            surface: measure distances of outlines in an evaluation, with this tolerance in pixels.
+
+        Raises:
+            ResnestError: a tolerance below 0; the task has no such option.
+        """
+        card = super().with_options(**options)
+        if surface is None:
+            return card
+        if not 0 <= surface < math.inf:
+            raise ResnestError(f"{parameter('surface', surface)}: expected a tolerance of 0 pixels or more")
+        return dataclasses.replace(card, surface=surface)
 
     def describe_network(self, paper: str) -> str:
         head = self.segmenter
