@@ -28,10 +28,11 @@ from resnest.bench.table import environment, head
 from resnest.inference.torch_engine import TorchEngine
 from resnest.network.recompute import recompute_activations
 from resnest.network.regularize import decay_groups
-from resnest.segmentation.card import SegmentationPreprocess, SegmenterSpec
+from resnest.segmentation.card import SegmentationPreprocess
 from resnest.segmentation.predict import segment
 from resnest.segmentation.result import PixelClasses
 from resnest.segmentation.segmenter import Segmenter, build_segmenter
+from resnest.segmentation.spec import SegmenterSpec
 from resnest.segmentation.task import SegmentationTask
 from resnest.spec import find_spec
 

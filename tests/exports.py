@@ -16,8 +16,9 @@ from resnest.exporters.formats import FORMATS, Format
 from resnest.inference.model import Model
 from resnest.network.resnest import ResNeSt
 from resnest.runtime.preprocess import Preprocess
-from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess, SegmenterSpec
+from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess
 from resnest.segmentation.segmenter import build_segmenter
+from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import Spec
 
 PICO = Spec(depths=(1, 1, 1, 1), planes=(8, 16, 32, 64), stem="small", stem_width=4)

@@ -18,7 +18,8 @@ from resnest.panoptic.card import PanopticCard, PanopticSpec
 from resnest.runtime.card import ModelCard
 from resnest.runtime.predictor import ImagePredictor
 from resnest.runtime.preprocess import Preprocess
-from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess, SegmenterSpec
+from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess
+from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import Spec
 
 NAMES = ("cat", "sky", "sea")

@@ -58,6 +58,7 @@ TASK_FILES = {
     "predict",
     "data",
     "checks",
+    "loss_settings",
 }
 HEAVY = {"torch", "torchvision", "lightning_fabric", "timm", "onnx", "onnxruntime", "openvino", "nncf"}
 

@@ -20,9 +20,10 @@ from resnest.errors import ResnestError
 from resnest.panoptic.json_files import PanopticPixels
 from resnest.recipes import find_recipe
 from resnest.runtime.decode import BadImage
-from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess, SegmenterSpec
+from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.recipes import SegmentationSettings
+from resnest.segmentation.spec import SegmenterSpec
 from resnest.segmentation.transforms import Geometry, PixelTransform, SegmentationDataset
 from resnest.spec import Spec
 from resnest.tasks import check_task, open_task

@@ -13,9 +13,10 @@ from masked import folders, mask, pairs, picture, text
 from resnest.data.checks import check_dataset
 from resnest.data.sources import open_dataset, open_split
 from resnest.errors import ResnestError
-from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess, SegmenterSpec
+from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess
 from resnest.segmentation.class_lists import read_class_list
 from resnest.segmentation.data import PixelSamples
+from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import Spec
 
 Wanted = tuple[tuple[str, int, Any], ...] | str

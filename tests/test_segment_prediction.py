@@ -30,9 +30,10 @@ from resnest.runtime.decode import BadImage
 from resnest.runtime.engines.exported import Views
 from resnest.runtime.palette import colour
 from resnest.runtime.predictor import ImagePredictor
-from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess, SegmenterSpec
+from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.result import LabelMap, PixelClasses, label_image, save_class_list
+from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import Spec
 from resnest.tasks import task_info
 
@@ -130,7 +131,7 @@ def sharing(monkeypatch: pytest.MonkeyPatch) -> None:
 WRONG_CARDS: dict[str, tuple[dict[str, object], str]] = {
     "a rate between two": ({"segmenter": {"rates": [1.5, 2, 3]}}, "must be three integers from 1 to"),
     "a stride of a point": ({"segmenter": {"output_stride": 16.0}}, "output_stride=16.0 must be an integer"),
-    "cells of half": ({"segmenter": {"bins": [0.5]}}, "must be integers from 1 to 64"),
+    "cells of half": ({"segmenter": {"head": "psp", "bins": [0.5]}}, "must be integers from 1 to 64"),
     "a window that nets cannot see": ({"window": 1}, "window is 1, not a number from 32 to 2048"),
     "a canvas of the kind": ({"canvas": [10, 40]}, r"canvas is \(10, 40\): a segmenter sees 32 pixels a side or more"),
     "a mean of two": ({"mean": [0, 0]}, r"mean=\[0, 0\] of a model card must be three numbers"),

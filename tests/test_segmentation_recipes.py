@@ -15,8 +15,8 @@ from resnest.panoptic.recipes import PanopticRecipe
 from resnest.recipes import find_recipe, override, read_recipe, to_yaml
 from resnest.recipes.reading import differences
 from resnest.recipes.schema import ModelSettings, OptimSettings
-from resnest.segmentation.card import SegmenterSpec
 from resnest.segmentation.recipes import ROWS, SegmentationRecipe, SegmentationSettings
+from resnest.segmentation.spec import SegmenterSpec
 from resnest.training.step import lr_at
 
 PLAIN = SegmentationRecipe(name="streets", model=ModelSettings(name="resnest14"))
@@ -32,7 +32,7 @@ def test_sections_are_filled_in_and_left_out(tmp_path: Path) -> None:
     assert not hasattr(recipe, "detector")
     assert not hasattr(recipe, "panoptic")
     shown = to_yaml(recipe)
-    for idle in ("min_area", "mixup", "label_smoothing", "detector"):
+    for idle in ("min_area", "mixup", "bce_threshold", "detector"):
         assert idle not in shown
     path.write_text(shown)
     assert read_recipe(path) == recipe
@@ -59,6 +59,16 @@ REFUSED: dict[str, tuple[SegmentationRecipe | PanopticRecipe, list[str], str]] =
     "one image": (PLAIN, ["train.batch_size=1"], "attention_norm='batch': .* or segmentation.backbone_norm"),
     "another's": (PLAIN, ["detector.norm=group"], "has no section 'detector'"),
     "power": (PLAIN, ["optim.power=-1"], "optim.power=-1.0 must be 0 or more"),
+    "loss": (PLAIN, ["segmentation.loss={dise: 1}"], "Did you mean 'dice'"),
+    "no number": (PLAIN, ["segmentation.loss={dice: much}"], "segmentation.loss.dice: .* valid number"),
+    "bce": (PLAIN, ["segmentation.loss={bce: 1}"], "Take cross_entropy in its place"),
+    "of labels": (
+        PLAIN,
+        ["segmenter.multi_label=true", "segmentation.loss={cross_entropy: 1}"],
+        "Take bce in its place",
+    ),
+    "gamma": (PLAIN, ["segmentation.focal_gamma=1"], "focal_gamma=1.0 plays no role"),
+    "class weights": (PLAIN, ["segmentation.class_weights=inverse"], "Did you mean|Known: frequency"),
     "no masks": (
         STUFF,
         ["detector.masks=false"],
@@ -115,8 +125,8 @@ def test_rows_of_the_paper(name: str) -> None:
     assert (expect.published, expect.miou) == (True, pytest.approx(miou / 100))
     assert expect.pixel_accuracy == (pixels and pytest.approx(pixels / 100))
     # facts, section 4.4
-    assert (segmenter.output_stride, segmenter.branch_rates, segmenter.aux) == (8, (12, 24, 36), 0.2)
-    assert (segmenter.dropout, segmenter.branch_dropout, segmenter.norm) == (0.1, 0.5, "batch")
+    assert (segmenter.stride, segmenter.branch_rates, segmenter.aux_weight) == (8, (12, 24, 36), 0.2)
+    assert (segmenter.drop_rate, segmenter.branch_dropout, segmenter.norm_kind) == (0.1, 0.5, "batch")
     assert (optim.schedule, optim.power, optim.head_factor, optim.momentum) == ("poly", 0.9, 10, 0.9)
     assert (recipe.train.sync_norm, recipe.model.freeze, recipe.model.pretrained) == (True, 0, "published")
     epochs, lr = {"ade20k": (180, 0.004), "pascal_context": (80, 0.001), "cityscapes": (240, 0.004)}[

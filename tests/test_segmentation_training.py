@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +71,40 @@ def test_a_run_and_its_resumption(streets: Path, tmp_path: Path) -> None:
     assert ours["step"] == theirs["step"]
     assert all(torch.equal(tensor, theirs["model"][name]) for name, tensor in ours["model"].items())
     assert losses(parts) == losses(whole)
+
+
+WEIGHED = (
+    *TINY_RUN, "segmentation.loss={cross_entropy: 1, dice: 0.5, lovasz: 0.5}", "segmentation.class_weights=frequency",
+    "train.checkpoint_activations=true",
+)  # fmt: skip
+
+
+def test_class_weights_are_measured_once(streets: Path, tmp_path: Path) -> None:
+    """By median frequency, and kept: what goes on weighs by what run.json says."""
+    whole, parts, other = tmp_path / "whole", tmp_path / "parts", tmp_path / "other"
+    masks = [np.asarray(Image.open(path)) for path in sorted((streets / "masks" / "train").iterdir())]
+    of = [[(mask == k).sum() / (mask != 255).sum() for mask in masks if (mask == k).any()] for k in range(4)]
+    frequencies = [float(np.mean(one)) for one in of]  # the masks are of one size, and count alike
+    alone(lambda rank: train("segment_small", data=streets, out=whole, settings=WEIGHED).figures)
+    kept = json.loads((whole / "run.json").read_text())["measured"]["class weights"]
+    assert list(kept) == list(NAMES)
+    assert list(kept.values()) == pytest.approx([float(np.median(frequencies)) / one for one in frequencies])
+    for out in (parts, other):
+        shutil.copytree(whole, out)
+        max((out / "checkpoints").glob("step-*.pt")).unlink()
+    account = json.loads((other / "run.json").read_text())
+    account["measured"]["class weights"] = dict.fromkeys(NAMES, 1.0) | {"sky": 3.0}
+    (other / "run.json").write_text(json.dumps(account))
+    for out in (parts, other):
+        alone(lambda rank, out=out: resume(out, data=streets).figures)
+    assert losses(parts) == losses(whole)
+    assert losses(other)[:-1] == losses(whole)[:-1]
+    assert losses(other)[-1] != losses(whole)[-1]
+    with pytest.raises(ResnestError, match="class_weights has 2 weights, and the data has 4 classes"):
+        train(
+            "segment_small", data=streets, out=tmp_path / "x", settings=[*TINY_RUN, "segmentation.class_weights=[1, 2]"]
+        )
+    assert not (tmp_path / "x").exists()
 
 
 def test_learns_and_says_so(streets: Path, tmp_path: Path, cli: Callable[..., Outcome]) -> None:

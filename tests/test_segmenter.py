@@ -19,8 +19,9 @@ from resnest.network import Backbone
 from resnest.network.pyramid import ConvNorm
 from resnest.network.recompute import recompute_activations
 from resnest.network.tools import freeze_bn_statistics, parameter_stages
-from resnest.segmentation.card import IGNORED, SegmenterSpec
+from resnest.segmentation.card import IGNORED
 from resnest.segmentation.segmenter import Segmenter, build_segmenter
+from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import Spec
 
 TINY = Spec(depths=(1, 1, 2, 2), planes=(8, 8, 16, 16), stem_width=4)

@@ -18,8 +18,8 @@ from resnest.checkpoints.layouts import COUNTER
 from resnest.errors import ResnestError
 from resnest.inference.model import Model
 from resnest.network import ResNeSt
-from resnest.segmentation.card import SegmenterSpec
 from resnest.segmentation.segmenter import Segmenter, build_segmenter, create_segmenter
+from resnest.segmentation.spec import SegmenterSpec
 from resnest.segmentation.weights import WEIGHTS, from_ours, to_ours
 from resnest.spec import Spec
 

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from resnest.runtime.decode import BadImage
     from resnest.runtime.preprocess import Preprocess
     from resnest.runtime.results import Result, Show
-    from resnest.segmentation.card import SegmentationPreprocess, SegmenterSpec
+    from resnest.segmentation.card import SegmentationPreprocess
     from resnest.segmentation.result import LabelMap
     from resnest.segmentation.segmenter import create_segmenter
+    from resnest.segmentation.spec import SegmenterSpec
     from resnest.spec import Spec, list_models
     from resnest.training.train import TrainingResult, resume, train
 
@@ -59,7 +60,7 @@ _HOME = {
     "ResnestError": "resnest.errors",
     "Result": "resnest.runtime.results",
     "SegmentationPreprocess": "resnest.segmentation.card",
-    "SegmenterSpec": "resnest.segmentation.card",
+    "SegmenterSpec": "resnest.segmentation.spec",
     "Show": "resnest.runtime.results",
     "Spec": "resnest.spec",
     "TrainingResult": "resnest.training.train",

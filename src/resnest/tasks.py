@@ -86,6 +86,7 @@ class Task(ABC):
     spec: Spec
     monitor: str  # key of the figure that decides which weights are best
     monitor_title: str
+    kept: Mapping[str, Mapping[str, float]] = {}  # `measured` of the run that goes on, so that it is not done again
 
     # --- models ---
 
@@ -120,6 +121,10 @@ class Task(ABC):
         self.recipe = recipe
         self.class_names = tuple(samples.class_names)
         self.spec, self.architecture = recipe.model.resolve()
+
+    def measured(self) -> dict[str, dict[str, float]]:
+        """What training depends on and was measured in its data, numbers by name: a run keeps it."""
+        return {}
 
     @property
     @abstractmethod

@@ -26,8 +26,9 @@ from resnest.network import ResNeSt
 from resnest.panoptic.evaluation import PanopticEvaluation
 from resnest.runtime.card import ModelCard
 from resnest.runtime.preprocess import Preprocess
-from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess, SegmenterSpec
+from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess
 from resnest.segmentation.evaluation import PixelEvaluation
+from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import Spec
 from resnest.training.distributed import ProcessGroup
 from streets import COLOURS, write_streets

@@ -20,6 +20,7 @@ SCALES_HELP = (
     " the image's own size."
 )
 FLIP_HELP = "Test-time augmentation of detectors and segmenters by horizontal flips."
+SURFACE_HELP = "Of a segmenter, also Hausdorff-95 and surface Dice of the outlines within so many pixels."
 SPLIT_HELP = "val, test, train, all; auto: val, or what training held out, or all for published weights."
 
 
@@ -35,13 +36,15 @@ def evaluate(
     batch_size: Annotated[int | None, typer.Option(min=1, help="By default 64 for classification, else 4.")] = None,
     scales: Annotated[str | None, typer.Option(metavar="A,B", help=SCALES_HELP)] = None,
     flip: Annotated[bool, typer.Option("--flip", help=FLIP_HELP)] = False,
+    surface: Annotated[float | None, typer.Option(metavar="PIXELS", help=SURFACE_HELP)] = None,
     exif: Annotated[str | None, typer.Option(help=EXIF_HELP)] = None,
 ) -> None:
     """Evaluate a model: top-1, top-5, loss, accuracy of each class.
 
     Of a multi-label model: mean average precision, F1, loss, average precision of each class. Of a detector: COCO's
-    twelve figures of boxes, and of masks, and the average precision of each class. Of a segmenter: mean IoU, accuracy
-    of pixels, IoU of each class. Of a panoptic detector: PQ, SQ, RQ, of things and of stuff too, PQ of each class.
+    twelve figures of boxes, and of masks, and the average precision of each class. Of a segmenter: IoU and Dice over
+    all pixels and by picture, accuracy of pixels, IoU of each class. Of a panoptic detector: PQ, SQ, RQ, of things and
+    of stuff too, PQ of each class.
     """
     views = _views(scales, flip)
     from resnest.inference.evaluation import evaluate as run
@@ -58,6 +61,7 @@ def evaluate(
             batch_size=batch_size,
             views=views,
             window=window,
+            surface=surface,
             exif=exif,
             on_open=lambda samples, where: bar.start(len(samples), where),
             on_batch=bar.advance,

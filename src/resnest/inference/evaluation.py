@@ -9,10 +9,10 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -265,6 +265,7 @@ def evaluate(
     workers: int | None = None,
     views: Views | None = None,
     window: int | None = None,
+    surface: float | None = None,
     exif: str | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
     on_open: Callable[[Samples, str], None] = lambda samples, where: None,
@@ -279,6 +280,7 @@ def evaluate(
         batch_size: by default 64 images, of all but classifiers 4.
         views: test-time augmentation, of a detector or a segmenter.
         window: side of a segmenter's sliding windows, in pixels.
+        surface: of a segmenter, measure distances of outlines too, with this tolerance in pixels.
         exif: which way up pictures with an EXIF orientation were annotated: "auto", "upright" or "stored", by default
             the model's own data.exif.
 
@@ -286,17 +288,9 @@ def evaluate(
         ResnestError: no such model or data, classes that the model does not know, multi-label data for a
             single-label model, too many unusable images.
     """
-    engine: Engine
-    if is_exported(model):
-        exported = open_engine(Path(model), device=device, batch_size=batch_size or USUAL_BATCH)
-        engine, card = exported, exported.card
-        holdout, account = _holdout_of_export(exported)
-    else:
-        opened = Model.from_pretrained(model, network=network)
-        task = task_type(opened.card.task)
-        engine = TorchEngine(opened.net, choose_device(device), task=task, prepare=False)
-        card, holdout, account = opened.card, opened.holdout, account_of(opened.source)
-    card = card.with_window(window) if window else card
+    opened = _open(model, network, device, batch_size)
+    engine, card, holdout, account = opened.engine, opened.card, opened.holdout, opened.account
+    card = (card.with_window(window) if window else card).with_options(surface=surface)
     if views is not None:
         card.info.check_views(views)
     way_up = exif or exif_of_run(Path(model))
@@ -312,6 +306,24 @@ def evaluate(
     on_open(chosen, "; ".join([part.describe, *about]))
     size = batch_size or card.info.batch_size
     return evaluate_samples(engine, chosen, card, batch_size=size, workers=workers, views=views, on_batch=on_batch)
+
+
+class _Opened(NamedTuple):
+    """What is evaluated: a network or an exported file, the split that training held out, and its data."""
+
+    engine: Engine
+    card: ModelCard
+    holdout: tuple[float, int] | None
+    account: Mapping[str, object]
+
+
+def _open(model: str | Path, network: str | None, device: str, batch_size: int | None) -> _Opened:
+    if is_exported(model):
+        exported = open_engine(Path(model), device=device, batch_size=batch_size or USUAL_BATCH)
+        return _Opened(exported, exported.card, *_holdout_of_export(exported))
+    opened = Model.from_pretrained(model, network=network)
+    engine = TorchEngine(opened.net, choose_device(device), task=task_type(opened.card.task), prepare=False)
+    return _Opened(engine, opened.card, opened.holdout, account_of(opened.source))
 
 
 def exif_of_run(model: Path) -> str:

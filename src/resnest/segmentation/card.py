@@ -6,15 +6,16 @@ card = SegmentationCard(..., segmenter=SegmenterSpec(), category_ids=(7, 8), pre
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.errors import Range, ResnestError, check_ranges, parameter, unknown
+from resnest.errors import ResnestError, parameter
 from resnest.runtime.card import AnnotatedCard, parse_integers, parse_sides
 from resnest.runtime.decode import MAX_PIXELS
 from resnest.runtime.preprocess import (
@@ -27,93 +28,9 @@ from resnest.runtime.preprocess import (
     normalise_step,
 )
 from resnest.segmentation.result import PixelClasses
-from resnest.spec import GROUPS, MOST, Count, HeadNorm, Rate, Width
+from resnest.segmentation.spec import SegmenterSpec
 
-# --- The structure of a segmenter: the heads on its backbone ---
-# DeepLabV3: arXiv 1706.05587. DeepLabV3+: 1802.02611. FCN: 1411.4038. PSPNet: 1612.01105. The defaults are those that
-# the paper's figures rest on (PyTorch-Encoding; arXiv 2004.08955, section 5.3).
-# Nothing here imports torch.
-
-Head = Literal["deeplabv3", "deeplabv3plus", "fcn", "psp"]
-
-TITLES = {"deeplabv3": "DeepLabV3", "deeplabv3plus": "DeepLabV3+", "fcn": "FCN", "psp": "PSPNet"}
-STRIDES = (8, 16, 32)
-RATES_AT_8 = (12, 24, 36)  # arXiv 1706.05587, section 4.1; halved with the resolution
 IGNORED = 255  # the label of a pixel that does not count
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmenterSpec:
-    """The structure of a segmenter.
-
-    Raises:
-        ResnestError: if the combination cannot be built.
-    """
-
-    head: Head = "deeplabv3"
-    output_stride: Count = 8  # of the backbone's last map: 8, 16 or 32 pixels
-    dilation: Literal["official", "timm"] = "official"  # whose backbone below stride 32: see create_backbone
-    rates: tuple[int, int, int] | None = None  # of the three dilated branches; none: 12, 24, 36 at stride 8, half at 16
-    channels: Width | None = None  # inside the head; none: an eighth of the backbone's, of FCN and PSPNet a quarter
-    low_channels: Width = 48  # deeplabv3plus: of the fine map C2 (arXiv 1802.02611, section 4.1)
-    bins: tuple[int, ...] = (1, 2, 3, 6)  # psp: cells a side that the pyramid pools to
-    norm: HeadNorm = "batch"  # of the heads; group: for one device with few images a step
-    dropout: Rate = 0.1  # before the last layer
-    branch_dropout: Rate = 0.5  # deeplab: after the branches are joined
-    # weight of the loss of an FCN head on C4, which only training has; 0: no such head
-    aux: Annotated[float, Range(0, hint="; 0: no auxiliary head")] = 0.2
-
-    def __post_init__(self) -> None:
-        for name in ("rates", "bins"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, choices in (
-            ("head", tuple(TITLES)), ("dilation", ("official", "timm")), ("norm", ("batch", "group", "none")),
-        ):  # fmt: skip
-            if getattr(self, name) not in choices:
-                raise unknown(f"segmenter.{name}", str(getattr(self, name)), choices)
-        check_ranges(self, "this segmenter cannot be built: segmenter.")
-        _require(self.output_stride in STRIDES, f"output_stride={self.output_stride} must be 8, 16 or 32")
-        _require(
-            self.rates is None or (len(self.rates) == 3 and all(_counts(rate, MOST) for rate in self.rates)),
-            f"rates={self.rates} must be three integers from 1 to {MOST}",
-        )
-        _require(
-            bool(self.bins) and all(_counts(cells, 64) for cells in self.bins),
-            f"bins={list(self.bins)} must be integers from 1 to 64",
-        )
-        if self.norm == "group" and self.channels is not None:
-            _require(self.channels % GROUPS == 0, f"channels={self.channels} with norm=group: a multiple of {GROUPS}")
-
-    @property
-    def title(self) -> str:
-        """Its usual name."""
-        return TITLES[self.head]
-
-    @property
-    def branch_rates(self) -> tuple[int, int, int]:
-        """Dilation rates of the three branches."""
-        if self.rates is not None:
-            return self.rates
-        first, second, third = (rate * STRIDES[0] // self.output_stride for rate in RATES_AT_8)
-        return first, second, third
-
-    @property
-    def min_batch_size(self) -> int:
-        """Minimum of a training batch: two if a batch norm of the head sees only the mean of each image."""
-        pools = self.head in ("deeplabv3", "deeplabv3plus") or (self.head == "psp" and 1 in self.bins)
-        return 2 if pools and self.norm == "batch" else 1
-
-
-def _counts(value: object, most: int) -> bool:
-    """Whether a value, possibly from a file, is an integer from 1 to `most`."""
-    return type(value) is int and 1 <= value <= most
-
-
-def _require(met: bool, message: str) -> None:
-    if not met:
-        raise ResnestError(f"this segmenter cannot be built: segmenter.{message}")
-
 
 # --- Preprocessing of a segmenter: image resized by its long side or unchanged, normalised, padded. No torch ---
 
@@ -202,6 +119,11 @@ class SegmentationCard(AnnotatedCard):
 
     preprocess: SegmentationPreprocess
     segmenter: SegmenterSpec  # the heads on the network
+    surface: float | None = None  # pixels: an evaluation measures outlines too, with this tolerance; not in files
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "segmenter", SegmenterSpec.of_card(self.segmenter.to_card()))  # nothing by default
 
     @classmethod
     def preprocess_type(cls) -> type[SegmentationPreprocess]:
@@ -224,9 +146,25 @@ class SegmentationCard(AnnotatedCard):
             raise ResnestError(f"{parameter('window', window)}: expected {LEAST} to {MOST_WINDOW} pixels")
         return dataclasses.replace(self, preprocess=dataclasses.replace(self.preprocess, window=window))
 
+    def with_options(self, *, surface: float | None = None, **options: Any) -> SegmentationCard:
+        """The same with options of a call.
+
+        Args:
+            surface: measure distances of outlines in an evaluation, with this tolerance in pixels.
+
+        Raises:
+            ResnestError: a tolerance below 0; the task has no such option.
+        """
+        card = super().with_options(**options)
+        if surface is None:
+            return card
+        if not 0 <= surface < math.inf:
+            raise ResnestError(f"{parameter('surface', surface)}: expected a tolerance of 0 pixels or more")
+        return dataclasses.replace(card, surface=surface)
+
     def describe_network(self, paper: str) -> str:
         head = self.segmenter
-        return f"{head.title} on a {paper} (`{self.architecture}`, output stride {head.output_stride})"
+        return f"{head.title} on a {paper} (`{self.architecture}`, output stride {head.stride})"
 
     def describe_purpose(self) -> str:
         return f"tells which of {len(self.class_names)} classes every pixel of a picture is"
@@ -238,11 +176,11 @@ class SegmentationCard(AnnotatedCard):
         return f"RGB; {size}{window}; mean {pixels.mean}, standard deviation {pixels.std}."
 
     def own_keys(self) -> dict[str, Any]:
-        return {"segmenter": dataclasses.asdict(self.segmenter), **super().own_keys()}
+        return {"segmenter": self.segmenter.to_card(), **super().own_keys()}
 
     @classmethod
     def parse_own(cls, ours: Mapping[str, Any]) -> dict[str, Any]:
-        return {"segmenter": SegmenterSpec(**ours["segmenter"]), **super().parse_own(ours)}
+        return {"segmenter": SegmenterSpec.of_card(ours["segmenter"]), **super().parse_own(ours)}
 
     @classmethod
     def parse_preprocess(cls, content: dict[str, Any]) -> SegmentationPreprocess:

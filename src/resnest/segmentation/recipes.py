@@ -27,16 +27,18 @@ norm of its own: `model.spec.attention_norm=layer` with `segmentation.backbone_n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 from resnest.data.settings import DataSettings
-from resnest.errors import Range, ResnestError, check_ranges
+from resnest.errors import Range, ResnestError
 from resnest.recipes.schema import PUBLISHED_WEIGHTS, Expect, ModelSettings, OptimSettings, Recipe, TrainSettings
 from resnest.runtime.preprocess import LARGEST
-from resnest.segmentation.card import LEAST, MOST_WINDOW, TITLES, Head, SegmentationPreprocess, SegmenterSpec
+from resnest.segmentation.card import LEAST, MOST_WINDOW, SegmentationPreprocess
+from resnest.segmentation.loss_settings import LossSettings
+from resnest.segmentation.spec import TITLES, Head, SegmenterSpec
 
 # --- The recipe of a segmenter: the common sections, and `segmenter` and `segmentation`, which is about images.
 
@@ -45,8 +47,8 @@ WINDOWED = " pixels: windows are there to spare memory, and null looks at the wh
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentationSettings:
-    """Settings of a segmenter's images, in addition to `data`, whose size, crop and augment are unused."""
+class SegmentationSettings(LossSettings):
+    """Settings of a segmenter's losses and images, in addition to `data`, whose size, crop and augment are unused."""
 
     base: Side = 520  # pixels of the long side, before `scale` (PyTorch-Encoding's base_size)
     scale: tuple[float, float] = (0.5, 2.0)  # the long side of a training image is drawn between these times `base`
@@ -59,7 +61,7 @@ class SegmentationSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", tuple(self.scale))
-        check_ranges(self, "segmentation.")
+        super().__post_init__()
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 16:
             raise ResnestError(
                 f"segmentation.scale={list(self.scale)} must be the smallest and the largest factor, such as [0.5, 2]"
@@ -96,6 +98,9 @@ class SegmentationRecipe(Recipe):
 
     def heads(self) -> dict[str, str]:
         return {"Segmenter": self.segmenter.title}
+
+    def contradictions(self) -> Iterator[str]:
+        yield from self.segmentation.contradictions(multi_label=self.segmenter.multi_label)
 
     def listing(self) -> tuple[str, dict[str, str]]:
         return "Semantic segmentation", {"mIoU": "miou", "pixels": "pixel_accuracy"}

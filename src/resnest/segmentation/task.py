@@ -7,18 +7,27 @@ loss = task.loss(net, batch.images, batch.labels)            # labels: (N, H, W)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from resnest.data.loading import TrainingDataset, normalise
-from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess
+from resnest.runtime.decode import BadImage
+from resnest.segmentation.card import IGNORED, SegmentationCard, SegmentationPreprocess
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.info import INFO
+from resnest.segmentation.loss_settings import FREQUENCY, median_frequency
+from resnest.segmentation.losses import PixelLosses
 from resnest.segmentation.segmenter import Segmenter, build_segmenter, prepared_segmenter
 from resnest.training.backbone_task import BackboneTask
+
+WEIGHTS_KEY = "class weights"  # in what a run keeps
 
 
 class SegmentationTask(BackboneTask):
@@ -31,7 +40,8 @@ class SegmentationTask(BackboneTask):
 
     def __init__(self, recipe: Any, samples: PixelSamples) -> None:
         super().__init__(recipe, samples)
-        self.classes = samples.classes
+        self.classes, self.samples = samples.classes, samples
+        self.given_weights = recipe.segmentation.weights_of(self.class_names)
 
     @classmethod
     def build_network(cls, card: SegmentationCard) -> Segmenter:
@@ -57,8 +67,26 @@ class SegmentationTask(BackboneTask):
         return preprocess
 
     def network(self) -> Segmenter:
-        zero_gamma = self.recipe.model.zero_gamma
-        return build_segmenter(self.spec, self.recipe.segmenter, len(self.class_names), zero_gamma=zero_gamma)
+        segmenter, zero_gamma = self.recipe.segmenter, self.recipe.model.zero_gamma
+        loss = PixelLosses(
+            self.recipe.segmentation, multi_label=segmenter.multi_label, class_weights=self.class_weights
+        )
+        return build_segmenter(self.spec, segmenter, len(self.class_names), zero_gamma=zero_gamma, loss=loss)
+
+    @cached_property
+    def class_weights(self) -> tuple[float, ...] | None:
+        """Weights of the classes in the losses, given or by their frequency in the training masks."""
+        if self.recipe.segmentation.class_weights != FREQUENCY:
+            return self.given_weights
+        if known := self.kept.get(WEIGHTS_KEY):
+            return tuple(known[name] for name in self.class_names)
+        masks = _readable(self.samples)
+        return tuple(median_frequency(*count_pixels(masks, len(self.class_names))).tolist())
+
+    def measured(self) -> dict[str, dict[str, float]]:
+        if self.recipe.segmentation.class_weights != FREQUENCY or self.class_weights is None:
+            return {}
+        return {WEIGHTS_KEY: dict(zip(self.class_names, self.class_weights, strict=True))}
 
     def dataset(self, samples: PixelSamples) -> TrainingDataset:
         from resnest.segmentation.transforms import SegmentationDataset  # torchvision, for training alone
@@ -83,3 +111,20 @@ class SegmentationTask(BackboneTask):
             segmenter=self.recipe.segmenter,
             figures=figures,
         )
+
+
+def count_pixels(masks: Iterable[NDArray[np.uint8]], num_classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pixels of each class, and pixels that count in the masks that show it, (K,) both, of masks (H, W)."""
+    pixels, of = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
+    for mask in masks:
+        counts = np.bincount(mask.reshape(-1), minlength=IGNORED + 1)[:num_classes]
+        pixels += counts
+        of += np.where(counts > 0, counts.sum(), 0)
+    return pixels, of
+
+
+def _readable(samples: PixelSamples) -> Iterator[NDArray[np.uint8]]:
+    """All masks that can be read; the others are counted in training."""
+    for index in range(len(samples)):
+        with contextlib.suppress(BadImage):
+            yield samples.mask(index)

@@ -21,7 +21,7 @@ from torch import Tensor
 from resnest.checkpoints.layouts import IGNORED, LAYOUTS, Translated
 from resnest.checkpoints.multipart import KeyMap, Part, Parts, Rules, conv_norm
 from resnest.errors import ResnestError
-from resnest.segmentation.card import Head
+from resnest.segmentation.spec import Head
 
 BACKBONES = {"official": "backbone.", "encoding": "pretrained."}
 PARTS = {"official": ("backbone.", "head.", "auxiliary."), "encoding": ("pretrained.", "head.", "auxlayer.")}

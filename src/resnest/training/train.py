@@ -123,7 +123,7 @@ def train(
         run.hold()
         run.create(overwrite=overwrite)
         # first, as it says that the others are a run's
-        run.write_text("run.json", json.dumps(_provenance(data, splits, fabric), indent=2) + "\n")
+        run.write_text("run.json", json.dumps(_provenance(data, splits, fabric, task), indent=2) + "\n")
         run.write_text("recipe.yaml", to_yaml(chosen))
         write_data_page(run.path / DATA_PAGE, splits)
 
@@ -131,6 +131,8 @@ def train(
         loop.world.on_rank_zero(begin)
         loop.say(f"data: {splits.describe()}")
         loop.say(f"classes: {describe_counts(splits.train, splits.val)}")
+        for name, values in task.measured().items():
+            loop.say(f"{name}: {', '.join(f'{key} {value:.3g}' for key, value in values.items())}")
         loop.say(f"pictures as the network gets them: {run.path / DATA_PAGE}")
         return _finish(loop)
     finally:
@@ -172,6 +174,7 @@ def resume(
     splits = _open(data or account["data"], chosen)
     _check_same_data(splits, account, out, changed_data=changed_data)
     task = open_task(chosen, splits.train, splits.where)
+    task.kept = account.get("measured", {})
     loop = Loop(task, splits, run, open_fabric(chosen, device), quiet=quiet, on_evaluation=on_evaluation)
     try:
         loop.world.on_rank_zero(run.hold)
@@ -233,7 +236,7 @@ def _finish(loop: Loop) -> TrainingResult:
     return TrainingResult(loop.run.path, loop.best_figures, evaluation, loop.seconds, loop.world.is_rank_zero)
 
 
-def _provenance(data: str | Path, splits: Splits, fabric: Fabric) -> dict[str, Any]:
+def _provenance(data: str | Path, splits: Splits, fabric: Fabric, task: Task) -> dict[str, Any]:
     """Provenance of a run: what is needed to resume it and to interpret its figures."""
     device = fabric.device
     return {
@@ -244,6 +247,7 @@ def _provenance(data: str | Path, splits: Splits, fabric: Fabric) -> dict[str, A
         "held_out_of": len(splits.unsplit) if splits.unsplit is not None else 0,  # images; 0: the data has its own part
         "fingerprints": _fingerprints(splits),
         "class_names": list(splits.train.class_names),
+        **({"measured": measured} if (measured := task.measured()) else {}),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
         "processes": fabric.world_size,
