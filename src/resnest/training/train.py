@@ -218,6 +218,8 @@ def _open(data: str | Path, recipe: Recipe) -> Splits:
         format=settings.format,
         val_fraction=settings.val_share,
         seed=recipe.train.seed,
+        group=settings.group,
+        fold=settings.fold,
         task=recipe.task,
         exif=settings.exif,
     )
