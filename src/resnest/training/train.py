@@ -111,7 +111,7 @@ def train(
         if any(run.checkpoints.glob("*.pt")):
             return resume(out, recipe=chosen, data=data, device=device, quiet=quiet, on_evaluation=on_evaluation)
         overwrite = True  # it failed before there was anything to go on from
-    splits = _open(data, chosen)
+    splits = open_data(data, chosen)
     if splits.format != "digits":  # which is a word, and no path
         check_is_not(run.path, data, f"the data, and no folder for a run ({parameter('out')})")
     task = open_task(chosen, splits.train, splits.where)
@@ -123,7 +123,7 @@ def train(
         run.hold()
         run.create(overwrite=overwrite)
         # first, as it says that the others are a run's
-        run.write_text("run.json", json.dumps(_provenance(data, splits, fabric), indent=2) + "\n")
+        run.write_text("run.json", json.dumps({**_provenance(data, splits, fabric), "monitor": task.monitor}, indent=2) + "\n")
         run.write_text("recipe.yaml", to_yaml(chosen))
         write_data_page(run.path / DATA_PAGE, splits)
 
@@ -169,8 +169,8 @@ def resume(
     base = before if recipe is None else recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
     chosen = override(base, settings)
     check_resumable(before, chosen, where=str(out))
-    splits = _open(data or account["data"], chosen)
-    _check_same_data(splits, account, out, changed_data=changed_data)
+    splits = open_data(data or account["data"], chosen)
+    check_same_data(splits, account, out, changed_data=changed_data)
     task = open_task(chosen, splits.train, splits.where)
     loop = Loop(task, splits, run, open_fabric(chosen, device), quiet=quiet, on_evaluation=on_evaluation)
     try:
@@ -184,7 +184,7 @@ def resume(
         run.release()
 
 
-def _check_same_data(splits: Splits, account: dict[str, Any], out: str | Path, *, changed_data: bool) -> None:
+def check_same_data(splits: Splits, account: dict[str, Any], out: str | Path, *, changed_data: bool) -> None:
     """Raises ResnestError if a run's data is not what it was; names and labels may differ with `changed_data`."""
     if strange := [name for name in splits.train.class_names if name not in account["class_names"]]:
         raise ResnestError(
@@ -210,7 +210,7 @@ def _fingerprints(splits: Splits) -> dict[str, str]:
     return {"training": splits.train.fingerprint, "validation": splits.val.fingerprint}
 
 
-def _open(data: str | Path, recipe: Recipe) -> Splits:
+def open_data(data: str | Path, recipe: Recipe) -> Splits:
     """Open the data, with the images that the recipe uses."""
     settings = recipe.data
     splits = open_dataset(
