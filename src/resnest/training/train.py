@@ -123,7 +123,9 @@ def train(
         run.hold()
         run.create(overwrite=overwrite)
         # first, as it says that the others are a run's
-        run.write_text("run.json", json.dumps({**_provenance(data, splits, fabric), "monitor": task.monitor}, indent=2) + "\n")
+        run.write_text(
+            "run.json", json.dumps({**_provenance(data, splits, fabric), "monitor": task.monitor}, indent=2) + "\n"
+        )
         run.write_text("recipe.yaml", to_yaml(chosen))
         write_data_page(run.path / DATA_PAGE, splits)
 
