@@ -22,6 +22,7 @@ SIDE = 16  # cells
 ALIKE = 0.95  # correlation of the cells
 NEAR = 48  # bits of 256 of the hashes that may differ
 UNIFORM = 3.0  # standard deviation of the cells, of 255, below which a picture is nearly uniform
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, as Pillow converts to grey (ITU-R BT.601)
 CHUNK = 2**23  # comparisons at a time: 32 MB
 MOST_TRIED = 50  # training pictures whose hash is compared with one of validation
 
@@ -56,7 +57,10 @@ class Prints:
 def shrunk(image: Any) -> NDArray[np.float64]:
     """The mean brightness of the cells, (SIDE, SIDE + 1), from 0 to 255."""
     small = np.asarray(image.resize((SIDE + 1, SIDE), Image.Resampling.BOX), np.float64)
-    return small.mean(2) if small.ndim == 3 else small
+    if small.ndim == 2:
+        return small
+    brightness: NDArray[np.float64] = small @ LUMA if small.shape[2] == 3 else small.mean(2)
+    return brightness
 
 
 def find_pairs(train: Prints, val: Prints) -> list[Pair]:
