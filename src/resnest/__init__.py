@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from resnest.segmentation.result import LabelMap
     from resnest.segmentation.segmenter import create_segmenter
     from resnest.spec import Spec, list_models
+    from resnest.training.folds import FoldsResult, train_folds
     from resnest.training.train import TrainingResult, resume, train
 
 _HOME = {
@@ -48,6 +49,7 @@ _HOME = {
     "Detections": "resnest.detection.result",
     "DetectorSpec": "resnest.detection.card",
     "Evaluation": "resnest.inference.evaluation",
+    "FoldsResult": "resnest.training.folds",
     "LabelMap": "resnest.segmentation.result",
     "Model": "resnest.inference.model",
     "ModelCard": "resnest.runtime.card",
@@ -76,6 +78,7 @@ _HOME = {
     "prepare": "resnest.inference.prepare",
     "resume": "resnest.training.train",
     "train": "resnest.training.train",
+    "train_folds": "resnest.training.folds",
 }
 
 __all__ = [
@@ -85,6 +88,7 @@ __all__ = [
     "Detections",
     "DetectorSpec",
     "Evaluation",
+    "FoldsResult",
     "LabelMap",
     "Model",
     "ModelCard",
@@ -113,6 +117,7 @@ __all__ = [
     "prepare",
     "resume",
     "train",
+    "train_folds",
 ]
 
 

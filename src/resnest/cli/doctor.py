@@ -58,7 +58,7 @@ def doctor(
     """
     if data is None:
         if task or format != "auto" or exif != "auto" or html or group:
-            raise ResnestError("--task, --format, --html, --exif and --group need --data")
+            raise ResnestError("--task, --format, --group, --html and --exif need --data")
         rows = dict(_environment())
         typer.echo(
             json.dumps(rows, indent=2) if as_json else "\n".join(f"{key:<18} {row}" for key, row in rows.items())

@@ -26,7 +26,6 @@ from resnest.tasks import TaskInfo, load_object, task_info
 
 MIN_IMAGES = 10  # training images below which a class is hardly learned
 MOST_SHOWN = 20
-MANY_NEAR = 0.05  # share of validation images with a near duplicate in training from which that is a problem
 MOST_ALONE = 10  # classes with a note of their own; more have one together
 
 
@@ -136,7 +135,7 @@ def check_dataset(
     report.sizes = _describe_sizes(sizes)
     report.notes += _exif_notes([inspection.orientations for inspection in inspections], exif, info)
     inspections[0].add_to(report, inspections[1])
-    _add_near_duplicates(report, *inspections, group)
+    _add_near_duplicates(report, inspections[0], inspections[1], group)
     if task is None and format == "auto" and info.reads_labels:
         report.notes += _other_annotations(Path(where))
     return report
@@ -240,11 +239,10 @@ def _add_near_duplicates(report: DatasetReport, train: Inspection, val: Inspecti
     many = counted(len(report.near), "validation image looks", "validation images look")
     what = "scenes or patients" if group is None else "groups"
     advice = "; data.group keeps pictures of one scene or patient in one part" if group is None else ""
-    told = (
+    report.notes.append(
         f"{many} almost like a training image, such as {names}: figures of these ({len(report.near) / count:.1%}) say"
         f" little about new {what}{advice}"
     )
-    (report.problems if len(report.near) >= MANY_NEAR * count else report.notes).append(told)
 
 
 def _labelled(key: str, label: str) -> str:

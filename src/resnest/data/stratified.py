@@ -209,17 +209,17 @@ def measured(units: Units, where: Integers, part: int) -> Integers:
     The smallest group is moved there that leaves every class to the rest.
     """
     counts = np.zeros(len(units.totals), np.int64)
-    for unit in np.flatnonzero(where == part):
+    for unit in np.flatnonzero(where == part).tolist():
         classes, images = units.row(unit)
         counts[classes] += images
     chosen = where.copy()
     for label in np.lexsort((np.arange(len(counts) - 1), units.totals[:-1])):
         if counts[label] or units.holders[label] < 2:
             continue
-        for unit in units.having(int(label)):
-            classes, images = units.row(unit)
-            if chosen[unit] != NEVER and (counts[classes] + images < units.totals[classes]).all():
-                chosen[unit] = part
+        for holder in units.having(int(label)):
+            classes, images = units.row(holder)
+            if chosen[holder] != NEVER and (counts[classes] + images < units.totals[classes]).all():
+                chosen[holder] = part
                 counts[classes] += images
                 break
     return chosen

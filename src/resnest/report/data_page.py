@@ -68,7 +68,7 @@ def write_data_page(path: Path, splits: Splits, report: DatasetReport | None = N
         title=PurePath(splits.where).name or splits.where,
         description=report.description if report else splits.describe(),
         facts=_facts(splits, report),
-        sections=[*_findings(report), *_near_section(splits, report), _classes_section(view, splits), *sections],
+        sections=[*_findings(report), _classes_section(view, splits), *sections, *_near_section(splits, report)],
         footnote="Pictures are shown as they are read, before augmentation: upright, with the annotations that training"
         " uses.",
     )
