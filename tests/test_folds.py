@@ -21,7 +21,7 @@ from resnest.report.folds_page import Spread
 from resnest.training.folds import train_folds
 from resnest.training.loop import Loop
 from resnest.training.train import train
-from runs import lines
+from runs import lines, losses
 
 SETTINGS = pico("train.epochs=2")
 
@@ -89,6 +89,14 @@ def test_what_was_killed_before_its_first_checkpoint_starts_anew(photos: Path, d
         path.unlink()
     train_folds("imagenette", data=photos, out=done, folds=3, settings=SETTINGS)
     assert (run / "report.html").exists()
+
+
+def test_a_trial_of_few_steps_goes_on_without_the_limit(photos: Path, tmp_path: Path, done: Path) -> None:
+    out = tmp_path / "tried"
+    train_folds("imagenette", data=photos, out=out, folds=3, settings=[*SETTINGS, "train.max_steps=1"])
+    train_folds("imagenette", data=photos, out=out, folds=3, settings=SETTINGS)
+    for name in ("fold-0", "fold-1", "fold-2"):  # one evaluation more, after the first step
+        assert losses(out / name) == losses(done / name)
 
 
 def test_a_signal_stops_it_as_any_run(

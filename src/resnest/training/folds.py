@@ -143,8 +143,10 @@ def _train_fold(
 ) -> None:
     """Train it, go on with it, or leave it if it is finished."""
     begun = not overwrite and run.path.is_dir() and run.is_run()
-    if begun and is_finished(run):
-        check_resumable(read_recipe(run.path / "recipe.yaml"), recipe, where=str(run.path))
+    before = read_recipe(run.path / "recipe.yaml") if begun else recipe
+    # a trial of a few steps is finished, too, and goes on without that limit
+    if begun and is_finished(run) and before.train.max_steps == recipe.train.max_steps:
+        check_resumable(before, recipe, where=str(run.path))
         check_same_data(open_data(data, recipe), run.read_provenance(), run.path, changed_data=False)
         if not quiet:
             say(f"it is finished: {run.path / 'report.html'}")
