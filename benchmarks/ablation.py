@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 from torch.nn import functional as F
 
 from resnest.bench.table import environment, head

@@ -21,6 +21,7 @@ from resnest.data.listing import list_images
 from resnest.data.parts import choose_parts, choose_splits
 from resnest.data.samples import match_classes
 from resnest.data.sources import Splits, open_dataset, open_split
+from resnest.data.splitting import Holdout
 from resnest.errors import ResnestError
 from resnest.inference.evaluation import evaluate
 from resnest.training.train import train
@@ -608,12 +609,12 @@ def test_training_data_is_held_back_wherever_it_is(tmp_path: Path) -> None:
     other = _write(tmp_path / "other", [f"{k}/{i}.jpg" for k in ("cat", "dog") for i in range(5)])
     sizes = {}
     for where in (moved, other):
-        part = open_split(where, holdout=(0.2, 0), trained_on=account)
+        part = open_split(where, holdout=Holdout(0.2, 0), trained_on=account)
         sizes[where.name] = len(part.samples)
     assert sizes == {"moved": 4, "other": 10}
     grown = _write(tmp_path / "above" / "set", [f"{k}/{i}.jpg" for k in ("cat", "dog") for i in range(15)]).parent
-    assert len(open_split(grown, holdout=(0.2, 0), trained_on={**account, "data": str(grown)}).samples) == 6
-    assert len(open_split(other, holdout=(0.2, 0)).samples) == 2  # of an unknown run: it may be its data
+    assert len(open_split(grown, holdout=Holdout(0.2, 0), trained_on={**account, "data": str(grown)}).samples) == 6
+    assert len(open_split(other, holdout=Holdout(0.2, 0)).samples) == 2  # of an unknown run: it may be its data
 
 
 @pytest.mark.parametrize("pack", [_unpacked, _zip])

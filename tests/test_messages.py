@@ -266,7 +266,8 @@ def _name(use: Use) -> str:
 
 USES = list(_uses())
 TWINS: list[tuple[Any, str]] = [  # what one calls in Python, and the command that does the same
-    (resnest.train, "train"), (resnest.resume, "train"), (resnest.evaluate, "evaluate"), (resnest.Predictor, "predict"),
+    (resnest.train, "train"), (resnest.train_folds, "train"), (resnest.resume, "train"),
+    (resnest.evaluate, "evaluate"), (resnest.Predictor, "predict"),
     (resnest.Model.from_pretrained, "models save"), (resnest.export, "export"), (Int8, "export"),
     (resnest.convert, "convert"), (bench.plan, "bench"), (resnest.open_dataset, "doctor"), (check_dataset, "doctor"),
     (open_source, "predict"), (bind, "serve"),

@@ -19,9 +19,10 @@ from resnest.classification.task import Mix, MultiLabelTask
 from resnest.classification.transforms import ClassificationDataset
 from resnest.data.checks import check_dataset
 from resnest.data.loading import normalise, training_batches
-from resnest.data.samples import LabelledSamples, holdout
+from resnest.data.samples import LabelledSamples
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset
+from resnest.data.splitting import holdout
 from resnest.data.stores import BytesStore
 from resnest.errors import ResnestError
 from resnest.inference.evaluation import Evaluation, evaluate_network

@@ -16,6 +16,7 @@ from resnest.data.order import seeded
 from resnest.data.samples import LabelledSamples
 from resnest.data.settings import DataSettings
 from resnest.data.sources import open_dataset, open_split
+from resnest.data.splitting import Holdout
 from resnest.errors import ResnestError
 from resnest.panoptic.json_files import PanopticPixels
 from resnest.recipes import find_recipe
@@ -253,7 +254,7 @@ def test_the_split_is_by_name(tmp_path: Path) -> None:
     for index, key in enumerate(data.val.keys):
         assert data.val.mask_keys[index] == key
         np.testing.assert_array_equal(data.val.mask(index), labels(int(Path(key).stem)))
-    assert open_split(tmp_path, task="segmentation", holdout=(0.25, 0)).samples.keys == data.val.keys
+    assert open_split(tmp_path, task="segmentation", holdout=Holdout(0.25, 0)).samples.keys == data.val.keys
 
 
 def test_classes_in_the_order_of_a_model(data: PixelSamples, tmp_path: Path) -> None:

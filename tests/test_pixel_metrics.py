@@ -223,7 +223,7 @@ def test_surfaces_by_hand() -> None:
     assert ignored.compute() == {"hausdorff95": 0.0, "surface_dice": 1.0}
 
 
-def _card(**options: Any) -> SegmentationCard:
+def _card(surface: float) -> SegmentationCard:
     card = SegmentationCard(
         architecture="resnest",
         spec=Spec(depths=(1, 1, 1, 1)),
@@ -232,13 +232,13 @@ def _card(**options: Any) -> SegmentationCard:
         preprocess=SegmentationPreprocess(),
         segmenter=SegmenterSpec(),
     )
-    return card.with_options(**options)
+    return card.with_surface(surface)
 
 
 def test_an_evaluation_says_what_is_left_out() -> None:
     pytest.importorskip("scipy")
     samples: Any = None
-    scorer, other = (SegmentationScorer(samples, _card(surface=2.0)) for _ in range(2))
+    scorer, other = (SegmentationScorer(samples, _card(2.0)) for _ in range(2))
     truth = np.zeros((8, 8), np.uint8)
     truth[2:5, 2:5] = 1
     classes = PixelClasses(("a", "b", "c"), (0, 1, 2))
@@ -257,13 +257,7 @@ def test_an_evaluation_says_what_is_left_out() -> None:
     assert details["surface"]["undefined"] == {"a": 0, "b": 1, "c": 0}
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"surface": -1.0}, "surface=-1.0`: expected a tolerance"),
-        ({"other": 3}, "other=3` plays no role"),
-    ],
-)
-def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ResnestError, match=message):
-        _card(**options)
+@pytest.mark.parametrize("tolerance", [-1.0, float("inf"), float("nan")])
+def test_a_tolerance_is_a_number_of_pixels(tolerance: float) -> None:
+    with pytest.raises(ResnestError, match=r"surface=.*expected a tolerance of 0 pixels or more"):
+        _card(tolerance)

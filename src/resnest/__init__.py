@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from resnest.segmentation.segmenter import create_segmenter
     from resnest.segmentation.spec import SegmenterSpec
     from resnest.spec import Spec, list_models
+    from resnest.training.folds import FoldsResult, train_folds
     from resnest.training.train import TrainingResult, resume, train
 
 _HOME = {
@@ -49,6 +50,7 @@ _HOME = {
     "Detections": "resnest.detection.result",
     "DetectorSpec": "resnest.detection.card",
     "Evaluation": "resnest.inference.evaluation",
+    "FoldsResult": "resnest.training.folds",
     "LabelMap": "resnest.segmentation.result",
     "Model": "resnest.inference.model",
     "ModelCard": "resnest.runtime.card",
@@ -77,6 +79,7 @@ _HOME = {
     "prepare": "resnest.inference.prepare",
     "resume": "resnest.training.train",
     "train": "resnest.training.train",
+    "train_folds": "resnest.training.folds",
 }
 
 __all__ = [
@@ -86,6 +89,7 @@ __all__ = [
     "Detections",
     "DetectorSpec",
     "Evaluation",
+    "FoldsResult",
     "LabelMap",
     "Model",
     "ModelCard",
@@ -114,6 +118,7 @@ __all__ = [
     "prepare",
     "resume",
     "train",
+    "train_folds",
 ]
 
 

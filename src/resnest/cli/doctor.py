@@ -36,6 +36,7 @@ PARTS = (
 )
 
 
+GROUP_HELP = "What training holds out together, as its setting data.group: a column, folder:N or a regular expression."
 HTML_HELP = "Write a page with the findings, and 20 pictures with their annotations as training gets them."
 
 
@@ -48,6 +49,7 @@ def doctor(
     format: Annotated[str, typer.Option(help="Its format, if it is not detected correctly.")] = "auto",
     html: Annotated[Path | None, typer.Option(metavar="FILE", help=HTML_HELP)] = None,
     exif: Annotated[str, typer.Option(help=EXIF_HELP)] = "auto",
+    group: Annotated[str | None, typer.Option(help=GROUP_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Check the installation, or a data set.
@@ -55,8 +57,8 @@ def doctor(
     With --data every image is decoded, and what is wrong is named; exit code 2 then.
     """
     if data is None:
-        if task or format != "auto" or exif != "auto" or html:
-            raise ResnestError("--task, --format, --html and --exif need --data")
+        if task or format != "auto" or exif != "auto" or html or group:
+            raise ResnestError("--task, --format, --group, --html and --exif need --data")
         rows = dict(_environment())
         typer.echo(
             json.dumps(rows, indent=2) if as_json else "\n".join(f"{key:<18} {row}" for key, row in rows.items())
@@ -69,7 +71,9 @@ def doctor(
     if html:
         check_replaceable(html)
     with Progress("reading:", rate="images", lines=False) as bar:
-        report = check_dataset(data, format=format, task=task, exif=exif, on_open=bar.start, on_image=bar.advance)
+        report = check_dataset(
+            data, format=format, task=task, group=group, exif=exif, on_open=bar.start, on_image=bar.advance
+        )
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text(" (--json lists them all)"))
     if html:
         from resnest.report.data_page import write_data_page

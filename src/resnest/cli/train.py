@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resnest.cli.words import DATA_HELP
 from resnest.errors import ResnestError, parameter
+
+if TYPE_CHECKING:
+    from resnest.recipes import Recipe
+
+FOLDS_HELP = "Cross-validation: a run for each of N folds in --out, then mean and spread. The same command goes on."
 
 # --- `resnest train`: a recipe, a data set, a run directory ---
 
@@ -29,9 +35,15 @@ def train(
         bool, typer.Option("--changed-data", help="With --resume: although images have other names or labels now.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run in --out.")] = False,
+    folds: Annotated[int | None, typer.Option(metavar="N", help=FOLDS_HELP)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --folds: figures as JSON, fractions 0..1.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train a network; Ctrl-C saves, and `--resume RUN` resumes."""
+    if as_json and folds is None:
+        raise ResnestError("--json goes with --folds; of one run, `resnest evaluate --json` prints the figures")
+    if folds is not None and (resume or go_on or changed_data):
+        raise ResnestError("--folds goes on by itself, with the command that began: leave out --resume and its options")
     if resume is not None:
         if out or overwrite:
             raise ResnestError("--resume RUN goes on in the run's own directory: leave out --out and --overwrite")
@@ -53,6 +65,9 @@ def train(
         from resnest.recipes import find_recipe, override
 
         chosen = override(find_recipe(recipe), set or [])  # before torch is loaded: a typo answers at once
+        if folds is not None:
+            _train_folds(chosen, data, out, folds, device=device, overwrite=overwrite, as_json=as_json)
+            return
         from resnest.training.train import train as run
 
         result = run(
@@ -61,6 +76,17 @@ def train(
     if result.leads:
         typer.echo(f"best {result.evaluation.headline}")
         typer.echo(f"report: {result.out / 'report.html'}")
+
+
+def _train_folds(
+    recipe: Recipe, data: str, out: Path | None, folds: int, *, device: str, overwrite: bool, as_json: bool
+) -> None:
+    from resnest.training.folds import PAGE, train_folds
+
+    where = out or Path("runs") / f"{recipe.name}-{folds}-folds"  # always the same, so that the command goes on
+    result = train_folds(recipe, data=data, out=where, folds=folds, device=device, overwrite=overwrite, quiet=False)
+    typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else result.to_text())
+    typer.echo(f"page: {where / PAGE}", err=as_json)
 
 
 def _free_directory(name: str) -> Path:

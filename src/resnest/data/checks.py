@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from resnest.data.formats import finders
+from resnest.data.near_duplicates import Pair, Prints, find_pairs
 from resnest.data.samples import LabelledSamples
 from resnest.data.sources import Splits, open_dataset
 from resnest.errors import parameter
@@ -38,6 +39,7 @@ class DatasetReport:
     pixels: dict[str, tuple[float, float]] = field(default_factory=dict)  # class -> fraction of each split's masks
     problems: list[str] = field(default_factory=list)  # what will hurt
     notes: list[str] = field(default_factory=list)  # what to know
+    near: list[Pair] = field(default_factory=list)  # validation images that look like a training image
     splits: Splits | None = None  # what was checked
 
     def to_dict(self) -> dict[str, Any]:
@@ -47,10 +49,20 @@ class DatasetReport:
             "data": self.description,
             "sizes": self.sizes,
             "classes": counts,
+            "near_duplicates": self._near_pairs(),
             **({"pixels": pixels} if pixels else {}),
             "problems": self.problems,
             "notes": self.notes,
         }
+
+    def _near_pairs(self) -> list[dict[str, Any]]:
+        if self.splits is None:
+            return []
+        train, val = self.splits.train.keys, self.splits.val.keys
+        return [
+            {"train": train[pair.train], "val": val[pair.val], "likeness": round(pair.likeness, 4)}
+            for pair in self.near
+        ]
 
     def to_text(self, rest: str = "") -> str:
         lines = [self.description, f"sizes: {self.sizes}"]
@@ -67,6 +79,8 @@ class Inspection:
 
     def __init__(self, split: str, samples: Any) -> None:
         self.split, self.samples = split, samples
+        self.prints = Prints()
+        self.repeated: set[int] = set()  # images that are the same as one before, by their pixels
         self.orientations = (0, 0)  # images with an EXIF orientation that are read upright, and as stored
 
     def check_image(self, index: int) -> Image.Image:
@@ -99,12 +113,13 @@ def check_dataset(
     *,
     format: str = "auto",
     task: str | None = None,
+    group: str | None = None,
     exif: str = "auto",
     on_open: Callable[[int, str], None] = lambda total, title: None,
     on_image: Callable[[], None] = lambda: None,
 ) -> DatasetReport:
     """Check a complete data set, as `open_dataset` opens it. Raises ResnestError if it cannot be opened."""
-    splits = open_dataset(where, format=format, task=task, exif=exif)
+    splits = open_dataset(where, format=format, task=task, group=group, exif=exif)
     on_open(len(splits.train) + len(splits.val), "")
     train, val = splits.train.counts(), splits.val.counts()
     names = splits.train.class_names
@@ -120,6 +135,7 @@ def check_dataset(
     report.sizes = _describe_sizes(sizes)
     report.notes += _exif_notes([inspection.orientations for inspection in inspections], exif, info)
     inspections[0].add_to(report, inspections[1])
+    _add_near_duplicates(report, inspections[0], inspections[1], group)
     if task is None and format == "auto" and info.reads_labels:
         report.notes += _other_annotations(Path(where))
     return report
@@ -200,10 +216,33 @@ def _check_split(
         sizes.append(image.size)
         mark = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
         label = "|".join(samples.names_of(index)) or ("no label" if task_info(samples.task).reads_labels else "")
+        inspection.prints.add(index, image)
         before = seen.setdefault(mark, (split, label, key))
+        if before[2] != key:
+            inspection.repeated.add(index)
         if before[:2] != (split, label):
             first = _labelled(before[2], before[1])
             report.problems.append(f"{split}: {_labelled(key, label)} is the same picture as {before[0]}: {first}")
+
+
+def _add_near_duplicates(report: DatasetReport, train: Inspection, val: Inspection, group: str | None) -> None:
+    """Validation images that look like a training image, apart from those with equal pixels, which are named before."""
+    report.near = [pair for pair in find_pairs(train.prints, val.prints) if pair.val not in val.repeated]
+    if uniform := [(part, index) for part in (train, val) for index in part.prints.uniform]:
+        part, index = uniform[0]
+        many = counted(len(uniform), "image is nearly uniform", "images are nearly uniform")
+        report.notes.append(f"{many}, such as {part.samples.keys[index]}: not searched for near duplicates")
+    if not report.near:
+        return
+    first, count = report.near[0], len(val.samples)
+    names = f"{val.samples.keys[first.val]} and {train.samples.keys[first.train]}"
+    many = counted(len(report.near), "validation image looks", "validation images look")
+    what = "scenes or patients" if group is None else "groups"
+    advice = "; data.group keeps pictures of one scene or patient in one part" if group is None else ""
+    report.notes.append(
+        f"{many} almost like a training image, such as {names}: figures of these ({len(report.near) / count:.1%}) say"
+        f" little about new {what}{advice}"
+    )
 
 
 def _labelled(key: str, label: str) -> str:

@@ -76,6 +76,29 @@ def read_csv_parts(files: Mapping[str, Path]) -> dict[str, CsvTable]:
     return tables
 
 
+def read_columns(path: Path) -> tuple[str, ...]:
+    """The names of the columns, in lower case. Raises ResnestError as `read_csv`."""
+    return tuple(_read_lines(path)[0])
+
+
+def read_column(path: Path, name: str) -> dict[str, str]:
+    """What a column has for each image, by the path that `read_csv` gives it.
+
+    Raises:
+        ResnestError: an image in several lines with different values.
+    """
+    columns, lines = _read_lines(path)
+    path_column = _first(columns, PATH_COLUMNS) or ""
+    values: dict[str, str] = {}
+    for number, line in lines:
+        key, value = _normal(path.parent, line.get(path_column, "")), line.get(name, "").strip()
+        if values.setdefault(key, value) != value:
+            raise ResnestError(
+                f"{path}, line {number}: {key} has {value!r} in the column {name}, and {values[key]!r} above"
+            )
+    return values
+
+
 def _read_lines(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Columns in lower case, and the lines with their numbers."""
     try:

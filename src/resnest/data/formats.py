@@ -30,8 +30,9 @@ from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from resnest.data.csv_lists import read_csv, read_csv_parts
+from resnest.data.csv_lists import read_columns, read_csv, read_csv_parts
 from resnest.data.folders import has_class_folders, is_of, list_files, only_folder
+from resnest.data.grouping import Columns
 from resnest.data.hub_sets import PREFIX, look_up
 from resnest.data.layout import INNER, find_layout, is_of_classes
 from resnest.data.listing import FolderTree, is_ignored
@@ -78,6 +79,7 @@ class DatasetHandle:
     unsplit: Read | None = None
     test: Read | None = None  # perhaps the same as `val`
     notes: tuple[str, ...] = ()  # on the parts, and what is beside them
+    columns: Columns | None = None  # of its lists, which may say what belongs together
 
 
 @dataclass(frozen=True)
@@ -355,17 +357,23 @@ def _find_part_files(folder: Path, kind: str) -> DatasetHandle | None:
     chosen = {part: files[name] for part in TITLES if (name := getattr(parts, part))}
     others = note_of_others(files[name].name for name in parts.others)
     test = chosen["test"].name if "test" in chosen else ""
-    return _of_readers(kind, str(folder), ONE[kind](chosen), others, test)
+    handle = _of_readers(kind, str(folder), ONE[kind](chosen), others, test)
+    return replace(handle, columns=_columns(*chosen.values())) if kind == "csv" else handle
 
 
 def _find_in_csv(path: Path, where: str) -> DatasetHandle:
     table = read_csv(path)
     reads = {part: partial(number_csv, path, rows, table.notes) for part, rows in table.parts.items()}
     if "" in reads:
-        return DatasetHandle("csv", where, unsplit=reads[""])
+        return DatasetHandle("csv", where, unsplit=reads[""], columns=_columns(path))
     if reads.keys() == {"train"}:
         raise ResnestError(f"{path}: the column of parts must hold both train and val")
-    return _of_readers("csv", where, reads)
+    return replace(_of_readers("csv", where, reads), columns=_columns(path))
+
+
+def _columns(*files: Path) -> Columns:
+    names = [read_columns(file) for file in files]
+    return Columns(files, tuple(name for name in names[0] if all(name in other for other in names)))
 
 
 def _of_archive(kind: str, where: str, archive: Archive, notes: tuple[str, ...] = ()) -> DatasetHandle:

@@ -13,7 +13,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,12 +93,20 @@ class Samples(ABC):
         return None
 
     def groups(self) -> NDArray[np.int64]:
-        """Groups for `data.balance` and stratified splits, (N,)."""
+        """The class of each image, (N,), or its rarest one, for `data.balance` and stratified splits."""
         return np.zeros(len(self), np.int64)
 
     def presence(self) -> NDArray[np.bool_] | None:
         """(N, K) the classes in each image; None if every image has one, or they are unknown."""
         return None
+
+    def marks(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The classes that images show, (M,) images and (M,) classes, for folds and splits of groups."""
+        presence = self.presence()
+        if presence is None:
+            return np.arange(len(self)), self.groups()
+        images, classes = np.nonzero(presence)
+        return images, classes
 
     def names_of(self, index: int) -> tuple[str, ...]:
         """The classes of image `index`, if they are known without decoding."""
@@ -141,9 +149,6 @@ class Samples(ABC):
                 for name in part:
                     digest.update(name.encode(errors="surrogateescape") + b"\0")
         return digest.hexdigest()[:16]
-
-
-S = TypeVar("S", bound=Samples)
 
 
 def clean_name(name: Any) -> str:
@@ -193,32 +198,6 @@ def describe_notes(train: Samples, val: Samples | None = None, *more: str) -> st
         notes = [f"{name}: {note}" for name, part in parts for note in part.left_out]
     notes += [*more, *([f"data.exif={train.exif}"] if train.exif != "auto" else [])]
     return f" ({'; '.join(dict.fromkeys(notes))})" if notes else ""
-
-
-def holdout(samples: S, fraction: float, seed: int) -> tuple[S, S]:
-    """Split one collection into training and validation, stratified by `Samples.groups`.
-
-    Whether an image is held out follows from a hash of its key and the seed: the split is the same on every machine and
-    in every order of files, and adding an image hardly changes it. A group of one image is used in training, and no
-    larger group is held out completely.
-    """
-    held_out = np.zeros(len(samples), bool)
-    ranks = np.array([_hash(key, seed) for key in samples.keys], np.uint64)
-    groups = samples.groups()
-    for group in np.unique(groups):
-        members = np.flatnonzero(groups == group)
-        count = max(1, round(len(members) * fraction)) if len(members) > 1 else 0
-        held_out[members[np.argsort(ranks[members], kind="stable")[:count]]] = True
-    presence = samples.presence()
-    if presence is not None:
-        for label in np.flatnonzero(presence.any(0) & ~presence[~held_out].any(0)):
-            members = np.flatnonzero(presence[:, label])
-            held_out[members[np.argmax(ranks[members])]] = False
-    return samples.subset(np.flatnonzero(~held_out)), samples.subset(np.flatnonzero(held_out))
-
-
-def _hash(key: str, seed: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode(errors="surrogateescape")).digest()[:8], "big")
 
 
 @dataclass(frozen=True)

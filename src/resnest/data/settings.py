@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from resnest.data.grouping import check_group
+from resnest.data.splitting import Holdout, parse_fold
 from resnest.errors import Range, ResnestError, check_ranges
 from resnest.runtime.decode import Exif
 from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, LARGEST, Interpolation, Preprocess
@@ -25,6 +27,9 @@ class DataSettings:
     # which way up pictures with an EXIF orientation were annotated; auto: as the size tells, else upright as tools show
     exif: Exif = "auto"
     val_share: ProperShare = 0.2  # share of each class held out where the data has no validation split
+    # what is held out together: a column of a CSV list, folder:N above a picture, or a regular expression on its name
+    group: str | None = None
+    fold: str | None = None  # "0/5": hold out the first of five folds in place of a share
     size: Side = 224  # training crop, pixels
     start_size: Side | None = None  # crop of the first epoch; grows evenly to `size` (progressive resizing)
     eval_size: Side | None = None  # evaluation crop, pixels; none: `size`
@@ -52,6 +57,10 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self, "data.")
+        if self.group is not None:
+            check_group(self.group)
+        if self.fold is not None:
+            parse_fold(self.fold)
         if self.start_size is not None and self.start_size > self.size:
             raise ResnestError(
                 f"data.start_size={self.start_size} with data.size={self.size}: crops grow to data.size. Set"
@@ -64,6 +73,10 @@ class DataSettings:
             return self.size
         grown = self.start_size + (self.size - self.start_size) * epoch / (epochs - 1)
         return self.size if epoch == epochs - 1 else max(16, round(grown / 16) * 16)
+
+    def holdout(self, seed: int) -> Holdout:
+        """What is held out of data without a validation part."""
+        return Holdout(self.val_share, seed, self.group, self.fold)
 
     @property
     def preprocess(self) -> Preprocess:

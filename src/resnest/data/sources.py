@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from resnest.data.formats import DatasetHandle, detect_format
+from resnest.data.formats import DatasetHandle, Read, detect_format
 from resnest.data.parts import TITLES
 from resnest.data.samples import Samples
-from resnest.data.samples import holdout as hold_out
+from resnest.data.splitting import Holdout, note_of_leaks, split
 from resnest.data.stores import FolderStore
 from resnest.errors import ResnestError, parameter
 from resnest.figures import counted
@@ -65,6 +65,8 @@ def open_dataset(
     task: str | None = None,
     val_fraction: float = 0.2,
     seed: int = 0,
+    group: str | None = None,
+    fold: str | None = None,
     exif: str = "auto",
 ) -> Splits:
     """Open a data set of any format for training.
@@ -75,21 +77,33 @@ def open_dataset(
         task: what it is for, where it has annotations of several kinds: "segmentation", "panoptic", ...
         val_fraction: fraction of each class that is held out if the data set has no validation split.
         seed: of that split.
+        group: what belongs together and is held out together, as `data.group`.
+        fold: hold out a fold, as `data.fold`; of data with a validation part, one of its training part.
         exif: which way up pictures with an EXIF orientation were annotated, as `data.exif`.
 
     Raises:
-        ResnestError: nothing there, no images, one class, a class without images, classes that do not agree.
+        ResnestError: nothing there, no images, one class, a class without images, classes that do not agree; images
+            without a group, too few groups.
     """
     way_up = as_exif(exif)
     handle = detect_format(where, format, task)
-    if handle.unsplit is not None:
-        return _split(handle, replace(handle.unsplit(), exif=way_up), val_fraction, seed)
+    rule = Holdout(val_fraction, seed, group, fold)
+    if handle.unsplit is not None or (fold and handle.train):
+        return _split(handle, replace(_undivided(handle)(), exif=way_up), rule)
     if handle.train is None or handle.val is None:
         raise ResnestError(f"{handle.where} has a validation split but no folder train beside it: nothing to train on")
     train, val = replace(handle.train(), exif=way_up), replace(handle.val(), exif=way_up)
     check_task(val, train.task, f"the validation split of {handle.where}", "its training split")
     train, val = train.matched(val, handle.where)
-    return Splits(handle.format, handle.where, train, val, notes=handle.notes)
+    leaks = note_of_leaks(train, val, group, handle.columns, handle.where) if group else ()
+    return Splits(handle.format, handle.where, train, val, notes=(*handle.notes, *leaks))
+
+
+def _undivided(handle: DatasetHandle) -> Read:
+    """What is split here: all of data without parts, of others the training part, which folds divide."""
+    read = handle.unsplit or handle.train
+    assert read is not None
+    return read
 
 
 def open_split(
@@ -98,7 +112,7 @@ def open_split(
     *,
     format: str = "auto",
     task: str | None = None,
-    holdout: tuple[float, int] | None = None,
+    holdout: Holdout | None = None,
     trained_on: Mapping[str, Any] | None = None,
     exif: str = "auto",
 ) -> EvaluationSplit:
@@ -106,9 +120,10 @@ def open_split(
 
     Args:
         split: "val", "test", "train", "all" of a data set without splits; "auto" is the validation split, and for a
-            data set without splits the hold-out set of training, or everything if the model was not trained here.
+            data set without splits the hold-out set of training, or everything if the model was not trained here. For a
+            model trained on folds of a training part, "auto" is its fold, and "train" the others.
         task: what it is for, as in `open_dataset`.
-        holdout: fraction and seed of the split in training; None for a model that was not trained here.
+        holdout: what training held out; None for a model that was not trained here.
         trained_on: the run's account of its data (run.json): of other data nothing was held out.
         exif: as in `open_dataset`.
 
@@ -123,6 +138,10 @@ def open_split(
         if split == "all":
             option = parameter("split", split)
             raise ResnestError(f"{option}: {handle.where} comes with its own validation split; choose val or train")
+        if holdout and holdout.fold and split in ("auto", "train") and handle.train:
+            trained = replace(handle.train(), exif=way_up)
+            if _is_training_data((str(where), handle.where), trained, trained_on or {}):
+                return _side(handle, _split(handle, trained, holdout), split)
         part = "val" if split == "auto" else split
         read, name = getattr(handle, part), TITLES[part]
         if read is None:
@@ -134,15 +153,19 @@ def open_split(
     held_out = holdout is not None and _is_training_data((str(where), handle.where), unsplit, trained_on or {})
     if split == "all" or (split == "auto" and not held_out):
         return _evaluation_split(handle, unsplit, "images, all there are")
-    fraction, seed = holdout or (0.2, 0)
-    splits = _split(handle, unsplit, fraction, seed)
+    return _side(handle, _split(handle, unsplit, holdout or Holdout()), split)
+
+
+def _side(handle: DatasetHandle, splits: Splits, split: str) -> EvaluationSplit:
     if split == "train":
-        return _evaluation_split(handle, splits.train, "images, without those held out")
-    return _evaluation_split(handle, splits.val, "images held out")
+        return _evaluation_split(handle, splits.train, "images, without those held out", splits.notes)
+    return _evaluation_split(handle, splits.val, "images held out", splits.notes)
 
 
-def _evaluation_split(handle: DatasetHandle, samples: Samples, what: str) -> EvaluationSplit:
-    about = f"{len(samples)} {what}, {samples.describe()}{_in_brackets(handle.notes)}"
+def _evaluation_split(
+    handle: DatasetHandle, samples: Samples, what: str, notes: tuple[str, ...] | None = None
+) -> EvaluationSplit:
+    about = f"{len(samples)} {what}, {samples.describe()}{_in_brackets(handle.notes if notes is None else notes)}"
     return EvaluationSplit(samples, f"{handle.where} ({handle.format}): {about}")
 
 
@@ -180,8 +203,11 @@ def _in_brackets(notes: tuple[str, ...]) -> str:
     return f" ({'; '.join(notes)})" if notes else ""
 
 
-def _split(handle: DatasetHandle, samples: Samples, fraction: float, seed: int) -> Splits:
+def _split(handle: DatasetHandle, samples: Samples, rule: Holdout) -> Splits:
     if len(samples) == 1:
         raise ResnestError(f"{handle.where} has one image only: nothing would be left to validate on")
     samples.check(handle.where)
-    return Splits(handle.format, handle.where, *hold_out(samples, fraction, seed), samples, handle.notes)
+    train, val, notes = split(samples, rule, handle.columns, handle.where)
+    if handle.unsplit is None:
+        notes = (*notes, "of the training part; the validation part is left for a last test")
+    return Splits(handle.format, handle.where, train, val, samples, (*handle.notes, *notes))

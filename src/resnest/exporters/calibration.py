@@ -22,6 +22,7 @@ from PIL import Image
 from resnest.data.listing import list_images
 from resnest.data.samples import Samples
 from resnest.data.sources import open_dataset, open_split
+from resnest.data.splitting import Holdout
 from resnest.errors import ResnestError, parameter
 from resnest.inference.evaluation import exif_of_run
 from resnest.inference.model import Model, provenance_of
@@ -158,8 +159,15 @@ def _labelled(where: str | Path, model: Model) -> tuple[Photos, Photos] | None:
     """The samples of a data set; unlabelled, if its classes are not the model's."""
     if _has_no_classes(Path(where)):
         return None
-    fraction, seed = _split(where, model)
-    splits = open_dataset(where, val_fraction=fraction, seed=seed, exif=exif_of_run(Path(model.source)))
+    rule = _split(where, model)
+    splits = open_dataset(
+        where,
+        val_fraction=rule.fraction,
+        seed=rule.seed,
+        group=rule.group,
+        fold=rule.fold,
+        exif=exif_of_run(Path(model.source)),
+    )
     try:
         for samples in (splits.train, splits.val):
             check_task(samples, model.card.task, str(where), "the model")
@@ -170,11 +178,11 @@ def _labelled(where: str | Path, model: Model) -> tuple[Photos, Photos] | None:
     return _photos(train, labelled=labelled), _photos(val, labelled=labelled)
 
 
-def _split(where: str | Path, model: Model) -> tuple[float, int]:
-    """Hold-out fraction and its seed: those of training, if this may be its data; else one half."""
+def _split(where: str | Path, model: Model) -> Holdout:
+    """What training held out, if this may be its data; else one half."""
     data = provenance_of(Path(model.source)).get("data")
     may_be = data in (None, str(where), str(Path(where).resolve()))
-    return model.holdout if model.holdout and may_be else (0.5, SEED)
+    return model.holdout if model.holdout and may_be else Holdout(0.5, SEED)
 
 
 def _has_no_classes(folder: Path) -> bool:

@@ -21,6 +21,7 @@ from torch import nn
 from resnest.data.loading import Load, evaluation_batches
 from resnest.data.samples import Samples
 from resnest.data.sources import open_split
+from resnest.data.splitting import Holdout
 from resnest.errors import ResnestError, parameter
 from resnest.figures import Figure, percent
 from resnest.inference.model import RECIPE_NAME, Model, account_of, holdout_of_run, provenance_of, run_folders
@@ -290,7 +291,8 @@ def evaluate(
     """
     opened = _open(model, network, device, batch_size)
     engine, card, holdout, account = opened.engine, opened.card, opened.holdout, opened.account
-    card = (card.with_window(window) if window else card).with_options(surface=surface)
+    card = card.with_window(window) if window else card
+    card = card if surface is None else card.with_surface(surface)
     if views is not None:
         card.info.check_views(views)
     way_up = exif or exif_of_run(Path(model))
@@ -313,7 +315,7 @@ class _Opened(NamedTuple):
 
     engine: Engine
     card: ModelCard
-    holdout: tuple[float, int] | None
+    holdout: Holdout | None
     account: Mapping[str, object]
 
 
@@ -332,7 +334,7 @@ def exif_of_run(model: Path) -> str:
     return next((read_recipe(recipe).data.exif for recipe in recipes), "auto")
 
 
-def _holdout_of_export(engine: ExportedEngine) -> tuple[tuple[float, int] | None, dict[str, object]]:
+def _holdout_of_export(engine: ExportedEngine) -> tuple[Holdout | None, dict[str, object]]:
     """The hold-out split of the run with the same weights, beside the file or where it was exported from; its data."""
     weights = str(engine.origin.get("weights_sha256", ""))
     folders = (engine.path.parent, Path(str(engine.origin.get("source", ""))))

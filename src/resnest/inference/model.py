@@ -29,6 +29,7 @@ from resnest.checkpoints.manifest import Weights, find_weights
 from resnest.checkpoints.multipart import all_parts
 from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint
 from resnest.checkpoints.structure import read_structure, same_tensors
+from resnest.data.splitting import Holdout
 from resnest.errors import ResnestError, call, parameter, unknown
 from resnest.files import CARD_NAME, WEIGHTS_NAME, replacing, sha256_of, write_atomically, write_errors
 from resnest.inference.readme import model_card_text
@@ -160,7 +161,7 @@ class Model:
     net: Any  # ResNeSt, Detector, Segmenter, ...
     card: ModelCard
     source: str
-    holdout: tuple[float, int] | None = None  # fraction and seed of what its training held out of data without parts
+    holdout: Holdout | None = None  # what its training held out of data without parts
 
     @classmethod
     def from_pretrained(cls, reference: str | Path, *, network: str | None = None) -> Model:
@@ -353,12 +354,12 @@ def published_card(architecture: str, preprocess: Preprocess) -> Any:
     return card.of_imagenet(architecture, preprocess)
 
 
-def holdout_of(recipe: Recipe) -> tuple[float, int]:
-    """Fraction and seed of the hold-out split that training used for data without splits."""
-    return recipe.data.val_share, recipe.train.seed
+def holdout_of(recipe: Recipe) -> Holdout:
+    """What training holds out of data without splits."""
+    return recipe.data.holdout(recipe.train.seed)
 
 
-def holdout_of_run(run: Path, weights_sha256: str) -> tuple[float, int] | None:
+def holdout_of_run(run: Path, weights_sha256: str) -> Holdout | None:
     """The same for a run's directory, if its weights have this hash."""
     weights, recipe = run / WEIGHTS_NAME, run / RECIPE_NAME
     if weights.is_file() and recipe.is_file() and sha256_of(weights) == weights_sha256:

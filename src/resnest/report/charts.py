@@ -73,6 +73,14 @@ def fraction_chart(main: Series, other: Series, *, label: str) -> Markup:
     return _over_epochs([*lines, Line(dot)], _linear(max(low, 0), min(high, 100)), label, last=_last_epoch([main]))
 
 
+def folds_chart(curves: Sequence[Series], *, label: str) -> Markup:
+    """A fraction in percent over epochs, a curve for each fold; in one colour if there are more than MAX_LINES."""
+    colours = [f"line-{k}" if len(curves) <= MAX_LINES else ACCENT for k in range(len(curves))]
+    lines = [Line(curve.scaled(100), colour, 1.5) for curve, colour in zip(curves, colours, strict=True)]
+    low, high = _padded(_finite(lines))
+    return _over_epochs(lines, _linear(max(low, 0), min(high, 100)), label)
+
+
 def rate_chart(rate: Series) -> Markup:
     """The learning rate over epochs."""
     values = _finite([Line(rate)])

@@ -8,6 +8,7 @@ Pictures are shown after reading and before augmentation: upright, with the boxe
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -28,6 +29,7 @@ from resnest.tasks import load_object, task_info
 
 SHOWN = {"train": 12, "val": 8}  # pictures of each split
 MOST_CLASSES = 200
+MOST_PAIRS = 12  # near duplicates
 TITLES = {"train": "Training pictures", "val": "Validation pictures"}
 
 
@@ -66,7 +68,7 @@ def write_data_page(path: Path, splits: Splits, report: DatasetReport | None = N
         title=PurePath(splits.where).name or splits.where,
         description=report.description if report else splits.describe(),
         facts=_facts(splits, report),
-        sections=[*_findings(report), _classes_section(view, splits), *sections],
+        sections=[*_findings(report), _classes_section(view, splits), *sections, *_near_section(splits, report)],
         footnote="Pictures are shown as they are read, before augmentation: upright, with the annotations that training"
         " uses.",
     )
@@ -88,6 +90,23 @@ def _findings(report: DatasetReport | None) -> list[Section]:
         return []
     problems = _lines(report.problems) if report.problems else empty("No problems found.")
     return [Section("Problems", problems), *([Section("Notes", _lines(report.notes))] if report.notes else [])]
+
+
+def _near_section(splits: Splits, report: DatasetReport | None) -> list[Section]:
+    """Pictures of both parts that look alike, side by side."""
+    if report is None or not report.near:
+        return []
+    pictures = []
+    for pair in report.near[:MOST_PAIRS]:
+        with contextlib.suppress(BadImage):  # removed since
+            images = [splits.train.decode(pair.train), splits.val.decode(pair.val)]
+            caption = Caption(f"training: {splits.train.keys[pair.train]}")
+            pictures.append(Picture(name=splits.val.keys[pair.val], images=images, captions=[caption]))
+    notes = [
+        f"{count(len(report.near), 'validation picture looks', 'validation pictures look')} almost like a training"
+        " picture. Left the training picture, right the validation picture."
+    ]
+    return [Section("Near duplicates", pictures_of(pictures, "pair"), notes)]
 
 
 def _lines(lines: Sequence[str]) -> Markup:

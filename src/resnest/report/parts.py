@@ -25,9 +25,9 @@ from resnest.runtime.palette import Colour, class_colours
 
 T = TypeVar("T")
 Keyed = tuple[str, str]  # a figure's key in metrics.jsonl, and its caption
-Layout = Literal["small", "large", "compared", "beside"]
+Layout = Literal["small", "large", "compared", "beside", "pair"]
 
-SIDES = {"small": 160, "large": 480, "compared": 400, "beside": 400}  # pixels of a picture's longer side
+SIDES = {"small": 160, "large": 480, "compared": 400, "beside": 400, "pair": 320}  # pixels of a picture's longer side
 TINY = 64  # below this a picture is enlarged with visible pixels instead of blurred
 MOST_FRAMES = 400  # of a picture
 

@@ -61,16 +61,9 @@ class ModelCard:
         """The same with sliding windows. Raises ResnestError if the task has none."""
         raise ResnestError(f"{parameter('window', window)} is for segmenters, and this model is {self.info.noun}")
 
-    def with_options(self, **options: Any) -> Self:
-        """The same with options of a call that only some tasks have; None is none.
-
-        Raises:
-            ResnestError: the task has no such option.
-        """
-        for name, value in options.items():
-            if value is not None:
-                raise ResnestError(f"{parameter(name, value)} plays no role for {self.info.noun}: leave it out")
-        return self
+    def with_surface(self, tolerance: float) -> Self:
+        """The same, whose evaluation measures distances of outlines. Raises ResnestError if the task has none."""
+        raise ResnestError(f"{parameter('surface', tolerance)} is for segmenters, and this model is {self.info.noun}")
 
     # --- defined by each task ---
 

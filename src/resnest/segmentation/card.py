@@ -146,21 +146,15 @@ class SegmentationCard(AnnotatedCard):
             raise ResnestError(f"{parameter('window', window)}: expected {LEAST} to {MOST_WINDOW} pixels")
         return dataclasses.replace(self, preprocess=dataclasses.replace(self.preprocess, window=window))
 
-    def with_options(self, *, surface: float | None = None, **options: Any) -> SegmentationCard:
-        """The same with options of a call.
-
-        Args:
-            surface: measure distances of outlines in an evaluation, with this tolerance in pixels.
+    def with_surface(self, tolerance: float) -> SegmentationCard:
+        """The same, whose evaluation measures distances of outlines, with a tolerance in pixels.
 
         Raises:
-            ResnestError: a tolerance below 0; the task has no such option.
+            ResnestError: a tolerance below 0, or infinite.
         """
-        card = super().with_options(**options)
-        if surface is None:
-            return card
-        if not 0 <= surface < math.inf:
-            raise ResnestError(f"{parameter('surface', surface)}: expected a tolerance of 0 pixels or more")
-        return dataclasses.replace(card, surface=surface)
+        if not 0 <= tolerance < math.inf:
+            raise ResnestError(f"{parameter('surface', tolerance)}: expected a tolerance of 0 pixels or more")
+        return dataclasses.replace(self, surface=tolerance)
 
     def describe_network(self, paper: str) -> str:
         head = self.segmenter

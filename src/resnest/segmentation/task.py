@@ -41,7 +41,7 @@ class SegmentationTask(BackboneTask):
     def __init__(self, recipe: Any, samples: PixelSamples) -> None:
         super().__init__(recipe, samples)
         self.classes, self.samples = samples.classes, samples
-        self.given_weights = recipe.segmentation.weights_of(self.class_names)
+        self.given_weights: tuple[float, ...] | None = recipe.segmentation.weights_of(self.class_names)
 
     @classmethod
     def build_network(cls, card: SegmentationCard) -> Segmenter:

@@ -111,7 +111,7 @@ def train(
         if any(run.checkpoints.glob("*.pt")):
             return resume(out, recipe=chosen, data=data, device=device, quiet=quiet, on_evaluation=on_evaluation)
         overwrite = True  # it failed before there was anything to go on from
-    splits = _open(data, chosen)
+    splits = open_data(data, chosen)
     if splits.format != "digits":  # which is a word, and no path
         check_is_not(run.path, data, f"the data, and no folder for a run ({parameter('out')})")
     task = open_task(chosen, splits.train, splits.where)
@@ -171,8 +171,8 @@ def resume(
     base = before if recipe is None else recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
     chosen = override(base, settings)
     check_resumable(before, chosen, where=str(out))
-    splits = _open(data or account["data"], chosen)
-    _check_same_data(splits, account, out, changed_data=changed_data)
+    splits = open_data(data or account["data"], chosen)
+    check_same_data(splits, account, out, changed_data=changed_data)
     task = open_task(chosen, splits.train, splits.where)
     task.kept = account.get("measured", {})
     loop = Loop(task, splits, run, open_fabric(chosen, device), quiet=quiet, on_evaluation=on_evaluation)
@@ -187,7 +187,7 @@ def resume(
         run.release()
 
 
-def _check_same_data(splits: Splits, account: dict[str, Any], out: str | Path, *, changed_data: bool) -> None:
+def check_same_data(splits: Splits, account: dict[str, Any], out: str | Path, *, changed_data: bool) -> None:
     """Raises ResnestError if a run's data is not what it was; names and labels may differ with `changed_data`."""
     if strange := [name for name in splits.train.class_names if name not in account["class_names"]]:
         raise ResnestError(
@@ -213,7 +213,7 @@ def _fingerprints(splits: Splits) -> dict[str, str]:
     return {"training": splits.train.fingerprint, "validation": splits.val.fingerprint}
 
 
-def _open(data: str | Path, recipe: Recipe) -> Splits:
+def open_data(data: str | Path, recipe: Recipe) -> Splits:
     """Open the data, with the images that the recipe uses."""
     settings = recipe.data
     splits = open_dataset(
@@ -221,6 +221,8 @@ def _open(data: str | Path, recipe: Recipe) -> Splits:
         format=settings.format,
         val_fraction=settings.val_share,
         seed=recipe.train.seed,
+        group=settings.group,
+        fold=settings.fold,
         task=recipe.task,
         exif=settings.exif,
     )
@@ -247,6 +249,7 @@ def _provenance(data: str | Path, splits: Splits, fabric: Fabric, task: Task) ->
         "held_out_of": len(splits.unsplit) if splits.unsplit is not None else 0,  # images; 0: the data has its own part
         "fingerprints": _fingerprints(splits),
         "class_names": list(splits.train.class_names),
+        "monitor": task.monitor,
         **({"measured": measured} if (measured := task.measured()) else {}),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
