@@ -115,8 +115,8 @@ def test_rows_of_the_paper(name: str) -> None:
     assert (expect.published, expect.miou) == (True, pytest.approx(miou / 100))
     assert expect.pixel_accuracy == (pixels and pytest.approx(pixels / 100))
     # facts, section 4.4
-    assert (segmenter.output_stride, segmenter.branch_rates, segmenter.aux) == (8, (12, 24, 36), 0.2)
-    assert (segmenter.dropout, segmenter.branch_dropout, segmenter.norm) == (0.1, 0.5, "batch")
+    assert (segmenter.stride, segmenter.branch_rates, segmenter.aux_weight) == (8, (12, 24, 36), 0.2)
+    assert (segmenter.drop_rate, segmenter.branch_dropout, segmenter.norm_kind) == (0.1, 0.5, "batch")
     assert (optim.schedule, optim.power, optim.head_factor, optim.momentum) == ("poly", 0.9, 10, 0.9)
     assert (recipe.train.sync_norm, recipe.model.freeze, recipe.model.pretrained) == (True, 0, "published")
     epochs, lr = {"ade20k": (180, 0.004), "pascal_context": (80, 0.001), "cityscapes": (240, 0.004)}[

@@ -107,10 +107,13 @@ class CrossEntropy(nn.Module):
         return F.cross_entropy(large, target.long(), ignore_index=IGNORED, reduction="sum")
 
 
-def build_segmenter(spec: Spec, segmenter: SegmenterSpec, num_classes: int, *, zero_gamma: bool = True) -> Segmenter:
+def build_segmenter(
+    spec: Spec, segmenter: SegmenterSpec, num_classes: int, *, in_chans: int = 3, zero_gamma: bool = True
+) -> Segmenter:
     """A segmenter with random weights."""
     backbone = Backbone(
         spec,
+        in_chans=in_chans,
         output_stride=segmenter.stride,
         dilation=segmenter.dilation,
         out_indices=HEADS[segmenter.head].takes,
@@ -124,6 +127,7 @@ def create_segmenter(
     segmenter: SegmenterSpec | None = None,
     *,
     num_classes: int = 150,
+    in_chans: int = 3,
     pretrained: bool | str | Path = False,
     **spec: Any,
 ) -> Segmenter:
@@ -142,7 +146,7 @@ def create_segmenter(
     """
     if not 1 <= num_classes <= IGNORED:
         raise ResnestError(f"num_classes={num_classes} must lie in 1 to {IGNORED}: the label 255 does not count")
-    net = build_segmenter(find_structure(backbone, spec), segmenter or SegmenterSpec(), num_classes)
+    net = build_segmenter(find_structure(backbone, spec), segmenter or SegmenterSpec(), num_classes, in_chans=in_chans)
     if pretrained is not False:
         WEIGHTS.load(net, find_pretrained(pretrained, backbone))
     return net
