@@ -170,7 +170,7 @@ def test_a_saved_folder(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[str, str, dict[str, Any], str]] = {
-    "decoder": ("FPN", "timm-resnest14d", {}, r"has a FPN, this is a U-Net: build it with segmenter\.head=fpn"),
+    "decoder": ("FPN", "timm-resnest14d", {}, r"head is FPN, this one's is U-Net: build it with segmenter\.head=fpn"),
     "MAnet": ("MAnet", "timm-resnest14d", {}, "it is a MAnet of segmentation_models_pytorch"),
     "Linknet": ("Linknet", "timm-resnest14d", {}, "it is a Linknet of"),
     "PAN": ("PAN", "timm-resnest14d", {}, "it is a PAN of"),
@@ -180,7 +180,10 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "separable": (
         "DeepLabV3", "timm-resnest14d", {"decoder_aspp_separable": True}, "DeepLabV3 with separable convolutions",
     ),
-    "depth": ("Unet", "timm-resnest14d", {"encoder_depth": 4, "decoder_channels": (64, 32, 32, 16)}, "its encoder has depth 4: ours have 5"),
+    "depth": (
+        "Unet", "timm-resnest14d", {"encoder_depth": 4, "decoder_channels": (64, 32, 32, 16)},
+        "its encoder has depth 4: ours have 5",
+    ),
     "another ResNeSt": ("Unet", "timm-resnest26d", {}, "the file's network is resnest26, this one's is resnest14"),
     "no ResNeSt": (
         "Unet", "resnet18", {}, "U-Net of .* on an encoder that is no ResNeSt: it looks like a ResNet without deep",

@@ -171,7 +171,7 @@ def misfit(net: nn.Module, whole: Translated, raw: RawCheckpoint) -> str | None:
         return None
     kind = _kind(whole.state)
     if kind != spec.head:
-        return f"the file has a {TITLES[kind]}, this is a {spec.title}: build it with segmenter.head={kind}"
+        return f"the file's head is {TITLES[kind]}, this one's is {spec.title}: build it with segmenter.head={kind}"
     body = {name.removeprefix("backbone."): one for name, one in whole.state.items() if name.startswith("backbone.")}
     seen = read_structure(body, str(raw.path))
     if not same_tensors(seen.spec, backbone):

@@ -14,95 +14,17 @@ on purpose:
   and shortcut; the rows of the paper are another ResNet with other weights.
 - The recipe of the Cityscapes rows was never published: those here are ADE20K's with crops of 768 pixels, and the
   epochs and rate that PyTorch-Encoding has for that data.
-
-The small ones are for a few hundred pictures with masks, on a CPU or from a published network:
-
-resnest train segment_small --data streets --out runs/streets --set model.pretrained=runs/a
-resnest train finetune_segmentation --data streets --out runs/streets
-
-With few images a step, batch norm would estimate its statistics from too little: here the network keeps those that it
-was loaded with, and the heads use group norm (arXiv 1803.08494). Without weights to start from, give the attention a
-norm of its own: `model.spec.attention_norm=layer` with `segmentation.backbone_norm=batch`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass
 
 from resnest.data.settings import DataSettings
-from resnest.errors import Range, ResnestError, check_ranges
-from resnest.recipes.schema import PUBLISHED_WEIGHTS, Expect, ModelSettings, OptimSettings, Recipe, TrainSettings
-from resnest.runtime.preprocess import LARGEST
-from resnest.segmentation.card import LEAST, MOST_WINDOW, SegmentationPreprocess
+from resnest.recipes.schema import PUBLISHED_WEIGHTS, ModelSettings, OptimSettings, TrainSettings
+from resnest.segmentation.recipes.settings import SegmentationExpect, SegmentationRecipe, SegmentationSettings
 from resnest.segmentation.spec import TITLES, Head, SegmenterSpec
 
-# --- The recipe of a segmenter: the common sections, and `segmenter` and `segmentation`, which is about images.
-
-Side = Annotated[int, Range(LEAST, LARGEST, hint=" pixels")]
-WINDOWED = " pixels: windows are there to spare memory, and null looks at the whole picture at once"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentationSettings:
-    """Settings of a segmenter's images, in addition to `data`, whose size, crop and augment are unused."""
-
-    base: Side = 520  # pixels of the long side, before `scale` (PyTorch-Encoding's base_size)
-    scale: tuple[float, float] = (0.5, 2.0)  # the long side of a training image is drawn between these times `base`
-    crop: Side = 480  # pixels a side of what is cut out of it; what is missing is black and does not count
-    flip_vertical: bool = False  # for pictures without an up and a down: microscopes, satellites
-    eval_long: Side | None = None  # pixels of the long side in evaluation; none: every picture in its own size
-    # side of the sliding windows; none: the full picture at once
-    eval_window: Annotated[int | None, Range(LEAST, MOST_WINDOW, hint=WINDOWED)] = None
-    backbone_norm: Literal["batch", "frozen"] = "batch"  # frozen: statistics stay as loaded, for few images a step
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", tuple(self.scale))
-        check_ranges(self, "segmentation.")
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 16:
-            raise ResnestError(
-                f"segmentation.scale={list(self.scale)} must be the smallest and the largest factor, such as [0.5, 2]"
-            )
-
-    def preprocess(self, data: DataSettings) -> SegmentationPreprocess:
-        """The preprocessing in evaluation for weights trained with these settings."""
-        return SegmentationPreprocess(long=self.eval_long, window=self.eval_window, mean=data.mean, std=data.std)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentationExpect(Expect):
-    """Expected accuracy of the recipe, fractions."""
-
-    miou: float | None = None
-    pixel_accuracy: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentationRecipe(Recipe):
-    """The recipe of a segmenter."""
-
-    own_sections: ClassVar[tuple[str, ...]] = ("segmenter", "segmentation")
-    image_section: ClassVar[str] = "segmentation"
-
-    task: str = "segmentation"
-    segmenter: SegmenterSpec = field(default_factory=SegmenterSpec)
-    segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
-    expect: SegmentationExpect | None = None
-
-    @property
-    def frozen_backbone_norm(self) -> bool:
-        return self.segmentation.backbone_norm == "frozen"
-
-    def heads(self) -> dict[str, str]:
-        return {"Segmenter": self.segmenter.title}
-
-    def listing(self) -> tuple[str, dict[str, str]]:
-        return "Semantic segmentation", {"mIoU": "miou", "pixels": "pixel_accuracy"}
-
-
-HALF_WIDTH = {"planes": [32, 64, 128, 256], "stem_width": 16}  # that of the recipe imagenette
 IMAGES = 16  # a step, of all processes together
 PER_GPU = 2
 GLUON = "hf-hub:timm/{}.gluon_in1k"  # weights of a baseline
@@ -230,62 +152,3 @@ def _expected(row: Row, data: Data) -> SegmentationExpect:
         note += "; the recipe was never published"
     pixels = round(row.pixels / 100, 4) if row.pixels else None
     return SegmentationExpect(miou=round(row.miou / 100, 4), pixel_accuracy=pixels, published=True, note=note)
-
-
-def segment_small() -> SegmentationRecipe:
-    """Semantic segmentation on a CPU in less than an hour."""
-    return SegmentationRecipe(
-        name="segment_small",
-        summary="a class for every pixel on a few hundred pictures, a small network, a CPU",
-        model=ModelSettings(name="resnest14", spec=dict(HALF_WIDTH)),
-        data=DataSettings(jitter=0.2),
-        segmenter=SegmenterSpec(output_stride=16, channels=64, norm="group"),
-        segmentation=SegmentationSettings(base=480, scale=(0.75, 1.5), crop=256, backbone_norm="frozen"),
-        optim=OptimSettings(
-            name="muon",
-            lr=2e-3,
-            lr_batch=8,
-            momentum=0.95,
-            weight_decay=0.05,
-            schedule="poly",
-            warmup_epochs=0.0,
-            warmup_steps=50,
-            head_factor=2.0,
-        ),
-        train=TrainSettings(epochs=16, batch_size=8, clip_norm=10.0, eval_batch_size=8),
-        expect=SegmentationExpect(
-            miou=0.537,
-            pixel_accuracy=0.891,
-            tolerance=0.03,
-            note="CamVid, seed 0, from a classifier of imagenette128, 36 minutes on one core; results/camvid.csv",
-        ),
-    )
-
-
-def finetune_segmentation() -> SegmentationRecipe:
-    """DeepLabV3 on the published ResNeSt-50; for a GPU."""
-    return SegmentationRecipe(
-        name="finetune_segmentation",
-        summary="a class for every pixel of your own pictures, from published weights",
-        model=ModelSettings(name="resnest50", pretrained=PUBLISHED_WEIGHTS),
-        data=DataSettings(jitter=0.2),
-        segmenter=SegmenterSpec(norm="group"),
-        segmentation=SegmentationSettings(backbone_norm="frozen"),
-        optim=OptimSettings(
-            lr=0.004,
-            lr_batch=16,
-            nesterov=False,
-            schedule="poly",
-            warmup_epochs=0.0,
-            warmup_steps=50,
-            head_factor=10.0,
-        ),
-        train=TrainSettings(epochs=60, batch_size=4, patience=12, clip_norm=10.0, eval_batch_size=4),
-    )
-
-
-RECIPES: dict[str, Callable[[], SegmentationRecipe]] = {
-    "segment_small": segment_small,
-    "finetune_segmentation": finetune_segmentation,
-    **{name: partial(paper, name) for name in ROWS},
-}
