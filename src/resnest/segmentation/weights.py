@@ -95,7 +95,8 @@ def from_ours(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
         ResnestError: the layout cannot hold it.
     """
     kind = _kind(state)
-    reason = {"encoding": _refusal, "smp": smp_refusal}.get(layout, lambda *_: None)(state, kind)
+    refuse = {"encoding": _refusal, "smp": smp_refusal}.get(layout)
+    reason = refuse(state, kind) if refuse else None
     if reason:
         raise ResnestError(f"the {layout} layout cannot hold this segmenter: it has {reason}")
     translator = KeyMap(_rules(layout, kind))

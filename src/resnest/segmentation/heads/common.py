@@ -78,8 +78,10 @@ def initialise(head: nn.Module) -> None:
     last = {id(conv) for module in head.modules() if isinstance(module, Logits) for conv in module.modules()}
     for module in head.modules():
         if isinstance(module, nn.Conv2d):
-            start = nn.init.xavier_uniform_ if id(module) in last else nn.init.kaiming_uniform_
-            start(module.weight, **({} if id(module) in last else {"nonlinearity": "relu"}))
+            if id(module) in last:
+                nn.init.xavier_uniform_(module.weight)
+            else:
+                nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
