@@ -23,7 +23,7 @@ from resnest.recipes import find_recipe
 from resnest.runtime.decode import BadImage
 from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess
 from resnest.segmentation.data import PixelSamples
-from resnest.segmentation.recipes import SegmentationSettings
+from resnest.segmentation.recipes.settings import SegmentationSettings
 from resnest.segmentation.spec import SegmenterSpec
 from resnest.segmentation.transforms import Geometry, PixelTransform, SegmentationDataset
 from resnest.spec import Spec

@@ -15,7 +15,8 @@ from resnest.panoptic.recipes import PanopticRecipe
 from resnest.recipes import find_recipe, override, read_recipe, to_yaml
 from resnest.recipes.reading import differences
 from resnest.recipes.schema import ModelSettings, OptimSettings
-from resnest.segmentation.recipes import ROWS, SegmentationRecipe, SegmentationSettings
+from resnest.segmentation.recipes.paper import ROWS
+from resnest.segmentation.recipes.settings import SegmentationRecipe, SegmentationSettings
 from resnest.segmentation.spec import SegmenterSpec
 from resnest.training.step import lr_at
 

@@ -51,6 +51,8 @@ class Parts:
     from_ours: Callable[[Mapping[str, Tensor], str], dict[str, Tensor]]
     rows: RowsOf  # of what has rows for each class: with other classes it stays untrained
     optional: tuple[Part, ...] = ()
+    # a network, a complete state under our names, the file -> why it is another network, in words; None: by its tensors
+    misfit: Callable[[nn.Module, Translated, RawCheckpoint], str | None] | None = None
 
     def load(
         self,
@@ -81,6 +83,8 @@ class Parts:
             report = load_into_backbone(net, raw, self.optional)
         else:
             state, note = whole.state, ""
+            if self.misfit and (problem := self.misfit(net, whole, raw)):
+                raise ResnestError(f"{raw.path} does not fit this {self.what}: {problem}")
             if classes:
                 state, note = match_rows(net.state_dict(), state, classes, rows=self.rows, raw=raw)
             report = load_multipart(net, state, self, source=str(raw.path))

@@ -6,7 +6,7 @@ from resnest.detection.info import BATCH, UNUSED_SETTINGS
 from resnest.runtime.engines.exported import IOSpec
 from resnest.segmentation.card import SegmentationCard
 from resnest.segmentation.predict import check_views, gives, predict, takes
-from resnest.segmentation.recipes import SegmentationRecipe
+from resnest.segmentation.recipes.settings import SegmentationRecipe
 from resnest.tasks import TaskInfo
 
 INFO = TaskInfo(

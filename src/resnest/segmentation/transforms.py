@@ -22,7 +22,7 @@ from resnest.data.settings import DataSettings
 from resnest.errors import ResnestError
 from resnest.segmentation.card import IGNORED, LEAST
 from resnest.segmentation.data import PixelSamples
-from resnest.segmentation.recipes import SegmentationSettings
+from resnest.segmentation.recipes.settings import SegmentationSettings
 
 Transpose = Image.Transpose
 

@@ -26,4 +26,5 @@ class SCSE(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         by_channel = self.expand(F.relu(self.reduce(pool(x, 1)))).sigmoid()  # (N, C, 1, 1)
         by_pixel = self.pixels(x).sigmoid()  # (N, 1, H, W)
-        return x * by_channel + x * by_pixel  # type: ignore[no-any-return]
+        weighed: Tensor = x * by_channel + x * by_pixel
+        return weighed

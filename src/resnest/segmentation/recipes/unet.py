@@ -1,0 +1,89 @@
+"""U-Nets: on a CPU, from a published network with few pictures, and with batch norms throughout.
+
+resnest train unet_small --data streets --out runs/streets --set model.pretrained=runs/a
+resnest train finetune_unet --data streets --out runs/streets
+resnest train unet_resnest50 --data streets --out runs/streets
+
+The settings are those that users of segmentation_models_pytorch take: AdamW, a tenth of the decoder's rate for the
+pretrained network, cosine decay. The decoder has batch norms also where the network's statistics are frozen: its maps
+are large, so that a few images have many values per channel. The loss is cross-entropy plus Dice. None of these was
+measured yet.
+"""
+
+from __future__ import annotations
+
+from resnest.data.settings import DataSettings
+from resnest.recipes.schema import PUBLISHED_WEIGHTS, ModelSettings, OptimSettings, TrainSettings
+from resnest.segmentation.recipes.settings import SegmentationRecipe, SegmentationSettings
+from resnest.segmentation.recipes.small import HALF_WIDTH
+from resnest.segmentation.spec import SegmenterSpec
+
+LOSS = {"cross_entropy": 1.0, "dice": 1.0}
+
+
+def unet_small() -> SegmentationRecipe:
+    """A U-Net on a CPU; all but the head as `segment_small`."""
+    return SegmentationRecipe(
+        name="unet_small",
+        summary="a U-Net on a few hundred pictures, a small network, a CPU",
+        model=ModelSettings(name="resnest14", spec=dict(HALF_WIDTH)),
+        data=DataSettings(jitter=0.2),
+        segmenter=SegmenterSpec(head="unet", decoder_channels=(128, 64, 32, 32, 16)),
+        segmentation=SegmentationSettings(
+            base=480, scale=(0.75, 1.5), crop=256, backbone_norm="frozen", loss=dict(LOSS)
+        ),
+        optim=OptimSettings(
+            name="muon",
+            lr=2e-3,
+            lr_batch=8,
+            momentum=0.95,
+            weight_decay=0.05,
+            schedule="poly",
+            warmup_epochs=0.0,
+            warmup_steps=50,
+            head_factor=2.0,
+        ),
+        train=TrainSettings(epochs=16, batch_size=8, clip_norm=10.0, eval_batch_size=8),
+    )
+
+
+def finetune_unet() -> SegmentationRecipe:
+    """A U-Net on the published ResNeSt-50, for few pictures; for a GPU."""
+    return _on_resnest50(
+        "finetune_unet",
+        "a U-Net for your own pictures, from published weights whose statistics stay",
+        SegmentationSettings(backbone_norm="frozen", loss=dict(LOSS)),
+        TrainSettings(epochs=60, batch_size=8, patience=12, clip_norm=10.0, eval_batch_size=4),
+    )
+
+
+def unet_resnest50() -> SegmentationRecipe:
+    """A U-Net on the published ResNeSt-50 with batch norms throughout, as smp's users train it; for a GPU."""
+    return _on_resnest50(
+        "unet_resnest50",
+        "a U-Net on ResNeSt-50 with batch norms throughout, 16 images a step",
+        SegmentationSettings(crop=512, base=640, loss=dict(LOSS)),
+        TrainSettings(epochs=100, batch_size=16, eval_batch_size=4),
+    )
+
+
+def _on_resnest50(name: str, summary: str, images: SegmentationSettings, train: TrainSettings) -> SegmentationRecipe:
+    return SegmentationRecipe(
+        name=name,
+        summary=summary,
+        model=ModelSettings(name="resnest50", pretrained=PUBLISHED_WEIGHTS),
+        data=DataSettings(jitter=0.2),
+        segmenter=SegmenterSpec(head="unet"),
+        segmentation=images,
+        optim=OptimSettings(
+            name="adamw",
+            lr=1e-4,
+            lr_batch=16,
+            weight_decay=0.01,
+            schedule="cosine",
+            warmup_epochs=0.0,
+            warmup_steps=100,
+            head_factor=10.0,
+        ),
+        train=train,
+    )
