@@ -123,8 +123,8 @@ class ClassificationCard(ModelCard):
             else "the short side is resized and the centre cut out"
         )
         return (
-            f"RGB, {settings.size} x {settings.size} pixels; {order} ({settings.interpolation}, "
-            f"{settings.crop_fraction:.3f} of the short side); mean {settings.mean}, standard deviation {settings.std}."
+            f"{self.describe_pixels()}, {settings.size} x {settings.size} pixels; {order} ({settings.interpolation}, "
+            f"{settings.crop_fraction:.3f} of the short side); {self.describe_normalisation()}."
         )
 
     @classmethod

@@ -21,7 +21,8 @@ from resnest.data.samples import LabelledSamples
 from resnest.data.sources import Splits, open_dataset
 from resnest.errors import parameter
 from resnest.figures import counted
-from resnest.runtime.decode import BadImage, orientation_of
+from resnest.runtime.bands import orientation_of
+from resnest.runtime.decode import BadImage
 from resnest.tasks import TaskInfo, load_object, task_info
 
 MIN_IMAGES = 10  # training images below which a class is hardly learned

@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from resnest.runtime.decode import MAX_PIXELS, BadImage
+from resnest.runtime.decode import SUFFIXES as PHOTOGRAPHS
 from resnest.runtime.pages import BITS, FORMATS, PHOTOMETRIC, SAMPLE_FORMAT, UNSIGNED, WHITE_IS_ZERO, refusing_tiff
 from resnest.runtime.raster import Raster
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 NUMPY = b"\x93NUMPY"
 SUFFIXES = (".tif", ".tiff", ".npy")
+PICTURES = (*PHOTOGRAPHS, *SUFFIXES)  # what folders of data sets are looked through for
 MOST_VALUES = 4 * MAX_PIXELS  # of all bands: as floats 1.4 GB
 EXTRA_SAMPLES = 338  # tag (TIFF 6.0, section 18)
 ALPHA = (1, 2)  # EXTRA_SAMPLES: associated, unassociated
@@ -79,6 +81,8 @@ def channels_last(array: NDArray[Any], channels: int, name: str) -> NDArray[Any]
         return _native(array[..., None])
     sides = (array.shape[0], array.shape[2]) if array.ndim == 3 else (0, 0)
     first, last = (side == channels for side in sides)
+    if array.ndim == 3 and not channels:  # as it is: the shorter side
+        first, last = sides[0] < sides[1], sides[0] >= sides[1]
     if first and last:
         what = f"may be (H, W, {channels}) or ({channels}, H, W)"
         raise BadImage(name, f"has the shape {array.shape}, which {what}: save it with another size")
@@ -166,9 +170,9 @@ def _with_tifffile(content: bytes, name: str) -> tuple[Raster, int]:
         if "imagecodecs" in str(error):
             advice = "`pip install imagecodecs` reads it, or save it uncompressed or with deflate"
             raise BadImage(name, f"is compressed in a way that tifffile alone does not read: {advice}") from None
-        raise BadImage(name, f"damaged TIFF ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from (
-            None
-        )
+        raise BadImage(
+            name, f"damaged TIFF ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        ) from (None)
 
 
 def _bands_of(file: Any, name: str) -> tuple[Raster, int]:
@@ -189,7 +193,9 @@ def _bands_of(file: Any, name: str) -> tuple[Raster, int]:
     _check_count(shape, name)
     bits, white = page.bitspersample, int(page.photometric)
     if series.dtype is None or series.dtype.kind not in "buif" or (bits < 8 and bits != 1):
-        raise BadImage(name, f"has {bits}-bit values of a kind that is not read: save it with 8 or 16 bits, or as float")
+        raise BadImage(
+            name, f"has {bits}-bit values of a kind that is not read: save it with 8 or 16 bits, or as float"
+        )
     if white in (3, LAB):
         raise BadImage(name, "has a palette in several pages, or LAB colours: save it as RGB")
     planes = [axis for axis, letter in enumerate(axes) if letter not in "YXS"]

@@ -38,6 +38,9 @@ from resnest.runtime.decode import (
     to_rgb,
     upright_copy,
 )
+from resnest.runtime.decode import (
+    orientation_of as of_photograph,
+)
 from resnest.runtime.raster import FULL, Raster
 
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R 601-2, as Pillow's mode L
@@ -67,6 +70,7 @@ class Bands:
 
 
 RGB = Bands()
+AS_IS = Bands(0)  # with all bands that a file has, whatever their values
 
 
 def read_picture(
@@ -115,6 +119,11 @@ def read_for_crop(
     return image, choose(*image.size)
 
 
+def orientation_of(content: bytes) -> tuple[int, tuple[int, int]]:
+    """As of `decode`; of TIFF and NumPy's files 1 and no size, as they are read upright. Raises BadImage."""
+    return (1, (0, 0)) if is_bands_file(content) else of_photograph(content)
+
+
 def is_bands_file(start: bytes) -> bool:
     """Whether a file that begins like this is read here and not by `decode_image`."""
     return start.startswith((*TIFF, NUMPY))
@@ -160,7 +169,11 @@ def to_bands(image: Image.Image, bands: Bands, name: str, *, bits: int = 8) -> I
         pixels = np.asarray(image)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels  # (H, W, C)
     raster = Raster.of(_chosen(pixels, colours, bands.channels, name), kind)
+    if bands == AS_IS:
+        raster.colours = colours
+        return raster
     _check_values(raster, bands, name)
+    raster.info["made_grey"] = bands.channels == 1 and colours in ("RGB", "RGBA")
     if bands.plain and kind == "uint8":
         return Image.fromarray(np.asarray(raster))
     return raster
@@ -180,7 +193,7 @@ def _known_mode(image: Image.Image) -> Image.Image:
 def _chosen(pixels: NDArray[Any], colours: str, channels: int, name: str) -> NDArray[Any]:
     """(H, W, bands) -> (H, W, channels), where what a file's bands are allows it."""
     count = pixels.shape[2]
-    if count == channels:
+    if channels in (count, AS_IS.channels):
         return pixels
     if colours in ("LA", "RGBA") and count - 1 == channels:
         return pixels[..., :-1]

@@ -93,6 +93,10 @@ class Raster(Image.Image):
         pixels = np.stack([np.asarray(band) for band in self.bands], axis=-1)
         return {"shape": pixels.shape, "typestr": pixels.dtype.str, "version": 3, "data": pixels.tobytes()}
 
+    def tobytes(self, encoder_name: str = "raw", *args: Any) -> bytes:
+        """The values in the order (H, W, C)."""
+        return np.asarray(self).tobytes()
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Raster):
             return False
