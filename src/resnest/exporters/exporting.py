@@ -97,8 +97,12 @@ def export(
     form = find_format("onnx" if parcel else format, Path(out) if out else None)
     target = _check_place(model, form, out, int8, parcel)
     _check_form(form, int8, layout)
-    named = find_pictures(images) if images else None
     opened = model if isinstance(model, Model) else Model.from_pretrained(model, network=network)
+    bands = opened.card.bands
+    if layout and not bands.plain:
+        takes = f"{opened.source} takes {bands.describe()}"
+        raise ResnestError(f"{parameter('bake_preprocessing', layout)} is for RGB of 8 bits, and {takes}: leave it out")
+    named = find_pictures(images, bands=bands) if images else None
     sha = None if isinstance(model, Model) else weights_hash(model)  # an opened network may have been changed since
     exporter = find_exporter(opened)
     as_evaluated, opened = opened, _sized(opened, size, form, int8, parcel)

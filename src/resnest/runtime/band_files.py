@@ -28,7 +28,7 @@ TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 NUMPY = b"\x93NUMPY"
 SUFFIXES = (".tif", ".tiff", ".npy")
 PICTURES = (*PHOTOGRAPHS, *SUFFIXES)  # what folders of data sets are looked through for
-MOST_VALUES = 4 * MAX_PIXELS  # of all bands: as floats 1.4 GB
+BANDS_AT_ONCE = 4  # that a picture of the most pixels may have; one of fewer pixels more: as floats 1.4 GB
 EXTRA_SAMPLES = 338  # tag (TIFF 6.0, section 18)
 ALPHA = (1, 2)  # EXTRA_SAMPLES: associated, unassociated
 RGB, LAB = 2, 8  # PHOTOMETRIC
@@ -52,7 +52,7 @@ def turned(image: Image.Image, orientation: int) -> Image.Image:
 # --- NumPy's arrays ---
 
 
-def read_array(content: bytes, channels: int, name: str) -> NDArray[Any]:
+def read_array(content: bytes, channels: int, name: str, most: int = MAX_PIXELS) -> NDArray[Any]:
     """The array of a .npy file, (H, W, C). Raises BadImage: damaged, pickled, or another shape."""
     file = io.BytesIO(content)
     try:
@@ -66,7 +66,7 @@ def read_array(content: bytes, channels: int, name: str) -> NDArray[Any]:
     start = file.tell()
     if math.prod(shape) * dtype.itemsize != len(content) - start:
         raise BadImage(name, f"damaged ({len(content) - start} bytes for values of shape {shape} and type {dtype})")
-    _check_count(shape, name)
+    _check_count(shape, name, most)
     array = np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
     return channels_last(array, channels, name)
 
@@ -101,28 +101,28 @@ def _native(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
 
 
-def _check_count(shape: tuple[int, ...], name: str) -> None:
+def _check_count(shape: tuple[int, ...], name: str, most: int) -> None:
     count = math.prod(shape)
     if not count:
         raise BadImage(name, f"has no pixels {shape}")
-    if count > MOST_VALUES:
-        raise BadImage(name, f"too many values ({count / 1e6:.0f} million, at most {MOST_VALUES / 1e6:.0f})")
+    if count > most * BANDS_AT_ONCE:
+        raise BadImage(name, f"too many values ({count / 1e6:.0f} million, at most {most * BANDS_AT_ONCE / 1e6:.0f})")
 
 
 # --- TIFF ---
 
 
-def read_tiff(content: bytes, name: str) -> tuple[Image.Image, int]:
+def read_tiff(content: bytes, name: str, most: int = MAX_PIXELS) -> tuple[Image.Image, int]:
     """The picture of a file with all its bands, as it is stored, and its orientation, 1 to 8 as in EXIF.
 
     Raises:
         BadImage: damaged or too large; pages of several sizes; a compression that no installed package reads.
     """
-    image = _with_pillow(content, name)
-    return (image, 1) if image is not None else _with_tifffile(content, name)
+    image = _with_pillow(content, name, most)
+    return (image, 1) if image is not None else _with_tifffile(content, name, most)
 
 
-def _with_pillow(content: bytes, name: str) -> Image.Image | None:
+def _with_pillow(content: bytes, name: str, most: int) -> Image.Image | None:
     """The picture, if Pillow keeps all that is in the file."""
     try:
         with refusing_tiff(name):
@@ -134,8 +134,7 @@ def _with_pillow(content: bytes, name: str) -> Image.Image | None:
         return None  # of a kind that Pillow does not know, or damaged, which tifffile says
     if not whole:
         return None
-    if image.width * image.height > MAX_PIXELS:
-        _refuse_size(image.width, image.height, name)
+    _check_size(image.width, image.height, name, most)
     with refusing_tiff(name):
         image.load()
     return image
@@ -153,7 +152,7 @@ def _is_kept(image: Image.Image) -> bool:
     return bool(known and not inverted and alpha and not deep and set(kinds) <= set(UNSIGNED))
 
 
-def _with_tifffile(content: bytes, name: str) -> tuple[Raster, int]:
+def _with_tifffile(content: bytes, name: str, most: int) -> tuple[Raster, int]:
     try:
         import tifffile
     except ImportError:
@@ -161,7 +160,7 @@ def _with_tifffile(content: bytes, name: str) -> tuple[Raster, int]:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is said below
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
-            return _bands_of(file, name)
+            return _bands_of(file, name, most)
     except BadImage:
         raise
     except MemoryError:
@@ -175,7 +174,7 @@ def _with_tifffile(content: bytes, name: str) -> tuple[Raster, int]:
         ) from (None)
 
 
-def _bands_of(file: Any, name: str) -> tuple[Raster, int]:
+def _bands_of(file: Any, name: str, most: int) -> tuple[Raster, int]:
     """All bands of an opened file: (H, W, pages x samples)."""
     own = [series for series in file.series if not (series.keyframe.is_reduced or series.keyframe.is_mask)]
     if not own:
@@ -188,9 +187,8 @@ def _bands_of(file: Any, name: str) -> tuple[Raster, int]:
     if "Y" not in axes or "X" not in axes:
         raise BadImage(name, f"has the shape {shape} ({axes}): expected pictures with height and width")
     height, width = shape[axes.index("Y")], shape[axes.index("X")]
-    if width * height > MAX_PIXELS:
-        _refuse_size(width, height, name)
-    _check_count(shape, name)
+    _check_size(width, height, name, most)
+    _check_count(shape, name, most)
     bits, white = page.bitspersample, int(page.photometric)
     if series.dtype is None or series.dtype.kind not in "buif" or (bits < 8 and bits != 1):
         raise BadImage(
@@ -217,5 +215,6 @@ def _colours(page: Any, count: int) -> str:
     return known.get((int(page.photometric), count), "") if page.samplesperpixel == count else ""
 
 
-def _refuse_size(width: int, height: int, name: str) -> None:
-    raise BadImage(name, f"too many pixels ({width} x {height}, at most {MAX_PIXELS / 1e6:.0f} megapixels)")
+def _check_size(width: int, height: int, name: str, most: int) -> None:
+    if width * height > most:
+        raise BadImage(name, f"too many pixels ({width} x {height}, at most {most / 1e6:.0f} megapixels)")

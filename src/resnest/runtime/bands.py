@@ -23,6 +23,7 @@ from PIL import Image
 from resnest.runtime.band_files import NUMPY, TIFF, channels_last, read_array, read_tiff, turned
 from resnest.runtime.decode import (
     MAX_BYTES,
+    MAX_PIXELS,
     BadImage,
     Box,
     Exif,
@@ -73,6 +74,14 @@ RGB = Bands()
 AS_IS = Bands(0)  # with all bands that a file has, whatever their values
 
 
+def blank(bands: Bands, width: int, height: int) -> Image.Image:
+    """An even picture as a model takes it."""
+    if bands.plain:
+        return Image.new("RGB", (width, height), (128, 128, 128))
+    half = (bands.value_range or FULL["float32"]) / 2
+    return Raster.of(np.full((height, width, bands.channels), half, np.float32))
+
+
 def read_picture(
     source: bytes | Path,
     bands: Bands = RGB,
@@ -99,10 +108,11 @@ def read_picture(
             return decode_image(content, name=name, annotated=annotated, exif=exif, **limits)
         image = decode_upright(content, name=name, annotated=annotated, exif=exif, **limits)
         return to_bands(image, bands, name, bits=_bits(content))
+    most = limits.get("max_pixels", MAX_PIXELS)
     if content.startswith(NUMPY):
-        image, orientation = Raster.of(read_array(content, bands.channels, name)), 1
+        image, orientation = Raster.of(read_array(content, bands.channels, name, most)), 1
     else:
-        image, orientation = read_tiff(content, name)
+        image, orientation = read_tiff(content, name, most)
     if annotated and not check_annotated(image.size, orientation, annotated, exif, name):
         orientation = 1
     return to_bands(turned(image, orientation), bands, name)
