@@ -7,6 +7,7 @@ meter.describe()                                 # "4 channels of uint16, values
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -19,10 +20,11 @@ from resnest.data.samples import Samples
 from resnest.errors import ResnestError
 from resnest.figures import counted
 from resnest.runtime.band_files import SUFFIXES
-from resnest.runtime.bands import Bands
+from resnest.runtime.bands import AS_IS, RGB, Bands, read_picture
 from resnest.runtime.decode import BadImage
 from resnest.runtime.raster import FULL, Raster, unit_pixels
 
+LOOKED = 8  # pictures that say how many bands are usual
 MOST = 128  # pictures that are looked at when training starts
 DIGITS = 6  # of mean and std, so that every machine has the same
 LITTLE = 8  # times the range's share that is used, below which it is said
@@ -100,10 +102,21 @@ class Meter:
         if self.made_grey:
             yield f"{counted(self.made_grey, 'picture', 'pictures')} in colours read as grey (data.in_chans=1)"
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        kinds = {
+            kind: {"images": count, "min": self.lowest[kind], "max": self.highest[kind]}
+            for kind, count in self.kinds.items()
+        }
+        return {"in_chans": self.bands.channels, "types": kinds, "mean": list(self.mean), "std": list(self.std)}
+
     def settings(self) -> str:
-        """Options of `resnest train`."""
+        """Options of `resnest train`; the channels and the range where they are no photographs'."""
+        more = [f"data.in_chans={self.bands.channels}"] * (self.bands.channels != 3)
+        if full := self.bands.value_range:
+            more.append(f"data.value_range={full:g}")
         mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
-        return f"--set 'data.mean=[{mean}]' --set 'data.std=[{std}]'"
+        return " ".join(f"--set '{setting}'" for setting in (*more, f"data.mean=[{mean}]", f"data.std=[{std}]"))
 
 
 def _rounded(value: float) -> float:
@@ -127,6 +140,25 @@ def measure(samples: Samples, most: int = MOST) -> Meter:
             f"none of {counted(len(bad), 'training picture', 'training pictures')} can be used: {bad[0]}"
         )
     return meter
+
+
+def usual_bands(samples: Samples) -> Bands:
+    """How most of some pictures can be read: as RGB where their names or their bands say nothing else."""
+    if not any(key.lower().endswith(SUFFIXES) for key in samples.keys):
+        return RGB
+    counts: Counter[int] = Counter()
+    for index in np.linspace(0, len(samples) - 1, min(LOOKED, len(samples))).round().astype(int).tolist():
+        with contextlib.suppress(BadImage):
+            image = read_picture(samples.read(index), AS_IS, name=samples.keys[index])
+            counts[_channels(image)] += 1
+    return Bands(max(counts, key=lambda count: counts[count])) if counts else RGB
+
+
+def _channels(image: Image.Image) -> int:
+    """Three for what is read as RGB, else the bands."""
+    bands = len(image.bands) if isinstance(image, Raster) else 3
+    colours = image.colours if isinstance(image, Raster) else "RGB"
+    return 3 if bands == 1 or colours in ("RGB", "RGBA", "L", "LA") else bands
 
 
 def needs_look(samples: Samples) -> bool:

@@ -296,7 +296,7 @@ def evaluate(
     if views is not None:
         card.info.check_views(views)
     way_up = exif or exif_of_run(Path(model))
-    how = {"format": format, "task": card.task, "exif": way_up, "bands": card.bands}
+    how: dict[str, Any] = {"format": format, "task": card.task, "exif": way_up, "bands": card.bands}
     part = open_split(data, split, holdout=holdout, trained_on=account, **how)
     check_task(part.samples, card.task, str(data), "the model")
     chosen = part.samples.aligned(card, str(data))

@@ -223,7 +223,9 @@ def _check_values(raster: Raster, bands: Bands, name: str) -> None:
         if wrong:
             raise BadImage(name, f"has {wrong:,} values that are no finite numbers (NaN or infinite)")
     if raster.full is None and bands.value_range is None:
-        raise BadImage(name, f"has {raster.kind} values, whose full value is not known: set data.value_range")
+        pixels = np.asarray(raster)
+        values = f"{raster.kind} values, here {pixels.min():g} to {pixels.max():g}"
+        raise BadImage(name, f"has {values}: which one is 1.0 is not known, set data.value_range")
     if raster.kind == "uint8" and bands.value_range is not None and bands.value_range > FULL["uint8"]:
         raise BadImage(name, f"has 8-bit values, and data.value_range={bands.value_range:g} is for larger ones")
 

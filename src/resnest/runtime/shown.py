@@ -47,7 +47,7 @@ def shown(image: Image.Image, bands: Sequence[int] = ()) -> Image.Image:
 def _bytes(plane: NDArray[Any]) -> NDArray[np.uint8]:
     """A band as bytes, (H, W)."""
     if plane.dtype == np.uint8:
-        return plane
+        return np.asarray(plane, np.uint8)
     finite = plane[np.isfinite(plane)]
     low, high = np.percentile(finite, ENDS) if finite.size else (0.0, 1.0)
     units = (np.nan_to_num(plane, nan=low) - low) / (high - low if high > low else 1.0)
