@@ -51,7 +51,7 @@ def _bytes(plane: NDArray[Any]) -> NDArray[np.uint8]:
     finite = plane[np.isfinite(plane)]
     low, high = np.percentile(finite, ENDS) if finite.size else (0.0, 1.0)
     units = (np.nan_to_num(plane, nan=low) - low) / (high - low if high > low else 1.0)
-    return np.rint(units.clip(0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.rint(units.clip(0, 1) * 255), np.uint8)
 
 
 def drawable(source: ImageInput, bands: Sequence[int] = ()) -> Image.Image:
