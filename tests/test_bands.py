@@ -188,6 +188,11 @@ BAD: dict[str, tuple[bytes, Bands, str]] = {
     "huge array": (saved(np.zeros(1, np.uint8)).replace(b"(1,)", b"(99999999, 9999)"), Bands(1), r"damaged"),
     "cut TIFF": (tiff(values(4, "uint16"))[:300], Bands(4), r"damaged"),
     "only a header": (b"II*\0\x08\0\0\0", Bands(4), r"damaged"),
+    "too many pages": (
+        tiff(np.zeros((2, 2, 1100), np.uint8), "pages"),
+        Bands(4),
+        r"has 1100 pages, at most 1024 are b",
+    ),
     "two sizes": (b"", Bands(2), r"has pages of several sizes or types \(.*\): bands are of one"),
     "16-bit RGB PNG": (b"", Bands(3, 65535), r"has 16 bits in each channel, of which 8 would be read: save it as TIFF"),
     "no image": (b"nothing", Bands(4), r"not a JPEG"),

@@ -145,7 +145,7 @@ def test_predict_reads_bands_and_draws_them(run: Path, scenes: Path, tmp_path: P
     assert folder.code == 0, folder.err
     assert len(folder.out.splitlines()) == 12
     wrong = cli("predict", run, files[0], "--draw", tmp_path / "other", "--bands", "9", "--device", "cpu")
-    assert "--bands 9: expected one or three of the picture's bands, 1 to 4" in wrong.err
+    assert "bands 9: expected one or three of the picture's, which are 1 to 4" in wrong.err
 
 
 def test_the_server_takes_the_same_files(run: Path, scenes: Path, tmp_path: Path) -> None:
@@ -169,6 +169,28 @@ def _png(pixels: Any) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
+
+
+def test_batch_jobs_take_them_too(run: Path, scenes: Path, tmp_path: Path, cli: Cli) -> None:
+    out = tmp_path / "results.jsonl"
+    told = cli("predict", run, scenes / "images", "--out", out, "--device", "cpu")
+    assert told.code == 0, told.err
+    assert len(out.read_text().splitlines()) == 12
+
+
+def test_the_doctor_tells_channels_and_ranges(scenes: Path, tmp_path: Path, cli: Cli) -> None:
+    told = cli("doctor", "--data", scenes, "--stats", "--html", tmp_path / "data.html")
+    assert told.code == 0, told.out
+    assert "training pictures: 4 channels of uint16, values from 4608 to 4863 (data.in_chans=4)" in told.out
+    assert "--set 'data.in_chans=4' --set 'data.mean=[0.07" in told.out
+    data = write_classes(tmp_path / "data", channels=2, dtype="int16")
+    refused = cli("doctor", "--data", data)
+    assert refused.code == 2
+    assert "int16 values, here 4608 to 486" in refused.out
+    given = cli("doctor", "--data", data, "--in-chans", "2", "--value-range", "8191", "--json")
+    assert given.code == 0, given.out
+    values = json.loads(given.out)["values"]
+    assert (values["in_chans"], values["types"]["int16"]["min"] >= 4608) == (2, True)
 
 
 # --- Classification: grey, with alpha, NumPy's, floats ---

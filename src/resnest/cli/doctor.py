@@ -84,6 +84,9 @@ def doctor(
     with Progress("reading:", rate="images", lines=False) as bar:
         report = check_dataset(data, **how, on_open=bar.start, on_image=bar.advance)
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text(" (--json lists them all)"))
+    if stats and report.meter and report.meter.count and not as_json:
+        words = " ".join(f"--set '{setting}'" for setting in report.meter.settings())
+        typer.echo(f"for resnest train: {words}")
     if html:
         from resnest.report.data_page import write_data_page
 

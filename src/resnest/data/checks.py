@@ -156,7 +156,7 @@ def check_dataset(
             *meter.notes(),
         ]
     if stats and meter and meter.count:
-        report.notes.append(f"mean and std of all training pictures: {meter.settings()}")
+        report.notes.append(f"all training pictures have {' '.join(meter.settings())}")
     report.sizes = _describe_sizes(sizes)
     report.notes += _exif_notes([inspection.orientations for inspection in inspections], exif, info)
     inspections[0].add_to(report, inspections[1])

@@ -110,13 +110,13 @@ class Meter:
         }
         return {"in_chans": self.bands.channels, "types": kinds, "mean": list(self.mean), "std": list(self.std)}
 
-    def settings(self) -> str:
-        """Options of `resnest train`; the channels and the range where they are no photographs'."""
+    def settings(self) -> tuple[str, ...]:
+        """For `resnest.train`; the channels and the range where they are no photographs'."""
         more = [f"data.in_chans={self.bands.channels}"] * (self.bands.channels != 3)
         if full := self.bands.value_range:
             more.append(f"data.value_range={full:g}")
         mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
-        return " ".join(f"--set '{setting}'" for setting in (*more, f"data.mean=[{mean}]", f"data.std=[{std}]"))
+        return (*more, f"data.mean=[{mean}]", f"data.std=[{std}]")
 
 
 def _rounded(value: float) -> float:

@@ -28,6 +28,10 @@ TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 NUMPY = b"\x93NUMPY"
 SUFFIXES = (".tif", ".tiff", ".npy")
 PICTURES = (*PHOTOGRAPHS, *SUFFIXES)  # what folders of data sets are looked through for
+MOST_PAGES = 1024
+FLOAT = 4  # bytes
+# tifffile's readers that look for further files of a series: pages of this file alone are bands
+ALONE: dict[str, Any] = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
 BANDS_AT_ONCE = 4  # that a picture of the most pixels may have; one of fewer pixels more: as floats 1.4 GB
 EXTRA_SAMPLES = 338  # tag (TIFF 6.0, section 18)
 ALPHA = (1, 2)  # EXTRA_SAMPLES: associated, unassociated
@@ -66,7 +70,7 @@ def read_array(content: bytes, channels: int, name: str, most: int = MAX_PIXELS)
     start = file.tell()
     if math.prod(shape) * dtype.itemsize != len(content) - start:
         raise BadImage(name, f"damaged ({len(content) - start} bytes for values of shape {shape} and type {dtype})")
-    _check_count(shape, name, most)
+    _check_count(shape, dtype.itemsize, name, most)
     array = np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
     return channels_last(array, channels, name)
 
@@ -101,11 +105,12 @@ def _native(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
 
 
-def _check_count(shape: tuple[int, ...], name: str, most: int) -> None:
+def _check_count(shape: tuple[int, ...], size: int, name: str, most: int) -> None:
+    """Raises BadImage for no values, and for more than fit beside `most` pixels; `size` is that of a value in bytes."""
     count = math.prod(shape)
     if not count:
         raise BadImage(name, f"has no pixels {shape}")
-    if count > most * BANDS_AT_ONCE:
+    if count * max(size, FLOAT) > most * BANDS_AT_ONCE * FLOAT:
         raise BadImage(name, f"too many values ({count / 1e6:.0f} million, at most {most * BANDS_AT_ONCE / 1e6:.0f})")
 
 
@@ -159,7 +164,9 @@ def _with_tifffile(content: bytes, name: str, most: int) -> tuple[Raster, int]:
         raise BadImage(name, "is a TIFF file that needs tifffile: `pip install 'resnest[tiff]'`") from None
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is said below
     try:
-        with tifffile.TiffFile(io.BytesIO(content)) as file:
+        with tifffile.TiffFile(io.BytesIO(content), **ALONE) as file:
+            if len(file.pages) > MOST_PAGES:
+                raise BadImage(name, f"has {len(file.pages)} pages, at most {MOST_PAGES} are bands")
             return _bands_of(file, name, most)
     except BadImage:
         raise
@@ -188,12 +195,12 @@ def _bands_of(file: Any, name: str, most: int) -> tuple[Raster, int]:
         raise BadImage(name, f"has the shape {shape} ({axes}): expected pictures with height and width")
     height, width = shape[axes.index("Y")], shape[axes.index("X")]
     _check_size(width, height, name, most)
-    _check_count(shape, name, most)
     bits, white = page.bitspersample, int(page.photometric)
     if series.dtype is None or series.dtype.kind not in "buif" or (bits < 8 and bits != 1):
         raise BadImage(
             name, f"has {bits}-bit values of a kind that is not read: save it with 8 or 16 bits, or as float"
         )
+    _check_count(shape, series.dtype.itemsize, name, most)
     if white in (3, LAB):
         raise BadImage(name, "has a palette in several pages, or LAB colours: save it as RGB")
     planes = [axis for axis, letter in enumerate(axes) if letter not in "YXS"]

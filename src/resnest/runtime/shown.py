@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.errors import ResnestError, parameter
+from resnest.errors import ResnestError
 from resnest.runtime.band_files import channels_last
 from resnest.runtime.bands import AS_IS, is_bands_file, read_picture
 from resnest.runtime.decode import MAX_BYTES, ImageInput, content_of, read_content, to_image
@@ -39,7 +39,8 @@ def shown(image: Image.Image, bands: Sequence[int] = ()) -> Image.Image:
     chosen = tuple(bands) or ((1, 2, 3) if len(image.bands) >= 3 else (1,))
     if len(chosen) not in (1, 3) or not all(1 <= band <= len(image.bands) for band in chosen):
         count = len(image.bands)
-        raise ResnestError(f"{parameter('bands', chosen)}: expected one or three of the picture's bands, 1 to {count}")
+        given = ",".join(map(str, chosen))
+        raise ResnestError(f"bands {given}: expected one or three of the picture's, which are 1 to {count}")
     planes = [_bytes(np.asarray(image.bands[band - 1])) for band in chosen]
     return Image.fromarray(np.stack(planes * (3 // len(planes)), axis=-1))
 
