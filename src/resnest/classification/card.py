@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, ClassVar
 
-from resnest.runtime.card import ModelCard
+from resnest.runtime.card import ModelCard, per_channel
 from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from resnest.spec import EXPANSION, PUBLISHED, Spec, find_spec, macs, parameters
 
@@ -146,8 +146,8 @@ class ClassificationCard(ModelCard):
                 size=size,
                 crop=settings.get("crop_pct", 0.875),
                 interpolation=settings.get("interpolation", "bicubic"),
-                mean=_per_channel(settings.get("mean", IMAGENET_MEAN), channels),
-                std=_per_channel(settings.get("std", IMAGENET_STD), channels),
+                mean=per_channel(settings.get("mean", IMAGENET_MEAN), channels),
+                std=per_channel(settings.get("std", IMAGENET_STD), channels),
                 first="resize",
             ),
         )
@@ -197,11 +197,6 @@ def _apply_timm_arguments(spec: Spec, arguments: dict[str, Any]) -> Spec:
         if key not in (*names, "block_args") and not (key in harmless and harmless[key] in (None, value)):
             raise ValueError(f"timm's argument {key}={value!r} changes the network in a way that is not known here")
     return dataclasses.replace(spec, **changes)
-
-
-def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """timm's cards of other channels may have the numbers of RGB: then each channel has their mean."""
-    return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
 
 
 def _timm_classes(content: Mapping[str, Any], count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

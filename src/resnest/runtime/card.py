@@ -13,7 +13,7 @@ import dataclasses
 import json
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -175,7 +175,7 @@ class ModelCard:
         ours = content["resnest"]
         preprocess = dict(ours["preprocess"])
         for key in ("mean", "std"):
-            preprocess[key] = tuple(preprocess[key])
+            preprocess[key] = per_channel(preprocess[key], ours["in_chans"])
         return cls(
             architecture=ours["name"],
             spec=Spec(**ours["spec"]),
@@ -219,6 +219,12 @@ class AnnotatedCard(ModelCard):
         }
 
 
+def per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """Numbers of a card; those of RGB for other channels, as of timm and earlier versions, become their mean."""
+    of_colours = len(values) == 3 != channels
+    return (sum(values) / len(values),) * channels if of_colours else tuple(values)
+
+
 def parse_sides(values: Any, name: str) -> tuple[int, ...]:
     """Two side lengths in pixels. Raises ValueError."""
     sides = tuple(parse_integers(values, name))
@@ -247,8 +253,8 @@ def _check_normalisation(preprocess: ImageTransform, channels: int) -> None:
         values = getattr(preprocess, name)
         numbers = all(type(value) in (int, float) and math.isfinite(value) for value in values)
         if len(values) != channels or not numbers or (name == "std" and min(values) <= 0):
-            kind = "numbers above 0" if name == "std" else "numbers"
             count = "three" if channels == 3 else str(channels)
+            kind = f"{'number' if channels == 1 else 'numbers'}{' above 0' if name == 'std' else ''}"
             raise ResnestError(f"{name}={list(values)} of a model card must be {count} {kind}, one a channel")
     full = preprocess.value_range
     if full is not None and not (type(full) in (int, float) and math.isfinite(full) and full > 0):
