@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import re
@@ -228,6 +229,27 @@ def test_what_cannot_be_read_is_refused_in_one_line(case: str) -> None:
     with pytest.raises(BadImage, match=reason) as caught:
         read_picture(content or MADE[case](), bands, name="x")
     assert "\n" not in str(caught.value)
+
+
+def test_damaged_files_are_bad_images_and_nothing_else() -> None:
+    """What the parsers of TIFF and of NumPy's headers raise, whatever it is."""
+    rng = np.random.default_rng(0)
+    whole = [tiff(values(4, "uint16"), layout, **options) for layout, options in LAYOUTS]
+    whole += [saved(values(4, "uint16")), png(DEEP, "TIFF")]
+    for number in range(600):
+        content = bytearray(whole[number % len(whole)])
+        for place in rng.integers(0, 160 if content.startswith(b"\x93NUMPY") else 500, rng.integers(1, 6)).tolist():
+            content[place : place + 4] = rng.choice([b"\xff\xff\xff\xff", b"\0\0\0\0", b"-1, ", rng.bytes(4)])
+        with contextlib.suppress(BadImage):
+            read_picture(bytes(content), Bands(4), name="x")
+
+
+@pytest.mark.parametrize(("layout", "options"), LAYOUTS, ids=str)
+def test_what_is_cut_short_is_never_read(layout: str, options: dict[str, Any]) -> None:
+    content = tiff(values(4, "uint16"), layout, **options)
+    for share in (0.3, 0.5, 0.7, 0.9, 0.99):
+        with pytest.raises(BadImage):
+            read_picture(content[: int(len(content) * share)], Bands(4))
 
 
 def test_signed_values_are_read_where_their_range_is_given() -> None:

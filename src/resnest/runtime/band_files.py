@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from resnest.errors import one_line
 from resnest.runtime.decode import MAX_PIXELS, BadImage
 from resnest.runtime.decode import SUFFIXES as PHOTOGRAPHS
 from resnest.runtime.pages import BITS, FORMATS, PHOTOMETRIC, SAMPLE_FORMAT, UNSIGNED, WHITE_IS_ZERO, refusing_tiff
@@ -29,6 +30,7 @@ NUMPY = b"\x93NUMPY"
 SUFFIXES = (".tif", ".tiff", ".npy")
 PICTURES = (*PHOTOGRAPHS, *SUFFIXES)  # what folders of data sets are looked through for
 MOST_PAGES = 1024
+MOST_PIECES = 2**18
 FLOAT = 4  # bytes
 # tifffile's readers that look for further files of a series: pages of this file alone are bands
 ALONE: dict[str, Any] = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
@@ -63,12 +65,12 @@ def read_array(content: bytes, channels: int, name: str, most: int = MAX_PIXELS)
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file)
-    except (ValueError, EOFError, SyntaxError, TypeError) as error:
-        raise BadImage(name, f"damaged ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # the header is Python's source: its parser has many ways to fail
+        raise BadImage(name, f"damaged ({one_line(error)})") from None
     if dtype.kind not in "buif":
         raise BadImage(name, f"has values of type {dtype}: expected integers or floats")
     start = file.tell()
-    if math.prod(shape) * dtype.itemsize != len(content) - start:
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(content) - start:
         raise BadImage(name, f"damaged ({len(content) - start} bytes for values of shape {shape} and type {dtype})")
     _check_count(shape, dtype.itemsize, name, most)
     array = np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
@@ -176,9 +178,7 @@ def _with_tifffile(content: bytes, name: str, most: int) -> tuple[Raster, int]:
         if "imagecodecs" in str(error):
             advice = "`pip install imagecodecs` reads it, or save it uncompressed or with deflate"
             raise BadImage(name, f"is compressed in a way that tifffile alone does not read: {advice}") from None
-        raise BadImage(
-            name, f"damaged TIFF ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-        ) from (None)
+        raise BadImage(name, f"damaged TIFF ({one_line(error)})") from (None)
 
 
 def _bands_of(file: Any, name: str, most: int) -> tuple[Raster, int]:
@@ -203,9 +203,12 @@ def _bands_of(file: Any, name: str, most: int) -> tuple[Raster, int]:
     _check_count(shape, series.dtype.itemsize, name, most)
     if white in (3, LAB):
         raise BadImage(name, "has a palette in several pages, or LAB colours: save it as RGB")
+    pieces = math.prod(page.chunked)  # strips or tiles, each with an offset and a length in the file
+    if pieces > MOST_PIECES or pieces * 8 > page.parent.filehandle.size:
+        raise BadImage(name, f"damaged TIFF (it claims {pieces} strips or tiles)")
     planes = [axis for axis, letter in enumerate(axes) if letter not in "YXS"]
     samples = [axes.index("S")] if "S" in axes else []
-    pixels = series.asarray().transpose([axes.index("Y"), axes.index("X"), *planes, *samples])
+    pixels = series.asarray(maxworkers=1).transpose([axes.index("Y"), axes.index("X"), *planes, *samples])
     pixels = _native(pixels.reshape(height, width, -1))
     if white == WHITE_IS_ZERO and pixels.dtype.kind == "u":
         pixels = np.iinfo(pixels.dtype).max - pixels
