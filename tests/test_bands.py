@@ -324,6 +324,9 @@ GIVEN: dict[str, tuple[Any, Bands, Any]] = {
     "a file": (io.BytesIO(saved(values(4, "uint16"))), Bands(4), values(4, "uint16")),
     "a raster": (Raster.of(values(4, "uint16")), Bands(4), values(4, "uint16")),
     "a photograph": (RGB, Bands(3), RGB),
+    "an array for RGB": (saved(np.asarray(RGB)), Bands(3), RGB),
+    "TIFF for RGB": (tiff(np.asarray(RGB), photometric="rgb"), Bands(3), RGB),
+    "32 bits of Pillow": (Image.fromarray(values(1, "int32")[..., 0]), Bands(1, 2**31), np.float32(values(1, "int32"))),
 }
 
 

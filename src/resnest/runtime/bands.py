@@ -140,12 +140,12 @@ def is_bands_file(start: bytes) -> bool:
 
 
 def to_picture(source: ImageInput | Image.Image, bands: Bands, name: str = "image") -> Image.Image:
-    """`to_image` for any channels: arrays are (H, W) or (H, W, C), in the units of the model's pictures.
+    """`to_image` for any channels, and files as of `read_picture`: arrays are in the units of the model's pictures.
 
     Raises:
         BadImage, WrongInput: as `to_image`.
     """
-    if bands.plain and not isinstance(source, Raster):
+    if bands.plain and isinstance(source, Image.Image | np.ndarray) and not isinstance(source, Raster):
         return to_image(source, name)
     if isinstance(source, np.ndarray):
         if not source.size:
@@ -170,10 +170,10 @@ def to_bands(image: Image.Image, bands: Bands, name: str, *, bits: int = 8) -> I
     if isinstance(image, Raster):
         pixels, kind, colours = np.asarray(image), image.kind, image.colours
     else:
-        image = _known_mode(image)
-        if bits > 8 and image.mode not in ("I;16", "F"):
+        image = image if image.mode == "I" else _known_mode(image)
+        if bits > 8 and image.mode not in ("I;16", "I", "F"):
             raise BadImage(name, f"has {bits} bits in each channel, of which 8 would be read: save it as TIFF")
-        kind, colours = {"I;16": "uint16", "F": "float32"}.get(image.mode, "uint8"), image.mode
+        kind, colours = {"I;16": "uint16", "I": "int32", "F": "float32"}.get(image.mode, "uint8"), image.mode
         if image.mode == "RGB" and bands.plain:
             return image
         pixels = np.asarray(image)
@@ -191,7 +191,7 @@ def to_bands(image: Image.Image, bands: Bands, name: str, *, bits: int = 8) -> I
 
 def _known_mode(image: Image.Image) -> Image.Image:
     """In one of the modes L, LA, RGB, RGBA, I;16 and F."""
-    if image.mode.startswith("I"):
+    if image.mode.startswith("I;16"):
         return image if image.mode == "I;16" else Image.fromarray(np.asarray(image).astype(np.uint16))
     if image.mode == "1":
         return image.convert("L")
