@@ -6,6 +6,8 @@ import contextlib
 import io
 import pickle
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,12 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from resnest.data.sources import open_dataset
 from resnest.errors import ResnestError
 from resnest.runtime.bands import Bands, read_for_crop, read_picture, to_picture
 from resnest.runtime.decode import BadImage, decode_image
 from resnest.runtime.raster import Raster, unit_pixels
+from resnest.runtime.shown import drawable, shown
 
 HIGH, WIDE = 20, 31
 
@@ -353,3 +357,69 @@ def test_crops_for_training_are_of_the_same_pixels() -> None:
         image, box = read_for_crop(content, choose, bands, at_least=8)
         assert box == (1, 2, 11, 12)
         assert np.asarray(image).tobytes() == np.asarray(read_picture(content, bands)).tobytes()
+
+
+# --- Pictures to look at, and what is found in folders ---
+
+
+def test_what_is_shown() -> None:
+    """Bytes as they are, other values stretched band by band; bands by their numbers."""
+    np.testing.assert_array_equal(np.asarray(shown(Raster.of(values(4, "uint8")))), values(4, "uint8")[..., :3])
+    deep = np.stack([np.linspace(0, top, HIGH * WIDE).reshape(HIGH, WIDE) for top in (600, 6000, 20000, 60000)], axis=2)
+    seen = np.asarray(shown(Raster.of(deep.astype(np.uint16)), (4, 2, 1))).astype(int)
+    assert (seen.min(), seen.max()) == (0, 255)
+    assert np.abs(seen - seen[..., :1]).max() <= 2  # each has its own stretch
+    grey = np.asarray(shown(Raster.of(deep.astype(np.float32)), (2,)))
+    assert (grey[..., 0] == grey[..., 2]).all()
+    assert np.asarray(shown(Raster.of(np.full((4, 4, 1), np.nan, np.float32)))).max() == 0
+    assert shown(RGBA) == RGBA.convert("RGB")
+    for bands in ((5,), (0, 1, 2), (1, 2)):
+        with pytest.raises(ResnestError, match="expected one or three of the picture's, which are 1 to 4"):
+            shown(Raster.of(values(4, "uint8")), bands)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [values(4, "uint16"), tiff(values(4, "uint16")), Raster.of(values(4, "uint16")), np.asarray(RGB), png(RGB), GREY],
+    ids=["array", "TIFF", "raster", "RGB", "PNG", "grey"],
+)
+def test_whatever_is_predicted_can_be_drawn(given: Any) -> None:
+    assert (drawable(given).mode, drawable(given).size) == ("RGB", (WIDE, HIGH))
+
+
+def test_without_tifffile_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(BadImage, match=r"x: is a TIFF file that needs tifffile: `pip install 'resnest\[tiff\]'`"):
+        read_picture(tiff(values(4, "uint16")), Bands(4), name="x")
+    for content in (png(RGB, "TIFF"), png(DEEP, "TIFF")):  # which Pillow keeps whole
+        assert read_picture(content).size == (WIDE, HIGH)
+
+
+def _folder(root: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def test_folders_of_classes(tmp_path: Path) -> None:
+    """TIFF are pictures beside others; arrays are where there is nothing else."""
+    kinds = {".tif": tiff(values(3, "uint16"), photometric="rgb"), ".npy": saved(values(3, "uint8")), ".png": png(RGB)}
+    cases: dict[str, tuple[tuple[str, ...], int]] = {"a": ((".npy",), 4), "b": ((".tif", ".png", ".npy"), 8)}
+    for name, (suffixes, count) in cases.items():
+        files = {f"{k}/{n}{end}": kinds[end] for k in ("cat", "dog") for n in range(2) for end in suffixes}
+        whole = open_dataset(_folder(tmp_path / name, files)).unsplit
+        assert whole is not None
+        assert len(whole) == count
+        assert all(whole.decode(index).size == (WIDE, HIGH) for index in range(count))
+    assert "an array beside pictures" in open_dataset(tmp_path / "b").describe()
+
+
+def test_a_file_of_bands_beside_a_photograph_of_its_name_is_none_of_its_own(tmp_path: Path) -> None:
+    mask = png(Image.fromarray(np.zeros((HIGH, WIDE), np.uint8)))
+    files = {f"images/{n}.jpg": png(RGB, "JPEG") for n in range(3)} | {f"masks/{n}.png": mask for n in range(4)}
+    files |= {f"images/{n}.npy": saved(values(9, "float32")) for n in range(4)}
+    _folder(tmp_path, {**files, "classes.txt": b"a\nb\n"})
+    whole = open_dataset(tmp_path, task="segmentation", bands=Bands(9)).unsplit
+    assert whole is not None
+    assert list(whole.keys) == ["0.jpg", "1.jpg", "2.jpg", "3.npy"]
