@@ -32,6 +32,8 @@ from resnest.runtime.bands import Bands
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage
 from resnest.tasks import open_task
+from resnest.training.folds import train_folds
+from resnest.training.pictures import settle_pictures
 from resnest.training.train import resume, train
 from runs import lines
 from servers import server
@@ -311,6 +313,36 @@ def test_channels_that_differ_are_refused_or_counted(tmp_path: Path) -> None:
     assert "has 3 bands, and in_chans=4 are expected" in said
     with pytest.raises(ResnestError, match=r"none of \d+ training pictures can be used: .*has 4 bands, and in_chans=3"):
         train("imagenette", data=write_classes(tmp_path / "four", 4), out=tmp_path / "b", settings=pico())
+
+
+def test_a_byte_picture_among_others_is_named(tmp_path: Path) -> None:
+    """The run keeps the range of 16 bits, in which bytes would be black."""
+    data = write_masks(tmp_path / "data", 40)
+    splits = open_dataset(data, bands=Bands(4))
+    write_scene(data / "images" / splits.train.keys[1], scene(1, dtype="uint8")[0])
+    recipe = override(find_recipe("segment_small"), [*SEGMENT, "data.in_chans=4"])
+    plain = settle_pictures(recipe, splits)[0]
+    assert plain.data.value_range is None  # both are among those looked at: each counts by its own type
+    chosen, read, _ = settle_pictures(override(recipe, ["data.value_range=65535"]), splits)
+    assert chosen.data.bands == read.train.bands == read.val.bands == Bands(4, 65535)
+    with pytest.raises(BadImage, match=r"has 8-bit values, and data.value_range=65535 is for larger ones"):
+        read.train.decode(1)
+
+
+def test_folds_are_left_or_gone_on_with(tmp_path: Path) -> None:
+    data = write_classes(tmp_path / "data")
+    recipe = override(find_recipe("imagenette"), pico("data.in_chans=4", "train.epochs=1"))
+    for _ in range(2):  # the second time both are finished
+        result = train_folds(recipe, data=data, out=tmp_path / "cv", folds=2)
+    assert len(result.folds) == 2
+
+
+def test_a_stem_of_rgb_is_adapted(tmp_path: Path) -> None:
+    colours = write_classes(tmp_path / "rgb data", channels=3, dtype="uint8", suffix=".png")
+    train("imagenette", data=colours, out=tmp_path / "rgb", settings=pico("train.epochs=1"))
+    settings = pico("data.in_chans=4", "train.epochs=1", f"model.pretrained={tmp_path / 'rgb'}")
+    train("imagenette", data=write_classes(tmp_path / "data"), out=tmp_path / "adapted", settings=settings)
+    assert ModelCard.read(tmp_path / "adapted").in_chans == 4
 
 
 def test_a_mask_of_another_size(tmp_path: Path) -> None:

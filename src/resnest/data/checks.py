@@ -24,6 +24,8 @@ from resnest.errors import parameter
 from resnest.figures import counted
 from resnest.runtime.bands import RGB, Bands, orientation_of
 from resnest.runtime.decode import BadImage
+from resnest.runtime.raster import Raster
+from resnest.runtime.shown import shown
 from resnest.tasks import TaskInfo, load_object, task_info
 
 MIN_IMAGES = 10  # training images below which a class is hardly learned
@@ -150,13 +152,7 @@ def check_dataset(
     inspections = [inspect(split, samples) for split, samples in (("train", splits.train), ("val", splits.val))]
     for inspection in inspections:
         _check_split(inspection, report, sizes, seen, on_image, meter if inspection.split == "train" else None)
-    if meter and meter.count and not meter.plain:
-        report.notes += [
-            f"training pictures: {meter.describe()} (data.in_chans={meter.bands.channels})",
-            *meter.notes(),
-        ]
-    if stats and meter and meter.count:
-        report.notes.append(f"all training pictures have {' '.join(meter.settings())}")
+    report.notes += _value_notes(meter, stats)
     report.sizes = _describe_sizes(sizes)
     report.notes += _exif_notes([inspection.orientations for inspection in inspections], exif, info)
     inspections[0].add_to(report, inspections[1])
@@ -164,6 +160,17 @@ def check_dataset(
     if task is None and format == "auto" and info.reads_labels:
         report.notes += _other_annotations(Path(where))
     return report
+
+
+def _value_notes(meter: Meter | None, stats: bool) -> Iterator[str]:
+    """Channels, types and ranges of the training pictures, where they are no photographs; with `stats` mean and std."""
+    if meter is None or not meter.count:
+        return
+    if not meter.plain:
+        yield f"training pictures: {meter.describe()} (data.in_chans={meter.bands.channels})"
+        yield from meter.notes()
+    if stats:
+        yield f"all training pictures have {' '.join(meter.settings())}"
 
 
 def _other_annotations(where: Path) -> Iterator[str]:
@@ -244,7 +251,7 @@ def _check_split(
             meter.add(image)
         mark = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
         label = "|".join(samples.names_of(index)) or ("no label" if task_info(samples.task).reads_labels else "")
-        inspection.prints.add(index, image)
+        inspection.prints.add(index, shown(image) if isinstance(image, Raster) else image)
         before = seen.setdefault(mark, (split, label, key))
         if before[2] != key:
             inspection.repeated.add(index)

@@ -9,22 +9,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from resnest.data.samples import Samples
+from resnest.data.sources import Splits
 from resnest.data.statistics import measure, needs_look
 from resnest.recipes.schema import Recipe
 
 PHOTOGRAPHS_ONLY = {"augment": "none", "lighting": 0.0}  # settings, and where they are off
 
 
-def settle_pictures(recipe: Recipe, samples: Samples) -> tuple[Recipe, list[str]]:
-    """The recipe with numbers in place of what is to be computed; photographs are not looked at.
+def settle_pictures(recipe: Recipe, splits: Splits) -> tuple[Recipe, Splits, list[str]]:
+    """The recipe with numbers in place of what is to be computed, and data read so; photographs are not looked at.
 
     Raises:
         ResnestError: none of the pictures that are looked at can be used.
     """
-    data = recipe.data
+    data, samples = recipe.data, splits.train
     if data.mean and not needs_look(samples):
-        return recipe, []
+        return recipe, splits, []
     meter = measure(samples)
     found: dict[str, Any] = {}
     if data.value_range is None and meter.value_range is not None:
@@ -38,7 +38,9 @@ def settle_pictures(recipe: Recipe, samples: Samples) -> tuple[Recipe, list[str]
         lines.append(f"data.mean={list(meter.mean)} and data.std={list(meter.std)}: of these pictures")
     if not meter.plain and (off := list(_left_out(recipe))):
         lines.append(f"{' and '.join(off)} left out: for photographs, RGB of 8 bits")
-    return replace(recipe, data=replace(data, **found)) if found else recipe, lines
+    recipe = replace(recipe, data=replace(data, **found))
+    train, val = (replace(part, bands=recipe.data.bands) for part in (samples, splits.val))
+    return recipe, replace(splits, train=train, val=val), lines
 
 
 def _left_out(recipe: Recipe) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -113,7 +114,7 @@ def train(
             return resume(out, recipe=chosen, data=data, device=device, quiet=quiet, on_evaluation=on_evaluation)
         overwrite = True  # it failed before there was anything to go on from
     splits = open_data(data, chosen)
-    chosen, said = settle_pictures(chosen, splits.train)
+    chosen, splits, said = settle_pictures(chosen, splits)
     if splits.format != "digits":  # which is a word, and no path
         check_is_not(run.path, data, f"the data, and no folder for a run ({parameter('out')})")
     task = open_task(chosen, splits.train, splits.where)
@@ -131,16 +132,19 @@ def train(
 
     try:
         loop.world.on_rank_zero(begin)
-        loop.say(f"data: {splits.describe()}")
-        loop.say(f"classes: {describe_counts(splits.train, splits.val)}")
-        for name, values in task.measured().items():
-            loop.say(f"{name}: {', '.join(f'{key} {value:.3g}' for key, value in values.items())}")
-        for line in said:
+        for line in (*_about(splits, task), *said, f"pictures as the network gets them: {run.path / DATA_PAGE}"):
             loop.say(line)
-        loop.say(f"pictures as the network gets them: {run.path / DATA_PAGE}")
         return _finish(loop)
     finally:
         run.release()
+
+
+def _about(splits: Splits, task: Task) -> Iterator[str]:
+    """What is said of the data when a run begins."""
+    yield f"data: {splits.describe()}"
+    yield f"classes: {describe_counts(splits.train, splits.val)}"
+    for name, values in task.measured().items():
+        yield f"{name}: {', '.join(f'{key} {value:.3g}' for key, value in values.items())}"
 
 
 def resume(
