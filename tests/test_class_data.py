@@ -37,7 +37,9 @@ def _write(root: Path, names: Sequence[str]) -> Path:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         kind = {".tif": "TIFF", ".png": "PNG", ".txt": "", ".db": ""}.get(path.suffix, "JPEG")
-        if kind:
+        if path.suffix == ".heic":
+            path.write_bytes(b"\0\0\0\x18ftypheic")
+        elif kind:
             Image.new("RGB", (24, 24), (number * 7 % 256, number % 256, 90)).save(path, kind)
         else:
             path.write_text("no picture")
@@ -179,7 +181,7 @@ AMBIGUOUS: dict[str, tuple[list[str], str]] = {
         [f"{label}/{part}/0.jpg" for label in ("cat", "dog") for part in ("train", "val")],
         "the folders train and val lie below others, as in cat: expected train/CLASS",
     ),
-    "an empty class": ([*TWO, "bird/a.tif"], r"class 'bird' has no image in .*bird/a.tif \(TIFF, which is not read"),
+    "an empty class": ([*TWO, "bird/a.heic"], r"class 'bird' has no image in .*bird/a.heic \(HEIC, which is not read"),
     "no class folder": (["0.jpg", "1.jpg"], "expected|neither a .cls or .json of its name nor a class folder"),
 }
 
@@ -305,7 +307,10 @@ def test_a_zip_of_a_mac(tmp_path: Path) -> None:
     assert _sizes(open_dataset(where)) == (6, 6, ("cat", "dog"))
 
 
-ODD = ("cat/a.jfif", "cat/b.jpe", "cat/noend", "cat/c.tif", "dog/D.JPG", "dog/e.img", "dog/f.txt", "dog/g", "above.jpg")
+ODD = (
+    "cat/a.jfif", "cat/b.jpe", "cat/noend", "cat/c.tif", "cat/d.heic", "dog/D.JPG", "dog/e.img", "dog/f.txt", "dog/g",
+    "above.jpg",
+)  # fmt: skip
 
 
 def test_images_by_content_and_the_others_by_reason(tmp_path: Path) -> None:
@@ -313,9 +318,11 @@ def test_images_by_content_and_the_others_by_reason(tmp_path: Path) -> None:
     for pack in (_unpacked, _zip):
         whole = open_dataset(pack(root)).unsplit
         assert whole is not None
-        assert sorted(whole.keys) == ["cat/a.jfif", "cat/b.jpe", "cat/noend", "dog/D.JPG", "dog/e.img", "dog/g"]
+        assert sorted(whole.keys) == [
+            "cat/a.jfif", "cat/b.jpe", "cat/c.tif", "cat/noend", "dog/D.JPG", "dog/e.img", "dog/g",
+        ]  # fmt: skip
         notes = whole.describe()
-        assert "cat/c.tif (TIFF, which is not read: save as PNG or JPEG)" in notes
+        assert "cat/d.heic (HEIC, which is not read: save as PNG or JPEG)" in notes
         assert "dog/f.txt (no image (.txt))" in notes
         assert "1 image in no class folder, such as above.jpg" in notes
 
@@ -639,6 +646,6 @@ def test_an_empty_class_folder_matters_in_training_alone(pack: Pack, part: str, 
 
 
 def test_a_validation_class_of_which_no_image_can_be_read_is_refused(tmp_path: Path) -> None:
-    root = _write(tmp_path, [*_parts("train", "val"), "train/bird/1.jpg", "val/bird/1.tif"])
-    with pytest.raises(ResnestError, match=r"class 'bird' has no image in .*bird/1.tif \(TIFF"):
+    root = _write(tmp_path, [*_parts("train", "val"), "train/bird/1.jpg", "val/bird/1.heic"])
+    with pytest.raises(ResnestError, match=r"class 'bird' has no image in .*bird/1.heic \(HEIC"):
         open_dataset(root)

@@ -204,7 +204,10 @@ def test_spread(groups: list[int], most: int, chosen: list[int]) -> None:
 
 
 def test_the_page_needs_data(tmp_path: Path, photos: Path, cli: Cli) -> None:
-    assert "--html and --exif need --data" in cli("doctor", "--html", tmp_path / "a.html").err
+    assert (
+        "--html, --exif, --stats, --in-chans and --value-range need --data"
+        in cli("doctor", "--html", tmp_path / "a.html").err
+    )
     (tmp_path / "file").touch()
     done = cli("doctor", "--data", photos, "--html", tmp_path / "file" / "a.html")
     assert done.code == 2

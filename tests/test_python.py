@@ -21,6 +21,7 @@ from resnest.inference.torch_engine import to_arrays
 from resnest.kernels.fuse import fuse
 from resnest.network.recompute import recompute_activations
 from resnest.network.tools import freeze, synchronise_norms
+from resnest.runtime.card import ModelCard
 from resnest.runtime.preprocess import Preprocess
 from resnest.runtime.results import Show
 from resnest.tasks import TASKS, task_of_network, task_type
@@ -119,8 +120,14 @@ def test_fields_of_its_card() -> None:
     card = resnest.Model.of(small("detection"), NAMES, PREPROCESS["detection"], **fields).card
     assert (card.category_ids, card.figures) == ((7, 8, 9), {"box_ap": 0.5})
     net = resnest.create_model("resnest14", num_classes=2, in_chans=1)
-    card = resnest.Model.of(net, ["a", "b"], resnest.Preprocess(), multi_label=True).card
+    grey = resnest.Preprocess(mean=(0.5,), std=(0.2,))
+    card = resnest.Model.of(net, ["a", "b"], grey, multi_label=True).card
     assert (card.architecture, card.in_chans, card.multi_label) == ("resnest14", 1, True)
+    before = card.to_json().replace("0.5\n", "0.4,\n0.5,\n0.6\n").replace("0.2\n", "0.1,\n0.2,\n0.3\n")
+    read = ModelCard.from_json(before, where="a card of an earlier version").preprocess
+    assert (read.mean, read.std) == (pytest.approx((0.5,)), pytest.approx((0.2,)))
+    with pytest.raises(resnest.ResnestError, match=r"mean=\[0.485, .* of a model card must be 1 number, one a channel"):
+        resnest.Model.of(net, ["a", "b"], resnest.Preprocess())
 
 
 def test_what_training_does_to_a_network_does_not_matter() -> None:

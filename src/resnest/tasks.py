@@ -150,7 +150,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, net: nn.Module, images: Tensor, labels: Any, *, seed: Sequence[int] = ()) -> Tensor:
-        """Loss of a batch, (N, 3, H, W) uint8; its randomness outside the network is f(seed)."""
+        """Loss of a batch, (N, C, H, W) as of its dataset; its randomness outside the network is f(seed)."""
 
     @abstractmethod
     def card(self, figures: dict[str, float]) -> ModelCard:

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, ClassVar
 
-from resnest.runtime.card import ModelCard
+from resnest.runtime.card import ModelCard, per_channel
 from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from resnest.spec import EXPANSION, PUBLISHED, Spec, find_spec, macs, parameters
 
@@ -123,8 +123,8 @@ class ClassificationCard(ModelCard):
             else "the short side is resized and the centre cut out"
         )
         return (
-            f"RGB, {settings.size} x {settings.size} pixels; {order} ({settings.interpolation}, "
-            f"{settings.crop_fraction:.3f} of the short side); mean {settings.mean}, standard deviation {settings.std}."
+            f"{self.describe_pixels()}, {settings.size} x {settings.size} pixels; {order} ({settings.interpolation}, "
+            f"{settings.crop_fraction:.3f} of the short side); {self.describe_normalisation()}."
         )
 
     @classmethod
@@ -146,8 +146,8 @@ class ClassificationCard(ModelCard):
                 size=size,
                 crop=settings.get("crop_pct", 0.875),
                 interpolation=settings.get("interpolation", "bicubic"),
-                mean=tuple(settings.get("mean", IMAGENET_MEAN)),
-                std=tuple(settings.get("std", IMAGENET_STD)),
+                mean=per_channel(settings.get("mean", IMAGENET_MEAN), channels),
+                std=per_channel(settings.get("std", IMAGENET_STD), channels),
                 first="resize",
             ),
         )

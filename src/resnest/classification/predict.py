@@ -14,8 +14,6 @@ from resnest.classification.result import Classification, MultiLabel, sigmoid, s
 from resnest.errors import ResnestError
 from resnest.runtime.engines.exported import Engine, Prepared, Shape, Views, stack_pixels
 
-CHANNELS = 3  # of images of files
-
 
 def predict(
     engine: Engine, card: ClassificationCard, images: Sequence[Prepared], views: Views | None = None
@@ -36,7 +34,7 @@ def check_views(views: Views) -> None:
 
 def takes(card: ClassificationCard) -> Shape:
     """Inputs of exported files."""
-    return None, CHANNELS, card.preprocess.size, card.preprocess.size
+    return None, card.in_chans, card.preprocess.size, card.preprocess.size
 
 
 def gives(card: ClassificationCard) -> dict[str, Shape]:

@@ -168,7 +168,8 @@ class ClassificationTask(Task):
 
     def build(self) -> ResNeSt:
         settings = self.recipe.model
-        net = ResNeSt(self.spec, num_classes=len(self.class_names), zero_gamma=settings.zero_gamma)
+        stem = {"in_chans": self.recipe.data.in_chans, "zero_gamma": settings.zero_gamma}
+        net = ResNeSt(self.spec, num_classes=len(self.class_names), **stem)
         if settings.init == "gluon":
             initialise_as_gluon(net)
         freeze(net, settings.freeze)
@@ -189,7 +190,7 @@ class ClassificationTask(Task):
     def loss(
         self, net: nn.Module, images: Tensor, labels: Tensor, *, seed: Sequence[int] = (), mix: Mix | None = None
     ) -> Tensor:
-        """Mean loss of a batch: (N, 3, H, W) uint8, (N,) -> scalar. Without a seed images are not mixed."""
+        """Mean loss of a batch: (N, C, H, W) as `normalise` takes them, (N,) -> scalar; mixed only with a seed."""
         train = self.recipe.train
         inputs, fraction = self._mixed(images, seed, mix)
         logits = net(inputs)
@@ -214,6 +215,7 @@ class ClassificationTask(Task):
             class_names=self.class_names,
             class_keys=self.class_keys,
             preprocess=self.preprocess,
+            in_chans=self.recipe.data.in_chans,
             figures=figures,
             multi_label=self.multi_label,
         )
@@ -229,7 +231,7 @@ class MultiLabelTask(ClassificationTask):
     def loss(
         self, net: nn.Module, images: Tensor, labels: Tensor, *, seed: Sequence[int] = (), mix: Mix | None = None
     ) -> Tensor:
-        """Binary cross-entropy, mean over images and classes: (N, 3, H, W) uint8, (N, K) float -> scalar.
+        """Binary cross-entropy, mean over images and classes: (N, C, H, W), (N, K) float -> scalar.
 
         It is that, whatever `train.loss` says. Mixed images have mixed targets; label smoothing then moves them towards
         0.5, as Keras' BinaryCrossentropy does.

@@ -15,18 +15,20 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F2
 
+from resnest.data.colour import ColorJitter, to_tensor
 from resnest.data.loading import TrainingDataset, labels_to_tensor
 from resnest.data.samples import LabelledSamples
 from resnest.data.settings import DataSettings
-from resnest.runtime.decode import Box, decode_for_crop
+from resnest.runtime.bands import Bands, read_for_crop
+from resnest.runtime.decode import Box
 from resnest.runtime.preprocess import RESAMPLING
+from resnest.runtime.raster import Raster
 
 # --- Further augmentation: RandAugment, random erasing, AutoAugment as used for the released weights ---
 
@@ -43,8 +45,20 @@ def rand_augment(settings: DataSettings, interpolation: v2.InterpolationMode) ->
 
 
 def random_erasing(settings: DataSettings) -> v2.Transform:
-    """Random erasing: a box of 2 to 33 % gets the mean colour with probability `erase` (arXiv 1708.04896); on uint8."""
-    return v2.RandomErasing(settings.erase, value=[round(mean * 255) for mean in settings.mean])
+    """Random erasing: a box of 2 to 33 % gets the mean colour with probability `erase` (arXiv 1708.04896)."""
+    return RandomErasing(settings)
+
+
+class RandomErasing:
+    """Of uint8 or float32 (C, H, W)."""
+
+    def __init__(self, settings: DataSettings) -> None:
+        self.of_bytes = v2.RandomErasing(settings.erase, value=[round(mean * 255) for mean in settings.mean])
+        self.of_floats = v2.RandomErasing(settings.erase, value=list(settings.mean))
+
+    def __call__(self, image: Tensor) -> Tensor:
+        erased: Tensor = (self.of_bytes if image.dtype == torch.uint8 else self.of_floats)(image)
+        return erased
 
 
 # Twenty-five pairs of (operation, probability, level): arXiv 1805.09501, table 9, as the Gluon code lists them.
@@ -135,7 +149,7 @@ EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836
 
 
 def training_transform(settings: DataSettings, size: int) -> TrainingTransform:
-    """Bytes of an image -> (3, size, size) uint8, to be normalised in batches on the device.
+    """Bytes of an image -> (C, size, size) of bytes or floats, to be normalised in batches on the device.
 
     Randomness comes from torch's default generator, which the data set seeds for every sample.
     """
@@ -143,6 +157,7 @@ def training_transform(settings: DataSettings, size: int) -> TrainingTransform:
     reduced = settings.reduced_decode and settings.augment != "trivial"
     return TrainingTransform(
         size=size,
+        bands=settings.bands,
         crop=_crop(settings, size),
         at_least=size if reduced else None,
         resampling=RESAMPLING[settings.interpolation],
@@ -157,7 +172,7 @@ def _before(settings: DataSettings) -> list[Any]:
     interpolation = INTERPOLATION[settings.interpolation]
     steps: list[Any] = []
     if settings.shift:
-        steps.append(v2.RandomAffine(degrees=0, translate=(settings.shift, settings.shift)))
+        steps.append(RandomAffine(settings.shift))
     if settings.augment == "trivial":
         steps.append(v2.TrivialAugmentWide(interpolation=interpolation))
     if settings.augment == "auto_gluon":  # before the crop, as the released weights had it (facts, section 2.1)
@@ -175,7 +190,7 @@ def _pixels(settings: DataSettings) -> list[Any]:
     if settings.augment == "rand":  # after the crop, as timm
         steps.append(rand_augment(settings, INTERPOLATION[settings.interpolation]))
     if settings.jitter:
-        steps.append(v2.ColorJitter(settings.jitter, settings.jitter, settings.jitter))
+        steps.append(ColorJitter(settings.jitter))
     return steps
 
 
@@ -189,11 +204,20 @@ def _after(settings: DataSettings) -> list[Any]:
     return steps
 
 
+def takes_bands(step: object) -> bool:
+    """Whether a transform is for pictures of any bands; the others are for photographs."""
+    return step is mirror or isinstance(step, RandomAffine | ColorJitter | RandomErasing)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingTransform:
-    """Draws a crop, decodes, augments the full image, crops and resizes, augments the crop."""
+    """Draws a crop, decodes, augments the full image, crops and resizes, augments the crop.
+
+    For a `Raster`, the transforms that are for photographs alone are left out.
+    """
 
     size: int
+    bands: Bands
     crop: Callable[[int, int], Box]  # from the width and height of the upright image
     at_least: int | None  # pixels a side that the crop keeps when decoded at a fraction of its size; none: in full
     resampling: Image.Resampling
@@ -203,15 +227,16 @@ class TrainingTransform:
 
     def __call__(self, content: bytes, name: str = "image") -> Tensor:
         """Raises BadImage."""
-        image, box = decode_for_crop(content, self.crop, at_least=self.at_least, name=name)
+        image, box = read_for_crop(content, self.crop, self.bands, at_least=self.at_least, name=name)
+        all_fit = not isinstance(image, Raster)
         for step in self.before:
-            image = step(image)
+            image = step(image) if all_fit or takes_bands(step) else image
         image = resized_crop(image, box, self.size, self.resampling)
         for step in self.pixels:
-            image = step(image)
-        tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, size, size)
+            image = step(image) if all_fit or takes_bands(step) else image
+        tensor = to_tensor(image, self.bands.value_range)  # (C, size, size)
         for change in self.after:
-            tensor = change(tensor)
+            tensor = change(tensor) if all_fit or takes_bands(change) else tensor
         return tensor
 
 
@@ -269,6 +294,21 @@ def resized_crop(image: Image.Image, box: Box, size: int, resampling: Image.Resa
     left, top = math.floor(box[0]), math.floor(box[1])
     around = image.crop((left, top, math.ceil(box[2]), math.ceil(box[3])))
     return around.resize((size, size), resampling, (box[0] - left, box[1] - top, box[2] - left, box[3] - top))
+
+
+class RandomAffine:
+    """Moves an image by up to a share of each side, with zeros where nothing is."""
+
+    def __init__(self, most: float) -> None:
+        self.most = most
+        self.of_photographs = v2.RandomAffine(degrees=0, translate=(most, most))
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        if not isinstance(image, Raster):
+            shifted: Image.Image = self.of_photographs(image)
+            return shifted
+        left, top = (round(_between(-self.most, self.most) * side) for side in image.size)
+        return image.crop((left, top, left + image.width, top + image.height))
 
 
 def mirror(image: Image.Image) -> Image.Image:

@@ -7,7 +7,7 @@ import json
 import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +29,7 @@ PARTS = (
     ("matplotlib", "the figure of bench --plot: pip install 'resnest[bench]'"),
     ("scikit-learn", "the demo's digits"),
     ("pyarrow", "data in parquet files"),
+    ("tifffile", "TIFF of bands: pip install 'resnest[tiff]'"),
     ("faster-coco-eval", "figures of detectors: pip install 'resnest[detection]'"),
     ("timm", "comparisons only"),
     ("onnxruntime", "engine for exported files: pip install onnxruntime"),
@@ -37,6 +38,9 @@ PARTS = (
 
 
 GROUP_HELP = "What training holds out together, as its setting data.group: a column, folder:N or a regular expression."
+STATS_HELP = "Mean and std of all training pictures, as settings of `resnest train`."
+CHANNELS_HELP = "Channels to read pictures with; by default RGB, or those that most pictures have."
+RANGE_HELP = "The value that counts as 1.0; by default by the data type."
 HTML_HELP = "Write a page with the findings, and 20 pictures with their annotations as training gets them."
 
 
@@ -50,6 +54,9 @@ def doctor(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help=HTML_HELP)] = None,
     exif: Annotated[str, typer.Option(help=EXIF_HELP)] = "auto",
     group: Annotated[str | None, typer.Option(help=GROUP_HELP)] = None,
+    stats: Annotated[bool, typer.Option("--stats", help=STATS_HELP)] = False,
+    in_chans: Annotated[int | None, typer.Option(min=1, max=1024, help=CHANNELS_HELP)] = None,
+    value_range: Annotated[float | None, typer.Option(min=0, help=RANGE_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Check the installation, or a data set.
@@ -57,8 +64,9 @@ def doctor(
     With --data every image is decoded, and what is wrong is named; exit code 2 then.
     """
     if data is None:
-        if task or format != "auto" or exif != "auto" or html or group:
-            raise ResnestError("--task, --format, --group, --html and --exif need --data")
+        if any((task, format != "auto", exif != "auto", html, group, stats, in_chans, value_range)):
+            options = "--task, --format, --group, --html, --exif, --stats, --in-chans and --value-range"
+            raise ResnestError(f"{options} need --data")
         rows = dict(_environment())
         typer.echo(
             json.dumps(rows, indent=2) if as_json else "\n".join(f"{key:<18} {row}" for key, row in rows.items())
@@ -67,14 +75,18 @@ def doctor(
     from resnest.data.checks import check_dataset
     from resnest.files import check_replaceable, write_errors
     from resnest.progress import Progress
+    from resnest.runtime.bands import Bands
 
     if html:
         check_replaceable(html)
+    bands = Bands(in_chans or 3, value_range or None) if in_chans or value_range else None
+    how: dict[str, Any] = {"format": format, "task": task, "group": group, "exif": exif, "bands": bands, "stats": stats}
     with Progress("reading:", rate="images", lines=False) as bar:
-        report = check_dataset(
-            data, format=format, task=task, group=group, exif=exif, on_open=bar.start, on_image=bar.advance
-        )
+        report = check_dataset(data, **how, on_open=bar.start, on_image=bar.advance)
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text(" (--json lists them all)"))
+    if stats and report.meter and report.meter.count and not as_json:
+        words = " ".join(f"--set '{setting}'" for setting in report.meter.settings())
+        typer.echo(f"for resnest train: {words}")
     if html:
         from resnest.report.data_page import write_data_page
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from resnest.cli.sources import Sources
     from resnest.runtime.outputs import Placed
 
+Also = Callable[[str, bytes], object]  # by name and first bytes, whether a file of a folder is taken
+
 
 TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
@@ -28,7 +30,7 @@ class Picture(NamedTuple):
     relative: Path  # within the folder that was named, or its name
 
 
-def find_pictures(paths: Iterable[str], sources: Sources | None = None) -> Iterator[Picture]:
+def find_pictures(paths: Iterable[str], sources: Sources | None = None, also: Also | None = None) -> Iterator[Picture]:
     """Files in the order given; a folder's images in sorted order, subfolders included.
 
     What is left out of a folder is said on standard error.
@@ -39,7 +41,7 @@ def find_pictures(paths: Iterable[str], sources: Sources | None = None) -> Itera
     for text in paths:
         path = Path(text)
         if path.is_dir():
-            yield from _in_folder(path, sources)
+            yield from _in_folder(path, sources.takes if sources else also, sources)
         elif has_magic(text) and not path.exists():
             matches = [Path(match) for match in sorted(glob(text, recursive=True)) if Path(match).is_file()]
             if not matches:
@@ -49,10 +51,10 @@ def find_pictures(paths: Iterable[str], sources: Sources | None = None) -> Itera
             yield Picture(path, Path(path.name))
 
 
-def _in_folder(folder: Path, sources: Sources | None) -> Iterator[Picture]:
+def _in_folder(folder: Path, also: Also | None, sources: Sources | None) -> Iterator[Picture]:
     from resnest.data.listing import Listing, nothing_found, walk_images
 
-    found, empty = Listing(str(folder), also=sources.takes if sources else None), True
+    found, empty = Listing(str(folder), also=also), True
     before = sources.left if sources else 0
     for name in walk_images(folder, found):
         empty = False
@@ -103,8 +105,11 @@ def _listed(text: str, sources: Sources) -> Iterator[Picture]:
             yield Picture(path, Path(path.name))
 
 
-def entries(words: list[str]) -> Iterator[Entry]:
+def entries(words: list[str], also: Also | None = None) -> Iterator[Entry]:
     """The same pictures one by one, of any number, for a batch job; tar files give the pictures in them.
+
+    Args:
+        also: by name and first bytes, what of folders and tar files is taken, too.
 
     Raises:
         ResnestError: as `find_pictures` and `read_list`; a tar file that is damaged or holds no picture.
@@ -112,8 +117,10 @@ def entries(words: list[str]) -> Iterator[Entry]:
     for word in words:
         listed = is_list(word)
         for path in map(Path, read_list(word)) if listed else [Path(word)]:
-            for picture in find_pictures([str(path)]) if path.is_dir() or not listed else [Picture(path, path)]:
-                yield from _in_tar(picture.path) if _is_tar(picture.path) else [str(picture.path)]
+            for picture in (
+                find_pictures([str(path)], also=also) if path.is_dir() or not listed else [Picture(path, path)]
+            ):
+                yield from _in_tar(picture.path, also) if _is_tar(picture.path) else [str(picture.path)]
 
 
 def _is_tar(path: Path) -> bool:
@@ -121,11 +128,11 @@ def _is_tar(path: Path) -> bool:
     return path.name.lower().endswith(TARS) and path.is_file()
 
 
-def _in_tar(path: Path) -> Iterator[Entry]:
+def _in_tar(path: Path, also: Also | None) -> Iterator[Entry]:
     from resnest.batch.pictures import tar_entries
     from resnest.data.listing import Listing, nothing_found
 
-    found, empty = Listing(str(path)), True
+    found, empty = Listing(str(path), also=also), True
     for entry in tar_entries(path, found):
         empty = False
         yield entry

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -61,8 +62,10 @@ class Outputs:
         ResnestError: a file or folder cannot be written.
     """
 
-    def __init__(self, files: Mapping[str, ResultFiles], drawings: OutputFolder | None, show: Show) -> None:
-        self.files, self.drawings, self.show = files, drawings, show
+    def __init__(
+        self, files: Mapping[str, ResultFiles], drawings: OutputFolder | None, show: Show, bands: Sequence[int] = ()
+    ) -> None:
+        self.files, self.drawings, self.show, self.bands = files, drawings, show, bands
         self.done: dict[Path, dict[str, str]] = {}
 
     def add(self, result: Result, picture: Placed) -> dict[str, str]:
@@ -78,8 +81,11 @@ class Outputs:
         """The files of a result; `image` is drawn into, if any."""
         written = {name: files.add(result, picture) for name, files in self.files.items()}
         if self.drawings and image is not None:
+            from resnest.runtime.shown import drawable
+
+            seen = drawable(image, self.bands) if self.bands else image
             with self.drawings.writing(picture) as path:
-                result.save(path, image, self.show)
+                result.save(path, seen, self.show)
             written["draw"] = path
         return {name: str(path) for name, path in written.items() if path}
 
@@ -127,6 +133,7 @@ def open_outputs(
     draw: Path | None,
     limits: Mapping[str, Any],
     sources: Sources,
+    bands: Sequence[int] = (),
 ) -> Outputs:
     """Open all files and folders; nothing is predicted if one of them cannot be written."""
     from resnest.files import OUTPUT_MARK
@@ -139,7 +146,16 @@ def open_outputs(
     drawings = OutputFolder(draw, ".jpg", asked.paths) if draw else None
     if drawings:
         drawings.check(sources.drawn_as_pictures(asked, drawings.folder), OUTPUT_MARK)
-    return Outputs(opened, drawings, Show(**limits))
+    return Outputs(opened, drawings, Show(**limits), bands)
+
+
+def read_bands(text: str | None) -> tuple[int, ...]:
+    """ "3,2,1" -> (3, 2, 1). Raises ResnestError."""
+    if text is None:
+        return ()
+    if not re.fullmatch(r"\d{1,4}(,\d{1,4},\d{1,4})?", text):
+        raise ResnestError(f"{parameter('bands', text)}: expected one band or three, such as 3,2,1")
+    return tuple(map(int, text.split(",")))
 
 
 def run(predictor: Predictor, pictures: list[Placed], printer: Printer, outputs: Outputs, sources: Sources) -> int:
@@ -188,6 +204,7 @@ ANNOTATIONS_HELP = (
     "COCO json of these pictures, whose ids of pictures and classes the output gets; --coco is then a list of results."
 )
 DRAW_HELP = "Write the pictures with predictions drawn here, and of a video an .mp4."
+BANDS_HELP = "Bands of a picture that drawings show as red, green and blue, such as 3,2,1; one is grey."
 EVERY_HELP = (
     "Frames of a video: 10 for every tenth, 0.5s for one each half second; by default all, and no videos of folders."
 )
@@ -203,6 +220,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with one row per label, object or segment.")] = False,
     draw: Annotated[Path | None, typer.Option(metavar="DIR", help=DRAW_HELP)] = None,
+    bands: Annotated[str | None, typer.Option(metavar="R,G,B", help=BANDS_HELP)] = None,
     every: Annotated[str | None, typer.Option(metavar="FRAMES|SECONDS", help=EVERY_HELP)] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help=THRESHOLD_HELP)] = None,
     coco: Annotated[Path | None, typer.Option(metavar="FILE", help=COCO_HELP)] = None,
@@ -245,9 +263,10 @@ def predict(
 
     size = batch_size if sources.found else max(1, min(batch_size, len(pictures)))
     predictor = Predictor(model, batch_size=size, **opening)
+    sources.read_as(predictor.card.bands)
     check_options(predictor.card.task, [*limits, *files])
     asked = use_annotations(annotations, predictor, pictures, files) if annotations else Asked(pictures)
-    outputs = open_outputs(predictor, asked, files, draw, limits, sources)
+    outputs = open_outputs(predictor, asked, files, draw, limits, sources, read_bands(bands))
     form = "json" if as_json else "csv" if as_csv else "text"
     _print_all(predictor, asked, outputs, sources, form, unusable)
 

@@ -68,7 +68,7 @@ def run_job(
     form = kind(load_object(predictor.card.info.result), Show(**limits))
     typer.echo(f"engine: {predictor.engine.name}{f' ({predictor.note})' if predictor.note else ''}", err=True)
     with _on_ray(options.ray), StopRequests() as stop:
-        listed = _until(entries(words), lambda: stop.requested)
+        listed = _until(entries(words, bands_of(predictor)), lambda: stop.requested)
         identity = identity_of(predictor, limits)
         with open_job(out, listed, identity, form, shard=shard, overwrite=options.overwrite) as job:
             if job.pictures.repeated:
@@ -91,6 +91,13 @@ def run_job(
         raise ResnestError(
             f"{summary.unusable:,} of {summary.pictures:,} images could not be used: {out} says why, in error"
         )
+
+
+def bands_of(predictor: Predictor) -> Callable[[str, bytes], object] | None:
+    """What a model of other pictures than photographs takes of folders beside the usual files."""
+    from resnest.data.listing import is_bands_start
+
+    return None if predictor.card.bands.plain else is_bands_start
 
 
 def _on_ray(wanted: bool) -> AbstractContextManager[None]:

@@ -22,6 +22,7 @@ from resnest.errors import ResnestError, parameter
 if TYPE_CHECKING:
     from resnest.inference.predicting import Predictor
     from resnest.progress import Progress
+    from resnest.runtime.bands import Bands
     from resnest.runtime.frames import Every, Frame
     from resnest.runtime.outputs import OutputFolder, Placed
     from resnest.runtime.results import Asked, Result
@@ -87,6 +88,13 @@ class Sources:
             raise ResnestError(f"{option} is for pictures, and {next(iter(self.found))} has several: leave one out")
         if self.wanted != type(self.wanted)() and VIDEO not in self.found.values():
             raise ResnestError(f"{parameter('every')} is for videos, cameras and streams, and there is none")
+
+    def read_as(self, bands: Bands) -> None:
+        """For a model of other pictures than photographs, the pages of a TIFF file are bands of one picture."""
+        from resnest.runtime.sources import PAGES
+
+        if not bands.plain:
+            self.found = {path: kind for path, kind in self.found.items() if kind != PAGES}
 
     def has(self, picture: Placed) -> bool:
         return picture.path in self.found

@@ -19,9 +19,13 @@ from resnest.data.formats import finders
 from resnest.data.near_duplicates import Pair, Prints, find_pairs
 from resnest.data.samples import LabelledSamples
 from resnest.data.sources import Splits, open_dataset
+from resnest.data.statistics import Meter, needs_look, usual_bands
 from resnest.errors import parameter
 from resnest.figures import counted
-from resnest.runtime.decode import BadImage, orientation_of
+from resnest.runtime.bands import RGB, Bands, orientation_of
+from resnest.runtime.decode import BadImage
+from resnest.runtime.raster import Raster
+from resnest.runtime.shown import shown
 from resnest.tasks import TaskInfo, load_object, task_info
 
 MIN_IMAGES = 10  # training images below which a class is hardly learned
@@ -40,6 +44,7 @@ class DatasetReport:
     problems: list[str] = field(default_factory=list)  # what will hurt
     notes: list[str] = field(default_factory=list)  # what to know
     near: list[Pair] = field(default_factory=list)  # validation images that look like a training image
+    meter: Meter | None = None  # of the values of the training pictures
     splits: Splits | None = None  # what was checked
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,6 +56,7 @@ class DatasetReport:
             "classes": counts,
             "near_duplicates": self._near_pairs(),
             **({"pixels": pixels} if pixels else {}),
+            **({"values": self.meter.to_dict()} if self.meter and self.meter.count else {}),
             "problems": self.problems,
             "notes": self.notes,
         }
@@ -115,23 +121,38 @@ def check_dataset(
     task: str | None = None,
     group: str | None = None,
     exif: str = "auto",
+    bands: Bands | None = None,
+    stats: bool = False,
     on_open: Callable[[int, str], None] = lambda total, title: None,
     on_image: Callable[[], None] = lambda: None,
 ) -> DatasetReport:
-    """Check a complete data set, as `open_dataset` opens it. Raises ResnestError if it cannot be opened."""
-    splits = open_dataset(where, format=format, task=task, group=group, exif=exif)
+    """Check a complete data set, as `open_dataset` opens it.
+
+    Args:
+        bands: how pictures are read; None: as RGB if they can be, else with as many channels as most of them have.
+        stats: with mean and std of the training pictures.
+
+    Raises:
+        ResnestError: it cannot be opened.
+    """
+    how: dict[str, Any] = {"format": format, "task": task, "group": group, "exif": exif}
+    splits = open_dataset(where, **how, bands=bands or RGB)
+    if bands is None and (found := usual_bands(splits.train)) != RGB:
+        splits = open_dataset(where, **how, bands=found)
     on_open(len(splits.train) + len(splits.val), "")
     train, val = splits.train.counts(), splits.val.counts()
     names = splits.train.class_names
     report = DatasetReport(splits.describe(), {name: (int(train[k]), int(val[k])) for k, name in enumerate(names)})
     report.splits = splits
+    meter = report.meter = Meter(splits.train.bands) if stats or needs_look(splits.train) else None
     sizes: list[tuple[int, int]] = []
     seen: dict[str, tuple[str, str, str]] = {}
     info = task_info(splits.train.task)
     inspect = load_object(info.inspection)
     inspections = [inspect(split, samples) for split, samples in (("train", splits.train), ("val", splits.val))]
     for inspection in inspections:
-        _check_split(inspection, report, sizes, seen, on_image)
+        _check_split(inspection, report, sizes, seen, on_image, meter if inspection.split == "train" else None)
+    report.notes += _value_notes(meter, stats)
     report.sizes = _describe_sizes(sizes)
     report.notes += _exif_notes([inspection.orientations for inspection in inspections], exif, info)
     inspections[0].add_to(report, inspections[1])
@@ -139,6 +160,17 @@ def check_dataset(
     if task is None and format == "auto" and info.reads_labels:
         report.notes += _other_annotations(Path(where))
     return report
+
+
+def _value_notes(meter: Meter | None, stats: bool) -> Iterator[str]:
+    """Channels, types and ranges of the training pictures, where they are no photographs; with `stats` mean and std."""
+    if meter is None or not meter.count:
+        return
+    if not meter.plain:
+        yield f"training pictures: {meter.describe()} (data.in_chans={meter.bands.channels})"
+        yield from meter.notes()
+    if stats:
+        yield f"all training pictures have {' '.join(meter.settings())}"
 
 
 def _other_annotations(where: Path) -> Iterator[str]:
@@ -202,6 +234,7 @@ def _check_split(
     sizes: list[tuple[int, int]],
     seen: dict[str, tuple[str, str, str]],  # pixels -> split, label, key of the first such image
     on_image: Callable[[], None],
+    meter: Meter | None,
 ) -> None:
     """Decode every image of a split; equal pixels under another label or in the other split are a problem."""
     split, samples = inspection.split, inspection.samples
@@ -214,9 +247,11 @@ def _check_split(
             report.problems.append(f"{split}: {key}: {error.reason}")
             continue
         sizes.append(image.size)
+        if meter:
+            meter.add(image)
         mark = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
         label = "|".join(samples.names_of(index)) or ("no label" if task_info(samples.task).reads_labels else "")
-        inspection.prints.add(index, image)
+        inspection.prints.add(index, shown(image) if isinstance(image, Raster) else image)
         before = seen.setdefault(mark, (split, label, key))
         if before[2] != key:
             inspection.repeated.add(index)

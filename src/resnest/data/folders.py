@@ -15,7 +15,8 @@ from resnest.data.listing import is_ignored
 from resnest.data.parts import Parts, choose_folders, is_plain, role_of
 from resnest.errors import ResnestError
 from resnest.files import is_output
-from resnest.runtime.decode import SUFFIXES
+from resnest.runtime.band_files import PICTURES
+from resnest.runtime.band_files import SUFFIXES as BANDS
 
 ROBOFLOW = "_annotations.coco.json"  # how Roboflow exports COCO json, beside the images of each split
 PANOPTIC = "panoptic"  # how names of files start that list segments
@@ -95,7 +96,7 @@ def _list_json(folder: Path) -> list[str]:
 def holds_xml(folder: Path) -> bool:
     """Whether a folder has xml files, of images beside them unless it is called after annotations."""
     suffixes = {file.suffix.lower() for file in folder.iterdir()} if folder.is_dir() else set()
-    return ".xml" in suffixes and (folder.name.lower() in ANNOTATIONS or bool(suffixes & set(SUFFIXES)))
+    return ".xml" in suffixes and (folder.name.lower() in ANNOTATIONS or bool(suffixes & set(PICTURES)))
 
 
 def has_class_folders(folder: Path) -> bool:
@@ -108,7 +109,7 @@ def has_class_folders(folder: Path) -> bool:
         and child.name.lower() != "data"
         and not is_plain(child.name)
     )
-    return any(file.suffix.lower() in SUFFIXES for child in folders for file in child.rglob("*"))
+    return any(file.suffix.lower() in PICTURES for child in folders for file in child.rglob("*"))
 
 
 def only_folder(path: Path) -> Path | None:
@@ -232,13 +233,21 @@ def _score(pictures: Mapping[str, Sequence[str]], wanted: Sequence[tuple[str, st
     return named + sum(stem in pictures for stem, _ in wanted)
 
 
-def pictures_in(folder: Path) -> dict[str, list[str]]:
+def pictures_in(folder: Path, suffixes: Sequence[str] = PICTURES) -> dict[str, list[str]]:
     """The image files of a folder: stem -> names, several where they differ in their suffix."""
     found: dict[str, list[str]] = {}
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
+        if file.suffix.lower() in suffixes and not file.name.startswith("."):
             found.setdefault(file.stem, []).append(file.name)
-    return found
+    return without_copies(found)
+
+
+def without_copies(files: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Without files of bands beside a photograph of the same name: its original, or features of it."""
+    for stem, names in files.items():
+        photographs = [name for name in names if not name.lower().endswith(BANDS)]
+        files[stem] = photographs or names
+    return files
 
 
 def picture_of(

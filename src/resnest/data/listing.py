@@ -19,6 +19,8 @@ from pathlib import Path
 
 from resnest.errors import ResnestError
 from resnest.files import is_output
+from resnest.runtime.band_files import NUMPY, TIFF
+from resnest.runtime.band_files import SUFFIXES as BANDS
 from resnest.runtime.decode import FORMATS, SUFFIXES
 
 # Left by macOS, Synology, QNAP, Windows, Python; lower case. Beside these, whatever begins with a dot: ._1.jpg,
@@ -29,13 +31,11 @@ IGNORED = {
 }  # fmt: skip
 # Files beside images that are read otherwise, or by people
 NO_DATA = re.compile(r"(classes\.json|classnames\.txt|(readme|licen[cs]e|copying|citation)\b.*)", re.IGNORECASE)
+ARRAY = ".npy"
 START = 32  # bytes of a file that tell its format
 DIB_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}  # of a BMP's second header
 UNREAD = (  # first bytes, where they stand, format
-    (b"II*\0", 0, "TIFF"),
-    (b"MM\0*", 0, "TIFF"),
-    (b"II+\0", 0, "TIFF"),
-    (b"MM\0+", 0, "TIFF"),
+    *((start, 0, "TIFF") for start in TIFF),
     (b"ftypavif", 4, "AVIF"),
     (b"ftyphei", 4, "HEIC"),
     (b"ftyphev", 4, "HEIC"),
@@ -60,6 +60,11 @@ def is_image_start(start: bytes) -> bool:
         or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
         or (start[:2] == b"BM" and int.from_bytes(start[14:18], "little") in DIB_SIZES)
     )
+
+
+def is_bands_start(name: str, start: bytes) -> bool:
+    """Whether a file of a data set is a picture that `runtime.bands` reads: TIFF, or NumPy's."""
+    return start.startswith((*TIFF, NUMPY))
 
 
 def why_no_image(name: str, start: Callable[[], bytes]) -> str:
@@ -114,6 +119,15 @@ class Listing:
         if reason and not NO_DATA.fullmatch(name.rpartition("/")[2]):
             self.leave_out(name, reason)
         return not reason
+
+    def without_arrays(self) -> Listing:
+        """Without NumPy's files where there are other pictures, beside which they are features or labels."""
+        arrays = [name for name in self.images if name.lower().endswith(ARRAY)]
+        if len(arrays) < len(self.images):
+            self.images = [name for name in self.images if not name.lower().endswith(ARRAY)]
+            for name in arrays:
+                self.leave_out(name, "an array beside pictures")
+        return self
 
     def notes(self) -> tuple[str, ...]:
         """One on the files that are left out, one on those that are ignored."""
@@ -219,6 +233,12 @@ class FolderTree:
         self.where = str(root)
         self.root = root
 
+    @staticmethod
+    def _is_picture(entry: os.DirEntry[str]) -> bool:
+        if not why_no_image(entry.name, lambda: read_start(entry.path)):
+            return True
+        return entry.name.lower().endswith(BANDS) and is_bands_start(entry.name, read_start(entry.path))
+
     def folders(self, inside: str) -> list[str]:
         entries = _entries(str(self.root / inside))
         return [
@@ -230,9 +250,7 @@ class FolderTree:
     def holds_images(self, inside: str) -> bool:
         """Whether images lie directly in a folder."""
         return any(
-            not is_ignored(entry.name)
-            and entry.is_file()
-            and not why_no_image(entry.name, lambda path=entry.path: read_start(path))  # type: ignore[misc]
+            not is_ignored(entry.name) and entry.is_file() and self._is_picture(entry)
             for entry in _entries(str(self.root / inside))
         )
 

@@ -1,7 +1,7 @@
 """Data loading: batches whose order and augmentation depend on the seed alone.
 
     for batch in training_batches(dataset, settings, batch_size=64, seed=0, epoch=3):
-        batch.images, batch.labels         # (N, 3, H, W) uint8, and what the task's dataset makes of targets
+        batch.images, batch.labels         # (N, C, H, W) uint8, and what the task's dataset makes of targets
     for batch in evaluation_batches(samples, preprocess, batch_size=64):
         batch.prepared(samples), batch.truths
 
@@ -47,7 +47,7 @@ Load = Callable[[str, Sequence[Any]], Iterator[Any]]  # of `loading`: name of a 
 class Batch(NamedTuple):
     """A batch of augmented images with their labels; `bad` lists unusable files as (index, key, reason)."""
 
-    images: Tensor  # (N, 3, H, W) uint8
+    images: Tensor  # (N, C, H, W) uint8 of 0 to 255, or float32 of 0 to 1
     labels: Any  # by the task: (N,) int64, (N, K) float32, (N, H, W) uint8, a list of N targets
     indices: Tensor  # (N,) into the samples
     bad: list[tuple[int, str, str]]
@@ -56,7 +56,7 @@ class Batch(NamedTuple):
 class EvaluationBatch(NamedTuple):
     """A batch of preprocessed images with their ground truth; `bad` lists unusable files as (key, reason)."""
 
-    pixels: Tensor  # (N, 3, H, W) float32
+    pixels: Tensor  # (N, C, H, W) float32
     indices: list[int]  # into the samples
     sizes: list[tuple[int, int]]  # width, height of the pictures
     truths: list[Any]
@@ -70,20 +70,29 @@ class EvaluationBatch(NamedTuple):
 
 
 def stack_images(images: list[Tensor]) -> Tensor:
-    """(N, 3, H, W) in the memory order of the images, so that no pixel is transposed."""
+    """(N, C, H, W) in the memory order of the images, so that no pixel is transposed."""
     if not images:
         return torch.empty(0, 3, 1, 1)
+    images = of_one_type(images)
     if images[0].stride(0) != 1:
         return torch.stack(images)
-    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)  # (N, H, W, 3) in memory
+    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)  # (N, H, W, C) in memory
+
+
+def of_one_type(images: list[Tensor]) -> list[Tensor]:
+    """All as bytes, or all as floats of 0 to 1 where some are."""
+    if len({image.dtype for image in images}) < 2:
+        return images
+    return [image.float() / 255 if image.dtype == torch.uint8 else image for image in images]
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """(N, 3, H, W) uint8 -> float32 in channels_last."""
+    """(N, C, H, W) uint8 of 0 to 255, or floats of 0 to 1 -> float32 in channels_last."""
     count, channels, height, width = images.shape
     rows = images.permute(0, 2, 3, 1).reshape(count * height, width * channels)  # long ones: twice as fast on a CPU
     means, stds = (torch.tensor(values, device=images.device).repeat(width) for values in (mean, std))
-    normal = rows.float().div_(255).sub_(means).div_(stds)
+    units = rows.float().div_(255) if rows.dtype == torch.uint8 else rows.clone()
+    normal = units.sub_(means).div_(stds)
     return normal.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
@@ -96,10 +105,10 @@ class TrainingDataset(Dataset[Any], ABC):
 
     @abstractmethod
     def augment(self, index: int, epoch: int) -> tuple[Tensor, Any]:
-        """Image `index`, (3, H, W) uint8, and its target, with torch's default generator. Raises BadImage."""
+        """Image `index`, (C, H, W) as `normalise` takes it, and its target, with torch's generator. Raises BadImage."""
 
     def stack_images(self, images: list[Tensor]) -> Tensor:
-        """(N, 3, H, W)."""
+        """(N, C, H, W)."""
         return stack_images(images)
 
     @abstractmethod
@@ -160,7 +169,7 @@ class Example(NamedTuple):
     """A preprocessed image and its ground truth."""
 
     number: int  # among the samples
-    pixels: Tensor  # (3, H, W)
+    pixels: Tensor  # (C, H, W)
     size: tuple[int, int]  # width, height of the picture
     truth: Any
     image: Image.Image | None

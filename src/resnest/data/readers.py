@@ -15,7 +15,7 @@ import numpy as np
 
 from resnest.data.class_names import LISTS, class_text, name_classes, parse_class_names, read_class_names
 from resnest.data.layout import MOST_NAMED, Layout, find_layout, label_by_folder
-from resnest.data.listing import START, ArchiveTree, Listing, is_ignored, list_images, nothing_found
+from resnest.data.listing import START, ArchiveTree, Listing, is_bands_start, is_ignored, list_images, nothing_found
 from resnest.data.samples import LabelledSamples
 from resnest.data.stores import BytesStore, FolderStore, Store, ZipStore
 from resnest.errors import ResnestError
@@ -33,7 +33,7 @@ def read_folder(
         may_lack: an empty class folder is no error, as in a validation part.
         inner: the classes are the last folders, not the first.
     """
-    listing = list_images(folder)
+    listing = list_images(folder, is_bands_start).without_arrays()
     images = [(name, name) for name in listing.images]
     labelled, notes = _in_class_folders(listing, images, "", may_lack=may_lack, inner=inner)
     return number_classes(
@@ -101,7 +101,7 @@ class Archive:
 
 
 def scan_zip(path: Path, *, inner: bool = False) -> Archive:
-    listing = Listing(str(path))
+    listing = Listing(str(path), also=is_bands_start)
     members: dict[str, str] = {}  # path -> name in the file
     lists: dict[str, str] = {}  # the same of lists of classes, by their folder
     try:

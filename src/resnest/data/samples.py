@@ -23,7 +23,8 @@ from resnest.data.class_names import is_number
 from resnest.data.stores import Store, read_from
 from resnest.errors import ResnestError
 from resnest.figures import counted
-from resnest.runtime.decode import Exif, decode_image
+from resnest.runtime.bands import RGB, Bands, read_picture
+from resnest.runtime.decode import Exif
 from resnest.tasks import DEFAULT_TASK
 
 CONTROL = ("Cc", "Zl", "Zp")  # Unicode's categories of control characters, line and paragraph separators
@@ -42,6 +43,7 @@ class Samples(ABC):
     keys: Sequence[str]
     class_names: tuple[str, ...]  # (K,)
     exif: Exif = field(default="auto", kw_only=True)  # which way up they are annotated, where that matters
+    bands: Bands = field(default=RGB, kw_only=True)  # how pictures are read
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -51,8 +53,8 @@ class Samples(ABC):
         return read_from(self.store, self.keys[index])
 
     def decode(self, index: int) -> Image.Image:
-        """Image `index`, RGB and upright. Raises BadImage, whatever is wrong with the file."""
-        return decode_image(self.read(index), name=self.keys[index])
+        """Image `index`, upright, with the channels of `bands`. Raises BadImage, whatever is wrong with the file."""
+        return read_picture(self.read(index), self.bands, name=self.keys[index])
 
     def is_read_as_stored(self, size: tuple[int, int], upright: tuple[int, int]) -> bool:
         """Whether an image with an EXIF orientation is not turned: its size as decoded, and upright."""

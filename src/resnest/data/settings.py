@@ -6,15 +6,17 @@ DataSettings(size=128, start_size=64, min_area=0.35)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from resnest.data.grouping import check_group
 from resnest.data.splitting import Holdout, parse_fold
 from resnest.errors import Range, ResnestError, check_ranges
+from resnest.runtime.bands import Bands
 from resnest.runtime.decode import Exif
 from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, LARGEST, Interpolation, Preprocess
-from resnest.spec import Count, NotNegative, ProperShare, Share, SomeShare, Whole
+from resnest.spec import Count, NotNegative, Positive, ProperShare, Share, SomeShare, Whole
 
+MOST_CHANNELS = 1024
 Side = Annotated[int, Range(8, LARGEST, hint=" pixels")]
 PerChannel = Annotated[float, Range(0, ends="(]", hint=" in each channel: pixels are divided by it")]
 
@@ -36,8 +38,11 @@ class DataSettings:
     eval_crop: SomeShare | None = None  # share of the short side; none: eval_size / (eval_size + 32), as published
     interpolation: Interpolation = "bilinear"
     eval_interpolation: Interpolation | None = None  # none: `interpolation`
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[PerChannel, PerChannel, PerChannel] = IMAGENET_STD
+    in_chans: Annotated[int, Range(1, MOST_CHANNELS)] = 3  # channels that pictures are read with
+    value_range: Positive | None = None  # the value that is 1.0 before mean and std; none: by each file's data type
+    # of channels in 0..1; []: of the training pictures, as when training starts with other channels than three
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[PerChannel, ...] = IMAGENET_STD
     min_area: SomeShare = 0.08  # smallest area fraction of the random crop; 1: full image, no crop
     # what is drawn evenly: the crop's area, or its height as EfficientNet does
     crop: Literal["area", "height"] = "area"
@@ -61,11 +66,40 @@ class DataSettings:
             check_group(self.group)
         if self.fold is not None:
             parse_fold(self.fold)
+        self._settle_normalisation()
         if self.start_size is not None and self.start_size > self.size:
             raise ResnestError(
                 f"data.start_size={self.start_size} with data.size={self.size}: crops grow to data.size. Set"
                 f" data.start_size to {self.size} or less"
             )
+
+    def _settle_normalisation(self) -> None:
+        """Mean and std, one a channel each; () and () are computed. Raises ResnestError for any other number."""
+        if self.in_chans != 3:  # ImageNet's are of red, green and blue
+            for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+                if tuple(getattr(self, name)) == usual:
+                    object.__setattr__(self, name, ())
+        for name in ("mean", "std"):
+            values = tuple(getattr(self, name))
+            object.__setattr__(self, name, values)
+            if values and len(values) != self.in_chans:
+                raise ResnestError(
+                    f"data.{name}={list(values)} with data.in_chans={self.in_chans}: give a number a channel, or [] for"
+                    " those of the training pictures"
+                )
+        if bool(self.mean) != bool(self.std):
+            given, other = ("mean", "std") if self.mean else ("std", "mean")
+            raise ResnestError(f"data.{given} is given and data.{other} is not: give both, or [] for both")
+
+    @property
+    def normalisation(self) -> dict[str, Any]:
+        """These fields of the preprocessing in evaluation."""
+        return {"mean": self.mean, "std": self.std, "value_range": self.value_range}
+
+    @property
+    def bands(self) -> Bands:
+        """How pictures are read."""
+        return Bands(self.in_chans, self.value_range)
 
     def size_at(self, epoch: int, epochs: int) -> int:
         """Crop size of an epoch: linear from `start_size` to `size`, rounded to 16 pixels."""
@@ -85,6 +119,5 @@ class DataSettings:
             size=self.eval_size or self.size,
             crop=self.eval_crop,
             interpolation=self.eval_interpolation or self.interpolation,
-            mean=self.mean,
-            std=self.std,
+            **self.normalisation,
         )

@@ -21,6 +21,7 @@ from resnest.data.splitting import Holdout, note_of_leaks, split
 from resnest.data.stores import FolderStore
 from resnest.errors import ResnestError, parameter
 from resnest.figures import counted
+from resnest.runtime.bands import RGB, Bands
 from resnest.runtime.decode import as_exif
 from resnest.tasks import check_task
 
@@ -68,6 +69,7 @@ def open_dataset(
     group: str | None = None,
     fold: str | None = None,
     exif: str = "auto",
+    bands: Bands = RGB,
 ) -> Splits:
     """Open a data set of any format for training.
 
@@ -80,19 +82,20 @@ def open_dataset(
         group: what belongs together and is held out together, as `data.group`.
         fold: hold out a fold, as `data.fold`; of data with a validation part, one of its training part.
         exif: which way up pictures with an EXIF orientation were annotated, as `data.exif`.
+        bands: how pictures are read, as `data.in_chans` and `data.value_range`.
 
     Raises:
         ResnestError: nothing there, no images, one class, a class without images, classes that do not agree; images
             without a group, too few groups.
     """
-    way_up = as_exif(exif)
+    how: dict[str, Any] = {"exif": as_exif(exif), "bands": bands}
     handle = detect_format(where, format, task)
     rule = Holdout(val_fraction, seed, group, fold)
     if handle.unsplit is not None or (fold and handle.train):
-        return _split(handle, replace(_undivided(handle)(), exif=way_up), rule)
+        return _split(handle, replace(_undivided(handle)(), **how), rule)
     if handle.train is None or handle.val is None:
         raise ResnestError(f"{handle.where} has a validation split but no folder train beside it: nothing to train on")
-    train, val = replace(handle.train(), exif=way_up), replace(handle.val(), exif=way_up)
+    train, val = replace(handle.train(), **how), replace(handle.val(), **how)
     check_task(val, train.task, f"the validation split of {handle.where}", "its training split")
     train, val = train.matched(val, handle.where)
     leaks = note_of_leaks(train, val, group, handle.columns, handle.where) if group else ()
@@ -115,6 +118,7 @@ def open_split(
     holdout: Holdout | None = None,
     trained_on: Mapping[str, Any] | None = None,
     exif: str = "auto",
+    bands: Bands = RGB,
 ) -> EvaluationSplit:
     """Open one split of a data set for evaluation; the other is not read.
 
@@ -125,31 +129,31 @@ def open_split(
         task: what it is for, as in `open_dataset`.
         holdout: what training held out; None for a model that was not trained here.
         trained_on: the run's account of its data (run.json): of other data nothing was held out.
-        exif: as in `open_dataset`.
+        exif, bands: as in `open_dataset`.
 
     Raises:
         ResnestError: as `open_dataset`; a split that the data set does not have.
     """
     if split not in ("auto", "val", "test", "train", "all"):
         raise ResnestError(f"{parameter('split', split)}: expected auto, val, test, train or all")
-    way_up = as_exif(exif)
+    how: dict[str, Any] = {"exif": as_exif(exif), "bands": bands}
     handle = detect_format(where, format, task)
     if handle.unsplit is None:
         if split == "all":
             option = parameter("split", split)
             raise ResnestError(f"{option}: {handle.where} comes with its own validation split; choose val or train")
         if holdout and holdout.fold and split in ("auto", "train") and handle.train:
-            trained = replace(handle.train(), exif=way_up)
+            trained = replace(handle.train(), **how)
             if _is_training_data((str(where), handle.where), trained, trained_on or {}):
                 return _side(handle, _split(handle, trained, holdout), split)
         part = "val" if split == "auto" else split
         read, name = getattr(handle, part), TITLES[part]
         if read is None:
             raise ResnestError(f"{parameter('split', split)}: {handle.where} has no {name} split")
-        return _evaluation_split(handle, replace(read(), exif=way_up), f"{name} images")
+        return _evaluation_split(handle, replace(read(), **how), f"{name} images")
     if split == "test":
         raise ResnestError(f"{parameter('split', split)}: {handle.where} has no test split; choose val or all")
-    unsplit = replace(handle.unsplit(), exif=way_up)
+    unsplit = replace(handle.unsplit(), **how)
     held_out = holdout is not None and _is_training_data((str(where), handle.where), unsplit, trained_on or {})
     if split == "all" or (split == "auto" and not held_out):
         return _evaluation_split(handle, unsplit, "images, all there are")

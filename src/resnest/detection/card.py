@@ -17,6 +17,7 @@ from PIL import Image
 from resnest.errors import ResnestError, check_ranges, unknown
 from resnest.runtime.card import AnnotatedCard, parse_integers, parse_sides
 from resnest.runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, Step, check_enlarged, normalise, normalise_step
+from resnest.runtime.raster import unit_pixels
 from resnest.spec import GROUPS, Count, HeadNorm, Positive, Rate, SomeShare, Whole, Width
 
 # --- The structure of a detector on a backbone: (cascade) R-CNN with a feature pyramid, with or without masks.
@@ -113,8 +114,9 @@ class DetectionPreprocess:
     short: int = 800  # pixels (detectron2's INPUT.MIN_SIZE_TEST)
     long: int = 1333
     canvas: tuple[int, int] | None = None  # height, width of what an exported file takes; the image fits into it
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    value_range: float | None = None  # the value that is 1.0 before mean and std; None: by each picture's data type
 
     def describe(self) -> str:
         """The size, for people."""
@@ -144,17 +146,17 @@ class DetectionPreprocess:
         if self.canvas:
             fit["canvas"] = list(self.canvas)
             pad = {"do": "pad", "height": self.canvas[0], "width": self.canvas[1]}
-        return [fit, normalise_step(self.mean, self.std), pad]
+        return [fit, normalise_step(self), pad]
 
     def pixels(self, image: Image.Image) -> Image.Image:
         """The resized image, before normalisation."""
         return image.resize(self.scaled_size(*image.size), Image.Resampling.BILINEAR)
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
-        """RGB image -> (3, H, W), normalised, zero-padded. Raises BadImage, without the name of the file."""
+        """A picture -> (C, H, W), normalised, zero-padded. Raises BadImage, without the name of the file."""
         check_enlarged(image.size, self.padded_size(*image.size)[::-1])
-        inner = normalise(np.asarray(self.pixels(image)), self.mean, self.std)
-        padded = np.zeros((3, *self.padded_size(*image.size)), np.float32)
+        inner = normalise(unit_pixels(self.pixels(image), self.value_range), self.mean, self.std)
+        padded = np.zeros((len(inner), *self.padded_size(*image.size)), np.float32)
         padded[:, : inner.shape[1], : inner.shape[2]] = inner
         return padded
 
@@ -209,8 +211,8 @@ class DetectionCard(AnnotatedCard):
     def describe_input(self) -> str:
         scaled = self.preprocess
         return (
-            f"RGB; the short side is resized to {scaled.short} pixels, unless the long one would pass {scaled.long};"
-            f" mean {scaled.mean}, standard deviation {scaled.std}."
+            f"{self.describe_pixels()}; the short side is resized to {scaled.short} pixels, unless the long one would"
+            f" pass {scaled.long}; {self.describe_normalisation()}."
         )
 
     def own_keys(self) -> dict[str, Any]:

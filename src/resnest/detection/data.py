@@ -22,7 +22,7 @@ from resnest.data.stores import Store
 from resnest.detection.segmentations import BAD, Segmentation, Segmentations
 from resnest.detection.units import Misread, find_misread
 from resnest.errors import ResnestError
-from resnest.runtime.decode import decode_image
+from resnest.runtime.bands import read_picture
 
 if TYPE_CHECKING:
     from resnest.detection.recipes import DetectionRecipe
@@ -186,9 +186,10 @@ class DetectionSamples(Samples):
         return cls(store, keys, class_names, objects.presence(len(class_names)), category_ids, objects, notes)
 
     def decode(self, index: int) -> Image.Image:
-        """Image `index`, RGB, oriented as its annotations. Raises BadImage."""
+        """Image `index`, oriented as its annotations. Raises BadImage."""
         width, height = map(int, self.objects.sizes[index])
-        return decode_image(self.read(index), name=self.keys[index], annotated=(width, height), exif=self.exif)
+        content = self.read(index)
+        return read_picture(content, self.bands, name=self.keys[index], annotated=(width, height), exif=self.exif)
 
     def example(self, index: int) -> tuple[Image.Image, Objects]:
         return self.decode(index), self.objects[index]

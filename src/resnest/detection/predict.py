@@ -68,7 +68,7 @@ def check_views(views: Views) -> None:
 
 def takes(card: DetectionCard) -> Shape:
     """Inputs of exported files: one image of the card's size."""
-    return 1, 3, *(card.preprocess.canvas or (None, None))
+    return 1, card.in_chans, *(card.preprocess.canvas or (None, None))
 
 
 def gives(card: DetectionCard) -> dict[str, Shape]:

@@ -72,7 +72,7 @@ class DetectionSettings:
 
     def preprocess(self, data: DataSettings) -> DetectionPreprocess:
         """The preprocessing in evaluation for weights trained with these settings."""
-        return DetectionPreprocess(short=self.eval_short, long=self.eval_long, mean=data.mean, std=data.std)
+        return DetectionPreprocess(short=self.eval_short, long=self.eval_long, **data.normalisation)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ class DetectionTask(BackboneTask):
 
     @classmethod
     def build_network(cls, card: Any) -> Detector:
-        return build_detector(card.spec, card.detector, len(card.class_names))
+        return build_detector(card.spec, card.detector, len(card.class_names), in_chans=card.in_chans)
 
     @classmethod
     def card_fields(cls, net: Any) -> dict[str, Any]:
@@ -56,8 +56,7 @@ class DetectionTask(BackboneTask):
         return preprocess
 
     def network(self) -> Detector:
-        zero_gamma = self.recipe.model.zero_gamma
-        return build_detector(self.spec, self.recipe.detector, len(self.class_names), zero_gamma=zero_gamma)
+        return build_detector(self.spec, self.recipe.detector, len(self.class_names), **self.stem)
 
     def dataset(self, samples: DetectionSamples) -> TrainingDataset:
         from resnest.detection.transforms import DetectionDataset  # torchvision, for training alone
@@ -67,7 +66,7 @@ class DetectionTask(BackboneTask):
         return DetectionDataset(samples, recipe.data, recipe.detection, masks=masks, seed=recipe.train.seed)
 
     def loss(self, net: nn.Module, images: Tensor, labels: Sequence[Target], *, seed: Sequence[int] = ()) -> Tensor:
-        """The sum of all losses: (N, 3, H, W) uint8, a target for each image -> scalar."""
+        """The sum of all losses: (N, C, H, W) as `normalise` takes them, a target for each image -> scalar."""
         data = self.recipe.data
         inputs = normalise(images, data.mean, data.std)
         sizes = torch.tensor([target.size for target in labels])
@@ -87,6 +86,7 @@ class DetectionTask(BackboneTask):
             "class_names": self.class_names,
             "category_ids": self.category_ids,
             "preprocess": self.preprocess,
+            "in_chans": self.recipe.data.in_chans,
             "detector": self.recipe.detector,
             "image_sizes": self.image_sizes,
             "figures": figures,

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
 
-from resnest.data.loading import TrainingDataset
+from resnest.data.colour import ColorJitter, to_tensor
+from resnest.data.loading import TrainingDataset, of_one_type
 from resnest.data.order import random_int
 from resnest.data.settings import DataSettings
 from resnest.detection.card import DIVISOR, DetectionPreprocess
@@ -28,7 +28,7 @@ from resnest.detection.recipes import DetectionSettings
 from resnest.detection.rpn import Target
 from resnest.detection.segmentations import Segmentation, decode_rle_columns, rasterise_polygons
 from resnest.errors import ResnestError
-from resnest.runtime.decode import decode_image
+from resnest.runtime.bands import read_picture
 
 Transpose = Image.Transpose
 Points = NDArray[np.float64]
@@ -113,22 +113,21 @@ def _nearest(start: int, end: int, count: int) -> NDArray[np.int64]:
 
 
 class DetectionTransform:
-    """Bytes and objects of an image -> uint8 (3, H, W) and its target; randomness is torch's default generator's."""
+    """Bytes and objects of an image -> (C, H, W), bytes or floats, and its target; by torch's default generator."""
 
     def __init__(self, data: DataSettings, detection: DetectionSettings, *, masks: bool = False) -> None:
         self.data = data
         self.detection = detection
         self.masks = masks
-        self.colour = v2.ColorJitter(data.jitter, data.jitter, data.jitter) if data.jitter else None
+        self.colour = ColorJitter(data.jitter)
 
     def __call__(self, content: bytes, objects: Objects, name: str = "image") -> tuple[Tensor, Target]:
         """Raises BadImage."""
-        image = decode_image(content, name=name, annotated=(objects.width, objects.height), exif=self.data.exif)
+        size = (objects.width, objects.height)
+        image = read_picture(content, self.data.bands, name=name, annotated=size, exif=self.data.exif)
         geometry = self.draw(objects.width, objects.height)
-        image = geometry.picture(image)
-        if self.colour is not None:
-            image = self.colour(image)
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, H, W)
+        image = self.colour(geometry.picture(image))
+        pixels = to_tensor(image, self.data.value_range)
         return pixels, transform_objects(objects, geometry, masks=self.masks, tighten=self.detection.crop is not None)
 
     def draw(self, width: int, height: int) -> Geometry:
@@ -245,12 +244,13 @@ class DetectionDataset(TrainingDataset):
         return self.transform(content, self.samples.annotations(index), self.samples.keys[index])
 
     def stack_images(self, images: list[Tensor]) -> Tensor:
-        """(N, 3, H, W), padded to the largest and a multiple of 32; channels last in memory."""
+        """(N, C, H, W), padded to the largest and a multiple of 32; channels last in memory."""
         if not images:
             return torch.empty(0, 3, DIVISOR, DIVISOR)
+        images = of_one_type(images)
         sides = np.max([image.shape[1:] for image in images], axis=0)
         height, width = (-(-side // DIVISOR) * DIVISOR for side in sides)
-        padded = torch.zeros(len(images), int(height), int(width), 3, dtype=images[0].dtype)
+        padded = torch.zeros(len(images), int(height), int(width), len(images[0]), dtype=images[0].dtype)
         for canvas, image in zip(padded, images, strict=True):
             canvas[: image.shape[1], : image.shape[2]] = image.permute(1, 2, 0)
         return padded.permute(0, 3, 1, 2)

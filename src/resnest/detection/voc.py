@@ -26,7 +26,7 @@ from resnest.detection.repeats import without_repeats
 from resnest.detection.segmentations import Segmentations
 from resnest.errors import ResnestError
 from resnest.figures import counted
-from resnest.runtime.decode import decode_image
+from resnest.runtime.bands import AS_IS, read_picture
 
 MAX_BYTES = 16 * 2**20  # of one xml file; those of VOC have some kilobytes
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -67,7 +67,7 @@ def read_voc(folder: Path, stems: Sequence[str] | None = None, *, first: int = 1
     for stem, key in zip(chosen, keys, strict=True):
         if stem not in known and not (root / key).is_file():
             raise ResnestError(f"{folder}: {stem} is listed, but there is neither a {stem}.xml nor a picture of it")
-    sizes = [scene.size or decode_image(root / key).size for scene, key in zip(scenes, keys, strict=True)]
+    sizes = [scene.size or read_picture(root / key, AS_IS).size for scene, key in zip(scenes, keys, strict=True)]
     names = tuple(sorted({name for scene in scenes for name in scene.names}))
     if stems is None and pictures.alone:
         notes = (*notes, f"left out: {counted(pictures.alone, 'image', 'images')} without an xml file")

@@ -18,7 +18,7 @@ from resnest.data.formats import DatasetHandle, Read
 from resnest.data.parts import WHOLE, is_plain, note_of_test, role_of
 from resnest.data.samples import Samples
 from resnest.errors import ResnestError
-from resnest.runtime.decode import SUFFIXES
+from resnest.runtime.band_files import PICTURES as SUFFIXES
 
 FLAG = re.compile(r"(.*\S)\s+(?:-1|0|\+?1)")  # whether an image shows the class of the list
 PAIR = re.compile(rf".*(?:{'|'.join(map(re.escape, SUFFIXES))})\s+(\S.*\.xml)", re.IGNORECASE)

@@ -70,10 +70,6 @@ def bake(
     """
     on_step("comparing it again, with the normalisation inside")
     card = model.card
-    if card.in_chans != 3:
-        raise ResnestError(
-            f"{parameter('bake_preprocessing', layout)} is for pictures, and {model.source} takes others"
-        )
     said = {
         key: json.dumps({**json.loads(strings[key]), INPUT_KEY: describe_input(layout)})
         for key in (CARD_KEY, ORIGIN_KEY)

@@ -19,15 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.data.listing import list_images
+from resnest.data.listing import is_bands_start, list_images
 from resnest.data.samples import Samples
 from resnest.data.sources import open_dataset, open_split
 from resnest.data.splitting import Holdout
 from resnest.errors import ResnestError, parameter
 from resnest.inference.evaluation import exif_of_run
 from resnest.inference.model import Model, provenance_of
+from resnest.runtime.bands import RGB, Bands, read_picture
 from resnest.runtime.card import ModelCard
-from resnest.runtime.decode import BadImage, decode_image
+from resnest.runtime.decode import BadImage
+from resnest.runtime.raster import Raster
 from resnest.tasks import check_task
 
 # --- Pictures to compare a network and its export on: real ones if there are any, else seeded synthetic ones ---
@@ -49,24 +51,31 @@ class Pictures:
 
 
 def pixels(card: ModelCard, image: Image.Image) -> NDArray[np.float32]:
-    """Preprocessed, (C, size, size); for other channels than three they are repeated or dropped."""
-    channels = [index % 3 for index in range(card.in_chans)]
-    return np.ascontiguousarray(card.preprocess(image)[channels])
+    """Preprocessed, (C, size, size)."""
+    return np.ascontiguousarray(card.preprocess(image))
 
 
-def synthetic(count: int = COUNT) -> Pictures:
-    """Soft coloured shapes with some grain, always the same."""
+def synthetic(count: int = COUNT, bands: Bands = RGB) -> Pictures:
+    """Soft coloured shapes with some grain, always the same; for other channels than three they are repeated."""
     rng = np.random.default_rng(SEED)
     images = []
     for _ in range(count):
         coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
         smooth = np.asarray(coarse.resize((320, 240), Image.Resampling.BICUBIC), np.float32)
         grainy = smooth + rng.normal(0, 8, smooth.shape)
-        images.append(Image.fromarray(grainy.clip(0, 255).astype(np.uint8)))
+        images.append(_with_bands(grainy.clip(0, 255).astype(np.uint8), bands))
     return Pictures(images, "synthetic pictures", real=False)
 
 
-def find_pictures(where: str | Path, count: int = COUNT) -> Pictures:
+def _with_bands(colours: NDArray[np.uint8], bands: Bands) -> Image.Image:
+    """A picture as a model takes it, from (H, W, 3)."""
+    if bands.plain:
+        return Image.fromarray(colours)
+    pixels = colours[..., [channel % 3 for channel in range(bands.channels)]]
+    return Raster.of(pixels if bands.value_range is None else pixels * np.float32(bands.value_range / 255))
+
+
+def find_pictures(where: str | Path, count: int = COUNT, bands: Bands = RGB) -> Pictures:
     """Some images of a folder or a data set of any format, always the same; unusable ones are skipped.
 
     If a data set has splits, they come from its validation split.
@@ -74,7 +83,7 @@ def find_pictures(where: str | Path, count: int = COUNT) -> Pictures:
     Raises:
         ResnestError: nothing there, or no usable image in it.
     """
-    reads = _in_folder(Path(where)) or _in_data_set(where)
+    reads = _in_folder(Path(where), bands) or _in_data_set(where, bands)
     random.Random(SEED).shuffle(reads)
     images: list[Image.Image] = []
     for read in reads:
@@ -87,17 +96,17 @@ def find_pictures(where: str | Path, count: int = COUNT) -> Pictures:
     return Pictures(images, f"pictures of {where}")
 
 
-def _in_folder(folder: Path) -> list[Read]:
+def _in_folder(folder: Path, bands: Bands) -> list[Read]:
     """Pictures in a folder, with or without class folders."""
-    return [partial(decode_image, folder / name) for name in _images(folder)]
+    return [partial(read_picture, folder / name, bands) for name in _images(folder)]
 
 
 def _images(folder: Path) -> list[str]:
-    return list_images(folder).images if folder.is_dir() else []
+    return list_images(folder, is_bands_start).without_arrays().images if folder.is_dir() else []
 
 
-def _in_data_set(where: str | Path) -> list[Read]:
-    samples = open_split(where).samples
+def _in_data_set(where: str | Path, bands: Bands) -> list[Read]:
+    samples = open_split(where, bands=bands).samples
     return [partial(samples.decode, index) for index in range(len(samples))]
 
 
@@ -140,7 +149,7 @@ def find_photos(where: str | Path, model: Model) -> tuple[Photos, Photos]:
     Raises:
         ResnestError: nothing there, or too few of them.
     """
-    sets = _labelled(where, model) or _unlabelled(Path(where))
+    sets = _labelled(where, model) or _unlabelled(Path(where), model.card.bands)
     calibration, held_back = (_some(*pair) for pair in zip(sets, (MOST_CALIBRATION, MOST_HELD_BACK), strict=True))
     check_enough(where, len(calibration.reads), len(held_back.reads))
     return calibration, held_back
@@ -167,6 +176,7 @@ def _labelled(where: str | Path, model: Model) -> tuple[Photos, Photos] | None:
         group=rule.group,
         fold=rule.fold,
         exif=exif_of_run(Path(model.source)),
+        bands=model.card.bands,
     )
     try:
         for samples in (splits.train, splits.val):
@@ -191,10 +201,10 @@ def _has_no_classes(folder: Path) -> bool:
     return bool(images) and not any("/" in name for name in images)
 
 
-def _unlabelled(folder: Path) -> tuple[Photos, Photos]:
+def _unlabelled(folder: Path, bands: Bands) -> tuple[Photos, Photos]:
     files = np.random.default_rng(SEED).permutation(np.array(_images(folder), object))
     halves = files[: len(files) // 2], files[len(files) // 2 :]
-    first, second = (Photos([partial(decode_image, folder / name) for name in half]) for half in halves)
+    first, second = (Photos([partial(read_picture, folder / name, bands) for name in half]) for half in halves)
     return first, second
 
 

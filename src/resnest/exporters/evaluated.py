@@ -57,7 +57,7 @@ def find_data(model: Model, exporter: Exporter, images: str | Path | None, named
     where, format = data_of_run(Path(model.source)) if exporter.on_data else (None, "")
     samples = _labelled(model, where, format) if where else None
     if samples is None or not len(samples):
-        return Data(synthetic())
+        return Data(synthetic(bands=model.card.bands))
     some = [samples.decode(index) for index in range(len(samples))]
     return Data(Pictures(some, f"validation pictures of {where}"), samples)
 
@@ -65,7 +65,8 @@ def find_data(model: Model, exporter: Exporter, images: str | Path | None, named
 def _labelled(model: Model, where: str | Path, format: str) -> Samples | None:
     """A few usable samples of the model's task and classes, always the same; None: it has no such data."""
     try:
-        part = open_split(where, format=format, holdout=model.holdout, task=model.card.task)
+        card = model.card
+        part = open_split(where, format=format, holdout=model.holdout, task=card.task, bands=card.bands)
         check_task(part.samples, model.card.task, str(where), "the model")
         samples = part.samples.aligned(model.card, str(where))
         order = np.random.default_rng(SEED).permutation(len(samples)).tolist()

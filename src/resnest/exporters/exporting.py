@@ -97,11 +97,11 @@ def export(
     form = find_format("onnx" if parcel else format, Path(out) if out else None)
     target = _check_place(model, form, out, int8, parcel)
     _check_form(form, int8, layout)
-    named = find_pictures(images) if images else None
     opened = model if isinstance(model, Model) else Model.from_pretrained(model, network=network)
+    named = find_pictures(images, bands=opened.card.bands) if images else None
     sha = None if isinstance(model, Model) else weights_hash(model)  # an opened network may have been changed since
     exporter = find_exporter(opened)
-    as_evaluated, opened = opened, _sized(opened, size, form, int8, parcel)
+    as_evaluated, opened = opened, _sized(opened, size, form, int8, layout, parcel)
     data = find_data(as_evaluated, exporter, images, named)
     some = data.pictures
     with parcel.delivering() if parcel else delivering(target) as temporary:
@@ -131,9 +131,14 @@ def _check_place(
     return target
 
 
-def _sized(model: Model, size: Size, form: Format, int8: Int8 | None, parcel: Parcel | None) -> Model:
+def _sized(
+    model: Model, size: Size, form: Format, int8: Int8 | None, layout: str | None, parcel: Parcel | None
+) -> Model:
     """The model with the card of its file. Raises ResnestError for a size, an int8 or folders that it cannot have."""
     exporter = find_exporter(model)
+    if layout and not model.card.bands.plain:
+        takes = f"{model.source} takes {model.card.bands.describe()}"
+        raise ResnestError(f"{parameter('bake_preprocessing', layout)} is for RGB of 8 bits, and {takes}: leave it out")
     if int8 and not exporter.int8:
         raise ResnestError(f"{parameter('int8')} is for classifiers, and {model.source} is {model.card.info.noun}")
     sized = exporter.sized(model, size, form)

@@ -98,6 +98,11 @@ def describe_preprocessing(model: Model, layout: str | None) -> dict[str, Any]:
             f"{model.source} looks at pictures in windows of {window} pixels, which other programs do not: give the"
             f" size of a whole picture with {parameter('size', 'HxW')}"
         )
+    if not model.card.bands.plain:
+        raise ResnestError(
+            f"{model.source} takes {model.card.bands.describe()}, and programs of other runtimes read RGB of 8 bits:"
+            f" export the file alone, with {parameter('format', 'onnx')}"
+        )
     decode = {"do": "decode", "mode": "RGB", "exif_orientation": "applied", "alpha": "dropped"}
     steps = preprocess.steps() if layout is None else outside(preprocess.steps())
     taken = {"name": INPUT, "dtype": "float32", "layout": "NCHW"}

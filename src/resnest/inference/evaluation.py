@@ -295,8 +295,8 @@ def evaluate(
     card = card if surface is None else card.with_surface(surface)
     if views is not None:
         card.info.check_views(views)
-    way_up = exif or exif_of_run(Path(model))
-    part = open_split(data, split, format=format, holdout=holdout, trained_on=account, task=card.task, exif=way_up)
+    how: dict[str, Any] = {"format": format, "exif": exif or exif_of_run(Path(model)), "bands": card.bands}
+    part = open_split(data, split, holdout=holdout, trained_on=account, task=card.task, **how)
     check_task(part.samples, card.task, str(data), "the model")
     chosen = part.samples.aligned(card, str(data))
     if labels:

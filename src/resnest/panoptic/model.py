@@ -137,8 +137,10 @@ def build_panoptic(
     num_classes: int,
     things: int,
     *,
+    in_chans: int = 3,
     zero_gamma: bool = True,
 ) -> PanopticFPN:
     """A panoptic network with random weights. Raises ResnestError as `PanopticFPN` does."""
-    backbone = Backbone(spec, zero_gamma=zero_gamma, convs=stage_convs(detector.deform, detector.deform_groups))
+    convs = stage_convs(detector.deform, detector.deform_groups)
+    backbone = Backbone(spec, in_chans=in_chans, zero_gamma=zero_gamma, convs=convs)
     return PanopticFPN(backbone, detector, panoptic, num_classes, things)

@@ -29,7 +29,8 @@ class PanopticTask(DetectionTask):
 
     @classmethod
     def build_network(cls, card: PanopticCard) -> PanopticFPN:
-        return build_panoptic(card.spec, card.detector, card.panoptic, len(card.class_names), card.things)
+        heads = card.detector, card.panoptic
+        return build_panoptic(card.spec, *heads, len(card.class_names), card.things, in_chans=card.in_chans)
 
     @classmethod
     def num_classes(cls, net: PanopticFPN) -> int:
@@ -46,7 +47,7 @@ class PanopticTask(DetectionTask):
             self.recipe.panoptic,
             len(self.class_names),
             self.classes.things,
-            zero_gamma=self.recipe.model.zero_gamma,
+            **self.stem,
         )
 
     def card(self, figures: dict[str, float]) -> PanopticCard:

@@ -23,7 +23,8 @@ from resnest.data.samples import Samples
 from resnest.data.sources import Splits
 from resnest.report.page import Section, count, write_html
 from resnest.report.parts import Caption, Column, Layout, Picture, empty, pictures_of, table
-from resnest.runtime.decode import BadImage, orientation_of
+from resnest.runtime.bands import orientation_of
+from resnest.runtime.decode import BadImage
 from resnest.runtime.palette import Colour
 from resnest.tasks import load_object, task_info
 

@@ -22,6 +22,7 @@ from resnest.report.charts import History, fraction_chart, loss_chart, rate_char
 from resnest.report.page import Headline, Section, count, render
 from resnest.runtime.decode import BadImage
 from resnest.runtime.palette import Colour, class_colours
+from resnest.runtime.shown import shown
 
 T = TypeVar("T")
 Keyed = tuple[str, str]  # a figure's key in metrics.jsonl, and its caption
@@ -218,7 +219,7 @@ def css_colour(colour: Colour) -> str:
 
 def data_uri(image: Image.Image, side: int = SIDES["small"]) -> str:
     """A JPEG thumbnail inside a URI; small pictures keep their size and their full colour resolution."""
-    thumbnail = image.convert("RGB")
+    thumbnail = shown(image)
     thumbnail.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     thumbnail.save(buffer, "JPEG", quality=85, optimize=True, subsampling=0 if max(image.size) < TINY else 2)

@@ -13,13 +13,14 @@ import dataclasses
 import json
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from resnest.errors import BREAKING, ResnestError, parameter
 from resnest.files import CARD_NAME
+from resnest.runtime.bands import Bands
 from resnest.runtime.preprocess import LARGEST, ImageTransform
 from resnest.spec import Spec
 from resnest.tasks import DEFAULT_TASK, TaskInfo, task_info
@@ -44,13 +45,17 @@ class ModelCard:
         object.__setattr__(self, "class_names", tuple(map(_clean_name, self.class_names)))
         if not isinstance(self.preprocess, self.preprocess_type()):
             raise ResnestError(f"a model card of the task {self.task} has another task's preprocessing")
-        if self.in_chans == 3:
-            _check_normalisation(self.preprocess)
+        _check_normalisation(self.preprocess, self.in_chans)
 
     @property
     def info(self) -> TaskInfo:
         """The `TaskInfo` of its task."""
         return task_info(self.task)
+
+    @property
+    def bands(self) -> Bands:
+        """How the model reads pictures."""
+        return Bands(self.in_chans, self.preprocess.value_range)
 
     @property
     def fits_timm(self) -> bool:
@@ -114,6 +119,13 @@ class ModelCard:
         """Description of the network's input."""
         raise NotImplementedError
 
+    def describe_pixels(self) -> str:
+        """Such as "RGB"."""
+        return self.bands.describe()
+
+    def describe_normalisation(self) -> str:
+        return f"mean {self.preprocess.mean}, standard deviation {self.preprocess.std}"
+
     # --- files ---
 
     def to_json(self) -> str:
@@ -122,12 +134,18 @@ class ModelCard:
             "name": self.architecture,
             "in_chans": self.in_chans,
             "spec": dataclasses.asdict(self.spec),
-            "preprocess": dataclasses.asdict(self.preprocess),  # type: ignore[call-overload]
+            "preprocess": self._preprocess_keys(),
             "class_keys": list(self.class_keys),
             "figures": {name: value for name, value in self.figures.items() if math.isfinite(value)},  # JSON has no NaN
             **self.own_keys(),
         }
         return json.dumps({**self.hub_keys(), "resnest": ours}, indent=2) + "\n"
+
+    def _preprocess_keys(self) -> dict[str, Any]:
+        keys: dict[str, Any] = dataclasses.asdict(self.preprocess)  # type: ignore[call-overload]
+        if keys["value_range"] is None:  # so that earlier versions read cards of RGB
+            del keys["value_range"]
+        return keys
 
     @classmethod
     def read(cls, directory: Path) -> ModelCard:
@@ -157,7 +175,7 @@ class ModelCard:
         ours = content["resnest"]
         preprocess = dict(ours["preprocess"])
         for key in ("mean", "std"):
-            preprocess[key] = tuple(preprocess[key])
+            preprocess[key] = per_channel(preprocess[key], ours["in_chans"])
         return cls(
             architecture=ours["name"],
             spec=Spec(**ours["spec"]),
@@ -201,6 +219,12 @@ class AnnotatedCard(ModelCard):
         }
 
 
+def per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """Numbers of a card; those of RGB for other channels, as of timm and earlier versions, become their mean."""
+    of_colours = len(values) == 3 != channels
+    return (sum(values) / len(values),) * channels if of_colours else tuple(values)
+
+
 def parse_sides(values: Any, name: str) -> tuple[int, ...]:
     """Two side lengths in pixels. Raises ValueError."""
     sides = tuple(parse_integers(values, name))
@@ -223,14 +247,18 @@ def _clean_name(name: Any) -> str:
     return "".join(" " if unicodedata.category(letter) in BREAKING else letter for letter in name.strip())
 
 
-def _check_normalisation(preprocess: ImageTransform) -> None:
-    """Raises ResnestError for invalid mean or std."""
+def _check_normalisation(preprocess: ImageTransform, channels: int) -> None:
+    """Raises ResnestError for invalid mean or std, or an invalid range of values."""
     for name in ("mean", "std"):
         values = getattr(preprocess, name)
         numbers = all(type(value) in (int, float) and math.isfinite(value) for value in values)
-        if len(values) != 3 or not numbers or (name == "std" and min(values) <= 0):
-            kind = "numbers above 0" if name == "std" else "numbers"
-            raise ResnestError(f"{name}={list(values)} of a model card must be three {kind}, one a channel")
+        if len(values) != channels or not numbers or (name == "std" and min(values) <= 0):
+            count = "three" if channels == 3 else str(channels)
+            kind = f"{'number' if channels == 1 else 'numbers'}{' above 0' if name == 'std' else ''}"
+            raise ResnestError(f"{name}={list(values)} of a model card must be {count} {kind}, one a channel")
+    full = preprocess.value_range
+    if full is not None and not (type(full) in (int, float) and math.isfinite(full) and full > 0):
+        raise ResnestError(f"value_range={full!r} of a model card must be a number above 0")
 
 
 def _parse_colour(value: Any) -> tuple[int, int, int]:

@@ -82,14 +82,32 @@ def decode_image(
             annotated.
     """
     name = name or (str(source) if isinstance(source, Path) else "image")
-    content = _read(source, name, max_bytes)
+    content = read_content(source, name, max_bytes)
+    limits = {"formats": formats, "max_bytes": max_bytes, "max_pixels": max_pixels}
+    image = decode_upright(content, name=name, annotated=annotated, exif=exif, **limits)  # type: ignore[arg-type]
+    with refusing(name, formats):
+        return to_rgb(image)
+
+
+def decode_upright(
+    content: bytes,
+    *,
+    name: str,
+    formats: tuple[str, ...] = FORMATS,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
+    annotated: tuple[int, int] | None = None,
+    exif: Exif = "auto",
+) -> Image.Image:
+    """As `decode_image`, in the mode of the file: no colour is converted. Raises BadImage."""
+    _check_bytes(content, name, max_bytes)
     with refusing(name, formats):
         image = _open(content, name, formats, max_pixels)
         image.load()
         orientation = exif_orientation(image)
-        if annotated and not _annotated_upright(image, orientation, annotated, exif, name):
+        if annotated and not check_annotated(image.size, orientation, annotated, exif, name):
             orientation = 1
-        return to_rgb(_upright(image, orientation))
+        return _upright(image, orientation)
 
 
 def decode_for_crop(
@@ -214,7 +232,8 @@ def read_capped(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
         return file.read(min(size, max_bytes) + 1)
 
 
-def _read(source: bytes | Path, name: str, max_bytes: int) -> bytes:
+def read_content(source: bytes | Path, name: str, max_bytes: int) -> bytes:
+    """The bytes of a file. Raises BadImage: it cannot be read, is empty or too large."""
     if isinstance(source, Path):
         try:
             source = read_capped(source, max_bytes)
@@ -261,9 +280,11 @@ def turned_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
     return size if orientation < 5 else size[::-1]
 
 
-def _annotated_upright(image: Image.Image, orientation: int, annotated: tuple[int, int], exif: Exif, name: str) -> bool:
-    """Whether annotations refer to the upright pixels instead of the stored ones."""
-    stored, upright = image.size, turned_size(image.size, orientation)
+def check_annotated(
+    stored: tuple[int, int], orientation: int, annotated: tuple[int, int], exif: Exif, name: str
+) -> bool:
+    """Whether annotations refer to the upright pixels instead of the stored ones, by their sizes. Raises WrongSize."""
+    upright = turned_size(stored, orientation)
     allowed = {"auto": (upright, stored), "upright": (upright,), "stored": (stored,)}[exif]
     if annotated not in allowed:
         turned = f" ({upright[0]} x {upright[1]} upright)" if upright != stored else ""
@@ -358,16 +379,21 @@ def to_image(source: ImageInput, name: str = "image") -> Image.Image:
         BadImage: a file that is not a usable image; an image without pixels.
         WrongInput: something else than `TAKES`.
     """
+    picture = _of_array(source, name) if isinstance(source, np.ndarray) else source
+    if not isinstance(picture, Image.Image):
+        return decode_image(content_of(picture, name), name=name)
+    with refusing(name, FORMATS):
+        return to_rgb(upright_copy(picture, name))
+
+
+def content_of(source: Any, name: str) -> bytes | Path:
+    """What is decoded: the bytes of a file, or its path. Raises WrongInput for something else than `TAKES`."""
     if isinstance(source, str | os.PathLike):
-        return decode_image(Path(source), name=name)
+        return Path(source)
     if isinstance(source, bytes | bytearray | memoryview):
-        return decode_image(bytes(source), name=name)
-    if isinstance(source, Image.Image):
-        return _with_pixels(source, name)
-    if isinstance(source, np.ndarray):
-        return _with_pixels(_of_array(source, name), name)
+        return bytes(source)
     if hasattr(source, "read"):
-        return decode_image(_content(source, name), name=name)
+        return _content(source, name)
     raise WrongInput(f"{name} is {described(source)}: expected {TAKES}")
 
 
@@ -383,14 +409,15 @@ def described(source: object) -> str:
     return f"{article} {package}{kind.__qualname__}{about}"
 
 
-def _with_pixels(image: Image.Image, name: str) -> Image.Image:
+def upright_copy(image: Image.Image, name: str) -> Image.Image:
+    """A caller's picture, upright and loaded; the picture itself is not changed. Raises BadImage."""
     if not image.width or not image.height:
         raise BadImage(name, f"has no pixels ({image.width} x {image.height})")
     with refusing(name, FORMATS):
         image.load()  # a file that Pillow has opened is decoded now
         orientation = exif_orientation(image)
         # a copy, as the picture is the caller's; what was turned before has no orientation any more
-        return to_rgb(image if orientation == 1 else _upright(image.copy(), orientation))
+        return image if orientation == 1 else _upright(image.copy(), orientation)
 
 
 def _of_array(array: NDArray[Any], name: str) -> Image.Image:

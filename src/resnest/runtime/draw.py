@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from resnest.runtime.fonts import text_width, write
 from resnest.runtime.palette import Colour
 from resnest.runtime.rle import RLE, area, paint
+from resnest.runtime.shown import shown
 
 INK, FAINT, PAPER, RIM, BAR = (255, 255, 255), (150, 156, 164), (18, 22, 28), (16, 16, 16), (72, 140, 255)
 LEAST_SIDE = 640  # pixels: smaller pictures are enlarged, by integers
@@ -92,7 +93,7 @@ def draw_objects(
 def enlarged(image: Image.Image) -> tuple[Image.Image, int]:
     """The picture in RGB, enlarged if it is small, and the factor."""
     factor = max(1, -(-LEAST_SIDE // max(image.size)))
-    picture = image.convert("RGB")
+    picture = shown(image)
     if factor > 1:
         picture = picture.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
     return picture, factor
@@ -304,7 +305,7 @@ def draw_regions(image: Image.Image, regions: Regions, legend: Sequence[Entry]) 
 
 def paint_regions(image: Image.Image, regions: Regions, side: int) -> Image.Image:
     """The picture with its regions, without names, its longer side at most `side` pixels."""
-    small = image.convert("RGB")
+    small = shown(image)
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     rows, columns = (
         (np.arange(count) * full // count) for count, full in zip(small.size[::-1], regions.areas.shape, strict=True)

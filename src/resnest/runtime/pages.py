@@ -1,4 +1,4 @@
-"""Pages of a TIFF file, for prediction only: data sets and the server do not take TIFF.
+"""Pages of a TIFF file as pictures, for prediction with models of RGB; for others they are bands (`bands`).
 
     for frame in TiffPages(Path("scan.tif")): ...       # scan.tif[0], scan.tif[1], ...
 
@@ -46,14 +46,14 @@ class TiffPages:
         except OSError as error:
             raise BadImage(self.name, f"cannot be read ({error.strerror or error})") from None
         try:
-            with _refusing(self.name):
+            with refusing_tiff(self.name):
                 self.image = Image.open(self.file, formats=FORMATS)
             try:
-                with _refusing(self.name):
+                with refusing_tiff(self.name):
                     self.single = not self._seek(1)
             except BadImage:
                 self.single = False  # said when the page is read
-            with _refusing(self.name):
+            with refusing_tiff(self.name):
                 self._seek(0)
         except BadImage as error:
             self.file.close()
@@ -73,7 +73,7 @@ class TiffPages:
         while not self.stopped:
             name = self.name if self.single else f"{self.name}[{number}]"
             try:
-                with _refusing(name):
+                with refusing_tiff(name):
                     if not self._seek(number):
                         return
             except BadImage as error:
@@ -104,14 +104,14 @@ class TiffPages:
             most = f"at most {MAX_PIXELS / 1e6:.0f} megapixels"
             return BadImage(name, f"too many pixels ({width} x {height}, {most})")
         try:
-            with _refusing(name):
+            with refusing_tiff(name):
                 return _to_rgb(self.image, name)
         except BadImage as error:
             return error
 
 
 @contextmanager
-def _refusing(name: str) -> Iterator[None]:
+def refusing_tiff(name: str) -> Iterator[None]:
     """Turns Pillow's errors within into BadImage; of damaged tags it has others than of other formats."""
     try:
         with refusing(name, FORMATS * 2):

@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
+from resnest.runtime.bands import to_picture
 from resnest.runtime.card import ModelCard
-from resnest.runtime.decode import TAKES, BadImage, ImageInput, WrongInput, described, is_image, name_of, to_image
+from resnest.runtime.decode import TAKES, BadImage, ImageInput, WrongInput, described, is_image, name_of
 from resnest.runtime.engines.exported import Arrays, Engine, Prepared
 from resnest.runtime.hardware import usable_cores
 from resnest.runtime.results import Result
@@ -79,7 +80,8 @@ class ImagePredictor:
 
         Args:
             image: a path, the bytes of a file, a file opened in binary mode, a Pillow image, or an array: (H, W, 3)
-                uint8 in RGB order, or (H, W) in grey. In a list, those without a name of their own are called "image 0"
+                uint8 in RGB order, or (H, W) in grey; for a model of other channels (H, W, C) or (C, H, W) in the
+                units of its pictures. In a list, those without a name of their own are called "image 0"
                 and so on.
 
         Raises:
@@ -124,7 +126,7 @@ class ImagePredictor:
 
     def prepare(self, image: ImageInput, name: str) -> Prepared:
         """An image as the network takes it. Raises as `__call__`."""
-        picture = to_image(image, name)
+        picture = to_picture(image, self.card.bands, name)
         try:
             return Prepared(name, self.card.preprocess(picture), picture.size)
         except BadImage as error:

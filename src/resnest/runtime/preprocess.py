@@ -18,6 +18,7 @@ from PIL import Image
 
 from resnest.errors import Range, check_ranges, unknown
 from resnest.runtime.decode import MAX_PIXELS, BadImage
+from resnest.runtime.raster import FULL, unit_pixels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -34,11 +35,13 @@ class ImageTransform(Protocol):
     """Preprocessing of a task in evaluation: a frozen dataclass, saved with the weights in `config.json`."""
 
     @property
-    def mean(self) -> tuple[float, float, float]: ...
+    def mean(self) -> tuple[float, ...]: ...
     @property
-    def std(self) -> tuple[float, float, float]: ...
+    def std(self) -> tuple[float, ...]: ...
+    @property
+    def value_range(self) -> float | None: ...  # the value that is 1.0 before mean and std; None: by the data type
 
-    def __call__(self, image: Image.Image, /) -> NDArray[np.float32]: ...  # RGB -> (3, H, W), normalised
+    def __call__(self, image: Image.Image, /) -> NDArray[np.float32]: ...  # (C, H, W), normalised
     def pixels(self, image: Image.Image, /) -> Image.Image: ...  # in the size that the network sees
     def scaled_size(self, width: int, height: int, /) -> tuple[int, int]: ...  # width, height of that
     def padded_size(self, width: int, height: int, /) -> tuple[int, int]: ...  # height, width of the network's input
@@ -55,8 +58,9 @@ class Preprocess:
         None  # of the short side; None: size / (size + 32), as published
     )
     interpolation: Interpolation = "bilinear"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    value_range: float | None = None  # the value that is 1.0 before mean and std; None: by each picture's data type
     first: First = "crop"  # official: crop, then resize; "resize": the short side first, as torchvision, timm and Gluon
 
     def __post_init__(self) -> None:
@@ -69,8 +73,8 @@ class Preprocess:
         return self.crop if self.crop is not None else self.size / (self.size + 32)
 
     def __call__(self, image: Image.Image) -> NDArray[np.float32]:
-        """RGB image -> (3, size, size). Raises BadImage, without the name of the file."""
-        return self.normalise(np.asarray(self.pixels(image)))
+        """A picture as the model reads it -> (C, size, size). Raises BadImage, without the name of the file."""
+        return normalise(unit_pixels(self.pixels(image), self.value_range), self.mean, self.std)
 
     def describe(self) -> str:
         return f"{self.size} pixels"
@@ -89,7 +93,7 @@ class Preprocess:
                 {"do": "resize", "short": self._short, "filter": self.interpolation},
                 {"do": "crop", "size": self.size},
             ]
-        return [*sized, normalise_step(self.mean, self.std)]
+        return [*sized, normalise_step(self)]
 
     @property
     def _short(self) -> int:
@@ -116,10 +120,6 @@ class Preprocess:
         resized = image.resize((wide, high), RESAMPLING[self.interpolation])
         return resized.crop((left, top, left + self.size, top + self.size))
 
-    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(..., H, W, 3) uint8 -> (..., 3, H, W) float32."""
-        return normalise(pixels, self.mean, self.std)
-
 
 def check_enlarged(size: tuple[int, int], enlarged: tuple[int, int], *, usual: int = MAX_PIXELS) -> None:
     """Raises BadImage, without the file's name, for a strip of a few bytes that would take gigabytes or minutes.
@@ -136,9 +136,13 @@ def check_enlarged(size: tuple[int, int], enlarged: tuple[int, int], *, usual: i
         raise BadImage("image", f"too long and narrow: {into}, at most {most_shown}")
 
 
-def normalise(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
-    """(..., H, W, 3) uint8 -> (..., 3, H, W) float32; `mean` and `std` are of channels in 0..1."""
-    scale, shift = scale_and_shift(mean, std)
+def normalise(pixels: NDArray[Any], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
+    """(..., H, W, C) -> (..., C, H, W) float32; `mean` and `std` are of channels in 0..1.
+
+    Args:
+        pixels: uint8 of 0 to 255, or float32 of 0 to 1, as of `unit_pixels`.
+    """
+    scale, shift = scale_and_shift(mean, std, full=255 if pixels.dtype == np.uint8 else 1)
     planes = np.moveaxis(pixels, -1, -3)
     scaled = np.empty(planes.shape, np.float32)  # once, and in its final order: half the time
     np.multiply(planes, scale[:, None, None], out=scaled, dtype=np.float32)
@@ -146,21 +150,23 @@ def normalise(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[fl
 
 
 def denormalise(images: NDArray[np.float32], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.uint8]:
-    """(..., 3, H, W) float32 -> (..., 3, H, W) uint8: the pixels that `normalise` was given."""
+    """(..., C, H, W) float32 -> (..., C, H, W) uint8: the pixels that `normalise` was given."""
     scale, shift = scale_and_shift(mean, std)
     pixels = np.rint((images + shift[:, None, None]) / scale[:, None, None]).clip(0, 255)
     return np.asarray(pixels, np.uint8)
 
 
-def scale_and_shift(mean: Sequence[float], std: Sequence[float]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Of 8-bit pixels, by channel: a normalised value is pixel * scale - shift."""
-    scale = 1 / (255 * np.asarray(std, np.float32))
+def scale_and_shift(
+    mean: Sequence[float], std: Sequence[float], *, full: float = 255
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Of pixels from 0 to `full`, by channel: a normalised value is pixel * scale - shift."""
+    scale = 1 / (full * np.asarray(std, np.float32))
     shift = np.asarray(mean, np.float32) / np.asarray(std, np.float32)
     return scale.astype(np.float32), shift.astype(np.float32)
 
 
-def normalise_step(mean: Sequence[float], std: Sequence[float]) -> Step:
-    """The step `normalise`, with the very numbers."""
-    scale, shift = scale_and_shift(mean, std)
+def normalise_step(preprocess: ImageTransform) -> Step:
+    """The step `normalise`, with the very numbers; without a `value_range` of 8-bit pixels."""
+    scale, shift = scale_and_shift(preprocess.mean, preprocess.std, full=preprocess.value_range or FULL["uint8"])
     numbers = {"scale": scale.tolist(), "shift": shift.tolist()}
-    return {"do": "normalise", **numbers, "mean": list(mean), "std": list(std)}
+    return {"do": "normalise", **numbers, "mean": list(preprocess.mean), "std": list(preprocess.std)}

@@ -30,8 +30,9 @@ from PIL import Image
 
 from resnest.errors import Range, ResnestError, check_ranges, printable
 from resnest.files import check_is_not, replacing, write_errors
-from resnest.runtime.decode import ImageInput, to_image
+from resnest.runtime.decode import ImageInput
 from resnest.runtime.outputs import Placed, save_marked
+from resnest.runtime.shown import drawable
 
 THRESHOLD = 0.5  # the score from which on a label or an object is shown to people
 DRAWINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -128,7 +129,7 @@ class Result(ABC):
             BadImage, WrongInput: as a predictor.
             ResnestError: it is another picture, by its size.
         """
-        picture = to_image(image)
+        picture = drawable(image)
         if self.size is not None and self.size != picture.size:
             sizes = "the picture has {} x {} pixels, and the result is of one with {} x {}"
             raise ResnestError(f"{self.name}: {sizes.format(*picture.size, *self.size)}")

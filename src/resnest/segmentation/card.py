@@ -27,6 +27,7 @@ from resnest.runtime.preprocess import (
     normalise,
     normalise_step,
 )
+from resnest.runtime.raster import unit_pixels
 from resnest.segmentation.result import PixelClasses
 from resnest.segmentation.spec import SegmenterSpec
 
@@ -52,8 +53,9 @@ class SegmentationPreprocess:
     long: int | None = None  # pixels; None: the picture's own size
     window: int | None = None  # side of the sliding windows; None: the full picture at once
     canvas: tuple[int, int] | None = None  # height, width of what an exported file takes; the image fits into it
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    value_range: float | None = None  # the value that is 1.0 before mean and std; None: by each picture's data type
 
     def describe(self) -> str:
         """The size, for people."""
@@ -86,7 +88,7 @@ class SegmentationPreprocess:
         if self.canvas:
             fit["canvas"] = list(self.canvas)
             pad = {"do": "pad", "height": self.canvas[0], "width": self.canvas[1]}
-        return [fit, pad, normalise_step(self.mean, self.std)]
+        return [fit, pad, normalise_step(self)]
 
     def pixels(self, image: Image.Image, scale: float = 1.0) -> Image.Image:
         """The resized image, before normalisation."""
@@ -94,11 +96,11 @@ class SegmentationPreprocess:
         return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
 
     def __call__(self, image: Image.Image, scale: float = 1.0) -> NDArray[np.float32]:
-        """RGB image -> (3, H, W), normalised. Raises BadImage, without the name of the file."""
+        """A picture as the model reads it -> (C, H, W), normalised. Raises BadImage, without the name of the file."""
         usual = USUAL_WINDOWS * self.window**2 if self.window else MAX_PIXELS
         check_enlarged(image.size, self.padded_size(*image.size, scale)[::-1], usual=usual)
-        inner = np.asarray(self.pixels(image, scale))
-        padded = np.zeros((*self.padded_size(*image.size, scale), 3), np.uint8)
+        inner = unit_pixels(self.pixels(image, scale), self.value_range)
+        padded = np.zeros((*self.padded_size(*image.size, scale), inner.shape[2]), inner.dtype)
         padded[: inner.shape[0], : inner.shape[1]] = inner
         return normalise(padded, self.mean, self.std)
 
@@ -167,7 +169,7 @@ class SegmentationCard(AnnotatedCard):
         pixels = self.preprocess
         size = f"the long side is resized to {pixels.long} pixels" if pixels.long else "any size"
         window = f", in sliding windows of {pixels.window} pixels" if pixels.window else ""
-        return f"RGB; {size}{window}; mean {pixels.mean}, standard deviation {pixels.std}."
+        return f"{self.describe_pixels()}; {size}{window}; {self.describe_normalisation()}."
 
     def own_keys(self) -> dict[str, Any]:
         return {"segmenter": self.segmenter.to_card(), **super().own_keys()}

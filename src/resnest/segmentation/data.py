@@ -20,7 +20,8 @@ from resnest.data.class_names import is_number
 from resnest.data.samples import Samples, class_indices, describe_classes, describe_notes
 from resnest.data.stores import FolderStore, Store, read_from
 from resnest.errors import ResnestError
-from resnest.runtime.decode import BadImage, WrongSize, decode_image, decode_stored
+from resnest.runtime.bands import read_picture
+from resnest.runtime.decode import BadImage, WrongSize, decode_stored
 from resnest.segmentation.card import IGNORED
 from resnest.segmentation.class_lists import ClassList
 from resnest.segmentation.mask_values import MaskMeaning
@@ -109,7 +110,7 @@ class PixelSamples(Samples):
         return np.array([self._size_or_unknown(index) for index in range(len(self))], np.int64).reshape(-1, 2)
 
     def decode(self, index: int) -> Image.Image:
-        """Image `index`, RGB, oriented as its mask. Raises BadImage."""
+        """Image `index`, oriented as its mask. Raises BadImage."""
         return self._decode_as(index, self.size(index))
 
     def pair(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
@@ -268,7 +269,8 @@ class PixelSamples(Samples):
 
     def _decode_as(self, index: int, size: tuple[int, int]) -> Image.Image:
         try:
-            return decode_image(self.read(index), name=self.keys[index], annotated=size, exif=self.exif)
+            content = self.read(index)
+            return read_picture(content, self.bands, name=self.keys[index], annotated=size, exif=self.exif)
         except WrongSize as error:
             raise WrongSize(self.keys[index], f"{error.reason} by its mask {self.mask_keys[index]}") from None
 

@@ -14,7 +14,7 @@ from resnest.data.parts import WHOLE
 from resnest.data.stores import FolderStore
 from resnest.detection.voc_lists import handle_of_lists, read_list
 from resnest.errors import ResnestError
-from resnest.runtime.decode import SUFFIXES
+from resnest.runtime.band_files import PICTURES
 from resnest.runtime.palette import Colour
 from resnest.segmentation.card import IGNORED
 from resnest.segmentation.class_lists import ClassList, Row, find_class_list, other_lists
@@ -185,7 +185,7 @@ def read_cityscapes(pairs: Pairs, root: Path) -> PixelSamples:
     Raises:
         ResnestError: no image; an invalid list, or one that contradicts the masks; neither a list nor cities.
     """
-    found = [path for glob in ("*", "*/*") for path in pairs.images.glob(glob) if path.suffix.lower() in SUFFIXES]
+    found = [path for glob in ("*", "*/*") for path in pairs.images.glob(glob) if path.suffix.lower() in PICTURES]
     keys = sorted(path.relative_to(pairs.images).as_posix() for path in found if path.stem.endswith(IMAGE))
     if not keys:
         raise ResnestError(f"no images in {pairs.images} (looked for CITY/*{IMAGE}.png)")
@@ -244,9 +244,9 @@ def find_voc_masks(root: Path) -> DatasetHandle | None:
 def read_voc_masks(root: Path, stems: Sequence[str] | None = None) -> PixelSamples:
     """The images with these names, or all with masks. Raises ResnestError if there is none."""
     masks = root / VOC_MASKS
-    if not pictures_in(masks) and (root / LABELME_MASKS).is_dir():
+    if not pictures_in(masks, MASK_SUFFIXES) and (root / LABELME_MASKS).is_dir():
         masks = root / LABELME_MASKS
-    chosen = [Path(stem).name for stem in stems] if stems is not None else sorted(pictures_in(masks))
+    chosen = [Path(stem).name for stem in stems] if stems is not None else sorted(pictures_in(masks, MASK_SUFFIXES))
     if not chosen:
         raise ResnestError(f"{root}: no image with a mask in {masks.name} ({', '.join(MASK_SUFFIXES)} are read)")
     pairs = Pairs(root / VOC_IMAGES, masks)

@@ -23,13 +23,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnest.data.folders import other_folders, part_folders
+from resnest.data.folders import other_folders, part_folders, without_copies
 from resnest.data.listing import files_below
 from resnest.data.parts import WHOLE, Parts, choose_folders
 from resnest.data.stores import FolderStore
 from resnest.errors import ResnestError
 from resnest.figures import counted
-from resnest.runtime.decode import EXACT, SUFFIXES
+from resnest.runtime.band_files import PICTURES as SUFFIXES
+from resnest.runtime.band_files import SUFFIXES as BANDS
+from resnest.runtime.decode import EXACT
 from resnest.segmentation.class_lists import ClassList, find_class_list, read_class_list
 from resnest.segmentation.data import PixelSamples
 
@@ -40,7 +42,9 @@ ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_L", "_gt", "_seg", "_se
 MASK_SUFFIXES = (".png", ".bmp", ".gif")  # of the formats in decode.EXACT
 assert len(MASK_SUFFIXES) == len(EXACT)
 PHOTO_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix not in MASK_SUFFIXES)
+LOSSY = tuple(suffix for suffix in PHOTO_SUFFIXES if suffix not in BANDS)
 UNREAD = (".tif", ".tiff", ".npy", ".mat", ".jp2")  # what masks are kept in elsewhere
+UNREAD_PICTURES = (".mat", ".jp2")
 
 Files = dict[str, list[str]]  # path without suffix -> paths, relative to a folder
 
@@ -186,7 +190,7 @@ def _files(folder: Path, suffixes: tuple[str, ...], *, deep: bool) -> Files:
     for name in sorted(path.relative_to(folder) for path in paths if path.suffix.lower() in suffixes):
         if not name.name.startswith("."):
             files.setdefault(name.with_suffix("").as_posix(), []).append(name.as_posix())
-    return files
+    return without_copies(files)
 
 
 # --- The folders ---
@@ -258,16 +262,16 @@ def _pairs(images: Path, masks: Path, root: Path) -> Pairs | None:
 
 def _refuse_unread(images: Path, masks: Path) -> None:
     """Raises ResnestError for files named as masks, or as images of masks, in a format that is not read."""
-    for suffixes, what in ((PHOTO_SUFFIXES, "in a lossy format"), (UNREAD, "in a format that is not read")):
+    for suffixes, what in ((LOSSY, "in a lossy format"), (UNREAD, "in a format that is not read")):
         of_masks = _files(masks, suffixes, deep=True)
-        of_images = _files(images, (*SUFFIXES, *UNREAD), deep=True) if of_masks else {}
+        of_images = _files(images, (*SUFFIXES, *UNREAD_PICTURES), deep=True) if of_masks else {}
         for stem, files in of_images.items():
             if found := _masks_of(stem, files, of_masks, of_images, alone=False):
                 raise ResnestError(
                     f"{masks} has masks for the pictures of {images}, such as {found[0]} for {files[0]}, {what}:"
                     f" make masks anew as PNG ({', '.join(MASK_SUFFIXES)} are read)"
                 )
-    of_images = _files(images, UNREAD, deep=True)
+    of_images = _files(images, UNREAD_PICTURES, deep=True)
     of_masks = _files(masks, MASK_SUFFIXES, deep=True) if of_images else {}
     for stem, files in of_images.items():
         if found := _masks_of(stem, files, of_masks, of_images, alone=False):

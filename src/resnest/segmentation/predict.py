@@ -234,7 +234,7 @@ def check_views(views: Views) -> None:
 
 def takes(card: SegmentationCard) -> Shape:
     """Inputs of exported files: images of the card's size, or of any."""
-    return None, 3, *(card.preprocess.canvas or (None, None))
+    return None, card.in_chans, *(card.preprocess.canvas or (None, None))
 
 
 def gives(card: SegmentationCard) -> dict[str, Shape]:

@@ -45,7 +45,7 @@ class SegmentationTask(BackboneTask):
 
     @classmethod
     def build_network(cls, card: SegmentationCard) -> Segmenter:
-        return build_segmenter(card.spec, card.segmenter, len(card.class_names))
+        return build_segmenter(card.spec, card.segmenter, len(card.class_names), in_chans=card.in_chans)
 
     @classmethod
     def card_fields(cls, net: Segmenter) -> dict[str, Any]:
@@ -67,11 +67,11 @@ class SegmentationTask(BackboneTask):
         return preprocess
 
     def network(self) -> Segmenter:
-        segmenter, zero_gamma = self.recipe.segmenter, self.recipe.model.zero_gamma
+        segmenter = self.recipe.segmenter
         loss = PixelLosses(
             self.recipe.segmentation, multi_label=segmenter.multi_label, class_weights=self.class_weights
         )
-        return build_segmenter(self.spec, segmenter, len(self.class_names), zero_gamma=zero_gamma, loss=loss)
+        return build_segmenter(self.spec, segmenter, len(self.class_names), **self.stem, loss=loss)
 
     @cached_property
     def class_weights(self) -> tuple[float, ...] | None:
@@ -95,7 +95,7 @@ class SegmentationTask(BackboneTask):
         return SegmentationDataset(samples, recipe.data, recipe.segmentation, seed=recipe.train.seed)
 
     def loss(self, net: nn.Module, images: Tensor, labels: Tensor, *, seed: Sequence[int] = ()) -> Tensor:
-        """The sum of all losses: (N, 3, H, W) uint8, (N, H, W) uint8 -> scalar."""
+        """The sum of all losses: (N, C, H, W) as `normalise` takes them, (N, H, W) uint8 -> scalar."""
         data = self.recipe.data
         losses: dict[str, Tensor] = net(normalise(images, data.mean, data.std), labels)
         return torch.stack(list(losses.values())).sum()
@@ -108,6 +108,7 @@ class SegmentationTask(BackboneTask):
             category_ids=self.classes.ids,
             colours=self.classes.colours,
             preprocess=self.preprocess,
+            in_chans=self.recipe.data.in_chans,
             segmenter=self.recipe.segmenter,
             figures=figures,
         )

@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
 
+from resnest.data.colour import ColorJitter
 from resnest.data.loading import TrainingDataset
 from resnest.data.order import random_int
 from resnest.data.settings import DataSettings
 from resnest.errors import ResnestError
+from resnest.runtime.raster import unit_pixels
 from resnest.segmentation.card import IGNORED, LEAST
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.recipes.settings import SegmentationSettings
@@ -44,21 +45,19 @@ class Geometry:
 
 
 class PixelTransform:
-    """An image and its mask -> (3, S, S) uint8 and (S, S) uint8; randomness is torch's default generator's."""
+    """An image and its mask -> (C, S, S), bytes or floats, and (S, S) uint8; by torch's default generator."""
 
     def __init__(self, data: DataSettings, segmentation: SegmentationSettings) -> None:
         self.data = data
         self.segmentation = segmentation
-        self.colour = v2.ColorJitter(data.jitter, data.jitter, data.jitter) if data.jitter else None
+        self.colour = ColorJitter(data.jitter)
 
     def __call__(self, image: Image.Image, mask: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         cut = self.draw(*image.size)
-        picture = cut(image, Image.Resampling.BILINEAR)
-        if self.colour is not None:
-            picture = self.colour(picture)
+        seen = unit_pixels(self.colour(cut(image, Image.Resampling.BILINEAR)), self.data.value_range)  # (H, W, C)
         side = self.segmentation.crop
-        pixels = np.zeros((side, side, 3), np.uint8)
-        pixels[: cut.height, : cut.width] = np.asarray(picture)
+        pixels = np.zeros((side, side, seen.shape[2]), seen.dtype)
+        pixels[: cut.height, : cut.width] = seen
         labels = np.full((side, side), IGNORED, np.uint8)
         labels[: cut.height, : cut.width] = np.asarray(cut(Image.fromarray(mask), Image.Resampling.NEAREST))
         return torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(labels)

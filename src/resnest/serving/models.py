@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from resnest.errors import ResnestError
+from resnest.runtime.bands import blank, read_picture
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage, decode_image
 from resnest.runtime.engines.exported import Prepared
@@ -77,7 +78,7 @@ class Served:
             return await _all([self._predict(upload, show, draw) for upload in uploads])
 
     async def predict_pixels(self, pixels: Sequence[Any]) -> list[Result]:
-        """Results for inputs of the network, each (3, H, W) float32 and normalised."""
+        """Results for inputs of the network, each (C, H, W) float32 and normalised."""
         images = [Prepared("pixels", one, (one.shape[2], one.shape[1])) for one in pixels]
         with self.batcher.places(len(images)):
             return await _all([self.batcher.submit(self.predictor, image) for image in images])
@@ -97,10 +98,10 @@ class Served:
         return predictor.prepare(self._decode(upload), upload.name)
 
     def _decode(self, upload: Upload) -> Image.Image:
-        limits = self.limits
-        return decode_image(
-            upload.content, name=upload.name, formats=FORMATS, max_bytes=limits.body, max_pixels=limits.pixels
-        )
+        limits: dict[str, Any] = {"max_bytes": self.limits.body, "max_pixels": self.limits.pixels}
+        if self.card.bands.plain:
+            return decode_image(upload.content, name=upload.name, formats=FORMATS, **limits)
+        return read_picture(upload.content, self.card.bands, name=upload.name, formats=FORMATS, **limits)
 
     def _draw(self, result: Result, upload: Upload, show: Show) -> bytes:
         """JPEG. The picture is decoded again, as pictures in memory are large and most are not drawn."""
@@ -117,7 +118,7 @@ class Served:
 def warm_up(predictor: ImagePredictor) -> None:
     """Run a picture twice: what is allocated or compiled at first is there when the first request comes."""
     for _ in range(2):
-        predictor(Image.new("RGB", (320, 240), (128, 128, 128)))
+        predictor(blank(predictor.card.bands, 320, 240))
 
 
 async def _all(parts: Sequence[Any]) -> list[Any]:

@@ -34,7 +34,13 @@ class BackboneTask(Task):
         spec = getattr(net.backbone, "spec", None)
         if not isinstance(spec, Spec):
             raise ResnestError(f"the backbone is a {type(net.backbone).__name__}: expected one of `create_backbone`")
-        return {"spec": spec}
+        stem = next(module for module in net.backbone.modules() if isinstance(module, nn.Conv2d))
+        return {"spec": spec, "in_chans": stem.in_channels}
+
+    @property
+    def stem(self) -> dict[str, Any]:
+        """How the recipe's backbone is built."""
+        return {"in_chans": self.recipe.data.in_chans, "zero_gamma": self.recipe.model.zero_gamma}
 
     @property
     def min_batch_size(self) -> int:

@@ -32,6 +32,7 @@ from resnest.recipes.reading import Settings, check_resumable
 from resnest.report.charts import read_history
 from resnest.report.folds_page import FoldRow, Spread, show_figure, write_folds_page
 from resnest.runtime.card import ModelCard
+from resnest.training.pictures import with_pictures_of
 from resnest.training.run import RunDirectory
 from resnest.training.train import check_same_data, open_data, resume, train
 
@@ -144,6 +145,7 @@ def _train_fold(
     """Train it, go on with it, or leave it if it is finished."""
     begun = not overwrite and run.path.is_dir() and run.is_run()
     before = read_recipe(run.path / "recipe.yaml") if begun else recipe
+    recipe = with_pictures_of(before, recipe)
     # a trial of a few steps is finished, too, and goes on without that limit
     if begun and is_finished(run) and before.train.max_steps == recipe.train.max_steps:
         check_resumable(before, recipe, where=str(run.path))

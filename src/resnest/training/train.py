@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ from resnest.report.page import Report, RunLog, write_page
 from resnest.tasks import Task, check_task, load_object, open_task
 from resnest.training.distributed import heartbeats, open_fabric, was_restarted
 from resnest.training.loop import Loop, OnEvaluation
+from resnest.training.pictures import settle_pictures, with_pictures_of
 from resnest.training.run import DATA_PAGE, RunDirectory
 
 # --- The report of a finished run ---
@@ -112,6 +114,7 @@ def train(
             return resume(out, recipe=chosen, data=data, device=device, quiet=quiet, on_evaluation=on_evaluation)
         overwrite = True  # it failed before there was anything to go on from
     splits = open_data(data, chosen)
+    chosen, splits, said = settle_pictures(chosen, splits)
     if splits.format != "digits":  # which is a word, and no path
         check_is_not(run.path, data, f"the data, and no folder for a run ({parameter('out')})")
     task = open_task(chosen, splits.train, splits.where)
@@ -129,14 +132,19 @@ def train(
 
     try:
         loop.world.on_rank_zero(begin)
-        loop.say(f"data: {splits.describe()}")
-        loop.say(f"classes: {describe_counts(splits.train, splits.val)}")
-        for name, values in task.measured().items():
-            loop.say(f"{name}: {', '.join(f'{key} {value:.3g}' for key, value in values.items())}")
-        loop.say(f"pictures as the network gets them: {run.path / DATA_PAGE}")
+        for line in (*_about(splits, task), *said, f"pictures as the network gets them: {run.path / DATA_PAGE}"):
+            loop.say(line)
         return _finish(loop)
     finally:
         run.release()
+
+
+def _about(splits: Splits, task: Task) -> Iterator[str]:
+    """What is said of the data when a run begins."""
+    yield f"data: {splits.describe()}"
+    yield f"classes: {describe_counts(splits.train, splits.val)}"
+    for name, values in task.measured().items():
+        yield f"{name}: {', '.join(f'{key} {value:.3g}' for key, value in values.items())}"
 
 
 def resume(
@@ -170,6 +178,7 @@ def resume(
     before = read_recipe(run.path / "recipe.yaml")
     base = before if recipe is None else recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
     chosen = override(base, settings)
+    chosen = with_pictures_of(before, chosen)
     check_resumable(before, chosen, where=str(out))
     splits = open_data(data or account["data"], chosen)
     check_same_data(splits, account, out, changed_data=changed_data)
@@ -225,6 +234,7 @@ def open_data(data: str | Path, recipe: Recipe) -> Splits:
         fold=settings.fold,
         task=recipe.task,
         exif=settings.exif,
+        bands=settings.bands,
     )
     check_task(splits.train, recipe.task, splits.where, f"recipe {recipe.name!r}")
     return replace(splits, train=splits.train.for_training(recipe), val=splits.val.for_validation(recipe))

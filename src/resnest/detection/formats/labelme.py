@@ -40,7 +40,8 @@ from resnest.detection.formats.marks import holds_kind, json_of_kind, kind_of
 from resnest.detection.formats.pictures import Size, below, common_root, upright_size
 from resnest.errors import ResnestError
 from resnest.runtime import rle
-from resnest.runtime.decode import SUFFIXES, BadImage, refusing
+from resnest.runtime.band_files import PICTURES as SUFFIXES
+from resnest.runtime.decode import BadImage, refusing
 
 FOLDERS = (".", "annotations", "Annotations", "labels", "label", "json", "jsons", "labelme", "ann")
 PICTURES = ("images", "JPEGImages", "img", "imgs")  # beside the folder of the json files, or in it

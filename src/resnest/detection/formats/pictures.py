@@ -16,6 +16,8 @@ from PIL import Image
 from resnest.data.folders import locate_images
 from resnest.data.stores import cache_json, cached_json
 from resnest.errors import ResnestError
+from resnest.runtime.band_files import SUFFIXES as BANDS
+from resnest.runtime.bands import AS_IS, read_picture
 from resnest.runtime.decode import FORMATS, BadImage, exif_orientation, refusing, turned_size
 
 CACHED = 1000  # pictures from which on their sizes are kept in a file
@@ -69,6 +71,8 @@ def below(root: Path, file: Path) -> str:
 
 def upright_size(path: Path) -> Size:
     """Width and height of a picture as its EXIF orientation shows it; no pixel is decoded. Raises BadImage."""
+    if path.suffix.lower() in BANDS and path.is_file():
+        return read_picture(path, AS_IS, name=path.name).size
     try:
         with refusing(path.name, FORMATS), Image.open(path, formats=FORMATS) as image:
             if image.format == "PNG" and "exif" not in image.info:

@@ -23,7 +23,7 @@ from resnest.data.listing import files_below
 from resnest.data.parts import TITLES, VAL_KEYS, note_of_others, role_of
 from resnest.detection.formats.finding import MOST_LISTED, visible, with_suffix
 from resnest.errors import ResnestError, one_line
-from resnest.runtime.decode import SUFFIXES
+from resnest.runtime.band_files import PICTURES
 
 USUAL = ("data.yaml", "dataset.yaml")  # of Ultralytics, Roboflow and CVAT; of FiftyOne
 LISTS = ("classes.txt", "obj.names", "classes.names", "labels.txt", "predefined_classes.txt")
@@ -226,7 +226,7 @@ def _naming_yaml(folders: Sequence[Path]) -> Path | None:
 
 def has_labels(folder: Path) -> bool:
     """Whether some of the pictures directly in a folder have a label file of YOLO's."""
-    pictures = [file for file in visible(folder) if file.suffix.lower() in SUFFIXES]
+    pictures = [file for file in visible(folder) if file.suffix.lower() in PICTURES]
     return any(looks_like_yolo(label) for picture in pictures[:MOST_LISTED] if (label := label_of(picture)).is_file())
 
 
@@ -269,7 +269,7 @@ def list_pictures(sources: Sequence[Path], files: YoloFiles) -> tuple[list[Path]
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    return sorted(file for file in files_below(folder.absolute()) if file.suffix.lower() in SUFFIXES)
+    return sorted(file for file in files_below(folder.absolute()) if file.suffix.lower() in PICTURES)
 
 
 def _in_list(file: Path, home: Path, notes: list[str]) -> list[Path]:

@@ -3,7 +3,7 @@
 A file has two metadata strings: `resnest`, the model card, and `resnest_origin`, the provenance of its weights.
 
     engine = open_loaded(loaded, path, card=None)
-    engine(images, sizes)                # (N, 3, H, W) float32 -> outputs by name, as of any engine
+    engine(images, sizes)                # (N, C, H, W) float32 -> outputs by name, as of any engine
     engine.card, engine.origin.get("weights_sha256")
 """
 
@@ -36,14 +36,14 @@ class Engine(Protocol):
     name: str  # for people: what runs it, and on what
 
     def __call__(self, images: NDArray[np.float32], sizes: NDArray[np.int64], /) -> Arrays:
-        """Images (N, 3, H, W), and height and width of each without its padding (N, 2) -> outputs by name."""
+        """Images (N, C, H, W), and height and width of each without its padding (N, 2) -> outputs by name."""
 
 
 class Prepared(NamedTuple):
     """A preprocessed image."""
 
     name: str  # the picture's path as it was given
-    pixels: NDArray[np.float32]  # (3, H, W), as the network gets it
+    pixels: NDArray[np.float32]  # (C, H, W), as the network gets it
     size: tuple[int, int]  # width, height of the picture
     image: Image.Image | None = None  # the picture itself, for what looks at it in several views
 
@@ -84,7 +84,7 @@ class Loaded:
 
 
 def stack_pixels(images: Sequence[Prepared]) -> NDArray[np.float32]:
-    """(N, 3, H, W) of images of one shape."""
+    """(N, C, H, W) of images of one shape."""
     return np.stack([image.pixels for image in images])
 
 
@@ -199,11 +199,6 @@ class ExportedEngine:
 
     def _check(self) -> None:
         """Check the file's input against the card's preprocessing, and its outputs against the task's."""
-        if self.card.in_chans != self._takes[1]:
-            raise ResnestError(
-                f"{self.path} takes {self.card.in_chans} channels: images of files have {self._takes[1]}, red, green,"
-                " blue"
-            )
         images = self._images
         free = zip(images[2:], self._takes[2:], strict=False)  # a file for one size takes no others
         if not _fits(images, self._takes) or any(mine is not None and wanted is None for mine, wanted in free):

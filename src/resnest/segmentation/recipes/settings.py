@@ -44,7 +44,7 @@ class SegmentationSettings(LossSettings):
 
     def preprocess(self, data: DataSettings) -> SegmentationPreprocess:
         """The preprocessing in evaluation for weights trained with these settings."""
-        return SegmentationPreprocess(long=self.eval_long, window=self.eval_window, mean=data.mean, std=data.std)
+        return SegmentationPreprocess(long=self.eval_long, window=self.eval_window, **data.normalisation)
 
 
 @dataclass(frozen=True, kw_only=True)
