@@ -21,7 +21,10 @@ from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import TAKES, BadImage, ImageInput, WrongInput, described, is_image, name_of, to_image
 from resnest.runtime.engines.exported import Engine, Prepared
 from resnest.runtime.hardware import usable_cores
+from resnest.runtime.regions import Regions, open_regions
 from resnest.runtime.results import Result
+from resnest.runtime.tiles import Tiles
+from resnest.runtime.tiling import Count, predict_in_tiles, silent
 
 # --- Prefetch: work done ahead in threads, with results in the order of their inputs ---
 # Pillow and numpy release the GIL while they compute, so threads are enough. No more than `most` results are buffered,
@@ -53,11 +56,21 @@ BATCHES_AHEAD = 2  # decoded while another one is in the engine: one would do if
 
 
 class ImagePredictor:
-    """Decodes, preprocesses, runs the engine in batches, and returns results."""
+    """Decodes, preprocesses, runs the engine in batches, and returns results.
 
-    def __init__(self, engine: Engine, card: ModelCard, *, batch_size: int = 16) -> None:
+    Args:
+        tiles: look at pictures in tiles, one picture after the other.
+
+    Raises:
+        ResnestError: such a model takes no tiles, or none of that size.
+    """
+
+    on_tile: Count | None = None  # is told of each picture's tiles, as in `predict_in_tiles`
+
+    def __init__(self, engine: Engine, card: ModelCard, *, batch_size: int = 16, tiles: Tiles | None = None) -> None:
         self.engine = engine
-        self.card = card
+        self.tiles = tiles
+        self.card = card.with_tiles(tiles) if tiles else card
         self.batch_size = min(batch_size, card.info.max_batch_size or batch_size)
 
     @overload
@@ -79,7 +92,8 @@ class ImagePredictor:
             WrongInput: it is none of these.
         """
         if not isinstance(image, list | tuple):
-            return self.run([self.prepare(image, name_of(image, "image"))])[0]
+            name = name_of(image, "image")
+            return self._in_tiles(image, name, self.tiles) if self.tiles else self.run([self.prepare(image, name)])[0]
         results = []
         for result in self.stream(image):
             if isinstance(result, BadImage):
@@ -100,6 +114,9 @@ class ImagePredictor:
 
     def stream_named(self, images: Iterable[tuple[str, ImageInput | BadImage]]) -> Iterator[Result | BadImage]:
         """As `stream`, of images with names, such as the frames of a video; a BadImage among them comes back."""
+        if self.tiles:
+            yield from (self._try_in_tiles(name, image, self.tiles) for name, image in images)
+            return
         most, threads = BATCHES_AHEAD * self.batch_size, usable_cores()
         with prefetch(self._try, images, most=most, threads=threads) as prepared:
             while batch := list(islice(prepared, self.batch_size)):
@@ -113,6 +130,18 @@ class ImagePredictor:
             return self.prepare(image, name)
         except BadImage as error:
             return error
+
+    def _try_in_tiles(self, name: str, image: ImageInput | BadImage, tiles: Tiles) -> Result | BadImage:
+        try:
+            return image if isinstance(image, BadImage) else self._in_tiles(image, name, tiles)
+        except BadImage as error:
+            return error
+
+    def _in_tiles(self, image: ImageInput | Regions, name: str, tiles: Tiles) -> Result:
+        picture = open_regions(image, name)
+        return predict_in_tiles(
+            self.engine, self.card, picture, name, tiles, batch_size=self.batch_size, on_tile=self.on_tile or silent
+        )
 
     def prepare(self, image: ImageInput, name: str) -> Prepared:
         """An image as the network takes it. Raises as `__call__`."""

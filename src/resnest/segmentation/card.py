@@ -26,6 +26,7 @@ from resnest.runtime.preprocess import (
     normalise,
     normalise_step,
 )
+from resnest.runtime.tiles import Tiles
 from resnest.segmentation.result import PixelClasses
 from resnest.spec import GROUPS, MOST, Count, HeadNorm, Rate, Width
 
@@ -223,6 +224,11 @@ class SegmentationCard(AnnotatedCard):
         if not LEAST <= window <= MOST_WINDOW:
             raise ResnestError(f"{parameter('window', window)}: expected {LEAST} to {MOST_WINDOW} pixels")
         return dataclasses.replace(self, preprocess=dataclasses.replace(self.preprocess, window=window))
+
+    def with_tiles(self, tiles: Tiles) -> SegmentationCard:
+        """The same for tiles of a picture, which are looked at without windows. Raises ResnestError."""
+        card = super().with_tiles(tiles)
+        return dataclasses.replace(card, preprocess=dataclasses.replace(card.preprocess, window=None))
 
     def describe_network(self, paper: str) -> str:
         head = self.segmenter
