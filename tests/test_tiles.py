@@ -311,6 +311,10 @@ TWO = np.array([[0, 0, 100, 100], [60, 0, 160, 100]], np.float64)  # tiles of a 
         ([(10, 10, 40, 40), (11, 10, 41, 40)], [0, 0], [0.9, 0.6], [0, 0], [([0], [0]), ([1], [1])]),
         # at the picture's border nothing is cut
         ([(0, 10, 20, 40), (130, 0, 160, 40)], [0, 0], [0.9, 0.6], [0, 1], [([0], [0]), ([1], [1])]),
+        # a sliver of what is whole in the other tile, with a poor box
+        ([(80, 10, 100, 40), (70, 0, 130, 60)], [0, 0], [0.5, 0.9], [0, 1], [([1, 0], [1])]),
+        # cut, and by chance a poor whole one around it: the cut one stays where it is
+        ([(60, 10, 100, 40), (62, 5, 130, 60)], [0, 0], [0.9, 0.2], [0, 1], [([0, 1], [0])]),
         # two neighbours, and a poor box of the other tile over both: neither is lost
         (
             [(62, 10, 78, 40), (82, 10, 98, 40), (66, 10, 94, 40)], [0, 0, 0], [0.9, 0.8, 0.1], [0, 0, 1],

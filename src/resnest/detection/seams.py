@@ -1,9 +1,10 @@
 """The objects of a large picture from those of its tiles: what several tiles show of an object becomes one.
 
-Boxes of one class in two tiles are the same object if they agree on what both tiles see: their parts in the area that
-the tiles share have an IoU of `SAME` or more. (SAHI compares whole boxes by the intersection over the smaller one,
-which takes a small object before a large one for a part of it.) Of the same object the box that no border of a tile
-cuts counts, of several the best one; if all are cut, their union. It gets the best score of all.
+Boxes of one class in two tiles are the same object if their parts in the area that both tiles see have an IoU of `SAME`
+or more; or, as boxes of cut objects are poor, if at least this part of a box that a border cuts lies in the other one
+(SAHI's intersection over the smaller one, which is taken here for cut boxes alone: a small object before a large one is
+no part of it). Of the same object the box that no border cuts counts, of several the best one; if all are cut, their
+union. It gets the best score of all. What scores less than half of that has no say in the box.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from resnest.runtime.engines.exported import Engine, Prepared, Views
 from resnest.runtime.rle import RLE, crop, encode
 from resnest.runtime.tiles import Grid, Tile
 
-SAME = 0.5  # IoU within what both tiles see
+SAME = 0.5  # of both boxes within what both tiles see, or of a cut box
+SAY = 0.5  # of the best score: boxes below do not decide where the object is
 NEAR = 0.01  # of a tile's side: a box that ends so near to its border is cut by it, as boxes are not exact
 
 Floats = NDArray[np.float64]
@@ -87,7 +89,7 @@ def join(
         size: width and height of the picture.
     """
     cut = is_cut(boxes, areas[owners], size)
-    partners = same_objects(boxes, labels, owners, areas)
+    partners = same_objects(boxes, labels, cut, owners, areas)
     free = np.ones(len(boxes), bool)
     groups = []
     for leader in np.argsort(-scores, kind="stable").tolist():
@@ -106,8 +108,9 @@ def join(
                 group.append(other)
                 if cut[leader]:
                     waiting.append(other)
-        whole = [member for member in group if not cut[member]]
-        groups.append((group, [max(whole, key=lambda one: float(scores[one]))] if whole else group))
+        heard = [member for member in group if scores[member] >= SAY * scores[leader]]
+        whole = [member for member in heard if not cut[member]]
+        groups.append((group, [max(whole, key=lambda one: float(scores[one]))] if whole else heard))
     return groups
 
 
@@ -120,7 +123,7 @@ def is_cut(boxes: Floats, tiles: Floats, size: tuple[int, int]) -> NDArray[np.bo
 
 
 def same_objects(
-    boxes: Floats, labels: NDArray[np.int64], owners: NDArray[np.int64], areas: Floats
+    boxes: Floats, labels: NDArray[np.int64], cut: NDArray[np.bool_], owners: NDArray[np.int64], areas: Floats
 ) -> dict[int, list[int]]:
     """Of each box those of other tiles that show the same object."""
     partners: dict[int, list[int]] = defaultdict(list)
@@ -130,6 +133,8 @@ def same_objects(
         ours, theirs = members[one], members[other]
         area = within(areas[one][None], areas[other])[0]
         overlaps = overlap(within(boxes[ours], area), within(boxes[theirs], area))
+        overlaps = np.maximum(overlaps, part_of(boxes[ours], boxes[theirs]) * cut[ours][:, None])
+        overlaps = np.maximum(overlaps, part_of(boxes[theirs], boxes[ours]).T * cut[theirs])
         overlaps *= labels[ours][:, None] == labels[theirs]
         for left, right in np.argwhere(overlaps >= SAME).tolist():
             partners[int(ours[left])].append(int(theirs[right]))
@@ -158,6 +163,13 @@ def overlap(boxes: Floats, others: Floats) -> Floats:
     shared *= (ours > 0)[:, None] & (theirs > 0)
     total = ours[:, None] + theirs - shared
     return np.divide(shared, total, out=np.zeros_like(shared), where=total > 0)
+
+
+def part_of(boxes: Floats, others: Floats) -> Floats:
+    """How much of each box (N, 4) lies in each other one (M, 4): (N, M)."""
+    sides = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - np.maximum(boxes[:, None, :2], others[None, :, :2])
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+    return np.asarray(np.maximum(sides, 0).prod(-1) / area[:, None])
 
 
 def joined_mask(masks: Sequence[Placed], size: tuple[int, int]) -> RLE:
