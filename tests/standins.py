@@ -18,6 +18,7 @@ from resnest.panoptic.card import PanopticCard, PanopticSpec
 from resnest.runtime.card import ModelCard
 from resnest.runtime.predictor import ImagePredictor
 from resnest.runtime.preprocess import Preprocess
+from resnest.runtime.tiles import Tiles
 from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess
 from resnest.segmentation.spec import SegmenterSpec
 from resnest.spec import Spec
@@ -86,7 +87,7 @@ class StandIn:
 def use(monkeypatch: pytest.MonkeyPatch, task: str, card: ModelCard | None = None) -> None:
     """Let `resnest predict` run the task's engine."""
 
-    def opened(self: Predictor, reference: str, *, batch_size: int, **_: object) -> None:
-        ImagePredictor.__init__(self, StandIn(task), card or CARDS[task], batch_size=batch_size)
+    def opened(self: Predictor, reference: str, *, batch_size: int, tiles: Tiles | None = None, **_: object) -> None:
+        ImagePredictor.__init__(self, StandIn(task), card or CARDS[task], batch_size=batch_size, tiles=tiles)
 
     monkeypatch.setattr(Predictor, "__init__", opened)

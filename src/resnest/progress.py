@@ -100,6 +100,13 @@ class Progress:
     def advance(self, count: int = 1) -> None:
         self.update(self.done + count)
 
+    def grow(self, count: int) -> None:
+        """There is more to do than was said, or less."""
+        if self.total is not None:
+            self.total += count
+            if self.rich is not None:
+                self.rich.update(self.task, total=self.total)
+
     def update(self, done: int, text: str = "") -> None:
         """Set the count, and further text; nothing before the start."""
         if not self.started:

@@ -60,6 +60,7 @@ class TaskInfo:
     max_batch_size: int | None = None  # in prediction, whatever is asked for
     exported: IOSpec | None  # None: no format can hold such a model
     exporter: str = ""  # the Exporter; "": no format can hold such a model
+    joiner: str = ""  # the Joiner of tiles of a large picture (runtime/tiles); "": it is not looked at in tiles
     scorer: str  # Callable[[Samples, ModelCard], Scorer]: what compares results with what pictures show
     inspection: str  # the Inspection: the doctor's look at the task's data
     data_view: str = ""  # the DataView: its annotations on the page about the data; "": that has pictures alone

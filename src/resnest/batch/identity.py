@@ -18,7 +18,13 @@ from resnest.runtime.predictor import ImagePredictor
 Identity = Mapping[str, Any]  # ready for JSON
 
 BESIDE = {".onnx": ".onnx.data", ".xml": ".bin"}  # suffix -> that of the file with the weights, if they are apart
-WORDS = {"card": "window or card", "options": "choice of results", "pictures": "list", "folder": "current folder"}
+WORDS = {
+    "card": "window or card",
+    "options": "choice of results",
+    "pictures": "list",
+    "folder": "current folder",
+    "tiles": "choice of tiles",
+}
 
 
 def identity_of(predictor: ImagePredictor, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,6 +35,7 @@ def identity_of(predictor: ImagePredictor, options: Mapping[str, Any]) -> dict[s
         "model": _model(predictor.engine),
         "card": hashlib.sha256(card.encode("utf-8", "backslashreplace")).hexdigest(),
         "options": dict(options),
+        **({"tiles": dataclasses.asdict(predictor.tiles)} if predictor.tiles else {}),
     }
 
 
@@ -58,9 +65,9 @@ def _model(engine: Engine) -> str:
 
 def other_job(where: str, then: Identity, now: Identity) -> ResnestError:
     """The error for a job that differs from the one that was begun, or finished, there."""
-    differing = [key for key in now if then.get(key) != now[key]]
+    differing = [key for key in {**now, **then} if then.get(key) != now.get(key)]
     differing = [key for key in differing if key != "card" or "model" not in differing]  # another model has its own
-    parts = [f"another {WORDS.get(key, key)}{_shown(key, then.get(key), now[key])}" for key in differing]
+    parts = [f"another {WORDS.get(key, key)}{_shown(key, then.get(key), now.get(key))}" for key in differing]
     return ResnestError(
         f"{where} was begun with {', '.join(parts)}: repeat that command, name another file, or start anew with"
         f" {parameter('overwrite')}"
@@ -79,7 +86,7 @@ def _words(key: str, value: Any) -> str:
             return ""
         case "pictures":
             return f"{value['count']:,} pictures"
-        case "options":
+        case "options" | "tiles":
             return ", ".join(f"{name} {number}" for name, number in value.items())
         case "shard":
             return "/".join(map(str, value))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnest.cli.words import DATA_HELP, EXIF_HELP, MODEL_HELP, NETWORK_HELP, WINDOW_HELP
+from resnest.cli.task_options import read_tiles
+from resnest.cli.words import DATA_HELP, EXIF_HELP, MODEL_HELP, NETWORK_HELP, OVERLAP_HELP, TILE_HELP, WINDOW_HELP
 from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def evaluate(
     split: Annotated[str, typer.Option(help=SPLIT_HELP)] = "auto",
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     labels: Annotated[str | None, typer.Option(metavar="FILE", help="ImageNet-ReaL's real.json.")] = None,
+    tile: Annotated[int | None, typer.Option(metavar="PIXELS", help=TILE_HELP)] = None,
+    overlap: Annotated[float | None, typer.Option(metavar="FRACTION", help=OVERLAP_HELP)] = None,
     window: Annotated[int | None, typer.Option(metavar="PIXELS", help=WINDOW_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON, fractions 0..1.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -46,7 +49,7 @@ def evaluate(
     all pixels and by picture, accuracy of pixels, IoU of each class. Of a panoptic detector: PQ, SQ, RQ, of things and
     of stuff too, PQ of each class.
     """
-    views = _views(scales, flip)
+    views, tiles = _views(scales, flip), read_tiles(tile, overlap)
     from resnest.inference.evaluation import evaluate as run
     from resnest.progress import Progress
 
@@ -62,6 +65,7 @@ def evaluate(
             views=views,
             window=window,
             surface=surface,
+            tiles=tiles,
             exif=exif,
             on_open=lambda samples, where: bar.start(len(samples), where),
             on_batch=bar.advance,

@@ -6,7 +6,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -17,15 +17,17 @@ import typer
 from resnest.cli.pictures import collect
 from resnest.cli.predict_job import JobOptions, run_job
 from resnest.cli.sources import Sources
-from resnest.cli.task_options import check_options, set_options
-from resnest.cli.words import MODEL_HELP, NETWORK_HELP, WINDOW_HELP
+from resnest.cli.task_options import check_options, read_tiles, set_options
+from resnest.cli.words import MODEL_HELP, NETWORK_HELP, OVERLAP_HELP, TILE_HELP, WINDOW_HELP
 from resnest.errors import ResnestError, parameter, printable
 from resnest.figures import counted
 
 if TYPE_CHECKING:
     from resnest.inference.predicting import Predictor
+    from resnest.progress import Progress
     from resnest.runtime.decode import ImageInput
     from resnest.runtime.outputs import OutputFolder, Placed
+    from resnest.runtime.regions import Regions
     from resnest.runtime.results import Asked, Result, ResultFiles, Show
 
 
@@ -77,13 +79,15 @@ class Outputs:
             self.done[picture.path] = told
         return told
 
-    def write(self, result: Result, picture: Placed, image: ImageInput | None) -> dict[str, str]:
+    def write(self, result: Result, picture: Placed, image: ImageInput | Regions | None) -> dict[str, str]:
         """The files of a result; `image` is drawn into, if any."""
         written = {name: files.add(result, picture) for name, files in self.files.items()}
         if self.drawings and image is not None:
             from resnest.runtime.shown import drawable
 
-            seen = drawable(image, self.bands) if self.bands else image
+            seen = image
+            if self.bands and not isinstance(image, Regions):
+                seen = drawable(image, self.bands)
             with self.drawings.writing(picture) as path:
                 result.save(path, seen, self.show)
             written["draw"] = path
@@ -158,21 +162,48 @@ def read_bands(text: str | None) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
+def count_tiles(predictor: Predictor, bar: Progress) -> Callable[[], None]:
+    """Let the bar count tiles; returns what is called when a picture is finished, which itself counts no longer then.
+
+    How many tiles a picture has is known once it is open.
+    """
+    left = 0
+
+    def on_tile(done: int, of: int) -> None:
+        nonlocal left
+        if done == 0:
+            bar.grow(of - left)  # of a page before that was damaged
+        else:
+            bar.advance(left - (of - done))
+        left = of - done
+
+    def finished() -> None:
+        nonlocal left
+        bar.grow(-1 - left)
+        left = 0
+
+    predictor.on_tile = on_tile
+    return finished
+
+
 def run(predictor: Predictor, pictures: list[Placed], printer: Printer, outputs: Outputs, sources: Sources) -> int:
     """Predict all pictures and sources; returns how many images are unusable."""
     from resnest.progress import Progress
     from resnest.runtime.decode import BadImage
 
     bad = 0
-    with Progress("predicting:", rate="images", lines=False) as bar:
+    with Progress("predicting:", rate="tiles" if predictor.tiles else "images", lines=False) as bar:
         bar.start(len(pictures))
+        finished = count_tiles(predictor, bar) if predictor.tiles else bar.advance
         for is_source, group in groupby(pictures, sources.has):
             if is_source:
-                bad += sum(sources.predict(source, predictor, printer, outputs, bar) for source in group)
+                for source in group:
+                    bad += sources.predict(source, predictor, printer, outputs)
+                    finished()
                 continue
             plain = list(group)
             for picture, result in zip(plain, predictor.stream([one.path for one in plain]), strict=True):
-                bar.advance()
+                finished()
                 if isinstance(result, BadImage):
                     bad += 1
                     typer.echo(f"skipped: {result}", err=True)
@@ -231,6 +262,8 @@ def predict(
     ray: Annotated[bool, typer.Option("--ray", help=RAY_HELP)] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE_HELP)] = False,
     part_size: Annotated[int, typer.Option(min=1, help=PART_HELP)] = 1000,
+    tile: Annotated[int | None, typer.Option(metavar="PIXELS", help=TILE_HELP)] = None,
+    overlap: Annotated[float | None, typer.Option(metavar="FRACTION", help=OVERLAP_HELP)] = None,
     window: Annotated[int | None, typer.Option(metavar="PIXELS", help=WINDOW_HELP)] = None,
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
@@ -247,6 +280,7 @@ def predict(
         raise ResnestError("--json and --csv exclude each other")
     limits, files = set_options(top=top, threshold=threshold), set_options(coco=coco, masks=masks)
     opening: dict[str, Any] = {"engine": engine, "network": network, "device": device, "card": card, "window": window}
+    opening["tiles"] = read_tiles(tile, overlap)
     if out:
         others = {"csv": as_csv, "draw": draw, "annotations": annotations, "every": every, **files}
         _refuse(others, "--out writes rows alone: leave out --{}")
@@ -261,7 +295,8 @@ def predict(
     from resnest.inference.predicting import Predictor
     from resnest.runtime.results import Asked
 
-    size = batch_size if sources.found else max(1, min(batch_size, len(pictures)))
+    several = sources.found or opening["tiles"]
+    size = batch_size if several else max(1, min(batch_size, len(pictures)))
     predictor = Predictor(model, batch_size=size, **opening)
     sources.read_as(predictor.card.bands)
     check_options(predictor.card.task, [*limits, *files])

@@ -21,7 +21,6 @@ from resnest.errors import ResnestError, parameter
 
 if TYPE_CHECKING:
     from resnest.inference.predicting import Predictor
-    from resnest.progress import Progress
     from resnest.runtime.bands import Bands
     from resnest.runtime.frames import Every, Frame
     from resnest.runtime.outputs import OutputFolder, Placed
@@ -120,7 +119,7 @@ class Sources:
             self.videos.check(moving, OUTPUT_MARK)
         return [picture for picture in asked.pictures if self.found.get(picture.path) != VIDEO]
 
-    def predict(self, source: Placed, predictor: Predictor, printer: Any, outputs: Any, bar: Progress) -> int:
+    def predict(self, source: Placed, predictor: Predictor, printer: Any, outputs: Any) -> int:
         """Predict the frames of a source; returns how many images are unusable: a video that ends early is one."""
         from resnest.runtime.decode import BadImage
         from resnest.runtime.sources import open_source
@@ -128,9 +127,9 @@ class Sources:
         if self.interrupted:
             return 0
         try:
-            frames = open_source(self.addresses.get(source.path, source.path), self.wanted)
+            where = self.addresses.get(source.path, source.path)
+            frames = open_source(where, self.wanted, regions=predictor.tiles is not None)
         except BadImage as error:
-            bar.advance()
             typer.echo(f"skipped: {error}", err=True)
             return 1
         try:
@@ -138,7 +137,6 @@ class Sources:
                 bad, seen = self._frames(frames, source, predictor, printer, outputs)
         finally:
             frames.close()
-        bar.advance()
         self.more += max(seen, 1) - 1
         if frames.problem:
             typer.echo(f"{frames.name}: {frames.problem}", err=True)

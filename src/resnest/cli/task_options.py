@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resnest.errors import ResnestError
+
+if TYPE_CHECKING:
+    from resnest.runtime.tiles import Tiles
 
 
 def set_options(**options: Any) -> dict[str, Any]:
     """Options that are set."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def read_tiles(tile: int | None, overlap: float | None) -> Tiles | None:
+    """What --tile and --overlap ask for. Raises ResnestError."""
+    from resnest.runtime.tiles import Tiles
+
+    return Tiles.of(tile, overlap)
 
 
 def check_options(task: str, options: Iterable[str]) -> None:

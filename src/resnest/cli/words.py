@@ -9,6 +9,11 @@ MODEL_HELP = "Name of published weights, run directory, checkpoint file, exporte
 NETWORK_HELP = "The network in a checkpoint file, if the file does not identify it."
 DATA_HELP = "Folder, .zip, .npz, .csv, .tar or .parquet with images, 'hf:owner/name' of the hub, or 'digits'."
 EXIF_HELP = "Which way up pictures with an EXIF orientation were annotated: auto, upright or stored."
+TILE_HELP = (
+    "For detectors and segmenters: look at large pictures in overlapping tiles of this side, in pixels of the picture,"
+    " as pictures of their own."
+)
+OVERLAP_HELP = "The part of a tile that its neighbours see, too; by default 0.2."
 WINDOW_HELP = "Sliding windows of this side, for a segmenter: large pictures take less memory."
 
 # What is called otherwise than in Python: parameters, and functions

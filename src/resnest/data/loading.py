@@ -176,9 +176,9 @@ class Example(NamedTuple):
 
 
 class EvaluationDataset(Dataset[Any]):
-    """Preprocessed images with their ground truth, by index."""
+    """Preprocessed images with their ground truth, by index; without preprocessing the pixels are empty."""
 
-    def __init__(self, samples: Samples, preprocess: ImageTransform, *, keep_images: bool = False) -> None:
+    def __init__(self, samples: Samples, preprocess: ImageTransform | None, *, keep_images: bool = False) -> None:
         self.samples, self.preprocess, self.keep_images = samples, preprocess, keep_images
 
     def __getitem__(self, index: int) -> Example | tuple[int, BadImage]:
@@ -187,7 +187,7 @@ class EvaluationDataset(Dataset[Any]):
         except BadImage as error:
             return index, error
         try:
-            pixels = torch.from_numpy(self.preprocess(image))
+            pixels = torch.from_numpy(self.preprocess(image)) if self.preprocess else torch.empty(3, 0, 0)
         except BadImage as error:
             return index, BadImage(self.samples.keys[index], error.reason)
         return Example(index, pixels, image.size, truth, image if self.keep_images else None)
@@ -207,7 +207,7 @@ class EvaluationDataset(Dataset[Any]):
 
 def evaluation_batches(
     samples: Samples,
-    preprocess: ImageTransform,
+    preprocess: ImageTransform | None,
     *,
     batch_size: int,
     workers: int | Load | None = None,
@@ -221,6 +221,7 @@ def evaluation_batches(
 
     Args:
         workers: how many, or those of `loading`, whose "val" is these samples.
+        preprocess: none: batches have the pictures alone.
         keep_images: batches have the pictures themselves, too.
     """
     indices = shape_batches(samples, preprocess, batch_size=batch_size, rank=rank, world_size=world_size)
@@ -229,11 +230,12 @@ def evaluation_batches(
 
 
 def shape_batches(
-    samples: Samples, preprocess: ImageTransform, *, batch_size: int, rank: int = 0, world_size: int = 1
+    samples: Samples, preprocess: ImageTransform | None, *, batch_size: int, rank: int = 0, world_size: int = 1
 ) -> list[list[int]]:
     """Batches of one process, each of a single padded shape; every image occurs once over all processes."""
-    sizes = samples.sizes()
-    shapes = [(0, 0)] * len(samples) if sizes is None else [preprocess.padded_size(*size) for size in sizes.tolist()]
+    sizes, shapes = samples.sizes() if preprocess else None, [(0, 0)] * len(samples)
+    if preprocess and sizes is not None:
+        shapes = [preprocess.padded_size(*size) for size in sizes.tolist()]
     order = sorted(zip(shapes, range(len(samples)), strict=True))
     groups = [[index for _, index in group] for _, group in groupby(order[rank::world_size], key=itemgetter(0))]
     return [group[start : start + batch_size] for group in groups for start in range(0, len(group), batch_size)]

@@ -30,6 +30,7 @@ INFO = TaskInfo(
     exporter="resnest.detection.export:DetectionExporter",
     inspection="resnest.detection.checks:DetectionInspection",
     data_view="resnest.detection.report:DetectionView",
+    joiner="resnest.detection.seams:JoinedObjects",
     scorer="resnest.detection.evaluation:DetectionScorer",
     result="resnest.detection.result:Detections",
     files={"coco": "resnest.detection.result:CocoFile"},

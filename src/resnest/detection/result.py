@@ -26,7 +26,7 @@ from resnest.files import WRITTEN, check_replaceable, replacing, write_errors
 from resnest.runtime.outputs import Placed
 from resnest.runtime.palette import FIRST, Colour, colour, shade
 from resnest.runtime.results import ALL, LIKELY, THRESHOLD, Asked, Result, Show, installed
-from resnest.runtime.rle import RLE, area, decode, encode
+from resnest.runtime.rle import RLE, area, crop, decode, encode
 
 # --- Pasting a mask from its box into the picture, as detectron2 does ---
 # A pixel of the picture takes the map's value at its centre: (x + 0.5 - x1) / (x2 - x1) * 28 - 0.5, between four values
@@ -164,6 +164,12 @@ class Detections(Result):
         """Of each object, (M)."""
         return [self.classes.names[label] for label in self.labels]
 
+    def reduced(self, size: tuple[int, int]) -> Detections:
+        """The same in a smaller picture of this width and height; masks by the middle of each pixel."""
+        scale = np.array([size[0] / self.width, size[1] / self.height] * 2, np.float32)
+        masks = None if self.masks is None else tuple(_reduced(mask, size) for mask in self.masks)
+        return replace(self, width=size[0], height=size[1], boxes=self.boxes * scale, masks=masks)
+
     def shown(self, threshold: float = THRESHOLD) -> Detections:
         """The objects with at least this score; by default those that `text` and `draw` show."""
         return self[self.scores >= threshold]
@@ -247,6 +253,18 @@ def _object_colours(count: int) -> list[Colour]:
     """Colours of touching objects of one class."""
     few = len(FIRST)
     return [shade(colour(number % few), number // few % 2) for number in range(count)]
+
+
+def _reduced(mask: RLE, size: tuple[int, int]) -> RLE:
+    left, top, inner = crop(mask)
+    firsts, places = [], []
+    for start, length, full, small in zip((left, top), inner.shape[::-1], mask["size"][::-1], size, strict=True):
+        middles = ((np.arange(small) + 0.5) * full / small).astype(np.int64) - start
+        inside = np.flatnonzero((middles >= 0) & (middles < length))
+        firsts.append(int(inside[0]) if len(inside) else 0)
+        places.append(middles[inside])
+    columns, rows = places
+    return encode(inner[rows[:, None], columns], left=firsts[0], top=firsts[1], size=size[::-1])
 
 
 def _short(value: np.float32) -> float:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
@@ -18,19 +19,24 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from resnest.data.loading import Load, evaluation_batches
+from resnest.data.loading import EvaluationBatch, Load, evaluation_batches
 from resnest.data.samples import Samples
 from resnest.data.sources import open_split
 from resnest.data.splitting import Holdout
 from resnest.errors import ResnestError, parameter
 from resnest.figures import Figure, percent
 from resnest.inference.model import RECIPE_NAME, Model, account_of, holdout_of_run, provenance_of, run_folders
+from resnest.inference.predicting import cut
 from resnest.inference.torch_engine import TorchEngine, choose_device
 from resnest.recipes.reading import read_recipe
 from resnest.runtime.card import ModelCard
+from resnest.runtime.decode import BadImage
 from resnest.runtime.engines.choosing import is_exported, open_engine
 from resnest.runtime.engines.exported import Engine, ExportedEngine, Views
 from resnest.runtime.hardware import malloc_trim
+from resnest.runtime.regions import Decoded
+from resnest.runtime.tiles import Tiles
+from resnest.runtime.tiling import predict_in_tiles
 from resnest.tasks import check_task, load_object, task_type
 
 # --- The result of an evaluation: figures, and predictions for each image. Each task adds its own fields ---
@@ -191,6 +197,7 @@ def evaluate_samples(
     batch_size: int,
     workers: int | Load | None = None,
     views: Views | None = None,
+    tiles: Tiles | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
     rank: int = 0,
     world_size: int = 1,
@@ -201,6 +208,7 @@ def evaluate_samples(
     Args:
         card: of the model that the engine runs; the samples have its classes.
         views: test-time augmentation.
+        tiles: look at pictures in tiles; `card` is that for tiles.
         rank, world_size: of the process; each takes every `world_size`-th sample, and all come to the same result.
         gather: all_gather of objects: the processes' way to a list of what each of them has.
 
@@ -210,22 +218,24 @@ def evaluate_samples(
     started = time.perf_counter()
     scorer: Scorer = load_object(card.info.scorer)(samples, card)
     bad: list[tuple[str, str]] = []
+    predict = partial(_predict_batch, engine, card, samples, batch_size, views, tiles)
     batches = evaluation_batches(
         samples,
-        card.preprocess,
-        batch_size=1 if views else batch_size,
+        None if tiles else card.preprocess,
+        batch_size=1 if views or tiles else batch_size,
         workers=workers,
         rank=rank,
         world_size=world_size,
-        keep_images=views is not None,
+        keep_images=bool(views or tiles),
     )
     for number, batch in enumerate(batches, start=1):
         bad += batch.bad
         if world_size == 1:  # else together, below: the others wait there
             check_bad_fraction(len(bad), len(samples), bad[-1] if bad else None)
-        if batch.indices:
-            results = card.info.predict(engine, card, batch.prepared(samples), views)
-            for index, result, truth in zip(batch.indices, results, batch.truths, strict=True):
+        results = predict(batch) if batch.indices else []
+        bad += [(result.name, result.reason) for result in results if isinstance(result, BadImage)]
+        for index, result, truth in zip(batch.indices, results, batch.truths, strict=True):
+            if not isinstance(result, BadImage):
                 scorer.update(index, result, truth)
         on_batch(len(batch.indices) + len(batch.bad))
         if number % GIVE_BACK_EVERY == 0:
@@ -239,6 +249,32 @@ def evaluate_samples(
     evaluation = scorer.result()
     evaluation.bad, evaluation.seconds = bad, time.perf_counter() - started
     return evaluation
+
+
+def _predict_batch(
+    engine: Engine,
+    card: ModelCard,
+    samples: Samples,
+    batch_size: int,
+    views: Views | None,
+    tiles: Tiles | None,
+    batch: EvaluationBatch,
+) -> Sequence[Any]:
+    """A result for each image, or its BadImage: only a tile may be one, as whole images are prepared before."""
+    images = batch.prepared(samples)
+    if tiles is None:
+        return card.info.predict(engine, card, images, views)
+    results: list[Any] = []
+    for image in images:
+        assert image.image is not None
+        picture = Decoded(image.image, image.name)
+        try:
+            results.append(
+                predict_in_tiles(engine, card, picture, image.name, tiles, batch_size=batch_size, views=views)
+            )
+        except BadImage as error:
+            results.append(error)
+    return results
 
 
 def evaluate_network(net: nn.Module, samples: Samples, card: ModelCard, *, device: Any, **how: Any) -> Evaluation:
@@ -267,6 +303,7 @@ def evaluate(
     views: Views | None = None,
     window: int | None = None,
     surface: float | None = None,
+    tiles: Tiles | None = None,
     exif: str | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
     on_open: Callable[[Samples, str], None] = lambda samples, where: None,
@@ -282,6 +319,7 @@ def evaluate(
         views: test-time augmentation, of a detector or a segmenter.
         window: side of a segmenter's sliding windows, in pixels.
         surface: of a segmenter, measure distances of outlines too, with this tolerance in pixels.
+        tiles: cut pictures into tiles, of a detector or a segmenter.
         exif: which way up pictures with an EXIF orientation were annotated: "auto", "upright" or "stored", by default
             the model's own data.exif.
 
@@ -291,7 +329,7 @@ def evaluate(
     """
     opened = _open(model, network, device, batch_size)
     engine, card, holdout, account = opened.engine, opened.card, opened.holdout, opened.account
-    card = card.with_window(window) if window else card
+    card = cut(card, window, tiles)
     card = card if surface is None else card.with_surface(surface)
     if views is not None:
         card.info.check_views(views)
@@ -299,15 +337,21 @@ def evaluate(
     part = open_split(data, split, holdout=holdout, trained_on=account, task=card.task, **how)
     check_task(part.samples, card.task, str(data), "the model")
     chosen = part.samples.aligned(card, str(data))
-    if labels:
-        if not card.info.relabel:
-            raise ResnestError(f"{parameter('labels')} replaces one label an image: leave it out for {card.info.noun}")
-        chosen = load_object(card.info.relabel)(chosen, Path(labels), card)
+    chosen = _relabelled(chosen, labels, card) if labels else chosen
     about = [f"{len(chosen)} with labels"] if len(chosen) != len(part.samples) else []
     about += [note for note in chosen.left_out if note not in part.samples.left_out]
     on_open(chosen, "; ".join([part.describe, *about]))
     size = batch_size or card.info.batch_size
-    return evaluate_samples(engine, chosen, card, batch_size=size, workers=workers, views=views, on_batch=on_batch)
+    return evaluate_samples(
+        engine, chosen, card, batch_size=size, workers=workers, views=views, tiles=tiles, on_batch=on_batch
+    )
+
+
+def _relabelled(samples: Any, labels: str | Path, card: ModelCard) -> Any:
+    """Samples with the labels of a file. Raises ResnestError: the task's have none."""
+    if not card.info.relabel:
+        raise ResnestError(f"{parameter('labels')} replaces one label an image: leave it out for {card.info.noun}")
+    return load_object(card.info.relabel)(samples, Path(labels), card)
 
 
 class _Opened(NamedTuple):

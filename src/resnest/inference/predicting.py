@@ -18,6 +18,7 @@ from resnest.runtime.card import ModelCard
 from resnest.runtime.engines.choosing import ENGINES, is_exported, open_engine
 from resnest.runtime.engines.exported import Engine, ExportedEngine
 from resnest.runtime.predictor import ImagePredictor
+from resnest.runtime.tiles import Tiles
 
 FORMATS = {".onnx": "onnx", ".xml": "openvino"}  # what `resnest export` calls them; it writes RUN/model.SUFFIX
 _GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # where Linux has one that torch may use: CUDA, ROCm, WSL
@@ -34,6 +35,7 @@ class Predictor(ImagePredictor):
         card: of an exported file without classes and preprocessing: config.json, the directory
             with it, or the card itself.
         window: of a segmenter, side of the squares that a large picture is looked at in, pixels: less memory.
+        tiles: cut large pictures into tiles, of a detector or a segmenter.
 
     >>> Predictor("no/such/run")
     Traceback (most recent call last):
@@ -52,6 +54,7 @@ class Predictor(ImagePredictor):
         batch_size: int = 16,
         card: ModelCard | str | Path | None = None,
         window: int | None = None,
+        tiles: Tiles | None = None,
     ) -> None:
         if engine not in ("auto", "torch", *ENGINES):
             raise unknown("engine", engine, ["auto", "torch", *ENGINES])
@@ -70,7 +73,18 @@ class Predictor(ImagePredictor):
         chosen: tuple[Engine, ModelCard]
         chosen = (opened, opened.card) if opened else _with_torch(reference, network, device)
         runs, its_card = chosen
-        super().__init__(runs, its_card if window is None else its_card.with_window(window), batch_size=batch_size)
+        its_card = cut(its_card, window, tiles)
+        super().__init__(runs, its_card, batch_size=batch_size, tiles=tiles)
+
+
+def cut(card: ModelCard, window: int | None, tiles: Tiles | None) -> ModelCard:
+    """A model's card for windows or tiles, if any. Raises ResnestError: it takes none, or both are asked for."""
+    if window is not None and tiles:
+        both = f"{parameter('window', window)} and {parameter('tile', tiles.tile)}"
+        raise ResnestError(f"{both} exclude each other: tiles are of the picture, windows of the resized one")
+    if tiles:
+        return card.with_tiles(tiles)
+    return card if window is None else card.with_window(window)
 
 
 def _with_torch(reference: str | Path, network: str | None, device: str) -> tuple[Engine, ModelCard]:

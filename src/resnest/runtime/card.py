@@ -22,8 +22,9 @@ from resnest.errors import BREAKING, ResnestError, parameter
 from resnest.files import CARD_NAME
 from resnest.runtime.bands import Bands
 from resnest.runtime.preprocess import LARGEST, ImageTransform
+from resnest.runtime.tiles import Tiles
 from resnest.spec import Spec
-from resnest.tasks import DEFAULT_TASK, TaskInfo, task_info
+from resnest.tasks import DEFAULT_TASK, TASKS, TaskInfo, task_info
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,28 @@ class ModelCard:
     def with_surface(self, tolerance: float) -> Self:
         """The same, whose evaluation measures distances of outlines. Raises ResnestError if the task has none."""
         raise ResnestError(f"{parameter('surface', tolerance)} is for segmenters, and this model is {self.info.noun}")
+
+    def with_tiles(self, tiles: Tiles) -> Self:
+        """The same for tiles of a picture.
+
+        Raises:
+            ResnestError: the task takes none; a file of one size would get them smaller than the model does.
+        """
+        option = parameter("tile", tiles.tile)
+        if not self.info.joiner:
+            known = [task_info(name) for name in TASKS]
+            nouns = " and ".join(f"{info.noun.removeprefix('a ')}s" for info in known if info.joiner)
+            raise ResnestError(f"{option} is for {nouns}, and this model is {self.info.noun}: leave it out")
+        if canvas := getattr(self.preprocess, "canvas", None):
+            side, free = tiles.tile, dataclasses.replace(self.preprocess, canvas=None)  # type: ignore[type-var]
+            (wide, _), (wanted, _) = (form.scaled_size(side, side) for form in (self.preprocess, free))
+            if wide != wanted:
+                raise ResnestError(
+                    f"{option}: this file takes {canvas[1]} x {canvas[0]} pixels, into which tiles would be shrunk to"
+                    f" {wide} pixels, and the model itself gets {wanted}: take smaller tiles, or export it with another"
+                    " size"
+                )
+        return self
 
     # --- defined by each task ---
 

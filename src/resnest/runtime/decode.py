@@ -252,9 +252,20 @@ def _check_bytes(content: bytes, name: str, max_bytes: int) -> None:
 
 def _open(content: bytes, name: str, formats: tuple[str, ...], max_pixels: int) -> Image.Image:
     """Open an image and check its header; no pixel is decoded yet."""
-    image = Image.open(io.BytesIO(content), formats=formats)
+    opened = Image.open if max_pixels <= MAX_PIXELS else _open_large
+    image = opened(io.BytesIO(content), formats=formats)
     _check_header(image, name, max_pixels)
     return image
+
+
+def _open_large(file: io.BytesIO, formats: tuple[str, ...]) -> Image.Image:
+    """As Image.open, without Pillow's own limit, which is the whole process's: `_check_header` has ours."""
+    Image.init()
+    start = file.getvalue()[:16]
+    for factory, accept in (Image.OPEN[name] for name in formats):
+        if accept is None or accept(start) is True:
+            return cast(Image.Image, factory(file, ""))
+    raise UnidentifiedImageError
 
 
 def _check_header(image: Image.Image, name: str, max_pixels: int) -> None:

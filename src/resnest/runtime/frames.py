@@ -14,6 +14,7 @@ from PIL import Image
 
 from resnest.errors import ResnestError, parameter
 from resnest.runtime.decode import BadImage
+from resnest.runtime.regions import Regions
 
 EARLY = 1e-6  # seconds by which a frame may be early: times are fractions, such as 1001/30000
 
@@ -24,7 +25,7 @@ class Frame(NamedTuple):
     name: str  # clip.mp4[120]
     number: int  # from 0, in the whole video or file, whether predicted or not
     time: float | None  # seconds from the start of the video; None: a page
-    image: Image.Image | BadImage  # upright, RGB
+    image: Image.Image | Regions | BadImage  # upright, RGB
 
 
 class Every(NamedTuple):

@@ -8,7 +8,7 @@ file with a single page has the plain name, as any picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from PIL import Image
 
 from resnest.runtime.decode import MAX_PIXELS, BadImage, refusing, to_rgb
 from resnest.runtime.frames import Frame
+from resnest.runtime.regions import TiffPage
 
 FORMATS = ("TIFF",)
 NOT_TIFF = "not a TIFF file, or one that is damaged"
@@ -108,6 +109,30 @@ class TiffPages:
                 return _to_rgb(self.image, name)
         except BadImage as error:
             return error
+
+
+class RegionPages:
+    """The pages of a file whose pixels are read when they are needed, so of any size."""
+
+    live = False
+
+    def __init__(self, path: Path, pages: Sequence[TiffPage]) -> None:
+        self.name, self.problem, self.pages = str(path), "", pages
+        self.size = pages[0].size
+        self.stopped = False
+
+    def stop(self) -> None:
+        """End after the page that is being read."""
+        self.stopped = True
+
+    def close(self) -> None:
+        self.pages[0].close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        for page in self.pages:
+            if self.stopped:
+                return
+            yield Frame(page.name, page.number, None, page)
 
 
 @contextmanager

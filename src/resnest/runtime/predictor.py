@@ -26,7 +26,11 @@ from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import TAKES, BadImage, ImageInput, WrongInput, described, is_image, name_of
 from resnest.runtime.engines.exported import Arrays, Engine, Prepared
 from resnest.runtime.hardware import usable_cores
+from resnest.runtime.opening import open_regions
+from resnest.runtime.regions import Regions
 from resnest.runtime.results import Result
+from resnest.runtime.tiles import Tiles
+from resnest.runtime.tiling import Count, predict_in_tiles, silent
 
 # --- Prefetch: work done ahead in threads, with results in the order of their inputs ---
 # Pillow and numpy release the GIL while they compute, so threads are enough. No more than `most` results are buffered,
@@ -62,11 +66,21 @@ class NotFinite(ResnestError):
 
 
 class ImagePredictor:
-    """Decodes, preprocesses, runs the engine in batches, and returns results."""
+    """Decodes, preprocesses, runs the engine in batches, and returns results.
 
-    def __init__(self, engine: Engine, card: ModelCard, *, batch_size: int = 16) -> None:
+    Args:
+        tiles: look at pictures in tiles, one picture after the other.
+
+    Raises:
+        ResnestError: such a model takes no tiles, or none of that size.
+    """
+
+    on_tile: Count | None = None  # is told of each picture's tiles, as in `predict_in_tiles`
+
+    def __init__(self, engine: Engine, card: ModelCard, *, batch_size: int = 16, tiles: Tiles | None = None) -> None:
         self.engine = engine
-        self.card = card
+        self.tiles = tiles
+        self.card = card.with_tiles(tiles) if tiles else card
         self.batch_size = min(batch_size, card.info.max_batch_size or batch_size)
 
     @overload
@@ -89,7 +103,8 @@ class ImagePredictor:
             WrongInput: it is none of these.
         """
         if not isinstance(image, list | tuple):
-            return self.run([self.prepare(image, name_of(image, "image"))])[0]
+            name = name_of(image, "image")
+            return self._in_tiles(image, name, self.tiles) if self.tiles else self.run([self.prepare(image, name)])[0]
         results = []
         for result in self.stream(image):
             if isinstance(result, BadImage):
@@ -110,6 +125,9 @@ class ImagePredictor:
 
     def stream_named(self, images: Iterable[tuple[str, ImageInput | BadImage]]) -> Iterator[Result | BadImage]:
         """As `stream`, of images with names, such as the frames of a video; a BadImage among them comes back."""
+        if self.tiles:
+            yield from (self._try_in_tiles(name, image, self.tiles) for name, image in images)
+            return
         most, threads = BATCHES_AHEAD * self.batch_size, usable_cores()
         with prefetch(self._try, images, most=most, threads=threads) as prepared:
             while batch := list(islice(prepared, self.batch_size)):
@@ -123,6 +141,24 @@ class ImagePredictor:
             return self.prepare(image, name)
         except BadImage as error:
             return error
+
+    def _try_in_tiles(self, name: str, image: ImageInput | BadImage, tiles: Tiles) -> Result | BadImage:
+        try:
+            return image if isinstance(image, BadImage) else self._in_tiles(image, name, tiles)
+        except BadImage as error:
+            return error
+
+    def _in_tiles(self, image: ImageInput | Regions, name: str, tiles: Tiles) -> Result:
+        picture = open_regions(image, name, self.card.bands)
+        return predict_in_tiles(
+            _Finite(self.engine),
+            self.card,
+            picture,
+            name,
+            tiles,
+            batch_size=self.batch_size,
+            on_tile=self.on_tile or silent,
+        )
 
     def prepare(self, image: ImageInput, name: str) -> Prepared:
         """An image as the network takes it. Raises as `__call__`."""

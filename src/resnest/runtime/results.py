@@ -30,13 +30,16 @@ from PIL import Image
 
 from resnest.errors import Range, ResnestError, check_ranges, printable
 from resnest.files import check_is_not, replacing, write_errors
-from resnest.runtime.decode import ImageInput
+from resnest.runtime.decode import MAX_PIXELS, ImageInput
+from resnest.runtime.opening import open_regions
 from resnest.runtime.outputs import Placed, save_marked
+from resnest.runtime.regions import Decoded, Regions
 from resnest.runtime.shown import drawable
 
 THRESHOLD = 0.5  # the score from which on a label or an object is shown to people
 DRAWINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 QUALITY = 90  # of JPEG and WEBP
+DRAWN = 4096  # pixels of the longer side of a drawing of a picture that is too large to be drawn in full
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,20 +125,31 @@ class Result(ABC):
     def __str__(self) -> str:
         return printable(self.text())
 
-    def draw(self, image: ImageInput, show: Show = LIKELY) -> Image.Image:
-        """The predicted picture with the result drawn; small ones are enlarged.
+    def draw(self, image: ImageInput | Regions, show: Show = LIKELY) -> Image.Image:
+        """The predicted picture with the result drawn; small ones are enlarged, those above 89 megapixels reduced.
 
         Raises:
             BadImage, WrongInput: as a predictor.
             ResnestError: it is another picture, by its size.
         """
-        picture = drawable(image)
+        picture = open_regions(image) if self._is_large or isinstance(image, Regions) else Decoded(drawable(image), "")
         if self.size is not None and self.size != picture.size:
             sizes = "the picture has {} x {} pixels, and the result is of one with {} x {}"
             raise ResnestError(f"{self.name}: {sizes.format(*picture.size, *self.size)}")
-        return self._drawn(picture, show)
+        if not self._is_large:
+            return self._drawn(picture.read((0, 0, *picture.size)), show)
+        small = picture.reduced(DRAWN)
+        return self.reduced(small.size)._drawn(small, show)
 
-    def save(self, path: str | Path, image: ImageInput | None = None, show: Show | None = None) -> None:
+    @property
+    def _is_large(self) -> bool:
+        return self.size is not None and self.size[0] * self.size[1] > MAX_PIXELS
+
+    def reduced(self, size: tuple[int, int]) -> Self:
+        """The same of a smaller picture of this width and height, to be drawn. Of tasks that take tiles."""
+        raise NotImplementedError
+
+    def save(self, path: str | Path, image: ImageInput | Regions | None = None, show: Show | None = None) -> None:
         """Write a file, by its suffix: the drawing in `image`, or without one .json, .csv, or the task's own.
 
         A file that is there is replaced, but never the predicted picture.

@@ -18,7 +18,8 @@ from typing import Protocol
 
 from resnest.runtime.decode import SUFFIXES
 from resnest.runtime.frames import Every, Frame
-from resnest.runtime.pages import TiffPages
+from resnest.runtime.pages import RegionPages, TiffPages
+from resnest.runtime.regions import tiff_pages
 
 START = 12  # bytes of a file that tell its kind
 VIDEO, PAGES = "video", "pages"
@@ -87,11 +88,12 @@ def kind_of_file(path: Path) -> str:
         return ""  # said when it is read
 
 
-def open_source(source: str | Path, every: Every | str = "1") -> Frames:
+def open_source(source: str | Path, every: Every | str = "1", *, regions: bool = False) -> Frames:
     """Open a video, a camera, a stream or a TIFF file.
 
     Args:
         every: which frames of a video: "10" for every tenth, "0.5s" for one each half second.
+        regions: pages of a TIFF file are not decoded but read by regions where the file allows it, for tiles.
 
     Raises:
         BadImage: it cannot be read, or is none of these; PyAV, which videos need, is not installed.
@@ -99,7 +101,8 @@ def open_source(source: str | Path, every: Every | str = "1") -> Frames:
     """
     wanted = Every.of(every) if isinstance(every, str) else every
     if not is_address(str(source)) and kind_of_file(Path(source)) == PAGES:
-        return TiffPages(Path(source))
+        pages = tiff_pages(Path(source)) if regions else []
+        return RegionPages(Path(source), pages) if pages else TiffPages(Path(source))
     from resnest.runtime.video import VideoFrames
 
     return VideoFrames(str(source), wanted)

@@ -28,6 +28,7 @@ from resnest.runtime.preprocess import (
     normalise_step,
 )
 from resnest.runtime.raster import unit_pixels
+from resnest.runtime.tiles import Tiles
 from resnest.segmentation.result import PixelClasses
 from resnest.segmentation.spec import SegmenterSpec
 
@@ -157,6 +158,11 @@ class SegmentationCard(AnnotatedCard):
         if not 0 <= tolerance < math.inf:
             raise ResnestError(f"{parameter('surface', tolerance)}: expected a tolerance of 0 pixels or more")
         return dataclasses.replace(self, surface=tolerance)
+
+    def with_tiles(self, tiles: Tiles) -> SegmentationCard:
+        """The same for tiles of a picture, which are looked at without windows. Raises ResnestError."""
+        card = super().with_tiles(tiles)
+        return dataclasses.replace(card, preprocess=dataclasses.replace(card.preprocess, window=None))
 
     def describe_network(self, paper: str) -> str:
         head = self.segmenter

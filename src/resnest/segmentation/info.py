@@ -21,6 +21,7 @@ INFO = TaskInfo(
     exporter="resnest.segmentation.export:SegmentationExporter",
     inspection="resnest.segmentation.checks:SegmentationInspection",
     data_view="resnest.segmentation.report:SegmentationView",
+    joiner="resnest.segmentation.blending:BlendedLabels",
     scorer="resnest.segmentation.evaluation:SegmentationScorer",
     result="resnest.segmentation.result:LabelMap",
     files={"masks": "resnest.segmentation.result:LabelFolder"},

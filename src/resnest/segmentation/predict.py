@@ -214,6 +214,23 @@ def predict(
     ]
 
 
+def probabilities(
+    engine: Engine, card: SegmentationCard, images: Sequence[Prepared], views: Views | None = None
+) -> Iterator[Map]:
+    """The probabilities (K, H, W) of each of some images of one padded shape, in pixels of the picture."""
+    run = partial(_logits, engine)
+    if views is None:
+        inner = [card.preprocess.scaled_size(*image.size)[::-1] for image in images]
+        logits = logits_of(run, stack_pixels(images), card.preprocess, inner)
+        found = [scores[:, :high, :wide] for (high, wide), scores in zip(inner, logits, strict=True)]
+    else:
+        found = [predict_logits(run, image.image, card.preprocess, views) for image in images if image.image]
+    for image, scores in zip(images, found, strict=True):
+        planes = _softmax(scores)
+        same = planes.shape[:0:-1] == image.size
+        yield planes if same else np.stack([_resized(plane, image.size) for plane in planes])
+
+
 def _logits(engine: Engine, images: Map) -> Map:
     """(N, 3, H, W) -> (N, K, H, W), without the padding of the engine's input."""
     logits: Map = engine(images, np.array([images.shape[2:]] * len(images)))["logits"]
