@@ -73,4 +73,5 @@ def test_a_run_logs_the_golden_lines(name: str, measured: Path) -> None:
     exact = golden_machine.items() <= machine.items()
     assert len(rows[name]) == len(golden[name]) > 4
     for row, expected in zip(rows[name], golden[name], strict=True):
-        assert row == expected if exact else _close(row, expected)
+        recorded = {key: row.get(key) for key in expected}  # a figure that evaluations have got since is not
+        assert recorded == expected if exact else _close(recorded, expected)

@@ -23,6 +23,7 @@ from resnest.data.checks import check_dataset
 from resnest.errors import ResnestError, call, parameter, wording
 from resnest.exporters.int8 import Int8
 from resnest.runtime.sources import open_source
+from resnest.runtime.tiles import Tiles
 from resnest.serving.address import bind
 
 SOURCE = Path(__file__).parents[1] / "src" / "resnest"
@@ -268,7 +269,7 @@ USES = list(_uses())
 TWINS: list[tuple[Any, str]] = [  # what one calls in Python, and the command that does the same
     (resnest.train, "train"), (resnest.train_folds, "train"), (resnest.resume, "train"),
     (resnest.evaluate, "evaluate"), (resnest.Predictor, "predict"),
-    (resnest.Model.from_pretrained, "models save"), (resnest.export, "export"), (Int8, "export"),
+    (resnest.Model.from_pretrained, "models save"), (resnest.export, "export"), (Int8, "export"), (Tiles, "predict"),
     (resnest.convert, "convert"), (bench.plan, "bench"), (resnest.open_dataset, "doctor"), (check_dataset, "doctor"),
     (open_source, "predict"), (bind, "serve"),
 ]  # fmt: skip

@@ -20,8 +20,9 @@ from resnest.data.loading import evaluation_batches
 from resnest.data.sources import open_dataset
 from resnest.detection.card import DetectionPreprocess
 from resnest.errors import ResnestError
-from resnest.runtime.decode import BadImage, to_image
+from resnest.runtime.decode import BadImage
 from resnest.runtime.draw import draw_labels
+from resnest.runtime.inputs import to_image
 from resnest.runtime.predictor import ImagePredictor
 from resnest.runtime.preprocess import Preprocess
 from resnest.segmentation.card import SegmentationPreprocess

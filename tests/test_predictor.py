@@ -25,8 +25,9 @@ from rich.console import Console
 from resnest.classification.card import ClassificationCard
 from resnest.errors import ResnestError
 from resnest.progress import Progress
-from resnest.runtime.decode import BadImage, ImageInput, WrongInput, decode_image
+from resnest.runtime.decode import BadImage, decode_image
 from resnest.runtime.engines.exported import Prepared
+from resnest.runtime.inputs import ImageInput, WrongInput
 from resnest.runtime.predictor import BATCHES_AHEAD, ImagePredictor, prefetch
 from resnest.runtime.preprocess import Preprocess
 from resnest.spec import Spec

@@ -25,7 +25,7 @@ import numpy as np
 from resnest.data.listing import START, Listing, is_ignored
 from resnest.data.shards import AGAIN, CutOff, read_members
 from resnest.errors import ResnestError
-from resnest.runtime.decode import ImageInput
+from resnest.runtime.inputs import ImageInput
 
 
 class InTar(NamedTuple):

@@ -25,7 +25,7 @@ from resnest.figures import counted
 if TYPE_CHECKING:
     from resnest.inference.predicting import Predictor
     from resnest.progress import Progress
-    from resnest.runtime.decode import ImageInput
+    from resnest.runtime.inputs import ImageInput
     from resnest.runtime.outputs import OutputFolder, Placed
     from resnest.runtime.regions import Regions
     from resnest.runtime.results import Asked, Result, ResultFiles, Show
@@ -282,7 +282,7 @@ def predict(
     opening: dict[str, Any] = {"engine": engine, "network": network, "device": device, "card": card, "window": window}
     opening["tiles"] = read_tiles(tile, overlap)
     if out:
-        others = {"csv": as_csv, "draw": draw, "annotations": annotations, "every": every, **files}
+        others = {"csv": as_csv, "draw": draw, "annotations": annotations, "every": every, "bands": bands, **files}
         _refuse(others, "--out writes rows alone: leave out --{}")
         options = JobOptions(out, shard, ray, overwrite, part_size, as_json)
         return run_job(model, paths, options, {**opening, "batch_size": batch_size}, limits)
@@ -292,18 +292,24 @@ def predict(
     sources = Sources.every(every)
     pictures, unusable = collect(paths, sources)
     sources.find(pictures, annotations)
-    from resnest.inference.predicting import Predictor
+    predictor = _open(model, opening, batch_size, len(pictures), sources)
+    check_options(predictor.card.task, [*limits, *files])
     from resnest.runtime.results import Asked
 
-    several = sources.found or opening["tiles"]
-    size = batch_size if several else max(1, min(batch_size, len(pictures)))
-    predictor = Predictor(model, batch_size=size, **opening)
-    sources.read_as(predictor.card.bands)
-    check_options(predictor.card.task, [*limits, *files])
     asked = use_annotations(annotations, predictor, pictures, files) if annotations else Asked(pictures)
     outputs = open_outputs(predictor, asked, files, draw, limits, sources, read_bands(bands))
     form = "json" if as_json else "csv" if as_csv else "text"
     _print_all(predictor, asked, outputs, sources, form, unusable)
+
+
+def _open(model: str, opening: Mapping[str, Any], batch_size: int, pictures: int, sources: Sources) -> Predictor:
+    """The predictor, with batches no larger than needed."""
+    from resnest.inference.predicting import Predictor
+
+    several = sources.found or opening["tiles"]
+    predictor = Predictor(model, batch_size=batch_size if several else max(1, min(batch_size, pictures)), **opening)
+    sources.read_as(predictor.card.bands)
+    return predictor
 
 
 def _print_all(

@@ -27,21 +27,16 @@ from resnest.runtime.decode import (
     BadImage,
     Box,
     Exif,
-    ImageInput,
     check_annotated,
-    content_of,
     decode_for_crop,
     decode_image,
     decode_upright,
     png_samples,
     read_content,
-    to_image,
     to_rgb,
-    upright_copy,
 )
-from resnest.runtime.decode import (
-    orientation_of as of_photograph,
-)
+from resnest.runtime.decode import orientation_of as of_photograph
+from resnest.runtime.inputs import ImageInput, content_of, to_image, upright_copy
 from resnest.runtime.raster import FULL, Raster
 
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R 601-2, as Pillow's mode L

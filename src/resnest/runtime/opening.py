@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from resnest.runtime.bands import RGB, Bands, read_picture, to_picture
-from resnest.runtime.decode import ImageInput
+from resnest.runtime.inputs import ImageInput
 from resnest.runtime.regions import Decoded, Regions, tiff_pages
 
 MAX_PIXELS = 500_000_000  # of a picture that is decoded whole: 2 gigabytes in Pillow

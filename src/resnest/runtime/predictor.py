@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from resnest.errors import ResnestError
 from resnest.runtime.bands import to_picture
 from resnest.runtime.card import ModelCard
-from resnest.runtime.decode import TAKES, BadImage, ImageInput, WrongInput, described, is_image, name_of
+from resnest.runtime.decode import BadImage
 from resnest.runtime.engines.exported import Arrays, Engine, Prepared
 from resnest.runtime.hardware import usable_cores
+from resnest.runtime.inputs import TAKES, ImageInput, WrongInput, described, is_image, name_of
 from resnest.runtime.opening import open_regions
 from resnest.runtime.regions import Regions
 from resnest.runtime.results import Result

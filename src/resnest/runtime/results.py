@@ -30,7 +30,8 @@ from PIL import Image
 
 from resnest.errors import Range, ResnestError, check_ranges, printable
 from resnest.files import check_is_not, replacing, write_errors
-from resnest.runtime.decode import MAX_PIXELS, ImageInput
+from resnest.runtime.decode import MAX_PIXELS
+from resnest.runtime.inputs import ImageInput
 from resnest.runtime.opening import open_regions
 from resnest.runtime.outputs import Placed, save_marked
 from resnest.runtime.regions import Decoded, Regions

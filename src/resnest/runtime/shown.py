@@ -19,7 +19,8 @@ from PIL import Image
 from resnest.errors import ResnestError
 from resnest.runtime.band_files import channels_last
 from resnest.runtime.bands import AS_IS, is_bands_file, read_picture
-from resnest.runtime.decode import MAX_BYTES, ImageInput, content_of, read_content, to_image
+from resnest.runtime.decode import MAX_BYTES, read_content
+from resnest.runtime.inputs import ImageInput, content_of, to_image
 from resnest.runtime.raster import Raster
 
 ENDS = (2, 98)  # percentiles that become black and white
