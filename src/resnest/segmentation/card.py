@@ -33,6 +33,7 @@ from resnest.segmentation.result import PixelClasses
 from resnest.segmentation.spec import SegmenterSpec
 
 IGNORED = 255  # the label of a pixel that does not count
+MULTI_LABEL = "segmenter.multi_label=true is for networks and losses alone, so far: data, prediction and files are not"
 
 # --- Preprocessing of a segmenter: image resized by its long side or unchanged, normalised, padded. No torch ---
 
@@ -126,6 +127,10 @@ class SegmentationCard(AnnotatedCard):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.segmenter.multi_label:  # it would be predicted as if classes excluded each other
+            raise ResnestError(
+                f"{MULTI_LABEL}: build the network with create_segmenter, and train it in a loop of your own"
+            )
         object.__setattr__(self, "segmenter", SegmenterSpec.of_card(self.segmenter.to_card()))  # nothing by default
 
     @classmethod

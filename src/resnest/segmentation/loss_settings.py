@@ -71,7 +71,7 @@ class LossSettings:
         if not multi_label and "bce" in losses:
             yield (
                 "segmentation.loss has bce with segmenter.multi_label=false: bce asks every class by itself, and here"
-                " a pixel has one class. Take cross_entropy in its place, or set segmenter.multi_label=true"
+                " a pixel has one class. Take cross_entropy in its place"
             )
         for name, is_set, users in (
             ("label_smoothing", self.label_smoothing != 0, ("cross_entropy", "bce")),

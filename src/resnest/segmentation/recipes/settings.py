@@ -13,7 +13,7 @@ from resnest.data.settings import DataSettings
 from resnest.errors import Range, ResnestError
 from resnest.recipes.schema import Expect, Recipe
 from resnest.runtime.preprocess import LARGEST
-from resnest.segmentation.card import LEAST, MOST_WINDOW, SegmentationPreprocess
+from resnest.segmentation.card import LEAST, MOST_WINDOW, MULTI_LABEL, SegmentationPreprocess
 from resnest.segmentation.loss_settings import LossSettings
 from resnest.segmentation.spec import SegmenterSpec
 
@@ -76,6 +76,8 @@ class SegmentationRecipe(Recipe):
 
     def contradictions(self) -> Iterator[str]:
         yield from self.segmentation.contradictions(multi_label=self.segmenter.multi_label)
+        if self.segmenter.multi_label:
+            yield f"{MULTI_LABEL}. Leave it out"
 
     def listing(self) -> tuple[str, dict[str, str]]:
         return "Semantic segmentation", {"mIoU": "miou", "pixels": "pixel_accuracy"}
