@@ -154,8 +154,11 @@ def _draw_row(pen: ImageDraw.ImageDraw, size: int, box: tuple[int, int, int, int
 
 def _line_width(picture: Image.Image, boxes: NDArray[np.float32]) -> int:
     """Line width by the size of the picture, thinner around small objects."""
-    typical = float(np.median(boxes[:, 2:] - boxes[:, :2])) if len(boxes) else 0.0
-    return max(1, min(round(max(picture.size) / 400), round(typical / 12)))
+    return max(1, min(round(max(picture.size) / 400), round(_typical_side(boxes) / 12)))
+
+
+def _typical_side(boxes: NDArray[np.float32]) -> float:
+    return float(np.median(boxes[:, 2:] - boxes[:, :2])) if len(boxes) else 0.0
 
 
 def _with_masks(
@@ -243,7 +246,7 @@ def _write_labels(
     picture: tuple[int, int],
 ) -> None:
     """Write labels, the best objects first: each where it overlaps no other text, or nowhere."""
-    size = max(11, min(picture) // 40)
+    size = max(11, min(min(picture) // 40, round(_typical_side(boxes) / 2)))  # small beside thousands of small objects
     taken: list[Rectangle] = []
     for corners, text, own in zip(boxes, texts, colours, strict=True):
         wide, high = text_width(text, size) + size / 2, size * 1.3
