@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from resnest.runtime.opening import open_regions
 
 from resnest.runtime.decode import BadImage
+from resnest.runtime.opening import open_regions
 from resnest.runtime.pages import RegionPages, TiffPages
 from resnest.runtime.regions import Decoded, tiff_pages
 from resnest.runtime.sources import open_source
