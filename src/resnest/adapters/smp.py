@@ -2,7 +2,7 @@
 
 register()
 net = smp.Unet("resnest/resnest50", encoder_weights=None, in_channels=4, classes=2)
-net.load_state_dict(torch.load("old.pth"))         # of smp.Unet("timm-resnest50d") or ("tu-resnest50d")
+net.load_state_dict(torch.load("old.pth", weights_only=True))    # of smp.Unet("timm-resnest50d") or ("tu-resnest50d")
 """
 
 from __future__ import annotations
