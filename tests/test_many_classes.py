@@ -86,8 +86,9 @@ def test_the_doctor_has_one_note_for_many_classes(tmp_path: Path) -> None:
         Image.new("RGB", (4, 4), (number, 0, 0)).save(folder / "a.png")
     for number in range(12):
         Image.new("RGB", (4, 4), (number, 9, 0)).save(tmp_path / f"class_{number:02d}" / "b.png")
-    few, unseen = check_dataset(tmp_path).notes
+    few, unseen, even = check_dataset(tmp_path).notes
     names = ", ".join(f"class_{number:02d}" for number in range(10))
     assert few == f"40 classes have fewer than 10 training images: {names} and 30 more"
     names = ", ".join(f"class_{number:02d}" for number in range(12, 22))
     assert unseen == f"28 classes have no validation image: {names} and 18 more"
+    assert even.startswith("52 ")  # pictures of one colour

@@ -83,6 +83,7 @@ class Outputs:
         """The files of a result; `image` is drawn into, if any."""
         written = {name: files.add(result, picture) for name, files in self.files.items()}
         if self.drawings and image is not None:
+            from resnest.runtime.regions import Regions
             from resnest.runtime.shown import drawable
 
             seen = image
