@@ -170,15 +170,13 @@ def _with_tifffile(content: bytes, name: str, most: int) -> tuple[Raster, int]:
             if len(file.pages) > MOST_PAGES:
                 raise BadImage(name, f"has {len(file.pages)} pages, at most {MOST_PAGES} are bands")
             return _bands_of(file, name, most)
-    except BadImage:
-        raise
-    except MemoryError:
+    except (BadImage, MemoryError):
         raise
     except Exception as error:  # tifffile has no word for what damaged files lead to
         if "imagecodecs" in str(error):
             advice = "`pip install imagecodecs` reads it, or save it uncompressed or with deflate"
             raise BadImage(name, f"is compressed in a way that tifffile alone does not read: {advice}") from None
-        raise BadImage(name, f"damaged TIFF ({one_line(error)})") from (None)
+        raise BadImage(name, f"damaged TIFF ({one_line(error)})") from None
 
 
 def _bands_of(file: Any, name: str, most: int) -> tuple[Raster, int]:

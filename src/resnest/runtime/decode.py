@@ -82,8 +82,15 @@ def decode_image(
     """
     name = name or (str(source) if isinstance(source, Path) else "image")
     content = read_content(source, name, max_bytes)
-    limits = {"formats": formats, "max_bytes": max_bytes, "max_pixels": max_pixels}
-    image = decode_upright(content, name=name, annotated=annotated, exif=exif, **limits)  # type: ignore[arg-type]
+    image = decode_upright(
+        content,
+        name=name,
+        formats=formats,
+        max_bytes=max_bytes,
+        max_pixels=max_pixels,
+        annotated=annotated,
+        exif=exif,
+    )
     with refusing(name, formats):
         return to_rgb(image)
 

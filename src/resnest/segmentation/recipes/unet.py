@@ -12,38 +12,27 @@ measured yet.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from resnest.data.settings import DataSettings
 from resnest.recipes.schema import PUBLISHED_WEIGHTS, ModelSettings, OptimSettings, TrainSettings
 from resnest.segmentation.recipes.settings import SegmentationRecipe, SegmentationSettings
-from resnest.segmentation.recipes.small import HALF_WIDTH
+from resnest.segmentation.recipes.small import segment_small
 from resnest.segmentation.spec import SegmenterSpec
 
 LOSS = {"cross_entropy": 1.0, "dice": 1.0}
 
 
 def unet_small() -> SegmentationRecipe:
-    """A U-Net on a CPU; all but the head as `segment_small`."""
-    return SegmentationRecipe(
+    """A U-Net on a CPU; all but the head and the loss as `segment_small`."""
+    base = segment_small()
+    return replace(
+        base,
         name="unet_small",
         summary="a U-Net on a few hundred pictures, a small network, a CPU",
-        model=ModelSettings(name="resnest14", spec=dict(HALF_WIDTH)),
-        data=DataSettings(jitter=0.2),
         segmenter=SegmenterSpec(head="unet", decoder_channels=(128, 64, 32, 32, 16)),
-        segmentation=SegmentationSettings(
-            base=480, scale=(0.75, 1.5), crop=256, backbone_norm="frozen", loss=dict(LOSS)
-        ),
-        optim=OptimSettings(
-            name="muon",
-            lr=2e-3,
-            lr_batch=8,
-            momentum=0.95,
-            weight_decay=0.05,
-            schedule="poly",
-            warmup_epochs=0.0,
-            warmup_steps=50,
-            head_factor=2.0,
-        ),
-        train=TrainSettings(epochs=16, batch_size=8, clip_norm=10.0, eval_batch_size=8),
+        segmentation=replace(base.segmentation, loss=dict(LOSS)),
+        expect=None,
     )
 
 
