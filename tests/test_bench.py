@@ -126,7 +126,7 @@ def test_a_network_of_others_is_the_base(cli: Callable[..., Outcome]) -> None:
     ("arguments", "said"),
     [
         (["resnet50"], "'resnet50' is not a known model. Did you mean 'resnet50d'?"),
-        (["timm:resnest50x"], "is not a network of timm. Did you mean 'timm:resnest50d'?"),
+        (["timm:mobilenetv3_large_10"], "is not a network of timm. Did you mean 'timm:mobilenetv3_large_100'?"),
         (["torchvision:resnet5"], "is not a network of torchvision. Did you mean 'torchvision:resnet50'?"),
         (["missing.onnx"], "there is no file missing.onnx"),
         (["16"], "16 is no network; several batches are given as --batch 1,16"),
