@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
@@ -225,16 +226,23 @@ def main() -> None:
         if options.model is None:
             export("resnest50", "ours", model, 224)
         export("resnest14", "ours", small, 64)
-        rows = [*start(str(model), options.rounds), *contest(str(model), photos, options.rounds)]
-        rows += latency(str(model), photos, options.rounds)
-        rows += growth(str(small), photos[0], options.soak)
         notes = [f"network: {model.name}", f"photographs: the first {len(photos)} of {options.photos.parent.name}"]
+        parts = (
+            start(str(model), options.rounds),
+            contest(str(model), photos, options.rounds),
+            latency(str(model), photos, options.rounds),
+            growth(str(small), photos[0], options.soak),
+        )
+        rows = []
+        with options.out.open("w", newline="") as file:
+            file.write(head(environment(threads=usable_cores(), notes=notes)))
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(HEADER)
+            for row in chain(*parts):  # each is written at once: a later part may fail
+                rows.append(row)
+                table.writerow([*row[:4], f"{row[4]:.6f}"])
+                file.flush()
     print(summary(rows))
-    with options.out.open("w", newline="") as file:
-        file.write(head(environment(threads=usable_cores(), notes=notes)))
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(HEADER)
-        table.writerows([*row[:4], f"{row[4]:.6f}"] for row in rows)
     print(options.out)
 
 

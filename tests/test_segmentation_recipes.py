@@ -46,6 +46,22 @@ def test_sections_are_filled_in_and_left_out(tmp_path: Path) -> None:
     assert read_recipe(path) == recipe
 
 
+@pytest.mark.parametrize("name", ["segment_small", "unet_small", "finetune_unet"])
+@pytest.mark.parametrize("head", ["deeplabv3", "psp", "unet", "unetplusplus", "fpn", "upernet"])
+def test_any_recipe_takes_another_head(name: str, head: str) -> None:
+    recipe = find_recipe(name)
+    assert isinstance(recipe, SegmentationRecipe)
+    other = override(recipe, {"segmenter": {"head": head}}).segmenter
+    for field, value in other.to_card().items():
+        usual = SegmenterSpec(head=head).to_card()[field]  # type: ignore[arg-type]
+        kept = recipe.segmenter.to_card().get(field, usual)
+        assert value == head if field == "head" else value in (kept, usual)
+    assert override(recipe, [f"segmenter.head={recipe.segmenter.head}"]) == recipe
+    own = {"unet": "channels=64", "unetplusplus": "channels=64"}.get(head, "decoder_channels=[64, 32, 16, 8, 8]")
+    with pytest.raises(ResnestError, match=r"segmenter\.\w+=.* is a setting of"):
+        override(recipe, [f"segmenter.head={head}", f"segmenter.{own}"])
+
+
 REFUSED: dict[str, tuple[SegmentationRecipe | PanopticRecipe, list[str], str]] = {
     "nearest name": (PLAIN, ["segmenter.rate=[1]"], r"Did you mean 'segmenter\.rates'"),
     "nearest head": (PLAIN, ["segmenter.head=deeplab"], "segmenter.head: .*'deeplabv3'"),

@@ -99,14 +99,17 @@ def override(recipe: Recipe, settings: Settings) -> Recipe:
     content = dataclasses.asdict(recipe)
     settings = [settings] if isinstance(settings, str) else settings
     pairs = _of_mapping(recipe, settings) if isinstance(settings, Mapping) else map(_of_text, settings)
+    given = []
     for key, value, setting in pairs:
         keys = key.split(".")
+        given.append(key)
         if keys[0] not in content and (owners := _owners(keys[0])):
             raise ResnestError(
                 f"{setting}: recipe {recipe.name!r} trains a network for {recipe.task} and has no section"
                 f" {keys[0]!r}; recipes for {' and '.join(owners)} have one (`resnest recipes` lists them)"
             )
         _set_value(content, keys, value, recipe.name)
+    recipe.settle(content, given)
     changed = bool(settings) and content != dataclasses.asdict(recipe)
     if changed:
         content["expect"] = None  # what was measured holds for the recipe as it was

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
@@ -199,6 +199,9 @@ class Recipe:
     def heads(self) -> dict[str, str]:
         """The heads on the network: kind and title, for the report."""
         return {}
+
+    def settle(self, content: dict[str, Any], given: Container[str]) -> None:
+        """Change what must follow from changed settings in `content`, the sections; `given` are theirs, dotted."""
 
     def contradictions(self) -> Iterator[str]:
         """Contradictions in the task's own sections."""

@@ -129,7 +129,7 @@ class SegmenterSpec:
         """Raises for a field of another head: nothing would be done with it."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if self.head not in ONLY_OF.get(field.name, TITLES) and value != field.default:
+            if not has_field(self.head, field.name) and value != field.default:
                 usual = list(field.default) if isinstance(field.default, tuple) else field.default
                 shown = list(value) if isinstance(value, tuple) else value
                 owners = ", ".join(ONLY_OF[field.name])
@@ -180,7 +180,7 @@ class SegmenterSpec:
     def to_card(self) -> dict[str, Any]:
         """What this head has, nothing left to a default of a later version."""
         usual = USUAL[self.head]
-        content = {name: value for name, value in dataclasses.asdict(self).items() if self._has(name)}
+        content = {name: value for name, value in dataclasses.asdict(self).items() if has_field(self.head, name)}
         unsaid = {
             name: getattr(usual, name) for name, value in content.items() if value is None and name in vars(usual)
         }
@@ -190,10 +190,12 @@ class SegmenterSpec:
     def of_card(cls, content: Mapping[str, Any]) -> SegmenterSpec:
         """From a card, also of versions that wrote, and let be set, fields of other heads."""
         head = content.get("head", "deeplabv3")
-        return cls(**{name: value for name, value in content.items() if head in ONLY_OF.get(name, TITLES)})
+        return cls(**{name: value for name, value in content.items() if has_field(head, name)})
 
-    def _has(self, name: str) -> bool:
-        return self.head in ONLY_OF.get(name, TITLES)
+
+def has_field(head: str, name: str) -> bool:
+    """Whether a field of `SegmenterSpec` says something of this head."""
+    return head in ONLY_OF.get(name, TITLES)
 
 
 def _counts(value: object, most: int) -> bool:

@@ -5,9 +5,9 @@ recipe = SegmentationRecipe(name="streets", segmenter=SegmenterSpec(head="unet")
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from resnest.data.settings import DataSettings
 from resnest.errors import Range, ResnestError
@@ -15,7 +15,7 @@ from resnest.recipes.schema import Expect, Recipe
 from resnest.runtime.preprocess import LARGEST
 from resnest.segmentation.card import LEAST, MOST_WINDOW, MULTI_LABEL, SegmentationPreprocess
 from resnest.segmentation.loss_settings import LossSettings
-from resnest.segmentation.spec import SegmenterSpec
+from resnest.segmentation.spec import SegmenterSpec, has_field
 
 Side = Annotated[int, Range(LEAST, LARGEST, hint=" pixels")]
 WINDOWED = " pixels: windows are there to spare memory, and null looks at the whole picture at once"
@@ -73,6 +73,16 @@ class SegmentationRecipe(Recipe):
 
     def heads(self) -> dict[str, str]:
         return {"Segmenter": self.segmenter.title}
+
+    def settle(self, content: dict[str, Any], given: Container[str]) -> None:
+        """Another head than the recipe's: fields that it does not have are left out, unless they are given, too."""
+        segmenter = content["segmenter"]
+        if isinstance(segmenter, dict) and segmenter["head"] != self.segmenter.head:
+            content["segmenter"] = {
+                name: value
+                for name, value in segmenter.items()
+                if has_field(segmenter["head"], name) or f"segmenter.{name}" in given
+            }
 
     def contradictions(self) -> Iterator[str]:
         yield from self.segmentation.contradictions(multi_label=self.segmenter.multi_label)
