@@ -41,6 +41,8 @@ GROUP_HELP = "What training holds out together, as its setting data.group: a col
 STATS_HELP = "Mean and std of all training pictures, as settings of `resnest train`."
 CHANNELS_HELP = "Channels to read pictures with; by default RGB, or those that most pictures have."
 RANGE_HELP = "The value that counts as 1.0; by default by the data type."
+RECIPE_HELP = "Read the data as training with this recipe does; other options come first."
+SET_HELP = "A setting of that recipe, or without one of --task, that says how data is read: segmenter.multi_label=true."
 HTML_HELP = "Write a page with the findings, and 20 pictures with their annotations as training gets them."
 
 
@@ -50,6 +52,8 @@ def doctor(
         str | None,
         typer.Option(help="The task, if the data has annotations for several: detection, segmentation, ..."),
     ] = None,
+    recipe: Annotated[str | None, typer.Option(metavar="NAME", help=RECIPE_HELP)] = None,
+    set: Annotated[list[str] | None, typer.Option(metavar="A.B=C", help=SET_HELP)] = None,
     format: Annotated[str, typer.Option(help="Its format, if it is not detected correctly.")] = "auto",
     html: Annotated[Path | None, typer.Option(metavar="FILE", help=HTML_HELP)] = None,
     exif: Annotated[str, typer.Option(help=EXIF_HELP)] = "auto",
@@ -64,8 +68,10 @@ def doctor(
     With --data every image is decoded, and what is wrong is named; exit code 2 then.
     """
     if data is None:
-        if any((task, format != "auto", exif != "auto", html, group, stats, in_chans, value_range)):
-            options = "--task, --format, --group, --html, --exif, --stats, --in-chans and --value-range"
+        if any((task, recipe, set, format != "auto", exif != "auto", html, group, stats, in_chans, value_range)):
+            options = (
+                "--task, --recipe, --set, --format, --group, --html, --exif, --stats, --in-chans and --value-range"
+            )
             raise ResnestError(f"{options} need --data")
         rows = dict(_environment())
         typer.echo(
@@ -80,7 +86,8 @@ def doctor(
     if html:
         check_replaceable(html)
     bands = Bands(in_chans or 3, value_range or None) if in_chans or value_range else None
-    how: dict[str, Any] = {"format": format, "task": task, "group": group, "exif": exif, "bands": bands, "stats": stats}
+    given: dict[str, Any] = {"format": format, "task": task, "group": group, "exif": exif, "bands": bands}
+    how = {**given, **_as_trained(task, recipe, set or [], given), "stats": stats}
     with Progress("reading:", rate="images", lines=False) as bar:
         report = check_dataset(data, **how, on_open=bar.start, on_image=bar.advance)
     typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text(" (--json lists them all)"))
@@ -96,6 +103,31 @@ def doctor(
         typer.echo(f"page: {html}", err=as_json)
     if report.problems:
         raise typer.Exit(2)
+
+
+def _as_trained(task: str | None, recipe: str | None, settings: list[str], given: dict[str, Any]) -> dict[str, Any]:
+    """How training with a recipe, or any of a task, reads data, but for what is given. Raises ResnestError."""
+    if recipe is None and not settings:
+        return {}
+    from resnest.recipes import find_recipe, override
+    from resnest.runtime.bands import RGB
+    from resnest.tasks import load_object, task_info
+
+    if recipe is None and task is None:
+        raise ResnestError("--set is for a recipe: name it with --recipe, or its task with --task")
+    base = find_recipe(recipe) if recipe else next(iter(load_object(task_info(str(task)).recipes).values()))()
+    chosen = override(base, settings)
+    if task not in (None, chosen.task):
+        raise ResnestError(f"--task {task} and --recipe {recipe} contradict each other: it is for {chosen.task}")
+    data = chosen.data
+    own = {
+        "format": data.format,
+        "group": data.group,
+        "exif": data.exif,
+        "bands": None if data.bands == RGB else data.bands,
+    }
+    own = {name: value for name, value in own.items() if given[name] in (None, "auto")}
+    return {"task": chosen.task, "reading": chosen.reading, **own}
 
 
 def _environment() -> Iterator[tuple[str, str]]:

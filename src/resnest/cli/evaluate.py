@@ -22,6 +22,7 @@ SCALES_HELP = (
 )
 FLIP_HELP = "Test-time augmentation of detectors and segmenters by horizontal flips."
 SURFACE_HELP = "Of a segmenter, also Hausdorff-95 and surface Dice of the outlines within so many pixels."
+THRESHOLD_HELP = "Of multi-label masks, the probability from which on a pixel is in one; by default the model's."
 SPLIT_HELP = "val, test, train, all; auto: val, or what training held out, or all for published weights."
 
 
@@ -40,14 +41,15 @@ def evaluate(
     scales: Annotated[str | None, typer.Option(metavar="A,B", help=SCALES_HELP)] = None,
     flip: Annotated[bool, typer.Option("--flip", help=FLIP_HELP)] = False,
     surface: Annotated[float | None, typer.Option(metavar="PIXELS", help=SURFACE_HELP)] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help=THRESHOLD_HELP)] = None,
     exif: Annotated[str | None, typer.Option(help=EXIF_HELP)] = None,
 ) -> None:
     """Evaluate a model: top-1, top-5, loss, accuracy of each class.
 
     Of a multi-label model: mean average precision, F1, loss, average precision of each class. Of a detector: COCO's
     twelve figures of boxes, and of masks, and the average precision of each class. Of a segmenter: IoU and Dice over
-    all pixels and by picture, accuracy of pixels, IoU of each class. Of a panoptic detector: PQ, SQ, RQ, of things and
-    of stuff too, PQ of each class.
+    all pixels and by picture, IoU of each class, and accuracy of pixels, unless masks may overlap. Of a panoptic
+    detector: PQ, SQ, RQ, of things and of stuff too, PQ of each class.
     """
     views, tiles = _views(scales, flip), read_tiles(tile, overlap)
     from resnest.inference.evaluation import evaluate as run
@@ -65,6 +67,7 @@ def evaluate(
             views=views,
             window=window,
             surface=surface,
+            threshold=threshold,
             tiles=tiles,
             exif=exif,
             on_open=lambda samples, where: bar.start(len(samples), where),

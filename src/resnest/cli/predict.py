@@ -17,7 +17,7 @@ import typer
 from resnest.cli.pictures import collect
 from resnest.cli.predict_job import JobOptions, run_job
 from resnest.cli.sources import Sources
-from resnest.cli.task_options import check_options, read_tiles, set_options
+from resnest.cli.task_options import check_options, predict_by_threshold, read_tiles, set_options
 from resnest.cli.words import MODEL_HELP, NETWORK_HELP, OVERLAP_HELP, TILE_HELP, WINDOW_HELP
 from resnest.errors import ResnestError, parameter, printable
 from resnest.figures import counted
@@ -229,9 +229,15 @@ PATHS_HELP = (
     " 'photos/**/*.jpg', lists (.txt with a name a line, .csv), or - for a list on standard input."
 )
 ENGINE_HELP = "auto, torch, onnxruntime or openvino; auto prefers a run's exported file, and prints the engine."
-THRESHOLD_HELP = "Lowest score of a detection; by default 0.5."
+THRESHOLD_HELP = (
+    "Lowest score of a detection, by default 0.5; of multi-label masks the probability from which on a pixel is in one,"
+    " by default the model's."
+)
 COCO_HELP = "Write all detections (or those above --threshold) as COCO json."
-MASKS_HELP = "Write a segmenter's PNGs of class ids and class list here; for panoptic models, COCO's PNGs and json."
+MASKS_HELP = (
+    "Write a segmenter's PNGs of class ids and class list here, of multi-label masks a folder for each class; for"
+    " panoptic models, COCO's PNGs and json."
+)
 ANNOTATIONS_HELP = (
     "COCO json of these pictures, whose ids of pictures and classes the output gets; --coco is then a list of results."
 )
@@ -294,6 +300,7 @@ def predict(
     pictures, unusable = collect(paths, sources)
     sources.find(pictures, annotations)
     predictor = _open(model, opening, batch_size, len(pictures), sources)
+    predict_by_threshold(predictor, limits)
     check_options(predictor.card.task, [*limits, *files])
     from resnest.runtime.results import Asked
 

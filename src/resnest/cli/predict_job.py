@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from resnest.cli.pictures import entries
-from resnest.cli.task_options import check_options
+from resnest.cli.task_options import check_options, predict_by_threshold
 from resnest.errors import Preempted, ResnestError, parameter
 from resnest.figures import counted
 
@@ -39,7 +39,7 @@ class JobOptions:
 
 
 def run_job(
-    model: str, words: list[str], options: JobOptions, arguments: Mapping[str, Any], limits: Mapping[str, Any]
+    model: str, words: list[str], options: JobOptions, arguments: Mapping[str, Any], limits: dict[str, Any]
 ) -> None:
     """Begin a job or go on with it.
 
@@ -64,6 +64,7 @@ def run_job(
     out = shard_name(options.out, shard)
     kind = form_of(out)
     predictor = Predictor(model, **arguments)
+    arguments = {**arguments, **predict_by_threshold(predictor, limits)}
     check_options(predictor.card.task, limits)
     form = kind(load_object(predictor.card.info.result), Show(**limits))
     typer.echo(f"engine: {predictor.engine.name}{f' ({predictor.note})' if predictor.note else ''}", err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
+    from resnest.runtime.predictor import ImagePredictor
     from resnest.runtime.tiles import Tiles
 
 
@@ -21,6 +22,15 @@ def read_tiles(tile: int | None, overlap: float | None) -> Tiles | None:
     from resnest.runtime.tiles import Tiles
 
     return Tiles.of(tile, overlap)
+
+
+def predict_by_threshold(predictor: ImagePredictor, limits: dict[str, Any]) -> dict[str, Any]:
+    """Let a model that predicts by a threshold have that of `limits`; returns it as an argument of `Predictor`."""
+    if "threshold" not in limits or not predictor.card.predicts_by_threshold:
+        return {}
+    given = {"threshold": limits.pop("threshold")}
+    predictor.card = predictor.card.with_threshold(**given)
+    return given
 
 
 def check_options(task: str, options: Iterable[str]) -> None:

@@ -119,6 +119,7 @@ def check_dataset(
     *,
     format: str = "auto",
     task: str | None = None,
+    reading: str = "",
     group: str | None = None,
     exif: str = "auto",
     bands: Bands | None = None,
@@ -135,7 +136,7 @@ def check_dataset(
     Raises:
         ResnestError: it cannot be opened.
     """
-    how: dict[str, Any] = {"format": format, "task": task, "group": group, "exif": exif}
+    how: dict[str, Any] = {"format": format, "task": task, "reading": reading, "group": group, "exif": exif}
     splits = open_dataset(where, **how, bands=bands or RGB)
     if bands is None and (found := usual_bands(splits.train)) != RGB:
         splits = open_dataset(where, **how, bands=found)

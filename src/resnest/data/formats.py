@@ -92,6 +92,7 @@ class Finder:
     suffixes: tuple[str, ...] = ()  # of a file that may be a data set of this format
     first: bool = False  # looked for before other tasks' formats
     last: bool = False  # looked for after all tasks' formats; "" is its format if it only refuses
+    reading: str = ""  # the setting of a recipe that reads data so, where its task has several ways; "": the usual one
 
 
 # Formats with one file a split, and those with one file or several
@@ -107,20 +108,24 @@ SEVERAL: dict[str, Callable[[Sequence[Path]], LabelledSamples]] = {"parquet": re
 
 
 @cache
-def finders() -> tuple[Finder, ...]:
-    """The finders of all tasks, in the order in which they are tried."""
+def finders(reading: str | None = "") -> tuple[Finder, ...]:
+    """The finders of all tasks for a way of reading, None: for any, in the order in which they are tried."""
     listed = [where for task in TASKS if (where := task_info(task).finders)]
-    every = [finder for where in listed for finder in load_object(where)]
+    every = [finder for where in listed for finder in load_object(where) if reading in (None, finder.reading)]
     return tuple(sorted(every, key=lambda finder: (finder.last, not _with_labels(finder), not finder.first)))
 
 
 def all_formats() -> tuple[str, ...]:
     """Values of `format`."""
-    return tuple(dict.fromkeys([*LABELLED, *(finder.format for finder in finders() if finder.format)]))
+    return tuple(dict.fromkeys([*LABELLED, *(finder.format for finder in finders(None) if finder.format)]))
 
 
-def detect_format(where: str | Path, format: str, task: str | None = None) -> DatasetHandle:
-    """Detect the format. Raises ResnestError: nothing there, an unknown or another format, no data for that task."""
+def detect_format(where: str | Path, format: str, task: str | None = None, reading: str = "") -> DatasetHandle:
+    """Detect the format; `reading` as in `Finder`.
+
+    Raises:
+        ResnestError: nothing there, an unknown or another format, no data for that task.
+    """
     if format not in ("auto", *all_formats()):
         raise unknown("data format", format, all_formats())
     info = task_info(task) if task else None
@@ -132,9 +137,9 @@ def detect_format(where: str | Path, format: str, task: str | None = None) -> Da
             return _find_on_hub(str(where), format)
         raise ResnestError(f"there is no data at {path}: {EXPECTED}, {PREFIX}OWNER/NAME of the hub, or 'digits'")
     if info and not info.reads_labels:
-        own = [finder for finder in finders() if info.name in finder.tasks]
+        own = [finder for finder in finders(reading) if info.name in finder.tasks]
         return _find_annotated(path, format, task, own, info)
-    named = [finder for finder in finders() if finder.format == format]
+    named = [finder for finder in finders(reading) if finder.format == format]
     if named and not any(map(_with_labels, named)):
         return _find_annotated(path, format, task, named, task_info(named[0].tasks[-1]))
     if path.is_file():
@@ -179,7 +184,7 @@ def _find_annotated(path: Path, format: str, task: str | None, own: list[Finder]
 
 def _data_of_others(path: Path, own: Sequence[Finder]) -> str:
     """What there is for other tasks, for a message; "" if nothing is recognised."""
-    for finder in (finder for finder in finders() if finder not in own):
+    for finder in (finder for finder in finders(None) if finder not in own):
         for place in filter(None, (path, only_folder(path))):
             try:
                 handle = finder.find(place, None)
@@ -187,6 +192,8 @@ def _data_of_others(path: Path, own: Sequence[Finder]) -> str:
                 if finder.last:
                     return f". {error}"
                 continue
+            if handle and finder.reading:
+                return f". There is {handle.format} data, which is read with {finder.reading}"
             if handle:
                 task = finder.tasks[0]
                 return (

@@ -64,6 +64,7 @@ def open_dataset(
     *,
     format: str = "auto",
     task: str | None = None,
+    reading: str = "",
     val_fraction: float = 0.2,
     seed: int = 0,
     group: str | None = None,
@@ -77,6 +78,7 @@ def open_dataset(
         where: a folder, a file, "hf:owner/name" or "digits".
         format: one of FORMATS where the rule above would choose another.
         task: what it is for, where it has annotations of several kinds: "segmentation", "panoptic", ...
+        reading: how the task reads its annotations, as `Recipe.reading`; "": the usual way.
         val_fraction: fraction of each class that is held out if the data set has no validation split.
         seed: of that split.
         group: what belongs together and is held out together, as `data.group`.
@@ -89,7 +91,7 @@ def open_dataset(
             without a group, too few groups.
     """
     how: dict[str, Any] = {"exif": as_exif(exif), "bands": bands}
-    handle = detect_format(where, format, task)
+    handle = detect_format(where, format, task, reading)
     rule = Holdout(val_fraction, seed, group, fold)
     if handle.unsplit is not None or (fold and handle.train):
         return _split(handle, replace(_undivided(handle)(), **how), rule)
@@ -115,6 +117,7 @@ def open_split(
     *,
     format: str = "auto",
     task: str | None = None,
+    reading: str = "",
     holdout: Holdout | None = None,
     trained_on: Mapping[str, Any] | None = None,
     exif: str = "auto",
@@ -126,7 +129,7 @@ def open_split(
         split: "val", "test", "train", "all" of a data set without splits; "auto" is the validation split, and for a
             data set without splits the hold-out set of training, or everything if the model was not trained here. For a
             model trained on folds of a training part, "auto" is its fold, and "train" the others.
-        task: what it is for, as in `open_dataset`.
+        task, reading: what it is for, and how it is read, as in `open_dataset`.
         holdout: what training held out; None for a model that was not trained here.
         trained_on: the run's account of its data (run.json): of other data nothing was held out.
         exif, bands: as in `open_dataset`.
@@ -137,7 +140,7 @@ def open_split(
     if split not in ("auto", "val", "test", "train", "all"):
         raise ResnestError(f"{parameter('split', split)}: expected auto, val, test, train or all")
     how: dict[str, Any] = {"exif": as_exif(exif), "bands": bands}
-    handle = detect_format(where, format, task)
+    handle = detect_format(where, format, task, reading)
     if handle.unsplit is None:
         if split == "all":
             option = parameter("split", split)

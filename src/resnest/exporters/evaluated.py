@@ -66,7 +66,8 @@ def _labelled(model: Model, where: str | Path, format: str) -> Samples | None:
     """A few usable samples of the model's task and classes, always the same; None: it has no such data."""
     try:
         card = model.card
-        part = open_split(where, format=format, holdout=model.holdout, task=card.task, bands=card.bands)
+        how: dict[str, Any] = {"task": card.task, "reading": card.reading, "bands": card.bands}
+        part = open_split(where, format=format, holdout=model.holdout, **how)
         check_task(part.samples, model.card.task, str(where), "the model")
         samples = part.samples.aligned(model.card, str(where))
         order = np.random.default_rng(SEED).permutation(len(samples)).tolist()

@@ -303,6 +303,7 @@ def evaluate(
     views: Views | None = None,
     window: int | None = None,
     surface: float | None = None,
+    threshold: float | None = None,
     tiles: Tiles | None = None,
     exif: str | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
@@ -319,6 +320,7 @@ def evaluate(
         views: test-time augmentation, of a detector or a segmenter.
         window: side of a segmenter's sliding windows, in pixels.
         surface: of a segmenter, measure distances of outlines too, with this tolerance in pixels.
+        threshold: of a model that predicts by one (multi-label masks), in place of its card's.
         tiles: cut pictures into tiles, of a detector or a segmenter.
         exif: which way up pictures with an EXIF orientation were annotated: "auto", "upright" or "stored", by default
             the model's own data.exif.
@@ -331,10 +333,12 @@ def evaluate(
     engine, card, holdout, account = opened.engine, opened.card, opened.holdout, opened.account
     card = cut(card, window, tiles)
     card = card if surface is None else card.with_surface(surface)
+    card = card if threshold is None else card.with_threshold(threshold)
     if views is not None:
         card.info.check_views(views)
     how: dict[str, Any] = {"format": format, "exif": exif or exif_of_run(Path(model)), "bands": card.bands}
-    part = open_split(data, split, holdout=holdout, trained_on=account, task=card.task, **how)
+    how |= {"task": card.task, "reading": card.reading}
+    part = open_split(data, split, holdout=holdout, trained_on=account, **how)
     check_task(part.samples, card.task, str(data), "the model")
     chosen = part.samples.aligned(card, str(data))
     chosen = _relabelled(chosen, labels, card) if labels else chosen

@@ -36,6 +36,7 @@ class Predictor(ImagePredictor):
             with it, or the card itself.
         window: of a segmenter, side of the squares that a large picture is looked at in, pixels: less memory.
         tiles: cut large pictures into tiles, of a detector or a segmenter.
+        threshold: of a model that predicts by one (multi-label masks), in place of its card's.
 
     >>> Predictor("no/such/run")
     Traceback (most recent call last):
@@ -55,6 +56,7 @@ class Predictor(ImagePredictor):
         card: ModelCard | str | Path | None = None,
         window: int | None = None,
         tiles: Tiles | None = None,
+        threshold: float | None = None,
     ) -> None:
         if engine not in ("auto", "torch", *ENGINES):
             raise unknown("engine", engine, ["auto", "torch", *ENGINES])
@@ -74,6 +76,7 @@ class Predictor(ImagePredictor):
         chosen = (opened, opened.card) if opened else _with_torch(reference, network, device)
         runs, its_card = chosen
         its_card = cut(its_card, window, tiles)
+        its_card = its_card if threshold is None else its_card.with_threshold(threshold)
         super().__init__(runs, its_card, batch_size=batch_size, tiles=tiles)
 
 

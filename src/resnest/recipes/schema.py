@@ -182,6 +182,11 @@ class Recipe:
         return task_info(self.task)
 
     @property
+    def reading(self) -> str:
+        """How the task reads data where it can in several ways, as the setting that says so; "": the usual one."""
+        return ""
+
+    @property
     def frozen_backbone_norm(self) -> bool:
         """Whether all norms of the backbone keep their statistics."""
         return False

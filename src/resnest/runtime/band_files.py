@@ -60,6 +60,11 @@ def turned(image: Image.Image, orientation: int) -> Image.Image:
 
 def read_array(content: bytes, channels: int, name: str, most: int = MAX_PIXELS) -> NDArray[Any]:
     """The array of a .npy file, (H, W, C). Raises BadImage: damaged, pickled, or another shape."""
+    return channels_last(stored_array(content, name, most), channels, name)
+
+
+def stored_array(content: bytes, name: str, most: int = MAX_PIXELS) -> NDArray[Any]:
+    """The array of a .npy file, of whatever shape. Raises BadImage: damaged, or pickled."""
     file = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(file)
@@ -73,8 +78,7 @@ def read_array(content: bytes, channels: int, name: str, most: int = MAX_PIXELS)
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(content) - start:
         raise BadImage(name, f"damaged ({len(content) - start} bytes for values of shape {shape} and type {dtype})")
     _check_count(shape, dtype.itemsize, name, most)
-    array = np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
-    return channels_last(array, channels, name)
+    return np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
 
 
 def channels_last(array: NDArray[Any], channels: int, name: str) -> NDArray[Any]:

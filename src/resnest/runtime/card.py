@@ -63,6 +63,22 @@ class ModelCard:
         """Whether timm's `local-dir:` can build the network."""
         return False
 
+    @property
+    def reading(self) -> str:
+        """How the model's task reads data where it can in several ways, as the setting of a recipe; "": the usual."""
+        return ""
+
+    @property
+    def predicts_by_threshold(self) -> bool:
+        """Whether a threshold is part of the prediction, and not of what is shown of it."""
+        return False
+
+    def with_threshold(self, threshold: float) -> Self:
+        """The same that predicts by another threshold. Raises ResnestError if it predicts by none."""
+        raise ResnestError(
+            f"{parameter('threshold', threshold)} is no part of what this model, {self.info.noun}, predicts"
+        )
+
     def with_window(self, window: int) -> ModelCard:
         """The same with sliding windows. Raises ResnestError if the task has none."""
         raise ResnestError(f"{parameter('window', window)} is for segmenters, and this model is {self.info.noun}")

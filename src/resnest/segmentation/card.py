@@ -29,11 +29,13 @@ from resnest.runtime.preprocess import (
 )
 from resnest.runtime.raster import unit_pixels
 from resnest.runtime.tiles import Tiles
+from resnest.segmentation.activation import SIGMOID, SOFTMAX, Activation
 from resnest.segmentation.result import PixelClasses
 from resnest.segmentation.spec import SegmenterSpec
 
 IGNORED = 255  # the label of a pixel that does not count
-MULTI_LABEL = "segmenter.multi_label=true is for networks and losses alone, so far: data, prediction and files are not"
+MULTI_LABEL = "segmenter.multi_label=true"  # the setting that reads data as masks of each class
+THRESHOLD = 0.5  # the probability from which on a pixel is in a class's mask
 
 # --- Preprocessing of a segmenter: image resized by its long side or unchanged, normalised, padded. No torch ---
 
@@ -118,19 +120,19 @@ class SegmentationCard(AnnotatedCard):
         "miou": "mIoU",
         "pixel_accuracy": "pixel accuracy",
         "mean_accuracy": "mean accuracy of classes",
+        "dice": "Dice",
     }
     usage = (".class_fractions()", "--draw drawn")
 
     preprocess: SegmentationPreprocess
     segmenter: SegmenterSpec  # the heads on the network
+    threshold: float = THRESHOLD  # of a multi-label segmenter: the probability from which on a pixel is in a mask
     surface: float | None = None  # pixels: an evaluation measures outlines too, with this tolerance; not in files
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.segmenter.multi_label:  # it would be predicted as if classes excluded each other
-            raise ResnestError(
-                f"{MULTI_LABEL}: build the network with create_segmenter, and train it in a loop of your own"
-            )
+        if not 0 < self.threshold < 1:
+            raise ResnestError(f"{parameter('threshold', self.threshold)}: expected a probability between 0 and 1")
         object.__setattr__(self, "segmenter", SegmenterSpec.of_card(self.segmenter.to_card()))  # nothing by default
 
     @classmethod
@@ -141,6 +143,24 @@ class SegmentationCard(AnnotatedCard):
     def classes(self) -> PixelClasses:
         """Names, ids and colours of the classes."""
         return PixelClasses(self.class_names, self.category_ids, self.colours)
+
+    @property
+    def reading(self) -> str:
+        return MULTI_LABEL if self.segmenter.multi_label else ""
+
+    @property
+    def predicts_by_threshold(self) -> bool:
+        return self.segmenter.multi_label
+
+    @property
+    def activation(self) -> Activation:
+        """What makes probabilities of the network's logits."""
+        return SIGMOID if self.segmenter.multi_label else SOFTMAX
+
+    def with_threshold(self, threshold: float) -> SegmentationCard:
+        if not self.predicts_by_threshold:
+            return super().with_threshold(threshold)
+        return dataclasses.replace(self, threshold=threshold)
 
     def with_window(self, window: int) -> SegmentationCard:
         """The same with sliding windows of side `window` pixels.
@@ -174,7 +194,10 @@ class SegmentationCard(AnnotatedCard):
         return f"{head.title} on a {paper} (`{self.architecture}`, output stride {head.stride})"
 
     def describe_purpose(self) -> str:
-        return f"tells which of {len(self.class_names)} classes every pixel of a picture is"
+        count = len(self.class_names)
+        if not self.segmenter.multi_label:
+            return f"tells which of {count} classes every pixel of a picture is"
+        return f"finds the pixels of {self.class_names[0] if count == 1 else f'{count} classes, which may overlap'}"
 
     def describe_input(self) -> str:
         pixels = self.preprocess
@@ -183,11 +206,16 @@ class SegmentationCard(AnnotatedCard):
         return f"{self.describe_pixels()}; {size}{window}; {self.describe_normalisation()}."
 
     def own_keys(self) -> dict[str, Any]:
-        return {"segmenter": self.segmenter.to_card(), **super().own_keys()}
+        threshold = {"threshold": self.threshold} if self.segmenter.multi_label else {}
+        return {"segmenter": self.segmenter.to_card(), **threshold, **super().own_keys()}
 
     @classmethod
     def parse_own(cls, ours: Mapping[str, Any]) -> dict[str, Any]:
-        return {"segmenter": SegmenterSpec.of_card(ours["segmenter"]), **super().parse_own(ours)}
+        threshold = ours.get("threshold", THRESHOLD)
+        if not isinstance(threshold, int | float) or isinstance(threshold, bool):
+            raise ValueError(f"threshold is {threshold!r}, not a number")
+        own = {"segmenter": SegmenterSpec.of_card(ours["segmenter"]), "threshold": threshold}
+        return {**own, **super().parse_own(ours)}
 
     @classmethod
     def parse_preprocess(cls, content: dict[str, Any]) -> SegmentationPreprocess:

@@ -7,7 +7,7 @@ for line in pixel_notes(train, val): print(line)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,14 @@ from resnest.data.checks import DatasetReport, Inspection
 from resnest.data.formats import DatasetHandle, Finder, handle_of_folders
 from resnest.detection.checks import MOST_NAMED, named
 from resnest.figures import counted
-from resnest.segmentation.card import IGNORED
+from resnest.segmentation.card import IGNORED, MULTI_LABEL
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.datasets import find_ade20k, find_cityscapes, find_voc_masks
 from resnest.segmentation.mask_folders import find_masks, read_masks
+from resnest.segmentation.mask_stack_checks import RARE, MaskStackInspection, percent
+from resnest.segmentation.mask_stacks import MaskStackSamples
 from resnest.segmentation.nnunet import find_nnunet
+from resnest.segmentation.stack_folders import find_class_masks, find_label_masks, find_stacks, stacked
 
 # --- The formats of data sets with masks: Cityscapes, ADE20K, Pascal VOC, and folders of images and masks ---
 # First match wins, in the order of FINDERS. Folders of any other names are searched by `mask_folders`, and their list
@@ -40,19 +43,27 @@ def find_mask_folders(path: Path) -> DatasetHandle | None:
     return handle_of_folders("masks", path, folders.parts, lambda name: partial(read_masks, folders.pairs[name], path))
 
 
-FINDERS = tuple(
-    Finder(name, ("segmentation",), lambda path, task, find=find: find(path) if path.is_dir() else None)  # type: ignore[misc]
-    for name, find in (
-        ("cityscapes", find_cityscapes),
-        ("ade20k", find_ade20k),
-        ("voc", find_voc_masks),
-        ("nnunet", find_nnunet),
-        ("masks", find_mask_folders),
-    )
+Find = Callable[[Path], DatasetHandle | None]
+
+
+def _finder(name: str, find: Find, reading: str = "") -> Finder:
+    return Finder(name, ("segmentation",), lambda path, task: find(path) if path.is_dir() else None, reading=reading)
+
+
+LABELLED: dict[str, Find] = {
+    "cityscapes": find_cityscapes,
+    "ade20k": find_ade20k,
+    "voc": find_voc_masks,
+    "nnunet": find_nnunet,
+}
+FINDERS = (
+    *(_finder(name, find) for name, find in LABELLED.items()),
+    _finder("masks", find_mask_folders),
+    _finder("class_masks", find_class_masks, MULTI_LABEL),
+    _finder("mask_stacks", find_stacks, MULTI_LABEL),
+    *(_finder(name, lambda path, find=find: stacked(find(path)), MULTI_LABEL) for name, find in LABELLED.items()),  # type: ignore[misc]
+    _finder("masks", find_label_masks, MULTI_LABEL),
 )
-
-
-RARE = 0.005  # fraction of pixels below which a class is hardly learned without a higher weight
 
 
 class Tally:
@@ -123,6 +134,13 @@ class SegmentationInspection(MaskInspection):
         report.notes += pixel_notes(self.tally, val.tally)
 
 
+def inspection(split: str, samples: PixelSamples | MaskStackSamples) -> Inspection:
+    """The checks of a split, by the kind of its masks."""
+    if isinstance(samples, MaskStackSamples):
+        return MaskStackInspection(split, samples)
+    return SegmentationInspection(split, samples)
+
+
 def pixel_problems(train: Tally, val: Tally) -> Iterator[str]:
     """Classes that cannot be trained."""
     if not train.is_known:
@@ -157,11 +175,7 @@ def pixel_notes(train: Tally, val: Tally) -> Iterator[str]:
     order = np.argsort(-fractions, kind="stable")
     largest = ", ".join(f"{train.class_names[k]} {percent(float(fractions[k]))}" for k in order[:MOST_NAMED])
     yield f"training pixels by class: {largest}{', ...' if len(order) > MOST_NAMED else ''}"
-    if names := named(train.class_names, learned & (fractions < RARE)):
+    few = learned & (fractions < RARE)
+    if names := named(train.class_names, few):
         yield f"less than {percent(RARE)} of the training pixels show {names}"
     yield f"{percent(train.ignored)} of the training and {percent(val.ignored)} of the validation pixels do not count"
-
-
-def percent(fraction: float) -> str:
-    """With the significant digits."""
-    return f"{fraction:.1%}" if fraction >= 0.001 or fraction == 0 else f"{100 * fraction:.1g}%"

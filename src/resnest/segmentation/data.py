@@ -9,22 +9,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from resnest.data.class_names import is_number
-from resnest.data.samples import Samples, class_indices, describe_classes, describe_notes
+from resnest.data.samples import class_indices, describe_classes, describe_notes
 from resnest.data.stores import FolderStore, Store, read_from
 from resnest.errors import ResnestError
-from resnest.runtime.bands import read_picture
-from resnest.runtime.decode import BadImage, WrongSize, decode_stored
-from resnest.segmentation.card import IGNORED
+from resnest.runtime.decode import BadImage, decode_stored
+from resnest.segmentation.card import IGNORED, MULTI_LABEL
 from resnest.segmentation.class_lists import ClassList
 from resnest.segmentation.mask_values import MaskMeaning
+from resnest.segmentation.paired import PairedSamples, check_masks, check_sizes
 from resnest.segmentation.result import PixelClasses
 from resnest.segmentation.survey import (
     CountedFromOne,
@@ -37,21 +35,14 @@ from resnest.segmentation.survey import (
     without_first,
 )
 
-UNKNOWN = (1, 1)  # the size of a mask that cannot be read
-MOST_READ = 2000  # masks, for folds and splits of groups: ten seconds
-FIRST = 8  # pairs whose sizes are compared before training
 MOST_NAMED = 5  # classes in a message
 NO_COLOUR = (0, 0, 0)  # of a class that the data has no colour for
 
 
 @dataclass(frozen=True)
-class PixelSamples(Samples):
+class PixelSamples(PairedSamples):
     """Images with a mask each; masks are read on demand."""
 
-    task = "segmentation"
-    has = "masks of classes"
-
-    classes: PixelClasses
     masks: Store
     mask_keys: Sequence[str]  # (N,) names of the masks in their store
     meaning: MaskMeaning
@@ -101,51 +92,17 @@ class PixelSamples(Samples):
         except BadImage as error:
             raise self._bad_mask(index, error) from None
 
-    def sizes(self) -> NDArray[np.int64]:
-        """Width and height of every mask, (N, 2), from their headers, read once; 1, 1 if unreadable."""
-        return self._sizes
-
-    @cached_property
-    def _sizes(self) -> NDArray[np.int64]:
-        return np.array([self._size_or_unknown(index) for index in range(len(self))], np.int64).reshape(-1, 2)
-
-    def decode(self, index: int) -> Image.Image:
-        """Image `index`, oriented as its mask. Raises BadImage."""
-        return self._decode_as(index, self.size(index))
-
-    def pair(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
-        """An image and its mask, of one size. Raises BadImage."""
-        mask = self.mask(index)
-        return self._decode_as(index, (mask.shape[1], mask.shape[0])), mask
-
     def subset(self, indices: NDArray[np.int64]) -> PixelSamples:
         return replace(
             self, keys=[self.keys[index] for index in indices], mask_keys=[self.mask_keys[index] for index in indices]
         )
 
-    def example(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
-        return self.pair(index)
+    def mask_name(self, index: int) -> str:
+        return self.mask_keys[index]
 
-    def counts(self) -> NDArray[np.int64]:
-        """All images in the first class: the classes in an image are known only from its mask."""
-        return np.bincount(np.zeros(len(self), np.int64), minlength=len(self.class_names))
-
-    def known_counts(self) -> None:
-        """Not known: the masks are not read yet."""
-
-    def marks(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The classes of the masks, which are read for this; of more than MOST_READ, chance evens them out."""
-        if len(self) > MOST_READ:
-            return super().marks()
-        found = [np.unique(labels) for labels in map(self._mask_or_none, range(len(self)))]
-        classes = np.concatenate([labels[labels != IGNORED] for labels in found]).astype(np.int64)
-        return np.repeat(np.arange(len(self)), [(labels != IGNORED).sum() for labels in found]), classes
-
-    def _mask_or_none(self, index: int) -> NDArray[np.uint8]:
-        try:
-            return self.mask(index)
-        except BadImage:  # which is counted when it is read again
-            return np.empty(0, np.uint8)
+    def shown(self, mask: NDArray[np.uint8]) -> NDArray[np.int64]:
+        labels = np.unique(mask)
+        return labels[labels != IGNORED].astype(np.int64)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -158,7 +115,16 @@ class PixelSamples(Samples):
 
     def check(self, where: str) -> None:
         if len(self.class_names) < 2:
-            raise ResnestError(f"{where} has one class only ({self.class_names[0]}): a segmenter needs two or more")
+            raise ResnestError(
+                f"{where} has one class only ({self.class_names[0]}): a segmenter needs two or more, or"
+                f" {MULTI_LABEL} to learn where it is"
+            )
+        self.check_values(where)
+        check_sizes(self, where)
+        check_masks(self, f"{where}: no pixel of any training mask counts")
+
+    def check_values(self, where: str) -> None:
+        """Raises ResnestError if the masks seem to count classes from 1, and the list from 0."""
         odd = self.counted_from_one()
         if odd and (self.by_place or odd.certain) and not self._has_first():
             first = self.meaning.names[self.meaning.lookup[0]]
@@ -166,12 +132,10 @@ class PixelSamples(Samples):
                 f"{where}: {odd.told}. Are they counted from 1? Give each class its value in the list, from 1"
                 f" (`1 {first}`), or from 0 if no mask shows {first!r} (`0 {first}`)"
             )
-        _check_sizes(self, where)
-        _check_counts(self, f"{where}: no pixel of any training mask counts")
 
     def check_validation(self, where: str) -> None:
-        _check_sizes(self, where)
-        _check_counts(self, f"{where}: no pixel of any validation mask counts: nothing to measure by")
+        check_sizes(self, where)
+        check_masks(self, f"{where}: no pixel of any validation mask counts: nothing to measure by")
 
     def counted_from_one(self) -> CountedFromOne | None:
         """What speaks for that, where the class list counts from 0."""
@@ -211,14 +175,14 @@ class PixelSamples(Samples):
         places = {str(value): place for place, value in enumerate(card.classes.ids)}
         given = tuple(map(str, self.classes.ids)) != self.class_names
         if given or not places.keys() >= set(self.class_names):
-            names, theirs = (_some(these) for these in (self.class_names, card.class_names))
+            names, theirs = (some_of(these) for these in (self.class_names, card.class_names))
             raise ResnestError(
                 f"{where}: its classes are called {names}, and the model's {theirs}: write the names of the model into"
                 " the list of classes"
             )
         index = np.array([places[name] for name in self.class_names], np.int64)
         told = [f"{name} is {card.class_names[places[name]]}" for name in self.class_names]
-        note = f"classes by the values of masks that the model was trained with: {_some(told)}"
+        note = f"classes by the values of masks that the model was trained with: {some_of(told)}"
         aligned = replace(self.renumbered(index, card.class_names), classes=card.classes)
         return replace(aligned, notes=(*self.notes, note))
 
@@ -245,7 +209,7 @@ class PixelSamples(Samples):
             class_names=classes.names,
             classes=classes,
             meaning=self.meaning.renamed(lookup, classes.names),
-            notes=(*self.notes, f"classes without a pixel are left out: {_some(left_out)}"),
+            notes=(*self.notes, f"classes without a pixel are left out: {some_of(left_out)}"),
         )
 
     def renumbered(self, index: NDArray[np.int64], class_names: tuple[str, ...]) -> PixelSamples:
@@ -261,54 +225,9 @@ class PixelSamples(Samples):
             self, class_names=class_names, classes=classes, meaning=self.meaning.renamed(lookup, class_names)
         )
 
-    def _size_or_unknown(self, index: int) -> tuple[int, int]:
-        try:
-            return self.size(index)
-        except BadImage:
-            return UNKNOWN
-
-    def _decode_as(self, index: int, size: tuple[int, int]) -> Image.Image:
-        try:
-            content = self.read(index)
-            return read_picture(content, self.bands, name=self.keys[index], annotated=size, exif=self.exif)
-        except WrongSize as error:
-            raise WrongSize(self.keys[index], f"{error.reason} by its mask {self.mask_keys[index]}") from None
-
     def _bad_mask(self, index: int, error: BadImage) -> BadImage:
         return BadImage(self.keys[index], f"its mask {self.mask_keys[index]}: {error.reason}")
 
 
-def _some(names: Sequence[str]) -> str:
+def some_of(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
-
-
-def _check_sizes(samples: PixelSamples, where: str) -> None:
-    """Raises ResnestError if the first masks that can be read are all of another size than their pictures."""
-    wrong: WrongSize | None = None
-    for index in range(min(len(samples), FIRST)):
-        try:
-            samples.decode(index)
-            return
-        except WrongSize as error:
-            wrong = error
-        except BadImage:  # which is counted when it is read again
-            continue
-    if wrong:
-        raise ResnestError(
-            f"{where}: the masks are of another size than their pictures: {wrong.name} {wrong.reason}. Write masks of"
-            " the pictures' own size, resized by the nearest pixel"
-        )
-
-
-def _check_counts(samples: PixelSamples, message: str) -> None:
-    """Raises ResnestError with this message if all masks that can be read are ignored as a whole."""
-    read = 0
-    for index in range(len(samples)):
-        try:
-            if (samples.mask(index) != IGNORED).any():
-                return
-            read += 1
-        except BadImage:  # which is counted when it is read again
-            continue
-    if read:
-        raise ResnestError(message)

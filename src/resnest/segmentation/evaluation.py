@@ -1,5 +1,7 @@
 """Evaluation of a segmenter: IoU and Dice, confusion matrix, distances of outlines, and the scorers that count pixels.
 
+Of a multi-label one every class is compared by itself (`MaskEvaluation`), without a confusion matrix.
+
 result.figures["miou"], result.headline, result.class_iou, result.class_dice, result.confusion
 for k in result.worst(12): result.indices[k], result.worst_maps[k].labels
 """
@@ -12,13 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnest.data.samples import Samples
 from resnest.figures import Figure, percent
 from resnest.inference.evaluation import Evaluation, Floats, Indices, WorstPictures, lowest
 from resnest.segmentation.card import IGNORED, SegmentationCard
-from resnest.segmentation.data import PixelSamples
+from resnest.segmentation.mask_stack import MaskStack
 from resnest.segmentation.metrics import (
     Counts,
     Fractions,
+    MaskMetrics,
     PixelMetrics,
     dice_coefficient,
     intersection_over_union,
@@ -137,19 +141,43 @@ class PixelEvaluation(OverlapEvaluation):
         return {"pixels": int(pixels.sum()), "class_accuracy": self.by_class(accuracy), **super().details()}
 
 
+@dataclass(kw_only=True)
+class MaskEvaluation(OverlapEvaluation):
+    """Evaluation of a multi-label segmenter: a yes or no for every class of a pixel."""
+
+    table = (MIOU, *OVERLAPS)
+    report = "resnest.segmentation.mask_stack_report:mask_stack_report"
+
+    pixels: Counts  # (K, 3) that are true and predicted, predicted, true
+    known: Counts  # (K,) that count
+    worst_maps: dict[int, MaskStack]
+
+    @property
+    def overlap(self) -> Counts:
+        return self.pixels
+
+    @property
+    def headline(self) -> str:
+        return f"{self.titled('miou')}, {self.titled('dice')}"
+
+    def details(self) -> dict[str, Any]:
+        right, predicted, true = self.pixels.T
+        precision, recall = (np.where(of > 0, right / of.clip(1), np.nan) for of in (predicted, true))
+        figures = {"class_precision": self.by_class(precision), "class_recall": self.by_class(recall)}
+        return {"pixels": int(self.known.sum()), **figures, **super().details()}
+
+
 class SegmentationScorer:
     """Scorer of a segmenter: IoU, Dice and accuracies over all pixels and of each picture, and distances if asked for.
 
     Counts pixels in integers.
     """
 
-    def __init__(self, samples: PixelSamples, card: SegmentationCard) -> None:
+    def __init__(self, samples: Samples, card: SegmentationCard) -> None:
         self.class_names = card.class_names
         self.metrics = PixelMetrics(len(card.class_names))
         self.worst = WorstPictures()
-        self.surface: SurfaceMetrics | None = None
-        if card.surface is not None:
-            self.surface = SurfaceMetrics(len(card.class_names), tolerance=card.surface)
+        self.surface = surface_metrics(card)
 
     def update(self, index: int, result: LabelMap, truth: NDArray[np.uint8]) -> None:
         self.worst.add(index, self.metrics.update(result.labels, truth), result)
@@ -176,3 +204,54 @@ class SegmentationScorer:
             surface=self.surface.by_class() if self.surface else None,
             tolerance=self.surface.tolerance if self.surface else 0.0,
         )
+
+
+class MaskScorer:
+    """Scorer of a multi-label segmenter: IoU and Dice over all pixels and of each picture, and distances if asked for.
+
+    Counts pixels in integers.
+    """
+
+    def __init__(self, samples: Samples, card: SegmentationCard) -> None:
+        self.class_names = card.class_names
+        self.metrics = MaskMetrics(len(card.class_names))
+        self.worst = WorstPictures()
+        self.surface = surface_metrics(card)
+
+    def update(self, index: int, result: MaskStack, truth: NDArray[np.uint8]) -> None:
+        """Truth is (K, H, W): 0, 1, 255."""
+        self.worst.add(index, self.metrics.update(result.masks, truth), result)
+        if self.surface:
+            self.surface.update(result.masks, truth)
+
+    def merge(self, other: MaskScorer) -> None:
+        self.metrics.merge(other.metrics)
+        self.worst.merge(other.worst)
+        if self.surface and other.surface:
+            self.surface.merge(other.surface)
+
+    def result(self) -> MaskEvaluation:
+        return MaskEvaluation(
+            figures={**self.metrics.compute(), **(self.surface.compute() if self.surface else {})},
+            class_names=self.class_names,
+            indices=self.worst.indices,
+            pixels=self.metrics.overlap,
+            known=self.metrics.known,
+            class_iou=intersection_over_union(self.metrics.overlap),
+            image_iou=self.worst.qualities,
+            worst_maps=self.worst.results,
+            surface=self.surface.by_class() if self.surface else None,
+            tolerance=self.surface.tolerance if self.surface else 0.0,
+        )
+
+
+def surface_metrics(card: SegmentationCard) -> SurfaceMetrics | None:
+    """Those of outlines, if they are asked for."""
+    if card.surface is None:
+        return None
+    return SurfaceMetrics(len(card.class_names), tolerance=card.surface)
+
+
+def scorer(samples: Samples, card: SegmentationCard) -> SegmentationScorer | MaskScorer:
+    """The scorer of a card's results."""
+    return (MaskScorer if card.segmenter.multi_label else SegmentationScorer)(samples, card)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.errors import ResnestError, parameter
-from resnest.exporters.capture import Interface
+from resnest.exporters.capture import Arrays, Interface
 from resnest.exporters.formats import MAX_PIXELS, Exporter, Format, Size, check_sides
-from resnest.exporters.gate import SIZES, Agree, Shape
+from resnest.exporters.gate import SIZES, TOLERANCE, Agree, Shape
 from resnest.exporters.int8 import same_label
 from resnest.inference.model import Model
 from resnest.segmentation.card import LEAST, SegmentationCard
+from resnest.segmentation.mask_stack import MaskStack
 from resnest.segmentation.result import LabelMap
 
 BATCHES = (1, 2)  # maps are as large as images
@@ -43,8 +46,9 @@ class SegmentationExporter(Exporter):
         check_sides(canvas, least=LEAST, most=MAX_PIXELS, what="a segmenter's image")
         return replace(model, card=replace(model.card, preprocess=replace(model.card.preprocess, canvas=canvas)))
 
-    def same_result(self, before: LabelMap, after: LabelMap) -> bool:
-        return bool((before.labels == after.labels).mean() >= SAME_PIXELS)
+    def same_result(self, before: LabelMap | MaskStack, after: LabelMap | MaskStack) -> bool:
+        one, other = (found.masks if isinstance(found, MaskStack) else found.labels for found in (before, after))
+        return bool((one == other).mean() >= SAME_PIXELS)
 
     def interface(self, card: SegmentationCard, form: Format) -> Interface:
         return Interface(card.in_chans, form.batch, card.preprocess.canvas)
@@ -55,12 +59,23 @@ class SegmentationExporter(Exporter):
         return [(count, card.in_chans, high, wide) for high, wide in sizes for count in counts]
 
     def agree(self, card: SegmentationCard) -> Agree:
+        if card.segmenter.multi_label:
+            return partial(same_masks, math.log(card.threshold / (1 - card.threshold)))
         return same_label
 
     def settings(self, card: SegmentationCard) -> Mapping[str, Any]:
-        return {"category_ids": list(card.category_ids)}
+        threshold = {"threshold": card.threshold} if card.segmenter.multi_label else {}
+        return {"category_ids": list(card.category_ids), **threshold}
 
     def batches(self, card: Any, images: Sequence[Image.Image], size: int) -> Iterator[NDArray[np.float32]]:
         """Pictures to compare; large ones of any size are cropped to a corner."""
         for batch in super().batches(card, images, size):
             yield batch if card.preprocess.canvas else np.ascontiguousarray(batch[..., :CORNER, :CORNER])
+
+
+def same_masks(border: float, expected: Arrays, got: Arrays) -> NDArray[np.bool_]:
+    """Whether each pixel is in the same masks, those whose logit reaches the border, except within the tolerance."""
+    ours, theirs = expected["logits"], got["logits"]  # (N, K, H, W)
+    near = np.abs(ours - border) <= 2 * TOLERANCE * np.abs(ours).max((1, 2, 3), keepdims=True)
+    same: NDArray[np.bool_] = (((ours >= border) == (theirs >= border)) | near) & np.isfinite(theirs)
+    return same.all((1, 2, 3))

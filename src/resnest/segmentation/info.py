@@ -19,12 +19,12 @@ INFO = TaskInfo(
     task="resnest.segmentation.task:SegmentationTask",
     weights="resnest.segmentation.weights:WEIGHTS",
     exporter="resnest.segmentation.export:SegmentationExporter",
-    inspection="resnest.segmentation.checks:SegmentationInspection",
+    inspection="resnest.segmentation.checks:inspection",
     data_view="resnest.segmentation.report:SegmentationView",
-    joiner="resnest.segmentation.blending:BlendedLabels",
-    scorer="resnest.segmentation.evaluation:SegmentationScorer",
+    joiner="resnest.segmentation.blending:blended",
+    scorer="resnest.segmentation.evaluation:scorer",
     result="resnest.segmentation.result:LabelMap",
-    files={"masks": "resnest.segmentation.result:LabelFolder"},
+    files={"masks": "resnest.segmentation.mask_stack:MaskFiles"},
     predict=predict,
     check_views=check_views,
     batch_size=BATCH,
@@ -35,6 +35,7 @@ INFO = TaskInfo(
     needs="pictures with a mask each",
     layout=(
         "folders images and masks, with files of the same names and a list of classes in classes.txt; or ADE20K,"
-        " Cityscapes, Pascal VOC with SegmentationClass, COCO panoptic"
+        " Cityscapes, Pascal VOC with SegmentationClass, COCO panoptic; for multi-label masks also a folder of masks"
+        " for each class, or stacks as .npy or TIFF"
     ),
 )

@@ -59,6 +59,9 @@ class Pairs:
     image_ending: str = ""  # what the names of images have behind those of their masks
 
 
+Accept = Callable[[Path, Path, Path], Pairs | None]  # folder of images, folder of masks, root
+
+
 @dataclass(frozen=True)
 class MaskFolders:
     """The detected folders: those of parts, by the parts' names, or the whole by ""."""
@@ -73,28 +76,41 @@ def find_masks(root: Path) -> MaskFolders | None:
     Raises:
         ResnestError: two folders for one part; all masks are in formats that are not read.
     """
+    if found := find_folders(root, accept_masks):
+        return found
     spelled = Spelling()
-    homes = (root, *(home for name in IMAGES if (home := spelled(root, name)).is_dir()))
+    called = dict.fromkeys(name for home in _homes(root, spelled) for name in part_folders(home))
+    of_names = (pair for name in called for pair in _split_folders(root, name, spelled))
+    for images, masks in (*of_names, *_candidates(root, spelled)):
+        if images != masks and images.is_dir() and masks.is_dir():
+            _refuse_unread(images, masks)
+    return None
+
+
+def find_folders(root: Path, accept: Accept) -> MaskFolders | None:
+    """Detect folders of images and masks that are accepted. Raises ResnestError: two folders for one part."""
+    spelled = Spelling()
+    homes = _homes(root, spelled)
 
     def pairs_of(list_names: Callable[[Path], list[str]]) -> dict[str, Pairs]:
         names = {name.lower(): name for home in homes for name in list_names(home)}
         for usual in (*IMAGES, *MASKS):
             names.pop(usual.lower(), None)
-        found = {name: _first(_split_folders(root, name, spelled), root) for name in names.values()}
+        found = {name: _first(_split_folders(root, name, spelled), root, accept) for name in names.values()}
         return {name: pairs for name, pairs in found.items() if pairs}
 
     if of_parts := pairs_of(part_folders):
         every = {**of_parts, **pairs_of(other_folders)}
         if parts := choose_folders(every, str(root)):
             return MaskFolders(parts, every)
-    if unsplit := _first(_split_folders(root, WHOLE, spelled), root) or _first(_candidates(root, spelled), root):
-        return MaskFolders(None, {"": unsplit})
-    called = dict.fromkeys(name for home in homes for name in part_folders(home))
-    of_names = (pair for name in called for pair in _split_folders(root, name, spelled))
-    for images, masks in (*of_names, *_candidates(root, spelled)):
-        if images != masks and images.is_dir() and masks.is_dir():
-            _refuse_unread(images, masks)
-    return None
+    whole = (_split_folders(root, WHOLE, spelled), _candidates(root, spelled))
+    unsplit = next(filter(None, (_first(candidates, root, accept) for candidates in whole)), None)
+    return MaskFolders(None, {"": unsplit}) if unsplit else None
+
+
+def _homes(root: Path, spelled: Spelling) -> tuple[Path, ...]:
+    """Where folders of parts may be."""
+    return (root, *(home for name in IMAGES if (home := spelled(root, name)).is_dir()))
 
 
 def read_masks(pairs: Pairs, root: Path, listed: ClassList | None = None) -> PixelSamples:
@@ -103,17 +119,34 @@ def read_masks(pairs: Pairs, root: Path, listed: ClassList | None = None) -> Pix
     Raises:
         ResnestError: no image, no list of classes, or one that is none; two files for one image or mask.
     """
+    images, masks, notes = paired_stores(pairs)
+    classes = listed or read_class_list(list_folders(pairs, root))
+    return PixelSamples.build(images, masks, classes, notes)
+
+
+Keyed = tuple[FolderStore, list[str]]
+
+
+def paired_stores(pairs: Pairs) -> tuple[Keyed, Keyed, tuple[str, ...]]:
+    """The images and their masks, and what is left out. Raises ResnestError: no image; two files for one of these."""
     found = pair_files(pairs)
     if not found:
-        raise ResnestError(f"no images in {pairs.images} (looked for {', '.join(SUFFIXES)})")
-    classes = listed or read_class_list(list_folders(pairs, root))
+        raise no_images(pairs)
     notes: tuple[str, ...] = ()
     if pairs.images != pairs.masks:
-        masks = _files(pairs.masks, MASK_SUFFIXES, deep=True)
+        masks = files_of(pairs.masks, MASK_SUFFIXES, deep=True)
         alone = sum(map(len, masks.values())) - sum(mask.exists for _, mask in found)
-        notes = (f"left out: {counted(alone, 'mask', 'masks')} without an image",) if alone else ()
+        notes = note_of_alone(alone)
     keys, mask_keys = [image for image, _ in found], [mask.key for _, mask in found]
-    return PixelSamples.build((FolderStore(pairs.images), keys), (FolderStore(pairs.masks), mask_keys), classes, notes)
+    return (FolderStore(pairs.images), keys), (FolderStore(pairs.masks), mask_keys), notes
+
+
+def no_images(pairs: Pairs) -> ResnestError:
+    return ResnestError(f"no images in {pairs.images} (looked for {', '.join(SUFFIXES)})")
+
+
+def note_of_alone(alone: int) -> tuple[str, ...]:
+    return (f"left out: {counted(alone, 'mask', 'masks')} without an image",) if alone else ()
 
 
 def list_folders(pairs: Pairs, root: Path) -> list[Path]:
@@ -141,11 +174,11 @@ def pair_files(pairs: Pairs, stems: Sequence[str] | None = None) -> list[tuple[s
         ResnestError: two images of one mask, or two masks of one image.
     """
     deep, alone = pairs.images != pairs.masks, pairs.images == pairs.masks and not pairs.same
-    images = _files(pairs.images, PHOTO_SUFFIXES if pairs.same else SUFFIXES, deep=deep)
+    images = files_of(pairs.images, PHOTO_SUFFIXES if pairs.same else SUFFIXES, deep=deep)
     images = {stem.removesuffix(pairs.image_ending): files for stem, files in images.items()}
-    masks = _files(pairs.masks, MASK_SUFFIXES, deep=deep)
+    masks = files_of(pairs.masks, MASK_SUFFIXES, deep=deep)
     if alone:  # what is a mask of another file is no image
-        owned = {name for stem, files in images.items() for name in _masks_of(stem, files, masks, images, alone=True)}
+        owned = {name for stem, files in images.items() for name in masks_of(stem, files, masks, images, alone=True)}
         images = {
             stem: left for stem, files in images.items() if (left := [name for name in files if name not in owned])
         }
@@ -153,7 +186,7 @@ def pair_files(pairs: Pairs, stems: Sequence[str] | None = None) -> list[tuple[s
     found = []
     for stem in sorted(images) if stems is None else stems:
         files = images.get(stem, [f"{stem}.jpg"])
-        of_it = _masks_of(stem, files, masks, images, alone=alone)
+        of_it = masks_of(stem, files, masks, images, alone=alone)
         if len(files) > 1:
             raise ResnestError(
                 f"{_both(pairs.images, files)} have one name but for their endings: leave the one that is the picture"
@@ -165,7 +198,7 @@ def pair_files(pairs: Pairs, stems: Sequence[str] | None = None) -> list[tuple[s
     return found
 
 
-def _masks_of(stem: str, files: Sequence[str], masks: Files, images: Files, *, alone: bool) -> list[str]:
+def masks_of(stem: str, files: Sequence[str], masks: Files, images: Files, *, alone: bool) -> list[str]:
     """The masks that an image's name leads to, but for those that have the name of another image."""
     endings = ENDINGS[1:] if alone else ENDINGS
     names = [stem, *(stem + ending for ending in endings if ending and (alone or stem + ending not in images))]
@@ -183,7 +216,7 @@ def _both(folder: Path, names: Sequence[str]) -> str:
     return f"{folder / names[0]} and {Path(names[1]).name}"
 
 
-def _files(folder: Path, suffixes: tuple[str, ...], *, deep: bool) -> Files:
+def files_of(folder: Path, suffixes: tuple[str, ...], *, deep: bool) -> Files:
     """Files of a folder, and of its subfolders if `deep`."""
     files: Files = {}
     paths = files_below(folder) if deep else folder.iterdir()
@@ -232,29 +265,29 @@ def _candidates(folder: Path, spelled: Spelling) -> Iterator[tuple[Path, Path]]:
     yield folder, folder
 
 
-def _first(candidates: Iterable[tuple[Path, Path]], root: Path) -> Pairs | None:
+def _first(candidates: Iterable[tuple[Path, Path]], root: Path, accept: Accept) -> Pairs | None:
     """The first candidate. Raises ResnestError if a second folder has masks of the same images."""
     found: Pairs | None = None
     for images, masks in candidates:
         if found is None:
-            found = _pairs(images, masks, root)
-        elif found.images == images != masks != found.masks != images and _pairs(images, masks, root):
+            found = accept(images, masks, root)
+        elif found.images == images != masks != found.masks != images and accept(images, masks, root):
             raise ResnestError(
                 f"{found.masks} and {masks} both have masks of the pictures in {images}: leave one of them"
             )
     return found
 
 
-def _pairs(images: Path, masks: Path, root: Path) -> Pairs | None:
+def accept_masks(images: Path, masks: Path, root: Path) -> Pairs | None:
     """The folders, if an image in them has a mask."""
     if not images.is_dir() or not masks.is_dir():
         return None
     alone = images == masks
-    of_masks = _files(masks, MASK_SUFFIXES, deep=not alone)
-    of_images = _files(images, SUFFIXES, deep=not alone) if of_masks else {}
-    if any(_masks_of(stem, files, of_masks, of_images, alone=alone) for stem, files in of_images.items()):
+    of_masks = files_of(masks, MASK_SUFFIXES, deep=not alone)
+    of_images = files_of(images, SUFFIXES, deep=not alone) if of_masks else {}
+    if any(masks_of(stem, files, of_masks, of_images, alone=alone) for stem, files in of_images.items()):
         return Pairs(images, masks)
-    photos = _files(images, PHOTO_SUFFIXES, deep=False) if alone and of_masks else {}
+    photos = files_of(images, PHOTO_SUFFIXES, deep=False) if alone and of_masks else {}
     if photos.keys() & of_masks.keys() and find_class_list([root, images]):
         return Pairs(images, masks, same=True)
     return None
@@ -263,18 +296,18 @@ def _pairs(images: Path, masks: Path, root: Path) -> Pairs | None:
 def _refuse_unread(images: Path, masks: Path) -> None:
     """Raises ResnestError for files named as masks, or as images of masks, in a format that is not read."""
     for suffixes, what in ((LOSSY, "in a lossy format"), (UNREAD, "in a format that is not read")):
-        of_masks = _files(masks, suffixes, deep=True)
-        of_images = _files(images, (*SUFFIXES, *UNREAD_PICTURES), deep=True) if of_masks else {}
+        of_masks = files_of(masks, suffixes, deep=True)
+        of_images = files_of(images, (*SUFFIXES, *UNREAD_PICTURES), deep=True) if of_masks else {}
         for stem, files in of_images.items():
-            if found := _masks_of(stem, files, of_masks, of_images, alone=False):
+            if found := masks_of(stem, files, of_masks, of_images, alone=False):
                 raise ResnestError(
                     f"{masks} has masks for the pictures of {images}, such as {found[0]} for {files[0]}, {what}:"
                     f" make masks anew as PNG ({', '.join(MASK_SUFFIXES)} are read)"
                 )
-    of_images = _files(images, UNREAD_PICTURES, deep=True)
-    of_masks = _files(masks, MASK_SUFFIXES, deep=True) if of_images else {}
+    of_images = files_of(images, UNREAD_PICTURES, deep=True)
+    of_masks = files_of(masks, MASK_SUFFIXES, deep=True) if of_images else {}
     for stem, files in of_images.items():
-        if found := _masks_of(stem, files, of_masks, of_images, alone=False):
+        if found := masks_of(stem, files, of_masks, of_images, alone=False):
             raise ResnestError(
                 f"{images} has the pictures of {masks} in a format that is not read, such as {files[0]} for"
                 f" {found[0]}: save them as PNG ({', '.join(SUFFIXES)} are read)"

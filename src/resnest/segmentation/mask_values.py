@@ -77,7 +77,10 @@ class MaskMeaning:
         Raises:
             BadImage: no mask, a value without a class, or a palette that contradicts the classes.
         """
-        stored = read_stored(content, name)
+        return self.classes_of(read_stored(content, name), name)
+
+    def classes_of(self, stored: StoredMask, name: str = "mask") -> NDArray[np.uint8]:
+        """The same of a mask that was read. Raises BadImage."""
         stored = stored if self.has_colours else stored.numbered
         values, coloured = stored.values, stored.coloured
         if coloured and not self.has_colours:

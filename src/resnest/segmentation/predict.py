@@ -1,12 +1,15 @@
-"""From a segmenter's logits, of a whole picture or of sliding windows, to the class of every pixel.
+"""From a segmenter's logits, of a whole picture or of sliding windows, to the class of every pixel, or to masks.
 
 predict(engine, card, [Prepared("x.jpg", card.preprocess(image), image.size)])         # [LabelMap(...)]
+
+A multi-label segmenter gives a `MaskStack`: where a class's probability (sigmoid) reaches the card's threshold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +17,9 @@ from PIL import Image
 
 from resnest.errors import ResnestError
 from resnest.runtime.engines.exported import Engine, Prepared, Shape, Views, stack_pixels
+from resnest.segmentation.activation import SOFTMAX, Activation, sigmoid
 from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess
+from resnest.segmentation.mask_stack import MaskStack
 from resnest.segmentation.result import LabelMap, PixelClasses
 
 # --- Sliding-window inference and test-time augmentation of a segmenter; numpy and Pillow only ---
@@ -26,8 +31,6 @@ Map = NDArray[np.float32]
 Labels = NDArray[np.uint8]
 
 ROUNDING = 0.01  # of probabilities that are resized, at most
-LEAST_PROBABILITY = np.finfo(np.float32).tiny  # whose logarithm is finite
-
 
 Logits = Callable[[Map], Map]  # what runs the network: images (N, 3, H, W) -> (N, K, H, W)
 
@@ -54,6 +57,19 @@ def label_map(
     pixels = np.bincount(labels.reshape(-1), minlength=count)
     sums = np.bincount(labels.reshape(-1), weights=best.reshape(-1), minlength=count)
     return LabelMap(name, classes, labels, (sums / np.maximum(pixels, 1)).astype(np.float32))
+
+
+def mask_stack(
+    logits: Map, *, inner: tuple[int, ...], size: tuple[int, int], classes: PixelClasses, threshold: float, name: str
+) -> MaskStack:
+    """The masks of a picture from logits (K, h, w), cut to `inner`; probabilities are resized where `size` differs."""
+    masks, scores = np.zeros((len(logits), *size[::-1]), bool), np.zeros(len(logits), np.float32)
+    for k, plane in enumerate(logits[:, : inner[0], : inner[1]]):
+        likely = sigmoid(plane)
+        likely = likely if tuple(inner) == size[::-1] else _resized(likely, size)
+        np.greater_equal(likely, threshold, out=masks[k])
+        scores[k] = likely[masks[k]].mean(dtype=np.float64) if masks[k].any() else 0
+    return MaskStack(name, classes, masks, scores)
 
 
 def pixel_labels(logits: Map, inner: tuple[int, ...], size: tuple[int, int]) -> tuple[Labels, Map]:
@@ -84,11 +100,15 @@ def _candidate_classes(logits: Map, top: Map, total: Map) -> Iterator[tuple[int,
 
 
 def predict_logits(
-    engine: Logits, image: Image.Image, preprocess: SegmentationPreprocess, views: Views | None = None
+    engine: Logits,
+    image: Image.Image,
+    preprocess: SegmentationPreprocess,
+    views: Views | None = None,
+    activation: Activation = SOFTMAX,
 ) -> Map:
     """Logits (K, h, w) of an RGB picture at the network's input size, without padding.
 
-    Of several windows or views they are the logarithms of the mean of the probabilities. (The authors sum exp(logits),
+    Of several windows or views they are those of the mean of the probabilities. (The authors sum exp(logits),
     which gives a view of large logits more weight.)
 
     Raises:
@@ -96,19 +116,24 @@ def predict_logits(
     """
     if views is None:
         wide, high = preprocess.scaled_size(*image.size)
-        return next(logits_of(engine, preprocess(image)[None], preprocess, [(high, wide)]))[:, :high, :wide]
+        found = next(logits_of(engine, preprocess(image)[None], preprocess, [(high, wide)], activation))
+        return found[:, :high, :wide]
     if preprocess.canvas:
         raise ResnestError("several views of a picture need the model itself: an exported file takes one size")
     scales, flip = views.scales or (1.0,), views.flip
-    mean = _predict_at_scale(engine, image, preprocess, scales[0], flip)
+    mean = _predict_at_scale(engine, image, preprocess, scales[0], flip, activation)
     for scale in scales[1:]:
-        mean += _predict_at_scale(engine, image, preprocess, scale, flip)
+        mean += _predict_at_scale(engine, image, preprocess, scale, flip, activation)
     mean /= len(scales)
-    return _logarithms(mean)
+    return activation.logits(mean)
 
 
 def logits_of(
-    engine: Logits, images: Map, preprocess: SegmentationPreprocess, inner: Sequence[tuple[int, int]]
+    engine: Logits,
+    images: Map,
+    preprocess: SegmentationPreprocess,
+    inner: Sequence[tuple[int, int]],
+    activation: Activation = SOFTMAX,
 ) -> Iterator[Map]:
     """Logits of each of some images (N, 3, H, W): at once (K, H, W), or in sliding windows (K, h, w).
 
@@ -119,16 +144,23 @@ def logits_of(
         yield from engine(images)
     else:
         for pixels, size in zip(images, inner, strict=True):
-            yield _logarithms(_predict_in_windows(engine, pixels, preprocess.window, size, flip=False))
+            found = _predict_in_windows(engine, pixels, preprocess.window, size, flip=False, activation=activation)
+            yield activation.logits(found)
 
 
 def _predict_at_scale(
-    engine: Logits, image: Image.Image, preprocess: SegmentationPreprocess, scale: float, flip: bool
+    engine: Logits,
+    image: Image.Image,
+    preprocess: SegmentationPreprocess,
+    scale: float,
+    flip: bool,
+    activation: Activation,
 ) -> Map:
     """Mean probabilities (K, h, w) at the base size, from a picture at another scale."""
     pixels = preprocess(image, scale)  # (3, H, W), padded
     wide, high = preprocess.scaled_size(*image.size, scale)
-    probabilities = _predict_in_windows(engine, pixels, preprocess.window, (high, wide), flip)[:, :high, :wide]
+    found = _predict_in_windows(engine, pixels, preprocess.window, (high, wide), flip, activation)
+    probabilities = found[:, :high, :wide]
     size = preprocess.scaled_size(*image.size)
     if size == (wide, high):
         return probabilities
@@ -138,16 +170,18 @@ def _predict_at_scale(
     return base
 
 
-def _predict_in_windows(engine: Logits, pixels: Map, window: int | None, inner: tuple[int, int], flip: bool) -> Map:
+def _predict_in_windows(
+    engine: Logits, pixels: Map, window: int | None, inner: tuple[int, int], flip: bool, activation: Activation
+) -> Map:
     """Mean probabilities over all windows with a pixel, (K, h, w) of `inner`; without windows (K, H, W)."""
     if window is None:
-        return _predict_with_flip(engine, pixels, flip)
+        return _predict_with_flip(engine, pixels, flip, activation)
     height, width = pixels.shape[1:]
     total, times = np.zeros((0, *inner), np.float32), np.zeros(inner, np.float32)
     for top in window_starts(height, window):
         for left in window_starts(width, window):
             region = np.s_[..., top : top + window, left : left + window]
-            probabilities = _predict_with_flip(engine, pixels[region], flip)
+            probabilities = _predict_with_flip(engine, pixels[region], flip, activation)
             if not len(total):
                 total = np.zeros((len(probabilities), *inner), np.float32)
             part = total[region]  # of a strip, most of a window is padding
@@ -162,24 +196,12 @@ def window_starts(length: int, side: int) -> list[int]:
     return [*range(0, length - side, max(1, side * 2 // 3)), length - side]
 
 
-def _predict_with_flip(engine: Logits, pixels: Map, flip: bool) -> Map:
+def _predict_with_flip(engine: Logits, pixels: Map, flip: bool, activation: Activation) -> Map:
     """Probabilities (K, H, W); with `flip` averaged with those of the flipped image."""
-    probabilities = _softmax(engine(np.ascontiguousarray(pixels[None]))[0])
+    probabilities = activation.probabilities(engine(np.ascontiguousarray(pixels[None]))[0])
     if flip:
-        probabilities += _softmax(engine(np.ascontiguousarray(pixels[None, ..., ::-1]))[0])[..., ::-1]
+        probabilities += activation.probabilities(engine(np.ascontiguousarray(pixels[None, ..., ::-1]))[0])[..., ::-1]
         probabilities /= 2
-    return probabilities
-
-
-def _logarithms(probabilities: Map) -> Map:
-    """Logarithms, in place."""
-    return np.log(np.maximum(probabilities, LEAST_PROBABILITY, out=probabilities), out=probabilities)
-
-
-def _softmax(logits: Map) -> Map:
-    """Over the first axis."""
-    probabilities: Map = np.exp(logits - logits.max(0))
-    probabilities /= probabilities.sum(0)
     return probabilities
 
 
@@ -202,44 +224,49 @@ FACTORS = (0.1, 8.0)  # of a segmenter's own size, that a view may have
 
 def predict(
     engine: Engine, card: SegmentationCard, images: Sequence[Prepared], views: Views | None = None
-) -> list[LabelMap]:
-    """A class for every pixel of the picture, for images of one padded shape."""
-    if views is not None:
-        return [_augmented(engine, card, image, views) for image in images]
-    inner = [card.preprocess.scaled_size(*image.size)[::-1] for image in images]
-    logits = logits_of(partial(_logits, engine), stack_pixels(images), card.preprocess, inner)
-    return [
-        label_map(scores, inner=own, size=image.size, classes=card.classes, name=image.name)
-        for image, own, scores in zip(images, inner, logits, strict=True)
-    ]
+) -> list[LabelMap | MaskStack]:
+    """A class for every pixel of the picture, or a mask of each class, for images of one padded shape."""
+    return [_result(card, image, scores) for image, scores in _inner_logits(engine, card, images, views)]
+
+
+def _result(card: SegmentationCard, image: Prepared, logits: Map) -> LabelMap | MaskStack:
+    """From logits without padding."""
+    how: dict[str, Any] = {"inner": logits.shape[1:], "size": image.size, "classes": card.classes, "name": image.name}
+    if card.segmenter.multi_label:
+        return mask_stack(logits, threshold=card.threshold, **how)
+    return label_map(logits, **how)
 
 
 def probabilities(
     engine: Engine, card: SegmentationCard, images: Sequence[Prepared], views: Views | None = None
 ) -> Iterator[Map]:
     """The probabilities (K, H, W) of each of some images of one padded shape, in pixels of the picture."""
-    run = partial(_logits, engine)
-    if views is None:
-        inner = [card.preprocess.scaled_size(*image.size)[::-1] for image in images]
-        logits = logits_of(run, stack_pixels(images), card.preprocess, inner)
-        found = [scores[:, :high, :wide] for (high, wide), scores in zip(inner, logits, strict=True)]
-    else:
-        found = [predict_logits(run, image.image, card.preprocess, views) for image in images if image.image]
-    for image, scores in zip(images, found, strict=True):
-        planes = _softmax(scores)
+    for image, scores in _inner_logits(engine, card, images, views):
+        planes = card.activation.probabilities(scores)
         same = planes.shape[:0:-1] == image.size
         yield planes if same else np.stack([_resized(plane, image.size) for plane in planes])
+
+
+def _inner_logits(
+    engine: Engine, card: SegmentationCard, images: Sequence[Prepared], views: Views | None
+) -> Iterator[tuple[Prepared, Map]]:
+    """Each image with its logits (K, h, w), without padding."""
+    run = partial(_logits, engine)
+    if views is not None:
+        for image in images:
+            assert image.image is not None
+            yield image, predict_logits(run, image.image, card.preprocess, views, card.activation)
+        return
+    inner = [card.preprocess.scaled_size(*image.size)[::-1] for image in images]
+    logits = logits_of(run, stack_pixels(images), card.preprocess, inner, card.activation)
+    for image, (high, wide), scores in zip(images, inner, logits, strict=True):
+        yield image, scores[:, :high, :wide]
 
 
 def _logits(engine: Engine, images: Map) -> Map:
     """(N, 3, H, W) -> (N, K, H, W), without the padding of the engine's input."""
     logits: Map = engine(images, np.array([images.shape[2:]] * len(images)))["logits"]
     return logits
-
-
-def _augmented(engine: Engine, card: SegmentationCard, image: Prepared, views: Views) -> LabelMap:
-    assert image.image is not None
-    return segment(partial(_logits, engine), image.image, card.preprocess, card.classes, image.name, views)
 
 
 def check_views(views: Views) -> None:

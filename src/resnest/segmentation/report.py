@@ -32,6 +32,9 @@ from resnest.runtime.decode import BadImage
 from resnest.runtime.palette import Colour, class_colours
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.evaluation import PixelEvaluation
+from resnest.segmentation.mask_stack_report import annotated
+from resnest.segmentation.mask_stacks import MaskStackSamples
+from resnest.segmentation.paired import PairedSamples
 from resnest.segmentation.result import LabelMap
 
 MOST_CLASSES = 160  # all of ADE20K
@@ -116,7 +119,9 @@ class SegmentationView(DataView):
 
     layout = "beside"
 
-    def picture(self, samples: PixelSamples, index: int) -> Picture:
+    def picture(self, samples: PixelSamples | MaskStackSamples, index: int) -> Picture:
+        if isinstance(samples, MaskStackSamples):
+            return annotated(samples, index)
         image, mask = samples.pair(index)
         truth = LabelMap(samples.keys[index], samples.classes, mask, np.ones(len(samples.class_names), np.float32))
         counts = truth.counts()
@@ -130,8 +135,8 @@ class SegmentationView(DataView):
         painted = truth.paint(image, SIDES["beside"])
         return Picture(name=samples.keys[index], images=[image, painted], captions=[Caption(", ".join(parts))])
 
-    def columns(self, train: PixelSamples, val: PixelSamples) -> list[Column]:
+    def columns(self, train: PairedSamples, val: PairedSamples) -> list[Column]:
         return [Column("Class", "name", train.class_names), Column("Number", "count", train.classes.ids)]
 
-    def colours(self, samples: PixelSamples) -> Sequence[Colour]:
+    def colours(self, samples: PairedSamples) -> Sequence[Colour]:
         return class_colours(samples.classes)

@@ -203,26 +203,13 @@ class LabelFolder:
     @classmethod
     def open(cls, path: Path, card: Any, show: Show, asked: Asked) -> LabelFolder:
         opened = cls(path, card.classes, asked.paths)
-        opened.check_class_list()
+        check_class_list(opened.class_list, opened.classes)
         opened.files.check(asked.pictures, MASKS_MARK)
         return opened
 
     @property
     def class_list(self) -> Path:
         return self.files.folder / "classes.json"
-
-    def check_class_list(self) -> None:
-        """Raises ResnestError if the folder has another class list: numbers of its masks have other meanings."""
-        try:
-            same = self.class_list.read_text(encoding="utf-8") == class_list_text(self.classes)
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError):
-            same = False
-        if not same:
-            raise ResnestError(
-                f"{self.class_list} is there already, and differs from the model's: name another folder, or remove it"
-            )
 
     def add(self, result: LabelMap, picture: Placed | None = None) -> Path:
         """Add a result; without its picture's place, its mask is named after the last part of the result's name."""
@@ -232,10 +219,22 @@ class LabelFolder:
 
     def close(self) -> str:
         """Write the class list, after all masks, so that a refused folder is not changed; returns a summary."""
-        self.check_class_list()
+        check_class_list(self.class_list, self.classes)
         with write_errors(self.class_list):
             save_class_list(self.classes, self.class_list)
         return f"{len(self.files.written)} masks and classes.json in {self.files}"
+
+
+def check_class_list(path: Path, classes: PixelClasses) -> None:
+    """Raises ResnestError if another class list is there: numbers of its masks have other meanings."""
+    try:
+        same = path.read_text(encoding="utf-8") == class_list_text(classes)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        raise ResnestError(f"{path} is there already, and differs from the model's: name another folder, or remove it")
 
 
 def save_class_list(classes: PixelClasses, path: Path) -> None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from resnest.data.stores import FolderStore, Store, read_from
 from resnest.errors import ResnestError
@@ -23,6 +23,8 @@ from resnest.segmentation.card import IGNORED
 from resnest.segmentation.class_lists import ClassList
 from resnest.segmentation.mask_values import NO_COLOURS, MaskMeaning, StoredMask, read_stored
 from resnest.segmentation.result import PixelClasses
+
+T = TypeVar("T")
 
 SAMPLE, LEAST = 64, 16  # masks: at most, and at least of large ones
 SAMPLE_BYTES = 50_000_000  # of values, after which large ones end the look: half a second of decoding
@@ -59,10 +61,9 @@ def survey_masks(
     store: FolderStore, keys: Sequence[str], meaning: MaskMeaning | None = None, *, whole: bool = False
 ) -> Survey:
     """Look at masks spread over a part, or at all; those that cannot be read are passed over."""
-    some = keys if whole else keys[:: max(1, -(-len(keys) // SAMPLE))]
     found = Survey(total=len(keys))
     left = SAMPLE_BYTES
-    for key in (key for first in range(STRIDE) for key in some[first::STRIDE]):
+    for key in spread(keys, whole=whole):
         try:
             stored = read_stored(read_from(store, key), key)
             by_palette = bool(meaning and meaning.by_palette(stored, key))
@@ -71,14 +72,20 @@ def survey_masks(
         if stored.coloured and not (meaning and meaning.has_colours):
             stored = stored.numbered
             found = dataclasses.replace(found, grey=found.grey + (not stored.coloured))
-        found = _with(found, stored, str(store.root / key), by_palette=by_palette)
+        found = with_mask(found, stored, str(store.root / key), by_palette=by_palette)
         left -= stored.values.nbytes
         if left < 0 and found.masks >= LEAST and not whole:
             break
     return found
 
 
-def _with(found: Survey, stored: StoredMask, name: str, *, by_palette: bool) -> Survey:
+def spread(keys: Sequence[T], *, whole: bool = False) -> Iterator[T]:
+    """SAMPLE of them, or all, in an order in which the first ones are spread over the part."""
+    some = keys if whole else keys[:: max(1, -(-len(keys) // SAMPLE))]
+    return (key for first in range(STRIDE) for key in some[first::STRIDE])
+
+
+def with_mask(found: Survey, stored: StoredMask, name: str, *, by_palette: bool) -> Survey:
     """With one mask more."""
     found = dataclasses.replace(found, masks=found.masks + 1)
     if by_palette:

@@ -3,6 +3,8 @@
 task = SegmentationTask(recipe, samples)
 net = task.build()
 loss = task.loss(net, batch.images, batch.labels)            # labels: (N, H, W) uint8, 255 does not count
+
+Of a multi-label segmenter labels are (N, K, H, W): 0, 1, 255.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ from torch import Tensor, nn
 from resnest.data.loading import TrainingDataset, normalise
 from resnest.runtime.decode import BadImage
 from resnest.segmentation.card import IGNORED, SegmentationCard, SegmentationPreprocess
-from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.info import INFO
 from resnest.segmentation.loss_settings import FREQUENCY, median_frequency
 from resnest.segmentation.losses import PixelLosses
+from resnest.segmentation.mask_stacks import count_masks
+from resnest.segmentation.paired import PairedSamples
 from resnest.segmentation.segmenter import Segmenter, build_segmenter, prepared_segmenter
 from resnest.training.backbone_task import BackboneTask
 
@@ -38,7 +41,7 @@ class SegmentationTask(BackboneTask):
     monitor = "miou"
     monitor_title = "mIoU"
 
-    def __init__(self, recipe: Any, samples: PixelSamples) -> None:
+    def __init__(self, recipe: Any, samples: PairedSamples) -> None:
         super().__init__(recipe, samples)
         self.classes, self.samples = samples.classes, samples
         self.given_weights: tuple[float, ...] | None = recipe.segmentation.weights_of(self.class_names)
@@ -88,14 +91,14 @@ class SegmentationTask(BackboneTask):
             return {}
         return {WEIGHTS_KEY: dict(zip(self.class_names, self.class_weights, strict=True))}
 
-    def dataset(self, samples: PixelSamples) -> TrainingDataset:
+    def dataset(self, samples: PairedSamples) -> TrainingDataset:
         from resnest.segmentation.transforms import SegmentationDataset  # torchvision, for training alone
 
         recipe = self.recipe
         return SegmentationDataset(samples, recipe.data, recipe.segmentation, seed=recipe.train.seed)
 
     def loss(self, net: nn.Module, images: Tensor, labels: Tensor, *, seed: Sequence[int] = ()) -> Tensor:
-        """The sum of all losses: (N, C, H, W) as `normalise` takes them, (N, H, W) uint8 -> scalar."""
+        """The sum of all losses: (N, C, H, W) as `normalise` takes them, (N, H, W) or (N, K, H, W) uint8 -> scalar."""
         data = self.recipe.data
         losses: dict[str, Tensor] = net(normalise(images, data.mean, data.std), labels)
         return torch.stack(list(losses.values())).sum()
@@ -110,21 +113,27 @@ class SegmentationTask(BackboneTask):
             preprocess=self.preprocess,
             in_chans=self.recipe.data.in_chans,
             segmenter=self.recipe.segmenter,
+            threshold=self.recipe.segmentation.threshold,
             figures=figures,
         )
 
 
 def count_pixels(masks: Iterable[NDArray[np.uint8]], num_classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pixels of each class, and pixels that count in the masks that show it, (K,) both, of masks (H, W)."""
+    """Pixels of each class, and those that count in the masks that show it, (K,) both, of masks (H, W) or (K, H, W)."""
     pixels, of = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
     for mask in masks:
+        if mask.ndim == 3:
+            counts, known = count_masks(mask)
+            pixels += counts
+            of += np.where(counts > 0, known, 0)
+            continue
         counts = np.bincount(mask.reshape(-1), minlength=IGNORED + 1)[:num_classes]
         pixels += counts
         of += np.where(counts > 0, counts.sum(), 0)
     return pixels, of
 
 
-def _readable(samples: PixelSamples) -> Iterator[NDArray[np.uint8]]:
+def _readable(samples: PairedSamples) -> Iterator[NDArray[np.uint8]]:
     """All masks that can be read; the others are counted in training."""
     for index in range(len(samples)):
         with contextlib.suppress(BadImage):

@@ -22,7 +22,8 @@ from resnest.data.settings import DataSettings
 from resnest.errors import ResnestError
 from resnest.runtime.raster import unit_pixels
 from resnest.segmentation.card import IGNORED, LEAST
-from resnest.segmentation.data import PixelSamples
+from resnest.segmentation.mask_stacks import MaskStackSamples
+from resnest.segmentation.paired import PairedSamples
 from resnest.segmentation.recipes.settings import SegmentationSettings
 
 Transpose = Image.Transpose
@@ -45,7 +46,10 @@ class Geometry:
 
 
 class PixelTransform:
-    """An image and its mask -> (C, S, S), bytes or floats, and (S, S) uint8; by torch's default generator."""
+    """An image and its mask -> (C, S, S), bytes or floats, and (S, S) uint8, of masks (K, H, W) (K, S, S).
+
+    By torch's default generator.
+    """
 
     def __init__(self, data: DataSettings, segmentation: SegmentationSettings) -> None:
         self.data = data
@@ -58,8 +62,10 @@ class PixelTransform:
         side = self.segmentation.crop
         pixels = np.zeros((side, side, seen.shape[2]), seen.dtype)
         pixels[: cut.height, : cut.width] = seen
-        labels = np.full((side, side), IGNORED, np.uint8)
-        labels[: cut.height, : cut.width] = np.asarray(cut(Image.fromarray(mask), Image.Resampling.NEAREST))
+        labels = np.full((*mask.shape[:-2], side, side), IGNORED, np.uint8)
+        for place in np.ndindex(mask.shape[:-2]):
+            seen_mask = cut(Image.fromarray(mask[place]), Image.Resampling.NEAREST)
+            labels[place][: cut.height, : cut.width] = np.asarray(seen_mask)
         return torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(labels)
 
     def draw(self, width: int, height: int) -> Geometry:
@@ -87,12 +93,12 @@ class PixelTransform:
 
 
 class SegmentationDataset(TrainingDataset):
-    """Labels are (N, H, W) uint8, 255 for ignored pixels."""
+    """Labels are (N, H, W) or (N, K, H, W) uint8, 255 for ignored pixels."""
 
-    samples: PixelSamples
+    samples: PairedSamples
 
     def __init__(
-        self, samples: PixelSamples, data: DataSettings, segmentation: SegmentationSettings, *, seed: int
+        self, samples: PairedSamples, data: DataSettings, segmentation: SegmentationSettings, *, seed: int
     ) -> None:
         if data.balance:
             raise ResnestError(
@@ -105,4 +111,7 @@ class SegmentationDataset(TrainingDataset):
         return self.transform(*self.samples.pair(index))
 
     def stack_targets(self, targets: list[Tensor]) -> Tensor:
-        return torch.stack(targets) if targets else torch.empty(0, LEAST, LEAST, dtype=torch.uint8)
+        if targets:
+            return torch.stack(targets)
+        planes = [len(self.samples.class_names)] if isinstance(self.samples, MaskStackSamples) else []
+        return torch.empty(0, *planes, LEAST, LEAST, dtype=torch.uint8)

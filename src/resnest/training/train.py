@@ -233,6 +233,7 @@ def open_data(data: str | Path, recipe: Recipe) -> Splits:
         group=settings.group,
         fold=settings.fold,
         task=recipe.task,
+        reading=recipe.reading,
         exif=settings.exif,
         bands=settings.bands,
     )

@@ -13,9 +13,10 @@ from resnest.data.settings import DataSettings
 from resnest.errors import Range, ResnestError
 from resnest.recipes.schema import Expect, Recipe
 from resnest.runtime.preprocess import LARGEST
-from resnest.segmentation.card import LEAST, MOST_WINDOW, MULTI_LABEL, SegmentationPreprocess
+from resnest.segmentation.card import LEAST, MOST_WINDOW, MULTI_LABEL, THRESHOLD, SegmentationPreprocess
 from resnest.segmentation.loss_settings import LossSettings
 from resnest.segmentation.spec import SegmenterSpec, has_field
+from resnest.spec import ProperShare
 
 Side = Annotated[int, Range(LEAST, LARGEST, hint=" pixels")]
 WINDOWED = " pixels: windows are there to spare memory, and null looks at the whole picture at once"
@@ -33,6 +34,7 @@ class SegmentationSettings(LossSettings):
     # side of the sliding windows; none: the full picture at once
     eval_window: Annotated[int | None, Range(LEAST, MOST_WINDOW, hint=WINDOWED)] = None
     backbone_norm: Literal["batch", "frozen"] = "batch"  # frozen: statistics stay as loaded, for few images a step
+    threshold: ProperShare = THRESHOLD  # multi-label: the probability from which on a pixel is in a class's mask
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", tuple(self.scale))
@@ -68,6 +70,10 @@ class SegmentationRecipe(Recipe):
     expect: SegmentationExpect | None = None
 
     @property
+    def reading(self) -> str:
+        return MULTI_LABEL if self.segmenter.multi_label else ""
+
+    @property
     def frozen_backbone_norm(self) -> bool:
         return self.segmentation.backbone_norm == "frozen"
 
@@ -86,8 +92,11 @@ class SegmentationRecipe(Recipe):
 
     def contradictions(self) -> Iterator[str]:
         yield from self.segmentation.contradictions(multi_label=self.segmenter.multi_label)
-        if self.segmenter.multi_label:
-            yield f"{MULTI_LABEL}. Leave it out"
+        if not self.segmenter.multi_label and self.segmentation.threshold != THRESHOLD:
+            yield (
+                f"segmentation.threshold={self.segmentation.threshold} plays no role with segmenter.multi_label=false:"
+                " a pixel has its most likely class. Leave it out"
+            )
 
     def listing(self) -> tuple[str, dict[str, str]]:
         return "Semantic segmentation", {"mIoU": "miou", "pixels": "pixel_accuracy"}

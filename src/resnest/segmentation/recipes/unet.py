@@ -1,13 +1,14 @@
 """U-Nets: on a CPU, from a published network with few pictures, and with batch norms throughout.
 
 resnest train unet_small --data streets --out runs/streets --set model.pretrained=runs/a
+resnest train unet_binary --data cells --out runs/cells --set model.pretrained=runs/a
 resnest train finetune_unet --data streets --out runs/streets
 resnest train unet_resnest50 --data streets --out runs/streets
 
 The settings are those that users of segmentation_models_pytorch take: AdamW, a tenth of the decoder's rate for the
 pretrained network, cosine decay. The decoder has batch norms also where the network's statistics are frozen: its maps
-are large, so that a few images have many values per channel. The loss is cross-entropy plus Dice. None of these was
-measured yet.
+are large, so that a few images have many values per channel. The loss is cross-entropy, or of masks that may overlap
+BCE, plus Dice. None of these was measured yet.
 """
 
 from __future__ import annotations
@@ -33,6 +34,18 @@ def unet_small() -> SegmentationRecipe:
         segmenter=SegmenterSpec(head="unet", decoder_channels=(128, 64, 32, 32, 16)),
         segmentation=replace(base.segmentation, loss=dict(LOSS)),
         expect=None,
+    )
+
+
+def unet_binary() -> SegmentationRecipe:
+    """A U-Net for binary or multi-label masks of medical pictures and the like on a CPU; otherwise as `unet_small`."""
+    base = unet_small()
+    return replace(
+        base,
+        name="unet_binary",
+        summary="a U-Net for binary masks, or several that overlap, of pictures without an up and a down; a CPU",
+        segmenter=replace(base.segmenter, multi_label=True),
+        segmentation=replace(base.segmentation, loss={"bce": 1.0, "dice": 1.0}, flip_vertical=True),
     )
 
 
