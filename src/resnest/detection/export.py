@@ -91,7 +91,7 @@ class DetectionExporter(Exporter):
         return ExportableDetector(super().module(model))
 
     def agree(self, card: DetectionCard) -> Agree:
-        return partial(same_objects, threshold=card.detector.score_threshold)
+        return partial(same_objects, threshold=card.detector.min_score)
 
     def measure(self, card: DetectionCard) -> Measure:
         return detection_differences
