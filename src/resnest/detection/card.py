@@ -167,6 +167,11 @@ class DetectorSpec:
         """The map that P6 is made of."""
         return self.p6_from or ("p5" if self.preset == "torchvision" else str(self._or_usual("p6_from")))
 
+    @property
+    def free_size(self) -> bool:
+        """Whether exported files take any number of images, and of any size."""
+        return KINDS[self.kind].free_size
+
     def to_card(self) -> dict[str, Any]:
         """What this kind has, nothing left to a default of a later version."""
         content = {name: value for name, value in dataclasses.asdict(self).items() if self._has(name)}

@@ -52,12 +52,17 @@ class LongPyramid(FeaturePyramid):
 
 
 class HeadConv(nn.Module):
-    """3x3 convolution with a bias, perhaps a group norm, ReLU."""
+    """3x3 convolution with a bias, perhaps a group norm, ReLU.
+
+    A group has two channels or more: P7 of a small picture is a single pixel.
+    """
 
     def __init__(self, channels: int, norm: HeadNorm) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm = nn.GroupNorm(math.gcd(GROUPS, channels), channels) if norm == "group" else nn.Identity()
+        groups = math.gcd(GROUPS, channels)
+        groups = groups // 2 if groups == channels > 1 else groups
+        self.norm = nn.GroupNorm(groups, channels) if norm == "group" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.norm(self.conv(x)))
