@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import FeaturePyramidNetwork
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
 from resnest.detection.card import DetectorSpec
 from resnest.network import Backbone
@@ -32,10 +32,16 @@ def small_spec(**changes: object) -> DetectorSpec:
 class Wrapped(nn.Module):
     """torchvision's BackboneWithFPN, its body ours."""
 
-    def __init__(self, channels: int, norm: Callable[..., nn.Module] | None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        norm: Callable[..., nn.Module] | None,
+        maps: tuple[int, ...] = (1, 2, 3, 4),
+        top: ExtraFPNBlock | None = None,
+    ) -> None:
         super().__init__()
-        self.body, self.out_channels = Backbone(NARROW, zero_gamma=False), channels
-        self.fpn = FeaturePyramidNetwork(self.body.channels, channels, LastLevelMaxPool(), norm_layer=norm)
+        self.body, self.out_channels = Backbone(NARROW, out_indices=maps, zero_gamma=False), channels
+        self.fpn = FeaturePyramidNetwork(self.body.channels, channels, top or LastLevelMaxPool(), norm_layer=norm)
 
     def forward(self, x):  # type: ignore[no-untyped-def]
         return self.fpn({str(index): level for index, level in enumerate(self.body(x))})
@@ -58,6 +64,14 @@ def torchvisions(spec: DetectorSpec, classes: int, **settings: object) -> Faster
     heads["mask_head"] = MaskRCNNHeads(width, [chans] * spec.mask_convs, 1, norm_layer=norm)
     heads["mask_predictor"] = MaskRCNNPredictor(chans, chans, classes + 1)
     return MaskRCNN(Wrapped(width, norm), **heads, **settings)
+
+
+def torchvisions_dense(spec: DetectorSpec, classes: int, **settings: object) -> RetinaNet | FCOS:
+    """torchvision's RetinaNet or FCOS, on P3 to P7."""
+    width = spec.fpn_channels
+    inner = Wrapped(width, None, (2, 3, 4), LastLevelP6P7(width, width))
+    kind = {"retinanet": RetinaNet, "fcos": FCOS}[spec.kind]
+    return kind(inner, classes + 1, **settings)  # the background is the first class
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from peers import NARROW, small_spec
-from resnest.detection import detector as detector_module
+from resnest.detection import rcnn as rcnn_module
 from resnest.detection.card import DetectorSpec
 from resnest.detection.detector import Detector, build_detector
 from resnest.detection.heads import BoxHead, box_levels, mask_targets, roi_align_levels
@@ -283,7 +283,7 @@ def test_a_cascade_moves_the_pyramid_as_far_as_one_head(
         return pyramid, head
 
     scaled = gradients()
-    monkeypatch.setattr(detector_module._ScaleGradient, "apply", lambda x, factor: x)
+    monkeypatch.setattr(rcnn_module._ScaleGradient, "apply", lambda x, factor: x)
     full = gradients()
     torch.testing.assert_close(scaled[0], full[0] / 3, rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(scaled[1], full[1])

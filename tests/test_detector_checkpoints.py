@@ -14,7 +14,7 @@ from peers import NARROW, SMALL, TORCHVISION, small_spec, torchvisions
 from resnest.checkpoints.convert import convert
 from resnest.checkpoints.layouts import COUNTER
 from resnest.detection.card import DetectorSpec
-from resnest.detection.detector import Detector
+from resnest.detection.rcnn import RCNN
 from resnest.detection.weights import WEIGHTS, from_ours
 from resnest.errors import ResnestError
 from resnest.network import Backbone, ResNeSt
@@ -34,8 +34,8 @@ KINDS = {
 }
 
 
-def _net(spec: DetectorSpec, num_classes: int = 3, backbone: Spec = NARROW) -> Detector:
-    return Detector(Backbone(backbone, convs=stage_convs(spec.deform, spec.deform_groups)), spec, num_classes)
+def _net(spec: DetectorSpec, num_classes: int = 3, backbone: Spec = NARROW) -> RCNN:
+    return RCNN(Backbone(backbone, convs=stage_convs(spec.deform, spec.deform_groups)), spec, num_classes)
 
 
 def _numbers(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:

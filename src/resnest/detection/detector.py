@@ -1,35 +1,33 @@
-"""A detector: backbone, feature pyramid, proposals, then one box head or a cascade of three, perhaps masks.
+"""A detector: a backbone, a feature pyramid, and what its kind makes of the levels.
 
     net = build_detector(find_spec("resnest50")[0], DetectorSpec(masks=True), num_classes=80)
     net.eval()(images)                                 # DetectionOutput: boxes, scores, labels, masks of fixed shapes
     net.train()(images, sizes, targets)                # losses by name
 
-Read `Detector.forward` first. Inputs are normalised, zero where an image was padded to a multiple of 32 pixels.
+Read `Detector.forward` first; `RCNN`, `RetinaNet` and `FCOS` are the kinds. Inputs are normalised, zero where an image
+was padded to a multiple of 32 pixels.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from resnest.checkpoints.loading import find_pretrained, find_structure
-from resnest.detection import rpn as box_ops
-from resnest.detection.card import CASCADE_IOUS, CASCADE_WEIGHTS, DetectorSpec
-from resnest.detection.heads import BOX_POOLED, MASK_POOLED, BoxHead, MaskHead, mask_targets, roi_align_levels
-from resnest.detection.rpn import FOREGROUND, ProposalNetwork, Target, match, sample
+from resnest.detection.card import DetectorSpec
+from resnest.detection.kinds import KINDS
+from resnest.detection.rpn import Target
 from resnest.detection.weights import WEIGHTS
 from resnest.errors import ResnestError
 from resnest.network.deform import stage_convs
-from resnest.network.pyramid import FeaturePyramid
 from resnest.network.resnest import Backbone
 from resnest.spec import Spec
-
-MIN_SIDE = {"detectron2": 0.0, "torchvision": 1e-2}  # pixels, of an object
+from resnest.tasks import load_object
 
 
 class DetectionOutput(NamedTuple):
@@ -41,30 +39,20 @@ class DetectionOutput(NamedTuple):
     masks: Tensor | None = None  # (N, D, 28, 28) probabilities within the box
 
 
-class SampledProposals(NamedTuple):
-    """The sampled proposals of one image, for the losses of the heads."""
-
-    boxes: Tensor  # (M, 4)
-    labels: Tensor  # (M,), K for background
-    matched: Tensor  # (M,) true object that each overlaps most
-
-
 class Detector(nn.Module):
-    """Faster R-CNN, or by `spec` Cascade, Mask, Cascade Mask R-CNN.
+    """Base class of the kinds.
 
     Args:
-        backbone: has `channels`, and gives C2 to C5 as a list.
+        backbone: has `channels`, and gives the maps that `takes` names as a list.
     """
+
+    takes: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)  # of a backbone, C2 to C5
+    fpn: nn.Module  # maps -> levels, by the kind
 
     def __init__(self, backbone: nn.Module, spec: DetectorSpec, num_classes: int) -> None:
         super().__init__()
         self.spec, self.num_classes = spec, num_classes
         self.backbone = backbone
-        self.fpn = FeaturePyramid(backbone.channels, spec.fpn_channels, spec.norm)  # type: ignore[arg-type]
-        self.rpn = ProposalNetwork(spec.fpn_channels, spec)
-        weights = CASCADE_WEIGHTS if spec.cascade else (box_ops.HEAD_WEIGHTS,)
-        self.box_heads = nn.ModuleList(BoxHead(spec.fpn_channels, spec, num_classes, factors) for factors in weights)
-        self.mask_head = MaskHead(spec.fpn_channels, spec, num_classes) if spec.masks else None
 
     def forward(
         self, images: Tensor, sizes: Tensor | None = None, targets: Sequence[Target] | None = None
@@ -79,185 +67,49 @@ class Detector(nn.Module):
         levels = self.features(images)
         if targets is None:
             return self.detect(levels, images, sizes)
-        return self.losses(levels, images, sizes, targets)
+        return self.losses(levels, images, full_sizes(images) if sizes is None else sizes, targets)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """P2 to P6."""
+        """The levels of the pyramid, the finest first."""
         levels: list[Tensor] = self.fpn(self.backbone(images))
         return levels
 
-    # --- using it ---
-
     def detect(self, levels: list[Tensor], images: Tensor, sizes: Tensor | None = None) -> DetectionOutput:
-        """Detections in images (N, 3, H, W) with these features."""
-        sizes = _sizes(images) if sizes is None else sizes
-        proposals = self.rpn(levels, (images.shape[2], images.shape[3]), sizes)
-        scores, boxes = self.classify(levels, proposals.boxes, sizes)
-        scores = scores * proposals.exists[..., None]
-        chosen = [self.postprocess(*inputs) for inputs in zip(scores, boxes, sizes, strict=True)]
-        result = DetectionOutput(*(torch.stack(column) for column in zip(*chosen, strict=True)))
-        if self.mask_head is None:
-            return result
-        return result._replace(masks=self.predict_masks(levels, result.boxes, result.labels))
+        """Detections in images (N, 3, H, W) with these levels."""
+        found = self.find(levels, images, full_sizes(images) if sizes is None else sizes)
+        if not self.spec.masks:
+            return found
+        return found._replace(masks=self.predict_masks(levels, found.boxes, found.labels))
 
-    def classify(self, levels: list[Tensor], proposals: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """Proposals (N, P, 4) -> scores (N, P, K), boxes (N, P, K, 4), or (N, P, 1, 4) of a cascade.
+    @abstractmethod
+    def find(self, levels: list[Tensor], images: Tensor, sizes: Tensor) -> DetectionOutput:
+        """Detections without masks."""
 
-        The scores of a cascade are the mean of its heads', its boxes the last one's (arXiv 1712.00726, section 4).
-        """
-        count = proposals.shape[:2]
-        scores: list[Tensor] = []
-        boxes = proposals[:, :, None]  # (N, P, 1, 4)
-        for head in self.box_heads:
-            assert isinstance(head, BoxHead)
-            start = self._clip(boxes[:, :, 0], sizes) if scores else proposals
-            cut = roi_align_levels(levels, start, size=BOX_POOLED, preset=self.spec.preset)
-            logits, deltas = head(cut)
-            scores.append(logits.softmax(1)[:, :-1].unflatten(0, count))
-            boxes = head.decode(deltas, start.flatten(0, 1)).unflatten(0, count)
-        return torch.stack(scores).mean(0), boxes
-
-    def postprocess(self, scores: Tensor, boxes: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The detections of one image, after NMS per class.
-
-        (P, K), (P, K or 1, 4) -> boxes (D, 4), scores (D,), labels (D,).
-        """
-        spec, kinds = self.spec, scores.shape[1]
-        boxes = box_ops.clip(boxes, size).expand(-1, kinds, -1).reshape(-1, 4)  # (P*K, 4)
-        flat = scores.reshape(-1)
-        labels = torch.arange(kinds, device=boxes.device).repeat(scores.shape[0])
-        candidates = (flat > spec.score_threshold) & box_ops.nonempty(boxes, MIN_SIDE[spec.preset])
-        left = box_ops.nms_per_class(boxes, flat, labels, candidates, spec.nms)
-        indices, exists = box_ops.top_k(flat, left, spec.max_detections)
-        return boxes[indices] * exists[:, None], flat[indices] * exists, labels[indices]
-
-    def predict_masks(self, levels: list[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        """(N, D, 4), (N, D) -> probabilities (N, D, 28, 28) within the boxes."""
-        assert self.mask_head is not None
-        cut = roi_align_levels(levels, boxes, size=MASK_POOLED, preset=self.spec.preset)
-        masks: Tensor = self.mask_head.of_class(self.mask_head(cut), labels.flatten()).float().sigmoid()
-        return masks.reshape(*boxes.shape[:2], *masks.shape[1:])
-
-    # --- learning ---
-
+    @abstractmethod
     def losses(
-        self, levels: list[Tensor], images: Tensor, sizes: Tensor | None, targets: Sequence[Target]
+        self, levels: list[Tensor], images: Tensor, sizes: Tensor, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
         """The losses by name."""
-        sizes = _sizes(images) if sizes is None else sizes
-        proposals = self.rpn(levels, (images.shape[2], images.shape[3]), sizes)
-        losses: dict[str, Tensor] = self.rpn.losses(proposals, targets)
-        sampled = [self._sample(*inputs) for inputs in zip(proposals.boxes, proposals.exists, targets, strict=True)]
-        losses |= self._box_losses(levels, sampled, targets, sizes)
-        if self.mask_head is not None:
-            losses["mask"] = self._mask_loss(levels, sampled, targets)
-        return losses
 
-    @torch.no_grad()
-    def _sample(self, proposals: Tensor, exists: Tensor, target: Target) -> SampledProposals:
-        """Sampled proposals of one image, with its ground-truth boxes among them, and their targets."""
-        boxes = torch.cat([proposals[exists], target.boxes])
-        matched, kind = match(boxes, target.boxes, background=0.5, foreground=0.5, low_quality=False)
-        chosen = torch.cat(sample(kind, count=self.spec.roi_batch, positive=self.spec.roi_positive))
-        return SampledProposals(boxes[chosen], self._labels(matched, kind, target)[chosen], matched[chosen])
-
-    def _labels(self, matched: Tensor, kind: Tensor, target: Target) -> Tensor:
-        if not len(target.labels):
-            return torch.full_like(kind, self.num_classes)
-        return torch.where(kind == FOREGROUND, target.labels[matched], self.num_classes)
-
-    def _box_losses(
-        self, levels: list[Tensor], sampled: list[SampledProposals], targets: Sequence[Target], sizes: Tensor
-    ) -> dict[str, Tensor]:
-        """Losses of one box head, or of a cascade's, where each starts from the boxes of the previous one."""
-        losses: dict[str, Tensor] = {}
-        moved: Sequence[Tensor] = []
-        for stage, head in enumerate(self.box_heads):
-            assert isinstance(head, BoxHead)
-            if stage:
-                sampled = [
-                    self._match_next_stage(boxes, target, size, CASCADE_IOUS[stage])
-                    for boxes, target, size in zip(moved, targets, sizes, strict=True)
-                ]
-            boxes, labels = (torch.cat(column) for column in ([s.boxes for s in sampled], [s.labels for s in sampled]))
-            cut = self._cut([s.boxes for s in sampled], levels, BOX_POOLED)
-            if self.spec.cascade:
-                cut = _ScaleGradient.apply(cut, 1 / len(self.box_heads))
-            logits, deltas = head(cut)
-            truth = torch.cat([_matched_boxes(s, target) for s, target in zip(sampled, targets, strict=True)])
-            name = f"{stage}" if self.spec.cascade else ""
-            losses[f"class{name}"], losses[f"box{name}"] = head.losses(logits, deltas, boxes, labels, truth)
-            moved = head.decode(deltas.detach(), boxes)[:, 0].split([len(s.boxes) for s in sampled])
-        return losses
-
-    @torch.no_grad()
-    def _match_next_stage(self, boxes: Tensor, target: Target, size: Tensor, overlap: float) -> SampledProposals:
-        """The previous head's boxes, matched for the next one: nothing is sampled, only empty boxes are dropped."""
-        boxes = box_ops.clip(boxes, size)
-        boxes = boxes[box_ops.nonempty(boxes, 0)]
-        matched, kind = match(boxes, target.boxes, background=overlap, foreground=overlap, low_quality=False)
-        return SampledProposals(boxes, self._labels(matched, kind, target), matched)
-
-    def _mask_loss(self, levels: list[Tensor], sampled: list[SampledProposals], targets: Sequence[Target]) -> Tensor:
-        assert self.mask_head is not None
-        boxes, labels, masks = [], [], []
-        for proposals, target in zip(sampled, targets, strict=True):
-            assert target.masks is not None
-            objects = (proposals.labels < self.num_classes).nonzero()[:, 0]
-            boxes.append(proposals.boxes[objects])
-            labels.append(proposals.labels[objects])
-            masks.append(mask_targets(target.masks, boxes[-1], proposals.matched[objects], self.spec.preset))
-        if not sum(map(len, boxes)):  # the whole picture stands in: other processes wait in norms, and for gradients
-            height, width = targets[0].size
-            image_box = boxes[0].new_tensor([[0, 0, width, height]])
-            unused: Tensor = self.mask_head(self._cut([image_box, *boxes[1:]], levels, MASK_POOLED))
-            return 0 * unused.float().sum()
-        logits = self.mask_head(self._cut(boxes, levels, MASK_POOLED))
-        return self.mask_head.loss(self.mask_head.of_class(logits, torch.cat(labels)).float(), torch.cat(masks))
-
-    def _cut(self, boxes: Sequence[Tensor], levels: list[Tensor], size: int) -> Tensor:
-        """RoIAlign for different numbers of boxes per image: (M, C, size, size)."""
-        most = max(len(rows) for rows in boxes)
-        padded = torch.stack([torch.cat([rows, rows.new_zeros(most - len(rows), 4)]) for rows in boxes])  # (N, most, 4)
-        cut = roi_align_levels(levels, padded, size=size, preset=self.spec.preset)
-        real = torch.cat([torch.arange(most, device=cut.device) < len(rows) for rows in boxes])
-        return cut if bool(real.all()) else cut[real]
-
-    def _clip(self, boxes: Tensor, sizes: Tensor) -> Tensor:
-        return torch.stack([box_ops.clip(rows, size) for rows, size in zip(boxes, sizes, strict=True)])
+    def predict_masks(self, levels: list[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+        """(N, D, 4), (N, D) -> probabilities (N, D, 28, 28) within the boxes; of kinds with masks."""
+        raise NotImplementedError
 
 
-class _ScaleGradient(torch.autograd.Function):
-    """Identity in the forward pass; scales the gradient in the backward pass (detectron2: a cascade's are averaged)."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor  # type: ignore[attr-defined]
-        return x.view_as(x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient * ctx.factor, None  # type: ignore[attr-defined]
-
-
-def _sizes(images: Tensor) -> Tensor:
+def full_sizes(images: Tensor) -> Tensor:
     """Heights and widths of images without padding, (N, 2)."""
-    return torch.tensor([images.shape[2:]] * images.shape[0], device=images.device)
-
-
-def _matched_boxes(sampled: SampledProposals, target: Target) -> Tensor:
-    """The ground-truth box of each sampled box; arbitrary for an image without objects."""
-    return target.boxes[sampled.matched] if len(target.boxes) else sampled.boxes
+    count, _, height, width = images.shape
+    return torch.stack([torch.full((count,), side, device=images.device) for side in (height, width)], dim=1)
 
 
 def build_detector(
     spec: Spec, detector: DetectorSpec, num_classes: int, *, in_chans: int = 3, zero_gamma: bool = True
 ) -> Detector:
     """A detector with random weights."""
+    kind: type[Detector] = load_object(KINDS[detector.kind].network)
     convs = stage_convs(detector.deform, detector.deform_groups)
-    backbone = Backbone(spec, in_chans=in_chans, zero_gamma=zero_gamma, convs=convs)
-    return Detector(backbone, detector, num_classes)
+    backbone = Backbone(spec, in_chans=in_chans, out_indices=kind.takes, zero_gamma=zero_gamma, convs=convs)
+    return kind(backbone, detector, num_classes)
 
 
 def create_detector(

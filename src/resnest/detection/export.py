@@ -1,5 +1,7 @@
 """Exporter of detectors: one image of a fixed size in, arrays out; objects are compared (promise P15).
 
+A one-stage detector's file takes any number of images of any size.
+
 Objects with about the same score may swap places, and an object near the cut-off may be missing: neither counts
 as a difference.
 """
@@ -32,6 +34,9 @@ DETECTION_TOLERANCES = {"boxes": 0.01, "scores": 1e-3, "masks": 1e-2}  # 1 - IoU
 BORDER = 1e-3  # a score this near the cut-off
 SAME_PLACE = 0.5  # IoU of two boxes of one object whose picture was prepared in two ways
 COVERED = 0.95  # of the pictures a file's size holds: one odd panorama would make it larger for all
+SIZES = ((64, 64), (96, 160), (256, 192))  # compared of a file for any
+COUNTS = (1, 2)
+EXAMPLE = 256  # pixels of a side: P7 has several
 PICTURES = 16  # that are compared: one takes as long as a dozen of a classifier
 
 
@@ -45,7 +50,7 @@ class DetectionExporter(Exporter):
     on_data = True
 
     def sized(self, model: Model, size: Size, form: Format) -> Model:
-        """Images are fitted into the one size that the file takes.
+        """Images are fitted into the one size that the file takes, unless it takes any.
 
         By default the one that most pictures of the training data have when they are evaluated, so that they are
         prepared as then. Where the card does not know them, a square that fits a 4:3 picture in either orientation.
@@ -54,6 +59,8 @@ class DetectionExporter(Exporter):
             able = ", ".join(name for name, other in FORMATS.items() if other.many_outputs)
             raise ResnestError(f"{parameter('format', form.name)} cannot hold a detector: choose one of {able}")
         assert isinstance(model.card, DetectionCard)
+        if size is None and model.card.detector.free_size:
+            return model
         preprocess = model.card.preprocess
         canvas = usual_canvas(model.card)[0] if size is None else (size, size) if isinstance(size, int) else size
         check_sides(canvas, least=DIVISOR, most=MAX_PIXELS, what="a detector's image", multiple=DIVISOR)
@@ -61,7 +68,7 @@ class DetectionExporter(Exporter):
 
     def explain_size(self, model: Model, size: Size) -> str:
         assert isinstance(model.card, DetectionCard)
-        return usual_canvas(model.card)[1] if size is None else ""
+        return usual_canvas(model.card)[1] if size is None and not model.card.detector.free_size else ""
 
     def same_result(self, before: Detections, after: Detections) -> bool:
         """Every object that is shown has one of its class in about the same place on the other side."""
@@ -71,17 +78,22 @@ class DetectionExporter(Exporter):
         return len(ours) == len(theirs) and bool(near.any(0).all() and near.any(1).all())
 
     def interface(self, card: DetectionCard, form: Format) -> Interface:
-        return Interface(card.in_chans, 1, card.preprocess.canvas, tuple(gives(card)))
+        count = None if card.detector.free_size else 1
+        return Interface(card.in_chans, count, card.preprocess.canvas, tuple(gives(card)), EXAMPLE)
 
     def shapes(self, card: DetectionCard, form: Format) -> list[Shape]:
-        high, wide = card.preprocess.canvas or (card.preprocess.short, card.preprocess.short)
-        return [(1, card.in_chans, high, wide)]
+        sizes = [card.preprocess.canvas] if card.preprocess.canvas else SIZES
+        counts = COUNTS if card.detector.free_size else (1,)
+        return [(count, card.in_chans, high, wide) for high, wide in sizes for count in counts]
 
     def settings(self, card: DetectionCard) -> Mapping[str, Any]:
         return {"threshold": THRESHOLD, "category_ids": list(card.category_ids)}
 
     def batches(self, card: Any, images: Sequence[Image.Image], size: int) -> Iterator[NDArray[np.float32]]:
         """Pictures that fill the file's size: in flat padding objects tie, and those never reach a result."""
+        if card.preprocess.canvas is None:
+            yield from super().batches(card, images, size)
+            return
         high, wide = canvas = card.preprocess.canvas
         filling = replace(card.preprocess, short=min(canvas), long=max(canvas))
         for image in images[: self.most_pictures]:
@@ -91,7 +103,7 @@ class DetectionExporter(Exporter):
         return ExportableDetector(super().module(model))
 
     def agree(self, card: DetectionCard) -> Agree:
-        return partial(same_objects, threshold=card.detector.score_threshold)
+        return partial(same_objects, threshold=card.detector.min_score)
 
     def measure(self, card: DetectionCard) -> Measure:
         return detection_differences
@@ -120,14 +132,14 @@ def usual_canvas(card: DetectionCard) -> tuple[tuple[int, int], str]:
 
 
 class ExportableDetector(nn.Module):
-    """A detector with a fixed input size and a tuple of outputs, for export."""
+    """A detector with a tuple of outputs, for export."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(1, 3, H, W) -> boxes, scores, labels, and masks if it has them."""
+        """(N, 3, H, W) -> boxes, scores, labels, and masks if it has them."""
         return tuple(value for value in self.net(images) if value is not None)
 
 

@@ -67,11 +67,16 @@ def check_views(views: Views) -> None:
 
 
 def takes(card: DetectionCard) -> Shape:
-    """Inputs of exported files: one image of the card's size."""
-    return 1, card.in_chans, *(card.preprocess.canvas or (None, None))
+    """Inputs of exported files: one image of the card's size; of one-stage detectors any number, and any size."""
+    return _batch(card), card.in_chans, *(card.preprocess.canvas or (None, None))
 
 
 def gives(card: DetectionCard) -> dict[str, Shape]:
     """Outputs of exported files."""
-    masks: dict[str, Shape] = {"masks": (1, None, None, None)} if card.detector.masks else {}
-    return {"boxes": (1, None, 4), "scores": (1, None), "labels": (1, None), **masks}
+    count = _batch(card)
+    masks: dict[str, Shape] = {"masks": (count, None, None, None)} if card.detector.masks else {}
+    return {"boxes": (count, None, 4), "scores": (count, None), "labels": (count, None), **masks}
+
+
+def _batch(card: DetectionCard) -> int | None:
+    return None if card.detector.free_size else 1

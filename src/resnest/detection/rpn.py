@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import box_iou, nms
 
-from resnest.detection.card import DetectorSpec
+from resnest.detection.card import DetectorSpec, Preset
 from resnest.network.pyramid import STRIDES
 
 # --- Box arithmetic: anchors, deltas, non-maximum suppression, matching with ground-truth boxes ---
@@ -45,23 +45,36 @@ def level_anchors(
 
     Their centres are the upper left corners of the grid's cells; torchvision rounds the shapes, detectron2 does not.
     """
-    shapes = cell_anchors(spec, level).to(like.device)
+    return on_grid(anchor_shapes(spec, spec.anchor_sizes[level]), size=size, strides=strides, like=like)
+
+
+def anchor_shapes(spec: DetectorSpec, size: float) -> Tensor:
+    """The anchor shapes centred at 0, (A, 4): all of the area of `size` pixels a side."""
+    ratios = torch.tensor(spec.anchor_ratios).sqrt()
+    height, width = size * ratios, size / ratios
+    shapes = torch.stack([-width, -height, width, height], dim=1) / 2
+    return shapes.round() if spec.preset == "torchvision" else shapes
+
+
+def on_grid(shapes: Tensor, *, size: tuple[int, int], strides: tuple[int, int], like: Tensor) -> Tensor:
+    """Boxes (A, 4) around 0, moved to the corners of a grid's cells: (height * width * A, 4)."""
     y, x = (
         torch.arange(count, device=like.device, dtype=torch.float32) * stride
         for count, stride in zip(size, strides, strict=True)
     )
     shift_y, shift_x = torch.meshgrid(y, x, indexing="ij")
     shifts = torch.stack([shift_x, shift_y, shift_x, shift_y], dim=-1)  # (H, W, 4)
-    return (shifts[:, :, None] + shapes).reshape(-1, 4)
+    return (shifts[:, :, None] + shapes.to(like.device)).reshape(-1, 4)
 
 
-def cell_anchors(spec: DetectorSpec, level: int) -> Tensor:
-    """The anchor shapes centred at 0, (A, 4): all of the level's area."""
-    ratios = torch.tensor(spec.anchor_ratios).sqrt()
-    size = spec.anchor_sizes[level]
-    height, width = size * ratios, size / ratios
-    shapes = torch.stack([-width, -height, width, height], dim=1) / 2
-    return shapes.round() if spec.preset == "torchvision" else shapes
+def level_strides(preset: Preset, stride: int, level: Tensor, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Pixels of the image between neighbours of a level (N, C, H, W), down and across.
+
+    torchvision divides sizes; another number where a level is rounded up.
+    """
+    if preset == "torchvision":
+        return image_size[0] // level.shape[2], image_size[1] // level.shape[3]
+    return stride, stride
 
 
 def encode(proposals: Tensor, truth: Tensor, weights: Weights) -> Tensor:
@@ -84,8 +97,8 @@ def decode(deltas: Tensor, proposals: Tensor, weights: Weights) -> Tensor:
 
 
 def clip(boxes: Tensor, size: Tensor) -> Tensor:
-    """Boxes (..., 4) clipped to an image; `size` is (2,): height, width."""
-    height, width = size.to(boxes.dtype).unbind()
+    """Boxes (..., 4) clipped to an image; `size` is (..., 2): height, width."""
+    height, width = size.to(boxes.dtype).unbind(-1)
     x1, y1, x2, y2 = boxes.unbind(-1)
     zero = torch.zeros_like(width)
     x1, x2 = (torch.minimum(torch.maximum(x, zero), width) for x in (x1, x2))
@@ -112,12 +125,12 @@ def nms_per_class(boxes: Tensor, scores: Tensor, classes: Tensor, candidates: Te
 
 
 def top_k(scores: Tensor, left: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` best valid entries: their indices and whether there is one at all, (count,) each."""
+    """The `count` best valid entries of (..., M): indices, and whether there is one at all, (..., count) each."""
     ranked = scores.masked_fill(~left, -math.inf)
-    if ranked.shape[0] < count:
-        ranked = torch.cat([ranked, ranked.new_full((count - ranked.shape[0],), -math.inf)])
+    if ranked.shape[-1] < count:
+        ranked = F.pad(ranked, (0, count - ranked.shape[-1]), value=-math.inf)
     top, indices = ranked.topk(count)
-    return indices.clamp(max=scores.shape[0] - 1), top > -math.inf
+    return indices.clamp(max=scores.shape[-1] - 1), top > -math.inf
 
 
 def match(
@@ -231,11 +244,9 @@ class ProposalNetwork(nn.Module):
         return logits, deltas
 
     def _anchors(self, index: int, level: Tensor, image_size: tuple[int, int]) -> Tensor:
-        height, width = level.shape[2], level.shape[3]
-        strides = (STRIDES[index], STRIDES[index])
-        if self.spec.preset == "torchvision":  # which divides sizes; another number where P6 is rounded up
-            strides = (image_size[0] // height, image_size[1] // width)
-        return level_anchors(self.spec, index, size=(height, width), strides=strides, like=level)
+        strides = level_strides(self.spec.preset, STRIDES[index], level, image_size)
+        size = level.shape[2], level.shape[3]
+        return level_anchors(self.spec, index, size=size, strides=strides, like=level)
 
     def _select_proposals(
         self, logits: Sequence[Tensor], deltas: Sequence[Tensor], anchors: Sequence[Tensor], size: Tensor

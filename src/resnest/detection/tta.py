@@ -82,7 +82,7 @@ def predict_augmented(
             detections.append((view.to_image(boxes), scores, labels))
     all_boxes, all_scores, all_labels = (torch.cat(column) for column in zip(*detections, strict=True))
     boxes, scores, labels = _merge(net, all_boxes, all_scores, all_labels, image.size)
-    masks = _masks(net, views, boxes, labels) if net.mask_head is not None else None
+    masks = _masks(net, views, boxes, labels) if net.spec.masks else None
     wide, high = preprocess.scaled_size(*image.size)
     shape = np.array([wide / image.width, high / image.height] * 2)
     return RawDetections(
@@ -102,11 +102,9 @@ def _predict_view(
     pixels = torch.from_numpy(preprocess(ImageOps.mirror(image) if mirrored else image)).to(**like)
     levels = net.features(pixels[None])
     size = torch.tensor([[high, wide]], **like)
-    proposals = net.rpn(levels, (pixels.shape[1], pixels.shape[2]), size)
-    scores, boxes = net.classify(levels, proposals.boxes, size)
-    chosen = net.postprocess(scores[0] * proposals.exists[0, :, None], boxes[0], size[0])
+    found = net.find(levels, pixels[None], size)
     scale = torch.tensor([wide / image.width, high / image.height] * 2, **like)
-    return _View(levels, scale, wide, mirrored), *chosen
+    return _View(levels, scale, wide, mirrored), found.boxes[0], found.scores[0], found.labels[0]
 
 
 def _merge(
@@ -115,7 +113,7 @@ def _merge(
     """Detections of all views after NMS, as many as of one view."""
     width, height = size
     boxes = box_ops.clip(boxes, torch.tensor([height, width], device=boxes.device))
-    left = box_ops.nms_per_class(boxes, scores, labels, scores > MIN_SCORE, net.spec.nms)
+    left = box_ops.nms_per_class(boxes, scores, labels, scores > MIN_SCORE, net.spec.max_iou)
     indices, exists = box_ops.top_k(scores, left, net.spec.max_detections)
     return boxes[indices] * exists[:, None], scores[indices] * exists, labels[indices]
 

@@ -37,11 +37,12 @@ class Interface:
     batch: int | None = None  # images at a time; None: any number
     size: tuple[int, int] | None = None  # height and width, pixels; None: any
     outputs: tuple[str, ...] = ("logits",)
+    example_size: int = EXAMPLE_SIZE  # of a side, where any goes: large enough that no map has one pixel
 
 
 def capture(net: nn.Module, takes: Interface) -> ExportedProgram:
     """The graph of a network in eval mode, on the CPU."""
-    high, wide = takes.size or (EXAMPLE_SIZE, EXAMPLE_SIZE)
+    high, wide = takes.size or (takes.example_size, takes.example_size)
     example = torch.zeros(takes.batch or EXAMPLE_BATCH, takes.in_chans, high, wide)
     free = {0: takes.batch is None, 2: takes.size is None, 3: takes.size is None}
     shapes = {axis: Dim.DYNAMIC for axis, is_free in free.items() if is_free}

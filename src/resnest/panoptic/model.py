@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnest.detection.card import DetectorSpec
-from resnest.detection.detector import DetectionOutput, Detector
+from resnest.detection.detector import DetectionOutput, full_sizes
+from resnest.detection.rcnn import RCNN
 from resnest.detection.rpn import Target
 from resnest.errors import ResnestError
 from resnest.network.deform import stage_convs
@@ -89,7 +90,7 @@ class PanopticOutput(NamedTuple):
     semantic: Tensor  # (N, 1 + S, H, W) logits in pixels of the input: any thing, then S kinds of stuff
 
 
-class PanopticFPN(Detector):
+class PanopticFPN(RCNN):
     """A detector of things with a semantic branch for the stuff classes, and for all things as one.
 
     Args:
@@ -116,6 +117,7 @@ class PanopticFPN(Detector):
         logits: Tensor = self.semantic(levels)
         if targets is None:
             return PanopticOutput(self.detect(levels, images, sizes), logits)
+        sizes = full_sizes(images) if sizes is None else sizes
         objects, panoptic = self.losses(levels, images, sizes, targets), self.panoptic
         weighted = {name: panoptic.instance_weight * loss for name, loss in objects.items()}
         return {**weighted, "semantic": panoptic.semantic_weight * self.semantic.loss(logits, targets)}
