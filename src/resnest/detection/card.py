@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from resnest.spec import GROUPS, Count, HeadNorm, Positive, Rate, SomeShare, Who
 # Nothing here imports torch.
 
 Preset = Literal["detectron2", "torchvision"]
+ClassLossName = Literal["softmax", "federated", "eqlv2", "seesaw"]  # detection/class_losses.py
 
 LEVELS = 5  # P2 to P6 of the feature pyramid; RoIs are cut out of the first four
 UNBUILDABLE = "this detector cannot be built: detector"
@@ -63,6 +64,8 @@ class DetectorSpec:
     box_features: Width = 1024
     mask_convs: Whole = 4  # 8 in the paper's "all tricks"
     mask_channels: Width = 256
+    class_loss: ClassLossName = "softmax"  # of the box heads; the others are for a long tail: see docs/lvis.md
+    normed_classifier: bool = False  # class logits from normalised features and weights (arXiv 2008.10032)
     score_threshold: Rate = 0.05  # of what is kept
     nms: SomeShare = 0.5  # IoU, class by class
     max_detections: Width = 100  # an image
@@ -70,7 +73,11 @@ class DetectorSpec:
     def __post_init__(self) -> None:
         for name in ("deform", "anchor_sizes", "anchor_ratios", "pre_nms", "post_nms"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, choices in (("preset", ("detectron2", "torchvision")), ("norm", ("batch", "group", "none"))):
+        for name, choices in (
+            ("preset", get_args(Preset)),
+            ("norm", ("batch", "group", "none")),
+            ("class_loss", get_args(ClassLossName)),
+        ):
             if getattr(self, name) not in choices:
                 raise unknown(f"detector.{name}", str(getattr(self, name)), choices)
         check_ranges(self, f"{UNBUILDABLE}.")

@@ -17,7 +17,7 @@ the place of the background.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -34,7 +34,16 @@ BACKBONES = {"official": "backbone.", "detectron2": "backbone.bottom_up.", "torc
 HEADS = ("fpn", "rpn", "box_heads", "mask_head", "semantic")  # of a detector, beside its backbone
 # not trained: anchors, and the mean and deviation of pixels
 CONSTANTS = re.compile(r"(proposal_generator\.anchor_generator\.cell_anchors\.\d+|pixel_mean|pixel_std)")
-PREDICTORS = re.compile(r"box_heads\.\d\.(?P<box>score|deltas)\.|(?P<part>mask_head|semantic)\.logits\.")  # of classes
+PREDICTORS = re.compile(
+    r"box_heads\.\d\.(?P<box>score|deltas)\.(?!temperature)|(?P<part>mask_head|semantic)\.logits\."
+)  # of classes
+COUNTS = {
+    "the federated loss": re.compile(r"class_loss\.images$"),
+    "EQL v2": re.compile(r"class_loss\.(positive|negative)$"),
+    "the Seesaw loss": re.compile(r"class_loss\.samples$"),
+}
+SEESAW = "box_heads.0.class_loss.samples"  # a detector with this has two outputs in place of the background's
+NORMED = "box_heads.0.score.temperature"
 MOST_LAYERS = 16  # fully connected ones of a box head
 
 
@@ -77,22 +86,34 @@ def from_ours(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
     Raises:
         ResnestError: the layout cannot hold it.
     """
-    if layout == "torchvision":
-        for strange, what in ((_cascade(state), "Cascade R-CNN"), ("semantic.logits.weight" in state, "Panoptic FPN")):
-            if strange:
-                raise ResnestError(f"the torchvision layout cannot hold this detector: torchvision has no {what}")
+    for strange, what in _only_here(state, layout):
+        if strange:
+            raise ResnestError(f"the {layout} layout cannot hold this detector: {layout} has no {what}")
     counters = WHOLE[layout].counters
     body = {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")}
     result = {BACKBONES[layout] + name: tensor for name, tensor in _body_from_ours(body, layout).items()}
     translator = KeyMap(_rules(layout, _cascade(state), _box_convs(state)))
     for name, tensor in state.items():
-        if name.startswith("backbone.") or (name.endswith(COUNTER) and not counters):
+        counted = layout != "official" and any(names.search(name) for names in COUNTS.values())
+        if name.startswith("backbone.") or counted or (name.endswith(COUNTER) and not counters):
             continue
         theirs = translator.to_theirs(name)
         if theirs is None:
             raise ResnestError(f"{name} is no part of a detector of ours")
         result[theirs] = _background_first(name, tensor) if layout == "torchvision" else tensor
     return result
+
+
+def _only_here(state: Mapping[str, Tensor], layout: str) -> Iterator[tuple[bool, str]]:
+    """Whether a detector has it, and what it is, of all that `layout` lacks."""
+    if layout == "torchvision":
+        yield _cascade(state), "Cascade R-CNN"
+        yield "semantic.logits.weight" in state, "Panoptic FPN"
+    if layout != "official":
+        yield NORMED in state, "normalised classifier"
+        for loss, names in COUNTS.items():
+            if (loss, layout) != ("the federated loss", "detectron2"):  # its use_fed_loss and use_sigmoid_ce
+                yield any(names.search(name) for name in state), loss.removeprefix("the ")
 
 
 def _body_to_ours(body: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
@@ -257,11 +278,12 @@ def class_rows(state: Mapping[str, Tensor], classes: Sequence[Hashable]) -> dict
     """
     if "box_heads.0.score.weight" not in state:
         return {}
-    things = len(state["box_heads.0.score.weight"]) - 1
+    seesaw = SEESAW in state
+    things = len(state["box_heads.0.score.weight"]) - (2 if seesaw else 1)
     objects, stuff = classes[:things], classes[things:]
     boxes = ["any object"] if _cascade(state) else objects  # a cascade's boxes are those of any class
     kinds: dict[str, Sequence[Hashable]] = {
-        "score": [*objects, "background"],
+        "score": [*objects, *(("object", "no object") if seesaw else ("background",))],
         "deltas": [(what, side) for what in boxes for side in range(4)],
         "mask_head": objects,
         "semantic": ["any object", *stuff],
@@ -279,6 +301,7 @@ WEIGHTS = Parts(
     rows=class_rows,
     optional=(
         Part("mask_head", re.compile(r"^mask_head\.")),
+        *(Part(f"what {loss} counts in training", pattern) for loss, pattern in COUNTS.items()),
         Part("semantic", re.compile(r"^semantic\.")),
         # what a deformable convolution has more than a plain one: zero where the file has none
         Part("deformable offsets", re.compile(r"\.offset_(weight|bias)$"), in_backbone=True),
