@@ -37,6 +37,23 @@ def write_cells(folder: Path) -> Path:
     return folder
 
 
+def write_lvis(folder: Path) -> Path:
+    """The same as LVIS v1: addresses in place of names, frequencies, and lists of classes without an object."""
+    write_cells(folder)
+    (folder / "images").rename(folder / "train2017")
+    for part in ("train", "val"):
+        content = json.loads((folder / "annotations" / f"instances_{part}.json").read_text())
+        (folder / "annotations" / f"instances_{part}.json").unlink()
+        for image in content["images"]:
+            image["coco_url"] = f"http://images.cocodataset.org/train2017/{image.pop('file_name')}"
+            shown = {one["category_id"] for one in content["annotations"] if one["image_id"] == image["id"]}
+            image |= {"neg_category_ids": sorted({1, 2} - shown), "not_exhaustive_category_ids": sorted(shown)[:1]}
+        for category, frequency in zip(content["categories"], "rf", strict=True):
+            category["frequency"] = frequency
+        (folder / "annotations" / f"lvis_v1_{part}.json").write_text(json.dumps(content))
+    return folder
+
+
 def _picture(rng: random.Random) -> tuple[Image.Image, list[dict[str, Any]]]:
     picture = Image.new("RGB", (WIDTH, HEIGHT), (225, 215, 205))
     pen, objects = ImageDraw.Draw(picture), []

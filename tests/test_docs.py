@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 
 import processes
 import resnest
-from cells import write_cells
+from cells import write_cells, write_lvis
 from conftest import FULL, Outcome, write_photos
 from forms import write_parquet
 from painted_segments import paint_segments
@@ -68,6 +68,7 @@ def prepared(digit_images: list[tuple[str, Image.Image]], tmp_path_factory: pyte
         classes,
     )
     write_cells(folder / "cells")
+    write_lvis(folder / "lvis")
     write_streets(folder / "streets")
     paint_segments(folder / "scenes", 2)
     _write_weights(folder)

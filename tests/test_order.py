@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from resnest.data.long_tail import repeat_factors
 from resnest.data.order import epoch_order, epoch_steps, step_batches
 from resnest.errors import ResnestError
 
+FACTORS = np.repeat([1.0, 4.0], 50)
 UNEVEN = np.repeat([0, 1, 2], [900, 90, 10])
 
 
@@ -31,7 +33,9 @@ def test_the_order_is_that_of_a_seed_and_an_epoch() -> None:
     assert not np.array_equal(_steps(seed=1), _steps(seed=0))
 
 
-@pytest.mark.parametrize("more", [{}, {"repeats": 3}, {"balance": 0.5, "groups": np.arange(100) % 7 // 3}])
+@pytest.mark.parametrize(
+    "more", [{}, {"repeats": 3}, {"balance": 0.5, "groups": np.arange(100) % 7 // 3}, {"factors": FACTORS}]
+)
 @pytest.mark.parametrize("ways", [(1, 1), (1, 4), (2, 2), (4, 1), (8, 1), (1, 8)])
 def test_processes_and_micro_batches_share_one_step(ways: tuple[int, int], more: dict[str, Any]) -> None:
     world, accumulate = ways
@@ -93,6 +97,27 @@ def test_balance_draws_classes_as_often_as_it_says(balance: float, expected: lis
 def test_balance_reaches_everything_in_time() -> None:
     seen = {int(index) for epoch in range(20) for index in epoch_order(1000, 0, epoch, balance=1.0, groups=UNEVEN)}
     assert len(seen) == 1000
+
+
+def test_repeat_factors_of_the_paper() -> None:
+    """f = (1, 1e-3, 1e-5) at t = 1e-3: r = (1, 1, 10); an image has the largest of its classes, or 1 without any."""
+    count = 100_000
+    images = np.concatenate([np.arange(count - 1), np.arange(100), [50, 50, 999]])  # twice is once
+    classes = np.concatenate([np.zeros(count - 1, int), np.ones(100, int), [2, 2, 0]])
+    factors = repeat_factors(images, classes, count, 1e-3)
+    assert factors[[0, 99, 200, count - 1]] == pytest.approx([1, 1, 1, 1], rel=1e-4)
+    assert factors[50] == pytest.approx(10)
+    assert (repeat_factors(images, classes, count, 1e-5) == 1).all()
+
+
+def test_factors_are_rounded_at_random_in_each_epoch() -> None:
+    factors = np.repeat([1.0, 1.7, 10.0], [80, 15, 5])
+    expected = 100 * factors / factors.sum()
+    epochs = np.stack([np.bincount(epoch_order(100, 3, e, factors=factors), minlength=100) for e in range(1000)])
+    assert (epochs.sum(1) == 100).all()  # an epoch keeps its length
+    assert ((epochs == np.floor(expected)) | (epochs == np.ceil(expected))).all()
+    by_kind = [epochs[:, chosen].mean() for chosen in (factors == 1, factors == 1.7, factors == 10)]
+    assert by_kind == pytest.approx(np.unique(expected), rel=0.01)
 
 
 def test_an_image_drawn_again_gets_a_new_number() -> None:

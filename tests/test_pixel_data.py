@@ -197,8 +197,9 @@ def test_masks_without_a_pixel_that_counts_are_data(data: PixelSamples, tmp_path
 def test_wrong_settings_for_masks(data: PixelSamples) -> None:
     with pytest.raises(ResnestError, match=r"it has masks of classes, and recipe 'imagenette' is for classification"):
         open_task(find_recipe("imagenette"), data, "it")
-    with pytest.raises(ResnestError, match=r"data.balance=0.5: what a mask shows is not known before it is read"):
-        SegmentationDataset(data, DataSettings(balance=0.5), SMALL, seed=0)
+    for name in ("balance", "repeat_threshold"):
+        with pytest.raises(ResnestError, match=rf"data.{name}=0.5: what a mask shows is not known before it is read"):
+            SegmentationDataset(data, DataSettings(**{name: 0.5}), SMALL, seed=0)
     with pytest.raises(
         ResnestError, match="it has masks of classes, and the model is for detection: give data with boxes"
     ):

@@ -20,6 +20,7 @@ from resnest.checkpoints.class_rows import Classes
 from resnest.checkpoints.loading import LoadReport, load_pretrained
 from resnest.classification.card import ClassificationCard
 from resnest.classification.info import INFO
+from resnest.classification.rare_classes import class_balanced_weights, log_priors
 from resnest.data.loading import TrainingDataset, normalise
 from resnest.data.samples import LabelledSamples
 from resnest.errors import ResnestError
@@ -96,13 +97,23 @@ def cut_box(lam: float, centre: tuple[float, float], height: int, width: int) ->
 # --- Losses of a classifier, also for mixup and CutMix: every image has its own label and its partner's ---
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, *, fraction: float, smoothing: float) -> Tensor:
-    """(N, classes), (N,) -> mean over the batch; for a fraction < 1, the partner's label has the remaining weight."""
-    loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-    if fraction < 1:
-        other = F.cross_entropy(logits, labels.flip(0), label_smoothing=smoothing)
-        loss = fraction * loss + (1 - fraction) * other
-    return loss
+def cross_entropy(
+    logits: Tensor, labels: Tensor, *, fraction: float, smoothing: float, weights: Tensor | None = None
+) -> Tensor:
+    """(N, classes), (N,) -> mean over the batch; for a fraction < 1, the partner's label has the remaining weight.
+
+    Args:
+        weights: (classes,) of each image's loss, by its label.
+    """
+
+    def loss_of(labels: Tensor) -> Tensor:
+        if weights is None:
+            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        losses = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+        return (losses * weights[labels]).mean()
+
+    loss = loss_of(labels)
+    return fraction * loss + (1 - fraction) * loss_of(labels.flip(0)) if fraction < 1 else loss
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor, *, fraction: float, threshold: float) -> Tensor:
@@ -129,6 +140,11 @@ class ClassificationTask(Task):
     def __init__(self, recipe: Any, samples: LabelledSamples) -> None:
         super().__init__(recipe, samples)
         self.class_keys = samples.class_keys
+        train = recipe.train
+        self.class_weights = (
+            class_balanced_weights(samples.counts(), train.class_balanced) if train.class_balanced else None
+        )
+        self.log_priors = log_priors(samples.counts()) if train.logit_adjustment else None
 
     @classmethod
     def build_network(cls, card: ClassificationCard) -> ResNeSt:
@@ -196,7 +212,12 @@ class ClassificationTask(Task):
         logits = net(inputs)
         if train.loss == "bce":
             return binary_cross_entropy(logits, labels, fraction=fraction, threshold=train.bce_threshold)
-        return cross_entropy(logits, labels, fraction=fraction, smoothing=train.label_smoothing)
+        weights = None
+        if self.log_priors is not None:
+            logits = logits + train.logit_adjustment * torch.from_numpy(self.log_priors).to(logits)
+        if self.class_weights is not None:
+            weights = torch.from_numpy(self.class_weights).to(logits)
+        return cross_entropy(logits, labels, fraction=fraction, smoothing=train.label_smoothing, weights=weights)
 
     def sample_mixup(self, seed: Sequence[int]) -> Mix:
         """Mixing parameters of one batch, by mixup or CutMix: f(seed); None without a seed."""
@@ -227,6 +248,15 @@ class MultiLabelTask(ClassificationTask):
     monitor = "map"
     monitor_title = "mAP"
     multi_label = True
+
+    def __init__(self, recipe: Any, samples: LabelledSamples) -> None:
+        super().__init__(recipe, samples)
+        for name in ("class_balanced", "logit_adjustment"):
+            if value := getattr(recipe.train, name):
+                raise ResnestError(
+                    f"train.{name}={value}: it is for one label an image, and this data has several. Set"
+                    f" train.{name}=0; data.repeat_threshold draws images of rare labels more often"
+                )
 
     def loss(
         self, net: nn.Module, images: Tensor, labels: Tensor, *, seed: Sequence[int] = (), mix: Mix | None = None

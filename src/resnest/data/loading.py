@@ -31,6 +31,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from resnest.data.long_tail import repeat_factors
 from resnest.data.order import seeded, step_batches
 from resnest.data.samples import Samples
 from resnest.data.settings import DataSettings
@@ -158,11 +159,16 @@ def training_batches(
         epoch=epoch,
         balance=settings.balance,
         groups=dataset.samples.groups() if settings.balance else None,
+        factors=_factors(dataset.samples, settings.repeat_threshold),
         repeats=settings.repeats,
     )
     pairs = order[skip:].reshape(-1, *order.shape[2:])  # (batches, images, 2): index, repeat
     keys = np.concatenate([np.full_like(pairs[..., :1], epoch), pairs], axis=-1)
     return _load("train", dataset, list(keys), load or settings.workers)
+
+
+def _factors(samples: Samples, threshold: float) -> NDArray[np.float64] | None:
+    return repeat_factors(*samples.marks(), len(samples), threshold) if threshold else None
 
 
 class Example(NamedTuple):

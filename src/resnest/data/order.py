@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from resnest.errors import ResnestError
 
 Numbers = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 def step_batches(
@@ -29,6 +30,7 @@ def step_batches(
     epoch: int,
     balance: float = 0.0,
     groups: Numbers | None = None,
+    factors: Floats | None = None,
     repeats: int = 1,
 ) -> Numbers:
     """The images of one process in an epoch: (steps, accumulate, images, 2), the last axis (index, repeat).
@@ -38,6 +40,7 @@ def step_batches(
         accumulate: micro-batches that make up a step.
         balance: 0 draws images as they are, 1 every group equally often, 0.5 by the square root of its size.
         groups: (count,) what `balance` evens out, as a rule the class of each image.
+        factors: (count,) how often each image is drawn in relation to the others, in place of `balance`.
         repeats: how often an image occurs in its step (repeated augmentation, arXiv 1901.09335). An epoch keeps its
             length and so sees one in `repeats` of the images: the first of its order, and others in the next epoch.
             (timm's sampler instead cuts the repeated order anywhere, and rounds an epoch to 256 images.)
@@ -48,7 +51,7 @@ def step_batches(
     steps, per_batch = epoch_steps(count, batch_size=batch_size, accumulate=accumulate, world_size=world_size)
     per_step = accumulate * per_batch * world_size  # images of a step
     different = -(-per_step // repeats)  # if it does not divide, a step's last image occurs less often
-    drawn = epoch_order(count, seed, epoch, draws=steps * different, balance=balance, groups=groups)
+    drawn = epoch_order(count, seed, epoch, draws=steps * different, balance=balance, groups=groups, factors=factors)
     order = drawn.reshape(steps, different).repeat(repeats, axis=1)[:, :per_step]
     pairs = np.stack([order, _occurrences(order)], axis=-1)  # (steps, per_step, 2)
     return pairs.reshape(steps, accumulate, per_batch, world_size, 2)[:, :, :, rank]
@@ -88,24 +91,28 @@ def epoch_order(
     draws: int | None = None,
     balance: float = 0.0,
     groups: Numbers | None = None,
+    factors: Floats | None = None,
 ) -> Numbers:
-    """The images of an epoch in order: `draws` of `count`, (draws,). Without `balance` no image occurs twice."""
+    """The images of an epoch in order: `draws` of `count`, (draws,). Drawn evenly, no image occurs twice."""
     rng = np.random.default_rng((seed, epoch))
     draws = count if draws is None else draws
+    if factors is not None:
+        return rng.permutation(_draw(rng.permutation(count), factors, draws, rng))
     if balance == 0 or groups is None:
         return rng.permutation(count)[:draws]
-    return rng.permutation(_draw_balanced(groups, balance, draws, rng))
-
-
-def _draw_balanced(groups: Numbers, balance: float, draws: int, rng: np.random.Generator) -> Numbers:
-    """Indices, sampled from each group in proportion to size ** (1 - balance): (draws,).
-
-    Systematic sampling: of each group, and of each image, the number drawn is its expected number, rounded up or down.
-    """
-    mixed = rng.permutation(len(groups))
+    mixed = rng.permutation(count)
     indices = mixed[np.argsort(groups[mixed], kind="stable")]  # group by group, mixed within each
-    _, group, sizes = np.unique(groups[indices], return_inverse=True, return_counts=True)
-    ends = np.cumsum(sizes[group] ** -float(balance))  # an image's weight: size ** (1 - balance) / size
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    return rng.permutation(_draw(indices, sizes[group] ** -float(balance), draws, rng))  # size ** (1 - balance) / size
+
+
+def _draw(indices: Numbers, weights: Floats, draws: int, rng: np.random.Generator) -> Numbers:
+    """Indices, (draws,), in proportion to their weights, (count,).
+
+    Systematic sampling: of each image, and of each run of images, the number drawn is its expected number, rounded up
+    or down at random.
+    """
+    ends = np.cumsum(weights[indices])
     points = (np.arange(draws) + rng.random()) * (ends[-1] / draws)
     drawn: Numbers = indices[np.minimum(np.searchsorted(ends, points, side="right"), len(indices) - 1)]
     return drawn

@@ -56,6 +56,8 @@ class DataSettings:
     rand_magnitude: Annotated[int, Range(0, 30)] = 9  # rand: of torchvision's 0 to 30, which are not timm's 0 to 10
     erase: Share = 0.0  # probability that a box becomes the mean colour (arXiv 1708.04896)
     balance: Share = 0.0  # 1: every class equally often; 0.5: by the square root of its size; 0: as the data is
+    # images with a class that fewer than this share of them show come more often (repeat-factor sampling; LVIS: 0.001)
+    repeat_threshold: Share = 0.0
     repeats: Count = 1  # of each image in its step, each augmented anew; an epoch keeps its length (arXiv 1901.09335)
     reduced_decode: bool = True  # decode large JPEGs no finer than the training crop needs
     workers: Whole | None = None  # loading processes; 0: none; null: one a spare core
@@ -67,6 +69,11 @@ class DataSettings:
         if self.fold is not None:
             parse_fold(self.fold)
         self._settle_normalisation()
+        if self.balance and self.repeat_threshold:
+            raise ResnestError(
+                f"data.balance={self.balance} with data.repeat_threshold={self.repeat_threshold}: both draw rare"
+                " classes more often. Set one of them to 0"
+            )
         if self.start_size is not None and self.start_size > self.size:
             raise ResnestError(
                 f"data.start_size={self.start_size} with data.size={self.size}: crops grow to data.size. Set"

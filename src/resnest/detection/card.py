@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ from resnest.spec import (
 # of one-stage detectors are detectron2's. Nothing here imports torch.
 
 Preset = Literal["detectron2", "torchvision"]
+ClassLossName = Literal["softmax", "federated", "eqlv2", "seesaw"]  # detection/class_losses.py
 
 LEVELS = (
     5  # of the feature pyramid: P2 to P6, where RoIs are cut out of the first four; of one-stage detectors P3 to P7
@@ -53,6 +54,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "kind": tuple(KINDS),
     "preset": ("detectron2", "torchvision"),
     "norm": NORMS,
+    "class_loss": get_args(ClassLossName),
     "head_norm": (*NORMS, None),
     "p6_from": ("c5", "p5", None),
     "box_loss": ("l1", "smooth_l1", "giou"),
@@ -91,6 +93,8 @@ class DetectorSpec:
     box_features: Width = 1024
     mask_convs: Whole = 4  # 8 in the paper's "all tricks"
     mask_channels: Width = 256
+    class_loss: ClassLossName = "softmax"  # rcnn: of the box heads; the others are for a long tail: see docs/lvis.md
+    normed_classifier: bool = False  # rcnn: class logits from normalised features and weights (arXiv 2008.10032)
     # what P6 is made of; none: c5, of FCOS and with preset=torchvision p5
     p6_from: Literal["c5", "p5"] | None = None
     head_convs: Whole = 4  # one-stage: before classes, and before boxes

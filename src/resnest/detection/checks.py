@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from resnest.data.checks import MIN_IMAGES, DatasetReport, Inspection
 from resnest.data.folders import ROBOFLOW, find_parts, holds_xml, list_coco
 from resnest.data.formats import DatasetHandle, Finder, handle_of_folders
+from resnest.data.long_tail import USUAL_THRESHOLD, describe_tail, repeat_factors
 from resnest.data.parts import TITLES
 from resnest.detection.card import DetectionPreprocess
 from resnest.detection.coco import read_coco
 from resnest.detection.data import DetectionSamples, ObjectTable, clip, has_area
+from resnest.detection.federated import GROUPS
 from resnest.detection.formats.coco_files import is_coco
 from resnest.detection.formats.finding import by_part, of_files
 from resnest.detection.formats.registry import TOOLS
@@ -202,6 +204,8 @@ def object_notes(train: DetectionSamples, val: DetectionSamples) -> Iterator[str
     images = train.counts()
     if names := named(train.class_names, (learned > 0) & (images < MIN_IMAGES)):
         yield f"fewer than {MIN_IMAGES} training images show {names}"
+    if train.frequency:
+        yield from tail_notes(train)
     for split, samples in (("training", train), ("validation", val)):
         empty = int((~samples.labels.any(1)).sum())
         if empty:
@@ -215,6 +219,18 @@ def object_notes(train: DetectionSamples, val: DetectionSamples) -> Iterator[str
     total = sum(int(table.counts.sum()) for table in tables)
     yield f"{outlined} of {total} objects have masks"
     yield from size_notes(tables)
+
+
+def tail_notes(train: DetectionSamples) -> Iterator[str]:
+    """How long the tail of the classes is, and what repeat-factor sampling would make of it."""
+    by_json = ", ".join(f"{train.frequency.count(group):,} {word}" for group, word in GROUPS.items())
+    yield f"classes by their frequency in the json: {by_json}; {describe_tail(train.counts())}"
+    factors = repeat_factors(*train.marks(), len(train), USUAL_THRESHOLD)
+    if often := int((factors > 1).sum()):
+        yield (
+            f"data.repeat_threshold={USUAL_THRESHOLD} draws {counted(often, 'training image', 'training images')} more"
+            f" often than the others, up to {factors.max():.3g} times as often"
+        )
 
 
 def size_notes(tables: Sequence[ObjectTable]) -> Iterator[str]:

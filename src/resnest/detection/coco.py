@@ -23,6 +23,7 @@ from resnest.data.samples import clean_name
 from resnest.data.stores import FolderStore
 from resnest.detection.coco_values import BadValue, Ids, box_around, whole
 from resnest.detection.data import DetectionSamples, ObjectTable, is_marked
+from resnest.detection.federated import NEGATIVE, FederatedBuilder
 from resnest.detection.formats.pictures import Pictures, find_pictures, read_sizes
 from resnest.detection.json_items import read_items
 from resnest.detection.repeats import without_repeats
@@ -32,7 +33,6 @@ from resnest.figures import counted
 
 INCOMPLETE = "suspect_incomplete"
 MARKS = ("iscrowd", "ignore", "difficult")  # ignore: CrowdHuman, MMDetection (CocoDataset); difficult: converted VOC
-FEDERATED = "neg_category_ids"  # LVIS: the classes that an image is known not to have (arXiv 1908.03195)
 MOST_CATEGORIES = 65536  # the largest set, V3Det (arXiv 2304.03752), has 13,204; a mask head has an output for each
 
 ROUNDED, DIFFERENT = 1.1, 1.5  # factors by which an area may exceed its box, and its mask may exceed it
@@ -57,7 +57,6 @@ class CocoLists:
         self.image_ids = array("q")
         self.sizes = array("i")
         self.incomplete = bytearray()
-        self.federated = 0  # images with annotations of some classes only
         self.categories: dict[int, str] = {}
         self.image_kind, self.category_kind = Ids("image"), Ids("category")
 
@@ -65,7 +64,6 @@ class CocoLists:
         """Add an image. Raises ResnestError if it is incomplete."""
         try:
             self.names.append(file_name(item))
-            self.federated += FEDERATED in item
             self.image_ids.append(self.image_kind.number(item["id"], "images"))
             self.sizes.extend(self._size(item))
         except BadValue as error:
@@ -122,6 +120,15 @@ class CocoReader(CocoLists):
         self.without_area = self.without_box = 0
         self.own_kind = Ids("annotation")
         self.outlines = SegmentationBuilder()
+        self.federated = FederatedBuilder(path)
+
+    def image(self, item: Any) -> None:
+        super().image(item)
+        self.federated.image(item)
+
+    def category(self, item: Any) -> None:
+        super().category(item)
+        self.federated.category(next(reversed(self.categories)), item)
 
     def annotation(self, item: Any) -> None:
         try:
@@ -179,6 +186,7 @@ class CocoReader(CocoLists):
         pictures = Pictures(root, self.names) if root else find_pictures(self.path, self.names)
         unread = self._read_sizes(sizes, pictures)
         category_ids, names = self._classes()
+        frequency = self.federated.frequency(category_ids)
         owners = self._indices(np.array(self.owners, np.int64), image_ids, "image")
         labels = self._indices(np.array(self.kinds, np.int64), category_ids, "category")
         boxes = self._boxes()
@@ -197,6 +205,7 @@ class CocoReader(CocoLists):
             areas=areas[order],
             ids=np.array(self.ids, np.int64)[order],
             segmentations=outlines.subset(order),
+            federation=self.federated.federation(category_ids),
         )
         table, repeated = without_repeats(table, pictures.names)
         samples = DetectionSamples.build(
@@ -205,7 +214,8 @@ class CocoReader(CocoLists):
             names,
             tuple(category_ids.tolist()),
             table,
-            (*pictures.notes, *repeated, *self.notes(replaced - self.without_area)),
+            (*pictures.notes, *repeated, *self.notes(replaced - self.without_area), *self.federated.notes(frequency)),
+            frequency,
         )
         samples = _without(samples, unread, "without width and height that cannot be read")
         return _without(samples, self._are_incomplete()[~unread], f"marked {INCOMPLETE}")
@@ -226,7 +236,6 @@ class CocoReader(CocoLists):
 
     def notes(self, areas: int) -> tuple[str, ...]:
         """What was decided; `areas` of the objects are not as annotated."""
-        lvis = "LVIS annotates some classes of each image; the others are taken to be absent, unlike in its own AP"
         boxed = counted(self.without_box, "object", "objects")
         said = (
             (areas, f"{areas:,} areas that box or mask contradicts are computed from these"),
@@ -236,7 +245,6 @@ class CocoReader(CocoLists):
             ),
             (self.sized, f"sizes of {counted(self.sized, 'image', 'images')} are read from the files"),
             (self.image_kind.are_text or self.category_kind.are_text, "ids are text and are read as numbers"),
-            (self.federated, lvis),
         )
         return tuple(note for holds, note in said if holds)
 
@@ -311,8 +319,8 @@ def settled_areas(
 
 
 def file_name(item: Any) -> str:
-    """The file of an image. LVIS names it by its address only, or as COCO's files of 2014 were called."""
-    if FEDERATED in item and "coco_url" in item:
+    """The file of an image. LVIS names it by its address only (v1), or as COCO's files of 2014 were called (v0.5)."""
+    if "coco_url" in item and (NEGATIVE in item or "file_name" not in item):
         return "/".join(str(item["coco_url"]).split("/")[-2:])  # train2017/000000391895.jpg
     return str(item["file_name"])
 

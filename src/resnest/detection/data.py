@@ -19,6 +19,7 @@ from PIL import Image
 
 from resnest.data.samples import Samples, class_indices, describe_classes, describe_notes, rarest
 from resnest.data.stores import Store
+from resnest.detection.federated import Federation, of_one_version
 from resnest.detection.segmentations import BAD, Segmentation, Segmentations
 from resnest.detection.units import Misread, find_misread
 from resnest.errors import ResnestError
@@ -47,6 +48,8 @@ class Objects(NamedTuple):
     segmentations: list[Segmentation]  # (M,) polygons, {"size", "counts"} or None
     ids: NDArray[np.int64]  # (M,) of the annotations
     semantic: NDArray[np.uint8] | None = None  # (height, width): 0 any thing, 1.. kinds of stuff, 255 does not count
+    negative: NDArray[np.int64] | None = None  # LVIS: classes that are not there; None: all without an object
+    partial: NDArray[np.int64] | None = None  # LVIS: classes of which not every object is annotated; None: no class
 
     def inside(self) -> NDArray[np.float32]:
         """The boxes, clipped to the image, (M, 4)."""
@@ -112,6 +115,7 @@ class ObjectTable(ImageTable[Objects]):
     areas: NDArray[np.float64]  # (A,)
     ids: NDArray[np.int64]  # (A,)
     segmentations: Segmentations
+    federation: Federation | None = None  # LVIS: what is known of classes without an object
 
     def of_image(self, index: int) -> Objects:
         rows = slice(int(self.firsts[index]), int(self.firsts[index] + self.counts[index]))
@@ -126,6 +130,8 @@ class ObjectTable(ImageTable[Objects]):
             areas=self.areas[rows],
             segmentations=[self.segmentations.get(row, height, width) for row in range(rows.start, rows.stop)],
             ids=self.ids[rows],
+            negative=self.federation.negative[index] if self.federation else None,
+            partial=self.federation.partial[index] if self.federation else None,
         )
 
     def subset(self, indices: NDArray[np.int64]) -> ObjectTable:
@@ -135,7 +141,13 @@ class ObjectTable(ImageTable[Objects]):
             sizes=self.sizes[indices],
             firsts=self.firsts[indices],
             counts=self.counts[indices],
+            federation=self.federation.subset(indices) if self.federation else None,
         )
+
+    def renumbered(self, index: NDArray[np.int64]) -> ObjectTable:
+        """With class k called `index[k]`; -1 is a class without objects."""
+        federation = self.federation.renumbered(index) if self.federation else None
+        return replace(self, labels=index[self.labels], federation=federation)
 
     def trainable_mask(self) -> NDArray[np.bool_]:
         """Which of `rows()` are used in training."""
@@ -171,6 +183,7 @@ class DetectionSamples(Samples):
     category_ids: tuple[int, ...]  # (K,) of the original annotations
     objects: ObjectTable
     notes: tuple[str, ...] = ()  # what is left out, and why
+    frequency: tuple[str, ...] = ()  # (K,) LVIS: r, c or f, "" if unknown; (): not of this data
 
     @classmethod
     def build(
@@ -181,9 +194,11 @@ class DetectionSamples(Samples):
         category_ids: tuple[int, ...],
         objects: ObjectTable,
         notes: tuple[str, ...] = (),
+        frequency: tuple[str, ...] = (),
     ) -> DetectionSamples:
         """The samples, with `labels` from the objects."""
-        return cls(store, keys, class_names, objects.presence(len(class_names)), category_ids, objects, notes)
+        labels = objects.presence(len(class_names))
+        return cls(store, keys, class_names, labels, category_ids, objects, notes, frequency)
 
     def decode(self, index: int) -> Image.Image:
         """Image `index`, oriented as its annotations. Raises BadImage."""
@@ -200,7 +215,8 @@ class DetectionSamples(Samples):
     def fingerprinted(self) -> tuple[NDArray[Any], ...]:
         table = self.objects
         rows = table.rows()
-        return table.sizes, table.counts, table.boxes[rows], table.labels[rows], table.crowd[rows]
+        known = self.objects.federation.fingerprinted() if self.objects.federation else ()
+        return table.sizes, table.counts, table.boxes[rows], table.labels[rows], table.crowd[rows], *known
 
     def presence(self) -> NDArray[np.bool_]:
         return self.labels
@@ -339,7 +355,8 @@ class DetectionSamples(Samples):
         used = self.with_used_classes()
         index, notes = used._by_ids(card)
         if index is None:
-            index = class_indices(used.class_names, card, where)
+            with of_one_version(self.frequency):
+                index = class_indices(used.class_names, card, where)
         aligned = replace(used.renumbered(index, card.class_names), category_ids=card.category_ids)
         return replace(aligned, notes=(*self.notes, *notes))
 
@@ -360,14 +377,15 @@ class DetectionSamples(Samples):
         """Without the classes that no object has, such as the one above all others in Roboflow's exports."""
         labels = self.objects.labels[self.objects.rows()]
         kept = np.unique(labels)
-        index = np.zeros(len(self.class_names), np.int64)
+        index = np.full(len(self.class_names), -1, np.int64)
         index[kept] = np.arange(len(kept))
         return replace(
             self,
             labels=self.labels[:, kept],
             class_names=tuple(self.class_names[label] for label in kept),
             category_ids=tuple(self.category_ids[label] for label in kept),
-            objects=replace(self.objects, labels=index[self.objects.labels]),
+            objects=self.objects.renumbered(index),
+            frequency=tuple(self.frequency[label] for label in kept) if self.frequency else (),
         )
 
     def renumbered(self, index: NDArray[np.int64], class_names: tuple[str, ...]) -> Self:
@@ -376,8 +394,15 @@ class DetectionSamples(Samples):
         labels[:, index] = self.labels
         ids = np.full(len(class_names), -1, np.int64)
         ids[index] = self.category_ids
-        objects = replace(self.objects, labels=index[self.objects.labels])
-        return replace(self, labels=labels, class_names=class_names, category_ids=tuple(ids.tolist()), objects=objects)
+        groups = dict(zip(index.tolist(), self.frequency, strict=False))
+        return replace(
+            self,
+            labels=labels,
+            class_names=class_names,
+            category_ids=tuple(ids.tolist()),
+            objects=self.objects.renumbered(index),
+            frequency=tuple(groups.get(k, "") for k in range(len(class_names))) if groups else (),
+        )
 
 
 def _set_aside(parts: Sequence[DetectionSamples]) -> list[str]:

@@ -81,6 +81,9 @@ class Detector(nn.Module):
             return found
         return found._replace(masks=self.predict_masks(levels, found.boxes, found.labels))
 
+    def start_training(self, images: Tensor) -> None:
+        """Begin training on data in which so many images, (K,), show each class: losses that count begin anew."""
+
     @abstractmethod
     def find(self, levels: list[Tensor], images: Tensor, sizes: Tensor) -> DetectionOutput:
         """Detections without masks."""

@@ -1,4 +1,4 @@
-"""Evaluation of a detector: COCO's figures, the errors on each image, and the scorer that collects both.
+"""Evaluation of a detector: COCO's figures or LVIS's, the errors on each image, and the scorer that collects both.
 
 result.figures["box_ap50"], result.headline, result.class_ap["box"], result.curves["box"]
 for i in result.worst(24): result.indices[i], result.mistakes[i].missed
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from resnest.detection.card import DetectionCard
 from resnest.detection.data import DetectionSamples, Objects
-from resnest.detection.metrics import CocoMetrics, Floats, Truth
+from resnest.detection.federated import COMMON, FREQUENT, is_exhaustive, is_known
+from resnest.detection.lvis import CLASS_LIMIT, LIMIT, LvisMetrics
+from resnest.detection.metrics import CocoMetrics, Floats
 from resnest.detection.result import Detections
 from resnest.errors import ResnestError
 from resnest.figures import Figure, percent
@@ -22,6 +24,7 @@ from resnest.inference.evaluation import Evaluation, Indices
 
 ENOUGH = 0.5  # IoU from which on a box is found
 SMALL, LARGE = "32 x 32", "96 x 96"  # COCO's limits of small and large objects, pixels
+LOW_SCORE = 1e-4  # lowest score of detections that LVIS's AP needs (mmdet's and detectron2's configuration for LVIS)
 NO_MASKS = "masks are not evaluated: no object of this data has an outline"
 OVERLAPS = "mean over overlaps (IoU) of 0.50, 0.55, ... 0.95"
 
@@ -33,24 +36,66 @@ def coco_figures(kind: str, max_detections: int = 100) -> tuple[Figure, ...]:
     ['mask_ap', 'mask_ap50', 'mask_ap75']
     """
     most = f"{max_detections:,}"
-    rows = {
+    recalls = {
+        "ar1": ("AR 1", f"recall with one detection per image, {OVERLAPS}"),
+        "ar10": ("AR 10", "with ten"),
+        f"ar{max_detections}": (f"AR {most}", f"with {most}"),
+    }
+    return _figures(kind, _precisions(kind) | recalls | RECALLS_BY_SIZE)
+
+
+def lvis_figures(kind: str) -> tuple[Figure, ...]:
+    """LVIS's thirteen figures of "box" or "mask", and the fixed AP.
+
+    >>> [figure.key for figure in lvis_figures("box")][6:]
+    ['box_apr', 'box_apc', 'box_apf', 'box_ap_fixed', 'box_ar300', 'box_ars', 'box_arm', 'box_arl']
+    """
+    more = {
+        "ap_fixed": ("AP fixed", f"the {CLASS_LIMIT:,} best of each class in all images, without a limit per image"),
+        f"ar{LIMIT}": (f"AR {LIMIT}", f"recall of the {LIMIT} best of an image, {OVERLAPS}"),
+    }
+    return _figures(kind, _precisions(kind) | BY_GROUP | more | RECALLS_BY_SIZE)
+
+
+def group_figures(kind: str) -> tuple[Figure, ...]:
+    """AP of rare, common and frequent classes."""
+    return _figures(kind, BY_GROUP)
+
+
+def _precisions(kind: str) -> dict[str, tuple[str, str]]:
+    return {
         "ap": ("AP", f"average precision, {OVERLAPS}"),
         "ap50": ("AP50", "a detection counts from an overlap of 0.50 on"),
         "ap75": ("AP75", f"from 0.75 on: {'boxes' if kind == 'box' else 'masks'} that fit"),
         "aps": ("AP small", f"objects of less than {SMALL} pixels"),
         "apm": ("AP medium", f"{SMALL} to {LARGE}"),
         "apl": ("AP large", f"more than {LARGE}"),
-        "ar1": ("AR 1", f"recall with one detection per image, {OVERLAPS}"),
-        "ar10": ("AR 10", "with ten"),
-        f"ar{max_detections}": (f"AR {most}", f"with {most}"),
-        "ars": ("AR small", f"of objects of less than {SMALL} pixels"),
-        "arm": ("AR medium", f"{SMALL} to {LARGE}"),
-        "arl": ("AR large", f"more than {LARGE}"),
     }
+
+
+BY_GROUP = {
+    "apr": ("AP rare", f"classes that fewer than {COMMON} training images show"),
+    "apc": ("AP common", f"{COMMON} to {FREQUENT - 1} training images"),
+    "apf": ("AP frequent", f"{FREQUENT} and more"),
+}
+RECALLS_BY_SIZE = {
+    "ars": ("AR small", f"of objects of less than {SMALL} pixels"),
+    "arm": ("AR medium", f"{SMALL} to {LARGE}"),
+    "arl": ("AR large", f"more than {LARGE}"),
+}
+
+
+def _figures(kind: str, rows: dict[str, tuple[str, str]]) -> tuple[Figure, ...]:
     return tuple(Figure(f"{kind}_{key}", f"{kind} {title}", meaning) for key, (title, meaning) in rows.items())
 
 
-FIGURES = (*coco_figures("box"), *coco_figures("mask"))
+def _table(kind: str) -> tuple[Figure, ...]:
+    every = {figure.key: figure for figure in (*lvis_figures(kind), *coco_figures(kind))}
+    order = [figure.key for figure in coco_figures(kind)]
+    return tuple(every[key] for key in dict.fromkeys([*order, *every]))
+
+
+FIGURES = (*_table("box"), *_table("mask"))
 
 
 @dataclass(frozen=True)
@@ -78,6 +123,7 @@ class DetectionEvaluation(Evaluation):
     shown: list[Detections]  # (N,) the objects with a score of 0.5 or more
     mistakes: list[DetectionErrors]  # (N,)
     without_masks: bool = False  # the model finds masks, and the data has none
+    most: tuple[int, float] | None = None  # the model's detections an image and lowest score, if fewer than LVIS counts
 
     @property
     def kinds(self) -> list[str]:
@@ -90,21 +136,41 @@ class DetectionEvaluation(Evaluation):
             f"{self.titled(f'{kind}_ap')}, AP50 {percent(self.figures[f'{kind}_ap50'])}" for kind in self.kinds
         )
 
+    @property
+    def federated(self) -> bool:
+        """Whether the figures are LVIS's."""
+        return "box_ap_fixed" in self.figures
+
     def rows(self) -> list[tuple[Figure, list[float]]]:
-        """COCO's twelve figures, each with the values of all kinds."""
-        recalls = (key.removeprefix("box_ar") for key in self.figures if key.startswith("box_ar"))
-        limits = [int(limit) for limit in recalls if limit.isdecimal()]
+        """COCO's figures, or LVIS's, each with the values of all kinds."""
         return [
             (figure, [self.figures[figure.key.replace("box", kind)] for kind in self.kinds])
-            for figure in coco_figures("box", max(limits))
+            for figure in self._table_of_boxes()
         ]
 
+    def _table_of_boxes(self) -> tuple[Figure, ...]:
+        if self.federated:
+            return lvis_figures("box")
+        recalls = (key.removeprefix("box_ar") for key in self.figures if key.startswith("box_ar"))
+        limits = [int(limit) for limit in recalls if limit.isdecimal()]
+        return (*coco_figures("box", max(limits)), *(group_figures("box") if "box_apr" in self.figures else ()))
+
     def lines(self) -> list[str]:
-        lines = [" " * 9 + "".join(f"{kind:>9}" for kind in self.kinds)]
+        lines = [" " * 11 + "".join(f"{kind:>9}" for kind in self.kinds)]
         for figure, values in self.rows():
             shown = "".join(f"{percent(value):>9}" for value in values)
-            lines.append(f"{figure.title.removeprefix('box '):<9}{shown}   {figure.meaning}")
-        return [*lines, NO_MASKS] if self.without_masks else lines
+            lines.append(f"{figure.title.removeprefix('box '):<11}{shown}   {figure.meaning}")
+        return [*lines, *([NO_MASKS] if self.without_masks else []), *self._limits()]
+
+    def _limits(self) -> list[str]:
+        """What keeps the figures below LVIS's own."""
+        if self.most is None:
+            return []
+        most, score = self.most
+        return [
+            f"the detector keeps {most} detections an image that score {score:g} or more, and LVIS counts {LIMIT} of"
+            f" any score: train it with detector.max_detections={LIMIT} and detector.score_threshold={LOW_SCORE}"
+        ]
 
     @property
     def class_figures(self) -> tuple[Floats, Indices]:
@@ -122,17 +188,18 @@ class DetectionEvaluation(Evaluation):
         return order[counts[order] > 0][:most]
 
 
-def match_detections(shown: Detections, truth: Truth) -> DetectionErrors:
+def match_detections(shown: Detections, truth: Objects) -> DetectionErrors:
     """By descending score, each detection matches the free object of its class with highest IoU; crowds match all."""
     overlaps = overlap(shown.boxes, truth.boxes, truth.crowd)
     overlaps *= shown.labels[:, None] == truth.labels[None]
+    counts = is_known(shown.labels, truth) & is_exhaustive(shown.labels, truth)  # as false, unless it matches
     free = ~truth.crowd
     false = []
     for index in np.argsort(-shown.scores, kind="stable"):
         row = np.where(free, overlaps[index], 0)
         if len(row) and row.max() >= ENOUGH:
             free[row.argmax()] = False
-        elif not (overlaps[index][truth.crowd] >= ENOUGH).any():
+        elif counts[index] and not (overlaps[index][truth.crowd] >= ENOUGH).any():
             false.append(index)
     return DetectionErrors(np.flatnonzero(free), np.array(false, np.int64))
 
@@ -156,7 +223,9 @@ class DetectionScorer:
 
     def __init__(self, samples: DetectionSamples, card: DetectionCard) -> None:
         self.class_names, self.max_detections = card.class_names, card.detector.max_detections
+        self.lowest = card.detector.score_threshold
         self.has_outlines = samples.has_outlines()
+        self.frequency, self.federated = samples.frequency, samples.objects.federation is not None
         self.detections: dict[int, Detections] = {}
         self.truths: dict[int, Objects] = {}
 
@@ -173,12 +242,12 @@ class DetectionScorer:
             raise ResnestError("no image could be used")
         indices = sorted(self.detections)
         masks = self.detections[indices[0]].masks is not None
-        metrics = CocoMetrics(self.class_names, masks=masks and self.has_outlines, max_detections=self.max_detections)
+        metrics = self._metrics(masks=masks and self.has_outlines)
         shown, mistakes = [], []
         counts = np.zeros(len(self.class_names), np.int64)
         for index in indices:
             detections, truth = self.detections[index], self.truths[index]
-            metrics.update(index, detections, truth)
+            metrics.update(truth.image_id if self.federated else index, detections, truth)  # lvis-api: ties by id
             counts += np.bincount(truth.labels[~truth.crowd], minlength=len(self.class_names))
             shown.append(detections.shown())
             mistakes.append(match_detections(shown[-1], truth))
@@ -193,4 +262,14 @@ class DetectionScorer:
             shown=shown,
             mistakes=mistakes,
             without_masks=masks and not self.has_outlines,
+            most=(self.max_detections, self.lowest) if self.federated and self._keeps_few() else None,
         )
+
+    def _metrics(self, *, masks: bool) -> CocoMetrics:
+        if self.federated:
+            return LvisMetrics(self.class_names, self.frequency, masks=masks)
+        limit = self.max_detections
+        return CocoMetrics(self.class_names, masks=masks, max_detections=limit, frequency=self.frequency)
+
+    def _keeps_few(self) -> bool:
+        return self.max_detections < LIMIT or self.lowest > LOW_SCORE

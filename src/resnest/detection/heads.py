@@ -17,6 +17,7 @@ from torchvision.ops import roi_align
 
 from resnest.detection import rpn as box_ops
 from resnest.detection.card import DetectorSpec, Preset
+from resnest.detection.class_losses import NormedLinear, build_class_loss
 from resnest.detection.rpn import box_loss
 from resnest.network.pyramid import STRIDES, ConvNorm
 
@@ -70,7 +71,7 @@ def box_levels(boxes: Tensor, preset: Preset) -> Tensor:
 class BoxHead(nn.Module):
     """Class and box of a proposal (Girshick, arXiv 1504.08083); 4conv1fc by default.
 
-    Convolutions, fully connected layers, then class scores with the background last, and box deltas.
+    Convolutions, fully connected layers, then logits of classes as their loss wants them, and box deltas.
     """
 
     def __init__(self, channels: int, spec: DetectorSpec, num_classes: int, weights: box_ops.Weights) -> None:
@@ -81,7 +82,9 @@ class BoxHead(nn.Module):
         features = [widths[-1] * BOX_POOLED**2, *[spec.box_features] * spec.box_fcs]
         self.fcs = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(features))
         self.boxes = 1 if spec.cascade else num_classes  # a cascade's boxes are those of any class
-        self.score = nn.Linear(features[-1], num_classes + 1)
+        self.class_loss = build_class_loss(spec.class_loss, num_classes)
+        classifier = NormedLinear if spec.normed_classifier else nn.Linear
+        self.score = classifier(features[-1], self.class_loss.outputs)
         self.deltas = nn.Linear(features[-1], 4 * self.boxes)
         self._initialise()
 
@@ -98,9 +101,10 @@ class BoxHead(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
+        nn.init.constant_(self.score.bias, self.class_loss.bias)
 
     def forward(self, cut: Tensor) -> tuple[Tensor, Tensor]:
-        """(M, C, 7, 7) -> logits (M, K + 1), deltas (M, K, 4), or (M, 1, 4) of a cascade."""
+        """(M, C, 7, 7) -> logits (M, K + 1 or as the loss has it), deltas (M, K, 4), or (M, 1, 4) of a cascade."""
         hidden = cut
         for conv in self.convs:
             hidden = F.relu(conv(hidden))
@@ -116,7 +120,7 @@ class BoxHead(nn.Module):
     def losses(
         self, logits: Tensor, deltas: Tensor, proposals: Tensor, labels: Tensor, truth: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Cross-entropy, mean over the proposals; box loss of the foreground, divided by the number of proposals.
+        """Loss of the classes, mean over the proposals; box loss of the foreground, divided by the number of proposals.
 
         Args:
             labels: (M,), K for background.
@@ -127,7 +131,7 @@ class BoxHead(nn.Module):
         true_deltas = box_ops.encode(proposals[objects], truth[objects], self.weights)
         count = max(len(labels), 1)
         return (
-            F.cross_entropy(logits, labels, reduction="sum") / count,
+            self.class_loss(logits, labels) / count,
             box_loss(deltas[objects, kinds], true_deltas, self.spec) / count,
         )
 

@@ -14,7 +14,9 @@ UNUSED_SETTINGS = {
         "size", "start_size", "eval_size", "eval_crop", "interpolation", "eval_interpolation", "min_area", "crop",
         "shift", "lighting", "augment", "rand_ops", "rand_magnitude", "erase", "reduced_decode",
     ),
-    "train": ("label_smoothing", "loss", "bce_threshold", "mixup", "cutmix"),
+    "train": (
+        "label_smoothing", "loss", "bce_threshold", "class_balanced", "logit_adjustment", "mixup", "cutmix",
+    ),
 }  # fmt: skip
 BATCH = 4  # images of 800 x 1333 pixels have maps of a gigabyte each
 

@@ -31,7 +31,8 @@ class Kind:
 ANCHORS = {"anchor_sizes", "anchor_ratios"}
 RCNN = {
     "cascade", "masks", "rpn_batch", "rpn_positive", "pre_nms", "post_nms", "rpn_nms", "roi_batch", "roi_positive",
-    "box_convs", "box_fcs", "box_channels", "box_features", "mask_convs", "mask_channels",
+    "box_convs", "box_fcs", "box_channels", "box_features", "mask_convs", "mask_channels", "class_loss",
+    "normed_classifier",
 }  # fmt: skip
 ONE_STAGE = {"p6_from", "head_convs", "head_norm", "candidates", "focal_alpha", "focal_gamma", "prior"}
 THRESHOLDS = {"score_threshold": 0.05, "nms": 0.5}

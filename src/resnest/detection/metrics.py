@@ -9,6 +9,7 @@ Figures of both kinds, with `box_` or `mask_` before them: `ap` (mean over IoU 0
 `apm`, `apl` (objects below 32 x 32 pixels, to 96 x 96, above), `ar1`, `ar10`, `ar100` (recall of the best 1, 10, 100
 objects of a class in an image), `ars`, `arm`, `arl`. With another `max_detections`, n, it is pycocotools with
 `params.maxDets = [1, 10, n]`: `ar100` is then called `ar{n}`, and all figures but `ar1` and `ar10` look at the best n.
+Classes with frequencies (LVIS) also give `apr`, `apc`, `apf`: of the rare, common and frequent ones.
 What cannot be measured, such as `apl` without large objects, is NaN, where pycocotools has -1.
 """
 
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from resnest.detection.federated import GROUPS
 from resnest.detection.result import Detections
 from resnest.errors import ResnestError
 
@@ -49,6 +51,9 @@ class Truth(Protocol):
     def segmentations(self) -> Sequence[Any]: ...  # polygons, runs, or None
 
 
+Images = dict[int, tuple[Detections, Truth]]  # by number
+
+
 @dataclass(frozen=True)
 class CocoResult:
     """Results for each kind that was evaluated, "box" and optionally "mask"."""
@@ -61,11 +66,14 @@ class CocoResult:
 class CocoMetrics:
     """Stores every object by image number, so that the result depends on neither order nor partition."""
 
-    def __init__(self, class_names: Sequence[str], *, masks: bool, max_detections: int = 100) -> None:
-        self.class_names = tuple(class_names)
+    def __init__(
+        self, class_names: Sequence[str], *, masks: bool, max_detections: int = 100, frequency: Sequence[str] = ()
+    ) -> None:
+        """`frequency` is r, c or f of each class (LVIS), "" if unknown: then there are `apr`, `apc` and `apf`, too."""
+        self.class_names, self.frequency = tuple(class_names), np.array(frequency, "U1")
         self.kinds = ("box", "mask") if masks else ("box",)
         self.limits = [1, 10, max(max_detections, 10)]
-        self.images: dict[int, tuple[Detections, Truth]] = {}
+        self.images: Images = {}
 
     def update(self, image: int, detections: Detections, truth: Truth) -> None:
         """Add one image."""
@@ -77,15 +85,18 @@ class CocoMetrics:
 
     def compute(self) -> CocoResult:
         """Raises ResnestError if faster-coco-eval is not installed."""
-        measured = {kind: self._measure(kind) for kind in self.kinds}  # two arrays each
+        return self.result({kind: self.measure(kind, self.images, self.limits) for kind in self.kinds})
+
+    def result(self, measured: dict[str, tuple[Floats, Floats]]) -> CocoResult:
+        """The figures of what `measure` gives for each kind."""
         return CocoResult(
             figures={
                 f"{kind}_{name}": value
                 for kind, (precision, recall) in measured.items()
-                for name, value in self._figures(precision, recall).items()
+                for name, value in self.figures(precision, recall).items()
             },
             class_ap={
-                kind: np.array([_mean(precision[:, :, k, 0, -1]) for k in range(precision.shape[2])])
+                kind: np.array([mean_of_known(precision[:, :, k, 0, -1]) for k in range(precision.shape[2])])
                 for kind, (precision, _) in measured.items()
             },
             curves={
@@ -94,76 +105,86 @@ class CocoMetrics:
             },
         )
 
-    def _measure(self, kind: str) -> tuple[Floats, Floats]:
-        """Precision (10 IoUs, 101 recalls, K, 4 areas, 3 limits) and recall (10, K, 4, 3); -1: none."""
+    def measure(self, kind: str, images: Images, limits: list[int], **rules: Any) -> tuple[Floats, Floats]:
+        """Precision (10 IoUs, 101 recalls, K, 4 areas, limits) and recall (10, K, 4, limits); -1: none.
+
+        Args:
+            rules: of the evaluator.
+        """
         coco, evaluator = _library()
         truth = coco()
         truth.dataset = {
-            "images": [
-                {"id": image, "width": objects.width, "height": objects.height}
-                for image, (_, objects) in sorted(self.images.items())
-            ],
-            "categories": [{"id": k, "name": name} for k, name in enumerate(self.class_names)],
-            "annotations": self._coco_ground_truth(kind),
+            "images": [self.entry(image, objects) for image, (_, objects) in sorted(images.items())],
+            "categories": [{"id": k, "name": name, "frequency": "f"} for k, name in enumerate(self.class_names)],
+            "annotations": _coco_ground_truth(kind, images),
         }
         truth.createIndex()
-        results = truth.loadRes(self._coco_detections(kind))
-        evaluation = evaluator(truth, results, KINDS[kind])
-        evaluation.params.maxDets = self.limits
+        results = truth.loadRes(_coco_detections(kind, images))
+        evaluation = evaluator(truth, results, KINDS[kind], **rules)
+        evaluation.params.maxDets = limits
         evaluation.evaluate()
         evaluation.accumulate()
         return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
 
-    def _coco_ground_truth(self, kind: str) -> list[dict[str, Any]]:
-        """Ground truth, numbered from 1, as 0 is none in the COCO API. Objects without a mask are left out of masks."""
-        annotations: list[dict[str, Any]] = []
-        for image, (_, truth) in sorted(self.images.items()):
-            for index in range(len(truth.labels)):
-                x1, y1, x2, y2 = map(float, truth.boxes[index])
-                annotation = {
-                    "id": len(annotations) + 1,
-                    "image_id": image,
-                    "category_id": int(truth.labels[index]),
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": float(truth.areas[index]),
-                    "iscrowd": int(truth.crowd[index]),
-                }
-                if kind == "mask":
-                    if not truth.segmentations[index]:
-                        continue
-                    annotation["segmentation"] = truth.segmentations[index]
-                annotations.append(annotation)
-        return annotations
+    def entry(self, image: int, objects: Truth) -> dict[str, Any]:
+        """An image in COCO json."""
+        return {"id": image, "width": objects.width, "height": objects.height}
 
-    def _coco_detections(self, kind: str) -> list[dict[str, Any]]:
-        """Detections; for masks without boxes, as the COCO API would use the box's area."""
-        results: list[dict[str, Any]] = []
-        for image, (detections, _) in sorted(self.images.items()):
-            boxes = detections.boxes.astype(np.float64)
-            boxes[:, 2:] -= boxes[:, :2]
-            for index in range(len(detections)):
-                result: dict[str, Any] = {
-                    "image_id": image,
-                    "category_id": int(detections.labels[index]),
-                    "score": float(detections.scores[index]),
-                }
-                if kind == "box":
-                    result["bbox"] = boxes[index].tolist()
-                else:
-                    assert detections.masks is not None
-                    result["segmentation"] = detections.masks[index]
-                results.append(result)
-        return results
-
-    def _figures(self, precision: Floats, recall: Floats) -> dict[str, float]:
-        small = {f"ap{area}": _mean(precision[:, :, :, i, -1]) for i, area in enumerate(AREAS)}
-        at = {"ap50": _mean(precision[IOU50, :, :, 0, -1]), "ap75": _mean(precision[IOU75, :, :, 0, -1])}
-        recalls = {f"ar{limit}": _mean(recall[:, :, 0, i]) for i, limit in enumerate(self.limits)}
-        sized = {f"ar{area}": _mean(recall[:, :, i, -1]) for i, area in enumerate(AREAS) if area}
-        return {"ap": small.pop("ap"), **at, **small, **recalls, **sized}
+    def figures(self, precision: Floats, recall: Floats) -> dict[str, float]:
+        """Of one kind, by key without the kind."""
+        small = {f"ap{area}": mean_of_known(precision[:, :, :, i, -1]) for i, area in enumerate(AREAS)}
+        at = {f"ap{iou}": mean_of_known(precision[i, :, :, 0, -1]) for iou, i in ((50, IOU50), (75, IOU75))}
+        groups = GROUPS if len(self.frequency) else ()
+        by_group = {f"ap{group}": mean_of_known(precision[:, :, self.frequency == group, 0, -1]) for group in groups}
+        recalls = {f"ar{limit}": mean_of_known(recall[:, :, 0, i]) for i, limit in enumerate(self.limits)}
+        sized = {f"ar{area}": mean_of_known(recall[:, :, i, -1]) for i, area in enumerate(AREAS) if area}
+        return {"ap": small.pop("ap"), **at, **small, **by_group, **recalls, **sized}
 
 
-def _mean(values: Floats) -> float:
+def _coco_ground_truth(kind: str, images: Images) -> list[dict[str, Any]]:
+    """Ground truth, numbered from 1, as 0 is none in the COCO API. Objects without a mask are left out of masks."""
+    annotations: list[dict[str, Any]] = []
+    for image, (_, truth) in sorted(images.items()):
+        for index in range(len(truth.labels)):
+            x1, y1, x2, y2 = map(float, truth.boxes[index])
+            annotation = {
+                "id": len(annotations) + 1,
+                "image_id": image,
+                "category_id": int(truth.labels[index]),
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "area": float(truth.areas[index]),
+                "iscrowd": int(truth.crowd[index]),
+            }
+            if kind == "mask":
+                if not truth.segmentations[index]:
+                    continue
+                annotation["segmentation"] = truth.segmentations[index]
+            annotations.append(annotation)
+    return annotations
+
+
+def _coco_detections(kind: str, images: Images) -> list[dict[str, Any]]:
+    """Detections; for masks without boxes, as the COCO API would use the box's area."""
+    results: list[dict[str, Any]] = []
+    for image, (detections, _) in sorted(images.items()):
+        boxes = detections.boxes.astype(np.float64)
+        boxes[:, 2:] -= boxes[:, :2]
+        for index in range(len(detections)):
+            result: dict[str, Any] = {
+                "image_id": image,
+                "category_id": int(detections.labels[index]),
+                "score": float(detections.scores[index]),
+            }
+            if kind == "box":
+                result["bbox"] = boxes[index].tolist()
+            else:
+                assert detections.masks is not None
+                result["segmentation"] = detections.masks[index]
+            results.append(result)
+    return results
+
+
+def mean_of_known(values: Floats) -> float:
     """Mean of the defined values."""
     known = values[values > -1]
     return float(known.mean()) if known.size else float("nan")

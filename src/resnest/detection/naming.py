@@ -7,6 +7,7 @@ NAMING = Naming(parts=("fpn", "dense"), known=("fpn.", "dense."), marks=..., rul
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -38,6 +39,12 @@ class Naming:
     # torchvision counts the background as class 0
     from_torchvision: Convert = as_it_is
     to_torchvision: Convert = as_it_is
-    refusal: Callable[[State], str | None] = lambda state: None  # why torchvision has no such detector, in words
+    # layout, state of ours: what that code does not have, in words
+    refusal: Callable[[str, State], str | None] = lambda layout, state: None
     advice: Callable[[str], str] = no_advice  # about a name of a known part that has no rule
     added: Mapping[str, Tensor] = field(default_factory=dict)  # of our networks alone, with what they start as
+    counts: tuple[re.Pattern[str], ...] = ()  # what our losses count in training: other code has none of it
+
+    def is_only_ours(self, name: str) -> bool:
+        """Whether other code has no such tensor, and needs none."""
+        return name in self.added or any(pattern.search(name) for pattern in self.counts)

@@ -65,7 +65,7 @@ class RCNN(Detector):
             start = self._clip(boxes[:, :, 0], sizes) if scores else proposals
             cut = roi_align_levels(levels, start, size=BOX_POOLED, preset=self.spec.preset)
             logits, deltas = head(cut)
-            scores.append(logits.softmax(1)[:, :-1].unflatten(0, count))
+            scores.append(head.class_loss.scores(logits).unflatten(0, count))
             boxes = head.decode(deltas, start.flatten(0, 1)).unflatten(0, count)
         return torch.stack(scores).mean(0), boxes
 
@@ -91,6 +91,11 @@ class RCNN(Detector):
         return masks.reshape(*boxes.shape[:2], *masks.shape[1:])
 
     # --- learning ---
+
+    def start_training(self, images: Tensor) -> None:
+        for head in self.box_heads:
+            assert isinstance(head, BoxHead)
+            head.class_loss.start_training(images[: self.num_classes])
 
     def losses(
         self, levels: list[Tensor], images: Tensor, sizes: Tensor, targets: Sequence[Target]

@@ -18,7 +18,16 @@ from torch import Tensor
 from resnest.checkpoints.multipart import Rules, conv_norm
 from resnest.detection.naming import Naming, State, no_advice
 
-PREDICTORS = re.compile(r"box_heads\.\d\.(?P<box>score|deltas)\.|(?P<part>mask_head|semantic)\.logits\.")  # of classes
+PREDICTORS = re.compile(
+    r"box_heads\.\d\.(?P<box>score|deltas)\.(?!temperature)|(?P<part>mask_head|semantic)\.logits\."
+)  # of classes
+LOSS_COUNTS = {
+    "the federated loss": re.compile(r"class_loss\.images$"),
+    "EQL v2": re.compile(r"class_loss\.(positive|negative)$"),
+    "the Seesaw loss": re.compile(r"class_loss\.samples$"),
+}
+SEESAW = "box_heads.0.class_loss.samples"  # a detector with this has two outputs in place of the background's
+NORMED = "box_heads.0.score.temperature"
 MOST_LAYERS = 16  # fully connected ones of a box head
 
 
@@ -126,11 +135,12 @@ def class_rows(state: State, classes: Sequence[Hashable]) -> dict[str, Sequence[
 
     The classes of a panoptic detector are things, then stuff.
     """
-    things = len(state["box_heads.0.score.weight"]) - 1
+    seesaw = SEESAW in state
+    things = len(state["box_heads.0.score.weight"]) - (2 if seesaw else 1)
     objects, stuff = classes[:things], classes[things:]
     boxes = ["any object"] if _cascade(state) else objects  # a cascade's boxes are those of any class
     kinds: dict[str, Sequence[Hashable]] = {
-        "score": [*objects, "background"],
+        "score": [*objects, *(("object", "no object") if seesaw else ("background",))],
         "deltas": [(what, side) for what in boxes for side in range(4)],
         "mask_head": objects,
         "semantic": ["any object", *stuff],
@@ -139,10 +149,18 @@ def class_rows(state: State, classes: Sequence[Hashable]) -> dict[str, Sequence[
     return {name: kinds[match["box"] or match["part"]] for name, match in matches.items() if match}
 
 
-def _refusal(state: State) -> str | None:
-    if _cascade(state):
+def _refusal(layout: str, state: State) -> str | None:
+    if layout == "torchvision" and _cascade(state):
         return "Cascade R-CNN"
-    return "Panoptic FPN" if "semantic.logits.weight" in state else None
+    if layout == "torchvision" and "semantic.logits.weight" in state:
+        return "Panoptic FPN"
+    if NORMED in state:
+        return "normalised classifier"
+    for loss, names in LOSS_COUNTS.items():
+        there = (loss, layout) == ("the federated loss", "detectron2")  # its use_fed_loss and use_sigmoid_ce
+        if not there and any(names.search(name) for name in state):
+            return loss.removeprefix("the ")
+    return None
 
 
 NAMING = Naming(
@@ -159,4 +177,5 @@ NAMING = Naming(
     to_torchvision=_background_first,
     refusal=_refusal,
     advice=_advice,
+    counts=tuple(LOSS_COUNTS.values()),
 )

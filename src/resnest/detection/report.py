@@ -69,8 +69,9 @@ def detection_report(evaluation: DetectionEvaluation, samples: DetectionSamples,
                 keys=KEYS,
             ),
         ],
-        footnote="AP is COCO's: the mean precision at 101 recalls, over ten overlaps and over all classes that have"
-        " objects. It covers neither the chance in training nor the choice of the best epoch.",
+        footnote=f"AP is {'LVIS' if evaluation.federated else 'COCO'}'s: the mean precision at 101 recalls, over ten"
+        " overlaps and over all classes that have objects. It covers neither the chance in training nor the choice of"
+        " the best epoch.",
     )
 
 
@@ -94,7 +95,8 @@ def _figures_section(evaluation: DetectionEvaluation) -> Section:
         *(Column(kinds[kind], "percent", [values[i] for _, values in rows]) for i, kind in enumerate(evaluation.kinds)),
         Column("What it is", "meaning", [figure.meaning for figure, _ in rows]),
     ]
-    note = "COCO's twelve. A dash: there is no such object among the images."
+    whose = "LVIS's, and the fixed AP (arXiv 2102.01066)" if evaluation.federated else "COCO's"
+    note = f"{whose}. A dash: there is no such object among the images."
     return Section("Figures", table(columns, range(len(rows))), [note])
 
 

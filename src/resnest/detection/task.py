@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from resnest.checkpoints.loading import LoadReport
 from resnest.data.loading import TrainingDataset, normalise
 from resnest.detection.card import DetectionCard, DetectionPreprocess
 from resnest.detection.data import DetectionSamples
@@ -36,6 +37,7 @@ class DetectionTask(BackboneTask):
     def __init__(self, recipe: Any, samples: DetectionSamples) -> None:
         super().__init__(recipe, samples)
         self.category_ids = samples.category_ids
+        self.images = torch.from_numpy(samples.counts())  # (K,) that show each class
         sizes = Counter(f"{width}x{height}" for width, height in samples.sizes().tolist())
         self.image_sizes = dict(sizes.most_common(MOST_SIZES))
         masks = recipe.detector.masks
@@ -57,6 +59,17 @@ class DetectionTask(BackboneTask):
 
     def network(self) -> Detector:
         return build_detector(self.spec, self.recipe.detector, len(self.class_names), **self.stem)
+
+    def build(self) -> Detector:
+        net: Detector = super().build()
+        net.start_training(self.images)
+        return net
+
+    def load_pretrained(self, net: Detector) -> LoadReport | None:
+        """As of any network with a backbone; what another run's losses have counted is of its data, and left out."""
+        report = super().load_pretrained(net)
+        net.start_training(self.images)
+        return report
 
     def dataset(self, samples: DetectionSamples) -> TrainingDataset:
         from resnest.detection.transforms import DetectionDataset  # torchvision, for training alone

@@ -25,6 +25,7 @@ from resnest.checkpoints.reading import RawCheckpoint
 from resnest.checkpoints.structure import looks_like
 from resnest.detection.kinds import KINDS
 from resnest.detection.naming import Naming
+from resnest.detection.rcnn_naming import LOSS_COUNTS
 from resnest.errors import ResnestError
 from resnest.tasks import load_object
 
@@ -103,13 +104,13 @@ def from_ours(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
         ResnestError: the layout cannot hold it.
     """
     naming = _naming(state)
-    if layout == "torchvision" and (what := naming.refusal(state)):
-        raise ResnestError(f"the torchvision layout cannot hold this detector: torchvision has no {what}")
+    if layout != "official" and (what := naming.refusal(layout, state)):
+        raise ResnestError(f"the {layout} layout cannot hold this detector: {layout} has no {what}")
     counters = WHOLE[layout].counters
     body = {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")}
     result = {BACKBONES[layout] + name: tensor for name, tensor in _body_from_ours(body, layout).items()}
     translator = KeyMap(_rules(naming, layout, state))
-    left_out = () if layout == "official" else tuple(naming.added)
+    left_out = {name for name in state if layout != "official" and naming.is_only_ours(name)}
     for name, tensor in state.items():
         if name.startswith("backbone.") or name in left_out or (name.endswith(COUNTER) and not counters):
             continue
@@ -188,6 +189,7 @@ WEIGHTS = Parts(
     rows=class_rows,
     optional=(
         Part("mask_head", re.compile(r"^mask_head\.")),
+        *(Part(f"what {loss} counts in training", pattern) for loss, pattern in LOSS_COUNTS.items()),
         Part("semantic", re.compile(r"^semantic\.")),
         # what a deformable convolution has more than a plain one: zero where the file has none
         Part("deformable offsets", re.compile(r"\.offset_(weight|bias)$"), in_backbone=True),

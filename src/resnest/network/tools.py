@@ -132,6 +132,11 @@ def _sum(x: Tensor) -> Tensor:
     return x
 
 
+def sum_over_processes(x: Tensor) -> Tensor:
+    """The sum of all processes' tensors, without a gradient. Collective: all processes must call it."""
+    return _sum(x) if dist.is_initialized() and dist.get_world_size() > 1 else x
+
+
 def _total(x: Tensor) -> Tensor:
     total: Tensor = _Total.apply(x)
     return total

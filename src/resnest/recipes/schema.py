@@ -103,6 +103,10 @@ class TrainSettings:
     label_smoothing: Rate = 0.1
     loss: Literal["cross_entropy", "bce"] = "cross_entropy"  # bce: a yes or no for every class (arXiv 2110.00476)
     bce_threshold: Rate = 0.2  # bce: a class with no more of a mixed image than this is a no
+    # beta of class-balanced weights, such as 0.9999: images of rare classes weigh more; 0: all alike (arXiv 1901.05555)
+    class_balanced: Rate = 0.0
+    # times the log of each class's share, added to its logit in training, usually 1: rare classes are found more often
+    logit_adjustment: NotNegative = 0.0  # (arXiv 2007.07314)
     mixup: NotNegative = 0.0  # alpha of the beta distribution; 0: off (arXiv 1710.09412)
     cutmix: NotNegative = 0.0  # the same for CutMix; with mixup, a coin decides for every batch (arXiv 1905.04899)
     drop_block: Rate = 0.0  # DropBlock rate of the last step; rises linearly from 0 (spec.drop_block_rate > 0 needed)
@@ -305,6 +309,15 @@ def _loss(recipe: Sections) -> Iterator[str]:
             f"train.label_smoothing={train.label_smoothing} with train.loss='bce': smoothing shares one truth among the"
             " classes, and bce asks every class by itself. Set train.label_smoothing=0, or train.loss=cross_entropy"
         )
+    uneven = {name: getattr(train, name) for name in ("class_balanced", "logit_adjustment") if getattr(train, name)}
+    if len(uneven) > 1:
+        yield (
+            f"train.class_balanced={train.class_balanced} with train.logit_adjustment={train.logit_adjustment}: each"
+            " makes up for rare classes by itself. Set one of them to 0"
+        )
+    for name, value in uneven.items():
+        if train.loss == "bce":
+            yield f"train.{name}={value} with train.loss='bce': it is for cross-entropy. Set train.loss=cross_entropy"
     for name in ("mixup", "cutmix"):
         if train.batch_size == 1 and getattr(train, name):
             yield (

@@ -100,10 +100,12 @@ class SegmentationDataset(TrainingDataset):
     def __init__(
         self, samples: PairedSamples, data: DataSettings, segmentation: SegmentationSettings, *, seed: int
     ) -> None:
-        if data.balance:
-            raise ResnestError(
-                f"data.balance={data.balance}: what a mask shows is not known before it is read. Set data.balance=0"
-            )
+        for name in ("balance", "repeat_threshold"):
+            if value := getattr(data, name):
+                raise ResnestError(
+                    f"data.{name}={value}: what a mask shows is not known before it is read. Set data.{name}=0; rare"
+                    " classes weigh more with segmentation.class_weights=frequency"
+                )
         super().__init__(samples, seed=seed)
         self.transform = PixelTransform(data, segmentation)
 
