@@ -37,6 +37,7 @@ TASKS: dict[str, str] = {  # name -> package
     "detection": "resnest.detection",
     "segmentation": "resnest.segmentation",
     "panoptic": "resnest.panoptic",
+    "keypoints": "resnest.keypoints",
 }
 DEFAULT_TASK = next(iter(TASKS))  # of recipes, cards and data that name none
 

@@ -96,7 +96,7 @@ class CocoMetrics:
 
     def _measure(self, kind: str) -> tuple[Floats, Floats]:
         """Precision (10 IoUs, 101 recalls, K, 4 areas, 3 limits) and recall (10, K, 4, 3); -1: none."""
-        coco, evaluator = _library()
+        coco, evaluator = coco_library()
         truth = coco()
         truth.dataset = {
             "images": [
@@ -169,7 +169,7 @@ def _mean(values: Floats) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
-def _library() -> tuple[Any, Any]:
+def coco_library() -> tuple[Any, Any]:
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError:
