@@ -22,6 +22,7 @@ SCALES_HELP = (
 )
 FLIP_HELP = "Test-time augmentation of detectors and segmenters by horizontal flips."
 SURFACE_HELP = "Of a segmenter, also Hausdorff-95 and surface Dice of the outlines within so many pixels."
+BOXES_HELP = "Of a keypoint model: look at boxes of a detector, or of json of detections, in place of annotated ones."
 SPLIT_HELP = "val, test, train, all; auto: val, or what training held out, or all for published weights."
 
 
@@ -40,6 +41,7 @@ def evaluate(
     scales: Annotated[str | None, typer.Option(metavar="A,B", help=SCALES_HELP)] = None,
     flip: Annotated[bool, typer.Option("--flip", help=FLIP_HELP)] = False,
     surface: Annotated[float | None, typer.Option(metavar="PIXELS", help=SURFACE_HELP)] = None,
+    boxes: Annotated[str | None, typer.Option(metavar="MODEL|FILE", help=BOXES_HELP)] = None,
     exif: Annotated[str | None, typer.Option(help=EXIF_HELP)] = None,
 ) -> None:
     """Evaluate a model: top-1, top-5, loss, accuracy of each class.
@@ -66,6 +68,7 @@ def evaluate(
             window=window,
             surface=surface,
             tiles=tiles,
+            boxes=boxes,
             exif=exif,
             on_open=lambda samples, where: bar.start(len(samples), where),
             on_batch=bar.advance,

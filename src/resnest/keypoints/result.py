@@ -22,7 +22,7 @@ from resnest.runtime.results import ALL, LIKELY, Result, Show, installed
 
 HALF = 0.5  # pixel: COCO's files number pixels, coordinates here are continuous
 DRAWN = 0.2  # least score of a point that is drawn
-THICK = 160  # of the picture's longer side to the width of a line
+THICK = 110  # of the picture's longer side to the width of a line
 MOST_NAMED = 24  # points that a legend names
 
 

@@ -2,7 +2,7 @@
 
 task = KeypointTask(recipe, samples)
 net = task.build()
-loss = task.loss(net, batch.images, batch.labels)            # labels: a Target
+loss = task.loss(net, batch.images, batch.labels)            # labels: heatmaps (N, K, h, w), NaN of what does not count
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class KeypointTask(BackboneTask):
         recipe = self.recipe
         return KeypointDataset(samples, recipe.data, recipe.keypoints, recipe.head, seed=recipe.train.seed)
 
-    def loss(self, net: nn.Module, images: Tensor, labels: Any, *, seed: Sequence[int] = ()) -> Tensor:
+    def loss(self, net: nn.Module, images: Tensor, labels: Tensor, *, seed: Sequence[int] = ()) -> Tensor:
         """Mean squared error of the annotated points' heatmaps, over all cells (mmpose, KeypointMSELoss)."""
         data = self.recipe.data
         found: Tensor = net(normalise(images, data.mean, data.std))  # (N, K, h, w)
-        maps, weights = labels
-        squares = (found - maps).square().mean((2, 3))  # (N, K)
-        return (squares * weights).mean()
+        counts = ~labels[..., 0, 0].isnan()  # (N, K)
+        squares = (found - labels.nan_to_num()).square().mean((2, 3))
+        return (squares * counts).mean()
 
     def card(self, figures: dict[str, float]) -> KeypointCard:
         return KeypointCard(

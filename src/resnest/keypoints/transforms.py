@@ -1,14 +1,12 @@
 """Training crops: an object scaled, turned, moved and mirrored at random, sometimes half of a person; their heatmaps.
 
     dataset = KeypointDataset(samples, recipe.data, recipe.keypoints, recipe.head, seed=0)
-    pixels, target = dataset.augment(0, epoch=0)         # (3, 256, 192) uint8; Target
+    pixels, maps = dataset.augment(0, epoch=0)           # (3, 256, 192) uint8; (17, 64, 48)
 
 Sources: mmpose, RandomHalfBody, RandomBBoxTransform; scales and angles are normal draws cut off at two deviations.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,15 +28,8 @@ FEWEST_OF_HALF = 2  # of the half that is shown (mmpose's min_total_keypoints, m
 HALF_PADDING = 1.5  # of the box around half a person's points (RandomHalfBody)
 
 
-class Target(NamedTuple):
-    """What a crop teaches."""
-
-    maps: Tensor  # (K, h, w) float32; of a batch (N, K, h, w)
-    weights: Tensor  # (K,) 1 for an annotated point in the crop, else 0; of a batch (N, K)
-
-
 class KeypointDataset(TrainingDataset):
-    """Labels are a `Target` of the batch."""
+    """Labels are heatmaps (N, K, h, w) float32; NaN of points that do not count."""
 
     samples: KeypointSamples
 
@@ -56,7 +47,7 @@ class KeypointDataset(TrainingDataset):
         self.colour = ColorJitter(data.jitter)
         self.mirrors = data.flip and samples.layout.pairs is not None
 
-    def augment(self, index: int, epoch: int) -> tuple[Tensor, Target]:
+    def augment(self, index: int, epoch: int) -> tuple[Tensor, Tensor]:
         samples = self.samples
         row = int(samples.rows[index])
         points, visible = samples.people.points[row], samples.people.visible[row] > 0
@@ -96,19 +87,17 @@ class KeypointDataset(TrainingDataset):
                 return np.concatenate([(low + high - grown) / 2, (low + high + grown) / 2])
         return None
 
-    def target(self, places: NDArray[np.float64], visible: NDArray[np.bool_]) -> Target:
+    def target(self, places: NDArray[np.float64], visible: NDArray[np.bool_]) -> Tensor:
         """Heatmaps of points in pixels of the crop; those outside it do not count."""
         frame = self.samples.frame
         inside = ((places >= 0) & (places < (frame.width, frame.height))).all(1)
         seen = visible & inside
         maps = encode(places, seen, (frame.height // STRIDE, frame.width // STRIDE), sigma=self.head.sigma)
-        return Target(torch.from_numpy(maps), torch.from_numpy(seen.astype(np.float32)))
+        maps[~seen] = np.nan
+        return torch.from_numpy(maps)
 
-    def stack_targets(self, targets: list[Target]) -> Target:
-        if not targets:
-            return Target(torch.empty(0), torch.empty(0))
-        maps, weights = zip(*targets, strict=True)
-        return Target(torch.stack(maps), torch.stack(weights))
+    def stack_targets(self, targets: list[Tensor]) -> Tensor:
+        return torch.stack(targets) if targets else torch.empty(0)
 
 
 def _normal() -> float:
