@@ -27,7 +27,7 @@ LAYERS = [
     {"report", "serving", "batch"},
     {"training", "exporters"},
     {"classification", "detection"},
-    {"segmentation"},
+    {"segmentation", "keypoints"},
     {"panoptic"},
     {"bench"},
     {"cli"},

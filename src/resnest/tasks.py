@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from resnest.errors import ResnestError, unknown
+from resnest.errors import ResnestError, parameter, unknown
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +37,7 @@ TASKS: dict[str, str] = {  # name -> package
     "detection": "resnest.detection",
     "segmentation": "resnest.segmentation",
     "panoptic": "resnest.panoptic",
+    "keypoints": "resnest.keypoints",
 }
 DEFAULT_TASK = next(iter(TASKS))  # of recipes, cards and data that name none
 
@@ -64,6 +65,7 @@ class TaskInfo:
     scorer: str  # Callable[[Samples, ModelCard], Scorer]: what compares results with what pictures show
     inspection: str  # the Inspection: the doctor's look at the task's data
     data_view: str = ""  # the DataView: its annotations on the page about the data; "": that has pictures alone
+    boxes: str = ""  # what finds the boxes that it looks at in a picture, by `open`; "": it looks at the picture
     weights: str = ""  # the Parts: names of a network's tensors in other code; "": those of a ResNeSt alone
     relabel: str = ""  # (samples, file, card) -> samples with other labels
     finders: str = ""  # Sequence[Finder]: the task's own formats of data sets
@@ -207,6 +209,14 @@ def check_task(samples: Samples, task: str, where: str, what: str) -> None:
             f"{where} has {samples.has}, and {what} is for {task}: give {task_info(task).needs}, or take a model or a"
             f" recipe for {samples.task} (`resnest recipes`)"
         )
+
+
+def box_source(info: TaskInfo) -> Any:
+    """What opens the boxes of pictures, `TaskInfo.boxes`. Raises ResnestError for a task that looks at no boxes."""
+    if not info.boxes:
+        nouns = [known.noun.removeprefix("a ") for known in map(task_info, TASKS) if known.boxes]
+        raise ResnestError(f"{parameter('boxes')} is for {' and '.join(nouns)}s, and this model is {info.noun}")
+    return load_object(info.boxes)
 
 
 def load_object(where: str) -> Any:

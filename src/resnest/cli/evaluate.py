@@ -23,6 +23,7 @@ SCALES_HELP = (
 FLIP_HELP = "Test-time augmentation of detectors and segmenters by horizontal flips."
 SURFACE_HELP = "Of a segmenter, also Hausdorff-95 and surface Dice of the outlines within so many pixels."
 THRESHOLD_HELP = "Of multi-label masks, the probability from which on a pixel is in one; by default the model's."
+BOXES_HELP = "Of a keypoint model: look at boxes of a detector, or of json of detections, in place of annotated ones."
 SPLIT_HELP = "val, test, train, all; auto: val, or what training held out, or all for published weights."
 
 
@@ -42,6 +43,7 @@ def evaluate(
     flip: Annotated[bool, typer.Option("--flip", help=FLIP_HELP)] = False,
     surface: Annotated[float | None, typer.Option(metavar="PIXELS", help=SURFACE_HELP)] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help=THRESHOLD_HELP)] = None,
+    boxes: Annotated[str | None, typer.Option(metavar="MODEL|FILE", help=BOXES_HELP)] = None,
     exif: Annotated[str | None, typer.Option(help=EXIF_HELP)] = None,
 ) -> None:
     """Evaluate a model: top-1, top-5, loss, accuracy of each class.
@@ -69,6 +71,7 @@ def evaluate(
             surface=surface,
             threshold=threshold,
             tiles=tiles,
+            boxes=boxes,
             exif=exif,
             on_open=lambda samples, where: bar.start(len(samples), where),
             on_batch=bar.advance,

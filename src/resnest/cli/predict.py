@@ -17,7 +17,7 @@ import typer
 from resnest.cli.pictures import collect
 from resnest.cli.predict_job import JobOptions, run_job
 from resnest.cli.sources import Sources
-from resnest.cli.task_options import check_options, predict_by_threshold, read_tiles, set_options
+from resnest.cli.task_options import check_options, predict_by_threshold, read_boxes, read_tiles, set_options
 from resnest.cli.words import MODEL_HELP, NETWORK_HELP, OVERLAP_HELP, TILE_HELP, WINDOW_HELP
 from resnest.errors import ResnestError, parameter, printable
 from resnest.figures import counted
@@ -228,6 +228,10 @@ PATHS_HELP = (
     "Images, TIFF and video files, cameras (camera:0), addresses of streams (rtsp://, http://), folders, globs such as"
     " 'photos/**/*.jpg', lists (.txt with a name a line, .csv), or - for a list on standard input."
 )
+BOXES_HELP = (
+    "Of a keypoint model: a detector (DETECTOR@CLASS for one of its classes), or COCO json of detections, whose boxes"
+    " are looked at."
+)
 ENGINE_HELP = "auto, torch, onnxruntime or openvino; auto prefers a run's exported file, and prints the engine."
 THRESHOLD_HELP = (
     "Lowest score of a detection, by default 0.5; of multi-label masks the probability from which on a pixel is in one,"
@@ -269,6 +273,7 @@ def predict(
     ray: Annotated[bool, typer.Option("--ray", help=RAY_HELP)] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE_HELP)] = False,
     part_size: Annotated[int, typer.Option(min=1, help=PART_HELP)] = 1000,
+    boxes: Annotated[str | None, typer.Option(metavar="MODEL|FILE", help=BOXES_HELP)] = None,
     tile: Annotated[int | None, typer.Option(metavar="PIXELS", help=TILE_HELP)] = None,
     overlap: Annotated[float | None, typer.Option(metavar="FRACTION", help=OVERLAP_HELP)] = None,
     window: Annotated[int | None, typer.Option(metavar="PIXELS", help=WINDOW_HELP)] = None,
@@ -289,7 +294,15 @@ def predict(
     opening: dict[str, Any] = {"engine": engine, "network": network, "device": device, "card": card, "window": window}
     opening["tiles"] = read_tiles(tile, overlap)
     if out:
-        others = {"csv": as_csv, "draw": draw, "annotations": annotations, "every": every, "bands": bands, **files}
+        others = {
+            "boxes": boxes,
+            "csv": as_csv,
+            "draw": draw,
+            "annotations": annotations,
+            "every": every,
+            "bands": bands,
+            **files,
+        }
         _refuse(others, "--out writes rows alone: leave out --{}")
         options = JobOptions(out, shard, ray, overwrite, part_size, as_json)
         return run_job(model, paths, options, {**opening, "batch_size": batch_size}, limits)
@@ -302,6 +315,7 @@ def predict(
     predictor = _open(model, opening, batch_size, len(pictures), sources)
     predict_by_threshold(predictor, limits)
     check_options(predictor.card.task, [*limits, *files])
+    predictor = read_boxes(predictor, boxes, device)
     from resnest.runtime.results import Asked
 
     asked = use_annotations(annotations, predictor, pictures, files) if annotations else Asked(pictures)

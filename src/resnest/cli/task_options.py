@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from resnest.errors import ResnestError
 
 if TYPE_CHECKING:
+    from resnest.inference.predicting import Predictor
     from resnest.runtime.predictor import ImagePredictor
     from resnest.runtime.tiles import Tiles
 
@@ -31,6 +34,17 @@ def predict_by_threshold(predictor: ImagePredictor, limits: dict[str, Any]) -> d
     given = {"threshold": limits.pop("threshold")}
     predictor.card = predictor.card.with_threshold(**given)
     return given
+
+
+def read_boxes(predictor: Predictor, boxes: str | None, device: str) -> Any:
+    """The predictor with what finds its boxes, as --boxes says. Raises ResnestError."""
+    from resnest.tasks import box_source
+
+    if boxes is not None:
+        return box_source(predictor.card.info).open(boxes, predictor.card, device=device).predictor(predictor)
+    if predictor.card.info.boxes:
+        typer.echo("note: without --boxes each picture is looked at as the crop of one object", err=True)
+    return predictor
 
 
 def check_options(task: str, options: Iterable[str]) -> None:

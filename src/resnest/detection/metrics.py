@@ -111,7 +111,7 @@ class CocoMetrics:
         Args:
             rules: of the evaluator.
         """
-        coco, evaluator = _library()
+        coco, evaluator = coco_library()
         truth = coco()
         truth.dataset = {
             "images": [self.entry(image, objects) for image, (_, objects) in sorted(images.items())],
@@ -190,7 +190,7 @@ def mean_of_known(values: Floats) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
-def _library() -> tuple[Any, Any]:
+def coco_library() -> tuple[Any, Any]:
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError:

@@ -37,7 +37,7 @@ from resnest.runtime.hardware import malloc_trim
 from resnest.runtime.regions import Decoded
 from resnest.runtime.tiles import Tiles
 from resnest.runtime.tiling import predict_in_tiles
-from resnest.tasks import check_task, load_object, task_type
+from resnest.tasks import box_source, check_task, load_object, task_type
 
 # --- The result of an evaluation: figures, and predictions for each image. Each task adds its own fields ---
 # result.figures, result.headline, result.worst(24)
@@ -305,6 +305,7 @@ def evaluate(
     surface: float | None = None,
     threshold: float | None = None,
     tiles: Tiles | None = None,
+    boxes: str | Path | None = None,
     exif: str | None = None,
     on_batch: Callable[[int], None] = lambda seen: None,
     on_open: Callable[[Samples, str], None] = lambda samples, where: None,
@@ -322,6 +323,7 @@ def evaluate(
         surface: of a segmenter, measure distances of outlines too, with this tolerance in pixels.
         threshold: of a model that predicts by one (multi-label masks), in place of its card's.
         tiles: cut pictures into tiles, of a detector or a segmenter.
+        boxes: of a model that looks at boxes, where they come from in place of the annotations: a model or a file.
         exif: which way up pictures with an EXIF orientation were annotated: "auto", "upright" or "stored", by default
             the model's own data.exif.
 
@@ -342,6 +344,8 @@ def evaluate(
     check_task(part.samples, card.task, str(data), "the model")
     chosen = part.samples.aligned(card, str(data))
     chosen = _relabelled(chosen, labels, card) if labels else chosen
+    if boxes is not None:
+        chosen = box_source(card.info).open(boxes, card, device=device).samples(chosen)
     about = [f"{len(chosen)} with labels"] if len(chosen) != len(part.samples) else []
     about += [note for note in chosen.left_out if note not in part.samples.left_out]
     on_open(chosen, "; ".join([part.describe, *about]))

@@ -71,13 +71,13 @@ def _load(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def of_yaml(file: Path) -> YoloFiles:
-    """Raises ResnestError: key points, names that do not fit, a path that is not there."""
+def of_yaml(file: Path, *, points: bool = False) -> YoloFiles:
+    """Raises ResnestError: key points unless `points`, names that do not fit, a path that is not there."""
     content = _load(file)
-    if "kpt_shape" in content:
+    if "kpt_shape" in content and not points:
         raise ResnestError(
-            f"{file} has kpt_shape: these are key points (YOLO pose), which no task here learns. Export the boxes, as"
-            " YOLO detection or COCO json"
+            f"{file} has kpt_shape: these are key points (YOLO pose), for a recipe such as keypoints_small. For boxes"
+            " export YOLO detection or COCO json"
         )
     notes: list[str] = []
     bases = _bases(file, content.get("path") or "")

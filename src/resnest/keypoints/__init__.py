@@ -1,0 +1,1 @@
+"""Keypoints: the named points of each object in a box, by heatmaps (SimpleBaseline, arXiv 1804.06208)."""
