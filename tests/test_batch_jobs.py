@@ -337,6 +337,16 @@ def test_a_folder_of_shards_is_one_table(
 # --- What is refused, and goes on only with --overwrite ---
 
 
+def as_begun(out: Path) -> None:
+    """What a kill just before the end leaves of a finished job."""
+    finished, parts = out.with_name(f".{out.name}.json"), out.with_name(f".{out.name}.parts")
+    record = json.loads(finished.read_text())
+    parts.mkdir()
+    (parts / "job.json").write_text(json.dumps(record["job"]))
+    finished.unlink()
+    out.unlink()
+
+
 def _other_model(found: dict[str, Path], photos: Path, tmp_path: Path) -> list[object]:
     return [found["segmentation"], photos / "0.jpg"]
 
@@ -374,12 +384,8 @@ def test_another_job_is_refused(
 ) -> None:
     out = tmp_path / "o.csv"
     assert cli("predict", found["classification"], photos / "0.jpg", "--out", out).code == 0
-    if begun:  # as a kill just before the end leaves it
-        record = json.loads((tmp_path / ".o.csv.json").read_text())
-        (tmp_path / ".o.csv.parts").mkdir()
-        (tmp_path / ".o.csv.parts" / "job.json").write_text(json.dumps(record["job"]))
-        (tmp_path / ".o.csv.json").unlink()
-        out.unlink()
+    if begun:
+        as_begun(out)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"}
     line = ("predict", *words(found, photos, tmp_path), "--out", out)
     outcome = cli(*line)
@@ -387,6 +393,35 @@ def test_another_job_is_refused(
     assert {path: path.read_bytes() for path in before} == before
     assert cli(*line, "--overwrite").code == 0
     assert "was finished before" in cli(*line, "--overwrite").err
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["finished", "begun"])
+@pytest.mark.parametrize(
+    ("tiles", "now"),
+    [
+        (["--tile", "40"], "tile 40, overlap 0.2"),
+        (["--tile", "32", "--overlap", "0.5"], "tile 32, overlap 0.5"),
+        ([], "none"),
+    ],
+)
+def test_other_tiles_are_another_job(
+    tiles: list[str],
+    now: str,
+    begun: bool,
+    found: dict[str, Path],
+    photos: Path,
+    tmp_path: Path,
+    cli: Callable[..., Outcome],
+) -> None:
+    out = tmp_path / "o.jsonl"
+    line = ("predict", found["segmentation"], photos / "0.jpg", photos / "3.jpg", "--out", out)
+    assert cli(*line, "--tile", 32).code == 0
+    if begun:
+        as_begun(out)
+    outcome = cli(*line, *tiles)
+    assert outcome.code == 2
+    assert f"was begun with another choice of tiles (tile 32, overlap 0.2 then, {now} now)" in outcome.err
+    assert cli(*line, "--tile", 32).code == 0
 
 
 BAD_OPTIONS: dict[str, tuple[list[str], str]] = {

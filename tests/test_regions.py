@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resnest.runtime.bands import Bands, read_picture
 from resnest.runtime.decode import BadImage
 from resnest.runtime.opening import open_regions
 from resnest.runtime.pages import RegionPages, TiffPages
-from resnest.runtime.regions import Decoded, tiff_pages
+from resnest.runtime.raster import Raster
+from resnest.runtime.regions import Decoded, TiffPage, tiff_pages
 from resnest.runtime.sources import open_source
 
 tifffile = pytest.importorskip("tifffile")
@@ -37,6 +39,38 @@ def test_regions_of_a_tiff_file(how: dict[str, Any], kind: str, tmp_path: Path) 
     for left, top, right, bottom in BOXES:
         assert np.array_equal(np.asarray(page.read((left, top, right, bottom))), wanted[top:bottom, left:right])
     page.close()
+
+
+@pytest.mark.parametrize("how", [{}, {"rowsperstrip": 16}, {"tile": (64, 64), "compression": "zlib"}], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "count", "bands"),
+    [
+        ("uint16", 4, Bands(4)),
+        ("uint16", 1, Bands(1, 4095.0)),
+        ("float32", 5, Bands(5, 100.0)),
+        ("uint8", 4, Bands(4)),
+        ("uint8", 3, Bands(1)),
+        ("uint8", 3, Bands(3, 200.0)),
+        (">u2", 2, Bands(2)),
+    ],
+)
+def test_regions_of_bands(kind: str, count: int, bands: Bands, how: dict[str, Any], tmp_path: Path) -> None:
+    """As of the whole picture, cropped."""
+    pixels = np.random.default_rng(1).integers(0, 200, (150, 220, count)).astype(kind)
+    form = {"photometric": "rgb" if count == 3 else "minisblack", "byteorder": ">" if kind[0] == ">" else "<"}
+    tifffile.imwrite(tmp_path / "x.tif", pixels[..., 0] if count == 1 else pixels, planarconfig="contig", **form, **how)
+    picture, whole = open_regions(tmp_path / "x.tif", bands=bands), read_picture(tmp_path / "x.tif", bands)
+    assert isinstance(picture, TiffPage)
+    for box in BOXES:
+        part = picture.read(box)
+        assert isinstance(part, Raster)
+        assert part == whole.crop(box)
+    picture.close()
+
+
+def test_pages_that_are_bands_are_read_whole(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", np.stack([PIXELS[..., 0]] * 4), photometric="minisblack")
+    assert isinstance(open_regions(tmp_path / "x.tif", bands=Bands(4)), Decoded)
 
 
 @pytest.mark.parametrize("how", [{"compression": "tiff_lzw"}, {"tiffinfo": {274: 6}}], ids=str)

@@ -15,9 +15,12 @@ from PIL import Image
 
 import resnest
 from resnest.classification.card import ClassificationCard
+from resnest.inference.model import Model
 from resnest.runtime.preprocess import Preprocess
+from resnest.segmentation.card import SegmentationPreprocess
 from resnest.spec import Spec
 from shipped import foreign
+from small import small
 
 
 def _best_of(count: int, command: list[str]) -> float:
@@ -78,6 +81,15 @@ def test_torch_is_not_imported(arguments: list[str]) -> None:
         "except SystemExit as stop: assert not stop.code, stop.code\n"
         "assert 'torch' not in sys.modules"
     )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])  # torchvision, which detectors need, imports it
+def test_opening_a_model_does_not_import_torchs_compiler(task: str, tmp_path: Path) -> None:
+    """It is 5 seconds and 250 MB, and was imported to draw weights of tensors without memory."""
+    preprocess = Preprocess() if task == "classification" else SegmentationPreprocess()
+    Model.of(small(task), tuple("abc"), preprocess).save_pretrained(tmp_path)
+    code = f"import sys, resnest; resnest.Predictor({str(tmp_path)!r}); assert 'torch._dynamo' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 

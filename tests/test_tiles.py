@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+import resnest
+from conftest import Outcome
 from resnest.detection.card import DetectionCard, DetectionPreprocess
 from resnest.detection.result import Detections
 from resnest.detection.seams import join
@@ -22,6 +27,8 @@ from resnest.runtime.rle import decode
 from resnest.runtime.tiles import Grid, Tiles, fades, spans
 from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess
 from resnest.segmentation.result import LabelMap
+from servers import CLASSES, PREPROCESS
+from small import HEADS, SPEC, small
 from standins import CARDS
 
 
@@ -372,6 +379,59 @@ def test_streams_go_on_after_an_unusable_picture() -> None:
     predictor = ImagePredictor(Own(), SEGMENTER, tiles=Tiles(32))
     found = list(predictor.stream([noise(40, 50), b"no picture", noise(50, 40)]))
     assert [type(one) for one in found] == [LabelMap, BadImage, LabelMap]
+
+
+# --- The command line ---
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small networks of all kinds, an exported file of one size, and a picture as TIFF and as JPEG."""
+    folder = tmp_path_factory.mktemp("tiled")
+    networks: dict[str, Any] = {task: small(task) for task in PREPROCESS}
+    networks["instances"] = resnest.create_detector(SPEC, resnest.DetectorSpec(masks=True, **HEADS), num_classes=3)
+    for name, net in networks.items():
+        of = "detection" if name == "instances" else name
+        resnest.Model.of(net, CLASSES, PREPROCESS[of]).save_pretrained(folder / name)
+    resnest.export(folder / "segmentation", format="onnx", size=(64, 96), out=folder / "fixed.onnx")
+    noise(150, 100).save(folder / "x.tif", rowsperstrip=32)
+    noise(150, 100).save(folder / "x.jpg")
+    return folder
+
+
+@pytest.mark.parametrize("picture", ["x.tif", "x.jpg"])
+@pytest.mark.parametrize("model", ["segmentation", "detection", "instances", "fixed.onnx"])
+def test_predict_in_tiles(model: str, picture: str, models: Path, tmp_path: Path, cli: Callable[..., Outcome]) -> None:
+    what = ("--tile", 64, "--overlap", 0.25, "--json", "--draw", tmp_path)
+    outcome = cli("predict", models / model, models / picture, *what)
+    assert outcome.code == 0, outcome.err
+    found = json.loads(outcome.out)
+    assert (found["width"], found["height"]) == (150, 100)
+    with Image.open(found["files"]["draw"]) as drawn:
+        assert min(drawn.size) >= 100
+
+
+REFUSED = [
+    ("segmentation", ["--tile", "16"], "--tile 16: expected 32 to 8192 pixels"),
+    ("segmentation", ["--tile", "64", "--overlap", "1"], "--overlap 1: expected a number from 0 to less than 1"),
+    ("segmentation", ["--tile", "64", "--overlap", "-0.5"], "--overlap -0.5: expected a number from 0 to less than 1"),
+    ("segmentation", ["--overlap", "0.5"], "--overlap is for tiles: give --tile, too"),
+    ("segmentation", ["--tile", "64", "--window", "64"], "--window 64 and --tile 64 exclude each other"),
+    ("fixed.onnx", ["--tile", "128"], "--tile 128: this file takes 96 x 64 pixels, into which tiles would be shrunk"),
+    ("classification", ["--tile", "64"], "--tile 64 is for detectors and segmenters, and this model is a classifier"),
+    ("panoptic", ["--tile", "64"], "--tile 64 is for detectors and segmenters, and this model is a panoptic detector"),
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"), REFUSED, ids=[f"{one[0]} {' '.join(one[1])}" for one in REFUSED]
+)
+def test_refused_on_the_command_line(
+    model: str, options: list[str], words: str, models: Path, cli: Callable[..., Outcome]
+) -> None:
+    outcome = cli("predict", models / model, models / "x.jpg", *options)
+    assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1)
+    assert words in outcome.err
 
 
 def test_a_grid_of_a_large_picture() -> None:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from resnest.adapters import peer
@@ -24,6 +23,7 @@ from resnest.checkpoints.loading import check_values
 from resnest.checkpoints.reading import read_checkpoint
 from resnest.checkpoints.structure import looks_like
 from resnest.errors import ResnestError, one_line
+from resnest.network.tools import shapes_only
 from resnest.spec import PUBLISHED, find_spec, list_models
 
 State = Mapping[str, Tensor]
@@ -206,7 +206,7 @@ def _encoder_name(state: State, depth: int, path: Path) -> str:
         depths = find_spec(name)[0].depths[: depth - 1]
         if blocks != {f"layer{stage}.{block}" for stage, count in enumerate(depths, 1) for block in range(count)}:
             continue
-        with torch.device("meta"):
+        with shapes_only():
             wanted = Encoder(name, depth).state_dict()
         if sizes == {key: len(tensor) for key, tensor in wanted.items() if tensor.ndim}:
             return name

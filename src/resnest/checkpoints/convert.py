@@ -26,6 +26,7 @@ from resnest.checkpoints.reading import RawCheckpoint, read_checkpoint, write_pa
 from resnest.errors import ResnestError, parameter
 from resnest.files import check_is_not, replacing, write_errors
 from resnest.network.resnest import ResNeSt
+from resnest.network.tools import shapes_only
 from resnest.spec import Spec, find_spec
 
 HEAD = ("fc.weight", "fc.bias")
@@ -226,7 +227,7 @@ def _complete(identity: Identity) -> dict[str, Tensor]:
         ResnestError: a tensor is missing, misshapen or unknown.
     """
     spec = identity.sure or _possible(identity)[0]
-    with torch.device("meta"):
+    with shapes_only():
         net = ResNeSt(spec, num_classes=identity.seen.num_classes, in_chans=identity.seen.in_chans)
     wanted = {name: tensor.shape for name, tensor in net.state_dict().items()}
     missing = [name for name in wanted if name not in identity.state and not name.endswith(COUNTER)]

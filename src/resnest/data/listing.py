@@ -19,9 +19,10 @@ from pathlib import Path
 
 from resnest.errors import ResnestError
 from resnest.files import is_output
-from resnest.runtime.band_files import NUMPY, TIFF
+from resnest.runtime.band_files import NUMPY
 from resnest.runtime.band_files import SUFFIXES as BANDS
 from resnest.runtime.decode import FORMATS, SUFFIXES
+from resnest.runtime.tiff import STARTS as TIFF
 
 # Left by macOS, Synology, QNAP, Windows, Python; lower case. Beside these, whatever begins with a dot: ._1.jpg,
 # .DS_Store, .ipynb_checkpoints

@@ -18,7 +18,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
@@ -34,6 +33,7 @@ from resnest.errors import ResnestError, call, parameter, unknown
 from resnest.files import CARD_NAME, WEIGHTS_NAME, replacing, sha256_of, write_atomically, write_errors
 from resnest.inference.readme import model_card_text
 from resnest.inference.torch_engine import open_torch_engine
+from resnest.network.tools import shapes_only
 from resnest.recipes.reading import build, read_recipe
 from resnest.recipes.schema import Recipe
 from resnest.runtime.card import ModelCard
@@ -64,7 +64,7 @@ def build_from_card(card: ModelCard, state: Mapping[str, Tensor], *, source: str
 
 def _without_weights(card: ModelCard) -> nn.Module:
     """The network of a card, whose tensors have only shapes (meta device)."""
-    with torch.device("meta"):
+    with shapes_only():
         return task_type(card.task).build_network(card)
 
 

@@ -1,18 +1,22 @@
-"""In-place changes of a network: frozen stages, synchronised batch norm.
+"""In-place changes of a network: frozen stages, synchronised batch norm; and networks of shapes alone.
 
 parameter_stages(net)           # stem, layer1, layer2, layer3, layer4, head
 freeze(net, 2)                  # stem and layer1
 freeze_bn_statistics(net)       # of every batch-norm
 synchronise_norms(net)          # before the optimiser is built
+with shapes_only(): ...         # networks that are built within have no weights
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from resnest.errors import ResnestError
 from resnest.network.norm import FrozenStatsBatchNorm2d
@@ -160,3 +164,20 @@ def synchronise_norms(net: nn.Module) -> int:
         other._buffers.update(norm._buffers)
         setattr(module, name, other.train(norm.training))
     return len(norms)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Weights are not drawn: of the meta device that would import torch's compiler, 5 seconds and 250 MB."""
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is Tensor.normal_ or func is nn.init.normal_:  # within a function of ours a mode is not asked again
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Within, tensors have only shapes (meta device)."""
+    with torch.device("meta"), _Undrawn():
+        yield

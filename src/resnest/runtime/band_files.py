@@ -17,17 +17,32 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 from resnest.errors import one_line
 from resnest.runtime.decode import MAX_PIXELS, BadImage
 from resnest.runtime.decode import SUFFIXES as PHOTOGRAPHS
-from resnest.runtime.pages import BITS, FORMATS, PHOTOMETRIC, SAMPLE_FORMAT, UNSIGNED, WHITE_IS_ZERO, refusing_tiff
 from resnest.runtime.raster import Raster
+from resnest.runtime.tiff import (
+    BITS,
+    EXTRA_SAMPLES,
+    FORMATS,
+    LAB,
+    ORIENTATION,
+    PALETTE,
+    PHOTOMETRIC,
+    SAMPLE_FORMAT,
+    UNSIGNED,
+    WHITE_IS_ZERO,
+    black_is_zero,
+    colours_of,
+    orientation_of,
+    refusing_tiff,
+)
+from resnest.runtime.tiff import SUFFIXES as TIFF_SUFFIXES
 
-TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 NUMPY = b"\x93NUMPY"
-SUFFIXES = (".tif", ".tiff", ".npy")
+SUFFIXES = (*TIFF_SUFFIXES, ".npy")
 PICTURES = (*PHOTOGRAPHS, *SUFFIXES)  # what folders of data sets are looked through for
 MOST_PAGES = 1024
 MOST_PIECES = 2**18
@@ -35,9 +50,6 @@ FLOAT = 4  # bytes
 # tifffile's readers that look for further files of a series: pages of this file alone are bands
 ALONE: dict[str, Any] = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
 BANDS_AT_ONCE = 4  # that a picture of the most pixels may have; one of fewer pixels more: as floats 1.4 GB
-EXTRA_SAMPLES = 338  # tag (TIFF 6.0, section 18)
-ALPHA = (1, 2)  # EXTRA_SAMPLES: associated, unassociated
-RGB, LAB = 2, 8  # PHOTOMETRIC
 WHOLE = {"1": 1, "L": 1, "P": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4, "YCbCr": 3, "I;16": 1, "F": 1}  # samples
 TURNS = {  # EXIF orientation: as ImageOps.exif_transpose
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -154,7 +166,7 @@ def _with_pillow(content: bytes, name: str, most: int) -> Image.Image | None:
 def _is_kept(image: Image.Image) -> bool:
     tags = image.tag_v2  # type: ignore[attr-defined]
     bits, kinds = tags.get(BITS, (1,)), tags.get(SAMPLE_FORMAT, (1,))
-    known = WHOLE.get(image.mode) == len(bits) and tags.get(ExifTags.Base.Orientation, 1) == 1
+    known = WHOLE.get(image.mode) == len(bits) and tags.get(ORIENTATION, 1) == 1
     if image.mode == "F":
         return known and kinds[0] == 3
     inverted = image.mode == "I;16" and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO  # Pillow inverts 8 bits only
@@ -197,13 +209,13 @@ def _bands_of(file: Any, name: str, most: int) -> tuple[Raster, int]:
         raise BadImage(name, f"has the shape {shape} ({axes}): expected pictures with height and width")
     height, width = shape[axes.index("Y")], shape[axes.index("X")]
     _check_size(width, height, name, most)
-    bits, white = page.bitspersample, int(page.photometric)
+    bits = page.bitspersample
     if series.dtype is None or series.dtype.kind not in "buif" or (bits < 8 and bits != 1):
         raise BadImage(
             name, f"has {bits}-bit values of a kind that is not read: save it with 8 or 16 bits, or as float"
         )
     _check_count(shape, series.dtype.itemsize, name, most)
-    if white in (3, LAB):
+    if int(page.photometric) in (PALETTE, LAB):
         raise BadImage(name, "has a palette in several pages, or LAB colours: save it as RGB")
     pieces = math.prod(page.chunked)  # strips or tiles, each with an offset and a length in the file
     if pieces > MOST_PIECES or pieces * 8 > page.parent.filehandle.size:
@@ -211,20 +223,10 @@ def _bands_of(file: Any, name: str, most: int) -> tuple[Raster, int]:
     planes = [axis for axis, letter in enumerate(axes) if letter not in "YXS"]
     samples = [axes.index("S")] if "S" in axes else []
     pixels = series.asarray(maxworkers=1).transpose([axes.index("Y"), axes.index("X"), *planes, *samples])
-    pixels = _native(pixels.reshape(height, width, -1))
-    if white == WHITE_IS_ZERO and pixels.dtype.kind == "u":
-        pixels = np.iinfo(pixels.dtype).max - pixels
+    pixels = black_is_zero(page, _native(pixels.reshape(height, width, -1)))
     raster = Raster.of(pixels, pixels.dtype.name)
-    raster.colours = _colours(page, pixels.shape[2])
-    orientation = page.tags.get(int(ExifTags.Base.Orientation))
-    return raster, int(orientation.value) if orientation is not None else 1
-
-
-def _colours(page: Any, count: int) -> str:
-    """The meaning of its bands, where the file tells: RGB, RGBA, LA; else ""."""
-    alpha = tuple(map(int, page.extrasamples)) in ((1,), (2,))
-    known = {(RGB, 3): "RGB", (RGB, 4): "RGBA" if alpha else "", (1, 2): "LA" if alpha else ""}
-    return known.get((int(page.photometric), count), "") if page.samplesperpixel == count else ""
+    raster.colours = colours_of(page, pixels.shape[2])
+    return raster, orientation_of(page)
 
 
 def _check_size(width: int, height: int, name: str, most: int) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnest.runtime.band_files import NUMPY, TIFF, channels_last, read_array, read_tiff, turned
+from resnest.runtime.band_files import NUMPY, channels_last, read_array, read_tiff, turned
 from resnest.runtime.decode import (
     MAX_BYTES,
     MAX_PIXELS,
@@ -38,6 +38,7 @@ from resnest.runtime.decode import (
 from resnest.runtime.decode import orientation_of as of_photograph
 from resnest.runtime.inputs import ImageInput, content_of, to_image, upright_copy
 from resnest.runtime.raster import FULL, Raster
+from resnest.runtime.tiff import STARTS as TIFF
 
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R 601-2, as Pillow's mode L
 USUAL = {"RGB": "RGB", "RGBA": "RGBA", "L": "grey", "LA": "grey with alpha"}

@@ -14,13 +14,14 @@ from pathlib import Path
 from resnest.runtime.bands import RGB, Bands, read_picture, to_picture
 from resnest.runtime.inputs import ImageInput
 from resnest.runtime.regions import Decoded, Regions, tiff_pages
+from resnest.runtime.tiff import SUFFIXES
 
 MAX_PIXELS = 500_000_000  # of a picture that is decoded whole: 2 gigabytes in Pillow
 MAX_BYTES = 2**30
 
 
 def open_regions(source: ImageInput | Regions, name: str = "image", bands: Bands = RGB) -> Regions:
-    """A picture of any kind, as a model takes it; of other bands than RGB whole in memory.
+    """A picture of any kind, as a model takes it.
 
     Raises:
         BadImage, WrongInput: as `to_picture`; of a file with more than 500 megapixels.
@@ -29,7 +30,7 @@ def open_regions(source: ImageInput | Regions, name: str = "image", bands: Bands
         return source
     if isinstance(source, str | os.PathLike):
         source = Path(source)
-        if bands.plain and source.suffix.lower() in (".tif", ".tiff") and len(pages := tiff_pages(source)) == 1:
+        if source.suffix.lower() in SUFFIXES and len(pages := tiff_pages(source, bands)) == 1:
             return pages[0]
         return Decoded(read_picture(source, bands, name=name, max_bytes=MAX_BYTES, max_pixels=MAX_PIXELS), name)
     if isinstance(source, bytes | bytearray | memoryview):

@@ -9,22 +9,27 @@ file with a single page has the plain name, as any picture.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from resnest.runtime.decode import MAX_PIXELS, BadImage, refusing, to_rgb
+from resnest.runtime.decode import MAX_PIXELS, BadImage, to_rgb
 from resnest.runtime.frames import Frame
 from resnest.runtime.regions import TiffPage
+from resnest.runtime.tiff import (
+    BITS,
+    FORMATS,
+    PHOTOMETRIC,
+    SAMPLE_FORMAT,
+    SUBFILE,
+    UNSIGNED,
+    WHITE_IS_ZERO,
+    is_copy,
+    refusing_tiff,
+)
 
-FORMATS = ("TIFF",)
 NOT_TIFF = "not a TIFF file, or one that is damaged"
-SUBFILE, BITS, PHOTOMETRIC, SAMPLE_FORMAT = 254, 258, 262, 339  # tags (TIFF 6.0, section 8)
-SMALLER, MASK = 1, 4  # bits of SUBFILE: a page that is another one made smaller, or its mask
-WHITE_IS_ZERO = 0
-UNSIGNED = (1, 4)  # SAMPLE_FORMAT: unsigned, undefined
 
 
 class TiffPages:
@@ -80,7 +85,8 @@ class TiffPages:
             except BadImage as error:
                 self.problem = f"no page can be read after page {number - 1}: {error.reason}"
                 return
-            if number == 0 or not self._is_copy():
+            subfile = self.image.tag_v2.get(SUBFILE, 0)  # type: ignore[attr-defined]
+            if number == 0 or not is_copy(subfile):
                 yield Frame(name, number, None, self._page(name))
             number += 1
 
@@ -93,11 +99,6 @@ class TiffPages:
         except Image.DecompressionBombError:  # said of the page when it is read
             return True
         return True
-
-    def _is_copy(self) -> bool:
-        """Whether the page is a smaller copy or a mask of another one, as in pyramids."""
-        kind = self.image.tag_v2.get(SUBFILE, 0)  # type: ignore[attr-defined]
-        return bool(isinstance(kind, int) and kind & (SMALLER | MASK))
 
     def _page(self, name: str) -> Image.Image | BadImage:
         width, height = self.image.size
@@ -133,16 +134,6 @@ class RegionPages:
             if self.stopped:
                 return
             yield Frame(page.name, page.number, None, page)
-
-
-@contextmanager
-def refusing_tiff(name: str) -> Iterator[None]:
-    """Turns Pillow's errors within into BadImage; of damaged tags it has others than of other formats."""
-    try:
-        with refusing(name, FORMATS * 2):
-            yield
-    except (KeyError, AttributeError, ZeroDivisionError, AssertionError, RuntimeError) as error:
-        raise BadImage(name, f"damaged ({type(error).__name__})") from None
 
 
 def _to_rgb(page: Image.Image, name: str) -> Image.Image:

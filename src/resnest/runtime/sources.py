@@ -20,6 +20,8 @@ from resnest.runtime.decode import SUFFIXES
 from resnest.runtime.frames import Every, Frame
 from resnest.runtime.pages import RegionPages, TiffPages
 from resnest.runtime.regions import tiff_pages
+from resnest.runtime.tiff import STARTS as TIFF_STARTS
+from resnest.runtime.tiff import SUFFIXES as TIFF_SUFFIXES
 
 START = 12  # bytes of a file that tell its kind
 VIDEO, PAGES = "video", "pages"
@@ -27,8 +29,6 @@ VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".flv", ".3gp",
     ".ogv", ".mjpeg", ".mjpg",
 )  # fmt: skip
-TIFF_SUFFIXES = (".tif", ".tiff")
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 VIDEO_STARTS = (b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"FLV\1")  # Matroska and WebM, MPEG, Flash
 PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")  # with the suffix of a video: decoded as what it is
 PICTURE_BRANDS = (b"avif", b"avis", b"hei", b"hev", b"mif1", b"msf1")  # of ISO files: pictures in a video's container

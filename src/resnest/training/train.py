@@ -23,6 +23,7 @@ from resnest.data.sources import Splits, open_dataset
 from resnest.errors import ResnestError, call, parameter
 from resnest.files import check_is_not
 from resnest.inference.evaluation import Evaluation
+from resnest.network.tools import shapes_only
 from resnest.progress import clock
 from resnest.recipes import Recipe, find_recipe, override, read_recipe, to_yaml
 from resnest.recipes.reading import Settings, check_resumable
@@ -55,7 +56,7 @@ def write_run_report(run: RunDirectory, task: Task, splits: Splits, evaluation: 
 def _facts(task: Task, splits: Splits, evaluation: Evaluation, seconds: float) -> dict[str, str]:
     recipe = task.recipe
     changed = ", ".join(f"{key}={value}" for key, value in recipe.model.spec.items())
-    with torch.device("meta"):  # counted without making them
+    with shapes_only():  # counted without making them
         parameters = sum(parameter.numel() for parameter in task.build().parameters())
     return {
         "Recipe": recipe.name,
