@@ -576,3 +576,11 @@ def test_one_class_with_weights_and_folds(tmp_path: Path) -> None:
     found = resnest.Predictor(tmp_path / "run")(root / "images" / "val" / "8.png")
     found.save(tmp_path / "mask.png")
     assert np.array_equal(np.asarray(Image.open(tmp_path / "mask.png")) > 0, found.masks[0])
+
+
+def test_a_folder_without_masks_of_the_pictures_is_no_class(tmp_path: Path) -> None:
+    root = write(tmp_path, by_class)
+    save(root / "masks" / "train" / "preview" / "all.png", lesion())
+    samples = opened(root).train
+    assert samples.class_names == ("lesion", "vessel")
+    assert "left out: 1 mask without an image" in samples.left_out
