@@ -27,6 +27,7 @@ import processes
 import resnest
 from cells import write_cells, write_lvis
 from conftest import FULL, Outcome, write_photos
+from eyes import write as write_eyes
 from forms import write_parquet
 from painted_segments import paint_segments
 from resnest.checkpoints.manifest import find_weights
@@ -70,6 +71,7 @@ def prepared(digit_images: list[tuple[str, Image.Image]], tmp_path_factory: pyte
     write_cells(folder / "cells")
     write_lvis(folder / "lvis")
     write_streets(folder / "streets")
+    write_eyes(folder / "eyes")
     paint_segments(folder / "scenes", 2)
     _write_weights(folder)
     return folder

@@ -17,6 +17,7 @@ from PIL import Image
 import resnest
 from conftest import Outcome
 from exports import save_segmenter
+from eyes import HEIGHT, WIDTH, Write, by_class, lesion, save, stack, vessel, write
 from resnest.data.checks import check_dataset
 from resnest.data.sources import Splits, open_dataset
 from resnest.errors import ResnestError
@@ -35,59 +36,6 @@ from resnest.segmentation.mask_stack import MaskStack, class_folders
 from resnest.segmentation.mask_stacks import MaskStackSamples
 from resnest.segmentation.predict import mask_stack, predict
 from resnest.segmentation.result import PixelClasses
-
-WIDTH, HEIGHT = 40, 30
-TIFFFILE = pytest.importorskip("tifffile")
-Mask = NDArray[np.uint8]
-
-
-def lesion(number: int = 0) -> Mask:
-    """0 and 1; the fourth picture of each part shows none."""
-    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-    if number % 4 != 3:
-        mask[4 : 14 + number % 3, 5:25] = 1
-    return mask
-
-
-def vessel(number: int = 0) -> Mask:
-    """0 and 1, over a part of the lesion."""
-    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-    mask[:, 18 + number % 4 : 30] = 1
-    return mask
-
-
-def picture(number: int) -> Image.Image:
-    """Red where the lesion is, blue where the vessel is, and its number in a corner."""
-    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    pixels[..., 0], pixels[..., 2] = lesion(number) * 220, vessel(number) * 220
-    pixels[-1, -1, 1] = number
-    return Image.fromarray(pixels)
-
-
-def save(path: Path, values: NDArray[Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, values)
-    elif path.suffix == ".tif":
-        TIFFFILE.imwrite(path, values, photometric="minisblack")
-    else:
-        Image.fromarray(values).save(path)
-
-
-Write = Callable[[Path, int], None]  # folder of masks of a part, number
-
-
-def by_class(folder: Path, number: int, *, yes: int = 255, ending: str = "", suffix: str = ".png") -> None:
-    """A folder for each class; without a lesion there is no file of it."""
-    for name, mask in (("lesion", lesion(number)), ("vessel", vessel(number))):
-        if mask.any():
-            end = f"_{name[0].upper()}" if ending else ""
-            save(folder / name / f"{number}{end}{suffix}", mask * np.uint8(yes))
-
-
-def stack(number: int) -> NDArray[np.uint8]:
-    return np.stack([lesion(number), vessel(number)])
-
 
 WAYS: dict[str, tuple[Write, str]] = {  # how masks are written, and the list of classes
     "folders of classes": (by_class, ""),
@@ -123,18 +71,6 @@ WAYS: dict[str, tuple[Write, str]] = {  # how masks are written, and the list of
         "background\nlesion\nvessel\n",
     ),
 }
-
-
-def write(root: Path, way: Write, classes: str = "", *, train: int = 8, val: int = 4) -> Path:
-    for part, numbers in (("train", range(train)), ("val", range(train, train + val))):
-        for number in numbers:
-            path = root / "images" / part / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture(number).save(path)
-            way(root / "masks" / part, number)
-    if classes:
-        (root / "classes.txt").write_text(classes, encoding="utf-8")
-    return root
 
 
 def opened(root: Path) -> Splits:
@@ -640,3 +576,11 @@ def test_one_class_with_weights_and_folds(tmp_path: Path) -> None:
     found = resnest.Predictor(tmp_path / "run")(root / "images" / "val" / "8.png")
     found.save(tmp_path / "mask.png")
     assert np.array_equal(np.asarray(Image.open(tmp_path / "mask.png")) > 0, found.masks[0])
+
+
+def test_a_folder_without_masks_of_the_pictures_is_no_class(tmp_path: Path) -> None:
+    root = write(tmp_path, by_class)
+    save(root / "masks" / "train" / "preview" / "all.png", lesion())
+    samples = opened(root).train
+    assert samples.class_names == ("lesion", "vessel")
+    assert "left out: 1 mask without an image" in samples.left_out

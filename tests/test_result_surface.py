@@ -24,6 +24,7 @@ from resnest.panoptic.result import PanopticClasses, PanopticFiles, PanopticFold
 from resnest.runtime import rle
 from resnest.runtime.palette import encode_ids
 from resnest.runtime.results import ALL, DRAWINGS, Result, Show
+from resnest.segmentation.mask_stack import MaskStack, StackFolder
 from resnest.segmentation.result import LabelFolder, LabelMap, PixelClasses
 from resnest.tasks import TASKS, load_object, task_info
 
@@ -59,6 +60,11 @@ def label_map() -> LabelMap:
     return LabelMap("photos/a.jpg", classes, LEFT.astype(np.uint8), np.array([0.5, 0.75, 0], np.float32))
 
 
+def mask_stack() -> MaskStack:
+    masks = np.stack([~LEFT, np.ones_like(LEFT), np.zeros_like(LEFT)])
+    return MaskStack("photos/a.jpg", label_map().classes, masks, np.array([0.5, 0.75, 0], np.float32))
+
+
 def panoptic_map() -> PanopticMap:
     ids = np.where(LEFT, 300, 2).astype(np.int32)
     thing = Segment.of(ids == 300, id=300, label=0, score=0.75)
@@ -74,6 +80,7 @@ MAKE: dict[str, Callable[[], Result]] = {
     "detection": detections,
     "boxes alone": lambda: detections(masks=False),
     "segmentation": label_map,
+    "mask stack": mask_stack,
     "panoptic": panoptic_map,
 }
 every_result = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
@@ -84,6 +91,7 @@ TEXTS: dict[str, str] = {
     "detection": "photos/a.jpg: 1 RBC, 1 WBC",
     "boxes alone": "photos/a.jpg: 1 RBC, 1 WBC",
     "segmentation": "photos/a.jpg: road 75 %, sky 25 %",
+    "mask stack": "photos/a.jpg: sky 100 %, road 75 %",
     "panoptic": "photos/a.jpg: 1 cat, sea",
 }
 
@@ -95,6 +103,9 @@ FIRST_ROWS: dict[str, dict[str, Any]] = {
     },
     "segmentation": {
         "image": "photos/a.jpg", "label": "road", "category_id": 7, "pixels": 900, "share": 0.75, "score": 0.5,
+    },
+    "mask stack": {
+        "image": "photos/a.jpg", "label": "sky", "category_id": 0, "pixels": 1200, "share": 1, "score": 0.75,
     },
     "panoptic": {
         "image": "photos/a.jpg", "id": 300, "label": "cat", "category_id": 17, "thing": True, "score": 0.75,
@@ -108,6 +119,7 @@ def test_there_is_a_result_for_each_task() -> None:
     assert {type(make()) for make in MAKE.values()} == {
         *(load_object(task_info(task).result) for task in TASKS),
         MultiLabel,
+        MaskStack,
     }
 
 
@@ -139,6 +151,7 @@ SHOWN: dict[str, tuple[str, Show, int, int, int]] = {
     "no object": ("detection", Show(threshold=0.95), 0, 0, 0),
     "a detector knows no best ones": ("detection", Show(top=1), 2, 2, 2),
     "segments": ("segmentation", Show(top=1, threshold=0.9), 2, 2, 2),
+    "masks that overlap": ("mask stack", Show(top=1, threshold=0.9), 2, 2, 2),
     "panoptic segments": ("panoptic", Show(top=1, threshold=0.9), 2, 2, 2),
 }
 
@@ -164,7 +177,7 @@ def test_drawings_follow_what_is_shown(kind: str) -> None:
     assert drawn.mode == "RGB"
     assert min(drawn.size) > HEIGHT
     same = np.array_equal(drawn, result.draw(np.asarray(PICTURE), ALL))  # an array is as good as an image
-    assert same == (kind in ("segmentation", "panoptic"))
+    assert same == (kind in ("segmentation", "mask stack", "panoptic"))
     buffer = io.BytesIO()
     PICTURE.save(buffer, "PNG")
     assert np.array_equal(drawn, result.draw(buffer))
@@ -188,6 +201,10 @@ def test_maps_are_pictures_of_numbers(tmp_path: Path) -> None:
     label_map().save(tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as mask:
         assert (mask.mode, np.unique(np.asarray(mask)).tolist()) == ("P", [0, 7])
+    one = mask_stack()
+    replace(one, masks=one.masks[:1]).save(tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as mask:
+        assert np.array_equal(np.asarray(mask) == 255, one.masks[0])
     panoptic_map().save(tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as ids:
         assert np.array_equal(ids, encode_ids(panoptic_map().ids))
@@ -198,6 +215,7 @@ WRONG_FILES: dict[str, tuple[str, str, bool, str]] = {
     "an unknown one": ("panoptic", "x.txt", False, "x.txt: expected .jpg"),
     "numbers with a picture": ("detection", "x.json", True, "x.json: expected .jpg"),
     "a drawing of nothing": ("classification", "x.png", False, "x.png: a drawing needs the picture, save"),
+    "several masks": ("mask stack", "x.png", False, "x.png: a drawing needs the picture, save"),
     "a mask that JPEG changes": ("segmentation", "x.jpg", False, "x.jpg: a drawing needs the picture, save"),
     "no folder": ("detection", "no/x.json", False, "no/.*x.json.* cannot be written: No such file"),
     "no folder for a drawing": ("detection", "no/x.jpg", True, "no/x.jpg cannot be written: No such file"),
@@ -261,7 +279,13 @@ def sv() -> Any:
             pytest.skip("supervision is not installed")
 
 
-CLASS_NUMBERS = {"detection": [1, 0, 1], "boxes alone": [1, 0, 1], "segmentation": [0, 1], "panoptic": [0, 2]}
+CLASS_NUMBERS = {
+    "detection": [1, 0, 1],
+    "boxes alone": [1, 0, 1],
+    "segmentation": [0, 1],
+    "mask stack": [1, 0],
+    "panoptic": [0, 2],
+}
 
 
 @pytest.mark.parametrize("kind", CLASS_NUMBERS)
@@ -277,8 +301,10 @@ def test_supervision(kind: str, sv: Any) -> None:
     else:
         assert found.mask.shape == (len(found), HEIGHT, WIDTH)
         assert found.mask.dtype == bool
-        assert found.mask[0].sum() == {"detection": 300, "segmentation": 900, "panoptic": 300}[kind]
-    if kind == "segmentation":
+        assert found.mask[0].sum() == {"detection": 300, "segmentation": 900, "mask stack": 1200, "panoptic": 300}[kind]
+    if kind == "mask stack":
+        assert found.xyxy.tolist() == [[0, 0, 40, 30], [10, 0, 40, 30]]
+    elif kind == "segmentation":
         assert found.xyxy.tolist() == [[10, 0, 40, 30], [0, 0, 10, 30]]
     else:
         assert found.xyxy[0].tolist() == [0, 0, 10, 30]
@@ -311,10 +337,14 @@ def test_files_for_other_programs(tmp_path: Path) -> None:
     coco = CocoFile(tmp_path / "found.json", threshold=0.5)
     labels = LabelFolder(tmp_path / "labels", label_map().classes)
     maps = PanopticFolder(str(tmp_path / "maps"), panoptic_map().classes)
+    stacks = StackFolder(tmp_path / "stacks", mask_stack().classes)
     for _ in range(2):
         coco.add(detections())
         labels.add(label_map())
         maps.add(panoptic_map())
+        stacks.add(mask_stack())
+    assert stacks.close() == f"6 masks of 2 pictures and classes.json in {tmp_path / 'stacks'}"
+    assert {path.name for path in (tmp_path / "stacks" / "sky").iterdir()} == {"a.png", "a-2.png"}
     assert coco.close() == f"4 objects of 2 pictures in {tmp_path / 'found.json'}"
     assert labels.close() == f"2 masks and classes.json in {tmp_path / 'labels'}"
     assert maps.close() == f"2 maps in {tmp_path / 'maps' / 'panoptic'}, and panoptic.json beside it"

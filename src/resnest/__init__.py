@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from resnest.runtime.preprocess import Preprocess
     from resnest.runtime.results import Result, Show
     from resnest.segmentation.card import SegmentationPreprocess
+    from resnest.segmentation.mask_stack import MaskStack
     from resnest.segmentation.result import LabelMap
     from resnest.segmentation.segmenter import create_segmenter
     from resnest.segmentation.spec import SegmenterSpec
@@ -52,6 +53,7 @@ _HOME = {
     "Evaluation": "resnest.inference.evaluation",
     "FoldsResult": "resnest.training.folds",
     "LabelMap": "resnest.segmentation.result",
+    "MaskStack": "resnest.segmentation.mask_stack",
     "Model": "resnest.inference.model",
     "ModelCard": "resnest.runtime.card",
     "MultiLabel": "resnest.classification.result",
@@ -91,6 +93,7 @@ __all__ = [
     "Evaluation",
     "FoldsResult",
     "LabelMap",
+    "MaskStack",
     "Model",
     "ModelCard",
     "MultiLabel",

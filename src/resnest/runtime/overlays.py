@@ -50,7 +50,8 @@ def _painted(picture: Image.Image, masks: Mask, colours: Sequence[Colour]) -> Im
         if not seen[:, rows].any():
             continue
         grey = np.asarray(part.convert("L"), np.float32)[..., None]
-        pixels = np.where(seen[:, rows].any(0)[..., None], pixels + GREY * (grey - pixels), pixels)
+        covered: Mask = np.any(seen[:, rows], axis=0, keepdims=True).transpose(1, 2, 0)  # (h, W, 1)
+        pixels = np.where(covered, pixels + GREY * (grey - pixels), pixels)
         for mask, colour in zip(seen, colours, strict=True):
             inside = mask[rows]
             pixels[inside] += FILL * (np.array(colour, np.float32) - pixels[inside])

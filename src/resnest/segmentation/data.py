@@ -101,8 +101,9 @@ class PixelSamples(PairedSamples):
         return self.mask_keys[index]
 
     def shown(self, mask: NDArray[np.uint8]) -> NDArray[np.int64]:
-        labels = np.unique(mask)
-        return labels[labels != IGNORED].astype(np.int64)
+        labels = np.unique(mask).astype(np.int64)
+        known: NDArray[np.int64] = labels[labels != IGNORED]
+        return known
 
     @property
     def left_out(self) -> tuple[str, ...]:

@@ -77,5 +77,6 @@ def same_masks(border: float, expected: Arrays, got: Arrays) -> NDArray[np.bool_
     """Whether each pixel is in the same masks, those whose logit reaches the border, except within the tolerance."""
     ours, theirs = expected["logits"], got["logits"]  # (N, K, H, W)
     near = np.abs(ours - border) <= 2 * TOLERANCE * np.abs(ours).max((1, 2, 3), keepdims=True)
-    same: NDArray[np.bool_] = (((ours >= border) == (theirs >= border)) | near) & np.isfinite(theirs)
-    return same.all((1, 2, 3))
+    alike = (((ours >= border) == (theirs >= border)) | near) & np.isfinite(theirs)
+    same: NDArray[np.bool_] = alike.reshape(len(alike), -1).all(1)
+    return same

@@ -119,8 +119,9 @@ def _accept_class_folders(images: Path, masks: Path, root: Path) -> Pairs | None
     """The folders, if masks of images in them lie in folders of classes."""
     if images == masks or not images.is_dir() or not masks.is_dir():
         return None
-    pictures = files_of(images, PICTURES, deep=True)
-    folders = [name for name in (*other_folders(masks), *part_folders(masks)) if _masks_in(masks / name, pictures)]
+    called = [*other_folders(masks), *part_folders(masks)]
+    pictures = files_of(images, PICTURES, deep=True) if called else {}
+    folders = [name for name in called if _masks_in(masks / name, pictures)]
     if not folders:
         return None
     if any(name in part_folders(images) for name in folders):
@@ -181,17 +182,18 @@ def read_class_masks(pairs: Pairs, root: Path) -> MaskStackSamples:
         ResnestError: no image; a folder of a class that the list lacks; masks whose values contradict each other.
     """
     images = _pictures(pairs)
-    folders = [*other_folders(pairs.masks), *part_folders(pairs.masks)]
+    called = sorted([*other_folders(pairs.masks), *part_folders(pairs.masks)])
+    found = {name: own for name in called if (own := _masks_in(pairs.masks / name, images))}
     listed = find_class_list(list_folders(pairs, root))
-    classes, places, notes = _classes_of(sorted(folders), listed, pairs.masks)
-    masks = [_masks_in(pairs.masks / folder, images) if folder else {} for folder in places]
+    classes, places, notes = _classes_of(list(found), listed, pairs.masks)
+    masks = [found.get(folder, {}) for folder in places]
     keys = [
         tuple(f"{folder}/{own[stem]}" if stem in own else "" for folder, own in zip(places, masks, strict=True))
         for stem in images
     ]
     store = FolderStore(pairs.masks)
     written = [key for own in keys for key in own if key]
-    files = sum(map(_count, (pairs.masks / name for name in places if name)))
+    files = sum(_count(pairs.masks / name) for name in called)
     survey = survey_planes(store, written, 1)
     planes = ClassFiles(store, keys, yes_of(survey, str(pairs.masks)))
     with_folder = [bool(place) and not is_none(name) for name, place in zip(classes.names, places, strict=True)]
