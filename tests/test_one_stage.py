@@ -20,6 +20,7 @@ from conftest import Outcome
 from painted import IDS, NAMES, PREPROCESS, TINY, paint
 from resnest.detection.card import DetectionCard, DetectorSpec
 from resnest.detection.detector import build_detector
+from resnest.detection.export import DetectionExporter
 from resnest.detection.fcos import FCOS, centerness
 from resnest.detection.kinds import KINDS
 from resnest.detection.one_stage import OneStage, suppress
@@ -28,6 +29,7 @@ from resnest.detection.rpn import Target, nms_per_class
 from resnest.detection.tta import predict_augmented
 from resnest.detection.weights import WEIGHTS, from_ours, to_ours
 from resnest.errors import ResnestError
+from resnest.exporters.formats import FORMATS
 from resnest.inference.model import Model
 from resnest.inference.prepare import prepared_full_model
 from resnest.recipes import find_recipe, override
@@ -397,28 +399,36 @@ def test_test_time_augmentation(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ONE_STAGE)
-def test_exported_to_any_number_and_size(kind: str, tmp_path: Path, cli: Callable[..., Outcome]) -> None:
+def test_exported_to_any_number_and_size(kind: str, tmp_path: Path) -> None:
     """By the gate; and the file, which no torch runs, finds what the network finds."""
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
-    net, data = build(kind).eval(), paint(tmp_path / "data", 6)
-    saved = Model(net, _card(net.spec), "random").save_pretrained(tmp_path / "model")
-    done = cli("export", saved, "--out", tmp_path / "m.onnx", "--images", data / "images" / "val", "--json")
-    assert done.code == 0, done.err
-    told = json.loads(done.out)
-    assert told["origin"]["sizes"] == {"batch": "any", "height": "any", "width": "any"}
-    assert told["agreeing"] + told["unstable"] == told["pictures"] == 6
-    compared = {(gap["shape"][0], *gap["shape"][2:]) for gap in told["differences"]}
-    assert {(1, 64, 64), (2, 64, 64), (1, 96, 160), (2, 96, 160)} <= compared
-    ours, file = resnest.Predictor(saved, device="cpu"), resnest.Predictor(tmp_path / "m.onnx")
-    filling = [data / "images" / "val" / f"{number}.png" for number in (0, 1, 3, 4)]  # multiples of 32, no padding
-    for before, after in zip(ours(filling), file(filling), strict=True):
-        assert len(before) == len(after) > 0
+    net, rng = build(kind).eval(), np.random.default_rng(0)
+    sizes = [(64, 96), (64, 96), (128, 64)]  # all as they are resized, no padding
+    files = [tmp_path / f"{number}.png" for number in range(len(sizes))]
+    for file, (height, width) in zip(files, sizes, strict=True):
+        Image.fromarray(rng.integers(0, 255, (height, width, 3), np.uint8)).save(file)
+    model = Model(net, _card(net.spec), "random")
+    done = resnest.export(model, format="onnx", out=tmp_path / "m.onnx", images=tmp_path)
+    assert done.origin["sizes"] == {"batch": "any", "height": "any", "width": "any"}
+    assert done.parity.agreeing + done.parity.unstable == done.parity.pictures == 3
+    compared = {(gap.shape[0], *gap.shape[2:]) for gap in done.parity.differences}
+    assert {(1, 64, 64), (2, 64, 64), (1, 96, 160), (2, 96, 160), (1, 128, 64)} <= compared
+    ours, exported = model.predictor(device="cpu"), resnest.Predictor(tmp_path / "m.onnx")
+    for before, after in zip(ours(files), exported(files), strict=True):
+        assert len(before) == len(after) >= 10
         np.testing.assert_allclose(after.scores, before.scores, atol=1e-4)
         np.testing.assert_allclose(after.boxes, before.boxes, atol=0.05)
-    fixed = cli("export", saved, "--out", tmp_path / "m.pt2", "--size", "64x96", "--json")
-    assert fixed.code == 0, fixed.err
-    assert json.loads(fixed.out)["origin"]["sizes"] == {"batch": "any", "height": 64, "width": 96}
+
+
+def test_a_file_for_one_size(tmp_path: Path) -> None:
+    exporter, model = DetectionExporter(), Model(build("fcos"), _card(build("fcos").spec), "random")
+    form = FORMATS["onnx"]
+    assert exporter.sized(model, None, form) is model
+    card = exporter.sized(model, (64, 96), form).card
+    assert exporter.interface(card, form).size == card.preprocess.canvas == (64, 96)
+    assert {shape[2:] for shape in exporter.shapes(card, form)} == {(64, 96)}
+    assert exporter.interface(card, form).batch is None
 
 
 @pytest.mark.parametrize("recipe", ["retinanet_small", "fcos_small"])
