@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +38,25 @@ DETECTORS: dict[str, dict[str, Any]] = {
     "cascade_mask_rcnn": {"cascade": True, "masks": True},
     "faster_rcnn_dcn": {"deform": (False, True, True, True)},
     "cascade_mask_rcnn_dcn": {"cascade": True, "masks": True, "deform": (False, True, True, True)},
+    "retinanet": {"kind": "retinanet"},
+    "fcos": {"kind": "fcos"},
 }
-SMALL: dict[str, Any] = {
-    "norm": "group",
-    "fpn_channels": 64,
-    "box_channels": 64,
-    "box_convs": 0,
-    "box_fcs": 2,
-    "box_features": 256,
-    "mask_channels": 64,
-    "mask_convs": 2,
-    "rpn_batch": 128,
-    "roi_batch": 128,
-    "pre_nms": (500, 300),
-    "post_nms": (200, 100),
+SMALL: dict[str, Any] = {"norm": "group", "fpn_channels": 64}
+SMALL_HEADS: dict[str, dict[str, Any]] = {
+    "rcnn": {
+        "box_channels": 64,
+        "box_convs": 0,
+        "box_fcs": 2,
+        "box_features": 256,
+        "mask_channels": 64,
+        "mask_convs": 2,
+        "rpn_batch": 128,
+        "roi_batch": 128,
+        "pre_nms": (500, 300),
+        "post_nms": (200, 100),
+    },
+    "retinanet": {"head_norm": "group", "head_convs": 2},
+    "fcos": {"head_convs": 2},
 }
 PICTURES, LEAST_SIDE, LR, WARMUP = 4, 48, 1e-3, 20
 
@@ -128,7 +132,9 @@ def main() -> None:
     print(f"{len(samples)} pictures with {sum(len(one.boxes) for one in samples.objects)} objects")
     rows = []
     for name in [options.only] if options.only else DETECTORS:
-        found = memorise(samples, replace(DetectorSpec(**SMALL), **DETECTORS[name]), options.steps)
+        settings = DETECTORS[name]
+        detector = DetectorSpec(**SMALL, **SMALL_HEADS[settings.get("kind", "rcnn")], **settings)
+        found = memorise(samples, detector, options.steps)
         rows.append({"detector": name, "steps": options.steps, **found})
         print(rows[-1], flush=True)
     if options.only:

@@ -45,6 +45,11 @@ def _detector(**settings: Any) -> Callable[[], nn.Module]:
     return lambda: resnest.create_detector(SPEC, DetectorSpec(**NARROW, **settings), num_classes=3)
 
 
+def _one_stage(kind: str) -> Callable[[], nn.Module]:
+    spec = DetectorSpec(kind=kind, fpn_channels=8, head_convs=2, candidates=60, score_threshold=0.3, max_detections=8)
+    return lambda: resnest.create_detector(SPEC, spec, num_classes=3)
+
+
 def _segmenter(**settings: Any) -> Callable[[], nn.Module]:
     return lambda: resnest.create_segmenter(SPEC, SegmenterSpec(channels=8, **settings), num_classes=5)
 
@@ -54,6 +59,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "masks": _detector(masks=True, mask_convs=2, box_convs=1),
     "cascade, masks, deformable": _detector(masks=True, cascade=True, deform=(False, True, True, True)),
     "torchvision's conventions": _detector(preset="torchvision", norm="none", box_convs=0, box_fcs=2),
+    "retinanet": _one_stage("retinanet"),
+    "fcos": _one_stage("fcos"),
     "deeplabv3": _segmenter(),
     "deeplabv3plus": _segmenter(head="deeplabv3plus", output_stride=16, low_channels=8),
     "fcn": _segmenter(head="fcn", output_stride=32),

@@ -299,6 +299,10 @@ class DetectionCard(AnnotatedCard):
     # the usual sizes of its training pictures, {"640x480": 205}: width x height and how many, the most frequent first
     image_sizes: Mapping[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "detector", DetectorSpec(**self.detector.to_card()))  # nothing by default
+
     @classmethod
     def preprocess_type(cls) -> type[DetectionPreprocess]:
         return DetectionPreprocess

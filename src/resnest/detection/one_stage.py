@@ -109,7 +109,8 @@ class DenseHead(nn.Module):
 
 def by_anchor(maps: Tensor, values: int) -> Tensor:
     """(N, A * values, H, W) -> (N, H*W*A, values)."""
-    return maps.unflatten(1, (-1, values)).permute(0, 3, 4, 1, 2).flatten(1, 3).float()
+    parts: Tensor = maps.unflatten(1, (-1, values))
+    return parts.permute(0, 3, 4, 1, 2).flatten(1, 3).float()
 
 
 class OneStage(Detector):
@@ -187,15 +188,22 @@ class OneStage(Detector):
 
     def outputs(self, levels: Sequence[Tensor]) -> LevelOutput:
         """Of all levels, one after the other."""
-        parts = zip(*(self.dense(level) for level in levels), strict=True)
-        return LevelOutput(*(None if part[0] is None else torch.cat(part, dim=1) for part in parts))
+        parts: list[LevelOutput] = [self.dense(level) for level in levels]
+        centers = [part.centerness for part in parts if part.centerness is not None]
+        return LevelOutput(
+            torch.cat([part.logits for part in parts], dim=1),
+            torch.cat([part.deltas for part in parts], dim=1),
+            torch.cat(centers, dim=1) if centers else None,
+        )
 
     def focal_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Sum of the focal loss (arXiv 1708.02002, section 3.2): (M, K), (M,) with K for background."""
         spec, objects = self.spec, (labels < self.num_classes).nonzero()[:, 0]
         truth = torch.zeros_like(logits)
         truth[objects, labels[objects]] = 1
-        return sigmoid_focal_loss(logits, truth, alpha=spec.focal_alpha, gamma=spec.focal_gamma, reduction="sum")
+        settings = {"alpha": spec.focal_alpha, "gamma": spec.focal_gamma}
+        loss: Tensor = sigmoid_focal_loss(logits, truth, **settings, reduction="sum")
+        return loss
 
     def count_objects(self, count: int) -> Tensor:
         """What losses are divided by: anchors with an object in this batch, of detectron2 a running mean.

@@ -3,7 +3,7 @@
 resnest train retinanet_small --data cells --out runs/cells --set model.pretrained=runs/a
 torchrun --nproc-per-node 8 -m resnest train fcos_resnest50 --data coco --out runs/fcos
 
-Nobody has published a figure of either on ResNeSt. What is stated is that of plain ResNet-50: detectron2's model zoo,
+The authors of ResNeSt published no figure of either. What is stated is that of plain ResNet-50: detectron2's model zoo,
 retinanet_R_50_FPN_1x, and AdelaiDet's configs/FCOS-Detection, FCOS_R_50_1x, of the authors of FCOS. The counterparts
 with ResNet-50-D are equal to ours but for the network. Settings are those of detectron2 (configs/Base-RetinaNet.yaml,
 configs/COCO-Detection/fcos_R_50_FPN_1x.py), except that the pyramid has the batch norms of the ResNeSt paper's

@@ -89,7 +89,8 @@ class RetinaNet(OneStage):
     def box_loss(self, deltas: Tensor, anchors: Tensor, truth: Tensor) -> Tensor:
         """Sum over the anchors of objects: (M, 4) all."""
         if self.spec.box_loss == "giou":
-            return generalized_box_iou_loss(self.decode(deltas, anchors), truth, reduction="sum")
+            loss: Tensor = generalized_box_iou_loss(self.decode(deltas, anchors), truth, reduction="sum")
+            return loss
         beta = BETA if self.spec.box_loss == "smooth_l1" else 0.0
         return F.smooth_l1_loss(deltas, box_ops.encode(anchors, truth, WEIGHTS), beta=beta, reduction="sum")
 
@@ -140,7 +141,8 @@ def _turned(name: str, tensor: Tensor, anchors: int, *, by_size: bool) -> Tensor
     if anchors % SIZES:
         raise ResnestError(f"{anchors} anchors a place: torchvision's order is known of {SIZES} sizes a level alone")
     first, second = (SIZES, anchors // SIZES) if by_size else (anchors // SIZES, SIZES)
-    return tensor.unflatten(0, (first, second, -1)).transpose(0, 1).flatten(0, 2)
+    rows: Tensor = tensor.unflatten(0, (first, second, -1))
+    return rows.transpose(0, 1).flatten(0, 2)
 
 
 NAMING = Naming(
