@@ -36,6 +36,13 @@ DETECTORS: dict[str, dict[str, Any]] = {
     "cascade_rcnn": {"cascade": True},
     "mask_rcnn": {"masks": True},
     "cascade_mask_rcnn": {"cascade": True, "masks": True},
+    "lvis_mask_rcnn": {
+        "masks": True,
+        "class_loss": "seesaw",
+        "normed_classifier": True,
+        "max_detections": 300,
+        "score_threshold": 1e-4,
+    },
     "faster_rcnn_dcn": {"deform": (False, True, True, True)},
     "cascade_mask_rcnn_dcn": {"cascade": True, "masks": True, "deform": (False, True, True, True)},
     "retinanet": {"kind": "retinanet"},

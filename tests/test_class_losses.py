@@ -44,7 +44,7 @@ def batch(seed: int, count: int = 40) -> tuple[Tensor, Tensor]:
 
 
 def test_seesaw_is_its_formula() -> None:
-    """arXiv 2008.10032, equations 3 to 8: softmax with S_ij = M_ij C_ij, proposal by proposal."""
+    """arXiv 2008.10032: softmax with S_ij = M_ij C_ij, proposal by proposal."""
     loss = SeesawLoss(K).double()
     seen = torch.zeros(K, dtype=torch.float64)
     for seed in range(3):
@@ -71,7 +71,7 @@ def test_seesaw_is_its_formula() -> None:
 
 
 def test_eqlv2_is_its_formula() -> None:
-    """arXiv 2012.08548, equations 4 to 8: weights from the sums of weighted gradients of the steps before."""
+    """arXiv 2012.08548: weights from the sums of weighted gradients of the steps before."""
     loss = EqualizationLoss(K).double()
     positive, negative = torch.zeros(K, dtype=torch.float64), torch.zeros(K, dtype=torch.float64)
     for seed in range(3):

@@ -186,6 +186,24 @@ def test_baselines_do_not_claim_the_figure_of_another_network() -> None:
         assert told == ["name", "summary", "model.name", "model.pretrained"]
 
 
+@pytest.mark.parametrize("name", ["lvis_mask_rcnn_resnest50", "lvis_cascade_mask_rcnn_resnest101"])
+def test_recipes_for_lvis_are_those_of_the_paper_but_for_the_tail(name: str) -> None:
+    """mmdet's configs/seesaw_loss beside the paper's network; no figure of another network is claimed."""
+    recipe, coco = find_recipe(name), find_recipe(name.removeprefix("lvis_"))
+    changed = {key: there for key, there, _ in differences(recipe, coco) if not key.startswith(("expect", "summary"))}
+    assert {key: value for key, value in changed.items() if key != "name"} == {
+        "data.repeat_threshold": 0.001,
+        "detector.class_loss": "seesaw",
+        "detector.normed_classifier": True,
+        "detector.max_detections": 300,
+        "detector.score_threshold": 0.0001,
+        "optim.decay_at": [0.6667, 0.9167],
+        "train.epochs": 24,
+    }
+    assert recipe.expect.box_ap is recipe.expect.mask_ap is None
+    assert "published by mmdet for a plain ResNet-" in recipe.expect.note
+
+
 def test_the_list_goes_by_task_and_marks_what_others_measured(cli: Callable[..., Outcome]) -> None:
     *blocks, note, _ = cli("recipes").out.split("\n\n")
     classification, boxes, masks, *_ = blocks

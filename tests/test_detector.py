@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torchvision.ops import nms
 
 import resnest
 from conftest import Outcome
@@ -162,6 +163,23 @@ def test_suppression_by_kind() -> None:
     places, exists = top_k(scores, left, 6)
     assert places[exists].tolist() == [0, 2, 3]
     assert exists.tolist() == [True] * 3 + [False] * 3
+
+
+@pytest.mark.parametrize("most", [10**6, 1000])
+def test_suppression_of_more_than_a_thousand_kinds(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at once or kind by kind, small boxes of LVIS's classes are suppressed by themselves, to the last pixel."""
+    monkeypatch.setattr("resnest.detection.rpn.MANY", most)
+    generator = torch.Generator().manual_seed(0)
+    kinds = torch.randint(0, 1203, (6000,), generator=generator)
+    corners = 1320 + 10 * torch.rand(6000, 2, generator=generator)
+    boxes = torch.cat([corners, corners + 3 + 3 * torch.rand(6000, 2, generator=generator)], dim=1)
+    scores = torch.rand(6000, generator=generator)
+    candidates = torch.rand(6000, generator=generator) < 0.9
+    expected = torch.zeros(6000, dtype=torch.bool)
+    for kind in range(1203):
+        rows = (candidates & (kinds == kind)).nonzero()[:, 0]
+        expected[rows[nms(boxes[rows].double(), scores[rows].double(), 0.5)]] = True
+    assert (nms_per_class(boxes, scores, kinds, candidates, 0.5) != expected).sum() <= 2  # side by side 14 differ
 
 
 def test_matching() -> None:

@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 
 def class_balanced_weights(images: NDArray[np.int64], beta: float) -> Floats:
-    """Weights by the effective number of images (Cui et al., arXiv 1901.05555, equation 1); their mean is 1.
+    """Weights by the effective number of images (Cui et al., arXiv 1901.05555); their mean is 1.
 
     >>> class_balanced_weights(np.array([1000, 10]), 0.0).tolist()
     [1.0, 1.0]
@@ -26,6 +26,6 @@ def class_balanced_weights(images: NDArray[np.int64], beta: float) -> Floats:
 
 
 def log_priors(images: NDArray[np.int64]) -> Floats:
-    """Logarithms of the shares of the classes (Menon et al., arXiv 2007.07314, equation 10)."""
+    """Logarithms of the shares of the classes (Menon et al., arXiv 2007.07314)."""
     shares = np.maximum(images, 1) / np.maximum(images, 1).sum()
     return np.log(shares)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-FEW, SOME = 10, 100  # images: LVIS's rare, common and frequent classes (arXiv 1908.03195, section 3.3)
+FEW, SOME = 10, 100  # images: LVIS's rare, common and frequent classes (lvis-api, eval.py)
 USUAL_THRESHOLD = 1e-3  # that of the LVIS paper, detectron2's and mmdet's configurations
 
 

@@ -22,11 +22,11 @@ from resnest.detection.card import ClassLossName
 from resnest.network.tools import sum_over_processes
 
 PRIOR = 0.01  # probability that a sigmoid starts with (arXiv 1708.02002, section 4.1; CenterNet2's PRIOR_PROB)
-FEDERATED_CLASSES = 50  # that learn in a step (detectron2's FED_LOSS_NUM_CLASSES; arXiv 2103.07461, section 5)
+FEDERATED_CLASSES = 50  # that learn in a step (detectron2's FED_LOSS_NUM_CLASSES; arXiv 2103.07461)
 FREQUENCY_POWER = 0.5  # negatives are drawn by the frequency to this power (detectron2's FED_LOSS_FREQ_WEIGHT_POWER)
-GAMMA, MU, ALPHA = 12.0, 0.8, 4.0  # EQL v2 (arXiv 2012.08548, section 4.2)
-P, Q, SMALLEST = 0.8, 2.0, 1e-2  # Seesaw (arXiv 2008.10032, section 4.3); the last is mmdet's `eps`
-TEMPERATURE = 20.0  # of the normalised classifier (arXiv 2008.10032, section 3.3)
+GAMMA, MU, ALPHA = 12.0, 0.8, 4.0  # EQL v2 (arXiv 2012.08548 and its code)
+P, Q, SMALLEST = 0.8, 2.0, 1e-2  # Seesaw (arXiv 2008.10032, mmdet); the last is mmdet's `eps`
+TEMPERATURE = 20.0  # of the normalised classifier (arXiv 2008.10032)
 
 
 class ClassLoss(nn.Module):
@@ -75,7 +75,7 @@ class SigmoidLoss(ClassLoss):
 class FederatedLoss(SigmoidLoss):
     """Binary cross-entropy of some classes: those of the proposals, and others drawn by their frequency.
 
-    (Zhou et al., arXiv 2103.07461, section 5, as in detectron2: the background is one of the classes counted, and its
+    (Zhou et al., arXiv 2103.07461, as in detectron2: the background is one of the classes counted, and its
     output is unused.)
     """
 
@@ -109,7 +109,7 @@ class FederatedLoss(SigmoidLoss):
 class EqualizationLoss(SigmoidLoss):
     """EQL v2: weights positives more and negatives less, the less of the gradient so far came from positives.
 
-    (Tan et al., arXiv 2012.08548, section 4.) The last output says whether it is the background, and is not weighted.
+    (Tan et al., arXiv 2012.08548) The last output says whether it is the background, and is not weighted.
     The authors start all sigmoids at one half, and clip gradients for that; here they start at `PRIOR`.
     """
 
@@ -155,7 +155,7 @@ class EqualizationLoss(SigmoidLoss):
 class SeesawLoss(ClassLoss):
     """Seesaw: softmax among objects, in which a class pushes rarer ones down less.
 
-    (Wang et al., arXiv 2008.10032, section 3.) The two last outputs, "object" and "no object", have a softmax of their
+    (Wang et al., arXiv 2008.10032) The two last outputs, "object" and "no object", have a softmax of their
     own.
     """
 
@@ -200,7 +200,7 @@ class SeesawLoss(ClassLoss):
 class NormedLinear(nn.Linear):
     """A linear layer of normalised inputs and weights: the logits are cosines times the temperature, plus bias.
 
-    (arXiv 2008.10032, section 3.3.) The temperature is part of the state, so that no plain layer takes these weights.
+    (arXiv 2008.10032) The temperature is part of the state, so that no plain layer takes these weights.
     """
 
     temperature: Tensor

@@ -16,6 +16,7 @@ from resnest.detection.card import DetectionCard
 from resnest.detection.data import DetectionSamples, Objects
 from resnest.detection.federated import COMMON, FREQUENT, is_exhaustive, is_known
 from resnest.detection.lvis import CLASS_LIMIT, LIMIT, LvisMetrics
+from resnest.detection.lvis_recipes import LOWEST
 from resnest.detection.metrics import CocoMetrics, Floats
 from resnest.detection.result import Detections
 from resnest.errors import ResnestError
@@ -24,7 +25,6 @@ from resnest.inference.evaluation import Evaluation, Indices
 
 ENOUGH = 0.5  # IoU from which on a box is found
 SMALL, LARGE = "32 x 32", "96 x 96"  # COCO's limits of small and large objects, pixels
-LOW_SCORE = 1e-4  # lowest score of detections that LVIS's AP needs (mmdet's and detectron2's configuration for LVIS)
 NO_MASKS = "masks are not evaluated: no object of this data has an outline"
 OVERLAPS = "mean over overlaps (IoU) of 0.50, 0.55, ... 0.95"
 
@@ -169,7 +169,7 @@ class DetectionEvaluation(Evaluation):
         most, score = self.most
         return [
             f"the detector keeps {most} detections an image that score {score:g} or more, and LVIS counts {LIMIT} of"
-            f" any score: train it with detector.max_detections={LIMIT} and detector.score_threshold={LOW_SCORE}"
+            f" any score: train it with detector.max_detections={LIMIT} and detector.score_threshold={LOWEST}"
         ]
 
     @property
@@ -272,4 +272,4 @@ class DetectionScorer:
         return CocoMetrics(self.class_names, masks=masks, max_detections=limit, frequency=self.frequency)
 
     def _keeps_few(self) -> bool:
-        return self.max_detections < LIMIT or self.lowest > LOW_SCORE
+        return self.max_detections < LIMIT or self.lowest > LOWEST

@@ -1,4 +1,4 @@
-"""What LVIS says of images and classes beside objects (Gupta et al., arXiv 1908.03195, section 3).
+"""What LVIS says of images and classes beside objects (Gupta et al., arXiv 1908.03195).
 
     known = FederatedBuilder(path)
     known.image(item); known.category(item)        # of the json, in its order

@@ -1,4 +1,4 @@
-"""LVIS's average precision of boxes and masks (Gupta et al., arXiv 1908.03195, section 3.3), as lvis-api computes it.
+"""LVIS's average precision of boxes and masks (Gupta et al., arXiv 1908.03195), as lvis-api computes it.
 
     metrics = LvisMetrics(class_names, frequency, masks=True)
     metrics.update(17, detections, truth)         # image by image; its truth has `negative` and `partial`
@@ -12,7 +12,7 @@ What it does beside COCO's:
 4. `apr`, `apc` and `apf` are the means over rare, common and frequent classes.
 
 `ap_fixed` has no limit per image: it takes the 10,000 best of each class over the data set (Dave et al., arXiv
-2102.01066, section 4), so that one class's detections do not push another's out. Rule 3 is faster-coco-eval's
+2102.01066), so that one class's detections do not push another's out. Rule 3 is faster-coco-eval's
 (`lvis_style`), whose own limit is per class and image.
 """
 
@@ -28,7 +28,7 @@ from resnest.detection.metrics import CocoMetrics, CocoResult, Floats, Images, m
 from resnest.detection.result import Detections
 
 LIMIT = 300  # detections an image (lvis-api, eval.py, Params.max_dets)
-CLASS_LIMIT = 10_000  # detections of a class over the data set (arXiv 2102.01066, section 4.2)
+CLASS_LIMIT = 10_000  # detections of a class over the data set (arXiv 2102.01066)
 
 
 class LvisMetrics(CocoMetrics):

@@ -25,6 +25,8 @@ Weights = Sequence[float]
 RPN_WEIGHTS: Weights = (1.0, 1.0, 1.0, 1.0)
 HEAD_WEIGHTS: Weights = (10.0, 10.0, 5.0, 5.0)  # Fast R-CNN: deltas get about unit variance
 MAX_LOG_SCALE = math.log(1000 / 16)  # of a size's delta: no box grows more than 62 times (both code bases)
+ACROSS = 64  # classes side by side in one suppression of all
+MANY = 40_000  # boxes from which on classes are suppressed one by one (detectron2, layers/nms.py)
 BACKGROUND, IGNORED, FOREGROUND = 0, -1, 1
 
 
@@ -118,10 +120,30 @@ def nms_per_class(boxes: Tensor, scores: Tensor, classes: Tensor, candidates: Te
     Input and output shapes are fixed, so that it can be exported.
     """
     rows = candidates.nonzero()[:, 0]
-    offset = boxes.detach().abs().max() + 1 if len(boxes) else 1.0  # boxes of different classes do not overlap
-    shifted = boxes[rows] + (classes[rows].to(boxes.dtype) * offset)[:, None]
-    left = nms(shifted.float(), scores[rows].float(), iou)
+    exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+    if not exporting and len(rows) > MANY:
+        left = _nms_one_by_one(boxes[rows], scores[rows], classes[rows], iou)
+    else:
+        left = nms(_apart(boxes, classes)[rows].float(), scores[rows].float(), iou)
     return torch.zeros_like(candidates).index_fill(0, rows[left], True)
+
+
+def _apart(boxes: Tensor, classes: Tensor) -> Tensor:
+    """The boxes moved so that those of different classes do not overlap, (M, 4).
+
+    Classes lie in rows of `ACROSS`: side by side, those of LVIS would reach to 1.6 million pixels, where a float32 has
+    steps of an eighth.
+    """
+    offset = boxes.detach().abs().max() + 1 if len(boxes) else 1.0
+    places = torch.stack([classes % ACROSS, classes // ACROSS], dim=1).to(boxes.dtype) * offset  # (M, 2) x, y
+    return boxes + places.repeat(1, 2)
+
+
+def _nms_one_by_one(boxes: Tensor, scores: Tensor, classes: Tensor, iou: float) -> Tensor:
+    """Indices of the boxes that are left: all classes at once would take memory by the square of their boxes."""
+    order = classes.argsort(stable=True)
+    parts = order.split(classes.bincount().tolist())
+    return torch.cat([part[nms(boxes[part].float(), scores[part].float(), iou)] for part in parts if len(part)])
 
 
 def top_k(scores: Tensor, left: Tensor, count: int) -> tuple[Tensor, Tensor]:
