@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from resnest.inference.model import Model
     from resnest.inference.predicting import Predictor
     from resnest.inference.prepare import prepare
+    from resnest.keypoints.card import KeypointPreprocess
+    from resnest.keypoints.network import create_pose_net
+    from resnest.keypoints.result import Poses
     from resnest.panoptic.result import PanopticMap
     from resnest.recipes.reading import find_recipe
     from resnest.recipes.schema import Recipe
@@ -51,11 +54,13 @@ _HOME = {
     "DetectorSpec": "resnest.detection.card",
     "Evaluation": "resnest.inference.evaluation",
     "FoldsResult": "resnest.training.folds",
+    "KeypointPreprocess": "resnest.keypoints.card",
     "LabelMap": "resnest.segmentation.result",
     "Model": "resnest.inference.model",
     "ModelCard": "resnest.runtime.card",
     "MultiLabel": "resnest.classification.result",
     "PanopticMap": "resnest.panoptic.result",
+    "Poses": "resnest.keypoints.result",
     "Predictor": "resnest.inference.predicting",
     "Preprocess": "resnest.runtime.preprocess",
     "Recipe": "resnest.recipes.schema",
@@ -70,6 +75,7 @@ _HOME = {
     "create_backbone": "resnest.checkpoints.loading",
     "create_detector": "resnest.detection.detector",
     "create_model": "resnest.checkpoints.loading",
+    "create_pose_net": "resnest.keypoints.network",
     "create_segmenter": "resnest.segmentation.segmenter",
     "evaluate": "resnest.inference.evaluation",
     "export": "resnest.exporters.exporting",
@@ -90,11 +96,13 @@ __all__ = [
     "DetectorSpec",
     "Evaluation",
     "FoldsResult",
+    "KeypointPreprocess",
     "LabelMap",
     "Model",
     "ModelCard",
     "MultiLabel",
     "PanopticMap",
+    "Poses",
     "Predictor",
     "Preprocess",
     "Recipe",
@@ -109,6 +117,7 @@ __all__ = [
     "create_backbone",
     "create_detector",
     "create_model",
+    "create_pose_net",
     "create_segmenter",
     "evaluate",
     "export",

@@ -1,8 +1,8 @@
 """Boxes of a json file: detections as `resnest predict DETECTOR --coco` writes them, or COCO's list of results.
 
-    file = BoxFile.read(Path("found.json"), thing="person", category_id=1)
-    file.of_picture("photos/a.jpg")               # Boxes, (M, 4) and (M,); those of images whose file_name fits the path
-    file.of_id(139)                               # those of an image's id
+file = BoxFile.read(Path("found.json"), thing="person", category_id=1)
+file.of_picture("photos/a.jpg")               # Boxes, (M, 4) and (M,); those of images whose file_name fits the path
+file.of_id(139)                               # those of an image's id
 """
 
 from __future__ import annotations

@@ -50,7 +50,9 @@ class HeadSpec:
         if self.deconvs != 3:
             raise ResnestError(f"head.deconvs={self.deconvs}: heatmaps have a quarter of the input's side, which is 3")
         if self.padding < LEAST_PADDING:
-            raise ResnestError(f"head.padding={self.padding} would cut the box off: it must be {LEAST_PADDING:g} or more")
+            raise ResnestError(
+                f"head.padding={self.padding} would cut the box off: it must be {LEAST_PADDING:g} or more"
+            )
 
     @property
     def title(self) -> str:

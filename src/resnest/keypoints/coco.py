@@ -179,7 +179,8 @@ class KeypointReader(CocoLists):
         item = {"id": person.id}
         if len(person.points) != 3 * count:
             raise self._bad(
-                item, f"keypoints has {len(person.points)} numbers: {count} points have {3 * count}, x, y and visibility"
+                item,
+                f"keypoints has {len(person.points)} numbers: {count} points have {3 * count}, x, y and visibility",
             )
         rows = np.array(person.points).reshape(count, 3)
         odd = ~np.isin(rows[:, 2], VISIBLE)
@@ -252,7 +253,9 @@ def _numbers(values: Any, what: str) -> list[float]:
     """Finite numbers, none if there are none. Raises BadValue."""
     if values is None:
         return []
-    if not isinstance(values, list) or not all(type(value) in (int, float) and math.isfinite(value) for value in values):
+    if not isinstance(values, list) or not all(
+        type(value) in (int, float) and math.isfinite(value) for value in values
+    ):
         raise BadValue(f"{what} {short(values)}: expected finite numbers")
     return [float(value) for value in values]
 

@@ -1,7 +1,7 @@
 """SimpleBaseline: a backbone, three deconvolutions, and a heatmap for each point (arXiv 1804.06208).
 
-    net = build_pose_net(find_spec("resnest50")[0], HeadSpec(), num_classes=17)
-    net.eval()(images)                                 # (N, 3, 256, 192) -> heatmaps (N, 17, 64, 48)
+net = build_pose_net(find_spec("resnest50")[0], HeadSpec(), num_classes=17)
+net.eval()(images)                                 # (N, 3, 256, 192) -> heatmaps (N, 17, 64, 48)
 """
 
 from __future__ import annotations

@@ -26,9 +26,7 @@ def predict(engine: Engine, card: KeypointCard, images: Sequence[Prepared], view
     """
     maps = heatmaps(engine, card, images, mirror=bool(views and views.flip))
     places, values = decode(maps, sigma=card.head.sigma, how=card.head.decode)
-    return [
-        _result(card, image, points, found) for image, points, found in zip(images, places, values, strict=True)
-    ]
+    return [_result(card, image, points, found) for image, points, found in zip(images, places, values, strict=True)]
 
 
 def heatmaps(engine: Engine, card: KeypointCard, images: Sequence[Prepared], *, mirror: bool) -> Maps:

@@ -100,9 +100,7 @@ def _mistake(evaluation: KeypointEvaluation, samples: KeypointSamples, position:
     return Picture(name=samples.keys[index], images=[plain, truth, found], captions=captions)
 
 
-def drawn(
-    crop: Image.Image, layout: PointLayout, points: NDArray[np.floating], seen: NDArray[np.bool_]
-) -> Image.Image:
+def drawn(crop: Image.Image, layout: PointLayout, points: NDArray[np.floating], seen: NDArray[np.bool_]) -> Image.Image:
     """A crop with points, (M, K, 2) in its pixels, in a size to look at."""
     scale = SIDE / max(crop.size)
     size = max(1, round(crop.width * scale)), max(1, round(crop.height * scale))

@@ -75,4 +75,3 @@ class KeypointTask(BackboneTask):
             category_id=self.category_id,
             figures=figures,
         )
-

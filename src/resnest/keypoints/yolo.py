@@ -95,9 +95,7 @@ def _pose(file: Path, content: Mapping[str, Any]) -> PoseFiles:
     return PoseFiles(files, layout, numbers, tuple(notes))
 
 
-def _names(
-    content: Mapping[str, Any], count: int, files: YoloFiles, notes: list[str], file: Path
-) -> tuple[str, ...]:
+def _names(content: Mapping[str, Any], count: int, files: YoloFiles, notes: list[str], file: Path) -> tuple[str, ...]:
     """Names of points: of the yaml, of COCO's persons, or numbers."""
     given = content.get("kpt_names")
     if isinstance(given, dict):  # by class
@@ -129,8 +127,11 @@ def _pairs(
     if not isinstance(order, list) or sorted(map(str, order)) != sorted(str(number) for number in range(len(names))):
         raise ResnestError(f"{file}: flip_idx must have each number from 0 to {len(names) - 1} once, and has {order}")
     places = list(map(int, order))
-    if odd := next((one for one, other in enumerate(places) if places[other] != one), None):
-        raise ResnestError(f"{file}: flip_idx has no pairs: {odd} becomes {places[odd]}, and that {places[places[odd]]}")
+    odd = next((one for one, other in enumerate(places) if places[other] != one), None)
+    if odd is not None:
+        raise ResnestError(
+            f"{file}: flip_idx has no pairs: {odd} becomes {places[odd]}, and that {places[places[odd]]}"
+        )
     return tuple((one, other) for one, other in enumerate(places) if one < other)
 
 
