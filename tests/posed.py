@@ -28,7 +28,9 @@ def squares(seed: int, count: int) -> list[tuple[int, int, int]]:
 
 def content(seed: int, count: int, part: str) -> tuple[dict[str, Any], list[np.ndarray[Any, Any]]]:
     """COCO json, and the pictures."""
-    pictures = [np.random.default_rng(number).integers(0, 40, (SIDE, SIDE, 3), np.uint8) for number in range(count)]
+    pictures = [
+        np.random.default_rng((seed, number)).integers(0, 40, (SIDE, SIDE, 3), np.uint8) for number in range(count)
+    ]
     annotations = []
     for number, left, side in squares(seed, count):
         top = 8 + (left * 7 + number) % 24

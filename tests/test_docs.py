@@ -29,6 +29,7 @@ from cells import write_cells
 from conftest import FULL, Outcome, write_photos
 from forms import write_parquet
 from painted_segments import paint_segments
+from posed import write_coco
 from resnest.checkpoints.manifest import find_weights
 from resnest.files import sha256_of
 from resnest.recipes import all_recipes
@@ -69,6 +70,7 @@ def prepared(digit_images: list[tuple[str, Image.Image]], tmp_path_factory: pyte
     )
     write_cells(folder / "cells")
     write_streets(folder / "streets")
+    write_coco(folder / "tiles")
     paint_segments(folder / "scenes", 2)
     _write_weights(folder)
     return folder

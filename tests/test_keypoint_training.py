@@ -16,12 +16,14 @@ from PIL import Image
 
 import resnest
 from conftest import Outcome
+from kits import run_python
 from posed import NAMES, SIDE, write_coco, write_yolo
 from resnest.data.order import seeded
 from resnest.data.sources import open_dataset
 from resnest.errors import ResnestError
 from resnest.exporters.exporting import Exported
 from resnest.inference.evaluation import evaluate_samples
+from resnest.keypoints.coco import read_coco
 from resnest.keypoints.evaluation import KeypointScorer
 from resnest.keypoints.heatmaps import decode
 from resnest.keypoints.recipes import PUBLISHED, RECIPES, row_name
@@ -177,6 +179,32 @@ def test_predict_with_boxes(run: Path, tiles: Path, tmp_path: Path, cli: Callabl
         assert drawn.width >= 640
     table = list(csv.DictReader(cli("predict", run, photos[1], "--boxes", boxes, "--csv").out.splitlines()))
     assert [row["label"] for row in table] == NAMES * 2
+
+
+def test_poses_as_coco_json_are_data(run: Path, tiles: Path, tmp_path: Path, cli: Callable[..., Outcome]) -> None:
+    photos, out = sorted((tiles / "images/val").iterdir())[:2], tiles / "images/found.json"
+    boxes = boxes_of(tiles, tmp_path / "found.json")
+    told = cli("predict", run, *photos, "--boxes", boxes, "--coco", out, "--threshold", 0.3)
+    assert "3 objects of 2 pictures" in told.err
+    samples = read_coco(out)
+    assert (len(samples), samples.layout.names, samples.layout.skeleton) == (3, tuple(NAMES), ((0, 2), (2, 1)))
+    found = resnest.Predictor(run)(np.asarray(samples.decode(0)))
+    assert isinstance(found, Poses)
+    out.unlink()
+
+
+def test_a_kit_gives_the_same_points(run: Path, tiles: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    crop = open_dataset(tiles, task="keypoints").val.decode(0)
+    crop.save(tmp_path / "crop.png")
+    resnest.export(run, kit=tmp_path / "kit", images=tiles)
+    done = run_python(tmp_path / "kit/predict.py", tmp_path / "crop.png")
+    assert done.returncode == 0, done.stderr
+    ours = resnest.Predictor(run)(tmp_path / "crop.png").to_dict()["objects"][0]
+    theirs = json.loads(done.stdout)
+    assert {name: theirs["points"][name] for name in NAMES} == {
+        name: pytest.approx(ours["points"][name], abs=0.02) for name in NAMES
+    }
 
 
 def test_predict_without_boxes_says_so(run: Path, tiles: Path, cli: Callable[..., Outcome]) -> None:
