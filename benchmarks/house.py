@@ -40,11 +40,12 @@ from importlib.util import resolve_name
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TASKS = ("classification", "detection", "segmentation", "panoptic")
+TASKS = ("classification", "detection", "segmentation", "panoptic", "keypoints")
 WORDS = {*TASKS, "instances", "detector", "segmenter"}  # "instances": detection with masks
 SECTIONS = {"detector", "detection", "segmenter", "segmentation", "panoptic"}
 CLASS = {  # first wins: a panoptic detector is panoptic
     "panoptic": "Panoptic",
+    "keypoints": "Keypoint|Pose[sN]",
     "detection": "Detect(ion|or|ed)",
     "segmentation": "Segment(ation|er)|Pixel|LabelMap",
     "classification": "Classif|MultiLabel",

@@ -21,6 +21,7 @@ from PIL import Image
 from resnest import Model
 from resnest.detection.card import DetectionPreprocess
 from resnest.exporters.exporting import export
+from resnest.keypoints.card import KeypointPreprocess
 from resnest.runtime.preprocess import Preprocess
 from resnest.segmentation.card import SegmentationPreprocess
 from resnest.tasks import TASKS
@@ -34,6 +35,7 @@ PREPROCESS: dict[str, Any] = {
     "detection": BOXES,
     "segmentation": SegmentationPreprocess(),
     "panoptic": BOXES,
+    "keypoints": KeypointPreprocess(width=64, height=64),
 }
 
 

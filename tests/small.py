@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 import resnest
+from resnest.keypoints.card import HeadSpec
 from resnest.panoptic.card import PanopticSpec
 from resnest.panoptic.model import build_panoptic
 
@@ -23,6 +24,7 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "panoptic": lambda: build_panoptic(
         SPEC, resnest.DetectorSpec(masks=True, **HEADS), PanopticSpec(channels=8), num_classes=3, things=2
     ),
+    "keypoints": lambda: resnest.create_pose_net(SPEC, HeadSpec(channels=8), num_classes=3),
 }
 
 

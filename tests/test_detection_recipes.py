@@ -211,6 +211,6 @@ def test_the_list_goes_by_task_and_marks_what_others_measured(cli: Callable[...,
     assert re.search(r"^  faster_rcnn_resnest50 +42\.33\*  Faster R-CNN on resnest50", boxes, re.MULTILINE)
     assert re.search(r"^  mask_rcnn_resnest50 +42\.81\* +38\.14\*  Mask R-CNN on resnest50", masks, re.MULTILINE)
     assert re.search(r"^  faster_rcnn_resnet50d +Faster .* paper's ResNet-50: 39.25\)$", boxes, re.MULTILINE)
-    assert "* published by the authors, not repeated here" in note
+    assert "* published elsewhere, not repeated here" in note
     listed = [line.split()[0] for block in blocks for line in block.splitlines()[1:]]
     assert sorted(listed) == sorted(all_recipes())

@@ -30,6 +30,7 @@ from conftest import FULL, Outcome, write_photos
 from eyes import write as write_eyes
 from forms import write_parquet
 from painted_segments import paint_segments
+from posed import write_coco
 from resnest.checkpoints.manifest import find_weights
 from resnest.files import sha256_of
 from resnest.recipes import all_recipes
@@ -72,6 +73,7 @@ def prepared(digit_images: list[tuple[str, Image.Image]], tmp_path_factory: pyte
     write_lvis(folder / "lvis")
     write_streets(folder / "streets")
     write_eyes(folder / "eyes")
+    write_coco(folder / "tiles")
     paint_segments(folder / "scenes", 2)
     _write_weights(folder)
     return folder

@@ -20,6 +20,8 @@ from resnest.classification.result import Classification
 from resnest.detection.card import Classes
 from resnest.detection.result import Detections
 from resnest.errors import ResnestError
+from resnest.keypoints.points import PointLayout
+from resnest.keypoints.result import Poses
 from resnest.panoptic.result import PanopticClasses, PanopticMap, Segment
 from resnest.runtime import fonts, rle
 from resnest.runtime.card import ModelCard
@@ -55,6 +57,18 @@ def results(names: tuple[str, ...]) -> list[Result]:
         Detections("x.jpg", 40 * count, 40, Classes(names, tuple(range(count))), boxes, numbers, np.ones(count)),  # type: ignore[arg-type]
         LabelMap("x.jpg", PixelClasses(names, tuple(range(count))), labels, np.ones(count, np.float32)),
         PanopticMap("x.jpg", PanopticClasses(names, tuple(range(count)), 1), labels.astype(np.int32) + 1, segments),
+        Poses(
+            name="x.jpg",
+            width=40 * count,
+            height=40,
+            layout=PointLayout.of(names),
+            thing=names[0],
+            category_id=1,
+            boxes=boxes[:1].astype(np.float64),
+            points=boxes[None, :, :2].astype(np.float64),
+            point_scores=np.ones((1, count), np.float32),
+            scores=np.ones(1),
+        ),
     ]
 
 

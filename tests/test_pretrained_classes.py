@@ -25,7 +25,7 @@ from resnest.recipes import find_recipe, override
 from resnest.tasks import load_object, open_task, task_info, task_type
 from small import SPEC, small
 
-TASKS = ("classification", "detection", "segmentation", "panoptic")
+TASKS = ("classification", "detection", "segmentation", "panoptic", "keypoints")
 NAMES = ("rose", "tulip", "sky")  # of the panoptic one, the last is stuff
 # predictors that every task's network of three classes has, and the rows of the class "tulip" in them
 ROWS: dict[str, dict[str, list[int]]] = {
@@ -37,6 +37,7 @@ ROWS: dict[str, dict[str, list[int]]] = {
         "box_heads.0.deltas.weight": [4, 5, 6, 7],
         "mask_head.logits.bias": [1],
     },
+    "keypoints": {"heatmaps.weight": [1], "heatmaps.bias": [1]},
 }
 FIRST = {task: {name: [row - rows[0] for row in rows] for name, rows in ROWS[task].items()} for task in TASKS}
 
@@ -51,7 +52,7 @@ def fill(net: Any) -> None:
     """Every row of every tensor is another one; not what a network starts with."""
     with torch.no_grad():
         for number, (name, tensor) in enumerate(net.state_dict().items()):
-            if "logits" in name or "score" in name or "deltas" in name or name.startswith("fc."):
+            if "logits" in name or "heatmaps" in name or "score" in name or "deltas" in name or name.startswith("fc."):
                 tensor.copy_(torch.randn(tensor.shape, generator=torch.Generator().manual_seed(number)) + 3)
 
 
@@ -118,7 +119,8 @@ def test_another_number_of_classes(task: str, tmp_path: Path) -> None:
     """Those that both have are taken all the same."""
     path, names = saved(task, tmp_path / "file"), ("tree", "tulip", "rose", "sky")
     theirs = Model.from_pretrained(path)
-    ids = {"category_ids": (1, 2, 3, 4)} if hasattr(theirs.card, "category_ids") else {}
+    ids: dict[str, Any] = {"category_ids": (1, 2, 3, 4)} if hasattr(theirs.card, "category_ids") else {}
+    ids |= {"layout": None} if task == "keypoints" else {}  # of the names
     net = task_type(task).build_network(replace(theirs.card, class_names=names, **ids))
     report = load(task, net, path, names)
     assert report.classes == "classes by name: 3 of 4 from the file's 3, untrained: tree"

@@ -53,7 +53,8 @@ def test_names_are_typed_as_they_are_found() -> None:
 
 def test_names_that_need_no_torch() -> None:
     names = (
-        "BadImage Classification Detections LabelMap ModelCard MultiLabel PanopticMap Recipe Result Show find_recipe"
+        "BadImage Classification Detections LabelMap ModelCard MultiLabel PanopticMap Poses Recipe Result Show"
+        " find_recipe"
     )
     code = (
         f"import sys, resnest\nfor name in {names.split()}: getattr(resnest, name)\nassert 'torch' not in sys.modules"
@@ -88,6 +89,7 @@ PREPROCESS: dict[str, Any] = {
     "detection": resnest.DetectionPreprocess(short=SIDE, long=SIDE),
     "segmentation": resnest.SegmentationPreprocess(long=SIDE),
     "panoptic": resnest.DetectionPreprocess(short=SIDE, long=SIDE),
+    "keypoints": resnest.KeypointPreprocess(width=SIDE, height=SIDE),
 }
 NAMES = ["rose", "tulip", "sky"]
 PICTURE = np.random.default_rng(0).integers(0, 256, (50, SIDE, 3), np.uint8)

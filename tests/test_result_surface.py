@@ -20,6 +20,8 @@ from resnest.classification.result import Classification, MultiLabel
 from resnest.detection.card import Classes
 from resnest.detection.result import CocoFile, Detections
 from resnest.errors import ResnestError
+from resnest.keypoints.points import PointLayout
+from resnest.keypoints.result import Poses
 from resnest.panoptic.result import PanopticClasses, PanopticFiles, PanopticFolder, PanopticMap, Segment
 from resnest.runtime import rle
 from resnest.runtime.palette import encode_ids
@@ -74,6 +76,22 @@ def panoptic_map() -> PanopticMap:
     return PanopticMap("photos/a.jpg", PanopticClasses(("cat", "sky", "sea"), (17, 187, 155), 1), ids, (thing, stuff))
 
 
+def poses() -> Poses:
+    points = np.array([[[1.5, 2.5], [30, 20]], [[5, 5], [6, 6]], [[1, 1], [2, 2]]], np.float64)
+    return Poses(
+        name="photos/a.jpg",
+        width=WIDTH,
+        height=HEIGHT,
+        layout=PointLayout(names=("tip", "base"), sigmas=(0.1, 0.1), skeleton=((0, 1),)),
+        thing="leaf",
+        category_id=4,
+        boxes=np.array([[0, 0, 40, 30], [4, 4, 8, 8], [0, 0, 3, 3]], np.float64),
+        points=points,
+        point_scores=np.array([[0.75, 0.5], [0.9, 0.1], [0.2, 0.2]], np.float32),
+        scores=np.array([0.625, 0.5, 0.2]),
+    )
+
+
 MAKE: dict[str, Callable[[], Result]] = {
     "classification": classification,
     "multi-label": multi_label,
@@ -82,6 +100,7 @@ MAKE: dict[str, Callable[[], Result]] = {
     "segmentation": label_map,
     "mask stack": mask_stack,
     "panoptic": panoptic_map,
+    "keypoints": poses,
 }
 every_result = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
 
@@ -93,6 +112,7 @@ TEXTS: dict[str, str] = {
     "segmentation": "photos/a.jpg: road 75 %, sky 25 %",
     "mask stack": "photos/a.jpg: sky 100 %, road 75 %",
     "panoptic": "photos/a.jpg: 1 cat, sea",
+    "keypoints": "photos/a.jpg: 2 leaf, 3 of 4 points",
 }
 
 FIRST_ROWS: dict[str, dict[str, Any]] = {
@@ -110,6 +130,9 @@ FIRST_ROWS: dict[str, dict[str, Any]] = {
     "panoptic": {
         "image": "photos/a.jpg", "id": 300, "label": "cat", "category_id": 17, "thing": True, "score": 0.75,
         "area": 300, "x": 0, "y": 0, "width": 10, "height": 30,
+    },
+    "keypoints": {
+        "image": "photos/a.jpg", "object": 1, "object_score": 0.625, "label": "tip", "score": 0.75, "x": 1.5, "y": 2.5,
     },
 }  # fmt: skip
 FIRST_ROWS["boxes alone"] = FIRST_ROWS["detection"]

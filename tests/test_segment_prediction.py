@@ -239,8 +239,8 @@ def test_pictures_are_never_replaced(cli: Callable[..., Outcome], pictures: Path
     ("options", "message"),
     [
         (["--top", "2"], "--top is for classifiers, and this model is a segmenter: leave it out"),
-        (["--threshold", "0.2"], "--threshold is for detectors, and this model is a segmenter"),
-        (["--coco", "x.json"], "--coco is for detectors, and this model is a segmenter"),
+        (["--threshold", "0.2"], "--threshold is for detectors and keypoint models, and this model is a segmenter"),
+        (["--coco", "x.json"], "--coco is for detectors and keypoint models, and this model is a segmenter"),
         (["--masks", "PICTURE"], "cannot be written"),
     ],
 )
@@ -295,7 +295,10 @@ def test_panoptic_detectors_write_cocos_files(cli: Callable[..., Outcome], pictu
     rows = list(csv.DictReader(io.StringIO(cli("predict", "model", good[0], "--csv").out)))
     assert [(row["label"], row["area"], row["width"]) for row in rows] == [("cat", "640", "16"), ("sea", "1920", "48")]
     outcome = cli("predict", "model", good[0], "--coco", tmp_path / "x.json")
-    assert "--coco is for detectors, and this model is a panoptic detector: leave it out" in outcome.err
+    assert (
+        "--coco is for detectors and keypoint models, and this model is a panoptic detector: leave it out"
+        in outcome.err
+    )
 
 
 VIEWS: dict[str, tuple[str | None, bool, Views | Views | None]] = {

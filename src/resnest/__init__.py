@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from resnest.inference.model import Model
     from resnest.inference.predicting import Predictor
     from resnest.inference.prepare import prepare
+    from resnest.keypoints.card import KeypointPreprocess
+    from resnest.keypoints.network import create_pose_net
+    from resnest.keypoints.result import Poses
     from resnest.panoptic.result import PanopticMap
     from resnest.recipes.reading import find_recipe
     from resnest.recipes.schema import Recipe
@@ -52,12 +55,14 @@ _HOME = {
     "DetectorSpec": "resnest.detection.card",
     "Evaluation": "resnest.inference.evaluation",
     "FoldsResult": "resnest.training.folds",
+    "KeypointPreprocess": "resnest.keypoints.card",
     "LabelMap": "resnest.segmentation.result",
     "MaskStack": "resnest.segmentation.mask_stack",
     "Model": "resnest.inference.model",
     "ModelCard": "resnest.runtime.card",
     "MultiLabel": "resnest.classification.result",
     "PanopticMap": "resnest.panoptic.result",
+    "Poses": "resnest.keypoints.result",
     "Predictor": "resnest.inference.predicting",
     "Preprocess": "resnest.runtime.preprocess",
     "Recipe": "resnest.recipes.schema",
@@ -72,6 +77,7 @@ _HOME = {
     "create_backbone": "resnest.checkpoints.loading",
     "create_detector": "resnest.detection.detector",
     "create_model": "resnest.checkpoints.loading",
+    "create_pose_net": "resnest.keypoints.network",
     "create_segmenter": "resnest.segmentation.segmenter",
     "evaluate": "resnest.inference.evaluation",
     "export": "resnest.exporters.exporting",
@@ -92,12 +98,14 @@ __all__ = [
     "DetectorSpec",
     "Evaluation",
     "FoldsResult",
+    "KeypointPreprocess",
     "LabelMap",
     "MaskStack",
     "Model",
     "ModelCard",
     "MultiLabel",
     "PanopticMap",
+    "Poses",
     "Predictor",
     "Preprocess",
     "Recipe",
@@ -112,6 +120,7 @@ __all__ = [
     "create_backbone",
     "create_detector",
     "create_model",
+    "create_pose_net",
     "create_segmenter",
     "evaluate",
     "export",

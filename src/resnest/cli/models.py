@@ -230,7 +230,7 @@ def _list(known: Sequence[Recipe]) -> None:
         blocks.setdefault(title, (figures, []))[1].append(recipe)
     for title, (figures, recipes) in blocks.items():
         _block(title, figures, recipes)
-    typer.echo("Figures are percent. * published by the authors, not repeated here")
+    typer.echo("Figures are percent. * published elsewhere, not repeated here")
     typer.echo("\nresnest recipes show NAME prints all settings; train takes such a file, or --set a.b=c.")
 
 

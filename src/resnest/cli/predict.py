@@ -294,16 +294,8 @@ def predict(
     opening: dict[str, Any] = {"engine": engine, "network": network, "device": device, "card": card, "window": window}
     opening["tiles"] = read_tiles(tile, overlap)
     if out:
-        others = {
-            "boxes": boxes,
-            "csv": as_csv,
-            "draw": draw,
-            "annotations": annotations,
-            "every": every,
-            "bands": bands,
-            **files,
-        }
-        _refuse(others, "--out writes rows alone: leave out --{}")
+        others = {"csv": as_csv, "draw": draw, "annotations": annotations, "every": every, "bands": bands, **files}
+        _refuse({"boxes": boxes, **others}, "--out writes rows alone: leave out --{}")
         options = JobOptions(out, shard, ray, overwrite, part_size, as_json)
         return run_job(model, paths, options, {**opening, "batch_size": batch_size}, limits)
     _refuse(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -57,7 +58,7 @@ def split(samples: S, rule: Holdout, columns: Columns | None, where: str) -> tup
     Raises:
         ResnestError: images without a group, a single group, more folds than images or groups that may be held out.
     """
-    groups = find_groups(rule.group, samples.keys, columns, where) if rule.group else None
+    groups = find_groups(rule.group, samples.keys, columns, where) if rule.group else _of_pictures(samples.keys)
     if groups and len(groups.distinct) == 1:
         raise ResnestError(
             f"data.group={rule.group}: all {len(samples):,} images of {where} are of one group, {groups.names[0]}:"
@@ -70,6 +71,12 @@ def split(samples: S, rule: Holdout, columns: Columns | None, where: str) -> tup
     held_out = folds == number
     notes = [*_group_notes(groups, held_out, rule), *_fold_notes(samples, rule, groups, folds)]
     return samples.subset(np.flatnonzero(~held_out)), samples.subset(np.flatnonzero(held_out)), tuple(notes)
+
+
+def _of_pictures(keys: Sequence[str]) -> Groups | None:
+    """The samples of each picture, where a picture has several; None: each has one."""
+    distinct = len(set(keys))
+    return Groups(keys, f"picture, as {keys[0]}") if 1 < distinct < len(keys) else None
 
 
 def _folds(samples: Samples, rule: Holdout, groups: Groups | None, where: str) -> NDArray[np.int64]:
@@ -105,7 +112,7 @@ def _folds(samples: Samples, rule: Holdout, groups: Groups | None, where: str) -
 
 def _check_count(rule: Holdout, count: int, noun: str, where: str) -> None:
     if rule.fold and (folds := parse_fold(rule.fold)[1]) > count:
-        by = f" by data.group={rule.group}" if noun == "group" else ""
+        by = f" by data.group={rule.group}" if rule.group else ""
         raise ResnestError(
             f"data.fold={rule.fold}: {where} has {counted(count, noun, noun + 's')}{by}, too few for {folds} folds"
         )

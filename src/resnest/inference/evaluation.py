@@ -344,9 +344,9 @@ def evaluate(
     check_task(part.samples, card.task, str(data), "the model")
     chosen = part.samples.aligned(card, str(data))
     chosen = _relabelled(chosen, labels, card) if labels else chosen
+    about = [f"{len(chosen)} with labels"] if len(chosen) != len(part.samples) else []
     if boxes is not None:
         chosen = box_source(card.info).open(boxes, card, device=device).samples(chosen)
-    about = [f"{len(chosen)} with labels"] if len(chosen) != len(part.samples) else []
     about += [note for note in chosen.left_out if note not in part.samples.left_out]
     on_open(chosen, "; ".join([part.describe, *about]))
     size = batch_size or card.info.batch_size

@@ -99,7 +99,7 @@ class KeypointScorer:
         return replace(
             result,
             boxes=self.samples.boxes[[index]],
-            points=result.points + (left, top),
+            points=result.points + np.array([left, top]),
             scores=result.scores * self.samples.scores[index],
         )
 

@@ -61,7 +61,8 @@ class KeypointExporter(Exporter):
         return lambda expected, got: same_points(expected, got, card)
 
     def settings(self, card: KeypointCard) -> Mapping[str, Any]:
-        return {"sigma": card.head.sigma, "threshold": card.head.threshold, "stride": STRIDE}
+        head = card.head
+        return {"sigma": head.sigma, "decode": head.decode, "threshold": head.threshold, "stride": STRIDE}
 
 
 def same_points(expected: Arrays, got: Arrays, card: KeypointCard) -> NDArray[np.bool_]:

@@ -74,10 +74,12 @@ def _at(flat: Maps, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArra
 
 
 def _quarter(flat: Maps, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(M, 2): a quarter of a cell towards the higher neighbour in x and y."""
+    """(M, 2): a quarter of a cell towards the higher neighbour in x and y; none of a cell that has only one."""
+    high, wide = flat.shape[1:]
+    between = np.stack([(column > 0) & (column < wide - 1), (row > 0) & (row < high - 1)], axis=1)
     across = _at(flat, row, column + 1) - _at(flat, row, column - 1)
     down = _at(flat, row + 1, column) - _at(flat, row - 1, column)
-    return np.stack([np.sign(across), np.sign(down)], axis=1) * 0.25
+    return np.stack([np.sign(across), np.sign(down)], axis=1) * 0.25 * between
 
 
 def _dark(

@@ -21,6 +21,7 @@ INFO = TaskInfo(
     exporter="resnest.keypoints.export:KeypointExporter",
     inspection="resnest.keypoints.checks:KeypointInspection",
     data_view="resnest.keypoints.report:KeypointView",
+    files={"coco": "resnest.keypoints.pose_file:PoseFile"},
     boxes="resnest.keypoints.top_down:BoxSource",
     scorer="resnest.keypoints.evaluation:KeypointScorer",
     result="resnest.keypoints.result:Poses",

@@ -64,8 +64,8 @@ class PointLayout:
             if alone := next((pair for pair in ends if pair[0] == pair[1]), None):
                 raise ResnestError(f"{what} join {self.names[alone[0]]!r} with itself: name two points")
         paired = [end for pair in self.pairs or () for end in pair]
-        if again := next((end for end in paired if paired.count(end) > 1), None):
-            raise ResnestError(f"flip pairs name {self.names[again]!r} twice: a point has one mirror image")
+        if again := [end for end in paired if paired.count(end) > 1]:
+            raise ResnestError(f"flip pairs name {self.names[again[0]]!r} twice: a point has one mirror image")
 
     @classmethod
     def of(

@@ -4,10 +4,10 @@ torchrun --nproc-per-node 8 -m resnest train simplebaseline_resnest50_coco --dat
 resnest train keypoints_small --data landmarks --out runs/points --set model.pretrained=runs/a
 
 The rows of persons have the settings of OpenMMLab's mmpose (configs/body_2d_keypoint/topdown_heatmap/coco,
-td-hm_resnest*): Adam, 512 crops a step, 210 epochs, the rate divided by ten at 170 and 200, half bodies, turns, scales.
-The ResNeSt paper's appendix has a row of pose estimation without settings or code; the figures stated as expectation
-are mmpose's, from boxes of a person detector of 56.4 AP, with mirrored views (`evaluate --flip`); they were not measured
-here. What differs, on purpose:
+td-hm_resnest*): Adam, 512 crops a step, 210 epochs, the rate divided by ten at 170 and 200, half bodies, turns,
+scales. The ResNeSt paper's appendix has pose estimation without settings or code; the figures stated as expectation
+are mmpose's, from boxes of a person detector of 56.4 AP, with mirrored views (`evaluate --flip`); they were not
+measured here. What differs, on purpose:
 
 - Heatmaps are decoded by DARK; mmpose's rows move a quarter of a cell. `head.decode=quarter` is that.
 - Coordinates are continuous, so that mirrored maps need no shift (arXiv 1911.07524).
@@ -52,7 +52,7 @@ class KeypointSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sigmas", tuple(self.sigmas))
         if self.flip_pairs is not None:
-            object.__setattr__(self, "flip_pairs", _pairs(self.flip_pairs))
+            object.__setattr__(self, "flip_pairs", tuple((one, other) for one, other in self.flip_pairs))
         check_ranges(self, "keypoints.")
         for name in ("width", "height"):
             if getattr(self, name) % DIVISOR:
@@ -61,15 +61,6 @@ class KeypointSettings:
     def preprocess(self, data: DataSettings) -> KeypointPreprocess:
         """The preprocessing in evaluation for weights trained with these settings."""
         return KeypointPreprocess(width=self.width, height=self.height, **data.normalisation)
-
-
-def _pairs(pairs: object) -> tuple[tuple[str, str], ...]:
-    if not isinstance(pairs, list | tuple) or not all(
-        isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(name, str) for name in pair)
-        for pair in pairs
-    ):
-        raise ResnestError(f"keypoints.flip_pairs={pairs!r}: expected pairs of names, [[left_eye, right_eye]], or []")
-    return tuple((pair[0], pair[1]) for pair in pairs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ class Poses(Result):
     """The objects of one picture, best first, each with its points."""
 
     COLUMNS: ClassVar = {
-        "image": "", "object": "d", "score": ".6f", "point": "", "x": ".2f", "y": ".2f", "point_score": ".6f",
+        "image": "", "object": "d", "object_score": ".6f", "label": "", "score": ".6f", "x": ".2f", "y": ".2f",
     }  # fmt: skip
     OPTIONS: ClassVar = frozenset({"threshold"})
 
@@ -76,8 +76,8 @@ class Poses(Result):
         """One row per point."""
         shown = self.shown(show.threshold)
         return [
-            {"image": self.name, "object": number, "score": float(score), "point": name, "x": float(x), "y": float(y)}
-            | {"point_score": float(value)}
+            {"image": self.name, "object": number, "object_score": float(score), "label": name}
+            | {"score": float(value), "x": float(x), "y": float(y)}
             for number, (score, points, values) in enumerate(
                 zip(shown.scores, shown.points, shown.point_scores, strict=True), start=1
             )

@@ -141,7 +141,7 @@ class TopDown(ImagePredictor):
             windows = [card.frame.window(found.boxes[row]) for row in rows]
             crops: list[Any] = self.run([self.prepare(picture.crop(window), name) for window in windows])
             for row, (left, top, *_), crop in zip(rows, windows, crops, strict=True):
-                place = {"boxes": found.boxes[[row]], "points": crop.points + (left, top)}
+                place = {"boxes": found.boxes[[row]], "points": crop.points + np.array([left, top])}
                 parts.append(replace(crop, **place, scores=crop.scores * found.scores[row]))
         whole = suppress(joined(parts), card.head.nms) if parts else _nobody(card, name)
         return replace(whole, name=name, width=picture.width, height=picture.height)

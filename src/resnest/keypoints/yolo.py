@@ -127,7 +127,8 @@ def _pairs(
     if not isinstance(order, list) or sorted(map(str, order)) != sorted(str(number) for number in range(len(names))):
         raise ResnestError(f"{file}: flip_idx must have each number from 0 to {len(names) - 1} once, and has {order}")
     places = list(map(int, order))
-    if odd := next((one for one, other in enumerate(places) if places[other] != one), None):
+    odd = next((one for one, other in enumerate(places) if places[other] != one), None)
+    if odd is not None:
         raise ResnestError(
             f"{file}: flip_idx has no pairs: {odd} becomes {places[odd]}, and that {places[places[odd]]}"
         )

@@ -150,7 +150,7 @@ class Expect:
     """Expected accuracy: measured here, with a file in results/, or published. A task adds its figures."""
 
     tolerance: float = 0.003  # of a repetition on another machine
-    published: bool = False  # by the authors; not repeated here
+    published: bool = False  # elsewhere, `note` says by whom; not repeated here
     note: str  # data, hardware, time; and what a baseline without a figure of its own stands beside
 
 

@@ -149,7 +149,11 @@ def _parse(words: Sequence[str], where: str, files: YoloFiles) -> Line:
     if len(numbers) == 5:
         raise ResnestError(f"{where} has 6 numbers, as predictions with their confidence: labels have 5")
     if len(numbers) < 4 or len(numbers) % 2:
-        hint = ", as of key points (YOLO pose), which no task here learns" if len(numbers) > 6 else ""
+        hint = (
+            ", as of key points (YOLO pose: data.yaml with kpt_shape, a recipe for keypoints)"
+            if len(numbers) > 6
+            else ""
+        )
         raise ResnestError(f"{where} has {len(words)} numbers{hint}: a box has 5, an outline of k points 2 k + 1")
     if far := next((number for number in numbers if abs(number) > FARTHEST), None):
         raise ResnestError(f"{where}: {far:g} is no fraction of the picture: divide pixels by its width and height")

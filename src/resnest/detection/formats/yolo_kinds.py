@@ -40,8 +40,8 @@ class Kinds:
             points = (self.length - 4) // 2
             return (
                 f"all {self.count:,} objects have {self.length} numbers that are a box with {points}"
-                f" point{'s' * (points > 1)} within it. Key points (YOLO pose) are not learned here: export them as"
-                " YOLO detection"
+                f" point{'s' * (points > 1)} within it. Key points (YOLO pose) need a data.yaml that has kpt_shape, and"
+                " a recipe such as keypoints_small; for boxes export them as YOLO detection"
             )
         if self.only_quads and not self.upright:
             return (
