@@ -21,10 +21,10 @@ from resnest.data.samples import Samples, class_indices, describe_classes, descr
 from resnest.data.stores import FolderStore, Store, read_from
 from resnest.errors import ResnestError
 from resnest.runtime.bands import read_picture
-from resnest.runtime.decode import BadImage, WrongSize, decode_stored
+from resnest.runtime.decode import BadImage, WrongSize
 from resnest.segmentation.card import IGNORED
 from resnest.segmentation.class_lists import ClassList
-from resnest.segmentation.mask_values import MaskMeaning
+from resnest.segmentation.mask_values import MaskMeaning, mask_size
 from resnest.segmentation.result import PixelClasses
 from resnest.segmentation.survey import (
     CountedFromOne,
@@ -92,14 +92,14 @@ class PixelSamples(Samples):
         try:
             return self.meaning.read(read_from(self.masks, self.mask_keys[index]))
         except BadImage as error:
-            raise self._bad_mask(index, error) from None
+            raise self.bad_mask(index, error) from None
 
     def size(self, index: int) -> tuple[int, int]:
         """Width and height of mask `index`, from its header. Raises BadImage."""
         try:
-            return decode_stored(read_from(self.masks, self.mask_keys[index]), pixels=False).size
+            return mask_size(read_from(self.masks, self.mask_keys[index]))
         except BadImage as error:
-            raise self._bad_mask(index, error) from None
+            raise self.bad_mask(index, error) from None
 
     def sizes(self) -> NDArray[np.int64]:
         """Width and height of every mask, (N, 2), from their headers, read once; 1, 1 if unreadable."""
@@ -274,7 +274,8 @@ class PixelSamples(Samples):
         except WrongSize as error:
             raise WrongSize(self.keys[index], f"{error.reason} by its mask {self.mask_keys[index]}") from None
 
-    def _bad_mask(self, index: int, error: BadImage) -> BadImage:
+    def bad_mask(self, index: int, error: BadImage) -> BadImage:
+        """The error of a mask, with its picture."""
         return BadImage(self.keys[index], f"its mask {self.mask_keys[index]}: {error.reason}")
 
 
