@@ -507,11 +507,7 @@ def test_maps_of_16_bits_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "suffix", "message"),
     [
-        (
-            "masks",
-            ".tif",
-            r"masks/\w+ has masks for the pictures of .*, such as \d.tif for \d.png, in a format",
-        ),
+        ("masks", ".jp2", r"masks/\w+ has masks for the pictures of .*, such as \d.jp2 for \d.png, in a format"),
         ("images", ".jp2", r"images/\w+ has the pictures of .* in a format that is not read, such as \d.jp2 for"),
         ("masks", ".npy", "in a format that is not read: make masks anew as PNG"),
     ],

@@ -70,7 +70,10 @@ def test_pictures_called_as_their_masks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"suffix": ".tif"}, "nnU-Net data with files such as case_0_0000.tif: pictures and masks are read as PNG"),
+        (
+            {"suffix": ".jp2"},
+            "nnU-Net data with files such as case_0_0000.jp2: pictures and masks are read as PNG",
+        ),
         ({"channels": 3}, "channels in files of their own, such as case_0_0001.png: save colour pictures"),
         ({"labels": {"background": 0, "all": [1, 2]}}, "'all' is a region of several values: name each value"),
         ({"labels": 3}, "does not say which classes its masks have, as `labels`"),

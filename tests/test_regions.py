@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resnest.runtime import opening
 from resnest.runtime.bands import Bands, read_picture
 from resnest.runtime.decode import BadImage
-from resnest.runtime.opening import open_regions
+from resnest.runtime.opening import Spilled, open_regions
 from resnest.runtime.pages import RegionPages, TiffPages
 from resnest.runtime.raster import Raster
 from resnest.runtime.regions import Decoded, TiffPage, tiff_pages
@@ -116,3 +117,19 @@ def test_a_picture_beyond_pillows_own_limit(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     Image.new("1", (20_000, 10_000)).save(path)
     assert open_regions(path).read((0, 0, 10, 10)).size == (10, 10)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_large_picture_moves_to_a_temporary_file(full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or stays in memory if the disk is full; smaller ones stay anyway."""
+    path = tmp_path / "x.png"
+    Image.fromarray(PIXELS).save(path)
+    assert isinstance(open_regions(path, spill=True), Decoded)
+    monkeypatch.setattr(opening, "LARGE", 1000)
+    if full:
+        monkeypatch.setattr(opening.tempfile, "TemporaryFile", lambda **_: open("/dev/full", "wb"))  # noqa: SIM115
+    picture = open_regions(path, spill=True)
+    assert isinstance(picture, Decoded if full else Spilled)
+    for box in BOXES:
+        assert np.array_equal(np.asarray(picture.read(box)), PIXELS[box[1] : box[3], box[0] : box[2]])
+    picture.close()

@@ -58,6 +58,11 @@ class FolderStore:
             raise OSError(str(error)) from None
 
 
+def path_of(store: Store, key: str) -> Path | None:
+    """The file of a key, if it is one by itself."""
+    return store.root / key if isinstance(store, FolderStore) else None
+
+
 @dataclass
 class ZipStore:
     """Keys are members of a zip file, which is read in place."""

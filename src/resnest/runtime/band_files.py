@@ -10,6 +10,7 @@ and so are samples, interleaved or in planes.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import math
@@ -135,22 +136,39 @@ def _check_count(shape: tuple[int, ...], size: int, name: str, most: int) -> Non
 # --- TIFF ---
 
 
-def read_tiff(content: bytes, name: str, most: int = MAX_PIXELS) -> tuple[Image.Image, int]:
+def read_tiff(content: bytes, name: str, most: int = MAX_PIXELS, *, numbers: bool = False) -> tuple[Image.Image, int]:
     """The picture of a file with all its bands, as it is stored, and its orientation, 1 to 8 as in EXIF.
+
+    Args:
+        numbers: values are no brightness: where white is 0 they stay what they are.
 
     Raises:
         BadImage: damaged or too large; pages of several sizes; a compression that no installed package reads.
     """
-    image = _with_pillow(content, name, most)
-    return (image, 1) if image is not None else _with_tifffile(content, name, most)
+    image = _with_pillow(content, name, most, numbers)
+    return (image, 1) if image is not None else _with_tifffile(content, name, most, numbers)
 
 
-def _with_pillow(content: bytes, name: str, most: int) -> Image.Image | None:
+def tiff_size(content: bytes, name: str) -> tuple[int, int]:
+    """Width and height of the first page, from its header. Raises BadImage."""
+    try:
+        with refusing_tiff(name):
+            return Image.open(io.BytesIO(content), formats=FORMATS).size
+    except BadImage as error:  # of a kind that Pillow does not know
+        with contextlib.suppress(Exception):
+            import tifffile
+
+            with tifffile.TiffFile(io.BytesIO(content), **ALONE) as file:
+                return int(file.pages[0].imagewidth), int(file.pages[0].imagelength)
+        raise error
+
+
+def _with_pillow(content: bytes, name: str, most: int, numbers: bool) -> Image.Image | None:
     """The picture, if Pillow keeps all that is in the file."""
     try:
         with refusing_tiff(name):
             image = Image.open(io.BytesIO(content), formats=FORMATS)
-            whole = getattr(image, "n_frames", 1) == 1 and _is_kept(image)
+            whole = getattr(image, "n_frames", 1) == 1 and _is_kept(image) and not (numbers and _is_changed(image))
     except BadImage as error:
         if "pixels" in error.reason:
             raise
@@ -175,7 +193,14 @@ def _is_kept(image: Image.Image) -> bool:
     return bool(known and not inverted and alpha and not deep and set(kinds) <= set(UNSIGNED))
 
 
-def _with_tifffile(content: bytes, name: str, most: int) -> tuple[Raster, int]:
+def _is_changed(image: Image.Image) -> bool:
+    """Whether Pillow turns or spreads the values of greys."""
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    spread = image.mode == "L" and max(tags.get(BITS, (1,))) < 8
+    return spread or (image.mode in ("1", "L") and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO)
+
+
+def _with_tifffile(content: bytes, name: str, most: int, numbers: bool) -> tuple[Raster, int]:
     try:
         import tifffile
     except ImportError:
@@ -185,7 +210,7 @@ def _with_tifffile(content: bytes, name: str, most: int) -> tuple[Raster, int]:
         with tifffile.TiffFile(io.BytesIO(content), **ALONE) as file:
             if len(file.pages) > MOST_PAGES:
                 raise BadImage(name, f"has {len(file.pages)} pages, at most {MOST_PAGES} are bands")
-            return _bands_of(file, name, most)
+            return _bands_of(file, name, most, numbers)
     except (BadImage, MemoryError):
         raise
     except Exception as error:  # tifffile has no word for what damaged files lead to
@@ -195,7 +220,7 @@ def _with_tifffile(content: bytes, name: str, most: int) -> tuple[Raster, int]:
         raise BadImage(name, f"damaged TIFF ({one_line(error)})") from None
 
 
-def _bands_of(file: Any, name: str, most: int) -> tuple[Raster, int]:
+def _bands_of(file: Any, name: str, most: int, numbers: bool) -> tuple[Raster, int]:
     """All bands of an opened file: (H, W, pages x samples)."""
     own = [series for series in file.series if not (series.keyframe.is_reduced or series.keyframe.is_mask)]
     if not own:
@@ -223,7 +248,10 @@ def _bands_of(file: Any, name: str, most: int) -> tuple[Raster, int]:
     planes = [axis for axis, letter in enumerate(axes) if letter not in "YXS"]
     samples = [axes.index("S")] if "S" in axes else []
     pixels = series.asarray(maxworkers=1).transpose([axes.index("Y"), axes.index("X"), *planes, *samples])
-    pixels = black_is_zero(page, _native(pixels.reshape(height, width, -1)))
+    pixels = pixels.reshape(height, width, -1)
+    if numbers:
+        pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
+    pixels = _native(pixels) if numbers else black_is_zero(page, _native(pixels))
     raster = Raster.of(pixels, pixels.dtype.name)
     raster.colours = colours_of(page, pixels.shape[2])
     return raster, orientation_of(page)

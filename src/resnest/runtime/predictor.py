@@ -25,7 +25,7 @@ from resnest.runtime.bands import to_picture
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage
 from resnest.runtime.engines.exported import Arrays, Engine, Prepared
-from resnest.runtime.hardware import usable_cores
+from resnest.runtime.hardware import malloc_trim, usable_cores
 from resnest.runtime.inputs import TAKES, ImageInput, WrongInput, described, is_image, name_of
 from resnest.runtime.opening import open_regions
 from resnest.runtime.regions import Regions
@@ -150,16 +150,22 @@ class ImagePredictor:
             return error
 
     def _in_tiles(self, image: ImageInput | Regions, name: str, tiles: Tiles) -> Result:
-        picture = open_regions(image, name, self.card.bands)
-        return predict_in_tiles(
-            _Finite(self.engine),
-            self.card,
-            picture,
-            name,
-            tiles,
-            batch_size=self.batch_size,
-            on_tile=self.on_tile or silent,
-        )
+        picture = open_regions(image, name, self.card.bands, spill=True)
+        malloc_trim()  # what decoding took
+        try:
+            return predict_in_tiles(
+                _Finite(self.engine),
+                self.card,
+                picture,
+                name,
+                tiles,
+                batch_size=self.batch_size,
+                on_tile=self.on_tile or silent,
+            )
+        finally:
+            if picture is not image:
+                picture.close()
+            malloc_trim()
 
     def prepare(self, image: ImageInput, name: str) -> Prepared:
         """An image as the network takes it. Raises as `__call__`."""

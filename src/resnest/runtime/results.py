@@ -140,6 +140,9 @@ class Result(ABC):
         if not self._is_large:
             return self._drawn(picture.read((0, 0, *picture.size)), show)
         small = picture.reduced(DRAWN)
+        if picture is not image:
+            picture.close()
+        del picture  # the drawing takes its memory
         return self.reduced(small.size)._drawn(small, show)
 
     @property

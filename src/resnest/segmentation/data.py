@@ -18,10 +18,10 @@ from resnest.data.class_names import is_number
 from resnest.data.samples import class_indices, describe_classes, describe_notes
 from resnest.data.stores import FolderStore, Store, read_from
 from resnest.errors import ResnestError
-from resnest.runtime.decode import BadImage, decode_stored
+from resnest.runtime.decode import BadImage
 from resnest.segmentation.card import IGNORED, MULTI_LABEL
 from resnest.segmentation.class_lists import ClassList
-from resnest.segmentation.mask_values import MaskMeaning
+from resnest.segmentation.mask_values import MaskMeaning, mask_size
 from resnest.segmentation.paired import PairedSamples, check_masks, check_sizes
 from resnest.segmentation.result import PixelClasses
 from resnest.segmentation.survey import (
@@ -83,14 +83,14 @@ class PixelSamples(PairedSamples):
         try:
             return self.meaning.read(read_from(self.masks, self.mask_keys[index]))
         except BadImage as error:
-            raise self._bad_mask(index, error) from None
+            raise self.bad_mask(index, error) from None
 
     def size(self, index: int) -> tuple[int, int]:
         """Width and height of mask `index`, from its header. Raises BadImage."""
         try:
-            return decode_stored(read_from(self.masks, self.mask_keys[index]), pixels=False).size
+            return mask_size(read_from(self.masks, self.mask_keys[index]))
         except BadImage as error:
-            raise self._bad_mask(index, error) from None
+            raise self.bad_mask(index, error) from None
 
     def subset(self, indices: NDArray[np.int64]) -> PixelSamples:
         return replace(
@@ -226,7 +226,8 @@ class PixelSamples(PairedSamples):
             self, class_names=class_names, classes=classes, meaning=self.meaning.renamed(lookup, class_names)
         )
 
-    def _bad_mask(self, index: int, error: BadImage) -> BadImage:
+    def bad_mask(self, index: int, error: BadImage) -> BadImage:
+        """The error of a mask, with its picture."""
         return BadImage(self.keys[index], f"its mask {self.mask_keys[index]}: {error.reason}")
 
 

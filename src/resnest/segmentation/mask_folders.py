@@ -39,11 +39,12 @@ IMAGES = ("images", "image", "imgs", "img", "JPEGImages", "data", "image_2")  # 
 MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "SegmentationClass", "gt", "semantic")
 BESIDE = ("{}_masks", "{}_mask", "{}_labels", "{}_label", "{}annot", "{}_annotations")
 ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_L", "_gt", "_seg", "_segmentation")
-MASK_SUFFIXES = (".png", ".bmp", ".gif")  # of the formats in decode.EXACT
-assert len(MASK_SUFFIXES) == len(EXACT)
-PHOTO_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix not in MASK_SUFFIXES)
+SAME_SUFFIXES = (".png", ".bmp", ".gif")  # of masks beside photos of their names: the formats in decode.EXACT
+assert len(SAME_SUFFIXES) == len(EXACT)
+MASK_SUFFIXES = (*SAME_SUFFIXES, ".tif", ".tiff")
+PHOTO_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix not in SAME_SUFFIXES)
 LOSSY = tuple(suffix for suffix in PHOTO_SUFFIXES if suffix not in BANDS)
-UNREAD = (".tif", ".tiff", ".npy", ".mat", ".jp2")  # what masks are kept in elsewhere
+UNREAD = (".npy", ".mat", ".jp2")  # what masks are kept in elsewhere
 UNREAD_PICTURES = (".mat", ".jp2")
 
 Files = dict[str, list[str]]  # path without suffix -> paths, relative to a folder
@@ -176,7 +177,7 @@ def pair_files(pairs: Pairs, stems: Sequence[str] | None = None) -> list[tuple[s
     deep, alone = pairs.images != pairs.masks, pairs.images == pairs.masks and not pairs.same
     images = files_of(pairs.images, PHOTO_SUFFIXES if pairs.same else SUFFIXES, deep=deep)
     images = {stem.removesuffix(pairs.image_ending): files for stem, files in images.items()}
-    masks = files_of(pairs.masks, MASK_SUFFIXES, deep=deep)
+    masks = files_of(pairs.masks, SAME_SUFFIXES if pairs.same else MASK_SUFFIXES, deep=deep)
     if alone:  # what is a mask of another file is no image
         owned = {name for stem, files in images.items() for name in masks_of(stem, files, masks, images, alone=True)}
         images = {
@@ -288,7 +289,8 @@ def accept_masks(images: Path, masks: Path, root: Path) -> Pairs | None:
     if any(masks_of(stem, files, of_masks, of_images, alone=alone) for stem, files in of_images.items()):
         return Pairs(images, masks)
     photos = files_of(images, PHOTO_SUFFIXES, deep=False) if alone and of_masks else {}
-    if photos.keys() & of_masks.keys() and find_class_list([root, images]):
+    same = files_of(images, SAME_SUFFIXES, deep=False) if photos else {}
+    if photos.keys() & same.keys() and find_class_list([root, images]):
         return Pairs(images, masks, same=True)
     return None
 

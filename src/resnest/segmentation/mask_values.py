@@ -3,8 +3,8 @@
     stored = read_stored(content)                # StoredMask: values, whether they are colours, the palette
     listed.meaning.read(content)                 # (H, W) uint8, 255 does not count
 
-A mask with one channel or a palette holds numbers (palette indices), a mask with three channels colours; if the list of
-classes has no colours, three equal channels are a number. Where the
+Files are PNG, BMP, GIF, or TIFF of integers. A mask with one channel or a palette holds numbers (palette indices), a
+mask with three channels colours; if the list of classes has no colours, three equal channels are a number. Where the
 class list has the colours of a palette, they decide and not its numbers. GIFs hold greys or colours.
 """
 
@@ -17,8 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from resnest.runtime.band_files import read_tiff, tiff_size
 from resnest.runtime.decode import BadImage, decode_stored, png_samples
 from resnest.runtime.palette import Colour, decode_ids
+from resnest.runtime.raster import Raster
+from resnest.runtime.tiff import STARTS as TIFF
 from resnest.segmentation.card import IGNORED
 
 Value = int | Colour  # a number, or red, green, blue
@@ -28,6 +31,9 @@ STRANGE = -1  # marks a value without a class
 SPREAD = {2: 85, 4: 17}  # Pillow spreads grey values of 2 and 4 bits over 0 to 255
 MAX_SHOWN = 5  # values in an error
 TABLE = 256  # numbers that are looked up in a table
+EXACT_FLOAT = 2**24  # a Raster's float32 has all whole numbers below
+KNOWN = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16")  # modes whose values are numbers or colours
+LOSSY = ("jpeg", "tiff_jpeg", "webp")  # what Pillow calls them
 GREY = 1 + 256 + 65536  # packed colour of a grey, divided by its value
 NO_COLOURS = (
     "is in colours, and the class list has none: save masks with one channel of class numbers, or give the classes"
@@ -106,6 +112,11 @@ class MaskMeaning:
         """Whether any class has a colour."""
         return bool(len(self._colours[0]))
 
+    @property
+    def by_value(self) -> bool:
+        """Whether the class of a pixel depends on its own value alone, and not on the rest of the mask."""
+        return not self.has_colours and not self.doubt
+
     def by_palette(self, stored: StoredMask, name: str) -> tuple[Numbers, Numbers] | None:
         """The numbers of a palette and their classes by its colours, if these differ from those by number.
 
@@ -167,12 +178,19 @@ def read_stored(content: bytes, name: str = "mask") -> StoredMask:
     Raises:
         BadImage: no mask; its classes seem to be in its alpha channel, which is not read.
     """
+    if content.startswith(TIFF):
+        return read_tiff_mask(content, name)
     image = decode_stored(content, name=name)
     bits, grey = png_samples(content)
     step = SPREAD.get(bits, 1) if grey else 1
     palette = _palette(image) if image.mode in ("P", "PA", "1") else None
     if image.format == "GIF" and palette is not None:
         return _of_gif(image, palette)
+    return _of_image(image, name, step, palette)
+
+
+def _of_image(image: Image.Image, name: str, step: int = 1, palette: Numbers | None = None) -> StoredMask:
+    """The numbers or colours of a decoded mask; greys divided by `step`."""
     if image.mode in ("LA", "PA", "RGBA"):
         _check_alpha(image, name)
         image = image.convert("RGB") if image.mode == "RGBA" else image.getchannel(0)
@@ -182,6 +200,32 @@ def read_stored(content: bytes, name: str = "mask") -> StoredMask:
     if pixels.dtype.itemsize == 1:
         return StoredMask(pixels.astype(np.uint8) // step, False, palette)
     return StoredMask(pixels.astype(np.int64), False, palette)
+
+
+def read_tiff_mask(content: bytes, name: str) -> StoredMask:
+    """The values of a mask in a TIFF file, whichever of black and white is 0. Raises BadImage."""
+    image, _ = read_tiff(content, name, numbers=True)
+    if image.info.get("compression") in LOSSY:
+        raise BadImage(name, "is a TIFF file compressed as JPEG, which is lossy: save it with deflate or LZW")
+    kind = image.kind if isinstance(image, Raster) else image.mode
+    if kind.startswith("float") or kind == "F":
+        raise BadImage(name, "has float values: save class numbers as integers")
+    if not isinstance(image, Raster):
+        palette = _palette(image) if image.mode in ("P", "PA", "1") else None
+        return _of_image(image if image.mode in KNOWN else image.convert("RGB"), name, 1, palette)
+    bands = [np.asarray(band) for band in image.bands]
+    if len(bands) == 1 and abs(bands[0]).max() >= EXACT_FLOAT:
+        raise BadImage(name, f"has {kind} values of {EXACT_FLOAT:,} and more: number the classes from 0")
+    if len(bands) == 1:
+        return StoredMask(bands[0].astype(np.uint8 if kind == "uint8" else np.int64), False)
+    if kind == "uint8" and len(bands) in (3, 4):
+        return _of_image(Image.fromarray(np.stack(bands, -1)), name)
+    raise BadImage(name, f"has {len(bands)} bands of {kind}: a mask has one, of class numbers, or colours of 8 bits")
+
+
+def mask_size(content: bytes) -> tuple[int, int]:
+    """Width and height of a mask, from its header. Raises BadImage."""
+    return tiff_size(content, "mask") if content.startswith(TIFF) else decode_stored(content, pixels=False).size
 
 
 def _of_gif(image: Image.Image, palette: Numbers) -> StoredMask:

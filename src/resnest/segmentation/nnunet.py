@@ -51,7 +51,8 @@ def read_nnunet(pairs: Pairs, root: Path) -> PixelSamples:
     strange = strange or next((name for name in masks if Path(name).suffix.lower() not in MASK_SUFFIXES), "")
     if strange:
         raise ResnestError(
-            f"{root} is nnU-Net data with files such as {strange}: pictures and masks are read as PNG, volumes are not"
+            f"{root} is nnU-Net data with files such as {strange}: pictures and masks are read as PNG or TIFF, volumes"
+            " are not"
         )
     cases = {stem.removesuffix(FIRST) for name in files if (stem := Path(name).stem).endswith(FIRST)}
     other = next((name for name in files if _channel_of(Path(name).stem, cases)), "")

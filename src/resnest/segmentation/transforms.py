@@ -7,7 +7,9 @@ The crop is drawn first and only its region is resized, with the same pixels as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,10 +23,12 @@ from resnest.data.order import random_int
 from resnest.data.settings import DataSettings
 from resnest.errors import ResnestError
 from resnest.runtime.raster import unit_pixels
+from resnest.runtime.tiles import Box
 from resnest.segmentation.card import IGNORED, LEAST
 from resnest.segmentation.mask_stacks import MaskStackSamples
 from resnest.segmentation.paired import PairedSamples
 from resnest.segmentation.recipes.settings import SegmentationSettings
+from resnest.segmentation.windows import WindowedPair, is_large, open_pair
 
 Transpose = Image.Transpose
 
@@ -38,6 +42,22 @@ class Geometry:
     height: int
     mirror: bool = False  # left and right
     flip_vertical: bool = False  # top and bottom
+
+    def window(self, size: tuple[int, int]) -> Box:
+        """The pixels of a picture of this size that decide the crop: its own, and half a filter's width around them."""
+        spans = []
+        for axis, length in ((0, self.width), (1, self.height)):
+            start, stop = self.box[axis], self.box[axis + 2]
+            support = max(1.0, (stop - start) / length)  # of Pillow's bilinear filter, antialiased
+            spans.append((max(0, math.floor(start - support)), min(size[axis], math.ceil(stop + support))))
+        (left, right), (top, bottom) = spans
+        return left, top, right, bottom
+
+    def within(self, window: Box) -> Geometry:
+        """The same of a picture that is this window alone."""
+        sides = np.array(self.box, np.float32)  # as Pillow takes a box; so moved by whole pixels it is exactly the same
+        left, top, right, bottom = (sides.astype(np.float64) - [*window[:2], *window[:2]]).tolist()
+        return replace(self, box=(left, top, right, bottom))
 
     def __call__(self, image: Image.Image, resampling: Image.Resampling) -> Image.Image:
         cut = image.resize((self.width, self.height), resampling, self.box)
@@ -58,6 +78,19 @@ class PixelTransform:
 
     def __call__(self, image: Image.Image, mask: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         cut = self.draw(*image.size)
+        if not is_large(image.size):
+            return self._made(cut, image, mask)
+        left, top, right, bottom = window = cut.window(image.size)
+        return self._made(cut.within(window), image.crop(window), mask[..., top:bottom, left:right])
+
+    def of_window(self, pair: WindowedPair) -> tuple[Tensor, Tensor]:
+        """The same of files of which only the crop's window is read."""
+        cut = self.draw(*pair.size)
+        window = cut.window(pair.size)
+        return self._made(cut.within(window), *pair.read(window))
+
+    def _made(self, cut: Geometry, image: Image.Image, mask: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        """Of a large picture from the pixels that decide the crop: Pillow rounds by the size of what it gets."""
         seen = unit_pixels(self.colour(cut(image, Image.Resampling.BILINEAR)), self.data.value_range)  # (H, W, C)
         side = self.segmentation.crop
         pixels = np.zeros((side, side, seen.shape[2]), seen.dtype)
@@ -110,6 +143,9 @@ class SegmentationDataset(TrainingDataset):
         self.transform = PixelTransform(data, segmentation)
 
     def augment(self, index: int, epoch: int) -> tuple[Tensor, Tensor]:
+        if pair := open_pair(self.samples, index):
+            with closing(pair):
+                return self.transform.of_window(pair)
         return self.transform(*self.samples.pair(index))
 
     def stack_targets(self, targets: list[Tensor]) -> Tensor:
