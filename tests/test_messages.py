@@ -323,7 +323,7 @@ def test_no_name_is_left_over() -> None:
 # Of other programs, of style sheets, of commands that have no twin in Python, and of the README of a saved model
 FOREIGN = {
     "--max-restarts", "--dereference", "--hard-dereference", "--short", "--version", "--line-", "--to", "--data",
-    "--draw", "--top", "--shm-size", "resnest predict",
+    "--draw", "--top", "--boxes", "--shm-size", "resnest predict",
 }  # fmt: skip
 
 

@@ -253,6 +253,9 @@ EVERY_HELP = (
 CARD_HELP = "config.json, or its directory, of an exported file without class names."
 
 
+NO_JOB = "--{} is for a batch job: name its results with --out"
+
+
 def predict(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     paths: Annotated[list[str], typer.Argument(help=PATHS_HELP)],
@@ -291,16 +294,14 @@ def predict(
     if as_json and as_csv:
         raise ResnestError("--json and --csv exclude each other")
     limits, files = set_options(top=top, threshold=threshold), set_options(coco=coco, masks=masks)
-    opening: dict[str, Any] = {"engine": engine, "network": network, "device": device, "card": card, "window": window}
-    opening["tiles"] = read_tiles(tile, overlap)
+    opening: dict[str, Any] = {"engine": engine, "network": network, "device": device, "card": card}
+    opening |= {"window": window, "tiles": read_tiles(tile, overlap)}
     if out:
         others = {"csv": as_csv, "draw": draw, "annotations": annotations, "every": every, "bands": bands, **files}
         _refuse({"boxes": boxes, **others}, "--out writes rows alone: leave out --{}")
         options = JobOptions(out, shard, ray, overwrite, part_size, as_json)
         return run_job(model, paths, options, {**opening, "batch_size": batch_size}, limits)
-    _refuse(
-        {"shard": shard, "ray": ray, "overwrite": overwrite}, "--{} is for a batch job: name its results with --out"
-    )
+    _refuse({"shard": shard, "ray": ray, "overwrite": overwrite}, NO_JOB)
     sources = Sources.every(every)
     pictures, unusable = collect(paths, sources)
     sources.find(pictures, annotations)

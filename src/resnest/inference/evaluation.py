@@ -333,9 +333,7 @@ def evaluate(
     """
     opened = _open(model, network, device, batch_size)
     engine, card, holdout, account = opened.engine, opened.card, opened.holdout, opened.account
-    card = cut(card, window, tiles)
-    card = card if surface is None else card.with_surface(surface)
-    card = card if threshold is None else card.with_threshold(threshold)
+    card = _measured_with(cut(card, window, tiles), surface, threshold)
     if views is not None:
         card.info.check_views(views)
     how: dict[str, Any] = {"format": format, "exif": exif or exif_of_run(Path(model)), "bands": card.bands}
@@ -349,10 +347,13 @@ def evaluate(
         chosen = box_source(card.info).open(boxes, card, device=device).samples(chosen)
     about += [note for note in chosen.left_out if note not in part.samples.left_out]
     on_open(chosen, "; ".join([part.describe, *about]))
-    size = batch_size or card.info.batch_size
-    return evaluate_samples(
-        engine, chosen, card, batch_size=size, workers=workers, views=views, tiles=tiles, on_batch=on_batch
-    )
+    how = {"batch_size": batch_size or card.info.batch_size, "workers": workers, "views": views, "tiles": tiles}
+    return evaluate_samples(engine, chosen, card, on_batch=on_batch, **how)
+
+
+def _measured_with(card: ModelCard, surface: float | None, threshold: float | None) -> ModelCard:
+    card = card if surface is None else card.with_surface(surface)
+    return card if threshold is None else card.with_threshold(threshold)
 
 
 def _relabelled(samples: Any, labels: str | Path, card: ModelCard) -> Any:

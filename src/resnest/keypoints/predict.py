@@ -66,7 +66,7 @@ def pose_score(values: np.ndarray, threshold: float) -> float:
 def check_views(views: Views) -> None:
     """Raises ResnestError for scales."""
     if views.scales:
-        raise ResnestError("a keypoint model has no scales: a crop has one size. --flip looks at its mirror image, too")
+        raise ResnestError("a keypoint model has no scales: a crop has one size. Leave them out; it may be flipped")
 
 
 def takes(card: KeypointCard) -> Shape:
