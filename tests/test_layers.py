@@ -59,6 +59,8 @@ TASK_FILES = {
     "data",
     "checks",
     "loss_settings",
+    "activation",
+    "mask_stack",
 }
 HEAVY = {"torch", "torchvision", "lightning_fabric", "timm", "onnx", "onnxruntime", "openvino", "nncf"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -36,6 +37,7 @@ from resnest.segmentation.mask_stack import MaskStack, class_folders
 from resnest.segmentation.mask_stacks import MaskStackSamples
 from resnest.segmentation.predict import mask_stack, predict
 from resnest.segmentation.result import PixelClasses
+from servers import server
 
 WAYS: dict[str, tuple[Write, str]] = {  # how masks are written, and the list of classes
     "folders of classes": (by_class, ""),
@@ -541,6 +543,21 @@ def test_rows_of_a_batch_job(run: Path, data: Path, cli: Callable[..., Outcome],
     assert pixels[1] > pixels[0]
     outcome = cli("predict", run, data / "images" / "val", "--threshold", "0")
     assert (outcome.code, "expected a probability between 0 and 1" in outcome.err) == (2, True)
+
+
+def test_served(run: Path, data: Path, tmp_path: Path) -> None:
+    """Masks as run lengths, and drawn; the threshold is the model's, and no option of a request."""
+    photo = data / "images" / "val" / "8.png"
+    expected = resnest.Predictor(run, engine="torch")(photo)
+    with server(tmp_path, run) as running:
+        told = running.post("/predict", content=photo.read_bytes()).json()
+        assert [one["label"] for one in told["segments"]] == [row["label"] for row in expected.rows()]
+        for one in told["segments"]:
+            assert np.array_equal(decode(one["segmentation"]), expected.mask(one["label"]))
+        drawn = running.post("/predict?draw=1", content=photo.read_bytes())
+        assert Image.open(io.BytesIO(drawn.content)).size == expected.draw(photo).size
+        refused = running.post("/predict?threshold=0.2", content=photo.read_bytes())
+        assert (refused.status_code, "threshold is no option of a segmenter" in refused.text) == (400, True)
 
 
 @pytest.mark.parametrize(
