@@ -98,7 +98,7 @@ def of_digits(out: Path) -> None:
     digits = load_digits().images / 16  # (1797, 8, 8)
     rng = np.random.default_rng(0)
     for part, count in SCENES.items():
-        images, annotations = [], []
+        images, annotations = list[Any](), list[Any]()
         for number in range(1, count + 1):
             scene = Image.fromarray(rng.integers(60, 130, (SIDE, SIDE, 3), np.uint8))
             for corners in _cards(scene, digits, rng):

@@ -32,14 +32,14 @@ class Frame:
     height: int = 256
     padding: float = 1.25  # times the box (SimpleBaseline, lib/dataset/coco.py)
 
-    def region(self, box: Sequence[float]) -> tuple[Points, Points]:
+    def region(self, box: Sequence[float] | Points) -> tuple[Points, Points]:
         """Centre and size, width and height, of what is seen of a box x1, y1, x2, y2: with the input's proportions."""
         x1, y1, x2, y2 = map(float, box)
         wide, high = max(x2 - x1, SMALLEST), max(y2 - y1, SMALLEST)
         scale = max(wide / self.width, high / self.height) * self.padding
         return np.array([(x1 + x2) / 2, (y1 + y2) / 2]), np.array([self.width, self.height]) * scale
 
-    def window(self, box: Sequence[float]) -> tuple[int, int, int, int]:
+    def window(self, box: Sequence[float] | Points) -> tuple[int, int, int, int]:
         """The same in whole pixels, at least one."""
         centre, size = self.region(box)
         left, top = (round(float(side)) for side in centre - size / 2)

@@ -183,5 +183,6 @@ class KeypointScorer:
 def joined(parts: list[Poses]) -> Poses:
     """The objects of one picture, the best first."""
     names = ("boxes", "points", "point_scores", "scores")
-    whole = replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+    rows: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    whole = replace(parts[0], **rows)
     return whole[np.argsort(-whole.scores, kind="stable")]

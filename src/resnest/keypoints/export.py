@@ -67,7 +67,7 @@ class KeypointExporter(Exporter):
 
 def same_points(expected: Arrays, got: Arrays, card: KeypointCard) -> NDArray[np.bool_]:
     """For each crop, whether all sure points are at the same place, (N,)."""
-    how = {"sigma": card.head.sigma, "how": card.head.decode}
+    how: dict[str, Any] = {"sigma": card.head.sigma, "how": card.head.decode}
     places, values = decode(expected[OUTPUT], **how)
     others, _ = decode(got[OUTPUT], **how)
     near = (np.abs(places - others) <= SAME_PLACE * STRIDE).all(-1)

@@ -79,7 +79,8 @@ def _quarter(flat: Maps, row: NDArray[np.int64], column: NDArray[np.int64]) -> N
     between = np.stack([(column > 0) & (column < wide - 1), (row > 0) & (row < high - 1)], axis=1)
     across = _at(flat, row, column + 1) - _at(flat, row, column - 1)
     down = _at(flat, row + 1, column) - _at(flat, row - 1, column)
-    return np.stack([np.sign(across), np.sign(down)], axis=1) * 0.25 * between
+    shift: NDArray[np.float64] = np.stack([np.sign(across), np.sign(down)], axis=1) * 0.25 * between
+    return shift
 
 
 def _dark(
@@ -117,8 +118,7 @@ def smooth(flat: Maps, sigma: float) -> Maps:
     kernel /= kernel.sum()
     high, wide = flat.shape[1:]
     bands = [_band(kernel, side).astype(np.float32) for side in (high, wide)]
-    smoothed: Maps = bands[0] @ flat @ bands[1].T
-    return smoothed
+    return np.asarray(bands[0] @ flat @ bands[1].T, np.float32)
 
 
 def _reach(sigma: float) -> int:

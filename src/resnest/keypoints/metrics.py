@@ -105,7 +105,7 @@ def oks_figures(
     evaluation.evaluate()
     evaluation.accumulate()
     precision, recall = (np.asarray(evaluation.eval[name])[..., -1] for name in ("precision", "recall"))
-    figures = {}  # precision is (10 OKS, 101 recalls, 1 class, 3 areas), recall (10, 1, 3)
+    figures: dict[str, float] = {}  # precision is (10 OKS, 101 recalls, 1 class, 3 areas), recall (10, 1, 3)
     for kind, values in (("ap", precision), ("ar", recall)):
         figures |= {f"{kind}{area}": _mean(values[..., place]) for place, area in enumerate(AREAS)}
         figures |= {f"{kind}50": _mean(values[OKS50, ..., 0]), f"{kind}75": _mean(values[OKS75, ..., 0])}

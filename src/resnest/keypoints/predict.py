@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from resnest.errors import ResnestError
 from resnest.keypoints.card import KeypointCard
@@ -37,10 +38,10 @@ def heatmaps(engine: Engine, card: KeypointCard, images: Sequence[Prepared], *, 
     if not mirror:
         return maps
     turned = engine(np.ascontiguousarray(pixels[..., ::-1]), inner)[OUTPUT]
-    return (maps + flipped(turned, card.layout.mirrored)) / 2
+    return np.asarray((maps + flipped(turned, card.layout.mirrored)) / 2, np.float32)
 
 
-def _result(card: KeypointCard, image: Prepared, points: np.ndarray, values: np.ndarray) -> Poses:
+def _result(card: KeypointCard, image: Prepared, points: NDArray[np.float64], values: NDArray[np.float32]) -> Poses:
     width, height = image.size
     wide, high = card.preprocess.scaled_size(width, height)
     return Poses(
@@ -57,7 +58,7 @@ def _result(card: KeypointCard, image: Prepared, points: np.ndarray, values: np.
     )
 
 
-def pose_score(values: np.ndarray, threshold: float) -> float:
+def pose_score(values: NDArray[np.float32], threshold: float) -> float:
     """The mean of the points' values that reach the threshold; 0 if none does (mmpose, CocoMetric: bbox_keypoint)."""
     sure = values[values > threshold]
     return min(float(sure.mean()), 1.0) if len(sure) else 0.0

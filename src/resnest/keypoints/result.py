@@ -174,7 +174,7 @@ def _between(one: Colour, other: Colour) -> Colour:
     return red, green, blue
 
 
-def _sides(box: Sequence[float]) -> list[float]:
+def _sides(box: Sequence[float] | NDArray[np.float64]) -> list[float]:
     x1, y1, x2, y2 = map(float, box)
     return [round(x1, 2), round(y1, 2), round(x2 - x1, 2), round(y2 - y1, 2)]
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from resnest.data.formats import DatasetHandle
 from resnest.data.parts import VAL_KEYS, note_of_test
@@ -145,7 +146,8 @@ def read_yolo(pose: PoseFiles, sources: Sequence[Path]) -> KeypointSamples:
         )
     root = common_root(pictures)
     names = [below(root, picture) for picture in pictures]
-    keys, sizes, owners, lines, unread = [], [], [], [], 0
+    keys, sizes = list[str](), list[tuple[int, int]]()
+    owners, lines, unread = list[int](), list[tuple[float, ...]](), 0
     for name, file, size in zip(names, labels, read_sizes(root, names), strict=True):
         if size is None:
             unread += 1
@@ -173,7 +175,7 @@ def read_yolo(pose: PoseFiles, sources: Sequence[Path]) -> KeypointSamples:
 
 
 def _table(
-    pose: PoseFiles, owners: np.ndarray[Any, Any], lines: Sequence[Sequence[float]], sizes: np.ndarray[Any, Any]
+    pose: PoseFiles, owners: NDArray[Any], lines: Sequence[Sequence[float]], sizes: NDArray[Any]
 ) -> tuple[PeopleTable, list[str]]:
     """All objects in pixels; notes."""
     count = len(pose.layout.names)

@@ -79,8 +79,8 @@ class Raster(Image.Image):
     def transpose(self, method: Image.Transpose) -> Self:
         return self._each(lambda band: band.transpose(method))
 
-    def transform(self, size: Sequence[int], method: Any, data: Any = None, resample: int = 0, **more: Any) -> Self:
-        return self._each(lambda band: band.transform(tuple(size), method, data, resample, **more))
+    def transform(self, size: tuple[int, int], *how: Any, **more: Any) -> Self:
+        return self._each(lambda band: band.transform(size, *how, **more))
 
     def copy(self) -> Self:
         return self._each(lambda band: band.copy())
