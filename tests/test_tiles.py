@@ -16,10 +16,13 @@ from PIL import Image, ImageDraw
 
 import resnest
 from conftest import Outcome
+from masked import folders
+from resnest.data.sources import open_dataset
 from resnest.detection.card import DetectionCard, DetectionPreprocess
 from resnest.detection.result import Detections
 from resnest.detection.seams import join
 from resnest.errors import ResnestError
+from resnest.inference.evaluation import evaluate_samples
 from resnest.runtime.decode import BadImage
 from resnest.runtime.engines.exported import Views
 from resnest.runtime.predictor import ImagePredictor
@@ -208,6 +211,26 @@ def test_views_of_tiles() -> None:
     found = predict_in_tiles(Own(), SEGMENTER, Decoded(image, "x"), "x", Tiles(40), views=views)
     assert isinstance(found, LabelMap)
     assert np.array_equal(found.labels, labelled(SEGMENTER, Own(), image, None).labels)
+
+
+def test_an_evaluation_in_tiles_is_that_of_whole_pictures(tmp_path: Path) -> None:
+    """Of a rule that looks at each pixel alone."""
+
+    class Named(Own):
+        """Sky is blue, and trees are green."""
+
+        def __call__(self, images: NDArray[np.float32], sizes: Any = None) -> dict[str, NDArray[Any]]:
+            return {"logits": images[:, [2, 0, 1]] * 10}
+
+    samples = open_dataset(folders(tmp_path), task="segmentation").train
+    figures = []
+    for tiles in (None, Tiles(32, 0.3)):
+        card = SEGMENTER.with_tiles(tiles) if tiles else SEGMENTER
+        found = evaluate_samples(Named(), samples, card, batch_size=2, workers=0, tiles=tiles)
+        assert found.count == len(samples)
+        figures.append(found.figures)
+    assert figures[0] == figures[1]
+    assert 0 < figures[0]["pixel_accuracy"] < 1
 
 
 # --- Detectors ---

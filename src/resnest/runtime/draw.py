@@ -246,7 +246,7 @@ def _write_labels(
     picture: tuple[int, int],
 ) -> None:
     """Write labels, the best objects first: each where it overlaps no other text, or nowhere."""
-    size = max(11, min(min(picture) // 40, round(_typical_side(boxes) / 2)))  # small beside thousands of small objects
+    size = _text_size(boxes, texts, picture)
     taken: list[Rectangle] = []
     for corners, text, own in zip(boxes, texts, colours, strict=True):
         wide, high = text_width(text, size) + size / 2, size * 1.3
@@ -256,6 +256,16 @@ def _write_labels(
         taken.append(spot)
         pen.rectangle(spot, fill=own)
         write(pen, (spot[0] + size / 4, spot[1] + high / 2), text, size, fill=ink_on(own), anchor="lm")
+
+
+def _text_size(boxes: NDArray[np.float32], texts: Sequence[str], picture: tuple[int, int]) -> int:
+    """Of labels: small beside small objects, and of more than `FEW` objects no wider than a typical one."""
+    side = _typical_side(boxes)
+    most = min(min(picture) // 40, round(side / 2))
+    if len(boxes) > FEW:
+        unit = float(np.median([text_width(text, 100) for text in texts[:FEW]])) / 100 + 0.5  # width at size 1
+        most = min(most, round(side / unit))
+    return max(11, most)
 
 
 def _spot(
