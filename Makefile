@@ -17,7 +17,7 @@ test: .venv/ready  ## every test, long ones scaled down; WORKERS=8: in so many p
 
 # Files that look at FULL of tests/conftest.py; those of tests/promises are the promises' own.
 SCALED := tests/kernels tests/test_docs.py tests/test_hub.py tests/test_install.py tests/test_int8.py \
-	tests/test_layouts.py tests/test_published_evaluation.py tests/test_training_options.py tests/test_two_hosts.py
+	tests/test_layouts.py tests/test_lvis_metrics.py tests/test_published_evaluation.py tests/test_training_options.py tests/test_two_hosts.py
 
 promises: .venv/ready  ## P1..P15 and whatever `make test` scales down, at full figures
 	RESNEST_PROMISES=full $(BIN)/python -m pytest tests/promises $(SCALED)
@@ -46,12 +46,13 @@ ablation: .venv/ready  ## split attention against ResNet-D on two data sets, int
 
 setup: .venv/ready  ## the virtual environment with what requirements.txt pins
 
-.venv/ready: requirements.txt pyproject.toml
+.venv/ready: requirements.txt requirements-oracles.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "resnest needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv==0.13.9
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-oracles.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 

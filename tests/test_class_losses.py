@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from painted import TINY_RUN, paint
+from conftest import Outcome
+from painted import TINY, TINY_RUN, paint, real_model
 from processes import alone, in_processes
 from resnest.data.sources import open_dataset
 from resnest.detection.card import DetectorSpec
@@ -23,7 +26,7 @@ from resnest.detection.class_losses import (
     SeesawLoss,
     build_class_loss,
 )
-from resnest.detection.detector import create_detector
+from resnest.detection.detector import build_detector, create_detector
 from resnest.detection.weights import from_ours
 from resnest.errors import ResnestError
 from resnest.inference.model import Model
@@ -259,6 +262,21 @@ def test_other_code_bases(spec: dict[str, Any], layout: str, message: str) -> No
             from_ours(state, layout)
     else:
         assert not any("class_loss" in name for name in from_ours(state, layout))
+
+
+def test_an_exported_detector_has_the_same_scores(tmp_path: Path, cli: Callable[..., Outcome]) -> None:
+    """What the gate compares: two softmaxes and normalised weights are part of the file."""
+    model = real_model()
+    spec = replace(model.card.detector, class_loss="seesaw", normed_classifier=True)
+    torch.manual_seed(0)
+    changed = Model(build_detector(TINY, spec, 3).eval(), replace(model.card, detector=spec), "random")
+    torch.nn.init.normal_(changed.net.box_heads[0].score.weight, std=0.5)
+    changed.save_pretrained(tmp_path / "saved")
+    pictures = paint(tmp_path / "data", 4) / "images" / "val"
+    done = cli("export", tmp_path / "saved", "--out", tmp_path / "m.onnx", "--size", "64", "--images", pictures)
+    assert done.code == 0, done.err
+    found = cli("predict", tmp_path / "m.onnx", pictures / "0.png", "--json", "--threshold", "0.001")
+    assert found.code == 0, found.err
 
 
 def test_an_unknown_loss() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import Outcome
+from conftest import Outcome, shared_data
 from resnest.data.sources import open_dataset
 from resnest.detection.card import Classes, DetectionCard, DetectionPreprocess, DetectorSpec
 from resnest.detection.coco import read_coco
@@ -83,6 +84,25 @@ def test_both_versions(tmp_path: Path, first: bool) -> None:
     assert [samples.objects[k].partial.tolist() for k in range(3)] == [[1], [], [3]]
     assert samples.notes == ("LVIS annotates some classes of each image: figures follow its rules (docs/lvis.md)",)
     assert samples.decode(0).getpixel((0, 0))[0] == pytest.approx(210, abs=3)
+
+
+def test_the_real_file_of_the_first_version(tmp_path: Path) -> None:
+    file = shared_data() / "lvis100" / "lvis_val_100.json"
+    if not file.is_file():
+        pytest.skip(f"needs {file}")
+    made = json.loads(file.read_text())
+    (tmp_path / "val2017").mkdir()
+    for image in made["images"]:
+        (tmp_path / "val2017" / image["coco_url"].split("/")[-1]).touch()  # pictures are not opened
+    (tmp_path / "annotations").mkdir()
+    shutil.copyfile(file, tmp_path / "annotations" / file.name)
+    samples = read_coco(tmp_path / "annotations" / file.name)
+    assert (len(samples), len(samples.class_names), samples.objects.counts.sum()) == (100, 1230, 977)
+    assert [samples.frequency.count(group) for group in "rcf"] == [454, 461, 315]
+    for index, image in enumerate(made["images"]):
+        for listed, ids in (("negative", "neg_category_ids"), ("partial", "not_exhaustive_category_ids")):
+            labels = getattr(samples.objects[index], listed)
+            assert [samples.category_ids[label] for label in labels] == image[ids]
 
 
 def test_lists_follow_images_and_classes(tmp_path: Path) -> None:

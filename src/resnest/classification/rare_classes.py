@@ -21,11 +21,12 @@ def class_balanced_weights(images: NDArray[np.int64], beta: float) -> Floats:
     [0.17, 1.83]
     """
     effective = (1 - beta ** np.maximum(images, 1)) / (1 - beta)
-    weights = 1 / effective
-    return weights * len(images) / weights.sum()
+    weights: Floats = 1 / effective
+    weights *= len(images) / weights.sum()
+    return weights
 
 
 def log_priors(images: NDArray[np.int64]) -> Floats:
     """Logarithms of the shares of the classes (Menon et al., arXiv 2007.07314)."""
-    shares = np.maximum(images, 1) / np.maximum(images, 1).sum()
-    return np.log(shares)
+    shares: Floats = np.log(np.maximum(images, 1) / np.maximum(images, 1).sum())
+    return shares

@@ -103,7 +103,8 @@ def epoch_order(
     mixed = rng.permutation(count)
     indices = mixed[np.argsort(groups[mixed], kind="stable")]  # group by group, mixed within each
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    return rng.permutation(_draw(indices, sizes[group] ** -float(balance), draws, rng))  # size ** (1 - balance) / size
+    weights: Floats = sizes[group] ** -float(balance)  # size ** (1 - balance) / size
+    return rng.permutation(_draw(indices, weights, draws, rng))
 
 
 def _draw(indices: Numbers, weights: Floats, draws: int, rng: np.random.Generator) -> Numbers:
