@@ -80,7 +80,8 @@ RATE, DECAY = 1e-3, 0.01  # of smp's loop
 def recipe_of(name: str) -> SegmentationRecipe:
     """The recipe of one of our decoders; smp's loop takes its data and its crops."""
     own = name.removeprefix("smp-")
-    recipe: Any = find_recipe("segment_small" if own == "deeplabv3" else "unet_small")
+    recipe = find_recipe("segment_small" if own == "deeplabv3" else "unet_small")
+    assert isinstance(recipe, SegmentationRecipe)
     return recipe if own == "deeplabv3" else replace(recipe, segmenter=HEADS[own])
 
 
