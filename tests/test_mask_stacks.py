@@ -288,9 +288,7 @@ def test_parts_below_the_classes_are_refused(tmp_path: Path) -> None:
 
 def test_other_recipes_are_told_of_the_setting(tmp_path: Path) -> None:
     root = write(tmp_path, by_class)
-    with pytest.raises(
-        ResnestError, match=r"There is class_masks data, which is read with segmenter\.multi_label=true"
-    ):
+    with pytest.raises(ResnestError, match=r"There is masks data, which is read with segmenter\.multi_label=true"):
         open_dataset(root, task="segmentation")
 
 

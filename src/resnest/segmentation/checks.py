@@ -59,8 +59,8 @@ LABELLED: dict[str, Find] = {
 FINDERS = (
     *(_finder(name, find) for name, find in LABELLED.items()),
     _finder("masks", find_mask_folders),
-    _finder("class_masks", find_class_masks, MULTI_LABEL),
-    _finder("mask_stacks", find_stacks, MULTI_LABEL),
+    _finder("masks", find_class_masks, MULTI_LABEL),
+    _finder("masks", find_stacks, MULTI_LABEL),
     *(_finder(name, lambda path, find=find: stacked(find(path)), MULTI_LABEL) for name, find in LABELLED.items()),  # type: ignore[misc]
     _finder("masks", find_label_masks, MULTI_LABEL),
 )

@@ -56,26 +56,26 @@ Read = Callable[[Pairs, Path], MaskStackSamples]
 
 def find_class_masks(root: Path) -> DatasetHandle | None:
     """A folder for each class. Raises ResnestError: parts below the classes; masks beside these folders, too."""
-    return _find("class_masks", root, accept_class_folders, read_class_masks)
+    return _find(root, accept_class_folders, read_class_masks)
 
 
 def find_stacks(root: Path) -> DatasetHandle | None:
     """A stack for each picture."""
-    return _find("mask_stacks", root, _accept_stacks, read_stacks)
+    return _find(root, _accept_stacks, read_stacks)
 
 
 def find_label_masks(root: Path) -> DatasetHandle | None:
     """One mask a picture. Raises ResnestError as `find_masks`."""
-    return _find("masks", root, None, read_label_masks)
+    return _find(root, None, read_label_masks)
 
 
-def _find(kind: str, root: Path, accept: Accept | None, read: Read) -> DatasetHandle | None:
+def _find(root: Path, accept: Accept | None, read: Read) -> DatasetHandle | None:
     folders = find_folders(root, accept) if accept else find_masks(root)
     if folders is None:
         return None
     if folders.parts is None:
-        return DatasetHandle(kind, str(root), unsplit=partial(read, folders.pairs[""], root))
-    return handle_of_folders(kind, root, folders.parts, lambda name: partial(read, folders.pairs[name], root))
+        return DatasetHandle("masks", str(root), unsplit=partial(read, folders.pairs[""], root))
+    return handle_of_folders("masks", root, folders.parts, lambda name: partial(read, folders.pairs[name], root))
 
 
 def stacked(handle: DatasetHandle | None) -> DatasetHandle | None:
