@@ -330,7 +330,7 @@ def test_settings_of_points(tiles: Path, tmp_path: Path) -> None:
         ("keypoints.width=100", "must be a multiple of 32"),
         ("head.padding=0.5", "would cut the box off"),
         ("head.deconvs=2", "a quarter of the input's side"),
-        ("head.decode=best", "'best' is not a known head.decode"),
+        ("head.decode=best", "head.decode: input should be 'dark' or 'quarter'"),
     ):
         with pytest.raises(ResnestError, match=message):
             train.for_training(override(find_recipe("keypoints_small"), [setting]))
