@@ -103,7 +103,7 @@ def epoch_order(
     mixed = rng.permutation(count)
     indices = mixed[np.argsort(groups[mixed], kind="stable")]  # group by group, mixed within each
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    weights: Floats = sizes[group] ** -float(balance)  # size ** (1 - balance) / size
+    weights = (sizes[group] ** -float(balance)).astype(np.float64)  # size ** (1 - balance) / size
     return rng.permutation(_draw(indices, weights, draws, rng))
 
 

@@ -56,7 +56,7 @@ class LvisMetrics(CocoMetrics):
         return mean_of_known(precision[:, :, :, 0, -1])
 
     def _measure(self, kind: str, images: Images, limits: list[int]) -> tuple[Floats, Floats]:
-        known = {n: (found[is_known(found.labels, truth)], truth) for n, (found, truth) in images.items()}
+        known = {number: (_known(found, truth), truth) for number, (found, truth) in images.items()}
         return self.measure(kind, known, limits, lvis_style=True)
 
     def entry(self, image: int, objects: Any) -> dict[str, Any]:
@@ -87,6 +87,11 @@ def best_of_classes(images: Images, most: int) -> Images:
     kept[order[ranks < most]] = True
     parts = np.split(kept, np.cumsum([len(one) for one in found])[:-1])
     return {number: (one[part], images[number][1]) for number, one, part in zip(numbers, found, parts, strict=True)}
+
+
+def _known(found: Detections, truth: Any) -> Detections:
+    """The detections of classes that the image shows or lists as absent."""
+    return found[is_known(found.labels, truth)]
 
 
 def _best(found: Detections, most: int) -> Detections:

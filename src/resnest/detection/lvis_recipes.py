@@ -10,13 +10,12 @@ ResNeSt on LVIS is published; those of mmdet's plain ResNets stand beside the re
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from resnest.data.long_tail import USUAL_THRESHOLD
+from resnest.recipes.schema import Recipe
 
-if TYPE_CHECKING:
-    from resnest.detection.recipes import DetectionRecipe
-
+R = TypeVar("R", bound=Recipe)
 LIMIT, LOWEST = 300, 1e-4  # detections an image, and their score (mmdet and detectron2, configurations for LVIS)
 EPOCHS = 24
 DECAY_AT = (0.6667, 0.9167)
@@ -36,10 +35,10 @@ LVIS = {  # by the recipe for COCO
 }
 
 
-def for_lvis(recipe: DetectionRecipe) -> DetectionRecipe:
-    """A recipe of the paper, trained on LVIS in place of COCO."""
+def for_lvis(coco: R) -> R:
+    """A detector's recipe of the paper, trained on LVIS in place of COCO."""
+    recipe: Any = coco
     published = LVIS[recipe.name]
-    assert recipe.expect
     detector = replace(
         recipe.detector,
         class_loss="seesaw",
@@ -48,7 +47,7 @@ def for_lvis(recipe: DetectionRecipe) -> DetectionRecipe:
         score_threshold=LOWEST,
     )
     figures = f"box AP {published.box}, mask AP {published.mask}"
-    return replace(
+    made: R = replace(
         recipe,
         name=f"lvis_{recipe.name}",
         summary=f"{detector.title} on {recipe.model.name}, LVIS, {EPOCHS} epochs, Seesaw"
@@ -65,3 +64,4 @@ def for_lvis(recipe: DetectionRecipe) -> DetectionRecipe:
             " a ResNeSt",
         ),
     )
+    return made

@@ -120,7 +120,7 @@ def nms_per_class(boxes: Tensor, scores: Tensor, classes: Tensor, candidates: Te
     Input and output shapes are fixed, so that it can be exported.
     """
     rows = candidates.nonzero()[:, 0]
-    exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+    exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     if not exporting and len(rows) > MANY:
         left = _nms_one_by_one(boxes[rows], scores[rows], classes[rows], iou)
     else:
