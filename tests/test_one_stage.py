@@ -34,6 +34,7 @@ from resnest.inference.model import Model
 from resnest.inference.prepare import prepared_full_model
 from resnest.recipes import find_recipe, override
 from resnest.runtime.card import ModelCard
+from resnest.runtime.tiles import Tiles
 
 SMALL: dict[str, Any] = {"fpn_channels": 8, "head_convs": 1, "candidates": 50, "max_detections": 12, "norm": "none"}
 CASES: dict[str, dict[str, Any]] = {
@@ -396,6 +397,18 @@ def test_test_time_augmentation(kind: str) -> None:
     several = predict_augmented(net, image, preprocess, scales=[64, 96], flip=True)
     assert several.scores[0, 0] >= once.scores[0, 0]
     assert several.masks is None
+
+
+def test_tiles(tmp_path: Path) -> None:
+    """A large picture gets objects in more than one of them."""
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 255, (16, 32, 3), np.uint8)).resize((256, 128), Image.Resampling.BICUBIC)
+    net = build("fcos").eval()
+    saved = Model(net, _card(net.spec), "random").save_pretrained(tmp_path / "model")
+    predict = resnest.Predictor(saved, device="cpu", tiles=Tiles(64, 0.2))
+    boxes = predict(image).boxes
+    assert len(boxes) > net.spec.max_detections
+    assert boxes[:, 0].min() < 64 < 192 < boxes[:, 2].max()
 
 
 @pytest.mark.parametrize("kind", ONE_STAGE)
