@@ -51,8 +51,8 @@ def evaluate(
     Of a multi-label model: mean average precision, F1, loss, average precision of each class. Of a detector: COCO's
     twelve figures of boxes, and of masks, or LVIS's for its data, and the average precision of each class. Of a
     segmenter: IoU and Dice over all pixels and by picture, IoU of each class, and accuracy of pixels, unless masks may
-    overlap. Of a keypoint model: OKS AP. Of a panoptic
-    detector: PQ, SQ, RQ, of things and of stuff too, PQ of each class.
+    overlap. Of a keypoint model: OKS AP. Of a panoptic detector: PQ, SQ, RQ, of things and of stuff too, PQ of each
+    class.
     """
     views, tiles = _views(scales, flip), read_tiles(tile, overlap)
     from resnest.inference.evaluation import evaluate as run
