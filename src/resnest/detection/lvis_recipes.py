@@ -9,13 +9,14 @@ ResNeSt on LVIS is published; those of mmdet's plain ResNets stand beside the re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from functools import partial
+from typing import NamedTuple
 
 from resnest.data.long_tail import USUAL_THRESHOLD
-from resnest.recipes.schema import Recipe
+from resnest.detection.recipes import DetectionRecipe, paper
 
-R = TypeVar("R", bound=Recipe)
 LIMIT, LOWEST = 300, 1e-4  # detections an image, and their score (mmdet and detectron2, configurations for LVIS)
 EPOCHS = 24
 DECAY_AT = (0.6667, 0.9167)
@@ -35,10 +36,10 @@ LVIS = {  # by the recipe for COCO
 }
 
 
-def for_lvis(coco: R) -> R:
-    """A detector's recipe of the paper, trained on LVIS in place of COCO."""
-    recipe: Any = coco
-    published = LVIS[recipe.name]
+def on_lvis(name: str) -> DetectionRecipe:
+    """The paper's recipe of this name, trained on LVIS in place of COCO."""
+    recipe, published = paper(name), LVIS[name]
+    assert recipe.expect
     detector = replace(
         recipe.detector,
         class_loss="seesaw",
@@ -47,7 +48,7 @@ def for_lvis(coco: R) -> R:
         score_threshold=LOWEST,
     )
     figures = f"box AP {published.box}, mask AP {published.mask}"
-    made: R = replace(
+    return replace(
         recipe,
         name=f"lvis_{recipe.name}",
         summary=f"{detector.title} on {recipe.model.name}, LVIS, {EPOCHS} epochs, Seesaw"
@@ -64,4 +65,6 @@ def for_lvis(coco: R) -> R:
             " a ResNeSt",
         ),
     )
-    return made
+
+
+RECIPES: dict[str, Callable[[], DetectionRecipe]] = {f"lvis_{name}": partial(on_lvis, name) for name in LVIS}

@@ -34,7 +34,6 @@ from typing import Annotated, ClassVar, Literal
 
 from resnest.data.settings import DataSettings
 from resnest.detection.card import DIVISOR, DetectionPreprocess, DetectorSpec
-from resnest.detection.lvis_recipes import LVIS, for_lvis
 from resnest.errors import Range, ResnestError, check_ranges
 from resnest.recipes.schema import PUBLISHED_WEIGHTS, Expect, ModelSettings, OptimSettings, Recipe, TrainSettings
 from resnest.runtime.preprocess import LARGEST
@@ -355,15 +354,10 @@ def _schedule(*, lr: float, lr_batch: int, warmup_steps: int) -> OptimSettings:
     )
 
 
-def _on_lvis(name: str) -> DetectionRecipe:
-    return for_lvis(paper(name))
-
-
 RECIPES: dict[str, Callable[[], DetectionRecipe]] = {
     "detect_small": detect_small,
     "instances_small": instances_small,
     "finetune_detection": finetune_detection,
     "finetune_instances": finetune_instances,
     **{name: partial(paper, name) for name in ROWS},
-    **{f"lvis_{name}": partial(_on_lvis, name) for name in LVIS},
 }
