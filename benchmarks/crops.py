@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -41,7 +42,7 @@ def write_data(root: Path, photos: list[Path], size: tuple[int, int], mask: str)
     (root / "classes.txt").write_text("a\nb\nc\n")
     rows, columns = np.ogrid[: size[1], : size[0]]
     labels = ((rows // 300 + columns // 300) % 3).astype(np.uint8)
-    how = {"tile": (256, 256), "compression": "zlib"}
+    how: dict[str, Any] = {"tile": (256, 256), "compression": "zlib"}
     for name in ("0", "1"):
         tifffile.imwrite(root / "images" / f"{name}.tif", np.asarray(mosaic(photos, size)), photometric="rgb", **how)
         if mask == "tiff":

@@ -50,7 +50,8 @@ def prepare(folder: Path, photos: Path, size: tuple[int, int]) -> None:
 def write_mosaic(folder: Path, photos: list[Path], size: tuple[int, int]) -> None:
     import tifffile
 
-    whole, how = mosaic(photos, size), {"tile": (256, 256), "compression": "zlib"}
+    whole = mosaic(photos, size)
+    how: dict[str, Any] = {"tile": (256, 256), "compression": "zlib"}
     whole.save(folder / FORMATS["jpeg"], quality=90)
     tifffile.imwrite(folder / FORMATS["tiff"], np.asarray(whole), photometric="rgb", **how)
 
@@ -74,7 +75,10 @@ def write_model(folder: Path, recipe: str, classes: int) -> None:
     from resnest.segmentation.card import SegmentationPreprocess
 
     torch.manual_seed(0)
-    of, names = find_recipe(recipe), [f"class {number}" for number in range(classes)]
+    of: Any = find_recipe(recipe)
+    names = [f"class {number}" for number in range(classes)]
+    net: Any
+    preprocess: Any
     spec, _ = of.model.resolve()
     if recipe == "segment_small":
         net = resnest.create_segmenter(spec, of.segmenter, num_classes=classes)
@@ -145,7 +149,10 @@ def main() -> None:
             table.writeheader()
             for case, command in commands(folder):
                 if options.only in " ".join(case):
-                    row = dict(zip(COLUMNS, (*case, *size, tiles), strict=False)) | measured(command)
+                    row: dict[str, Any] = {
+                        **dict(zip(COLUMNS, (*case, *size, tiles), strict=False)),
+                        **measured(command),
+                    }
                     table.writerow(row)
                     file.flush()
                     print(

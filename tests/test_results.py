@@ -37,6 +37,23 @@ def test_memory_of_segmenters_in_the_docs() -> None:
     assert again < plain / 2
 
 
+def test_crops_and_tiles_in_the_docs() -> None:
+    page = (ROOT / "docs" / "segmentation.md").read_text(encoding="utf-8").replace("\n", " ")
+    times = {
+        (mask, way): median(
+            float(row["seconds"]) for row in _rows("crops.csv") if (row["mask"], row["way"]) == (mask, way)
+        )
+        for mask in ("tiff", "png")
+        for way in ("window", "whole")
+    }
+    assert f"a crop takes {times['tiff', 'window']:.2f} s instead of {times['tiff', 'whole']:.1f} s" in page
+    assert f"decoded whole, {times['png', 'window']:.1f} s instead of {times['png', 'whole']:.1f} s" in page
+    page = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8")
+    for row in _rows("tiles.csv"):
+        what = f"| {row['model']}, {row['engine']}, {row['format'].upper()} |"
+        assert f"{what} {int(row['peak_mib']) / 1024:.2f} GiB | {float(row['cpu_seconds']):.0f} s |" in page
+
+
 def test_counts_of_the_kernels_in_the_docs() -> None:
     """Passes, what is kept, floors; and that nobody calls them measured."""
     page = (ROOT / "docs" / "kernels.md").read_text(encoding="utf-8")

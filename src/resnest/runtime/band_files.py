@@ -159,7 +159,8 @@ def tiff_size(content: bytes, name: str) -> tuple[int, int]:
             import tifffile
 
             with tifffile.TiffFile(io.BytesIO(content), **ALONE) as file:
-                return int(file.pages[0].imagewidth), int(file.pages[0].imagelength)
+                page: Any = file.pages[0]
+                return int(page.imagewidth), int(page.imagelength)
         raise error
 
 

@@ -112,7 +112,8 @@ class TiffPage(Regions):
     @property
     def _kind(self) -> np.dtype[Any]:
         """In the machine's byte order."""
-        return np.dtype(self.page.dtype).newbyteorder("=")
+        kind: np.dtype[Any] = np.dtype(self.page.dtype).newbyteorder("=")
+        return kind
 
     def _mapped(self) -> NDArray[Any]:
         """(H, W, C) of a file that is one uncompressed strip; opened anew each time, so that its memory is given up."""
@@ -169,7 +170,7 @@ def tiff_pages(path: Path, bands: Bands = RGB, readable: Callable[[Any], bool] |
     except ModuleNotFoundError:
         return []
     try:
-        file = tifffile.TiffFile(path)
+        file: Any = tifffile.TiffFile(path)
     except (OSError, ValueError):  # TiffFileError is a ValueError
         return []
     try:
