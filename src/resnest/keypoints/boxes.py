@@ -84,7 +84,6 @@ class BoxFile:
         if self.named is None:
             raise ResnestError(
                 f"{self.path} is a list of results, whose images have ids and no names: give COCO json with images"
-                " (`resnest predict DETECTOR --coco`)"
             )
         parts = Path(os.path.abspath(name)).parts
         known = self.named.get(parts[-1], [])

@@ -67,7 +67,7 @@ def pose_score(values: NDArray[np.float32], threshold: float) -> float:
 def check_views(views: Views) -> None:
     """Raises ResnestError for scales."""
     if views.scales:
-        raise ResnestError("a keypoint model has no scales: a crop has one size. --flip looks at its mirror image, too")
+        raise ResnestError("a keypoint model has no scales: a crop has one size. Flips alone are views of it")
 
 
 def takes(card: KeypointCard) -> Shape:
