@@ -111,7 +111,7 @@ class KeypointCard(ModelCard):
     pipeline_tag = "keypoint-detection"
     hub_metric = ("ap", "OKS AP")
     figure_titles: ClassVar = {"ap": "OKS AP", "ap50": "OKS AP50", "ar": "OKS AR"}
-    usage = (".points", "--boxes DETECTOR --draw drawn")
+    usage = (".points", "--draw drawn")
 
     preprocess: KeypointPreprocess
     layout: PointLayout = None  # type: ignore[assignment]  # none: by the names alone

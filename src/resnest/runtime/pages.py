@@ -22,6 +22,7 @@ from resnest.runtime.tiff import (
     FORMATS,
     PHOTOMETRIC,
     SAMPLE_FORMAT,
+    STARTS,
     SUBFILE,
     UNSIGNED,
     WHITE_IS_ZERO,
@@ -30,6 +31,7 @@ from resnest.runtime.tiff import (
 )
 
 NOT_TIFF = "not a TIFF file, or one that is damaged"
+NOT_READ = "a TIFF file that is damaged, or whose pixels are not read as RGB: save it with 8 bits, grey or RGB"
 
 
 class TiffPages:
@@ -62,8 +64,10 @@ class TiffPages:
             with refusing_tiff(self.name):
                 self._seek(0)
         except BadImage as error:
+            self.file.seek(0)
+            unknown = NOT_READ if self.file.read(4) in STARTS else NOT_TIFF
             self.file.close()
-            known = error.reason if "pixels" in error.reason else NOT_TIFF
+            known = error.reason if "pixels" in error.reason else unknown
             raise BadImage(self.name, known) from None
         self.size = self.image.size
 
