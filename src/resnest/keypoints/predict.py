@@ -67,11 +67,7 @@ def pose_score(values: NDArray[np.float32], threshold: float) -> float:
 def check_views(views: Views) -> None:
     """Raises ResnestError for scales."""
     if views.scales:
-<<<<<<< HEAD
-        raise ResnestError("a keypoint model has no scales: a crop has one size. Leave them out; it may be flipped")
-=======
         raise ResnestError("a keypoint model has no scales: a crop has one size. Flips alone are views of it")
->>>>>>> w-pose
 
 
 def takes(card: KeypointCard) -> Shape:
