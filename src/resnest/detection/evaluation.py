@@ -223,7 +223,7 @@ class DetectionScorer:
 
     def __init__(self, samples: DetectionSamples, card: DetectionCard) -> None:
         self.class_names, self.max_detections = card.class_names, card.detector.max_detections
-        self.lowest = card.detector.score_threshold
+        self.lowest = card.detector.min_score
         self.has_outlines = samples.has_outlines()
         self.frequency, self.federated = samples.frequency, samples.objects.federation is not None
         self.detections: dict[int, Detections] = {}
