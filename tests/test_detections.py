@@ -328,6 +328,7 @@ def test_mistakes_of_one_image() -> None:
         crowd = np.array([False, False, True])
         areas = np.array([100, 400, 2500])
         segmentations = (None,) * 3
+        negative = partial = None
 
     boxes = [[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 40, 40], [55, 55, 60, 60], [60, 60, 70, 70]]
     found = _found(boxes, [0, 0, 0, 0, 1], [0.6, 0.9, 0.8, 0.8, 0.8])

@@ -125,7 +125,7 @@ def one_line(error: object, most: int = 300) -> str:
     return next((line.strip() for line in message.splitlines() if line.strip()), type(error).__name__)[:most]
 
 
-LISTED = 150  # letters of all known names, which are listed then
+LISTED = 200  # letters of all known names, which are listed then
 
 
 def unknown(kind: str, name: str, known: Iterable[str], *, like: str = "", hint: str = "") -> ResnestError:
