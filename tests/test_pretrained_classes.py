@@ -186,6 +186,12 @@ def test_a_thing_that_was_stuff(tmp_path: Path) -> None:
     assert not torch.equal(ours["box_heads.0.score.weight"][1], theirs["box_heads.0.score.weight"][1])
 
 
+def _told(result: Any) -> str:
+    """A result without class numbers, to five decimals: softmax adds classes up in their order."""
+    told = re.sub("'category_id': [0-9]+", "", str(result.to_dict()))
+    return re.sub(r"\d+\.\d+(e-\d+)?", lambda number: f"{float(number[0]):.5f}", told)
+
+
 def test_the_first_predictions_are_those_of_the_file(tmp_path: Path) -> None:
     """Whatever the order of the classes: the same answers, by name, before the first step."""
     pixels = torch.randint(0, 255, (64, 96, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -195,9 +201,9 @@ def test_the_first_predictions_are_those_of_the_file(tmp_path: Path) -> None:
         load(task, net, path, turned)
         before = Model.from_pretrained(path)
         after = Model.of(net, list(turned), before.card.preprocess)
-        first, second = (str(one.predictor(device="cpu")(picture).to_dict()) for one in (before, after))
+        first, second = (_told(one.predictor(device="cpu")(picture)) for one in (before, after))
         assert "tulip" in first
-        assert re.sub("'category_id': [0-9]+", "", first) == re.sub("'category_id': [0-9]+", "", second)
+        assert first == second
 
 
 def test_by_number_takes_as_many(tmp_path: Path) -> None:
