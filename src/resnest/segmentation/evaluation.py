@@ -27,6 +27,7 @@ from resnest.segmentation.metrics import (
     dice_coefficient,
     intersection_over_union,
     overlap_of_confusion,
+    precision_and_recall,
 )
 from resnest.segmentation.result import LabelMap
 from resnest.segmentation.surface import SurfaceFigures, SurfaceMetrics
@@ -161,23 +162,50 @@ class MaskEvaluation(OverlapEvaluation):
         return f"{self.titled('miou')}, {self.titled('dice')}"
 
     def details(self) -> dict[str, Any]:
-        right, predicted, true = self.pixels.T
-        precision, recall = (np.where(of > 0, right / of.clip(1), np.nan) for of in (predicted, true))
+        precision, recall = precision_and_recall(self.pixels)
         figures = {"class_precision": self.by_class(precision), "class_recall": self.by_class(recall)}
         return {"pixels": int(self.known.sum()), **figures, **super().details()}
 
 
-class SegmentationScorer:
-    """Scorer of a segmenter: IoU, Dice and accuracies over all pixels and of each picture, and distances if asked for.
+class OverlapScorer:
+    """What scorers of a segmenter have in common; pixels are counted in integers."""
 
-    Counts pixels in integers.
-    """
+    metrics: PixelMetrics | MaskMetrics
+
+    def __init__(self, card: SegmentationCard) -> None:
+        self.class_names = card.class_names
+        self.worst = WorstPictures()
+        self.surface: SurfaceMetrics | None = None
+        if card.surface is not None:
+            self.surface = SurfaceMetrics(len(card.class_names), tolerance=card.surface)
+
+    def merge(self, other: OverlapScorer) -> None:
+        self.metrics.merge(other.metrics)
+        self.worst.merge(other.worst)
+        if self.surface and other.surface:
+            self.surface.merge(other.surface)
+
+    def _overlaps(self) -> dict[str, Any]:
+        """Fields of an `OverlapEvaluation`."""
+        surface = self.surface
+        return {
+            "figures": {**self.metrics.compute(), **(surface.compute() if surface else {})},
+            "class_names": self.class_names,
+            "indices": self.worst.indices,
+            "class_iou": intersection_over_union(self.metrics.overlap),
+            "image_iou": self.worst.qualities,
+            "worst_maps": self.worst.results,
+            "surface": surface.by_class() if surface else None,
+            "tolerance": surface.tolerance if surface else 0.0,
+        }
+
+
+class SegmentationScorer(OverlapScorer):
+    """Scorer of a segmenter: IoU, Dice and accuracies over all pixels and of each picture, distances if asked for."""
 
     def __init__(self, samples: Samples, card: SegmentationCard) -> None:
-        self.class_names = card.class_names
-        self.metrics = PixelMetrics(len(card.class_names))
-        self.worst = WorstPictures()
-        self.surface = surface_metrics(card)
+        super().__init__(card)
+        self.metrics: PixelMetrics = PixelMetrics(len(card.class_names))
 
     def update(self, index: int, result: LabelMap, truth: NDArray[np.uint8]) -> None:
         self.worst.add(index, self.metrics.update(result.labels, truth), result)
@@ -186,37 +214,16 @@ class SegmentationScorer:
             masks = np.where(truth == IGNORED, IGNORED, truth == classes).astype(np.uint8)
             self.surface.update(result.labels == classes, masks)
 
-    def merge(self, other: SegmentationScorer) -> None:
-        self.metrics.merge(other.metrics)
-        self.worst.merge(other.worst)
-        if self.surface and other.surface:
-            self.surface.merge(other.surface)
-
     def result(self) -> PixelEvaluation:
-        return PixelEvaluation(
-            figures={**self.metrics.compute(), **(self.surface.compute() if self.surface else {})},
-            class_names=self.class_names,
-            indices=self.worst.indices,
-            confusion=self.metrics.confusion,
-            class_iou=intersection_over_union(self.metrics.overlap),
-            image_iou=self.worst.qualities,
-            worst_maps=self.worst.results,
-            surface=self.surface.by_class() if self.surface else None,
-            tolerance=self.surface.tolerance if self.surface else 0.0,
-        )
+        return PixelEvaluation(confusion=self.metrics.confusion, **self._overlaps())
 
 
-class MaskScorer:
-    """Scorer of a multi-label segmenter: IoU and Dice over all pixels and of each picture, and distances if asked for.
-
-    Counts pixels in integers.
-    """
+class MaskScorer(OverlapScorer):
+    """Scorer of a multi-label segmenter: IoU and Dice over all pixels and of each picture, distances if asked for."""
 
     def __init__(self, samples: Samples, card: SegmentationCard) -> None:
-        self.class_names = card.class_names
-        self.metrics = MaskMetrics(len(card.class_names))
-        self.worst = WorstPictures()
-        self.surface = surface_metrics(card)
+        super().__init__(card)
+        self.metrics: MaskMetrics = MaskMetrics(len(card.class_names))
 
     def update(self, index: int, result: MaskStack, truth: NDArray[np.uint8]) -> None:
         """Truth is (K, H, W): 0, 1, 255."""
@@ -224,32 +231,8 @@ class MaskScorer:
         if self.surface:
             self.surface.update(result.masks, truth)
 
-    def merge(self, other: MaskScorer) -> None:
-        self.metrics.merge(other.metrics)
-        self.worst.merge(other.worst)
-        if self.surface and other.surface:
-            self.surface.merge(other.surface)
-
     def result(self) -> MaskEvaluation:
-        return MaskEvaluation(
-            figures={**self.metrics.compute(), **(self.surface.compute() if self.surface else {})},
-            class_names=self.class_names,
-            indices=self.worst.indices,
-            pixels=self.metrics.overlap,
-            known=self.metrics.known,
-            class_iou=intersection_over_union(self.metrics.overlap),
-            image_iou=self.worst.qualities,
-            worst_maps=self.worst.results,
-            surface=self.surface.by_class() if self.surface else None,
-            tolerance=self.surface.tolerance if self.surface else 0.0,
-        )
-
-
-def surface_metrics(card: SegmentationCard) -> SurfaceMetrics | None:
-    """Those of outlines, if they are asked for."""
-    if card.surface is None:
-        return None
-    return SurfaceMetrics(len(card.class_names), tolerance=card.surface)
+        return MaskEvaluation(pixels=self.metrics.overlap, known=self.metrics.known, **self._overlaps())
 
 
 def scorer(samples: Samples, card: SegmentationCard) -> SegmentationScorer | MaskScorer:

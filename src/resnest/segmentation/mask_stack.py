@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnest.errors import unknown
-from resnest.files import MASKS_MARK, write_errors
+from resnest.files import MASKS_MARK
 from resnest.runtime.outputs import OutputFolder, Placed, save_marked
 from resnest.runtime.palette import class_colours
 from resnest.runtime.results import ALL, LIKELY, Asked, Result, Show, in_percent, installed
 from resnest.runtime.rle import box, encode
-from resnest.segmentation.result import LabelFolder, LabelMap, PixelClasses, check_class_list, save_class_list
+from resnest.segmentation.result import LabelFolder, LabelMap, PixelClasses, check_class_list, write_class_list
 
 YES = 255  # in PNG files; no is 0
 UNSAFE = '/\\:*?"<>|'  # in names of folders, on some systems
@@ -205,9 +205,7 @@ class StackFolder:
 
     def close(self) -> str:
         """Write the class list, after all masks, so that a refused folder is not changed; returns a summary."""
-        check_class_list(self.class_list, self.classes)
-        with write_errors(self.class_list):
-            save_class_list(self.classes, self.class_list)
+        write_class_list(self.classes, self.class_list)
         count = len(self.files[0].written)
         return f"{count * len(self.files)} masks of {count} pictures and classes.json in {self.folder}"
 

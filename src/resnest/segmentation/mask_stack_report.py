@@ -6,7 +6,7 @@ report = mask_stack_report(evaluation, splits.val, history)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,7 +33,7 @@ from resnest.runtime.palette import class_colours
 from resnest.segmentation.evaluation import MaskEvaluation
 from resnest.segmentation.mask_stack import MaskStack
 from resnest.segmentation.mask_stacks import MaskStackSamples, count_masks
-from resnest.segmentation.metrics import dice_coefficient, mean_of_known, overlap_of_masks
+from resnest.segmentation.metrics import dice_coefficient, mean_of_known, overlap_of_masks, precision_and_recall
 
 MOST_CLASSES = 160
 MOST_NAMED = 5  # classes below a picture
@@ -59,23 +59,19 @@ def mask_stack_report(evaluation: MaskEvaluation, samples: MaskStackSamples, his
 
 
 def _classes_section(evaluation: MaskEvaluation, samples: MaskStackSamples) -> Section:
-    right, predicted, true = evaluation.pixels.T
+    true = evaluation.overlap[:, 2]
+    precision, recall = precision_and_recall(evaluation.overlap)
     columns = [
         Column("Class", "name", evaluation.class_names),
         Column("Of all pixels", "percent", true / evaluation.known.clip(1)),
         Column("IoU", "share", evaluation.class_iou),
         Column("Dice", "percent", evaluation.class_dice),
-        Column("Recall", "percent", _share(right, true)),
-        Column("Precision", "percent", _share(right, predicted)),
+        Column("Recall", "percent", recall),
+        Column("Precision", "percent", precision),
     ]
     note = "Lowest IoU first. Recall and precision are those of the pixels of each class."
     colours = class_colours(samples.classes)
     return classes_section(columns, note, counts=true, counted="pixels", most=MOST_CLASSES, colours=colours)
-
-
-def _share(part: NDArray[np.int64], of: NDArray[np.int64]) -> NDArray[np.float64]:
-    shares: NDArray[np.float64] = np.where(of > 0, part / of.clip(1), np.nan)
-    return shares
 
 
 def _worst_section(evaluation: MaskEvaluation, samples: MaskStackSamples) -> Section:
@@ -119,14 +115,17 @@ def annotated(samples: MaskStackSamples, index: int) -> Picture:
     """A picture on the page about the data, and beside it the same with its masks. Raises BadImage."""
     image, mask = samples.pair(index)
     pixels, known = count_masks(mask)
+    caption = caption_of_shares(samples.class_names, pixels, mask[0].size, ignored=1 - float(known.sum() / mask.size))
+    painted: Image.Image = stack_of(samples, index, mask).paint(image, SIDES["beside"])
+    return Picture(name=samples.keys[index], images=[image, painted], captions=[caption])
+
+
+def caption_of_shares(names: Sequence[str], pixels: NDArray[np.int64], of: int, *, ignored: float) -> Caption:
+    """The largest classes of a picture of `of` pixels, with their shares, and the share that does not count."""
     parts = [
-        f"{clip(samples.class_names[k], 30)} {percent(float(pixels[k] / mask[k].size))}"
+        f"{clip(names[k], 30)} {percent(float(pixels[k] / of))}"
         for k in np.argsort(-pixels, kind="stable")[:MOST_NAMED]
         if pixels[k]
     ]
-    ignored = 1 - float(known.sum() / mask.size)
     parts += [f"not counted {percent(ignored)}"] if ignored else []
-    painted: Image.Image = stack_of(samples, index, mask).paint(image, SIDES["beside"])
-    return Picture(
-        name=samples.keys[index], images=[image, painted], captions=[Caption(", ".join(parts) or "no class")]
-    )
+    return Caption(", ".join(parts) or "no class")

@@ -139,6 +139,12 @@ def dice_coefficient(overlap: Counts) -> Fractions:
     return _divide(2 * right, predicted + true)
 
 
+def precision_and_recall(overlap: Counts) -> tuple[Fractions, Fractions]:
+    """(K, 3) -> (K,) both: of predicted and of true pixels, those that are both; NaN where there are none."""
+    right, predicted, true = overlap.T
+    return _divide(right, predicted), _divide(right, true)
+
+
 def mean_of_known(values: Fractions) -> float:
     """Mean without NaN."""
     known = values[~np.isnan(values)]

@@ -32,13 +32,12 @@ from resnest.runtime.decode import BadImage
 from resnest.runtime.palette import Colour, class_colours
 from resnest.segmentation.data import PixelSamples
 from resnest.segmentation.evaluation import PixelEvaluation
-from resnest.segmentation.mask_stack_report import annotated
+from resnest.segmentation.mask_stack_report import annotated, caption_of_shares
 from resnest.segmentation.mask_stacks import MaskStackSamples
 from resnest.segmentation.paired import PairedSamples
 from resnest.segmentation.result import LabelMap
 
 MOST_CLASSES = 160  # all of ADE20K
-MOST_NAMED = 5  # classes below a picture
 
 
 def segmentation_report(evaluation: PixelEvaluation, samples: PixelSamples, history: History) -> Report:
@@ -124,16 +123,10 @@ class SegmentationView(DataView):
             return annotated(samples, index)
         image, mask = samples.pair(index)
         truth = LabelMap(samples.keys[index], samples.classes, mask, np.ones(len(samples.class_names), np.float32))
-        counts = truth.counts()
-        parts = [
-            f"{clip(samples.class_names[k], 30)} {percent(float(counts[k] / mask.size))}"
-            for k in np.argsort(-counts[: len(samples.class_names)], kind="stable")[:MOST_NAMED]
-            if counts[k]
-        ]
-        ignored = float((mask >= len(samples.class_names)).mean())
-        parts += [f"not counted {percent(ignored)}"] if ignored else []
+        names, ignored = samples.class_names, float((mask >= len(samples.class_names)).mean())
+        caption = caption_of_shares(names, truth.counts()[: len(names)], mask.size, ignored=ignored)
         painted = truth.paint(image, SIDES["beside"])
-        return Picture(name=samples.keys[index], images=[image, painted], captions=[Caption(", ".join(parts))])
+        return Picture(name=samples.keys[index], images=[image, painted], captions=[caption])
 
     def columns(self, train: PairedSamples, val: PairedSamples) -> list[Column]:
         return [Column("Class", "name", train.class_names), Column("Number", "count", train.classes.ids)]

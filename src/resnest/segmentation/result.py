@@ -219,9 +219,7 @@ class LabelFolder:
 
     def close(self) -> str:
         """Write the class list, after all masks, so that a refused folder is not changed; returns a summary."""
-        check_class_list(self.class_list, self.classes)
-        with write_errors(self.class_list):
-            save_class_list(self.classes, self.class_list)
+        write_class_list(self.classes, self.class_list)
         return f"{len(self.files.written)} masks and classes.json in {self.files}"
 
 
@@ -235,6 +233,13 @@ def check_class_list(path: Path, classes: PixelClasses) -> None:
         same = False
     if not same:
         raise ResnestError(f"{path} is there already, and differs from the model's: name another folder, or remove it")
+
+
+def write_class_list(classes: PixelClasses, path: Path) -> None:
+    """Write it beside masks. Raises ResnestError: another list is there, or it cannot be written."""
+    check_class_list(path, classes)
+    with write_errors(path):
+        save_class_list(classes, path)
 
 
 def save_class_list(classes: PixelClasses, path: Path) -> None:
