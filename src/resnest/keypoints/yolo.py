@@ -24,7 +24,7 @@ from resnest.data.parts import VAL_KEYS, note_of_test
 from resnest.data.samples import clean_name
 from resnest.data.stores import FolderStore
 from resnest.detection.formats.pictures import below, common_root, read_sizes
-from resnest.detection.formats.yolo_files import YoloFiles, label_of, list_pictures, of_yaml, yaml_in
+from resnest.detection.formats.yolo_files import YoloFiles, label_of, list_pictures, of_yaml, read_label, yaml_in
 from resnest.errors import ResnestError
 from resnest.figures import counted
 from resnest.keypoints.coco import VISIBLE, areas_of, outside_notes, usual_sigmas
@@ -204,14 +204,7 @@ def _table(
 
 def _lines(file: Path, pose: PoseFiles) -> list[tuple[float, ...]]:
     """Box and points of each object of a picture. Raises ResnestError."""
-    try:
-        content = file.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise ResnestError(f"{file} cannot be read ({error})") from None
-    texts = content.splitlines()
-    return [_parse(text.split(), f"{file}, line {n}", pose) for n, text in enumerate(texts, 1) if text.strip()]
+    return [_parse(words, where, pose) for where, words in read_label(file)]
 
 
 def _parse(words: Sequence[str], where: str, pose: PoseFiles) -> tuple[float, ...]:

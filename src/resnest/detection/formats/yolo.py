@@ -29,6 +29,7 @@ from resnest.detection.formats.yolo_files import (
     list_pictures,
     of_darknet,
     of_yaml,
+    read_label,
     yaml_in,
 )
 from resnest.detection.formats.yolo_kinds import Kinds
@@ -125,17 +126,7 @@ def _class_names(files: YoloFiles, labels: Sequence[Path]) -> dict[int, str]:
 
 def _lines(file: Path, files: YoloFiles) -> list[Line]:
     """The objects of a picture. Raises ResnestError."""
-    try:
-        content = file.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise ResnestError(f"{file} cannot be read ({error})") from None
-    return [
-        _parse(line.split(), f"{file}, line {number}", files)
-        for number, line in enumerate(content.splitlines(), 1)
-        if line.strip()
-    ]
+    return [_parse(words, where, files) for where, words in read_label(file)]
 
 
 def _parse(words: Sequence[str], where: str, files: YoloFiles) -> Line:

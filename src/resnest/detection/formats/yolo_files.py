@@ -252,6 +252,18 @@ def label_of(picture: Path) -> Path:
     return beside if not other.is_file() and beside.is_file() else other
 
 
+def read_label(file: Path) -> list[tuple[str, list[str]]]:
+    """The place and the words of each line of a label file; none without the file. Raises ResnestError."""
+    try:
+        content = file.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResnestError(f"{file} cannot be read ({error})") from None
+    lines = enumerate(content.splitlines(), 1)
+    return [(f"{file}, line {number}", line.split()) for number, line in lines if line.strip()]
+
+
 def list_pictures(sources: Sequence[Path], files: YoloFiles) -> tuple[list[Path], list[str]]:
     """The pictures in folders and their folders, and in lists, each once; notes. Raises ResnestError without any."""
     found: dict[Path, None] = {}
