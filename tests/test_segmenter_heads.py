@@ -9,9 +9,10 @@ import torch
 
 from exports import lively
 from resnest.errors import ResnestError
+from resnest.segmentation.heads.enlarged import EnlargedConvNorm, joined
 from resnest.segmentation.segmenter import Segmenter, build_segmenter, prepared_segmenter
 from resnest.segmentation.spec import SegmenterSpec
-from resnest.spec import Spec
+from resnest.spec import HeadNorm, Spec
 
 TINY = Spec(depths=(1, 1, 1, 1), planes=(8, 8, 16, 16), stem_width=4)
 HEADS: dict[str, dict[str, Any]] = {
@@ -39,6 +40,25 @@ def test_any_size_and_stride(head: str, stride: int) -> None:
             logits = net(images)
             assert logits.shape == (1, 5, *size)
             assert (fast(images) - logits).abs().max() <= 1e-5 * logits.abs().max()
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+@pytest.mark.parametrize(
+    ("size", "appended"), [((14, 10), ()), ((14, 10), (3,)), ((14, 10), (3, 4, 5)), ((13, 9), (3,))]
+)
+def test_enlarged_convolution_is_that_of_the_joined_map(
+    size: tuple[int, int], appended: tuple[int, ...], norm: HeadNorm
+) -> None:
+    torch.manual_seed(0)
+    conv = EnlargedConvNorm(6 + sum(appended), 8, 3, norm).double()
+    maps = [torch.randn(2, count, *side).double() for count, side in ((6, (7, 5)), *((n, size) for n in appended))]
+    inputs = [*(one.requires_grad_() for one in maps), *conv.parameters()]
+    folded = conv(maps[0], maps[1:], size)
+    plain = conv(joined(maps[0], maps[1:], size))
+    like = torch.randn_like(plain)
+    torch.testing.assert_close(folded, plain, rtol=1e-12, atol=1e-12)
+    for one, other in zip(*(torch.autograd.grad(out, inputs, like) for out in (folded, plain)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("head", HEADS)

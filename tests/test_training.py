@@ -20,7 +20,8 @@ from resnest import Predictor, evaluate
 from resnest.errors import NumericalStop, ResnestError
 from resnest.recipes.schema import OptimSettings
 from resnest.training.loop import Loop
-from resnest.training.step import Muon, lr_at
+from resnest.training.muon import Muon, on_gram, on_matrix
+from resnest.training.step import lr_at
 from resnest.training.train import resume, train
 from runs import checkpoint, lines
 
@@ -246,3 +247,13 @@ def test_muon_moves_every_direction_alike(shape: tuple[int, ...]) -> None:
     assert (weight.detach() * weight.grad).sum() < 0
     rms = weight.detach().square().mean().sqrt()
     assert 0.5 < rms / 0.2 < 1.3  # of AdamW's usual update
+
+
+@pytest.mark.parametrize(("rows", "columns", "rank"), [(8, 16, 8), (16, 600, 16), (32, 64, 4)])
+def test_muon_on_the_gram_matrix_is_the_same_iteration(rows: int, columns: int, rank: int) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(rows, rank) @ torch.randn(rank, columns)
+    matrix = matrix / matrix.norm()
+    exact = on_matrix(matrix.double())
+    for way in (on_matrix, on_gram):
+        torch.testing.assert_close(way(matrix).double(), exact, rtol=0, atol=1e-4)

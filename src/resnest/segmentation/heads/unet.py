@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnest.network.pyramid import ConvNorm
 from resnest.segmentation.heads.attention import SCSE
 from resnest.segmentation.heads.common import ALL_MAPS, Head, Logits, initialise
+from resnest.segmentation.heads.enlarged import EnlargedConvNorm, joined
 from resnest.segmentation.spec import SegmenterSpec
 
 
@@ -27,18 +27,18 @@ class Step(nn.Module):
     def __init__(self, in_chans: int, skip_chans: int, out_chans: int, spec: SegmenterSpec) -> None:
         super().__init__()
         attends = spec.attention == "scse"
-        joined = in_chans + skip_chans
-        self.attention1: nn.Module = SCSE(joined) if attends and skip_chans else nn.Identity()
-        self.conv1 = ConvNorm(joined, out_chans, 3, spec.norm_kind)
+        self.attention1: nn.Module = SCSE(in_chans + skip_chans) if attends and skip_chans else nn.Identity()
+        self.conv1 = EnlargedConvNorm(in_chans + skip_chans, out_chans, 3, spec.norm_kind)
         self.conv2 = ConvNorm(out_chans, out_chans, 3, spec.norm_kind)
         self.attention2: nn.Module = SCSE(out_chans) if attends else nn.Identity()
 
     def forward(self, x: Tensor, skips: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-        x = F.interpolate(x, size=list(size), mode="nearest")
-        if skips:
-            x = torch.cat([x, *skips], dim=1)
-        x = F.relu(self.conv1(self.attention1(x)))
-        x = self.attention2(F.relu(self.conv2(x)))
+        if isinstance(self.attention1, SCSE):  # weighs the joined map
+            x = self.conv1(self.attention1(joined(x, skips, size)))
+        else:
+            x = self.conv1(x, skips, size)
+        x = self.conv2(F.relu(x, inplace=True))
+        x = self.attention2(F.relu(x, inplace=True))
         return x
 
 
