@@ -1,9 +1,9 @@
 """Golden training: a short run of every task logs what it logged when golden/training.jsonl was recorded, to the bit.
 
 Guards losses, learning rates, gradient norms and figures against a change that must not alter the numbers. The runs
-stand in golden_runs.py. Bits are compared where torch, numpy and the instructions are those of the recording; elsewhere
-sums are added up in another order, and TOLERANCE is compared with: a few times what SSE4.1 or two threads differ by.
-golden/training-PROCESSOR.jsonl is for one processor whose last bits are others, recorded at the same code.
+stand in golden_runs.py. Bits are compared where torch, numpy, the instructions and the processor are those of the
+recording; elsewhere sums are added up in another order, and TOLERANCE is compared with: a few times what SSE4.1 or two
+threads differ by.
 
     RESNEST_RECORD=1 python -m pytest tests/test_golden_training.py      # rewrites golden/training.jsonl
 
@@ -25,7 +25,7 @@ import pytest
 import golden_runs
 from golden_runs import PINNED, RUNS
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent / "golden" / "training.jsonl"
 TOLERANCE = {"loss": 1e-3, "gradient_norm": 2e-2}  # relative
 FIGURE = 1e-2  # absolute, of the evaluation's
 
@@ -43,15 +43,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     env = {**os.environ, **PINNED, "RESNEST_HOME": str(out.parent / "home"), "RESNEST_OFFLINE": "1"}
     subprocess.run([sys.executable, golden_runs.__file__, out], env=env, check=True, timeout=300)
     if os.environ.get("RESNEST_RECORD"):
-        _golden(out).write_bytes(out.read_bytes())
+        GOLDEN.write_bytes(out.read_bytes())
     return out
-
-
-def _golden(measured: Path) -> Path:
-    """The recording for the processor that measured, if it has one of its own."""
-    machine, _ = _rows(measured)
-    own = GOLDEN / f"training-{machine['processor'].replace(' ', '-')}.jsonl"
-    return own if own.is_file() else GOLDEN / "training.jsonl"
 
 
 def _close(row: dict[str, Any], golden: dict[str, Any]) -> bool:
@@ -68,7 +61,7 @@ def _close(row: dict[str, Any], golden: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_logs_the_golden_lines(name: str, measured: Path) -> None:
-    (machine, rows), (golden_machine, golden) = _rows(measured), _rows(_golden(measured))
+    (machine, rows), (golden_machine, golden) = _rows(measured), _rows(GOLDEN)
     assert golden_machine["threads"] == machine["threads"] == "1"
     exact = golden_machine.items() <= machine.items()
     assert len(rows[name]) == len(golden[name]) > 4
