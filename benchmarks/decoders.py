@@ -3,6 +3,7 @@
     python benchmarks/decoders.py steps ../shared/data/camvid                      # results/decoders-steps.csv
     python benchmarks/decoders.py train ../shared/data/camvid unet --weights runs/a --epochs 40 --out runs/unet
     python benchmarks/decoders.py train ../shared/data/camvid smp-unet --weights runs/a --epochs 40
+    python benchmarks/decoders.py train runs/nuclei-masks unet --binary --base 320 --weights runs/a --epochs 12
 
 All have a ResNeSt-14 of half width, batches of 8 crops of 256 pixels that are drawn alike, and cross-entropy plus Dice;
 `deeplabv3` is the recipe segment_small. smp's encoder is timm's of the same structure; its loop is what users write:
@@ -39,14 +40,13 @@ from resnest.data.sources import open_dataset
 from resnest.inference.model import Model
 from resnest.recipes.reading import find_recipe
 from resnest.runtime.hardware import usable_cores
-from resnest.segmentation.metrics import PixelMetrics
+from resnest.segmentation.metrics import MaskMetrics, PixelMetrics
 from resnest.segmentation.recipes.settings import SegmentationRecipe
 from resnest.segmentation.recipes.small import HALF_WIDTH
 from resnest.segmentation.spec import SegmenterSpec
 from resnest.segmentation.task import SegmentationTask
 from resnest.training.step import build_optimizers
 
-Labels = NDArray[np.uint8]
 STEPS, RESULTS = Path("results/decoders-steps.csv"), Path("results/decoders.csv")
 COLUMNS = (
     "contender",
@@ -77,12 +77,14 @@ CONTENDERS = ("deeplabv3", *HEADS, *OF_SMP)
 RATE, DECAY = 1e-3, 0.01  # of smp's loop
 
 
-def recipe_of(name: str) -> SegmentationRecipe:
+def recipe_of(name: str, *, binary: bool = False, base: int | None = None) -> SegmentationRecipe:
     """The recipe of one of our decoders; smp's loop takes its data and its crops."""
     own = name.removeprefix("smp-")
-    recipe = find_recipe("segment_small" if own == "deeplabv3" else "unet_small")
+    recipe = find_recipe("segment_small" if own == "deeplabv3" else "unet_binary" if binary else "unet_small")
     assert isinstance(recipe, SegmentationRecipe)
-    return recipe if own == "deeplabv3" else replace(recipe, segmenter=HEADS[own])
+    if base:
+        recipe = replace(recipe, segmentation=replace(recipe.segmentation, base=base))
+    return recipe if own == "deeplabv3" else replace(recipe, segmenter=replace(HEADS[own], multi_label=binary))
 
 
 def smp_network(name: str, num_classes: int, weights: Path | None) -> nn.Module:
@@ -101,9 +103,12 @@ def smp_network(name: str, num_classes: int, weights: Path | None) -> nn.Module:
     return net
 
 
-def smp_loss() -> Callable[[Tensor, Tensor], Tensor]:
+def smp_loss(*, binary: bool) -> Callable[[Tensor, Tensor], Tensor]:
     import segmentation_models_pytorch as smp
 
+    if binary:
+        bce, dice = smp.losses.SoftBCEWithLogitsLoss(ignore_index=255), smp.losses.DiceLoss("binary", ignore_index=255)
+        return lambda logits, labels: bce(logits, labels.float()) + dice(logits, labels)
     entropy, dice = nn.CrossEntropyLoss(ignore_index=255), smp.losses.DiceLoss("multiclass", ignore_index=255)
     return lambda logits, labels: entropy(logits, labels) + dice(logits, labels)
 
@@ -111,12 +116,15 @@ def smp_loss() -> Callable[[Tensor, Tensor], Tensor]:
 class PlainLoop:
     """smp's network, trained step by step."""
 
-    def __init__(self, name: str, samples: Any, weights: Path | None, total: int = 0) -> None:
-        self.recipe = recipe_of(name)
+    def __init__(
+        self, name: str, samples: Any, weights: Path | None, total: int = 0, recipe: SegmentationRecipe | None = None
+    ) -> None:
+        self.recipe = recipe or recipe_of(name)
+        self.binary = self.recipe.segmenter.multi_label
         self.net = smp_network(name, len(samples.class_names), weights).train()
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=RATE, weight_decay=DECAY)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, total) if total else None
-        self.loss = smp_loss()
+        self.loss = smp_loss(binary=self.binary)
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
         data = self.recipe.data
@@ -128,13 +136,13 @@ class PlainLoop:
             self.schedule.step()
 
     @torch.inference_mode()
-    def labels(self, pixels: NDArray[np.float32]) -> Labels:
-        """(3, H, W) normalised -> (H, W) classes; smp takes multiples of 32."""
+    def labels(self, pixels: NDArray[np.float32]) -> Any:
+        """(3, H, W) normalised -> (H, W) classes or (K, H, W) masks; smp takes multiples of 32."""
         high, wide = pixels.shape[1:]
         image = torch.from_numpy(pixels)[None]
         image = nn.functional.pad(image, (0, -wide % 32, 0, -high % 32))
-        labels: Labels = self.net(image)[0, :, :high, :wide].argmax(0).byte().numpy()
-        return labels
+        logits = self.net(image)[0, :, :high, :wide]
+        return (logits > 0).numpy() if self.binary else logits.argmax(0).byte().numpy()
 
 
 class OurStep:
@@ -192,17 +200,17 @@ def steps(options: argparse.Namespace) -> None:
 
 def plain_training(name: str, options: argparse.Namespace) -> dict[str, float]:
     """smp's loop: the best evaluation, as `resnest train` keeps it."""
-    data: Any = open_dataset(options.data, task="segmentation")
-    recipe = recipe_of(name)
+    recipe = recipe_of(name, binary=options.binary, base=options.base)
+    data: Any = open_dataset(options.data, task="segmentation", reading=recipe.reading)
     per_epoch = math.ceil(len(data.train) / recipe.train.batch_size)
-    loop = PlainLoop(name, data.train, options.weights, per_epoch * options.epochs)
+    loop = PlainLoop(name, data.train, options.weights, per_epoch * options.epochs, recipe)
     preprocess, best = recipe.segmentation.preprocess(recipe.data), {"miou": -1.0}
     for epoch in range(options.epochs):
         loop.net.train()
         for batch in batches(recipe, data.train, epoch):
             loop(batch.images, batch.labels)
         loop.net.eval()
-        metrics = PixelMetrics(len(data.train.class_names))
+        metrics = (MaskMetrics if options.binary else PixelMetrics)(len(data.train.class_names))
         for index in range(len(data.val)):
             image, truth = data.val.pair(index)
             metrics.update(loop.labels(preprocess(image)), truth)
@@ -227,7 +235,7 @@ def our_training(name: str, options: argparse.Namespace) -> dict[str, float]:
         seen.append((figures["miou"], len(seen) + 1))
 
     done = resnest.train(
-        recipe_of(name),
+        recipe_of(name, binary=options.binary, base=options.base),
         data=options.data,
         out=options.out,
         settings=settings,
@@ -249,10 +257,17 @@ def train(options: argparse.Namespace) -> None:
         table = csv.writer(file, lineterminator="\n")
         if new:
             table.writerow(COLUMNS)
-        shown = [f"{figures[key]:.4f}" for key in ("miou", "pixel_accuracy", "dice", "last")]
+        shown = [f"{figures.get(key, math.nan):.4f}" for key in ("miou", "pixel_accuracy", "dice", "last")]
         minutes = sum(os.times()[:4]) / 60  # with those of worker processes
         table.writerow(
-            (options.contender, options.data.name, options.epochs, *shown, figures["epoch"], f"{minutes:.1f}")
+            (
+                options.contender,
+                options.data.name + " binary" * options.binary,
+                options.epochs,
+                *shown,
+                figures["epoch"],
+                f"{minutes:.1f}",
+            )
         )
     print(f"{options.contender}: mIoU {figures['miou']:.4f}, Dice of the last class {figures['last']:.4f}")
 
@@ -270,6 +285,8 @@ def main() -> None:
     training.add_argument("contender", choices=CONTENDERS)
     training.add_argument("--weights", type=Path, help="a classifier that was trained with the recipe imagenette")
     training.add_argument("--epochs", type=int, required=True)
+    training.add_argument("--binary", action="store_true", help="a sigmoid a class, BCE plus Dice: recipe unet_binary")
+    training.add_argument("--base", type=int, help="segmentation.base, for pictures of another scale")
     training.add_argument("--out", type=Path, help="of our run")
     training.set_defaults(run=train)
     options = parser.parse_args()
