@@ -29,7 +29,7 @@ LAYERS = [
     {"classification", "detection"},
     {"segmentation", "keypoints"},
     {"panoptic"},
-    {"bench"},
+    {"bench", "comparison"},
     {"cli"},
     {"__init__", "__main__"},
 ]

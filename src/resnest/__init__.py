@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from resnest.checkpoints.convert import convert
     from resnest.checkpoints.loading import create_backbone, create_model
     from resnest.classification.result import Classification, MultiLabel
+    from resnest.comparison.comparing import compare
     from resnest.data.sources import open_dataset
     from resnest.detection.card import DetectionPreprocess, DetectorSpec
     from resnest.detection.detector import create_detector
@@ -73,6 +74,7 @@ _HOME = {
     "Show": "resnest.runtime.results",
     "Spec": "resnest.spec",
     "TrainingResult": "resnest.training.train",
+    "compare": "resnest.comparison.comparing",
     "convert": "resnest.checkpoints.convert",
     "create_backbone": "resnest.checkpoints.loading",
     "create_detector": "resnest.detection.detector",
@@ -116,6 +118,7 @@ __all__ = [
     "Show",
     "Spec",
     "TrainingResult",
+    "compare",
     "convert",
     "create_backbone",
     "create_detector",

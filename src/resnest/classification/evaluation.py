@@ -28,6 +28,7 @@ from resnest.classification.metrics import (
     chunks,
     confusion_matrix,
     count_labels,
+    mean_of_known,
     ranking_values,
 )
 from resnest.classification.result import Classification, sigmoid, softmax
@@ -104,6 +105,22 @@ class SingleLabelEvaluation(Evaluation):
         wrong = np.flatnonzero(self.predicted != self.labels)
         return wrong[np.argsort(-self.scores[wrong], kind="stable")][:most]
 
+    def answer(self, position: int) -> str:
+        return self.class_names[int(self.predicted[position])]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        right: NDArray[np.bool_] = self.labels == self.predicted
+        return right
+
+    @property
+    def qualities(self) -> Floats:
+        return self.right.astype(np.float64)
+
+    def resampled(self, draws: Indices) -> Floats:
+        means: Floats = self.right[draws].mean(1)
+        return means
+
 
 @dataclass(kw_only=True)
 class MultiLabelEvaluation(Evaluation):
@@ -153,6 +170,16 @@ class MultiLabelEvaluation(Evaluation):
         """Positions of the images with a wrong or missing label and the highest loss, worst first."""
         wrong = np.flatnonzero((self.predicted_labels != self.labels).any(1))
         return wrong[np.argsort(-self.losses[wrong], kind="stable")][:most]
+
+    @property
+    def qualities(self) -> Floats:
+        """The share of the classes that are rightly there or not."""
+        shares: Floats = (self.predicted_labels == self.labels).mean(1)
+        return shares
+
+    def resampled(self, draws: Indices) -> Floats:
+        areas = [average_precision(self.scores[rows], self.labels[rows]) for rows in draws]
+        return np.array([mean_of_known(each) for each in areas])
 
 
 def _multi_label(logits: NDArray[np.float32], labels: NDArray[Any], **common: Any) -> MultiLabelEvaluation:

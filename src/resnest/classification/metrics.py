@@ -122,9 +122,9 @@ class MultiLabelMetrics:
         losses = binary_cross_entropy(logits, labels)
         counted = predicted + true > 0
         return {
-            "map": _mean(average_precision(logits, labels)),
+            "map": mean_of_known(average_precision(logits, labels)),
             "f1_micro": float(2 * hits.sum() / (predicted + true).sum()) if counted.any() else math.nan,
-            "f1_macro": _mean(2 * hits[counted] / (predicted + true)[counted]),
+            "f1_macro": mean_of_known(2 * hits[counted] / (predicted + true)[counted]),
             # fsum is exact, so that the mean does not depend on the order of the samples
             "loss": math.fsum(losses.tolist()) / len(losses) if len(losses) else math.nan,
         }
@@ -182,6 +182,6 @@ def chunks(logits: NDArray[Any]) -> Iterator[slice]:
     yield from (slice(start, start + rows) for start in range(0, len(logits), rows))
 
 
-def _mean(values: Floats) -> float:
+def mean_of_known(values: Floats) -> float:
     known = values[np.isfinite(values)]
     return math.fsum(known.tolist()) / len(known) if len(known) else math.nan

@@ -17,6 +17,7 @@ from resnest.detection.data import DetectionSamples, Objects
 from resnest.detection.federated import COMMON, FREQUENT, is_exhaustive, is_known
 from resnest.detection.lvis import CLASS_LIMIT, LIMIT, LvisMetrics
 from resnest.detection.lvis_recipes import LOWEST
+from resnest.detection.matches import Matches
 from resnest.detection.metrics import CocoMetrics, Floats
 from resnest.detection.result import Detections
 from resnest.errors import ResnestError
@@ -122,6 +123,7 @@ class DetectionEvaluation(Evaluation):
     objects: Indices  # (K,) annotated, without crowds
     shown: list[Detections]  # (N,) the objects with a score of 0.5 or more
     mistakes: list[DetectionErrors]  # (N,)
+    matches: Matches
     without_masks: bool = False  # the model finds masks, and the data has none
     most: tuple[int, float] | None = None  # the model's detections an image and lowest score, if fewer than LVIS counts
 
@@ -186,6 +188,17 @@ class DetectionEvaluation(Evaluation):
         counts = np.array([len(errors) for errors in self.mistakes], np.int64)
         order = np.argsort(-counts, kind="stable")
         return order[counts[order] > 0][:most]
+
+    @property
+    def qualities(self) -> Floats:
+        """F1 of the objects shown, at a score of 0.5 and an IoU of 0.5."""
+        found = [len(shown) - len(errors.false) for shown, errors in zip(self.shown, self.mistakes, strict=True)]
+        right, errors = 2 * np.array(found, np.float64), np.array([len(each) for each in self.mistakes])
+        f1: Floats = np.divide(right, right + errors, out=np.full(len(right), np.nan), where=right + errors > 0)
+        return f1
+
+    def resampled(self, draws: Indices) -> Floats:
+        return self.matches.resampled(draws)
 
 
 def match_detections(shown: Detections, truth: Objects) -> DetectionErrors:
@@ -261,6 +274,7 @@ class DetectionScorer:
             objects=counts,
             shown=shown,
             mistakes=mistakes,
+            matches=metrics.resampling(),
             without_masks=masks and not self.has_outlines,
             most=(self.max_detections, self.lowest) if self.federated and self._keeps_few() else None,
         )

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from resnest.detection.federated import is_known
-from resnest.detection.metrics import CocoMetrics, CocoResult, Floats, Images, mean_of_known
+from resnest.detection.matches import Matches, mean_of_known
+from resnest.detection.metrics import CocoMetrics, CocoResult, Floats, Images
 from resnest.detection.result import Detections
 
 LIMIT = 300  # detections an image (lvis-api, eval.py, Params.max_dets)
@@ -56,8 +57,11 @@ class LvisMetrics(CocoMetrics):
         return mean_of_known(precision[:, :, :, 0, -1])
 
     def _measure(self, kind: str, images: Images, limits: list[int]) -> tuple[Floats, Floats]:
-        known = {number: (_known(found, truth), truth) for number, (found, truth) in images.items()}
-        return self.measure(kind, known, limits, lvis_style=True)
+        return self.measure(kind, _known_only(images), limits, lvis_style=True)
+
+    def resampling(self) -> Matches:
+        limit = self.limits[0]
+        return self.matches("box", _known_only(best_of_images(self.images, limit)), limit, lvis_style=True)
 
     def entry(self, image: int, objects: Any) -> dict[str, Any]:
         """An image in LVIS's json. Its absent classes are all, as detections of unknown ones are left out before.
@@ -89,8 +93,12 @@ def best_of_classes(images: Images, most: int) -> Images:
     return {number: (one[part], images[number][1]) for number, one, part in zip(numbers, found, parts, strict=True)}
 
 
+def _known_only(images: Images) -> Images:
+    """Detections of classes that the image shows or lists as absent."""
+    return {number: (_known(found, truth), truth) for number, (found, truth) in images.items()}
+
+
 def _known(found: Detections, truth: Any) -> Detections:
-    """The detections of classes that the image shows or lists as absent."""
     return found[is_known(found.labels, truth)]
 
 

@@ -17,12 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resnest.detection.federated import GROUPS
+from resnest.detection.matches import Matches, mean_of_known
 from resnest.detection.result import Detections
 from resnest.errors import ResnestError
 
@@ -111,6 +113,21 @@ class CocoMetrics:
         Args:
             rules: of the evaluator.
         """
+        evaluation = self._evaluator(kind, images, **rules)
+        evaluation.params.maxDets = limits
+        evaluation.evaluate()
+        evaluation.accumulate()
+        return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
+
+    def matches(self, kind: str, images: Images, limit: int, **rules: Any) -> Matches:
+        """What AP over all sizes is computed from; arguments as of `measure`."""
+        return Matches(partial(self._evaluator, kind, images, **rules), limit)
+
+    def resampling(self) -> Matches:
+        """AP of boxes, of pictures in the order of their numbers."""
+        return self.matches("box", self.images, self.limits[-1])
+
+    def _evaluator(self, kind: str, images: Images, **rules: Any) -> Any:
         coco, evaluator = coco_library()
         truth = coco()
         truth.dataset = {
@@ -120,11 +137,7 @@ class CocoMetrics:
         }
         truth.createIndex()
         results = truth.loadRes(_coco_detections(kind, images))
-        evaluation = evaluator(truth, results, KINDS[kind], **rules)
-        evaluation.params.maxDets = limits
-        evaluation.evaluate()
-        evaluation.accumulate()
-        return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
+        return evaluator(truth, results, KINDS[kind], **rules)
 
     def entry(self, image: int, objects: Truth) -> dict[str, Any]:
         """An image in COCO json."""
@@ -182,12 +195,6 @@ def _coco_detections(kind: str, images: Images) -> list[dict[str, Any]]:
                 result["segmentation"] = detections.masks[index]
             results.append(result)
     return results
-
-
-def mean_of_known(values: Floats) -> float:
-    """Mean of the defined values."""
-    known = values[values > -1]
-    return float(known.mean()) if known.size else float("nan")
 
 
 def coco_library() -> tuple[Any, Any]:

@@ -107,6 +107,34 @@ class Evaluation:
         """Positions of the worst errors, worst first."""
         raise NotImplementedError
 
+    # --- what two evaluations of the same pictures are compared by (resnest.comparison) ---
+
+    @property
+    def qualities(self) -> Floats:
+        """(N,) of each picture alone: 1 without an error, NaN where nothing counts."""
+        raise NotImplementedError
+
+    def answer(self, position: int) -> str:
+        """What the model made of a picture, in a few words: by default its quality."""
+        return percent(float(self.qualities[position]), 1)
+
+    @property
+    def right(self) -> NDArray[np.bool_] | None:
+        """(N,) of an evaluation whose main figure is the share of pictures that are right; None of others."""
+        return None
+
+    @property
+    def units(self) -> int:
+        """The number of pictures that `resampled` draws from."""
+        return self.count
+
+    def resampled(self, draws: Indices) -> Floats:
+        """The main figure, the first of the table, of pictures drawn with replacement.
+
+        Shapes: (B, n) positions below `units` -> (B,), NaN where it is not defined.
+        """
+        raise NotImplementedError
+
 
 def check_bad_fraction(bad: int, total: int, last: tuple[str, str] | None) -> None:
     """Raises ResnestError if too many files of a data set are unusable."""

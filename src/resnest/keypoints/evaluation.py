@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnest.detection.matches import Matches
 from resnest.errors import ResnestError
 from resnest.figures import Figure, percent
 from resnest.inference.evaluation import Evaluation, Floats, Indices, WorstPictures, lowest
 from resnest.keypoints.card import KeypointCard
 from resnest.keypoints.data import KeypointSamples, View
-from resnest.keypoints.metrics import oks, oks_figures, point_similarity, suppress
+from resnest.keypoints.metrics import oks, oks_figures, oks_matches, point_similarity, suppress
 from resnest.keypoints.result import Poses
 
 MEAN = "mean over OKS 0.50 to 0.95"
@@ -45,6 +46,8 @@ class KeypointEvaluation(Evaluation):
 
     similarity: Floats  # (K,) of each point to the annotated one, mean; NaN of one that is never annotated
     annotated: Indices  # (K,) points
+    pictures: int
+    matches: Matches | None  # of the pictures; None if nothing is annotated or found
     sample_oks: Floats  # (N,) of each crop to its object; NaN of a detection
     worst_poses: dict[int, Poses] = field(default_factory=dict)  # by position: results in the crop
     boxes: str = ANNOTATED
@@ -74,6 +77,20 @@ class KeypointEvaluation(Evaluation):
 
     def worst(self, most: int) -> Indices:
         return lowest(self.sample_oks, most)
+
+    @property
+    def qualities(self) -> Floats:
+        return self.sample_oks
+
+    @property
+    def units(self) -> int:
+        """Whole pictures, which may show several samples."""
+        return self.pictures
+
+    def resampled(self, draws: Indices) -> Floats:
+        if self.matches is None:
+            return np.full(len(draws), self.figures["ap"])
+        return self.matches.resampled(draws)
 
 
 class KeypointScorer:
@@ -125,9 +142,12 @@ class KeypointScorer:
             for entry, points in zip(own.to_coco(int(owner) + 1), own.points, strict=True)
         ]
         similarity, annotated = self._similarity(poses, counted)
+        rules: dict[str, Any] = {"sigmas": card.layout.sigmas, "max_objects": most}
         objects = np.bincount(samples.people.pictures[counted & ~samples.people.crowd], minlength=1)
         return KeypointEvaluation(
-            figures=oks_figures(images, truths, found, sigmas=card.layout.sigmas, max_objects=most),
+            figures=oks_figures(images, truths, found, **rules),
+            pictures=len(images),
+            matches=oks_matches(images, truths, found, **rules) if truths and found else None,
             class_names=card.class_names,
             indices=self.worst.indices,
             similarity=similarity,

@@ -11,11 +11,13 @@ s^2 the object's area, k twice the point's sigma. Figures: `ap` (mean over OKS 0
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resnest.detection.matches import Matches
 from resnest.detection.metrics import coco_library
 from resnest.keypoints.result import Poses
 
@@ -88,19 +90,10 @@ def oks_figures(
     Raises:
         ResnestError: faster-coco-eval is not installed.
     """
-    coco, evaluator = coco_library()
-    truth = coco()
-    category = truths[0]["category_id"] if truths else 1
-    truth.dataset = {
-        "images": [dict(image) for image in images],
-        "categories": [{"id": category, "name": "object", "keypoints": [str(k) for k in range(len(sigmas))]}],
-        "annotations": [dict(one) for one in truths],
-    }
-    truth.createIndex()
     if not truths or not found:
         nothing = float("nan") if not truths else 0.0
         return {f"{kind}{at}": nothing for kind in ("ap", "ar") for at in ("", "50", "75", "m", "l")}
-    evaluation = evaluator(truth, truth.loadRes([dict(one) for one in found]), "keypoints", kpt_oks_sigmas=list(sigmas))
+    evaluation = _evaluator(images, truths, found, sigmas)
     evaluation.params.maxDets = [max_objects]
     evaluation.evaluate()
     evaluation.accumulate()
@@ -110,6 +103,36 @@ def oks_figures(
         figures |= {f"{kind}{area}": _mean(values[..., place]) for place, area in enumerate(AREAS)}
         figures |= {f"{kind}50": _mean(values[OKS50, ..., 0]), f"{kind}75": _mean(values[OKS75, ..., 0])}
     return figures
+
+
+def oks_matches(
+    images: Sequence[Mapping[str, Any]],
+    truths: Sequence[Mapping[str, Any]],
+    found: Sequence[Mapping[str, Any]],
+    *,
+    sigmas: Sequence[float],
+    max_objects: int = 20,
+) -> Matches:
+    """What OKS AP is computed from, for resamples of the pictures; arguments as of `oks_figures`, none empty."""
+    return Matches(partial(_evaluator, images, truths, found, sigmas), max_objects)
+
+
+def _evaluator(
+    images: Sequence[Mapping[str, Any]],
+    truths: Sequence[Mapping[str, Any]],
+    found: Sequence[Mapping[str, Any]],
+    sigmas: Sequence[float],
+) -> Any:
+    coco, evaluator = coco_library()
+    truth = coco()
+    category = truths[0]["category_id"] if truths else 1
+    truth.dataset = {
+        "images": [dict(image) for image in images],
+        "categories": [{"id": category, "name": "object", "keypoints": [str(k) for k in range(len(sigmas))]}],
+        "annotations": [dict(one) for one in truths],
+    }
+    truth.createIndex()
+    return evaluator(truth, truth.loadRes([dict(one) for one in found]), "keypoints", kpt_oks_sigmas=list(sigmas))
 
 
 def _mean(values: Floats) -> float:

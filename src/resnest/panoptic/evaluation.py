@@ -15,7 +15,7 @@ from resnest.figures import Figure, percent
 from resnest.inference.evaluation import Evaluation, Indices, WorstPictures, lowest
 from resnest.panoptic.card import PanopticCard
 from resnest.panoptic.data import PanopticSamples
-from resnest.panoptic.metrics import KINDS, Counts, Floats, PanopticMetrics
+from resnest.panoptic.metrics import KINDS, Counts, Floats, PanopticMetrics, mean_quality
 from resnest.panoptic.result import PanopticMap
 
 GROUPS = dict(zip(KINDS, ("all", "things", "stuff"), strict=True))  # of classes, by what stands behind a key
@@ -45,6 +45,7 @@ class PanopticEvaluation(Evaluation):
     segments: Counts  # (K,) true ones, without crowds
     things: int  # the first so many classes
     image_pq: Floats  # (N,) of each picture alone
+    image_counts: Floats  # (N, K, 2): sum of the matches' IoU; matches and half of what is missed or false
     worst_maps: dict[int, PanopticMap]  # by position: what was found in the worst pictures
 
     @property
@@ -73,6 +74,13 @@ class PanopticEvaluation(Evaluation):
         """Positions of the pictures with the lowest PQ, worst first; none without a mistake."""
         return lowest(self.image_pq, most)
 
+    @property
+    def qualities(self) -> Floats:
+        return self.image_pq
+
+    def resampled(self, draws: Indices) -> Floats:
+        return np.array([mean_quality(self.image_counts[rows].sum(0)) for rows in draws])
+
 
 class PanopticScorer:
     """Scorer of a panoptic network: panoptic quality of every class, and of each picture.
@@ -84,16 +92,19 @@ class PanopticScorer:
         self.class_names, self.things = card.class_names, card.things
         self.metrics = PanopticMetrics(len(card.class_names), card.things)
         self.worst = WorstPictures()
+        self.counts: dict[int, Floats] = {}  # (K, 2) of each picture
 
     def update(self, index: int, result: PanopticMap, truth: PanopticMap) -> None:
         alone = PanopticMetrics(len(self.class_names), self.things)
         alone.update(result, truth)
         self.metrics.merge(alone)
         self.worst.add(index, alone.compute().figures["pq"], result)
+        self.counts[index] = alone.counts
 
     def merge(self, other: PanopticScorer) -> None:
         self.metrics.merge(other.metrics)
         self.worst.merge(other.worst)
+        self.counts |= other.counts
 
     def result(self) -> PanopticEvaluation:
         result = self.metrics.compute()
@@ -107,5 +118,6 @@ class PanopticScorer:
             segments=self.metrics.matched + self.metrics.missed,
             things=self.things,
             image_pq=self.worst.qualities,
+            image_counts=np.stack([self.counts[index] for index in self.worst.indices.tolist()]),
             worst_maps=self.worst.results,
         )

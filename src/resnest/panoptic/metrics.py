@@ -76,10 +76,14 @@ class PanopticMetrics:
         """Matches of each class, (K,)."""
         return np.array([len(ious) for ious in self.ious], np.int64)
 
+    @property
+    def counts(self) -> Floats:
+        """What PQ is the ratio of, (K, 2): sum of the matches' IoU; matches and half of what is missed or false."""
+        total = [math.fsum(ious) for ious in self.ious]  # exact, so that the order of the pictures does not matter
+        return np.stack([total, self.matched + (self.false + self.missed) / 2], 1)
+
     def compute(self) -> PanopticResult:
-        # fsum is exact, so that the sum does not depend on the order of the pictures
-        total, pairs = np.array([math.fsum(ious) for ious in self.ious], np.float64), self.matched
-        weight = pairs + (self.false + self.missed) / 2
+        (total, weight), pairs = self.counts.T, self.matched
         occurs = weight > 0
         quality = {
             "pq": _ratio(total, weight, occurs),
@@ -93,6 +97,11 @@ class PanopticMetrics:
             for name, values in quality.items()
         }
         return PanopticResult(figures, *quality.values())
+
+
+def mean_quality(counts: Floats) -> float:
+    """PQ of `PanopticMetrics.counts`, (K, 2): the mean over the classes that occur."""
+    return _mean(_ratio(counts[:, 0], counts[:, 1], counts[:, 1] > 0))
 
 
 def _shared(truth: PanopticMap, predicted: PanopticMap) -> Counts:

@@ -26,6 +26,7 @@ from resnest.segmentation.metrics import (
     PixelMetrics,
     dice_coefficient,
     intersection_over_union,
+    mean_of_known,
     overlap_of_confusion,
     precision_and_recall,
 )
@@ -60,6 +61,7 @@ class OverlapEvaluation(Evaluation):
 
     class_iou: Fractions  # (K,), NaN for a class that is neither true nor predicted
     image_iou: Fractions  # (N,) mean over classes, of each picture
+    image_overlap: Counts  # (N, K, 3): `overlap` of each picture
     worst_maps: dict[int, Any]  # by position: the worst pictures' results
     surface: SurfaceFigures | None = None  # if asked for
     tolerance: float = 0.0  # of the surface Dice, pixels
@@ -116,6 +118,13 @@ class OverlapEvaluation(Evaluation):
     def worst(self, most: int) -> Indices:
         """Positions of the pictures with the lowest mean IoU, worst first; none without a mistake."""
         return lowest(self.image_iou, most)
+
+    @property
+    def qualities(self) -> Floats:
+        return self.image_iou
+
+    def resampled(self, draws: Indices) -> Floats:
+        return np.array([mean_of_known(intersection_over_union(self.image_overlap[rows].sum(0))) for rows in draws])
 
 
 @dataclass(kw_only=True)
@@ -175,13 +184,21 @@ class OverlapScorer:
     def __init__(self, card: SegmentationCard) -> None:
         self.class_names = card.class_names
         self.worst = WorstPictures()
+        self.overlaps: dict[int, Counts] = {}  # (K, 3) of each picture
         self.surface: SurfaceMetrics | None = None
         if card.surface is not None:
             self.surface = SurfaceMetrics(len(card.class_names), tolerance=card.surface)
 
+    def add(self, index: int, result: Any, found: Any, truth: NDArray[np.uint8]) -> None:
+        """Add picture `index`, where `found` is its labels or masks."""
+        before = self.metrics.overlap.copy()
+        self.worst.add(index, self.metrics.update(found, truth), result)
+        self.overlaps[index] = self.metrics.overlap - before
+
     def merge(self, other: OverlapScorer) -> None:
         self.metrics.merge(other.metrics)
         self.worst.merge(other.worst)
+        self.overlaps |= other.overlaps
         if self.surface and other.surface:
             self.surface.merge(other.surface)
 
@@ -194,6 +211,7 @@ class OverlapScorer:
             "indices": self.worst.indices,
             "class_iou": intersection_over_union(self.metrics.overlap),
             "image_iou": self.worst.qualities,
+            "image_overlap": np.stack([self.overlaps[index] for index in self.worst.indices.tolist()]),
             "worst_maps": self.worst.results,
             "surface": surface.by_class() if surface else None,
             "tolerance": surface.tolerance if surface else 0.0,
@@ -208,7 +226,7 @@ class SegmentationScorer(OverlapScorer):
         self.metrics: PixelMetrics = PixelMetrics(len(card.class_names))
 
     def update(self, index: int, result: LabelMap, truth: NDArray[np.uint8]) -> None:
-        self.worst.add(index, self.metrics.update(result.labels, truth), result)
+        self.add(index, result, result.labels, truth)
         if self.surface:
             classes = np.arange(len(self.class_names), dtype=np.uint8)[:, None, None]
             masks = np.where(truth == IGNORED, IGNORED, truth == classes).astype(np.uint8)
@@ -227,7 +245,7 @@ class MaskScorer(OverlapScorer):
 
     def update(self, index: int, result: MaskStack, truth: NDArray[np.uint8]) -> None:
         """Truth is (K, H, W): 0, 1, 255."""
-        self.worst.add(index, self.metrics.update(result.masks, truth), result)
+        self.add(index, result, result.masks, truth)
         if self.surface:
             self.surface.update(result.masks, truth)
 
