@@ -97,7 +97,7 @@ BAD_LINES: dict[str, tuple[str, str]] = {
     "visibility 3": ("0 .5 .5 .2 .2 .4 .4 2 .5 .5 3 .5 .5 2", "line 1: visibility 3: expected 0 "),
     "pixels": ("0 32 32 10 10 30 30 2 32 32 2 31 31 2", "line 1: 32 is no fraction of the picture"),
     "a word": ("0 .5 .5 .2 .2 .4 x 2 .5 .5 2 .5 .5 2", "is not a class number and fractions"),
-    "a class": ("4 .5 .5 .2 .2 .4 .4 2 .5 .5 2 .5 .5 2", "line 1: class 4, but .* has 1 classes"),
+    "a class": ("4 .5 .5 .2 .2 .4 .4 2 .5 .5 2 .5 .5 2", "line 1: class 4, but .* has 1 class: 0 to 0"),
 }
 
 

@@ -222,7 +222,7 @@ def _parse(words: Sequence[str], where: str, pose: PoseFiles) -> tuple[float, ..
     if not all(map(math.isfinite, (kind, *numbers))) or not kind.is_integer() or kind < 0:
         raise ResnestError(f"{where}: {' '.join(words)[:60]!r} is not a class number and finite fractions")
     if pose.files.names is not None and int(kind) not in pose.files.names:
-        raise ResnestError(f"{where}: class {int(kind)}, but {pose.files.where} has {len(pose.files.names)} classes")
+        raise ResnestError(f"{where}: class {int(kind)}, but {pose.files.where} has {pose.files.numbers()}")
     marks = numbers[6::3] if pose.numbers == 3 else []
     if odd := next((mark for mark in marks if mark not in VISIBLE), None):
         raise ResnestError(f"{where}: visibility {odd:g}: expected 0 (not annotated), 1 (hidden) or 2 (visible)")

@@ -149,10 +149,7 @@ def _parse(words: Sequence[str], where: str, files: YoloFiles) -> Line:
     if far := next((number for number in numbers if abs(number) > FARTHEST), None):
         raise ResnestError(f"{where}: {far:g} is no fraction of the picture: divide pixels by its width and height")
     if files.names is not None and int(kind) not in files.names:
-        raise ResnestError(
-            f"{where}: class {int(kind)}, but {files.where} has {len(files.names)} classes: {min(files.names)} to"
-            f" {max(files.names)}"
-        )
+        raise ResnestError(f"{where}: class {int(kind)}, but {files.where} has {files.numbers()}")
     return int(kind), tuple(numbers)
 
 

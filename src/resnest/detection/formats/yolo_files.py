@@ -5,7 +5,8 @@
 
 Ultralytics' data.yaml (ultralytics/data/utils.py, check_det_dataset), Darknet's obj.data as CVAT writes it, and folders
 `images` and `labels` without either, with a classes.txt as of Label Studio and labelImg. Paths of another computer, as
-in the yaml of a notebook, are read by their last parts that are here.
+in the yaml of a notebook, are read by their last parts that are here. `path` is looked for beside the yaml first, then
+where the command runs, as Ultralytics does.
 """
 
 from __future__ import annotations
@@ -23,11 +24,25 @@ from resnest.data.listing import files_below
 from resnest.data.parts import TITLES, VAL_KEYS, note_of_others, role_of
 from resnest.detection.formats.finding import MOST_LISTED, visible, with_suffix
 from resnest.errors import ResnestError, one_line
+from resnest.figures import counted
 from resnest.runtime.band_files import PICTURES
 
 USUAL = ("data.yaml", "dataset.yaml")  # of Ultralytics, Roboflow and CVAT; of FiftyOne
 LISTS = ("classes.txt", "obj.names", "classes.names", "labels.txt", "predefined_classes.txt")
 MAX_BYTES = 2**20  # of a yaml
+NULL = ("", "~", "null", "Null", "NULL")  # yaml 1.2's words for nothing, here texts like all scalars
+
+
+class TextLoader(yaml.BaseLoader):
+    """All scalars as text: a class called `no` is no truth value. A key that comes twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} comes twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,13 @@ class YoloFiles:
     names: Mapping[int, str] | None  # None: there is no list
     sources: Mapping[str, Sequence[Path]]  # part -> folders of pictures, or lists of them
     notes: list[str] = field(default_factory=list)
+
+    def numbers(self) -> str:
+        """How many classes there are and their numbers, for messages."""
+        known = sorted(self.names or {})
+        gaps = len(known) <= known[-1] - known[0]
+        shown = ", ".join(map(str, known[:MOST_LISTED])) if gaps else f"{known[0]} to {known[-1]}"
+        return f"{counted(len(known), 'class', 'classes')}: {shown}"
 
 
 def yaml_in(folder: Path) -> Path | None:
@@ -63,7 +85,7 @@ def _load(file: Path) -> dict[str, Any]:
     """
     try:
         content = file.read_bytes()
-        found = yaml.load(content, Loader=yaml.BaseLoader) if len(content) <= MAX_BYTES else None
+        found = yaml.load(content, Loader=TextLoader) if len(content) <= MAX_BYTES else None
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         if file.name in USUAL:
             raise ResnestError(f"{file} cannot be read as yaml ({one_line(error)})") from None
@@ -80,33 +102,53 @@ def of_yaml(file: Path, *, points: bool = False) -> YoloFiles:
             " export YOLO detection or COCO json"
         )
     notes: list[str] = []
-    bases = _bases(file, content.get("path") or "")
+    path = _entries(file, content, "path", "a path")
+    bases, here = _bases(file, *path), Path.cwd().joinpath(*path) if path else None
     sources = {}
     for part in ("train", *VAL_KEYS):
-        entries = content.get(part) or []
-        entries = [entries] if isinstance(entries, str) else entries
-        if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-            raise ResnestError(f"{file}: {part} is neither a path nor a list of paths")
+        entries = _entries(file, content, part, "a path nor a list of paths")
         needed = part == "train" or not any(name in sources for name in VAL_KEYS)
-        paths = [_find(entry, bases, notes, f"{file.name}: {part}") for entry in entries if entry.strip()]
+        where = f"{file.name}: {part}"
+        paths = [_find(entry, bases, notes, where) for entry in entries]
         if None in paths and needed:
             missing = entries[paths.index(None)]
-            raise ResnestError(f"{file}: {part}: {missing} is not there, looked for in {bases[0]}")
+            raise ResnestError(f"{file}: {part}: {missing} is not there, looked for in {' and '.join(map(str, bases))}")
+        for entry, found in zip(entries, paths, strict=True):
+            notes += _note_of_two(entry, found, here, where)
         if paths and None not in paths:
             sources[part] = [path for path in paths if path]
     return YoloFiles(file, _names(file, content), sources, notes)
 
 
-def _bases(file: Path, path: str) -> list[Path]:
-    """Folders that paths of the yaml are relative to: `path`, which may be another computer's, and its own."""
-    home, path = file.absolute().parent, path.strip().replace("\\", "/")
-    inner = [home / path, home / PurePosixPath(path).name, home.parent / path] if path else []
+def _entries(file: Path, content: Mapping[str, Any], key: str, wanted: str) -> list[str]:
+    """The paths of a key, with forward slashes; one at most of `path`. Raises ResnestError for anything else."""
+    given = content.get(key) or []
+    given = given if isinstance(given, list) and key != "path" else [given] if given else []
+    if not all(isinstance(entry, str) for entry in given):
+        raise ResnestError(f"{file}: {key} is {'not' if key == 'path' else 'neither'} {wanted}")
+    return [entry.strip().replace("\\", "/") for entry in given if entry.strip() not in NULL]
+
+
+def _bases(file: Path, path: str = "") -> list[Path]:
+    """Folders that paths of the yaml are relative to.
+
+    They are `path`, which may be another computer's, and that of the yaml.
+    """
+    home = file.absolute().parent
+    inner = [home / path, home / PurePosixPath(path).name, home.parent / path, Path.cwd() / path] if path else []
     return [folder for folder in dict.fromkeys([*inner, home]) if folder.is_dir()]
+
+
+def _note_of_two(entry: str, found: Path | None, here: Path | None, where: str) -> list[str]:
+    """What is read, if the folder where the command runs has it too: Ultralytics would read that one."""
+    other = Path(os.path.abspath(here / entry)) if here else None
+    if found is None or other is None or not other.exists() or other.samefile(found):
+        return []
+    return [f"{where}: {found} is read, and not {other}. If that is meant, make `path` an absolute path"]
 
 
 def _find(entry: str, bases: Sequence[Path], notes: list[str], where: str) -> Path | None:
     """A file or folder; None if it is not there."""
-    entry = entry.strip().replace("\\", "/")
     plain = entry[3:] if entry.startswith("../") else entry  # Roboflow writes ../train/images for train/images
     for choice in (entry, plain):
         for base in bases:
@@ -128,7 +170,7 @@ def _names(file: Path, content: Mapping[str, Any]) -> dict[int, str]:
     """Names by number. Raises ResnestError."""
     names, count = content.get("names"), content.get("nc")
     if isinstance(names, str):
-        listed = _find(names, [file.absolute().parent], [], "")
+        listed = _find(names.replace("\\", "/"), [file.absolute().parent], [], "")
         names = read_names(listed) if listed and listed.is_file() else [part.strip() for part in names.split(",")]
     if names is None and count is not None and count.isdecimal():
         names = [f"class_{number}" for number in range(int(count))]  # as Ultralytics calls them
@@ -163,11 +205,11 @@ def of_darknet(file: Path) -> YoloFiles:
     sources = {}
     for part in ("train", *VAL_KEYS):
         if part in content:
-            found = _find(content[part], bases, [], "")
+            found = _find(content[part].replace("\\", "/"), bases, [], "")
             if found is None:
                 raise ResnestError(f"{file}: {part}: {content[part]} is not there")
             sources[part] = [found]
-    names = _find(content.get("names", ""), bases, [], "") if content.get("names") else None
+    names = _find(content["names"].replace("\\", "/"), bases, [], "") if content.get("names") else None
     return YoloFiles(file, read_names(names) if names else None, sources, notes)
 
 
@@ -293,15 +335,15 @@ def _in_list(file: Path, home: Path, notes: list[str]) -> list[Path]:
     names = [line.replace("\\", "/") for line in lines]
     if not names:
         return []
-    folders = list(dict.fromkeys((file.absolute().parent, home)))
+    folders, some = list(dict.fromkeys((file.absolute().parent, home))), names[:MOST_LISTED]
     for cut in range(len(PurePosixPath(names[0]).parts)):
         for folder in folders:
-            if (folder / Path(*PurePosixPath(names[0]).parts[cut:])).is_file():
+            if any((folder / Path(*PurePosixPath(name).parts[cut:])).is_file() for name in some):
                 if cut:
                     gone = "/".join(PurePosixPath(names[0]).parts[:cut])
                     notes.append(f"images of {file.name} are read without {gone}/ before their names")
                 return [_absolute(folder / Path(*PurePosixPath(name).parts[cut:])) for name in names]
-    raise ResnestError(f"{file}: there is no image {lines[0]}")
+    raise ResnestError(f"{file}: none of its images is there, such as {lines[0]}")
 
 
 def _absolute(path: Path) -> Path:
