@@ -25,6 +25,7 @@ from torch import Tensor
 from peak_memory import arguments, each_in_its_process, measured
 from resnest.bench.table import environment, head
 from resnest.detection.detector import Detector, build_detector
+from resnest.detection.object_masks import ObjectMasks
 from resnest.detection.recipes import DetectionRecipe
 from resnest.detection.rpn import Target
 from resnest.network.recompute import recompute_activations
@@ -69,7 +70,7 @@ def target(seed: int) -> Target:
     y, x = torch.arange(height)[:, None], torch.arange(width)[None]
     for mask, (x1, y1, x2, y2) in zip(masks, boxes.tolist(), strict=True):
         mask |= ((2 * x - x1 - x2) / (x2 - x1)) ** 2 + ((2 * y - y1 - y2) / (y2 - y1)) ** 2 <= 1
-    return Target(boxes, torch.randint(CLASSES, (OBJECTS,), generator=generator), SIZE, masks)
+    return Target(boxes, torch.randint(CLASSES, (OBJECTS,), generator=generator), SIZE, ObjectMasks.of(masks))
 
 
 def predict(net: Detector, images: Tensor, sizes: Tensor) -> None:

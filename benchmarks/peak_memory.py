@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 Row = dict[str, object]
@@ -50,14 +50,18 @@ def measured(work: Callable[[], None]) -> Row:
     }
 
 
-def each_in_its_process(script: Path, options: argparse.Namespace, lines: str) -> None:
-    """Run the chosen cases, print a table, and write it, below `lines`, as it grows; smoke into a temporary folder."""
+def each_in_its_process(script: Path, options: argparse.Namespace, lines: str, settings: Sequence[str] = ()) -> None:
+    """Run the chosen cases, print a table, and write it, below `lines`, as it grows; smoke into a temporary folder.
+
+    Args:
+        settings: more of the script's own options for each case's process.
+    """
     if options.smoke:
         options.out = Path(tempfile.mkdtemp(prefix="resnest-memory-")) / options.out.name
     rows: list[Row] = []
     unfinished = []
     for case in options.cases:
-        command = [sys.executable, str(script), "--case", case, "--threads", str(options.threads)]
+        command = [sys.executable, str(script), "--case", case, "--threads", str(options.threads), *settings]
         done = subprocess.run(command + ["--smoke"] * options.smoke, stdout=subprocess.PIPE, text=True)
         if done.returncode:  # what was measured stays, should memory not do for this one
             unfinished.append(f"{case} (ended with {done.returncode})")

@@ -20,12 +20,12 @@ from resnest.data.sources import open_split
 from resnest.data.stores import FolderStore
 from resnest.detection.card import DetectionPreprocess
 from resnest.detection.data import DetectionSamples, Objects
+from resnest.detection.object_masks import ObjectMasks
 from resnest.detection.recipes import DetectionSettings
 from resnest.detection.transforms import (
     DetectionDataset,
     DetectionTransform,
     Geometry,
-    boxes_of,
     draw,
     transform_objects,
 )
@@ -108,9 +108,9 @@ def test_boxes_and_masks_stay_on_their_pixels(seed: int) -> None:
         return
     rows, columns = np.nonzero(pixels > 127)
     seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-    for box, mask in zip(target.boxes.numpy(), target.masks.numpy(), strict=True):
+    for box, mask in zip(target.boxes.numpy(), target.masks.drawn().numpy(), strict=True):
         np.testing.assert_allclose(box, seen, atol=1)
-        np.testing.assert_allclose(boxes_of(mask[None])[0], seen, atol=1)
+        np.testing.assert_allclose(ObjectMasks.of(torch.from_numpy(mask)[None]).boxes[0], seen, atol=1)
         assert mask[pixels > 254].all()
     tight = transform_objects(objects, placing, masks=True, tighten=True)
     np.testing.assert_allclose(tight.boxes[1], seen, atol=1)
@@ -138,11 +138,10 @@ def test_polygons_are_drawn_as_pycocotools_draws_them() -> None:
         polygons = [
             rng.uniform(-8, 48, 2 * count).round(2).tolist() for count in rng.integers(3, 8, rng.integers(1, 3))
         ]
-        mask = np.zeros((HEIGHT, WIDTH), bool)
-        seen = draw(polygons, as_is(), mask)
+        part = draw(polygons, as_is())
         wanted = coco.decode(coco.merge(coco.frPyObjects(polygons, HEIGHT, WIDTH)))
-        np.testing.assert_array_equal(mask, wanted)
-        assert seen == wanted.any()
+        np.testing.assert_array_equal(ObjectMasks.pack([part], (HEIGHT, WIDTH)).drawn()[0], wanted)
+        assert bool(part.pixels.size) == wanted.any()
 
 
 def _digest(batch: Batch) -> list[Any]:
@@ -180,7 +179,7 @@ def test_training_batches(data: DetectionSamples) -> None:
     found = {int(index): target for index, target in zip(batch.indices, batch.labels, strict=True)}
     assert {index: len(target.boxes) for index, target in found.items()} == {0: 2, 1: 1, 2: 0, 3: 0}
     np.testing.assert_allclose(found[1].boxes, [[2.125, 2 * 64 / 30, 4.25, 3 * 64 / 30]], rtol=1e-5)
-    assert found[3].masks.shape == (0, 64, 85)
+    assert found[3].masks.drawn().shape == (0, 64, 85)
     assert [target.size for target in batch.labels] == [(64, 85)] * 4
 
 

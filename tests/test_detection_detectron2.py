@@ -18,6 +18,7 @@ from resnest.detection import rcnn as rcnn_module
 from resnest.detection.card import DetectorSpec
 from resnest.detection.detector import Detector, build_detector
 from resnest.detection.heads import BoxHead, box_levels, mask_targets, roi_align_levels
+from resnest.detection.object_masks import ObjectMasks
 from resnest.detection.rpn import ProposalNetwork, Target, level_anchors
 
 SIZE = (128, 192)
@@ -143,7 +144,7 @@ def test_masks_to_learn_are_roi_align_levels_so_too_and_rounded() -> None:
     torch.manual_seed(0)
     masks = F.interpolate(torch.randn(20, 1, 9, 11), size=SIZE, mode="bilinear")[:, 0] > 0  # more than at once
     boxes = [[3.0, 5.5, 60.0, 70.0], [40.0, 60.0, 55.0, 70.0], [40.0, 60.0, 55.0, 70.0]]
-    got = mask_targets(masks, torch.tensor(boxes), torch.tensor([17, 0, 9]), "detectron2")
+    got = mask_targets(ObjectMasks.of(masks), torch.tensor(boxes), torch.tensor([17, 0, 9]), "detectron2")
     assert got.unique().tolist() == [0, 1]
     for aim, box, matched in zip(got, boxes, (17, 0, 9), strict=True):
         values = _roi_align(masks[matched].float(), box, 28, 1.0)

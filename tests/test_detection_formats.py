@@ -40,7 +40,7 @@ def test_a_json_file_is_read_as_annotated(tmp_path: Path) -> None:
     wanted[1][:, 5:7] = 1
     drawn = transform_objects(first, as_is(), masks=True).masks
     assert drawn is not None
-    np.testing.assert_array_equal(drawn.numpy(), np.stack(wanted))
+    np.testing.assert_array_equal(drawn.drawn().numpy(), np.stack(wanted))
 
 
 def _pair(make: Callable[[Path, str, dict[str, Any]], Path]) -> Callable[[Path], Path]:

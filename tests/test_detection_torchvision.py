@@ -21,6 +21,7 @@ from conftest import shared_data
 from peers import NARROW, TORCHVISION, small_spec, spread, torchvisions, torchvisions_dense
 from resnest.detection.card import DetectorSpec
 from resnest.detection.detector import DetectionOutput, Detector, build_detector
+from resnest.detection.object_masks import ObjectMasks
 from resnest.detection.rcnn import RCNN
 from resnest.detection.rpn import Target
 from resnest.detection.weights import to_ours
@@ -55,8 +56,10 @@ def targets() -> list[Target]:
     for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
         y, x = torch.meshgrid(*map(torch.arange, SIZES[0]), indexing="ij")
         mask |= ((x - x1) / (x2 - x1) * 2 - 1) ** 2 + ((y - y1) / (y2 - y1) * 2 - 1) ** 2 <= 1
-    none = Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), SIZES[1], masks[:0].new_zeros(0, *SIZES[1]))
-    return [Target(boxes, torch.tensor([0, 3, 1, 2, 3]), SIZES[0], masks), none]
+    none = Target(
+        torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), SIZES[1], ObjectMasks.of(masks.new_zeros(0, *SIZES[1]))
+    )
+    return [Target(boxes, torch.tensor([0, 3, 1, 2, 3]), SIZES[0], ObjectMasks.of(masks)), none]
 
 
 @torch.no_grad()
@@ -128,7 +131,7 @@ def test_losses_are_torchvisions(kind: str, images: Tensor, targets: list[Target
     theirs.train()
     ours.train()
     told = [
-        {"boxes": one.boxes, "labels": one.labels + 1, "masks": one.masks.to(torch.uint8)}  # type: ignore[union-attr]
+        {"boxes": one.boxes, "labels": one.labels + 1, "masks": one.masks.drawn(dtype=torch.uint8)}  # type: ignore[union-attr]
         for one in targets
     ]
     expected: dict[str, Tensor] = _theirs(theirs, images, told)  # type: ignore[assignment]

@@ -23,6 +23,7 @@ from processes import in_processes
 from resnest.detection import export as compared
 from resnest.detection.card import DetectorSpec
 from resnest.detection.detector import DetectionOutput, Detector, build_detector
+from resnest.detection.object_masks import ObjectMasks
 from resnest.detection.rpn import FOREGROUND, IGNORED, Target, decode, encode, match, nms_per_class, sample, top_k
 from resnest.exporters import gate
 from resnest.exporters.formats import FORMATS
@@ -60,7 +61,7 @@ def target(*boxes: tuple[float, float, float, float], size: tuple[int, int] = (6
     for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
         mask[int(y1) : int(y2), int(x1) : int(x2)] = True
     labels = torch.arange(len(boxes)) % 3
-    return Target(torch.tensor(boxes).reshape(-1, 4).float(), labels, size, masks)
+    return Target(torch.tensor(boxes).reshape(-1, 4).float(), labels, size, ObjectMasks.of(masks))
 
 
 TRUTH = target((8, 8, 40, 40), (50, 20, 90, 60)), target((5, 30, 60, 60), size=(61, 70))

@@ -148,6 +148,18 @@ BAD_COCO: dict[str, tuple[Change, str]] = {
         lambda content: content["categories"][0].update(flip_pairs=[["top_left", "tip"]]),
         "flip_pairs name 'tip'",
     ),
+    "flip pairs of lists": (
+        lambda content: content["categories"][0].update(flip_pairs=[[["top_left"], "top_right"]]),
+        "flip_pairs .*: expected pairs of names",
+    ),
+    "flip pairs twice": (
+        lambda content: content["categories"][0].update(flip_pairs=[["top_left", "middle"], ["middle", "top_right"]]),
+        "flip pairs name 'middle' twice",
+    ),
+    "a pair with itself": (
+        lambda content: content["categories"][0].update(flip_pairs=[["middle", "middle"]]),
+        "flip pairs join 'middle' with itself",
+    ),
     "sigmas": (lambda content: content["categories"][0].update(sigmas=[0.1]), "1 sigmas for 3 points"),
     "two kinds": (
         lambda content: _of_another_kind(content, {"id": 4, "name": "leaf", "keypoints": ["tip"]}, [1, 1, 2]),
@@ -171,6 +183,14 @@ NOTES: dict[str, tuple[Change, str]] = {
     "outside": (_point(-9, 9, 2), "1 point lies outside the picture, as of annotation 1"),
     "no sigmas": (lambda content: content["categories"][0].pop("sigmas"), "no sigmas: 0.062 for each point"),
     "no area": (lambda content: content["annotations"][0].pop("area"), "0.53 of the box is the area of 1 object"),
+    "a box without area": (
+        lambda content: content["annotations"][0].update(bbox=[9, 9, 0, 20]),
+        "box around the points is taken for 1 object without one, or with one of no area",
+    ),
+    "nothing to cut out": (
+        lambda content: content["annotations"][0].update(bbox=[9, 9, 0, 0], keypoints=[9, 9, 2, *[0] * 6]),
+        "left out: 1 object whose box has no area, nor have the points one",
+    ),
     "no box": (lambda content: content["annotations"][0].pop("bbox"), "box around the points is taken for 1 object"),
     "from 0": (
         lambda content: content["categories"][0].update(skeleton=[[0, 2], [2, 1]]),

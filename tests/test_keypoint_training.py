@@ -112,6 +112,26 @@ def test_evaluation_with_and_without_a_mirror(run: Path, tiles: Path, exported: 
         resnest.evaluate(run, data=tiles, views=Views((0.5,)))
 
 
+def test_mirrored_views_are_looked_at_in_batches(run: Path, tiles: Path) -> None:
+    """As one by one, but for the rounding of sums."""
+    predictor = resnest.Predictor(run, engine="torch")
+    samples = open_dataset(tiles, task="keypoints").val.aligned(predictor.card, "tiles")
+    sizes: list[int] = []
+
+    def engine(pixels: Any, inner: Any) -> Any:
+        sizes.append(len(pixels))
+        return predictor.engine(pixels, inner)
+
+    how: dict[str, Any] = {"workers": 0, "views": Views(flip=True)}
+    several, alone = (
+        evaluate_samples(engine, samples, predictor.card, batch_size=size, **how)  # type: ignore[arg-type]
+        for size in (5, 1)
+    )
+    assert sizes == [5, 5, 5, 5, 2, 2, *[1] * 24]
+    assert several.figures == pytest.approx(alone.figures, abs=1e-6, nan_ok=True)
+    assert several.similarity == pytest.approx(alone.similarity, abs=1e-5)  # type: ignore[attr-defined]
+
+
 def test_two_processes_come_to_the_same(run: Path, tiles: Path) -> None:
     predictor = resnest.Predictor(run, engine="torch")
     samples = open_dataset(tiles, task="keypoints").val.aligned(predictor.card, "tiles")

@@ -16,6 +16,7 @@ from painted import SMALL, TINY
 from processes import in_processes
 from resnest.detection.card import DetectorSpec
 from resnest.detection.detector import build_detector
+from resnest.detection.object_masks import ObjectMasks
 from resnest.detection.rpn import Target
 from resnest.errors import ResnestError
 from resnest.inference.torch_engine import TorchEngine
@@ -54,7 +55,7 @@ def target(*boxes: tuple[int, int, int, int], size: tuple[int, int] = (64, 96), 
         labels[size[0] // 2 :] = 2
         labels[masks.any(0)] = 0
     kinds = torch.arange(len(boxes)) % THINGS
-    return Target(torch.tensor(boxes).reshape(-1, 4).float(), kinds, size, masks, labels)
+    return Target(torch.tensor(boxes).reshape(-1, 4).float(), kinds, size, ObjectMasks.of(masks), labels)
 
 
 TRUTH = target((8, 8, 40, 40), (50, 20, 90, 60)), target((5, 30, 60, 60), size=(61, 70))

@@ -56,6 +56,9 @@ class TaskInfo:
     result: str  # the Result that `predict` gives, or their base class
     files: Mapping[str, str] = field(default_factory=dict)  # ResultFiles for other programs, by option of `predict`
     predict: Callable[[Engine, Any, Sequence[Prepared], Views | None], Sequence[Result]]
+    views_in_batches: bool = (
+        False  # whether `predict` takes several pictures with views, and not the pictures' own pixels
+    )
     check_views: Callable[[Views], None]  # raises ResnestError for those that such a model does not take
     batch_size: int  # images of a call of an engine, in evaluation
     max_batch_size: int | None = None  # in prediction, whatever is asked for

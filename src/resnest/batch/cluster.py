@@ -25,8 +25,9 @@ from resnest.batch.pictures import PictureList
 from resnest.batch.running import Ends, run
 from resnest.errors import ResnestError, one_line
 from resnest.inference.predicting import Predictor
+from resnest.runtime.predictor import ImagePredictor
 from resnest.runtime.results import Show
-from resnest.tasks import load_object
+from resnest.tasks import box_source, load_object
 
 STOP = "stop"  # in the folder of parts: tasks end after their batch
 RETRIES = 3  # of a range whose worker dies: more, and a picture that kills it would keep the cluster busy for ever
@@ -36,7 +37,9 @@ SPAN = 4  # parts of a task
 
 @dataclass(frozen=True)
 class Opening:
-    """How a worker opens the model; the arguments are those of `Predictor`, in the form of its items."""
+    """How a worker opens the model; the arguments are those of `Predictor` and `boxes`, what finds them, in
+    the form of its items.
+    """
 
     model: str
     arguments: tuple[tuple[str, Any], ...]
@@ -138,9 +141,16 @@ def work(out: str, folder: str, start: int, stop: int, opening: Opening, picture
 
 
 @cache
-def _open(opening: Opening) -> Predictor:
+def _open(opening: Opening) -> ImagePredictor:
     """Once in a worker, which gets several ranges."""
-    return Predictor(opening.model, **dict(opening.arguments))
+    arguments = dict(opening.arguments)
+    boxes = arguments.pop("boxes", None)
+    predictor = Predictor(opening.model, **arguments)
+    if boxes is None:
+        return predictor
+    source = box_source(predictor.card.info).open(boxes, predictor.card, device=arguments["device"])
+    found: ImagePredictor = source.predictor(predictor)
+    return found
 
 
 def opening_of(model: str, arguments: Mapping[str, Any], limits: Mapping[str, Any]) -> Opening:

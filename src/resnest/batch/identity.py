@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from resnest.batch.pictures import PictureList
@@ -24,6 +25,7 @@ WORDS = {
     "pictures": "list",
     "folder": "current folder",
     "tiles": "choice of tiles",
+    "boxes": "source of boxes",
 }
 
 
@@ -36,7 +38,15 @@ def identity_of(predictor: ImagePredictor, options: Mapping[str, Any]) -> dict[s
         "card": hashlib.sha256(card.encode("utf-8", "backslashreplace")).hexdigest(),
         "options": dict(options),
         **({"tiles": dataclasses.asdict(predictor.tiles)} if predictor.tiles else {}),
+        **({"boxes": _boxes(*predictor.beside)} if predictor.beside[0] else {}),
     }
+
+
+def _boxes(source: ImagePredictor | Path | None, chosen: Any) -> dict[str, Any]:
+    """Of what finds boxes: a file, or a model and which of its boxes count."""
+    if isinstance(source, ImagePredictor):
+        return {**identity_of(source, {}), "chosen": chosen}
+    return {"file": sha256_of(source) if source else ""}
 
 
 def with_pictures(identity: Identity, pictures: PictureList, shard: tuple[int, int]) -> dict[str, Any]:
@@ -82,7 +92,7 @@ def _shown(key: str, then: Any, now: Any) -> str:
 
 def _words(key: str, value: Any) -> str:
     match key:
-        case "model" | "card":
+        case "model" | "card" | "boxes":
             return ""
         case "pictures":
             return f"{value['count']:,} pictures"

@@ -298,9 +298,9 @@ def predict(
     opening |= {"window": window, "tiles": read_tiles(tile, overlap)}
     if out:
         others = {"csv": as_csv, "draw": draw, "annotations": annotations, "every": every, "bands": bands, **files}
-        _refuse({"boxes": boxes, **others}, "--out writes rows alone: leave out --{}")
+        _refuse(others, "--out writes rows alone: leave out --{}")
         options = JobOptions(out, shard, ray, overwrite, part_size, as_json)
-        return run_job(model, paths, options, {**opening, "batch_size": batch_size}, limits)
+        return run_job(model, paths, options, {**opening, "batch_size": batch_size}, limits, boxes=boxes)
     _refuse({"shard": shard, "ray": ray, "overwrite": overwrite}, NO_JOB)
     sources = Sources.every(every)
     pictures, unusable = collect(paths, sources)

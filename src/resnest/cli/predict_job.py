@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from resnest.cli.pictures import entries
-from resnest.cli.task_options import check_options, predict_by_threshold
+from resnest.cli.task_options import check_options, predict_by_threshold, read_boxes
 from resnest.errors import Preempted, ResnestError, parameter
 from resnest.figures import counted
 
@@ -39,13 +39,20 @@ class JobOptions:
 
 
 def run_job(
-    model: str, words: list[str], options: JobOptions, arguments: Mapping[str, Any], limits: dict[str, Any]
+    model: str,
+    words: list[str],
+    options: JobOptions,
+    arguments: Mapping[str, Any],
+    limits: dict[str, Any],
+    *,
+    boxes: str | None = None,
 ) -> None:
     """Begin a job or go on with it.
 
     Args:
         arguments: of `Predictor`.
         limits: fields of `Show`.
+        boxes: what finds them, of a model that looks at boxes.
 
     Raises:
         Preempted: it was asked to stop.
@@ -66,6 +73,7 @@ def run_job(
     predictor = Predictor(model, **arguments)
     arguments = {**arguments, **predict_by_threshold(predictor, limits)}
     check_options(predictor.card.task, limits)
+    predictor = read_boxes(predictor, boxes, arguments["device"])
     form = kind(load_object(predictor.card.info.result), Show(**limits))
     typer.echo(f"engine: {predictor.engine.name}{f' ({predictor.note})' if predictor.note else ''}", err=True)
     with _on_ray(options.ray), StopRequests() as stop:
@@ -77,7 +85,7 @@ def run_job(
             ends = Ends(options.part_size, stop=lambda: stop.requested)
             summary = job.finished
             if summary is None:
-                on_ray = (model, arguments, limits) if options.ray else None
+                on_ray = (model, {**arguments, "boxes": boxes}, limits) if options.ray else None
                 if not _predict(job, predictor, ends, on_ray):
                     raise Preempted(
                         f"stopped after {job.done:,} of {job.pictures.count:,} pictures: the same command goes on"

@@ -18,6 +18,7 @@ from torchvision.ops import roi_align
 from resnest.detection import rpn as box_ops
 from resnest.detection.card import DetectorSpec, Preset
 from resnest.detection.class_losses import NormedLinear, build_class_loss
+from resnest.detection.object_masks import ObjectMasks
 from resnest.detection.rpn import box_loss
 from resnest.network.pyramid import STRIDES, ConvNorm
 
@@ -173,17 +174,19 @@ class MaskHead(nn.Module):
         return F.binary_cross_entropy_with_logits(logits, targets)
 
 
-def mask_targets(masks: Tensor, boxes: Tensor, matched: Tensor, preset: Preset) -> Tensor:
-    """Mask targets, (M, 28, 28) of 0 and 1: masks (T, H, W) of the objects `matched` (M,), within boxes (M, 4).
+def mask_targets(masks: ObjectMasks, boxes: Tensor, matched: Tensor, preset: Preset) -> Tensor:
+    """Mask targets, (M, 28, 28) of 0 and 1: masks of the objects `matched` (M,), within boxes (M, 4).
 
     detectron2's way with bitmaps; torchvision neither shifts by half a pixel nor rounds.
     """
     aligned = preset == "detectron2"
     targets = boxes.new_zeros(len(boxes), MASK_SIDE, MASK_SIDE)
-    for start in range(0, len(masks), AT_ONCE):
+    for start in range(0, len(masks.windows), AT_ONCE):
         mine = ((matched >= start) & (matched < start + AT_ONCE)).nonzero()[:, 0]
+        if not len(mine):
+            continue
         rois = torch.cat([(matched[mine, None] - start).to(boxes.dtype), boxes[mine]], dim=1)
-        some = masks[start : start + AT_ONCE, None].to(boxes.dtype)
+        some = masks.drawn(start, start + AT_ONCE, dtype=boxes.dtype)[:, None]
         cut = roi_align(some, rois, MASK_SIDE, 1.0, sampling_ratio=0 if aligned else -1, aligned=aligned)
         targets[mine] = cut[:, 0]
     return (targets >= 0.5).to(boxes.dtype) if aligned else targets

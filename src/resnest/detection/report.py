@@ -164,7 +164,7 @@ class DetectionView(DataView):
             target.boxes.numpy(),
             texts=[samples.class_names[label] for label in labels] if len(samples.class_names) > 1 else [],
             colours=[colour(label) for label in labels],
-            masks=[encode(mask.numpy()) for mask in target.masks] if target.masks is not None else None,
+            masks=[encode(mask.numpy()) for mask in target.masks.one_by_one()] if target.masks is not None else None,
         )
         return Picture(
             name=samples.keys[index], images=[drawn], captions=_contents(samples, objects, len(target.boxes))

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torchvision.ops import box_iou, nms
 
 from resnest.detection.card import DetectorSpec, Preset
+from resnest.detection.object_masks import ObjectMasks
 from resnest.network.pyramid import STRIDES
 
 # --- Box arithmetic: anchors, deltas, non-maximum suppression, matching with ground-truth boxes ---
@@ -28,6 +29,7 @@ MAX_LOG_SCALE = math.log(1000 / 16)  # of a size's delta: no box grows more than
 ACROSS = 64  # classes side by side in one suppression of all
 MANY = 40_000  # boxes from which on classes are suppressed one by one (detectron2, layers/nms.py)
 BACKGROUND, IGNORED, FOREGROUND = 0, -1, 1
+PAIRS = 4_000_000  # of a box and a true one that are compared at once: about 100 MB (box_iou keeps six numbers of each)
 
 
 class Target(NamedTuple):
@@ -36,7 +38,7 @@ class Target(NamedTuple):
     boxes: Tensor  # (M, 4) float32: x1, y1, x2, y2; all have an area
     labels: Tensor  # (M,) int64, from 0
     size: tuple[int, int]  # height, width
-    masks: Tensor | None = None  # (M, height, width) bool, if the task wants them
+    masks: ObjectMasks | None = None  # of M objects, if the task wants them
     semantic: Tensor | None = None  # (height, width) uint8: 0 any thing, 1.. kinds of stuff, 255 does not count
 
 
@@ -167,13 +169,19 @@ def match(
     kind = torch.full((len(boxes),), BACKGROUND, dtype=torch.int64, device=boxes.device)
     if not len(truth):
         return torch.zeros_like(kind), kind
-    overlaps = box_iou(truth, boxes)  # (truths, M)
-    most, matched = overlaps.max(0)
+    most, matched, best = boxes.new_full((len(boxes),), -1.0), torch.zeros_like(kind), torch.zeros_like(kind).bool()
+    rows = max(1, PAIRS // max(len(boxes), 1))
+    for start in range(0, len(truth), rows):
+        overlaps = box_iou(truth[start : start + rows], boxes)  # (rows, M)
+        highest, which = overlaps.max(0)
+        better = highest > most  # of equal ones the first
+        most, matched = torch.where(better, highest, most), torch.where(better, which + start, matched)
+        if low_quality:
+            is_best = overlaps == overlaps.max(1, keepdim=True).values
+            best |= (is_best & (overlaps > 0)).any(0)  # several may be equally good
     kind[most >= background] = IGNORED
     kind[most >= foreground] = FOREGROUND
-    if low_quality:
-        is_best = overlaps == overlaps.max(1, keepdim=True).values
-        kind[(is_best & (overlaps > 0)).any(0)] = FOREGROUND  # several may be equally good
+    kind[best] = FOREGROUND
     return matched, kind
 
 

@@ -3,8 +3,9 @@
     image, target = DetectionTransform(DataSettings(), DetectionSettings())(content, objects, "1.jpg")
 
 One `Geometry` transforms pixels, boxes and outlines consistently. Masks are rasterised at the size of the
-result, one by one, from polygons or run lengths: torchvision's transforms v2 would take all of them in the size of
-the photograph, which are half a gigabyte for 375 objects on 1388 x 1040 pixels.
+result, one by one, from polygons or run lengths, and what lies around each object is kept (`object_masks`):
+torchvision's transforms v2 would take all of them in the size of the photograph, which are half a gigabyte for 375
+objects on 1388 x 1040 pixels.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from resnest.data.order import random_int
 from resnest.data.settings import DataSettings
 from resnest.detection.card import DIVISOR, DetectionPreprocess
 from resnest.detection.data import DetectionSamples, Objects, clip, has_area
+from resnest.detection.object_masks import ObjectMasks, Part
 from resnest.detection.recipes import DetectionSettings
 from resnest.detection.rpn import Target
 from resnest.detection.segmentations import Segmentation, decode_rle_columns, rasterise_polygons
@@ -90,6 +92,20 @@ class Geometry:
         moved = np.empty(self.size, labels.dtype)
         self.unflipped_view(moved)[:] = labels[self.rows[:, None], self.columns]
         return moved
+
+    def placed(self, part: Part) -> Part:
+        """A part of a mask of the resized cut, as it lies in the result after flips and rotation."""
+        pixels, top, left = part
+        bottom, right = top + pixels.shape[0], left + pixels.shape[1]
+        width, height = self.width, self.height
+        if self.mirror:
+            pixels, left, right = pixels[:, ::-1], width - right, width - left
+        if self.flip_vertical:
+            pixels, top, bottom = pixels[::-1], height - bottom, height - top
+        for _ in range(self.turns % 4):
+            left, right, top, bottom = top, bottom, width - right, width - left
+            width, height = height, width
+        return Part(np.rot90(pixels, self.turns), top, left)
 
     def unflipped_view(self, mask: NDArray[Any]) -> NDArray[Any]:
         """A view of a mask of the result before flips and rotation: (height, width)."""
@@ -177,44 +193,28 @@ def transform_objects(objects: Objects, geometry: Geometry, *, masks: bool = Fal
     chosen = np.flatnonzero(objects.trainable_mask() & has_area(boxes))
     outlines = None
     if masks:
-        drawn = np.zeros((len(chosen), *geometry.size), bool)
-        seen = np.array(
-            [draw(objects.segmentations[i], geometry, mask) for i, mask in zip(chosen, drawn, strict=True)], bool
-        )
-        chosen = chosen[seen]
-        drawn = drawn if seen.all() else drawn[seen]
+        parts = [draw(objects.segmentations[i], geometry) for i in chosen]
+        chosen = chosen[[part.pixels.size > 0 for part in parts]]
+        outlines = ObjectMasks.pack([part for part in parts if part.pixels.size], geometry.size)
         if tighten:
-            boxes[chosen] = boxes_of(drawn)
-        outlines = torch.from_numpy(drawn)
+            boxes[chosen] = outlines.boxes.numpy()
     labels = torch.from_numpy(objects.labels[chosen].astype(np.int64))
     semantic = torch.from_numpy(geometry.labels(objects.semantic)) if objects.semantic is not None else None
     return Target(torch.from_numpy(boxes[chosen]), labels, geometry.size, outlines, semantic)
 
 
-def draw(outline: Segmentation, geometry: Geometry, mask: NDArray[np.bool_]) -> bool:
-    """Rasterise an object into an empty mask of the result, (H, W); False if it is not visible."""
+def draw(outline: Segmentation, geometry: Geometry) -> Part:
+    """Rasterise an object: its pixels in the result, in the smallest window; an empty one if it is not visible."""
     if outline is None:
         raise ResnestError("an object has no segmentation: choose a detector without masks")
     if isinstance(outline, dict):
         columns, part = decode_rle_columns(outline)
         first, last = np.searchsorted(geometry.columns, (columns.start, columns.stop))
         small = part[geometry.rows[:, None], geometry.columns[first:last] - columns.start]
-        geometry.unflipped_view(mask)[:, first:last] = small
-        return bool(small.any())
+        return geometry.placed(Part(small, 0, int(first)).trimmed())
     moved = [geometry.points(np.reshape(polygon, (-1, 2))) for polygon in outline]
-    rows, columns, small = rasterise_polygons(moved, *mask.shape)
-    mask[rows, columns] = small
-    return bool(small.any())
-
-
-def boxes_of(masks: NDArray[Any]) -> NDArray[np.float32]:
-    """(M, H, W) bool, each with a pixel -> (M, 4), at pixel borders."""
-    boxes = np.zeros((len(masks), 4), np.float32)
-    for axis in (0, 1):
-        line = np.any(masks, axis=1 + axis)  # over rows: which columns
-        boxes[:, axis] = line.argmax(1)
-        boxes[:, axis + 2] = line.shape[1] - line[:, ::-1].argmax(1)
-    return boxes
+    rows, columns, small = rasterise_polygons(moved, *geometry.size)
+    return Part(small, rows.start, columns.start).trimmed()
 
 
 # --- Training dataset of images with objects: augmented samples and their padded batches ---

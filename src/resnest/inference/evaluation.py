@@ -246,15 +246,16 @@ def evaluate_samples(
     started = time.perf_counter()
     scorer: Scorer = load_object(card.info.scorer)(samples, card)
     bad: list[tuple[str, str]] = []
+    apart = bool(tiles or (views and not card.info.views_in_batches))  # picture by picture
     predict = partial(_predict_batch, engine, card, samples, batch_size, views, tiles)
     batches = evaluation_batches(
         samples,
         None if tiles else card.preprocess,
-        batch_size=1 if views or tiles else batch_size,
+        batch_size=1 if apart else batch_size,
         workers=workers,
         rank=rank,
         world_size=world_size,
-        keep_images=bool(views or tiles),
+        keep_images=apart,
     )
     for number, batch in enumerate(batches, start=1):
         bad += batch.bad

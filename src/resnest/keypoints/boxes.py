@@ -35,6 +35,18 @@ class Boxes(NamedTuple):
         return cls(table[:, :4], table[:, 4])
 
 
+class NotListed(ResnestError):
+    """A picture that a file of boxes does not have."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} {reason}")
+        self.reason = reason
+
+
+def nameless(path: Path) -> ResnestError:
+    return ResnestError(f"{path} is a list of results, whose images have ids and no names: give COCO json with images")
+
+
 @dataclass(frozen=True)
 class BoxFile:
     """The boxes of a file, by image."""
@@ -62,8 +74,11 @@ class BoxFile:
             wanted = _category(path, entries, names, thing, category_id)
             rows: Rows = {}
             for entry in entries:
-                if wanted is None or entry["category_id"] == wanted:
-                    rows.setdefault(entry["image_id"], []).append(_row(entry))
+                if wanted is not None and entry["category_id"] != wanted:
+                    continue
+                own, row = rows.setdefault(entry["image_id"], []), _row(entry)
+                if row[2] > row[0] and row[3] > row[1]:  # one without an area shows nothing
+                    own.append(row)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise ResnestError(
@@ -79,19 +94,18 @@ class BoxFile:
         """Of the image whose file_name ends the path, or else has the same last part.
 
         Raises:
-            ResnestError: the file names no images, not this one, or several that fit.
+            NotListed: the file does not name this image, or several that fit.
+            ResnestError: it names no images.
         """
         if self.named is None:
-            raise ResnestError(
-                f"{self.path} is a list of results, whose images have ids and no names: give COCO json with images"
-            )
+            raise nameless(self.path)
         parts = Path(os.path.abspath(name)).parts
         known = self.named.get(parts[-1], [])
         fitting = [(len(own), key) for own, key in known if parts[-len(own) :] == own]
         longest = max((count for count, _ in fitting), default=0)
         keys = [key for count, key in fitting if count == longest] or [key for _, key in known]
         if len(keys) != 1:
-            raise ResnestError(f"{name} is {'not' if not keys else 'more than once'} among the images of {self.path}")
+            raise NotListed(name, f"is {'not' if not keys else 'more than once'} among the images of {self.path}")
         return self.of_id(keys[0])
 
 

@@ -157,7 +157,7 @@ class KeypointReader(CocoLists):
             row[:] = self._points(person, count)
         visible = rows[..., 2].astype(np.int8)
         points = rows[..., :2] + HALF
-        boxes, unboxed = boxes_of([person.box for person in people], points, visible)
+        boxes, visible, unboxed = mend_boxes(corners_of([person.box for person in people]), points, visible)
         areas = np.array([person.area or np.nan for person in people], np.float64)
         areas, guessed = areas_of(areas, boxes)
         table = PeopleTable(
@@ -221,9 +221,12 @@ class KeypointReader(CocoLists):
             return layout
         place = {name: number for number, name in enumerate(names)}
         pairs = item["flip_pairs"]
-        if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        if not isinstance(pairs, list) or not all(
+            isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair) for pair in pairs
+        ):
             raise ValueError(f"flip_pairs {short(pairs)}: expected pairs of names of points")
-        if strange := next((name for pair in pairs for name in pair if name not in place), None):
+        strange = next((name for pair in pairs for name in pair if name not in place), None)
+        if strange is not None:
             raise ValueError(f"flip_pairs name {strange!r}, which is none of the points")
         ends = tuple((place[one], place[other]) for one, other in pairs)
         return PointLayout(names=names, sigmas=layout.sigmas, pairs=ends, skeleton=layout.skeleton)
@@ -260,19 +263,36 @@ def _numbers(values: Any, what: str) -> list[float]:
     return [float(value) for value in values]
 
 
-def boxes_of(
-    given: Sequence[Sequence[float] | None], points: NDArray[np.float64], visible: NDArray[np.int8]
-) -> tuple[NDArray[np.float64], list[str]]:
-    """Corners (A, 4) of x, y, width, height; around the points of an object without a box; a note on these."""
-    boxes, without = np.zeros((len(given), 4)), 0
-    for row, (box, own, seen) in enumerate(zip(given, points, visible > 0, strict=True)):
-        if box is not None:
-            boxes[row] = (box[0], box[1], box[0] + max(box[2], 0.0), box[1] + max(box[3], 0.0))
-        elif seen.any():
-            boxes[row] = (*own[seen].min(0), *own[seen].max(0))
-            without += 1
-    around = f"the box around the points is taken for {counted(without, 'object', 'objects')} without one"
-    return boxes, [around] if without else []
+def corners_of(given: Sequence[Sequence[float] | None]) -> NDArray[np.float64]:
+    """Corners (A, 4) of x, y, width, height; zeros where there is no box."""
+    rows = [(0.0,) * 4 if box is None else (box[0], box[1], box[0] + box[2], box[1] + box[3]) for box in given]
+    return np.array(rows, np.float64).reshape(-1, 4)
+
+
+def mend_boxes(
+    boxes: NDArray[np.float64], points: NDArray[np.float64], visible: NDArray[np.int8]
+) -> tuple[NDArray[np.float64], NDArray[np.int8], list[str]]:
+    """Boxes around the points of objects whose own have no area, what is left visible, and notes.
+
+    Where points make no box either, there is nothing to cut out: the object then has no point.
+    """
+    boxes, visible = boxes.copy(), visible.copy()
+    flat = np.flatnonzero((boxes[:, 2:] <= boxes[:, :2]).any(1) & (visible > 0).any(1))
+    left = 0
+    for row in flat.tolist():
+        own = points[row][visible[row] > 0]
+        low, high = own.min(0), own.max(0)
+        if (high > low).all():
+            boxes[row] = (*low, *high)
+        else:
+            visible[row], left = 0, left + 1
+    around, notes = len(flat) - left, list[str]()
+    if around:
+        many = counted(around, "object", "objects")
+        notes.append(f"the box around the points is taken for {many} without one, or with one of no area")
+    if left:
+        notes.append(f"left out: {counted(left, 'object', 'objects')} whose box has no area, nor have the points one")
+    return boxes, visible, notes
 
 
 def areas_of(areas: NDArray[np.float64], boxes: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:

@@ -17,6 +17,7 @@ from resnest.figures import Figure, percent
 from resnest.inference.evaluation import Evaluation, Floats, Indices, WorstPictures, lowest
 from resnest.keypoints.card import KeypointCard
 from resnest.keypoints.data import KeypointSamples, View
+from resnest.keypoints.looking import joined
 from resnest.keypoints.metrics import oks, oks_figures, oks_matches, point_similarity, suppress
 from resnest.keypoints.result import Poses
 
@@ -198,11 +199,3 @@ class KeypointScorer:
             nearest = int(oks(own.points, truth, people.visible[[row]], area, sigmas)[:, 0].argmax())
             sums += np.where(seen, point_similarity(own.points[nearest], truth[0], area, sigmas), 0)
         return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0), counts
-
-
-def joined(parts: list[Poses]) -> Poses:
-    """The objects of one picture, the best first."""
-    names = ("boxes", "points", "point_scores", "scores")
-    rows: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    whole = replace(parts[0], **rows)
-    return whole[np.argsort(-whole.scores, kind="stable")]

@@ -27,6 +27,7 @@ INFO = TaskInfo(
     result="resnest.keypoints.result:Poses",
     predict=predict,
     check_views=check_views,
+    views_in_batches=True,
     batch_size=64,
     exported=IOSpec(takes, gives),
     finders="resnest.keypoints.checks:FINDERS",

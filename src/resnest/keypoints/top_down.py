@@ -8,29 +8,29 @@ predict("street.jpg").points                                    # (M, K, 2)
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from resnest.data.stores import read_from
 from resnest.detection.card import DetectionCard
 from resnest.detection.result import Detections
 from resnest.errors import ResnestError, parameter
 from resnest.inference.predicting import Predictor
-from resnest.keypoints.boxes import Boxes, BoxFile
+from resnest.keypoints.boxes import Boxes, BoxFile, NotListed, nameless
 from resnest.keypoints.card import KeypointCard
-from resnest.keypoints.data import KeypointSamples
-from resnest.keypoints.evaluation import joined
-from resnest.keypoints.metrics import suppress
+from resnest.keypoints.looking import Look, clipped, read_boxes
 from resnest.keypoints.result import Poses
 from resnest.runtime.bands import to_picture
 from resnest.runtime.decode import BadImage
 from resnest.runtime.hardware import usable_cores
 from resnest.runtime.inputs import ImageInput, name_of
 from resnest.runtime.predictor import ImagePredictor, prefetch
+
+if TYPE_CHECKING:
+    from resnest.keypoints.data import KeypointSamples
 
 AHEAD = 4  # pictures that are decoded while another one is looked at
 CLASS = "@"  # between a detector and the class whose boxes are taken
@@ -66,19 +66,34 @@ class BoxSource:
         if self.file is not None:
             return self.file.of_picture(name)
         assert self.detector is not None
-        return self._of_detections(self.detector(picture))
+        return self.of_detections(self.detector(picture))
 
-    def _of_detections(self, found: Any) -> Boxes:
+    def of_detections(self, found: Any) -> Boxes:
+        """The boxes of what the detector found."""
         assert isinstance(found, Detections)
         chosen = found if self.label is None else found[found.labels == self.label]
         return Boxes(chosen.boxes.astype(np.float64), chosen.scores.astype(np.float64))
 
     def predictor(self, pose: ImagePredictor) -> TopDown:
-        """A keypoint model's predictor for whole pictures."""
+        """A keypoint model's predictor for whole pictures. Raises ResnestError: a list of results has no names."""
+        if self.file is not None and self.file.named is None:
+            raise nameless(self.file.path)
         return TopDown(pose, self)
+
+    @staticmethod
+    def look(pose: ImagePredictor, name: str, picture: Image.Image, boxes: Boxes) -> Look:
+        """A picture with these boxes, for whoever runs the model on the crops."""
+        return Look(pose, name, picture, clipped(boxes, picture.size))
+
+    @staticmethod
+    def read(text: str) -> Boxes:
+        """Boxes that somebody wrote down. Raises ResnestError."""
+        return read_boxes(text)
 
     def samples(self, samples: KeypointSamples) -> KeypointSamples:
         """All pictures of the samples with these boxes in place of annotated ones. Raises ResnestError without any."""
+        from resnest.data.stores import read_from
+
         pictures, found = samples.pictures, list[Boxes]()
         for owner in samples.measured.tolist():
             if self.file is not None and self.file.named is None:
@@ -87,7 +102,7 @@ class BoxSource:
                 found.append(self.file.of_picture(pictures.keys[owner]))
             else:
                 assert self.detector is not None
-                found.append(self._of_detections(self.detector(read_from(samples.store, pictures.keys[owner]))))
+                found.append(self.of_detections(self.detector(read_from(samples.store, pictures.keys[owner]))))
         owners = np.repeat(samples.measured, [len(one.scores) for one in found])
         if not len(owners):
             raise ResnestError("there is no box in any picture: nothing to evaluate")
@@ -113,6 +128,7 @@ class TopDown(ImagePredictor):
     def __init__(self, pose: ImagePredictor, source: BoxSource) -> None:
         super().__init__(pose.engine, pose.card, batch_size=pose.batch_size)
         self.source, self.note = source, getattr(pose, "note", "")
+        self.beside = (source.file.path if source.file else source.detector, source.label)
 
     def __call__(self, image: Any) -> Any:
         if isinstance(image, list | tuple):
@@ -130,35 +146,14 @@ class TopDown(ImagePredictor):
 
         with prefetch(opened, images, most=AHEAD, threads=usable_cores()) as pictures:
             for name, picture in pictures:
-                yield picture if isinstance(picture, BadImage) else self._looked(name, picture)
+                try:
+                    yield picture if isinstance(picture, BadImage) else self._looked(name, picture)
+                except NotListed as error:  # of this picture alone
+                    yield BadImage(name, error.reason)
 
     def _looked(self, name: str, picture: Image.Image) -> Poses:
-        card = self.source.card
-        found = self.source.of(name, picture)
-        parts: list[Poses] = []
-        for start in range(0, len(found.scores), self.batch_size):
-            rows = range(start, min(start + self.batch_size, len(found.scores)))
-            windows = [card.frame.window(found.boxes[row]) for row in rows]
-            crops: list[Any] = self.run([self.prepare(picture.crop(window), name) for window in windows])
-            for row, (left, top, *_), crop in zip(rows, windows, crops, strict=True):
-                place = {"boxes": found.boxes[[row]], "points": crop.points + np.array([left, top])}
-                parts.append(replace(crop, **place, scores=crop.scores * found.scores[row]))
-        whole = suppress(joined(parts), card.head.nms) if parts else _nobody(card, name)
-        return replace(whole, name=name, width=picture.width, height=picture.height)
-
-
-def _nobody(card: KeypointCard, name: str) -> Poses:
-    """The result of a picture without a box."""
-    count = len(card.class_names)
-    return Poses(
-        name=name,
-        width=1,
-        height=1,
-        layout=card.layout,
-        thing=card.thing,
-        category_id=card.category_id,
-        boxes=np.zeros((0, 4)),
-        points=np.zeros((0, count, 2)),
-        point_scores=np.zeros((0, count), np.float32),
-        scores=np.zeros(0),
-    )
+        look = Look(self, name, picture, self.source.of(name, picture))
+        crops: list[Any] = []
+        for start in range(0, len(look), self.batch_size):
+            crops += self.run(look.prepared(start, start + self.batch_size))
+        return look.result(crops)

@@ -27,7 +27,7 @@ from resnest.detection.formats.pictures import below, common_root, read_sizes
 from resnest.detection.formats.yolo_files import YoloFiles, label_of, list_pictures, of_yaml, read_label, yaml_in
 from resnest.errors import ResnestError
 from resnest.figures import counted
-from resnest.keypoints.coco import VISIBLE, areas_of, outside_notes, usual_sigmas
+from resnest.keypoints.coco import VISIBLE, areas_of, mend_boxes, outside_notes, usual_sigmas
 from resnest.keypoints.data import KeypointSamples, PeopleTable, PictureTable
 from resnest.keypoints.points import PERSON_SIGMAS, PointLayout, mirror_pairs
 
@@ -189,17 +189,19 @@ def _table(
         there = (parts >= 0).all(-1) & (parts > 0).any(-1)
         visible = np.where(there, 2, 0).astype(np.int8)
     boxes = np.concatenate([middle - size / 2, middle + size / 2], axis=1)
+    points = parts[..., :2] * wide_high[:, None]
+    boxes, visible, unboxed = mend_boxes(boxes, points, visible)
     areas, guessed = areas_of(np.full(len(rows), np.nan), boxes)
     table = PeopleTable(
         pictures=owners,
         boxes=boxes,
-        points=parts[..., :2] * wide_high[:, None],
+        points=points,
         visible=visible,
         areas=areas,
         crowd=np.zeros(len(rows), bool),
         ids=np.arange(1, len(rows) + 1),
     )
-    return table, [*guessed, *outside_notes(table, sizes, pose.layout, str(pose.files.where))]
+    return table, [*unboxed, *guessed, *outside_notes(table, sizes, pose.layout, str(pose.files.where))]
 
 
 def _lines(file: Path, pose: PoseFiles) -> list[tuple[float, ...]]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import groupby, islice
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -77,6 +78,7 @@ class ImagePredictor:
     """
 
     on_tile: Count | None = None  # is told of each picture's tiles, as in `predict_in_tiles`
+    beside: tuple[ImagePredictor | Path | None, Any] = (None, None)  # what finds boxes first, and which of these count
 
     def __init__(self, engine: Engine, card: ModelCard, *, batch_size: int = 16, tiles: Tiles | None = None) -> None:
         self.engine = engine

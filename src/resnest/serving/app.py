@@ -197,6 +197,7 @@ def _add_predict(app: FastAPI, models: Models, limits: Limits, state: State, hel
         top: int | None = Query(None, ge=1),
         threshold: float | None = Query(None, ge=0, le=1),
         draw: Literal["0", "1", "data"] = "0",
+        boxes: str | None = None,
     ) -> Response:
         """
         The answer to a picture is what `resnest predict --json` prints for it; a form gets a list.
@@ -204,11 +205,13 @@ def _add_predict(app: FastAPI, models: Models, limits: Limits, state: State, hel
         - **model**: one of `/models`, by default the first
         - **top**: labels to show (classifiers); **threshold**: the lowest score of an object (detectors)
         - **draw**: `1` answers with the drawn picture, `data` adds it to the JSON as a data URL
+        - **boxes**: JSON, [[x, y, width, height], ...] in pixels: where to look (models that look at boxes)
         """
         check_ready(state)
-        unknown = set(request.query_params) - {"model", "top", "threshold", "draw"}
+        unknown = set(request.query_params) - {"model", "top", "threshold", "draw", "boxes"}
         if unknown:
-            raise Refused(400, f"unknown parameter {min(unknown)[:80]!r}: expected model, top, threshold or draw")
+            expected = "expected model, top, threshold, draw or boxes"
+            raise Refused(400, f"unknown parameter {min(unknown)[:80]!r}: {expected}")
         served = models.find(model)
         show = show_of(served, {"top": top, "threshold": threshold})
         with held.body() as counter:
@@ -216,7 +219,7 @@ def _add_predict(app: FastAPI, models: Models, limits: Limits, state: State, hel
             uploads = await read_files(request, body, limits)
             if draw == "1" and len(uploads) > 1:
                 raise Refused(400, "draw=1 is for one picture: draw=data answers with several")
-            answers = await answered(request, limits.timeout, served.predict(uploads, show, draw != "0"))
+            answers = await answered(request, limits.timeout, served.predict(uploads, show, draw != "0", boxes))
         return _response(answers, show, one=not is_form(request), picture=draw == "1")
 
 

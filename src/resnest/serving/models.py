@@ -28,6 +28,7 @@ from resnest.runtime.predictor import BATCHES_AHEAD, ImagePredictor
 from resnest.runtime.results import QUALITY, Result, Show
 from resnest.serving.batching import Batcher
 from resnest.serving.body import Upload
+from resnest.serving.finding import Finding, check_boxes, finding_of
 from resnest.serving.limits import FORMATS, Limits, Refused
 from resnest.tasks import load_object
 
@@ -51,6 +52,7 @@ class Served:
     limits: Limits
     decoding: ThreadPoolExecutor
     room: asyncio.Semaphore  # for decoded pictures: what else waits does so as the bytes that came
+    finding: Finding | None = None  # of a model that looks at boxes
 
     @property
     def card(self) -> ModelCard:
@@ -70,12 +72,23 @@ class Served:
             "colours": ["#{:02x}{:02x}{:02x}".format(*colour(k)) for k in range(len(self.card.class_names))],
             "preprocessing": self.card.preprocess.describe(),
             "options": sorted(self.result.OPTIONS),
+            **({"boxes": self.finding.describe()} if self.finding else {}),
         }
 
-    async def predict(self, uploads: Sequence[Upload], show: Show, draw: bool = False) -> list[Answer | BadImage]:
-        """Answers in order; for what is no usable picture, why. Raises Refused: 429, the queue is full."""
+    async def predict(
+        self, uploads: Sequence[Upload], show: Show, draw: bool = False, boxes: str | None = None
+    ) -> list[Answer | BadImage]:
+        """Answers in order; for what is no usable picture, why.
+
+        Args:
+            boxes: of the only picture, as JSON, that a model that looks at boxes shall look at.
+
+        Raises:
+            Refused: 429, the queue is full; 400, boxes that make no sense.
+        """
+        given = check_boxes(self, boxes, len(uploads))
         with self.batcher.places(len(uploads)):
-            return await _all([self._predict(upload, show, draw) for upload in uploads])
+            return await _all([self._predict(upload, show, draw, given) for upload in uploads])
 
     async def predict_pixels(self, pixels: Sequence[Any]) -> list[Result]:
         """Results for inputs of the network, each (C, H, W) float32 and normalised."""
@@ -83,14 +96,19 @@ class Served:
         with self.batcher.places(len(images)):
             return await _all([self.batcher.submit(self.predictor, image) for image in images])
 
-    async def _predict(self, upload: Upload, show: Show, draw: bool) -> Answer | BadImage:
+    async def _predict(self, upload: Upload, show: Show, draw: bool, boxes: Any = None) -> Answer | BadImage:
         loop, predictor = asyncio.get_running_loop(), self.predictor  # one all along: `replace` may come between
+        result: Result
         async with self.room:
             try:
-                prepared = await loop.run_in_executor(self.decoding, self._prepare, predictor, upload)
+                if self.finding and (boxes is not None or self.finding.detector):
+                    picture = await loop.run_in_executor(self.decoding, self._decode, upload)
+                    result = await self.finding.look(self, predictor, upload.name, picture, boxes)
+                else:
+                    prepared = await loop.run_in_executor(self.decoding, self._prepare, predictor, upload)
+                    result = await self.batcher.submit(predictor, prepared)
             except BadImage as error:
                 return error
-            result = await self.batcher.submit(predictor, prepared)
         drawing = await loop.run_in_executor(self.decoding, self._draw, result, upload, show) if draw else None
         return Answer(result, drawing)
 
@@ -142,7 +160,13 @@ class Models(Mapping[str, Served]):
         largest: int,
         longest_wait: float,
         watch: Watch = lambda name, size, seconds: None,
+        boxes: Mapping[str, Any] | None = None,
     ) -> None:
+        """Of predictors by name.
+
+        Args:
+            boxes: of models that look at boxes, by name: what finds them, as `TaskInfo.boxes` opens it.
+        """
         self.decoding = ThreadPoolExecutor(usable_cores(), thread_name_prefix="decode")
         self._served = {}
         for name, predictor in predictors.items():
@@ -152,9 +176,9 @@ class Models(Mapping[str, Served]):
 
             most = min(largest, predictor.batch_size)
             batcher = Batcher(largest=most, longest_wait=longest_wait, queue=limits.queue, watch=told)
-            self._served[name] = Served(
-                name, predictor, batcher, limits, self.decoding, asyncio.Semaphore(BATCHES_AHEAD * most)
-            )
+            room = asyncio.Semaphore(BATCHES_AHEAD * most)
+            finding = finding_of(predictor, (boxes or {}).get(name), largest=largest, wait=longest_wait)
+            self._served[name] = Served(name, predictor, batcher, limits, self.decoding, room, finding)
 
     def __getitem__(self, name: str) -> Served:
         return self._served[name]
@@ -178,10 +202,14 @@ class Models(Mapping[str, Served]):
         for served in self._served.values():
             warm_up(served.predictor)
             served.batcher.start()
+            if served.finding:
+                served.finding.start()
 
     def close(self) -> None:
         """Finish what was accepted."""
         for served in self._served.values():
+            if served.finding:
+                served.finding.close()
             served.batcher.close()
         self.decoding.shutdown(wait=False, cancel_futures=True)
 

@@ -122,19 +122,22 @@ def _no_constant(text: str) -> float:
 async def _infer(served: Served, head: Any, tail: bytes, limits: Limits) -> tuple[list[Result], Show]:
     inputs = read_inputs(head, tail)
     show = _show(served, head)
+    boxes = parameters_of(head).get("boxes")
     _check_outputs(served, head)
     if set(inputs) not in ({"image"}, {"pixels"}):
         raise Refused(400, f"inputs: expected either 'image' or 'pixels', not {', '.join(sorted(inputs))[:100]}")
     ((name, tensor),) = inputs.items()
     if tensor.shape[0] > limits.images:
         raise Refused(413, f"more than {limits.images} pictures in a request")
+    if boxes is not None and (name == "pixels" or not isinstance(boxes, str)):
+        raise Refused(400, "parameter 'boxes': expected text, and input 'image'")
     if name == "pixels":
         return await served.predict_pixels(list(_pixels(served, tensor))), show
     if tensor.datatype != "BYTES" or len(tensor.shape) > 2 or tensor.shape[1:] not in ((), (1,)):
         raise Refused(400, "input 'image': expected BYTES of shape [N]")
     uploads = [Upload(f"image {number}", bytes(content)) for number, content in enumerate(tensor.data)]
     results = []
-    for answer in await served.predict(uploads, show):
+    for answer in await served.predict(uploads, show, boxes=boxes):
         if isinstance(answer, BadImage):
             raise Refused(422, str(answer))
         results.append(answer.result)
