@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,6 +34,7 @@ from resnest.segmentation.activation import SIGMOID
 from resnest.segmentation.card import MULTI_LABEL, SegmentationCard
 from resnest.segmentation.evaluation import MaskEvaluation
 from resnest.segmentation.export import same_masks
+from resnest.segmentation.mask_planes import planes_size, stored_planes
 from resnest.segmentation.mask_stack import MaskStack, class_folders
 from resnest.segmentation.mask_stacks import MaskStackSamples
 from resnest.segmentation.predict import mask_stack, predict
@@ -79,6 +81,26 @@ def opened(root: Path) -> Splits:
     return open_dataset(root, task="segmentation", reading=MULTI_LABEL)
 
 
+@pytest.mark.parametrize(("suffix", "shape"), [(".png", (1,)), (".tif", (1,)), (".tif", (3,)), (".npy", (3,))])
+def test_sizes_are_read_from_headers(suffix: str, shape: tuple[int], tmp_path: Path) -> None:
+    """Also of files whose pixels are damaged, which reading tells."""
+    path = tmp_path / f"x{suffix}"
+    masks = np.random.default_rng(0).integers(0, 2, (*shape, 30, 50), np.uint8)
+    if suffix == ".tif":
+        tifffile = pytest.importorskip("tifffile")
+        tifffile.imwrite(path, masks, photometric="minisblack", compression="zlib")
+    else:
+        save(path, masks if suffix == ".npy" else masks[0])
+    content = path.read_bytes()
+    assert planes_size(content, *shape, "x") == stored_planes(content, *shape, "x")[0].values.shape[::-1] == (50, 30)
+    if suffix != ".npy":  # whose length tells
+        middle = len(content) // 2
+        damaged = content[: middle - 40] + bytes(80) + content[middle + 40 :]
+        assert planes_size(damaged, *shape, "x") == (50, 30)
+        with pytest.raises(BadImage, match="damaged"):
+            stored_planes(damaged, *shape, "x")
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_gives_the_same_masks(way: str, tmp_path: Path) -> None:
     writes, classes = WAYS[way]
@@ -90,7 +112,7 @@ def test_every_way_gives_the_same_masks(way: str, tmp_path: Path) -> None:
         for index, key in enumerate(samples.keys):
             image, mask = samples.pair(index)
             number = int(Path(key).stem)
-            assert image.size == (WIDTH, HEIGHT)
+            assert image.size == samples.size(index) == (WIDTH, HEIGHT)
             assert np.array_equal(mask[places], stack(number))
     images, classes_of = splits.train.marks()
     assert [name for image, name in zip(images, classes_of, strict=True) if image == 3] == [
@@ -456,6 +478,12 @@ def test_evaluated_as_by_hand(run: Path, data: Path) -> None:
         assert found.figures["iou_micro"] == pytest.approx(right.sum() / (predicted + truth - right).sum())
         assert "surface_dice" in found.figures
         assert "pixel_accuracy" not in found.figures
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, math.inf, math.nan])
+def test_a_tolerance_is_a_number_of_pixels(run: Path, data: Path, tolerance: float) -> None:
+    with pytest.raises(ResnestError, match=r"surface=.*expected a tolerance of 0 pixels or more"):
+        evaluate(run, data, surface=tolerance)
 
 
 def by_pixel(images: NDArray[np.float32], sizes: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:

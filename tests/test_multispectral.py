@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 import yaml
 from PIL import Image
 
-from conftest import Outcome, pico
+from conftest import Outcome, pico, shared_data
 from multispectral import CLASSES, HIGH, LOW, scene, write_classes, write_masks, write_scene
 from painted import TINY_RUN as TINY_DETECTION
 from painted import paint
@@ -193,6 +194,29 @@ def test_the_doctor_tells_channels_and_ranges(scenes: Path, tmp_path: Path, cli:
     assert given.code == 0, given.out
     values = json.loads(given.out)["values"]
     assert (values["in_chans"], values["types"]["int16"]["min"] >= 4608) == (2, True)
+
+
+def test_the_benchmark_on_photographs_with_a_computed_band(tmp_path: Path, cli: Cli) -> None:
+    """CamVid as four bands of 16 bits, from the doctor to prediction: the network is given the values of the files."""
+    if not (camvid := shared_data() / "camvid").is_dir():
+        pytest.skip("needs the shared data set camvid")
+    script = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "multispectral.py"))
+
+    def command(*words: str | Path) -> str:
+        told = cli(*words)
+        assert told.code == 0, told.err
+        return told.out
+
+    data = script["write_data"](camvid, tmp_path / "data", script["SMOKE_PICTURES"], script["SMOKE_SIDE"])
+    settings = [*script["ALWAYS"], *script["SMOKE"], "train.max_steps=2"]
+    told = script["through_the_chain"](data, tmp_path / "run", settings, command)
+    assert (told["bands"], told["predicted"]) == (4, script["SMOKE_PICTURES"]["val"])
+    assert float(told["miou_onnx"]) == pytest.approx(float(told["miou"]), abs=1e-3)
+    arrived = script["arriving"](tmp_path / "run", script["pictures_of"](data))
+    assert arrived["values"] == 2 * 4 * script["SMOKE_SIDE"] ** 2
+    assert float(arrived["above_255"]) > 0.9
+    assert float(arrived["exact"]) == 1
+    assert float(arrived["exact_of_8_bits"]) < 0.9  # the computed band needs more
 
 
 # --- Classification: grey, with alpha, NumPy's, floats ---

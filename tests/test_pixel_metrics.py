@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from resnest.errors import ResnestError
 from resnest.segmentation.card import SegmentationCard, SegmentationPreprocess
 from resnest.segmentation.evaluation import SegmentationScorer
 from resnest.segmentation.metrics import (
@@ -223,8 +222,8 @@ def test_surfaces_by_hand() -> None:
     assert ignored.compute() == {"hausdorff95": 0.0, "surface_dice": 1.0}
 
 
-def _card(surface: float) -> SegmentationCard:
-    card = SegmentationCard(
+def _card() -> SegmentationCard:
+    return SegmentationCard(
         architecture="resnest",
         spec=Spec(depths=(1, 1, 1, 1)),
         class_names=("a", "b", "c"),
@@ -232,13 +231,12 @@ def _card(surface: float) -> SegmentationCard:
         preprocess=SegmentationPreprocess(),
         segmenter=SegmenterSpec(),
     )
-    return card.with_surface(surface)
 
 
 def test_an_evaluation_says_what_is_left_out() -> None:
     pytest.importorskip("scipy")
     samples: Any = None
-    scorer, other = (SegmentationScorer(samples, _card(2.0)) for _ in range(2))
+    scorer, other = (SegmentationScorer(samples, _card(), surface=2.0) for _ in range(2))
     truth = np.zeros((8, 8), np.uint8)
     truth[2:5, 2:5] = 1
     classes = PixelClasses(("a", "b", "c"), (0, 1, 2))
@@ -255,9 +253,3 @@ def test_an_evaluation_says_what_is_left_out() -> None:
     assert details["absent_classes"] == ["c"]
     assert details["class_dice"]["b"] == pytest.approx(2 * 9 / (9 + 18))
     assert details["surface"]["undefined"] == {"a": 0, "b": 1, "c": 0}
-
-
-@pytest.mark.parametrize("tolerance", [-1.0, float("inf"), float("nan")])
-def test_a_tolerance_is_a_number_of_pixels(tolerance: float) -> None:
-    with pytest.raises(ResnestError, match=r"surface=.*expected a tolerance of 0 pixels or more"):
-        _card(tolerance)

@@ -105,13 +105,6 @@ def test_a_truncated_file_names_its_page(tmp_path: Path) -> None:
     page.close()
 
 
-def test_reduced() -> None:
-    for most, size in ((220, (220, 150)), (110, (110, 75)), (50, (44, 30))):
-        small = Decoded(Image.fromarray(PIXELS), "x").reduced(most)
-        assert small.size == size
-        assert abs(float(np.asarray(small).mean()) - PIXELS.mean()) < 1
-
-
 def test_a_picture_beyond_pillows_own_limit(tmp_path: Path) -> None:
     """Pillow refuses twice its 89 megapixels; tiles take up to 500."""
     path = tmp_path / "x.png"

@@ -46,6 +46,7 @@ WRITTEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "16 bits, tiles": (with_tifffile(NUMBERS.astype(np.uint16), compression="zlib", tile=(16, 16), **GREY), ""),
     "32 bits with a sign": (with_tifffile(NUMBERS.astype(np.int32), **GREY), ""),
     "64 bits": (with_tifffile(NUMBERS.astype(np.uint64), **GREY), ""),
+    "lying on a side": (with_tifffile(NUMBERS, extratags=[(274, "H", 1, 6, True)], **GREY), ""),  # values as stored
     "LZW": (with_pillow(Image.fromarray(NUMBERS), compression="tiff_lzw"), ""),
     "a palette": (with_pillow(with_palette()), ""),
     "colours": (with_tifffile(np.array(COLOURS, np.uint8)[NUMBERS], photometric="rgb"), ""),

@@ -66,6 +66,7 @@ class TaskInfo:
     exporter: str = ""  # the Exporter; "": no format can hold such a model
     joiner: str = ""  # the Joiner of tiles of a large picture (runtime/tiles); "": it is not looked at in tiles
     scorer: str  # Callable[[Samples, ModelCard], Scorer]: what compares results with what pictures show
+    measures_outlines: bool = False  # whether the scorer takes `surface`, a tolerance of outlines in pixels
     inspection: str  # the Inspection: the doctor's look at the task's data
     data_view: str = ""  # the DataView: its annotations on the page about the data; "": that has pictures alone
     boxes: str = ""  # what finds the boxes that it looks at in a picture, by `open`; "": it looks at the picture

@@ -83,14 +83,8 @@ class Outputs:
         """The files of a result; `image` is drawn into, if any."""
         written = {name: files.add(result, picture) for name, files in self.files.items()}
         if self.drawings and image is not None:
-            from resnest.runtime.regions import Regions
-            from resnest.runtime.shown import drawable
-
-            seen = image
-            if self.bands and not isinstance(image, Regions):
-                seen = drawable(image, self.bands)
             with self.drawings.writing(picture) as path:
-                result.save(path, seen, self.show)
+                result.save(path, image, self.show, self.bands)
             written["draw"] = path
         return {name: str(path) for name, path in written.items() if path}
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -226,6 +227,7 @@ def evaluate_samples(
     workers: int | Load | None = None,
     views: Views | None = None,
     tiles: Tiles | None = None,
+    scoring: Mapping[str, Any] = MappingProxyType({}),
     on_batch: Callable[[int], None] = lambda seen: None,
     rank: int = 0,
     world_size: int = 1,
@@ -237,6 +239,7 @@ def evaluate_samples(
         card: of the model that the engine runs; the samples have its classes.
         views: test-time augmentation.
         tiles: look at pictures in tiles; `card` is that for tiles.
+        scoring: arguments of the task's scorer.
         rank, world_size: of the process; each takes every `world_size`-th sample, and all come to the same result.
         gather: all_gather of objects: the processes' way to a list of what each of them has.
 
@@ -244,27 +247,20 @@ def evaluate_samples(
         ResnestError: more than 5 % of the images are unusable.
     """
     started = time.perf_counter()
-    scorer: Scorer = load_object(card.info.scorer)(samples, card)
+    scorer: Scorer = load_object(card.info.scorer)(samples, card, **scoring)
     bad: list[tuple[str, str]] = []
     apart = bool(tiles or (views and not card.info.views_in_batches))  # picture by picture
     predict = partial(_predict_batch, engine, card, samples, batch_size, views, tiles)
-    batches = evaluation_batches(
-        samples,
-        None if tiles else card.preprocess,
-        batch_size=1 if apart else batch_size,
-        workers=workers,
-        rank=rank,
-        world_size=world_size,
-        keep_images=apart,
-    )
+    how: dict[str, Any] = {"batch_size": 1 if apart else batch_size, "workers": workers, "keep_images": apart}
+    batches = evaluation_batches(samples, None if tiles else card.preprocess, rank=rank, world_size=world_size, **how)
     for number, batch in enumerate(batches, start=1):
         bad += batch.bad
         if world_size == 1:  # else together, below: the others wait there
             check_bad_fraction(len(bad), len(samples), bad[-1] if bad else None)
-        results = predict(batch) if batch.indices else []
-        bad += [(result.name, result.reason) for result in results if isinstance(result, BadImage)]
-        for index, result, truth in zip(batch.indices, results, batch.truths, strict=True):
-            if not isinstance(result, BadImage):
+        for index, result, truth in zip(batch.indices, predict(batch), batch.truths, strict=True):
+            if isinstance(result, BadImage):
+                bad.append((result.name, result.reason))
+            else:
                 scorer.update(index, result, truth)
         on_batch(len(batch.indices) + len(batch.bad))
         if number % GIVE_BACK_EVERY == 0:
@@ -290,6 +286,8 @@ def _predict_batch(
     batch: EvaluationBatch,
 ) -> Sequence[Any]:
     """A result for each image, or its BadImage: only a tile may be one, as whole images are prepared before."""
+    if not batch.indices:
+        return []
     images = batch.prepared(samples)
     if tiles is None:
         return card.info.predict(engine, card, images, views)
@@ -362,7 +360,7 @@ def evaluate(
     """
     opened = _open(model, network, device, batch_size)
     engine, card, holdout, account = opened.engine, opened.card, opened.holdout, opened.account
-    card = _measured_with(cut(card, window, tiles), surface, threshold)
+    card, scoring = _measured_with(cut(card, window, tiles), surface, threshold)
     if views is not None:
         card.info.check_views(views)
     how: dict[str, Any] = {"format": format, "exif": exif or exif_of_run(Path(model)), "bands": card.bands}
@@ -377,12 +375,22 @@ def evaluate(
     about += [note for note in chosen.left_out if note not in part.samples.left_out]
     on_open(chosen, "; ".join([part.describe, *about]))
     how = {"batch_size": batch_size or card.info.batch_size, "workers": workers, "views": views, "tiles": tiles}
-    return evaluate_samples(engine, chosen, card, on_batch=on_batch, **how)
+    return evaluate_samples(engine, chosen, card, on_batch=on_batch, scoring=scoring, **how)
 
 
-def _measured_with(card: ModelCard, surface: float | None, threshold: float | None) -> ModelCard:
-    card = card if surface is None else card.with_surface(surface)
-    return card if threshold is None else card.with_threshold(threshold)
+def _measured_with(
+    card: ModelCard, surface: float | None, threshold: float | None
+) -> tuple[ModelCard, dict[str, float]]:
+    """The card, and arguments of the task's scorer. Raises ResnestError: it has none such, or it is out of range."""
+    card = card if threshold is None else card.with_threshold(threshold)
+    if surface is None:
+        return card, {}
+    given = parameter("surface", surface)
+    if not card.info.measures_outlines:
+        raise ResnestError(f"{given} is for segmenters, and this model is {card.info.noun}")
+    if not 0 <= surface < math.inf:
+        raise ResnestError(f"{given}: expected a tolerance of 0 pixels or more")
+    return card, {"surface": surface}
 
 
 def _relabelled(samples: Any, labels: str | Path, card: ModelCard) -> Any:

@@ -28,6 +28,7 @@ from resnest.runtime.tiff import (
     BITS,
     EXTRA_SAMPLES,
     FORMATS,
+    HEIGHT,
     LAB,
     ORIENTATION,
     PALETTE,
@@ -35,6 +36,7 @@ from resnest.runtime.tiff import (
     SAMPLE_FORMAT,
     UNSIGNED,
     WHITE_IS_ZERO,
+    WIDTH,
     black_is_zero,
     colours_of,
     orientation_of,
@@ -150,10 +152,11 @@ def read_tiff(content: bytes, name: str, most: int = MAX_PIXELS, *, numbers: boo
 
 
 def tiff_size(content: bytes, name: str) -> tuple[int, int]:
-    """Width and height of the first page, from its header. Raises BadImage."""
+    """Width and height of the first page as it is stored, from its header. Raises BadImage."""
     try:
         with refusing_tiff(name):
-            return Image.open(io.BytesIO(content), formats=FORMATS).size
+            tags = Image.open(io.BytesIO(content), formats=FORMATS).tag_v2  # type: ignore[attr-defined]
+            return int(tags[WIDTH]), int(tags[HEIGHT])  # Pillow's size is that of the upright picture
     except BadImage as error:  # of a kind that Pillow does not know
         with contextlib.suppress(Exception):
             import tifffile

@@ -83,10 +83,6 @@ class ModelCard:
         """The same with sliding windows. Raises ResnestError if the task has none."""
         raise ResnestError(f"{parameter('window', window)} is for segmenters, and this model is {self.info.noun}")
 
-    def with_surface(self, tolerance: float) -> Self:
-        """The same, whose evaluation measures distances of outlines. Raises ResnestError if the task has none."""
-        raise ResnestError(f"{parameter('surface', tolerance)} is for segmenters, and this model is {self.info.noun}")
-
     def with_tiles(self, tiles: Tiles) -> Self:
         """The same for tiles of a picture.
 

@@ -152,6 +152,32 @@ def decode_for_crop(
     return upright, (left / scale + x, top / scale + y, right / scale + x, bottom / scale + y)
 
 
+def decode_reduced(
+    content: bytes, factor: Callable[[int, int], int], *, name: str, **limits: int
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Decode into an upright RGB image of 1 / `factor` the size, by averages of blocks, and its full size; of a JPEG
+    most blocks are not decoded in full.
+
+    Args:
+        factor: of a full width and height as they are stored; sides are rounded up.
+        limits: `max_bytes`, `max_pixels`, as of `decode_image`.
+
+    Raises:
+        BadImage: for the same files as `decode_image`.
+    """
+    _check_bytes(content, name, limits.get("max_bytes", MAX_BYTES))
+    with refusing(name, FORMATS):
+        image = _open(content, name, FORMATS, limits.get("max_pixels", MAX_PIXELS))
+        stored = image.size
+        by = factor(*stored)
+        _reduce(image, by)
+        image.load()
+        orientation = exif_orientation(image)
+        upright, size = to_rgb(turn_upright(image, orientation)), turned_size(stored, orientation)
+    small = -(-size[0] // by), -(-size[1] // by)
+    return (upright if small == upright.size else upright.resize(small, Image.Resampling.BOX)), size
+
+
 def decode_stored(content: bytes, *, name: str = "image", pixels: bool = True) -> Image.Image:
     """Decode an image of class numbers in its stored mode: neither converted nor rotated.
 

@@ -19,12 +19,13 @@ from PIL import Image
 
 from resnest.runtime.bands import RGB, Bands, read_picture, to_picture
 from resnest.runtime.inputs import ImageInput
-from resnest.runtime.regions import BAND, Decoded, Regions, tiff_pages
+from resnest.runtime.regions import Decoded, Regions, tiff_pages
 from resnest.runtime.tiff import SUFFIXES
 from resnest.runtime.tiles import Box
 
 MAX_PIXELS = 500_000_000  # of a picture that is decoded whole: 2 gigabytes in Pillow
 MAX_BYTES = 2**30
+BAND = 64  # rows that are written at once
 LARGE = 2**25  # pixels; a picture of more is not kept in memory, 128 MiB
 
 

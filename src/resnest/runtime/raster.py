@@ -73,6 +73,9 @@ class Raster(Image.Image):
     ) -> Self:
         return self._each(lambda band: band.resize(tuple(size), resample, box, reducing_gap))
 
+    def reduce(self, factor: int | tuple[int, int], box: tuple[int, int, int, int] | None = None) -> Self:
+        return self._each(lambda band: band.reduce(factor, box))
+
     def crop(self, box: Sides | None = None) -> Self:
         return self._each(lambda band: band.crop(box))
 

@@ -35,7 +35,6 @@ from resnest.runtime.tiff import RGB as COLOURS
 from resnest.runtime.tiles import Box
 
 CACHED = 2**26  # bytes of decoded segments of a TIFF file that are kept for the next region
-BAND = 64  # rows of a reduced picture that are made at once
 KEPT = (np.uint8, np.uint16, np.float32)  # values that a Raster has whole and whose black and white are known
 
 
@@ -48,16 +47,6 @@ class Regions(ABC):
     @abstractmethod
     def read(self, box: Box) -> Image.Image:
         """The pixels of a box within the picture. Raises BadImage."""
-
-    def reduced(self, most: int) -> Image.Image:
-        """The picture with a longer side of at most `most` pixels, by averages of blocks; never enlarged."""
-        width, height = self.size
-        factor = max(1, -(-max(width, height) // most))
-        small = Image.new("RGB", (-(-width // factor), -(-height // factor)))
-        for top in range(0, height, BAND * factor):
-            band = self.read((0, top, width, min(top + BAND * factor, height)))
-            small.paste(band.reduce(factor), (0, top // factor))
-        return small
 
     def close(self) -> None:  # noqa: B027
         """Close files."""

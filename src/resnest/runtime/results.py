@@ -32,10 +32,10 @@ from resnest.errors import Range, ResnestError, check_ranges, printable
 from resnest.files import check_is_not, replacing, write_errors
 from resnest.runtime.decode import MAX_PIXELS
 from resnest.runtime.inputs import ImageInput
-from resnest.runtime.opening import open_regions
 from resnest.runtime.outputs import Placed, save_marked
-from resnest.runtime.regions import Decoded, Regions
-from resnest.runtime.shown import drawable
+from resnest.runtime.regions import Regions
+from resnest.runtime.shown import drawable, shown
+from resnest.runtime.thumbnails import thumbnail
 
 THRESHOLD = 0.5  # the score from which on a label or an object is shown to people
 DRAWINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -126,24 +126,28 @@ class Result(ABC):
     def __str__(self) -> str:
         return printable(self.text())
 
-    def draw(self, image: ImageInput | Regions, show: Show = LIKELY) -> Image.Image:
+    def draw(self, image: ImageInput | Regions, show: Show = LIKELY, bands: Sequence[int] = ()) -> Image.Image:
         """The predicted picture with the result drawn; small ones are enlarged, those above 89 megapixels reduced.
+
+        Args:
+            bands: of a picture of other than RGB: three, or one for grey, from 1; none: the first.
 
         Raises:
             BadImage, WrongInput: as a predictor.
-            ResnestError: it is another picture, by its size.
+            ResnestError: it is another picture, by its size; it has no such bands.
         """
-        picture = open_regions(image) if self._is_large or isinstance(image, Regions) else Decoded(drawable(image), "")
-        if self.size is not None and self.size != picture.size:
+        if self._is_large:
+            small, size = thumbnail(image, DRAWN, bands)
+            self._check_size(size)
+            return self.reduced(small.size)._drawn(small, show)
+        picture = image.read((0, 0, *image.size)) if isinstance(image, Regions) else shown(drawable(image, bands))
+        self._check_size(picture.size)
+        return self._drawn(picture, show)
+
+    def _check_size(self, size: tuple[int, int]) -> None:
+        if self.size is not None and self.size != size:
             sizes = "the picture has {} x {} pixels, and the result is of one with {} x {}"
-            raise ResnestError(f"{self.name}: {sizes.format(*picture.size, *self.size)}")
-        if not self._is_large:
-            return self._drawn(picture.read((0, 0, *picture.size)), show)
-        small = picture.reduced(DRAWN)
-        if picture is not image:
-            picture.close()
-        del picture  # the drawing takes its memory
-        return self.reduced(small.size)._drawn(small, show)
+            raise ResnestError(f"{self.name}: {sizes.format(*size, *self.size)}")
 
     @property
     def _is_large(self) -> bool:
@@ -153,7 +157,13 @@ class Result(ABC):
         """The same of a smaller picture of this width and height, to be drawn. Of tasks that take tiles."""
         raise NotImplementedError
 
-    def save(self, path: str | Path, image: ImageInput | Regions | None = None, show: Show | None = None) -> None:
+    def save(
+        self,
+        path: str | Path,
+        image: ImageInput | Regions | None = None,
+        show: Show | None = None,
+        bands: Sequence[int] = (),
+    ) -> None:
         """Write a file, by its suffix: the drawing in `image`, or without one .json, .csv, or the task's own.
 
         A file that is there is replaced, but never the predicted picture.
@@ -167,7 +177,7 @@ class Result(ABC):
                 check_is_not(path, os.fspath(picture), "the picture that was predicted")
         suffix = path.suffix.lower()
         if suffix in DRAWINGS:
-            drawing = self._own_picture(suffix) if image is None else self.draw(image, show or LIKELY)
+            drawing = self._own_picture(suffix) if image is None else self.draw(image, show or LIKELY, bands)
             if drawing is None:
                 raise ResnestError(f"{path}: a drawing needs the picture, save(path, image)")
             with write_errors(path):

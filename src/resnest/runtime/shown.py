@@ -37,13 +37,18 @@ def shown(image: Image.Image, bands: Sequence[int] = ()) -> Image.Image:
     """
     if not isinstance(image, Raster):
         return image.convert("RGB")
-    chosen = tuple(bands) or ((1, 2, 3) if len(image.bands) >= 3 else (1,))
-    if len(chosen) not in (1, 3) or not all(1 <= band <= len(image.bands) for band in chosen):
-        count = len(image.bands)
-        given = ",".join(map(str, chosen))
-        raise ResnestError(f"bands {given}: expected one or three of the picture's, which are 1 to {count}")
-    planes = [_bytes(np.asarray(image.bands[band - 1])) for band in chosen]
+    planes = [_bytes(np.asarray(band)) for band in chosen(image, bands).bands]
     return Image.fromarray(np.stack(planes * (3 // len(planes)), axis=-1))
+
+
+def chosen(image: Raster, bands: Sequence[int] = ()) -> Raster:
+    """One or three bands of it, in the units of its file. Raises as `shown`."""
+    count = len(image.bands)
+    numbers = tuple(bands) or ((1, 2, 3) if count >= 3 else (1,))
+    if len(numbers) not in (1, 3) or not all(1 <= band <= count for band in numbers):
+        given = ",".join(map(str, numbers))
+        raise ResnestError(f"bands {given}: expected one or three of the picture's, which are 1 to {count}")
+    return Raster([image.bands[band - 1] for band in numbers], image.kind)
 
 
 def _bytes(plane: NDArray[Any]) -> NDArray[np.uint8]:

@@ -19,7 +19,8 @@ from resnest.runtime.decode import BadImage, refusing
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # with + those of more than 4 gigabytes
 SUFFIXES = (".tif", ".tiff")
 FORMATS = ("TIFF",)  # as Pillow calls it
-SUBFILE, BITS, PHOTOMETRIC, ORIENTATION, EXTRA_SAMPLES, SAMPLE_FORMAT = 254, 258, 262, 274, 338, 339  # tags
+SUBFILE, WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION = 254, 256, 257, 258, 262, 274  # tags
+EXTRA_SAMPLES, SAMPLE_FORMAT = 338, 339
 SMALLER, MASK = 1, 4  # bits of SUBFILE: a page that is another one made smaller, or its mask
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, LAB = 0, 1, 2, 3, 8  # PHOTOMETRIC
 UNSIGNED = (1, 4)  # SAMPLE_FORMAT: unsigned, undefined

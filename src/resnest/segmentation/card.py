@@ -6,7 +6,6 @@ card = SegmentationCard(..., segmenter=SegmenterSpec(), category_ids=(7, 8), pre
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -127,7 +126,6 @@ class SegmentationCard(AnnotatedCard):
     preprocess: SegmentationPreprocess
     segmenter: SegmenterSpec  # the heads on the network
     threshold: float = THRESHOLD  # of a multi-label segmenter: the probability from which on a pixel is in a mask
-    surface: float | None = None  # pixels: an evaluation measures outlines too, with this tolerance; not in files
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,16 +171,6 @@ class SegmentationCard(AnnotatedCard):
         if not LEAST <= window <= MOST_WINDOW:
             raise ResnestError(f"{parameter('window', window)}: expected {LEAST} to {MOST_WINDOW} pixels")
         return dataclasses.replace(self, preprocess=dataclasses.replace(self.preprocess, window=window))
-
-    def with_surface(self, tolerance: float) -> SegmentationCard:
-        """The same, whose evaluation measures distances of outlines, with a tolerance in pixels.
-
-        Raises:
-            ResnestError: a tolerance below 0, or infinite.
-        """
-        if not 0 <= tolerance < math.inf:
-            raise ResnestError(f"{parameter('surface', tolerance)}: expected a tolerance of 0 pixels or more")
-        return dataclasses.replace(self, surface=tolerance)
 
     def with_tiles(self, tiles: Tiles) -> SegmentationCard:
         """The same for tiles of a picture, which are looked at without windows. Raises ResnestError."""

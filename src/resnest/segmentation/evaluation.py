@@ -181,13 +181,11 @@ class OverlapScorer:
 
     metrics: PixelMetrics | MaskMetrics
 
-    def __init__(self, card: SegmentationCard) -> None:
+    def __init__(self, card: SegmentationCard, surface: float | None) -> None:
         self.class_names = card.class_names
         self.worst = WorstPictures()
         self.overlaps: dict[int, Counts] = {}  # (K, 3) of each picture
-        self.surface: SurfaceMetrics | None = None
-        if card.surface is not None:
-            self.surface = SurfaceMetrics(len(card.class_names), tolerance=card.surface)
+        self.surface = None if surface is None else SurfaceMetrics(len(card.class_names), tolerance=surface)
 
     def add(self, index: int, result: Any, found: Any, truth: NDArray[np.uint8]) -> None:
         """Add picture `index`, where `found` is its labels or masks."""
@@ -221,8 +219,8 @@ class OverlapScorer:
 class SegmentationScorer(OverlapScorer):
     """Scorer of a segmenter: IoU, Dice and accuracies over all pixels and of each picture, distances if asked for."""
 
-    def __init__(self, samples: Samples, card: SegmentationCard) -> None:
-        super().__init__(card)
+    def __init__(self, samples: Samples, card: SegmentationCard, surface: float | None = None) -> None:
+        super().__init__(card, surface)
         self.metrics: PixelMetrics = PixelMetrics(len(card.class_names))
 
     def update(self, index: int, result: LabelMap, truth: NDArray[np.uint8]) -> None:
@@ -239,8 +237,8 @@ class SegmentationScorer(OverlapScorer):
 class MaskScorer(OverlapScorer):
     """Scorer of a multi-label segmenter: IoU and Dice over all pixels and of each picture, distances if asked for."""
 
-    def __init__(self, samples: Samples, card: SegmentationCard) -> None:
-        super().__init__(card)
+    def __init__(self, samples: Samples, card: SegmentationCard, surface: float | None = None) -> None:
+        super().__init__(card, surface)
         self.metrics: MaskMetrics = MaskMetrics(len(card.class_names))
 
     def update(self, index: int, result: MaskStack, truth: NDArray[np.uint8]) -> None:
@@ -253,6 +251,10 @@ class MaskScorer(OverlapScorer):
         return MaskEvaluation(pixels=self.metrics.overlap, known=self.metrics.known, **self._overlaps())
 
 
-def scorer(samples: Samples, card: SegmentationCard) -> SegmentationScorer | MaskScorer:
-    """The scorer of a card's results."""
-    return (MaskScorer if card.segmenter.multi_label else SegmentationScorer)(samples, card)
+def scorer(samples: Samples, card: SegmentationCard, surface: float | None = None) -> SegmentationScorer | MaskScorer:
+    """The scorer of a card's results.
+
+    Args:
+        surface: measure distances of outlines too, with this tolerance in pixels.
+    """
+    return (MaskScorer if card.segmenter.multi_label else SegmentationScorer)(samples, card, surface)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from resnest.data.stores import FolderStore, read_from
 from resnest.errors import ResnestError
 from resnest.figures import counted
-from resnest.runtime.band_files import NUMPY, read_tiff, stored_array
+from resnest.runtime.band_files import NUMPY, read_tiff, stored_array, tiff_size
 from resnest.runtime.bands import is_bands_file
 from resnest.runtime.decode import BadImage, WrongSize, decode_stored
 from resnest.runtime.raster import Raster
@@ -136,11 +136,7 @@ class ClassFiles(FilePlanes):
         key = self.name(index)
         if not any(self.keys[index]):
             raise BadImage(key, "is missing, and so are those of the other classes: save an empty one if it shows none")
-        content = read_from(self.store, key)
-        if is_bands_file(content):
-            height, width = stored_planes(content, 1, key)[0].values.shape
-            return width, height
-        return decode_stored(content, name=key, pixels=False).size
+        return planes_size(read_from(self.store, key), 1, key)
 
     def name(self, index: int) -> str:
         return next(filter(None, self.keys[index]), "of any class")
@@ -163,8 +159,7 @@ class StackFiles(FilePlanes):
 
     def size(self, index: int) -> tuple[int, int]:
         key = self.keys[index]
-        height, width = stored_planes(read_from(self.store, key), self.count, key)[0].values.shape
-        return width, height
+        return planes_size(read_from(self.store, key), self.count, key)
 
     def name(self, index: int) -> str:
         return self.keys[index]
@@ -190,6 +185,14 @@ def stored_planes(content: bytes, count: int, name: str) -> list[StoredMask]:
         pages = counted(len(planes), "page", "pages")
         raise BadImage(name, f"has {pages}, and there are {count} classes: expected one for each")
     return planes
+
+
+def planes_size(content: bytes, count: int, name: str) -> tuple[int, int]:
+    """Width and height of a file's planes, from its header. Raises BadImage."""
+    if content.startswith(NUMPY):
+        height, width = _along_first(stored_array(content, name), count, name).shape[1:]
+        return width, height
+    return tiff_size(content, name) if is_bands_file(content) else decode_stored(content, name=name, pixels=False).size
 
 
 def _along_first(array: NDArray[Any], count: int, name: str) -> NDArray[Any]:
