@@ -23,6 +23,7 @@ INFO = TaskInfo(
     data_view="resnest.segmentation.report:SegmentationView",
     joiner="resnest.segmentation.blending:blended",
     scorer="resnest.segmentation.evaluation:scorer",
+    explained="resnest.segmentation.explain:PixelTargets",
     result="resnest.segmentation.result:LabelMap",
     files={"masks": "resnest.segmentation.mask_stack:MaskFiles"},
     predict=predict,
