@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from resnest.detection.detector import create_detector
     from resnest.detection.result import Detections
     from resnest.errors import ResnestError
+    from resnest.explanation.explaining import Explainer, explain
+    from resnest.explanation.result import Explanation
     from resnest.exporters.exporting import export
     from resnest.inference.evaluation import Evaluation, evaluate
     from resnest.inference.model import Model
@@ -55,6 +57,8 @@ _HOME = {
     "Detections": "resnest.detection.result",
     "DetectorSpec": "resnest.detection.card",
     "Evaluation": "resnest.inference.evaluation",
+    "Explainer": "resnest.explanation.explaining",
+    "Explanation": "resnest.explanation.result",
     "FoldsResult": "resnest.training.folds",
     "KeypointPreprocess": "resnest.keypoints.card",
     "LabelMap": "resnest.segmentation.result",
@@ -82,6 +86,7 @@ _HOME = {
     "create_pose_net": "resnest.keypoints.network",
     "create_segmenter": "resnest.segmentation.segmenter",
     "evaluate": "resnest.inference.evaluation",
+    "explain": "resnest.explanation.explaining",
     "export": "resnest.exporters.exporting",
     "find_recipe": "resnest.recipes.reading",
     "list_models": "resnest.spec",
@@ -99,6 +104,8 @@ __all__ = [
     "Detections",
     "DetectorSpec",
     "Evaluation",
+    "Explainer",
+    "Explanation",
     "FoldsResult",
     "KeypointPreprocess",
     "LabelMap",
@@ -126,6 +133,7 @@ __all__ = [
     "create_pose_net",
     "create_segmenter",
     "evaluate",
+    "explain",
     "export",
     "find_recipe",
     "list_models",

@@ -69,6 +69,7 @@ class TaskInfo:
     measures_outlines: bool = False  # whether the scorer takes `surface`, a tolerance of outlines in pixels
     inspection: str  # the Inspection: the doctor's look at the task's data
     data_view: str = ""  # the DataView: its annotations on the page about the data; "": that has pictures alone
+    explained: str = ""  # the TargetFinder: what of its results can be explained; "": nothing
     boxes: str = ""  # what finds the boxes that it looks at in a picture, by `open`; "": it looks at the picture
     weights: str = ""  # the Parts: names of a network's tensors in other code; "": those of a ResNeSt alone
     relabel: str = ""  # (samples, file, card) -> samples with other labels

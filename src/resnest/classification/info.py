@@ -20,6 +20,7 @@ INFO = TaskInfo(
     inspection="resnest.data.checks:LabelInspection",
     data_view="resnest.classification.report:ClassificationView",
     scorer="resnest.classification.evaluation:ClassificationScorer",
+    explained="resnest.classification.explain:LabelTargets",
     result="resnest.classification.result:Classification",
     predict=predict,
     check_views=check_views,

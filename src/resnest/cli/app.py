@@ -23,6 +23,7 @@ from resnest.cli.bench import bench
 from resnest.cli.compare import compare
 from resnest.cli.doctor import doctor
 from resnest.cli.evaluate import evaluate
+from resnest.cli.explain import explain
 from resnest.cli.export import convert, export
 from resnest.cli.models import models, recipes
 from resnest.cli.predict import predict
@@ -40,7 +41,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: rich alone would take half of the time that it may
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, train, evaluate, compare, predict, export, serve, convert, bench, recipes, doctor):
+VERBS = (demo, train, evaluate, compare, predict, explain, export, serve, convert, bench, recipes, doctor)
+for verb in VERBS:
     app.command()(verb)
 app.add_typer(models, name="models")
 

@@ -34,6 +34,7 @@ INFO = TaskInfo(
     data_view="resnest.detection.report:DetectionView",
     joiner="resnest.detection.seams:JoinedObjects",
     scorer="resnest.detection.evaluation:DetectionScorer",
+    explained="resnest.detection.explain:ObjectTargets",
     result="resnest.detection.result:Detections",
     files={"coco": "resnest.detection.result:CocoFile"},
     predict=predict,

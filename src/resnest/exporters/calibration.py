@@ -75,10 +75,10 @@ def _with_bands(colours: NDArray[np.uint8], bands: Bands) -> Image.Image:
     return Raster.of(pixels if bands.value_range is None else pixels * np.float32(bands.value_range / 255))
 
 
-def find_pictures(where: str | Path, count: int = COUNT, bands: Bands = RGB) -> Pictures:
+def find_pictures(where: str | Path, count: int = COUNT, bands: Bands = RGB, *, option: str = "images") -> Pictures:
     """Some images of a folder or a data set of any format, always the same; unusable ones are skipped.
 
-    If a data set has splits, they come from its validation split.
+    If a data set has splits, they come from its validation split. `option` is what a message calls `where`.
 
     Raises:
         ResnestError: nothing there, or no usable image in it.
@@ -92,7 +92,7 @@ def find_pictures(where: str | Path, count: int = COUNT, bands: Bands = RGB) -> 
         with contextlib.suppress(BadImage):
             images.append(read())
     if not images:
-        raise ResnestError(f"{parameter('images', where)}: none of its {len(reads)} images can be used")
+        raise ResnestError(f"{parameter(option, where)}: none of its {len(reads)} images can be used")
     return Pictures(images, f"pictures of {where}")
 
 

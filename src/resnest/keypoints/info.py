@@ -24,6 +24,7 @@ INFO = TaskInfo(
     files={"coco": "resnest.keypoints.pose_file:PoseFile"},
     boxes="resnest.keypoints.top_down:BoxSource",
     scorer="resnest.keypoints.evaluation:KeypointScorer",
+    explained="resnest.keypoints.explain:PointTargets",
     result="resnest.keypoints.result:Poses",
     predict=predict,
     check_views=check_views,

@@ -20,6 +20,7 @@ INFO = TaskInfo(
     inspection="resnest.panoptic.checks:PanopticInspection",
     data_view="resnest.panoptic.report:PanopticView",
     scorer="resnest.panoptic.evaluation:PanopticScorer",
+    explained="resnest.panoptic.explain:SegmentTargets",
     result="resnest.panoptic.result:PanopticMap",
     files={"masks": "resnest.panoptic.result:PanopticFolder"},
     predict=predict,

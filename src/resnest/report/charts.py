@@ -104,6 +104,18 @@ def precision_chart(curves: Floats, *, each: bool) -> Markup:
     return _chart(lines, axis, axis, "Precision over recall, in percent", width=WIDE, height=HIGH)
 
 
+def percent_chart(lines: Sequence[Line], *, label: str, last: float | None = None) -> Markup:
+    """Fractions in percent over a fraction in percent, or with `last` over whole numbers from 1 to that."""
+    y = Axis(0, 100, (0, 25, 50, 75, 100))
+    x = y if last is None else Axis(1, max(last, 2), nice_ticks(1, max(last, 2), intervals=5, integers=True))
+    across = 100.0 if last is None else 1.0
+    curves = [
+        Line(Series(epochs=across * line.curve.epochs, values=100 * line.curve.values), line.colour, line.width)
+        for line in lines
+    ]
+    return _chart(curves, x, y, label) if any(line.curve.finite for line in curves) else Markup()
+
+
 def thin(curve: Series, limit: int = MAX_POINTS) -> Series:
     """At most `limit` points, each the mean of its neighbours' finite values (NaN where there are none)."""
     if len(curve.values) <= limit:

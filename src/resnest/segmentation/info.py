@@ -24,6 +24,7 @@ INFO = TaskInfo(
     joiner="resnest.segmentation.blending:blended",
     scorer="resnest.segmentation.evaluation:scorer",
     measures_outlines=True,
+    explained="resnest.segmentation.explain:PixelTargets",
     result="resnest.segmentation.result:LabelMap",
     files={"masks": "resnest.segmentation.mask_stack:MaskFiles"},
     predict=predict,
