@@ -26,6 +26,7 @@ LAYERS = [
     {"inference"},
     {"report", "serving", "batch"},
     {"training", "exporters"},
+    {"health"},
     {"classification", "detection"},
     {"segmentation", "keypoints"},
     {"panoptic"},

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from resnest.detection.result import Detections
     from resnest.errors import ResnestError
     from resnest.exporters.exporting import export
+    from resnest.inference.embedding import embed
     from resnest.inference.evaluation import Evaluation, evaluate
     from resnest.inference.model import Model
     from resnest.inference.predicting import Predictor
@@ -79,6 +80,7 @@ _HOME = {
     "create_model": "resnest.checkpoints.loading",
     "create_pose_net": "resnest.keypoints.network",
     "create_segmenter": "resnest.segmentation.segmenter",
+    "embed": "resnest.inference.embedding",
     "evaluate": "resnest.inference.evaluation",
     "export": "resnest.exporters.exporting",
     "find_recipe": "resnest.recipes.reading",
@@ -122,6 +124,7 @@ __all__ = [
     "create_model",
     "create_pose_net",
     "create_segmenter",
+    "embed",
     "evaluate",
     "export",
     "find_recipe",

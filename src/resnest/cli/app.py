@@ -21,6 +21,7 @@ import typer
 import resnest
 from resnest.cli.bench import bench
 from resnest.cli.doctor import doctor
+from resnest.cli.embed import embed
 from resnest.cli.evaluate import evaluate
 from resnest.cli.export import convert, export
 from resnest.cli.models import models, recipes
@@ -39,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: rich alone would take half of the time that it may
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, train, evaluate, predict, export, serve, convert, bench, recipes, doctor):
+for verb in (demo, train, evaluate, predict, embed, export, serve, convert, bench, recipes, doctor):
     app.command()(verb)
 app.add_typer(models, name="models")
 

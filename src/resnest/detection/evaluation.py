@@ -187,6 +187,18 @@ class DetectionEvaluation(Evaluation):
         order = np.argsort(-counts, kind="stable")
         return order[counts[order] > 0][:most]
 
+    @property
+    def qualities(self) -> Floats:
+        """(N,) F1 of each picture's objects, at a score of 0.5 and an IoU of 0.5; NaN where neither has any."""
+        false, missed = (
+            np.array([len(getattr(errors, name)) for errors in self.mistakes], np.float64)
+            for name in ("false", "missed")
+        )
+        right = np.array([len(shown) for shown in self.shown], np.float64) - false
+        whole = 2 * right + false + missed
+        f1: Floats = np.divide(2 * right, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+        return f1
+
 
 def match_detections(shown: Detections, truth: Objects) -> DetectionErrors:
     """By descending score, each detection matches the free object of its class with highest IoU; crowds match all."""

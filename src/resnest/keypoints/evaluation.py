@@ -75,6 +75,11 @@ class KeypointEvaluation(Evaluation):
     def worst(self, most: int) -> Indices:
         return lowest(self.sample_oks, most)
 
+    @property
+    def qualities(self) -> Floats:
+        """(N,) OKS of each picture alone."""
+        return self.sample_oks
+
 
 class KeypointScorer:
     """Keeps every pose found, by the sample's number."""

@@ -73,6 +73,11 @@ class PanopticEvaluation(Evaluation):
         """Positions of the pictures with the lowest PQ, worst first; none without a mistake."""
         return lowest(self.image_pq, most)
 
+    @property
+    def qualities(self) -> Floats:
+        """(N,) PQ of each picture alone."""
+        return self.image_pq
+
 
 class PanopticScorer:
     """Scorer of a panoptic network: panoptic quality of every class, and of each picture.

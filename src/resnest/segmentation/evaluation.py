@@ -117,6 +117,11 @@ class OverlapEvaluation(Evaluation):
         """Positions of the pictures with the lowest mean IoU, worst first; none without a mistake."""
         return lowest(self.image_iou, most)
 
+    @property
+    def qualities(self) -> Floats:
+        """(N,) Mean IoU of each picture alone."""
+        return self.image_iou
+
 
 @dataclass(kw_only=True)
 class PixelEvaluation(OverlapEvaluation):
