@@ -26,7 +26,7 @@ LAYERS = [
     {"inference"},
     {"report", "serving", "batch"},
     {"training", "exporters"},
-    {"explanation"},
+    {"explanation", "health"},
     {"classification", "detection"},
     {"segmentation", "keypoints"},
     {"panoptic"},

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from resnest.explanation.explaining import Explainer, explain
     from resnest.explanation.result import Explanation
     from resnest.exporters.exporting import export
+    from resnest.inference.embedding import embed
     from resnest.inference.evaluation import Evaluation, evaluate
     from resnest.inference.model import Model
     from resnest.inference.predicting import Predictor
@@ -85,6 +86,7 @@ _HOME = {
     "create_model": "resnest.checkpoints.loading",
     "create_pose_net": "resnest.keypoints.network",
     "create_segmenter": "resnest.segmentation.segmenter",
+    "embed": "resnest.inference.embedding",
     "evaluate": "resnest.inference.evaluation",
     "explain": "resnest.explanation.explaining",
     "export": "resnest.exporters.exporting",
@@ -132,6 +134,7 @@ __all__ = [
     "create_model",
     "create_pose_net",
     "create_segmenter",
+    "embed",
     "evaluate",
     "explain",
     "export",

@@ -4,29 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor, nn
 
 from resnest.classification.card import ClassificationCard
 from resnest.errors import ResnestError, parameter
 from resnest.exporters.calibration import pixels
 from resnest.exporters.capture import Interface
 from resnest.exporters.formats import MAX_PIXELS, Exporter, Format, Size
-from resnest.exporters.gate import SIZES, Agree, Shape
+from resnest.exporters.gate import SIZES, TOLERANCE, Agree, Shape
 from resnest.exporters.int8 import same_label, same_labels
 from resnest.inference.model import Model
+from resnest.runtime.engines.exported import FEATURES
 from resnest.runtime.results import LIKELY
 
 BATCHES = (1, 2, 5)
+
+
+class LogitsAndFeatures(NamedTuple):
+    """Outputs of a file that gives both: (N, K) and (N, D)."""
+
+    logits: Tensor
+    features: Tensor
+
+
+class WithFeatures(nn.Module):
+    """A classifier that gives what its linear head gets, too."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net: Any = net
+
+    def forward(self, images: Tensor) -> LogitsAndFeatures:
+        features = self.net.forward_head(self.net.forward_features(images), pre_logits=True)
+        return LogitsAndFeatures(self.net.fc(features), features)
 
 
 class ClassificationExporter(Exporter):
     """Exporter of classifiers."""
 
     int8 = True
+    can_give_features = True
 
     def sized(self, model: Model, size: Size, form: Format) -> Model:
         """Engines require that the last stage's shortcut can pool 2 x 2 pixels; torch does not."""
@@ -45,7 +67,18 @@ class ClassificationExporter(Exporter):
 
     def interface(self, card: ClassificationCard, form: Format) -> Interface:
         side = card.preprocess.size
-        return Interface(card.in_chans, form.batch, None if form.any_size else (side, side))
+        outputs = ("logits", FEATURES) if self.features else ("logits",)
+        return Interface(card.in_chans, form.batch, None if form.any_size else (side, side), outputs)
+
+    def module(self, model: Model) -> nn.Module:
+        fast = super().module(model)
+        return WithFeatures(fast) if self.features else fast
+
+    def reference(self, model: Model) -> nn.Module:
+        return WithFeatures(model.net) if self.features else model.net
+
+    def tolerances(self, card: ClassificationCard) -> Mapping[str, float]:
+        return {"logits": TOLERANCE, FEATURES: TOLERANCE} if self.features else {"logits": TOLERANCE}
 
     def shapes(self, card: ClassificationCard, form: Format) -> list[Shape]:
         """Every batch at every size and at the card's, as far as the format allows."""

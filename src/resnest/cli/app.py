@@ -22,6 +22,7 @@ import resnest
 from resnest.cli.bench import bench
 from resnest.cli.compare import compare
 from resnest.cli.doctor import doctor
+from resnest.cli.embed import embed
 from resnest.cli.evaluate import evaluate
 from resnest.cli.explain import explain
 from resnest.cli.export import convert, export
@@ -41,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: rich alone would take half of the time that it may
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-VERBS = (demo, train, evaluate, compare, predict, explain, export, serve, convert, bench, recipes, doctor)
+VERBS = (demo, train, evaluate, compare, predict, explain, embed, export, serve, convert, bench, recipes, doctor)
 for verb in VERBS:
     app.command()(verb)
 app.add_typer(models, name="models")

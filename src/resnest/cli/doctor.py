@@ -17,6 +17,10 @@ from resnest.errors import ResnestError
 if TYPE_CHECKING:
     import torch
 
+    from resnest.data.checks import DatasetReport
+    from resnest.health.findings import Review
+    from resnest.health.survey import Survey
+
 PARTS = (
     ("torch", "networks"),
     ("torchvision", "training transforms"),
@@ -43,7 +47,18 @@ CHANNELS_HELP = "Channels to read pictures with; by default RGB, or those that m
 RANGE_HELP = "The value that counts as 1.0; by default by the data type."
 RECIPE_HELP = "Read the data as training with this recipe does; other options come first."
 SET_HELP = "A setting of that recipe, or without one of --task, that says how data is read: segmenter.multi_label=true."
-HTML_HELP = "Write a page with the findings, and 20 pictures with their annotations as training gets them."
+HTML_HELP = (
+    "Write a page with the findings, pictures to go through (copies, blank, dark or blurred ones) with a list of"
+    " decisions beside it (.csv, for train --exclude), and 20 pictures with their annotations as training gets them."
+)
+MODEL_HELP = (
+    "Look for label errors, outliers and annotations that disagree with this model, too; or a folder of"
+    " `resnest train --folds`."
+)
+SAMPLE_HELP = (
+    "Where predictions of pictures that a model has not seen come from: folds, probe (a linear probe on its features,"
+    " by folds), or predictions (the model's own); auto: folds if there are any, else probe."
+)
 
 
 def doctor(
@@ -56,6 +71,9 @@ def doctor(
     set: Annotated[list[str] | None, typer.Option(metavar="A.B=C", help=SET_HELP)] = None,
     format: Annotated[str, typer.Option(help="Its format, if it is not detected correctly.")] = "auto",
     html: Annotated[Path | None, typer.Option(metavar="FILE", help=HTML_HELP)] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help=MODEL_HELP)] = None,
+    out_of_sample: Annotated[str, typer.Option(metavar="WAY", help=SAMPLE_HELP)] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda, of --model.")] = "auto",
     exif: Annotated[str, typer.Option(help=EXIF_HELP)] = "auto",
     group: Annotated[str | None, typer.Option(help=GROUP_HELP)] = None,
     stats: Annotated[bool, typer.Option("--stats", help=STATS_HELP)] = False,
@@ -68,9 +86,11 @@ def doctor(
     With --data every image is decoded, and what is wrong is named; exit code 2 then.
     """
     if data is None:
-        if any((task, recipe, set, format != "auto", exif != "auto", html, group, stats, in_chans, value_range)):
+        given = (task, recipe, set, format != "auto", exif != "auto", html, model, group, stats, in_chans, value_range)
+        if any(given):
             options = (
-                "--task, --recipe, --set, --format, --group, --html, --exif, --stats, --in-chans and --value-range"
+                "--task, --recipe, --set, --format, --group, --html, --model, --exif, --stats, --in-chans and"
+                " --value-range"
             )
             raise ResnestError(f"{options} need --data")
         rows = dict(_environment())
@@ -83,26 +103,63 @@ def doctor(
     from resnest.progress import Progress
     from resnest.runtime.bands import Bands
 
+    if model is None and out_of_sample != "auto":
+        raise ResnestError("--out-of-sample is for --model: name one")
     if html:
         check_replaceable(html)
+    survey = _survey(html) if html or model else None
     bands = Bands(in_chans or 3, value_range or None) if in_chans or value_range else None
-    given: dict[str, Any] = {"format": format, "task": task, "group": group, "exif": exif, "bands": bands}
-    how = {**given, **_as_trained(task, recipe, set or [], given), "stats": stats}
+    own: dict[str, Any] = {"format": format, "task": task, "group": group, "exif": exif, "bands": bands}
+    how = {**own, **_as_trained(task, recipe, set or [], own), "stats": stats}
     with Progress("reading:", rate="images", lines=False) as bar:
-        report = check_dataset(data, **how, on_open=bar.start, on_image=bar.advance)
-    typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text(" (--json lists them all)"))
+        hear = survey.add if survey else None
+        report = check_dataset(data, **how, on_open=bar.start, on_image=bar.advance, on_picture=hear)
+    review = _review(survey, report, model, device, out_of_sample) if survey else None
+    if as_json:
+        more = {"review": review.to_dict(report.splits)} if review and report.splits else {}
+        typer.echo(json.dumps({**report.to_dict(), **more}, indent=2))
+    else:
+        typer.echo(report.to_text(" (--json lists them all)"))
+        for line in review.lines() if review else ():
+            typer.echo(f"look: {line}")
     if stats and report.meter and report.meter.count and not as_json:
         words = " ".join(f"--set '{setting}'" for setting in report.meter.settings())
         typer.echo(f"for resnest train: {words}")
     if html:
-        from resnest.report.data_page import write_data_page
+        from resnest.health.page import write_review
 
-        assert report.splits is not None
+        assert review is not None
         with write_errors(html):
-            write_data_page(html, report.splits, report)
+            listed = write_review(html, report, review)
         typer.echo(f"page: {html}", err=as_json)
+        typer.echo(f"list: {listed}", err=as_json)
     if report.problems:
         raise typer.Exit(2)
+
+
+def _survey(html: Path | None) -> Survey:
+    """What looks at pictures while they are read. Raises ResnestError: its list cannot be written beside the page."""
+    from resnest.health.page import check_review
+    from resnest.health.survey import Survey
+
+    if html:
+        check_review(html)
+    return Survey()
+
+
+def _review(survey: Survey, report: DatasetReport, model: str | None, device: str, out_of_sample: str) -> Review:
+    from resnest.progress import Progress
+
+    assert report.splits is not None
+    with Progress("looking with the model:", rate="images", lines=False) as bar:
+        return survey.review(
+            report.splits,
+            model=model,
+            device=device,
+            out_of_sample=out_of_sample,
+            on_start=bar.start,
+            on_batch=bar.advance,
+        )
 
 
 def _as_trained(task: str | None, recipe: str | None, settings: list[str], given: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnest.cli.task_options import read_tiles
+from resnest.cli.task_options import read_tiles, refuse, set_options
 from resnest.cli.words import DATA_HELP, EXIF_HELP, MODEL_HELP, NETWORK_HELP, OVERLAP_HELP, TILE_HELP, WINDOW_HELP
 from resnest.errors import ResnestError
 
@@ -24,6 +24,10 @@ FLIP_HELP = "Test-time augmentation of detectors and segmenters by horizontal fl
 SURFACE_HELP = "Of a segmenter, also Hausdorff-95 and surface Dice of the outlines within so many pixels."
 THRESHOLD_HELP = "Of multi-label masks, the probability from which on a pixel is in one; by default the model's."
 BOXES_HELP = "Of a keypoint model: look at boxes of a detector, or of json of detections, in place of annotated ones."
+KNN_HELP = "Classes by the votes of the nearest training images, by the cosine of the model's features."
+PROBE_HELP = "Classes by a linear classifier that is fitted to the features of the training images."
+NEIGHBOURS_HELP = "With --knn: how many vote; by default 20."
+TEMPERATURE_HELP = "With --knn: a vote counts exp(cosine / temperature); by default 0.07."
 SPLIT_HELP = "val, test, train, all; auto: val, or what training held out, or all for published weights."
 
 
@@ -45,6 +49,10 @@ def evaluate(
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help=THRESHOLD_HELP)] = None,
     boxes: Annotated[str | None, typer.Option(metavar="MODEL|FILE", help=BOXES_HELP)] = None,
     exif: Annotated[str | None, typer.Option(help=EXIF_HELP)] = None,
+    knn: Annotated[bool, typer.Option("--knn", help=KNN_HELP)] = False,
+    probe: Annotated[bool, typer.Option("--probe", help=PROBE_HELP)] = False,
+    neighbours: Annotated[int | None, typer.Option(metavar="K", min=1, help=NEIGHBOURS_HELP)] = None,
+    temperature: Annotated[float | None, typer.Option(min=0.001, help=TEMPERATURE_HELP)] = None,
 ) -> None:
     """Evaluate a model: top-1, top-5, loss, accuracy of each class.
 
@@ -52,8 +60,18 @@ def evaluate(
     twelve figures of boxes, and of masks, or LVIS's for its data, and the average precision of each class. Of a
     segmenter: IoU and Dice over all pixels and by picture, IoU of each class, and accuracy of pixels, unless masks may
     overlap. Of a keypoint model: OKS AP. Of a panoptic detector: PQ, SQ, RQ, of things and of stuff too, PQ of each
-    class.
+    class. With --knn or --probe how well classes can be read off the features of any model.
     """
+    given = {"neighbours": neighbours, "temperature": temperature}
+    if knn or probe:
+        others = {"labels": labels, "tile": tile, "overlap": overlap, "window": window, "scales": scales, "flip": flip}
+        others |= {"surface": surface, "threshold": threshold, "boxes": boxes, "exif": exif}
+        refuse(others, "--knn and --probe look at features alone: leave out --{}")
+        refuse({"knn": knn, **given} if probe else {}, "--probe stands alone: leave out --{}")
+        how = {"split": split, "network": network, "device": device, "batch_size": batch_size}
+        result = _by_features(model, data, "knn" if knn else "probe", {**how, **set_options(**given)})
+        return _tell(model, data, split, result, as_json)
+    refuse(given, "--{} is for --knn")
     views, tiles = _views(scales, flip), read_tiles(tile, overlap)
     from resnest.inference.evaluation import evaluate as run
     from resnest.progress import Progress
@@ -77,6 +95,18 @@ def evaluate(
             on_open=lambda samples, where: bar.start(len(samples), where),
             on_batch=bar.advance,
         )
+    return _tell(model, data, split, result, as_json)
+
+
+def _by_features(model: str, data: str, method: str, how: dict[str, Any]) -> Evaluation:
+    from resnest.inference.feature_evaluation import evaluate_features
+    from resnest.progress import Progress
+
+    with Progress("embedding:", rate="images", lines=False) as bar:
+        return evaluate_features(model, data, method=method, **how, on_open=bar.start, on_batch=bar.advance)
+
+
+def _tell(model: str, data: str, split: str, result: Evaluation, as_json: bool) -> None:
     for key, reason in result.bad:
         typer.echo(f"skipped: {key}: {reason}", err=True)
     if as_json:

@@ -30,6 +30,7 @@ INT8_HELP = "8-bit integers: smaller, and faster where the processor has instruc
 CALIBRATE_HELP = "For --int8: a folder or data set of pictures like those that the model will be used on."
 KIT_HELP = "Folder for hand-over: an ONNX file with its preprocessing, a reference and programs that use it."
 BAKE_HELP = "The file takes 8-bit pixels, nhwc or nchw, and normalises them itself (onnx, triton)."
+FEATURES_HELP = "Of a classifier: a further output with the pooled features, for `resnest embed`."
 DROP_HELP = "For --int8: allowed loss of top-1 in points (1); without labels, allowed changes of top-1 in % (5)."
 
 
@@ -44,6 +45,7 @@ def export(
     max_drop: Annotated[float | None, typer.Option(metavar="POINTS", help=DROP_HELP)] = None,
     kit: Annotated[Path | None, typer.Option(metavar="DIR", help=KIT_HELP)] = None,
     bake_preprocessing: Annotated[str | None, typer.Option(metavar="LAYOUT", help=BAKE_HELP)] = None,
+    features: Annotated[bool, typer.Option("--features", help=FEATURES_HELP)] = False,
     network: Annotated[str | None, typer.Option("--model", metavar="NAME", help=NETWORK_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Result of the comparison as JSON.")] = False,
 ) -> None:
@@ -65,6 +67,7 @@ def export(
         int8=Int8(calibrate, max_drop) if calibrate is not None else None,
         kit=kit,
         bake_preprocessing=bake_preprocessing,
+        features=features,
         on_step=lambda step: typer.echo(step, err=True),
     )
     typer.echo(json.dumps(done.to_dict(), indent=2) if as_json else _to_text(done))

@@ -17,7 +17,14 @@ import typer
 from resnest.cli.pictures import collect
 from resnest.cli.predict_job import JobOptions, run_job
 from resnest.cli.sources import Sources
-from resnest.cli.task_options import check_options, predict_by_threshold, read_boxes, read_tiles, set_options
+from resnest.cli.task_options import (
+    check_options,
+    predict_by_threshold,
+    read_boxes,
+    read_tiles,
+    refuse,
+    set_options,
+)
 from resnest.cli.words import MODEL_HELP, NETWORK_HELP, OVERLAP_HELP, TILE_HELP, WINDOW_HELP
 from resnest.errors import ResnestError, parameter, printable
 from resnest.figures import counted
@@ -292,10 +299,10 @@ def predict(
     opening |= {"window": window, "tiles": read_tiles(tile, overlap)}
     if out:
         others = {"csv": as_csv, "draw": draw, "annotations": annotations, "every": every, "bands": bands, **files}
-        _refuse(others, "--out writes rows alone: leave out --{}")
+        refuse(others, "--out writes rows alone: leave out --{}")
         options = JobOptions(out, shard, ray, overwrite, part_size, as_json)
         return run_job(model, paths, options, {**opening, "batch_size": batch_size}, limits, boxes=boxes)
-    _refuse({"shard": shard, "ray": ray, "overwrite": overwrite}, NO_JOB)
+    refuse({"shard": shard, "ray": ray, "overwrite": overwrite}, NO_JOB)
     sources = Sources.every(every)
     pictures, unusable = collect(paths, sources)
     sources.find(pictures, annotations)
@@ -334,10 +341,3 @@ def _print_all(
         raise KeyboardInterrupt
     if bad:
         raise ResnestError(f"{bad} of {len(asked.pictures) + unusable + sources.more} images could not be used")
-
-
-def _refuse(options: Mapping[str, Any], message: str) -> None:
-    """Raises ResnestError for the first option that is set."""
-    for name, value in options.items():
-        if value:
-            raise ResnestError(message.format(name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 def set_options(**options: Any) -> dict[str, Any]:
     """Options that are set."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def refuse(options: Mapping[str, Any], message: str) -> None:
+    """Raises ResnestError for the first option that is set."""
+    for name, value in options.items():
+        if value:
+            raise ResnestError(message.format(name.replace("_", "-")))
 
 
 def read_tiles(tile: int | None, overlap: float | None) -> Tiles | None:

@@ -17,6 +17,7 @@ from resnest.errors import ResnestError, parameter
 if TYPE_CHECKING:
     from resnest.recipes import Recipe
 
+EXCLUDE_HELP = "Leave out the pictures of a list, such as the decisions of `resnest doctor --html` (.csv, .txt)."
 FOLDS_HELP = "Cross-validation: a run for each of N folds in --out, then mean and spread. The same command goes on."
 
 # --- `resnest train`: a recipe, a data set, a run directory ---
@@ -34,6 +35,7 @@ def train(
     changed_data: Annotated[
         bool, typer.Option("--changed-data", help="With --resume: although images have other names or labels now.")
     ] = False,
+    exclude: Annotated[Path | None, typer.Option(metavar="FILE", help=EXCLUDE_HELP)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run in --out.")] = False,
     folds: Annotated[int | None, typer.Option(metavar="N", help=FOLDS_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --folds: figures as JSON, fractions 0..1.")] = False,
@@ -44,13 +46,14 @@ def train(
         raise ResnestError("--json goes with --folds; of one run, `resnest evaluate --json` prints the figures")
     if folds is not None and (resume or go_on or changed_data):
         raise ResnestError("--folds goes on by itself, with the command that began: leave out --resume and its options")
+    settings = [*(set or []), *([f"data.exclude={json.dumps(str(exclude.resolve()))}"] if exclude else [])]
     if resume is not None:
         if out or overwrite:
             raise ResnestError("--resume RUN goes on in the run's own directory: leave out --out and --overwrite")
         from resnest.training.train import resume as resumed
 
         result = resumed(
-            resume, recipe=recipe, data=data, settings=set or [], device=device, quiet=False, go_on=go_on,
+            resume, recipe=recipe, data=data, settings=settings, device=device, quiet=False, go_on=go_on,
             changed_data=changed_data,
         )  # fmt: skip
     else:
@@ -64,7 +67,7 @@ def train(
             )
         from resnest.recipes import find_recipe, override
 
-        chosen = override(find_recipe(recipe), set or [])  # before torch is loaded: a typo answers at once
+        chosen = override(find_recipe(recipe), settings)  # before torch is loaded: a typo answers at once
         if folds is not None:
             _train_folds(chosen, data, out, folds, device=device, overwrite=overwrite, as_json=as_json)
             return

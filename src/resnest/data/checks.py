@@ -126,12 +126,14 @@ def check_dataset(
     stats: bool = False,
     on_open: Callable[[int, str], None] = lambda total, title: None,
     on_image: Callable[[], None] = lambda: None,
+    on_picture: Callable[[str, int, Image.Image], None] | None = None,
 ) -> DatasetReport:
     """Check a complete data set, as `open_dataset` opens it.
 
     Args:
         bands: how pictures are read; None: as RGB if they can be, else with as many channels as most of them have.
         stats: with mean and std of the training pictures.
+        on_picture: gets every picture that can be decoded, as it is shown, with its part and number.
 
     Raises:
         ResnestError: it cannot be opened.
@@ -152,7 +154,8 @@ def check_dataset(
     inspect = load_object(info.inspection)
     inspections = [inspect(split, samples) for split, samples in (("train", splits.train), ("val", splits.val))]
     for inspection in inspections:
-        _check_split(inspection, report, sizes, seen, on_image, meter if inspection.split == "train" else None)
+        own = meter if inspection.split == "train" else None
+        _check_split(inspection, report, sizes, seen, on_image, own, on_picture)
     report.notes += _value_notes(meter, stats)
     report.sizes = _describe_sizes(sizes)
     report.notes += _exif_notes([inspection.orientations for inspection in inspections], exif, info)
@@ -236,6 +239,7 @@ def _check_split(
     seen: dict[str, tuple[str, str, str]],  # pixels -> split, label, key of the first such image
     on_image: Callable[[], None],
     meter: Meter | None,
+    on_picture: Callable[[str, int, Image.Image], None] | None,
 ) -> None:
     """Decode every image of a split; equal pixels under another label or in the other split are a problem."""
     split, samples = inspection.split, inspection.samples
@@ -252,7 +256,10 @@ def _check_split(
             meter.add(image)
         mark = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
         label = "|".join(samples.names_of(index)) or ("no label" if task_info(samples.task).reads_labels else "")
-        inspection.prints.add(index, shown(image) if isinstance(image, Raster) else image)
+        picture = shown(image) if isinstance(image, Raster) else image
+        inspection.prints.add(index, picture)
+        if on_picture:
+            on_picture(split, index, picture)
         before = seen.setdefault(mark, (split, label, key))
         if before[2] != key:
             inspection.repeated.add(index)

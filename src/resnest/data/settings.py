@@ -32,6 +32,7 @@ class DataSettings:
     # what is held out together: a column of a CSV list, folder:N above a picture, or a regular expression on its name
     group: str | None = None
     fold: str | None = None  # "0/5": hold out the first of five folds in place of a share
+    exclude: str | None = None  # a list of pictures to leave out (data/exclusion.py), a .csv or a .txt
     size: Side = 224  # training crop, pixels
     start_size: Side | None = None  # crop of the first epoch; grows evenly to `size` (progressive resizing)
     eval_size: Side | None = None  # evaluation crop, pixels; none: `size`

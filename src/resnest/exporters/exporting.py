@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from resnest.exporters.baking import bake, check_baking
 from resnest.exporters.calibration import find_pictures
 from resnest.exporters.capture import Runner
 from resnest.exporters.evaluated import Data, compare_as_evaluated, find_data
-from resnest.exporters.formats import Format, Size, find_exporter, find_format
+from resnest.exporters.formats import FORMATS, Format, Size, find_exporter, find_format
 from resnest.exporters.int8 import INT8, Int8
 from resnest.exporters.kit import Kit
 from resnest.exporters.parcels import Parcel
@@ -68,6 +68,7 @@ def export(
     int8: Int8 | None = None,
     kit: str | Path | None = None,
     bake_preprocessing: str | None = None,
+    features: bool = False,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Exported:
     """Export a model to another engine's format, compare it there, and write the file if the outputs agree.
@@ -85,6 +86,7 @@ def export(
         int8: photographs to calibrate on, for 8-bit integers (formats onnx and openvino); None keeps float.
         kit: a folder for hand-over, with an ONNX file and programs that use it, in place of `out`.
         bake_preprocessing: "nhwc" or "nchw": the file takes 8-bit pixels in this order, and normalises them itself.
+        features: of a classifier, an output with the pooled features, for `embed`.
         on_step: hears what is being done.
 
     Raises:
@@ -98,6 +100,8 @@ def export(
     target = _check_place(model, form, out, int8, parcel)
     _check_form(form, int8, layout)
     opened = model if isinstance(model, Model) else Model.from_pretrained(model, network=network)
+    if features:
+        opened = _with_features(opened, form, int8=int8, kit=kit, bake_preprocessing=layout, triton=format == TRITON)
     named = find_pictures(images, bands=opened.card.bands) if images else None
     sha = None if isinstance(model, Model) else weights_hash(model)  # an opened network may have been changed since
     exporter = find_exporter(opened)
@@ -196,6 +200,19 @@ def _notes_on_size(
         on_step("comparing it with the model as it was evaluated")
         notes["as_evaluated"] = compare_as_evaluated(model, sized, load(), exporter, data)
     return notes
+
+
+def _with_features(model: Model, form: Format, **others: object) -> Model:
+    """The model for a file with features. Raises ResnestError for what cannot have them."""
+    option = parameter("features", True)
+    if given := [name for name, value in others.items() if value]:
+        raise ResnestError(f"{option} is for a plain file: leave out {parameter(given[0])}")
+    if not form.many_outputs:
+        able = ", ".join(name for name, other in FORMATS.items() if other.many_outputs)
+        raise ResnestError(f"{option}: a file of {form.name} has one output; take {able}")
+    if not find_exporter(model).can_give_features:
+        raise ResnestError(f"{option} is for classifiers, and {model.source} is {model.card.info.noun}")
+    return replace(model, features=True)
 
 
 def _check_types(size: Size, int8: Int8 | None) -> None:

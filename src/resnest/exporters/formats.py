@@ -145,6 +145,8 @@ class Exporter(ABC):
     unlike: ClassVar[str] = "another label"  # what pictures get that do not agree
     things: ClassVar[str] = "labels"  # what is the same in two results that agree
     on_data: ClassVar[bool] = False  # whether a run's own data is used to compare on
+    can_give_features: ClassVar[bool] = False  # whether its files may have the pooled features as an output
+    features = False  # whether this file has
 
     @abstractmethod
     def sized(self, model: Model, size: Size, form: Format) -> Model:
@@ -170,6 +172,10 @@ class Exporter(ABC):
         """The prepared network in the form to export."""
         task = task_type(model.card.task)
         return task.prepared(model.net, memory_format=torch.contiguous_format, kernels=False)
+
+    def reference(self, model: Model) -> nn.Module:
+        """The network that the file is compared with."""
+        return model.net  # type: ignore[no-any-return]
 
     def agree(self, card: Any) -> Agree:
         """Whether two outputs for a picture are equivalent."""
@@ -199,6 +205,7 @@ def find_exporter(model: Model) -> Exporter:
     if not where:
         raise ResnestError(f"{model.source} is {model.card.info.noun}: no format can hold one yet")
     exporter: Exporter = load_object(where)()
+    exporter.features = model.features
     return exporter
 
 

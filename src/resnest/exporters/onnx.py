@@ -78,7 +78,7 @@ def _tidy(model: Any) -> None:
 
 def load(path: Path) -> Runner:
     """The file in onnxruntime, on the CPU, opened as `Predictor` does. Raises ResnestError: another card."""
-    return open_loaded(engine.load(path, threads=usable_cores()), path)
+    return open_loaded(engine.load(path, threads=usable_cores()), path).with_features()
 
 
 def layers(path: Path, images: NDArray[np.float32]) -> Arrays:

@@ -44,7 +44,7 @@ def write(net: nn.Module, path: Path, strings: Mapping[str, str], takes: Interfa
 
 def load(path: Path) -> Runner:
     """The file in OpenVINO, on the CPU in float32, opened as `Predictor` does. Raises ResnestError: another card."""
-    return open_loaded(engine.load(path, threads=usable_cores()), path)
+    return open_loaded(engine.load(path, threads=usable_cores()), path).with_features()
 
 
 def layers(path: Path, images: NDArray[np.float32]) -> Arrays:

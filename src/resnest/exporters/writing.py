@@ -201,7 +201,8 @@ def written(
     if not parity.ok:
         if parity.refused:
             raise ParityFailure(f"{form.name}: {form.engine} {parity.refused}. {NOTHING}")
-        layer = where_it_differs(model.net, fast, form, path, parity, takes) if exporter.by_layers else ""
+        by_layers = exporter.by_layers and not exporter.features
+        layer = where_it_differs(model.net, fast, form, path, parity, takes) if by_layers else ""
         raise ParityFailure(f"{form.name}: the file does not compute what the network does: {parity}{layer}. {NOTHING}")
     return parity, dict(notes)
 
@@ -210,7 +211,7 @@ def compare(model: Model, form: Format, run: Runner, pictures: Pictures, noise: 
     """A model's network and what runs its file, as the task compares them."""
     card, exporter = model.card, find_exporter(model)
     return gate.compare(
-        reference(model.net),
+        reference(exporter.reference(model)),
         run,
         shapes=exporter.shapes(card, form),
         pictures=exporter.batches(card, pictures.images, BATCH),

@@ -412,7 +412,7 @@ class _Opened(NamedTuple):
 def _open(model: str | Path, network: str | None, device: str, batch_size: int | None) -> _Opened:
     if is_exported(model):
         exported = open_engine(Path(model), device=device, batch_size=batch_size or USUAL_BATCH)
-        return _Opened(exported, exported.card, *_holdout_of_export(exported))
+        return _Opened(exported, exported.card, *holdout_of_export(exported))
     opened = Model.from_pretrained(model, network=network)
     engine = TorchEngine(opened.net, choose_device(device), task=task_type(opened.card.task), prepare=False)
     return _Opened(engine, opened.card, opened.holdout, account_of(opened.source))
@@ -424,7 +424,7 @@ def exif_of_run(model: Path) -> str:
     return next((read_recipe(recipe).data.exif for recipe in recipes), "auto")
 
 
-def _holdout_of_export(engine: ExportedEngine) -> tuple[Holdout | None, dict[str, object]]:
+def holdout_of_export(engine: ExportedEngine) -> tuple[Holdout | None, dict[str, object]]:
     """The hold-out split of the run with the same weights, beside the file or where it was exported from; its data."""
     weights = str(engine.origin.get("weights_sha256", ""))
     folders = (engine.path.parent, Path(str(engine.origin.get("source", ""))))

@@ -162,6 +162,7 @@ class Model:
     card: ModelCard
     source: str
     holdout: Holdout | None = None  # what its training held out of data without parts
+    features: bool = False  # whether its exported files give the pooled features, too
 
     @classmethod
     def from_pretrained(cls, reference: str | Path, *, network: str | None = None) -> Model:

@@ -57,8 +57,19 @@ class DataView:
         return ()
 
 
-def write_data_page(path: Path, splits: Splits, report: DatasetReport | None = None) -> None:
-    """Write the page atomically. Images that cannot be used are listed."""
+def write_data_page(
+    path: Path,
+    splits: Splits,
+    report: DatasetReport | None = None,
+    *,
+    first: Sequence[Section] = (),
+    script: str = "",
+) -> None:
+    """Write the page atomically. Images that cannot be used are listed.
+
+    Args:
+        first: sections before the others, and the script that they need.
+    """
     view: DataView = load_object(task_info(splits.train.task).data_view or f"{__name__}:DataView")()
     parts: dict[str, Samples] = {"train": splits.train, "val": splits.val}
     sections = [_pictures_section(view, name, samples) for name, samples in parts.items()]
@@ -69,7 +80,14 @@ def write_data_page(path: Path, splits: Splits, report: DatasetReport | None = N
         title=PurePath(splits.where).name or splits.where,
         description=report.description if report else splits.describe(),
         facts=_facts(splits, report),
-        sections=[*_findings(report), _classes_section(view, splits), *sections, *_near_section(splits, report)],
+        script=script,
+        sections=[
+            *first,
+            *_findings(report),
+            _classes_section(view, splits),
+            *sections,
+            *_near_section(splits, report),
+        ],
         footnote="Pictures are shown as they are read, before augmentation: upright, with the annotations that training"
         " uses.",
     )

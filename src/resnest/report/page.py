@@ -7,6 +7,8 @@ Templates are in `templates/`, styles in `style.css`. Templates escape all text 
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -78,10 +80,17 @@ def write_page(path: Path, run: RunLog, report: Report) -> None:
     )
 
 
-def write_html(path: Path, template: str, **values: Any) -> None:
-    """Write a page that extends `base.html` atomically."""
+def write_html(path: Path, template: str, *, script: str = "", **values: Any) -> None:
+    """Write a page that extends `base.html` atomically.
+
+    Args:
+        script: a file beside `style.css`; the page runs it, and by its hash nothing else.
+    """
+    code = files(__package__).joinpath(script).read_text(encoding="utf-8").strip() if script else ""
+    digest = base64.b64encode(hashlib.sha256(f"\n{code}\n".encode()).digest()).decode()
     style = Markup(files(__package__).joinpath("style.css").read_text(encoding="utf-8"))
-    text = render(template, style=style, generator=WRITTEN, **values)
+    may_run = Markup(f"; script-src 'sha256-{digest}'") if code else ""
+    text = render(template, style=style, generator=WRITTEN, script=Markup(code), may_run=may_run, **values)
     write_atomically(path, text.encode(errors="replace"))  # a file name that is no UTF-8 has lone surrogates
 
 

@@ -18,6 +18,7 @@ import torch
 from lightning_fabric import Fabric
 
 import resnest
+from resnest.data.exclusion import read_exclusion
 from resnest.data.samples import describe_counts
 from resnest.data.sources import Splits, open_dataset
 from resnest.errors import ResnestError, call, parameter
@@ -239,6 +240,8 @@ def open_data(data: str | Path, recipe: Recipe) -> Splits:
         bands=settings.bands,
     )
     check_task(splits.train, recipe.task, splits.where, f"recipe {recipe.name!r}")
+    if settings.exclude:
+        splits = read_exclusion(Path(settings.exclude)).apply(splits)
     return replace(splits, train=splits.train.for_training(recipe), val=splits.val.for_validation(recipe))
 
 

@@ -9,6 +9,7 @@ A file has two metadata strings: `resnest`, the model card, and `resnest_origin`
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,6 +90,7 @@ def stack_pixels(images: Sequence[Prepared]) -> NDArray[np.float32]:
 
 
 CARD_KEY, ORIGIN_KEY = "resnest", "resnest_origin"
+FEATURES = "features"  # of an engine or a file: the pooled features that the linear head gets, (N, D)
 INPUT_KEY = (
     "input"  # of the card and the origin of a file that takes 8-bit pixels: {"dtype": "uint8", "layout": "nhwc"}
 )
@@ -127,6 +129,20 @@ class ExportedEngine:
                     f" {len(self.card.class_names)} classes: give the card of this network"
                 )
         return outputs
+
+    @property
+    def gives_features(self) -> bool:
+        """Whether the file was exported with pooled features."""
+        return FEATURES in self._loaded.outputs or FEATURES in self._loaded.aliases
+
+    def with_features(self, *, alone: bool = False) -> ExportedEngine:
+        """The same file, which gives its features beside the task's outputs, or alone; itself if it has none."""
+        if not self.gives_features:
+            return self
+        engine = copy.copy(self)
+        engine._gives = {**({} if alone else self._gives), FEATURES: (None, None)}
+        engine._names = {**({} if alone else self._names), FEATURES: self._loaded.aliases.get(FEATURES, FEATURES)}
+        return engine
 
     def _find_layout(self) -> str:
         """ "nhwc" or "nchw" of a file that normalises 8-bit pixels itself, else ""."""
