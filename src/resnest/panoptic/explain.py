@@ -38,4 +38,5 @@ class SegmentTargets(ObjectTargets):
         high, wide = target.region.shape
         inside = torch.from_numpy(target.region).to(outputs.semantic.device)
         plane = 1 + target.index - self.net.num_classes
-        return outputs.semantic.softmax(1)[:, plane, :high, :wide][:, inside].mean(1)
+        shares: Tensor = outputs.semantic.softmax(1)[:, plane, :high, :wide][:, inside].mean(1)
+        return shares
