@@ -191,10 +191,14 @@ def test_detectors() -> None:
 def test_detectors_that_memorise() -> None:
     """Every kind of detector finds again what it has learned by heart, and every parameter learned."""
     rows = _rows("detection-memorised.csv")
-    assert {row["detector"] for row in rows} == {
+    names = {row["detector"] for row in rows}
+    later = {"lvis_mask_rcnn", "retinanet", "fcos"}  # by a newer script, on pictures of one shape
+    assert names - later == {
         "faster_rcnn", "cascade_rcnn", "mask_rcnn", "cascade_mask_rcnn", "faster_rcnn_dcn", "cascade_mask_rcnn_dcn",
     }  # fmt: skip
+    assert names & later in (set(), later)
     for row in rows:
+        assert names.isdisjoint(later) or float(row["box_ap"]) > 0.95
         assert float(row["box_ap50"]) > 0.95
         assert not row["mask_ap50"] or float(row["mask_ap50"]) > 0.95
         assert float(row["last_loss"]) < float(row["first_loss"]) / 10
