@@ -131,6 +131,16 @@ def write_segmentation(root: Path, train: int = TRAIN) -> Path:
     return root
 
 
+def write_binary(root: Path, train: int = TRAIN) -> Path:
+    """Pictures, and masks in which things are 1, everything else 0, and 255 does not count."""
+    for part, shown_here in scenes(train):
+        for name, shown in shown_here:
+            things = (shown.labels < len(THINGS)).astype(np.uint8)
+            _save(root / "images" / part / f"{name}.png", shown.picture)
+            _save(root / "masks" / part / f"{name}.png", np.where(shown.labels == IGNORED, IGNORED, things))
+    return root
+
+
 def write_panoptic(root: Path, train: int = TRAIN) -> Path:
     """COCO panoptic: annotations/panoptic_train.json, its folder of maps, and pictures in train/."""
     categories = [

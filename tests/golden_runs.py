@@ -38,6 +38,10 @@ CLASSIFIER = (
 PLACES = (
     *COMMON, "model.spec={planes: [8, 8, 8, 8], stem_width: 4}", "train.batch_size=2", "optim.warmup_steps=2",
 )  # fmt: skip
+UNET = (
+    *PLACES, "segmenter.decoder_channels=[16, 8, 8, 8, 8]", "segmentation.base=96", "segmentation.crop=48",
+    "segmentation.backbone_norm=batch",
+)  # fmt: skip
 DETECTOR = (
     *PLACES, "detector.fpn_channels=32", "detector.box_features=16", "detector.mask_channels=32",
     "detector.box_channels=32", "detector.pre_nms=[50, 50]", "detector.post_nms=[50, 50]", "detector.roi_batch=16",
@@ -71,6 +75,8 @@ RUNS = {
         (*PLACES, "segmenter.channels=32", "segmentation.base=96", "segmentation.crop=48",
          "segmentation.backbone_norm=batch"),
     ),
+    "segmentation, U-Net": Run("unet_small", golden_data.write_segmentation, UNET),
+    "segmentation, binary": Run("unet_binary", golden_data.write_binary, (*UNET, "segmenter.attention=scse")),
     "panoptic": Run(
         "panoptic_small",
         golden_data.write_panoptic,

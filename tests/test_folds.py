@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from conftest import Outcome, pico
+from painted import TINY_RUN, paint
+from posed import write_coco
 from resnest.errors import ResnestError
 from resnest.recipes import find_recipe
 from resnest.report.folds_page import Spread
@@ -135,6 +137,20 @@ def test_refused(more: list[str], message: str, photos: Path, tmp_path: Path, cl
     assert refused.code == 2
     assert message in refused.err
     assert not (tmp_path / "cv").exists()
+
+
+def test_other_tasks(tmp_path: Path) -> None:
+    """Boxes and points: their images are shared out, a picture's samples together."""
+    cells, pose = paint(tmp_path / "cells", 6), write_coco(tmp_path / "pose", train=6, val=4)
+    tiny = {"keypoints_small": ("model.spec={planes: [8, 8, 8, 8], stem_width: 4}", "head.channels=16")}
+    for recipe, data, count in (("detect_small", cells, 50), ("keypoints_small", pose, 40)):
+        settings = [*tiny.get(recipe, TINY_RUN), "train.max_steps=1", "data.workers=0"]
+        result = train_folds(recipe, data=data, out=tmp_path / recipe, folds=2, settings=settings)
+        assert len(result.folds) == 2
+        assert result.monitor in result.summary
+        with pytest.raises(ResnestError, match=rf"data.fold=0/{count}: .* too few for {count} folds"):
+            train_folds(recipe, data=data, out=tmp_path / "more", folds=count, settings=settings)
+        assert not (tmp_path / "more").exists()
 
 
 def test_json_is_for_folds(photos: Path, cli: Callable[..., Outcome]) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from exports import lively
 from resnest.checkpoints.convert import convert
 from resnest.errors import ResnestError
+from resnest.inference.model import Model
 from resnest.segmentation.segmenter import Segmenter, create_segmenter
 from resnest.segmentation.spec import SegmenterSpec
 from resnest.segmentation.weights import WEIGHTS
@@ -167,6 +168,13 @@ def test_a_saved_folder(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(told | {"decoder_interpolation": "bilinear"}))
     with pytest.raises(ResnestError, match=r"decoder_interpolation=bilinear, and this segmenter nearest"):
         ours(tmp_path, **structure)
+
+
+@pytest.mark.parametrize("kind", ["Unet", "MAnet"])
+def test_a_saved_folder_is_no_model_with_names(kind: str, tmp_path: Path) -> None:
+    theirs(kind).save_pretrained(tmp_path)
+    with pytest.raises(ResnestError, match=rf"is of a {kind} of segmentation_models_pytorch and has no names of cl"):
+        Model.from_pretrained(tmp_path)
 
 
 REFUSED: dict[str, tuple[str, str, dict[str, Any], str]] = {

@@ -199,6 +199,12 @@ class ModelCard:
         """Parse a card that `to_json` wrote, or timm; the ResnestError for an invalid one names `where`."""
         try:
             content = json.loads(text)
+            if "_model_class" in content:
+                raise ResnestError(
+                    f"{where} is of a {content['_model_class']} of segmentation_models_pytorch and has no names of"
+                    " classes: `resnest.create_segmenter(NETWORK, SPEC, num_classes=K, pretrained=FOLDER)` loads it,"
+                    " and `resnest.Model.of(NET, NAMES, PREPROCESS).save_pretrained(FOLDER)` makes a model of it"
+                )
             if "resnest" not in content:
                 return task_info(DEFAULT_TASK).card.parse_foreign(content)
             return task_info(content["resnest"]["task"]).card._parse(content)
