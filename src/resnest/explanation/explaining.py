@@ -9,6 +9,7 @@ explainer("rose.jpg").save("rose.html")
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ class Explainer:
         self.device = choose_device(device)
         self.model = model if isinstance(model, Model) else _open(model, network)
         self.card: Any = self.model.card
-        self.net: Any = self.model.net.to(self.device).eval()
+        net: Any = self.model.net
+        self.net: Any = net if self.device.type == "cpu" else copy.deepcopy(net).to(self.device)
         self.finder = _finder(self.net, self.card)
         names = [classes] if isinstance(classes, str) else classes
         self.asked = Asked(numbers_of(names, self.card), top)
