@@ -24,7 +24,7 @@ from resnest.explanation.attention import Average, Recorded, average_of, blocks_
 from resnest.explanation.maps import EXACT, HIRES_CAM, METHODS, check_layers, check_method, explain_value, watched
 from resnest.explanation.result import Explained, Explanation
 from resnest.explanation.targets import Asked, Target, TargetFinder, numbers_of
-from resnest.exporters.calibration import find_pictures
+from resnest.exporters.calibration import usable_pictures
 from resnest.inference.model import Model
 from resnest.inference.torch_engine import choose_device
 from resnest.runtime.bands import to_picture
@@ -100,8 +100,10 @@ class Explainer:
         Raises:
             ResnestError: nothing there, no usable picture.
         """
-        pictures = find_pictures(data, count, self.card.bands, option="data")
-        self.average = average_of(self._attention(pictures.images))
+        images, there = usable_pictures(data, count, self.card.bands)
+        if not images:
+            raise ResnestError(f"{parameter('data', data)}: none of its {there} images can be used")
+        self.average = average_of(self._attention(images))
         return self.average
 
     def _attention(self, images: Sequence[Any]) -> Iterator[list[Recorded]]:
