@@ -271,7 +271,7 @@ TWINS: list[tuple[Any, str]] = [  # what one calls in Python, and the command th
     (resnest.evaluate, "evaluate"), (resnest.Predictor, "predict"),
     (resnest.Model.from_pretrained, "models save"), (resnest.export, "export"), (Int8, "export"), (Tiles, "predict"),
     (resnest.convert, "convert"), (bench.plan, "bench"), (resnest.open_dataset, "doctor"), (check_dataset, "doctor"),
-    (open_source, "predict"), (bind, "serve"),
+    (open_source, "predict"), (bind, "serve"), (resnest.Explainer, "explain"), (resnest.explain, "explain"),
 ]  # fmt: skip
 
 
@@ -322,8 +322,8 @@ def test_no_name_is_left_over() -> None:
 
 # Of other programs, of style sheets, of commands that have no twin in Python, and of the README of a saved model
 FOREIGN = {
-    "--max-restarts", "--dereference", "--hard-dereference", "--short", "--version", "--line-", "--to", "--data",
-    "--draw", "--top", "--boxes", "--shm-size", "resnest predict",
+    "--max-restarts", "--dereference", "--hard-dereference", "--short", "--version", "--line", "--line-", "--to",
+    "--data", "--draw", "--top", "--boxes", "--shm-size", "resnest predict",
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ explainer("rose.jpg").save("rose.html")
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from resnest.explanation.attention import Average, Recorded, average_of, blocks_
 from resnest.explanation.maps import EXACT, HIRES_CAM, METHODS, check_layers, check_method, explain_value, watched
 from resnest.explanation.result import Explained, Explanation
 from resnest.explanation.targets import Asked, Target, TargetFinder, numbers_of
-from resnest.exporters.calibration import find_pictures
+from resnest.exporters.calibration import usable_pictures
 from resnest.inference.model import Model
 from resnest.inference.torch_engine import choose_device
 from resnest.runtime.bands import to_picture
@@ -71,7 +72,8 @@ class Explainer:
         self.device = choose_device(device)
         self.model = model if isinstance(model, Model) else _open(model, network)
         self.card: Any = self.model.card
-        self.net: Any = self.model.net.to(self.device).eval()
+        net: Any = self.model.net
+        self.net: Any = net if self.device.type == "cpu" else copy.deepcopy(net).to(self.device)
         self.finder = _finder(self.net, self.card)
         names = [classes] if isinstance(classes, str) else classes
         self.asked = Asked(numbers_of(names, self.card), top)
@@ -98,8 +100,10 @@ class Explainer:
         Raises:
             ResnestError: nothing there, no usable picture.
         """
-        pictures = find_pictures(data, count, self.card.bands, option="data")
-        self.average = average_of(self._attention(pictures.images))
+        images, there = usable_pictures(data, count, self.card.bands)
+        if not images:
+            raise ResnestError(f"{parameter('data', data)}: none of its {there} images can be used")
+        self.average = average_of(self._attention(images))
         return self.average
 
     def _attention(self, images: Sequence[Any]) -> Iterator[list[Recorded]]:

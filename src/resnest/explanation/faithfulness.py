@@ -74,7 +74,9 @@ def check(pixels: Tensor, found: NDArray[np.float32], inner: tuple[int, int], li
     sigma = BLUR * max(inner)
     side = 2 * round(3 * sigma) + 1
     side = min(side, 2 * ((min(pixels.shape[2:]) - 1) // 2) + 1)  # no more than the picture
-    blurred = gaussian_blur(pixels, [side, side], [sigma, sigma]) if side > 1 else pixels
+    blurred = gaussian_blur(pixels, [side, side], [sigma, sigma]) if side > 1 else pixels.clone()
+    for padding in (np.s_[..., inner[0] :, :], np.s_[..., inner[1] :]):
+        blurred[padding] = pixels[padding]
     blank = torch.zeros_like(pixels)
 
     def both(plane: NDArray[Any]) -> tuple[Floats, Floats]:

@@ -65,6 +65,7 @@ def _section(explanation: Explanation, unfolded: bool) -> Section:
         blocks=[_block(block) for block in blocks],
         unfolded=unfolded,
         summary=f"Split attention of {len(blocks)} blocks",
+        reading=_reading(radix, compared),
         depth=_depth(blocks, compared) if radix > 1 else "",
         compared=compared,
         choice=radix > 1,
@@ -118,6 +119,16 @@ def _depth(blocks: Sequence[BlockAttention], compared: bool) -> Markup:
         keys.append(Key("average"))
     svg = percent_chart(lines, label="Entropy of the attention over blocks, in percent", last=len(blocks))
     return render("charts.html", charts=[Chart("Undecided, % by block", keys, svg)], large=False)
+
+
+def _reading(radix: int, compared: bool) -> str:
+    """How to read the table of blocks."""
+    words = f"Channels are sorted by {'the average' if compared else 'their weights'}."
+    if radix > 1:
+        words += " Undecided is their mean entropy: at 0 % each uses one split, at 100 % all of them alike."
+    if compared:
+        words += " Unusual is the distance to the average, in that of a usual picture: 1."
+    return words
 
 
 def _legend(radix: int) -> Markup:

@@ -75,14 +75,22 @@ def _with_bands(colours: NDArray[np.uint8], bands: Bands) -> Image.Image:
     return Raster.of(pixels if bands.value_range is None else pixels * np.float32(bands.value_range / 255))
 
 
-def find_pictures(where: str | Path, count: int = COUNT, bands: Bands = RGB, *, option: str = "images") -> Pictures:
+def find_pictures(where: str | Path, count: int = COUNT, bands: Bands = RGB) -> Pictures:
     """Some images of a folder or a data set of any format, always the same; unusable ones are skipped.
 
-    If a data set has splits, they come from its validation split. `option` is what a message calls `where`.
+    If a data set has splits, they come from its validation split.
 
     Raises:
         ResnestError: nothing there, or no usable image in it.
     """
+    images, there = usable_pictures(where, count, bands)
+    if not images:
+        raise ResnestError(f"{parameter('images', where)}: none of its {there} images can be used")
+    return Pictures(images, f"pictures of {where}")
+
+
+def usable_pictures(where: str | Path, count: int, bands: Bands) -> tuple[list[Image.Image], int]:
+    """The images of `find_pictures`, perhaps none, and how many images are there. Raises ResnestError: nothing is."""
     reads = _in_folder(Path(where), bands) or _in_data_set(where, bands)
     random.Random(SEED).shuffle(reads)
     images: list[Image.Image] = []
@@ -91,9 +99,7 @@ def find_pictures(where: str | Path, count: int = COUNT, bands: Bands = RGB, *, 
             break
         with contextlib.suppress(BadImage):
             images.append(read())
-    if not images:
-        raise ResnestError(f"{parameter(option, where)}: none of its {len(reads)} images can be used")
-    return Pictures(images, f"pictures of {where}")
+    return images, len(reads)
 
 
 def _in_folder(folder: Path, bands: Bands) -> list[Read]:
