@@ -86,20 +86,16 @@ def doctor(
     With --data every image is decoded, and what is wrong is named; exit code 2 then.
     """
     if data is None:
-        given = (task, recipe, set, format != "auto", exif != "auto", html, model, group, stats, in_chans, value_range)
-        if any(given):
-            options = (
-                "--task, --recipe, --set, --format, --group, --html, --model, --exif, --stats, --in-chans and"
-                " --value-range"
-            )
-            raise ResnestError(f"{options} need --data")
+        _refuse_alone(
+            task, recipe, set, format != "auto", exif != "auto", html, model, group, stats, in_chans, value_range
+        )
         rows = dict(_environment())
         typer.echo(
             json.dumps(rows, indent=2) if as_json else "\n".join(f"{key:<18} {row}" for key, row in rows.items())
         )
         return
     from resnest.data.checks import check_dataset
-    from resnest.files import check_replaceable, write_errors
+    from resnest.files import check_replaceable
     from resnest.progress import Progress
     from resnest.runtime.bands import Bands
 
@@ -115,6 +111,22 @@ def doctor(
         hear = survey.add if survey else None
         report = check_dataset(data, **how, on_open=bar.start, on_image=bar.advance, on_picture=hear)
     review = _review(survey, report, model, device, out_of_sample) if survey else None
+    _tell(report, review, html, stats=stats, as_json=as_json)
+    if report.problems:
+        raise typer.Exit(2)
+
+
+def _refuse_alone(*given: object) -> None:
+    """Raises ResnestError for options of data without data."""
+    if any(given):
+        raise ResnestError(
+            "--task, --recipe, --set, --format, --group, --html, --model, --exif, --stats, --in-chans and --value-range"
+            " need --data"
+        )
+
+
+def _tell(report: DatasetReport, review: Review | None, html: Path | None, *, stats: bool, as_json: bool) -> None:
+    """Print the findings, and write the page and its list."""
     if as_json:
         more = {"review": review.to_dict(report.splits)} if review and report.splits else {}
         typer.echo(json.dumps({**report.to_dict(), **more}, indent=2))
@@ -125,16 +137,14 @@ def doctor(
     if stats and report.meter and report.meter.count and not as_json:
         words = " ".join(f"--set '{setting}'" for setting in report.meter.settings())
         typer.echo(f"for resnest train: {words}")
-    if html:
+    if html and review:
+        from resnest.files import write_errors
         from resnest.health.page import write_review
 
-        assert review is not None
         with write_errors(html):
             listed = write_review(html, report, review)
         typer.echo(f"page: {html}", err=as_json)
         typer.echo(f"list: {listed}", err=as_json)
-    if report.problems:
-        raise typer.Exit(2)
 
 
 def _survey(html: Path | None) -> Survey:

@@ -63,14 +63,11 @@ def evaluate(
     class. With --knn or --probe how well classes can be read off the features of any model.
     """
     given = {"neighbours": neighbours, "temperature": temperature}
+    how: dict[str, Any] = {"split": split, "network": network, "device": device, "batch_size": batch_size}
     if knn or probe:
         others = {"labels": labels, "tile": tile, "overlap": overlap, "window": window, "scales": scales, "flip": flip}
         others |= {"surface": surface, "threshold": threshold, "boxes": boxes, "exif": exif}
-        refuse(others, "--knn and --probe look at features alone: leave out --{}")
-        refuse({"knn": knn, **given} if probe else {}, "--probe stands alone: leave out --{}")
-        how = {"split": split, "network": network, "device": device, "batch_size": batch_size}
-        result = _by_features(model, data, "knn" if knn else "probe", {**how, **set_options(**given)})
-        return _tell(model, data, split, result, as_json)
+        return _tell(model, data, split, _by_features(model, data, knn, probe, others, given, how), as_json)
     refuse(given, "--{} is for --knn")
     views, tiles = _views(scales, flip), read_tiles(tile, overlap)
     from resnest.inference.evaluation import evaluate as run
@@ -80,11 +77,8 @@ def evaluate(
         result = run(
             model,
             data,
-            split=split,
-            network=network,
+            **how,
             labels=labels,
-            device=device,
-            batch_size=batch_size,
             views=views,
             window=window,
             surface=surface,
@@ -98,12 +92,31 @@ def evaluate(
     return _tell(model, data, split, result, as_json)
 
 
-def _by_features(model: str, data: str, method: str, how: dict[str, Any]) -> Evaluation:
+def _by_features(
+    model: str,
+    data: str,
+    knn: bool,
+    probe: bool,
+    others: dict[str, Any],
+    given: dict[str, Any],
+    how: dict[str, Any],
+) -> Evaluation:
+    """By nearest neighbours or a linear probe. Raises ResnestError for options of other evaluations."""
+    refuse(others, "--knn and --probe look at features alone: leave out --{}")
+    refuse({"knn": knn, **given} if probe else {}, "--probe stands alone: leave out --{}")
     from resnest.inference.feature_evaluation import evaluate_features
     from resnest.progress import Progress
 
     with Progress("embedding:", rate="images", lines=False) as bar:
-        return evaluate_features(model, data, method=method, **how, on_open=bar.start, on_batch=bar.advance)
+        return evaluate_features(
+            model,
+            data,
+            method="knn" if knn else "probe",
+            **how,
+            **set_options(**given),
+            on_open=bar.start,
+            on_batch=bar.advance,
+        )
 
 
 def _tell(model: str, data: str, split: str, result: Evaluation, as_json: bool) -> None:

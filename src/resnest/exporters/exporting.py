@@ -86,12 +86,11 @@ def export(
         int8: photographs to calibrate on, for 8-bit integers (formats onnx and openvino); None keeps float.
         kit: a folder for hand-over, with an ONNX file and programs that use it, in place of `out`.
         bake_preprocessing: "nhwc" or "nchw": the file takes 8-bit pixels in this order, and normalises them itself.
-        features: of a classifier, an output with the pooled features, for `embed`.
+        features: of a classifier, the pooled features as a further output.
         on_step: hears what is being done.
 
     Raises:
-        ParityFailure: it does not compute the same, or int8 loses too much; nothing is delivered then, and an older
-            file stays.
+        ParityFailure: it does not compute the same, or int8 loses too much: nothing is delivered, an older file stays.
         ResnestError: no such model or format, a missing package, a place that cannot be written.
     """
     _check_types(size, int8)
@@ -99,14 +98,11 @@ def export(
     form = find_format("onnx" if parcel else format, Path(out) if out else None)
     target = _check_place(model, form, out, int8, parcel)
     _check_form(form, int8, layout)
-    opened = model if isinstance(model, Model) else Model.from_pretrained(model, network=network)
-    if features:
-        opened = _with_features(opened, form, int8=int8, kit=kit, bake_preprocessing=layout, triton=format == TRITON)
+    opened = _with_features(_open(model, network), form, features, int8, kit, layout, parcel)
     named = find_pictures(images, bands=opened.card.bands) if images else None
     sha = None if isinstance(model, Model) else weights_hash(model)  # an opened network may have been changed since
-    exporter = find_exporter(opened)
     as_evaluated, opened = opened, _sized(opened, size, form, int8, layout, parcel)
-    data = find_data(as_evaluated, exporter, images, named)
+    data = find_data(as_evaluated, find_exporter(as_evaluated), images, named)
     some = data.pictures
     with parcel.delivering() if parcel else delivering(target) as temporary:
         if int8:
@@ -202,9 +198,24 @@ def _notes_on_size(
     return notes
 
 
-def _with_features(model: Model, form: Format, **others: object) -> Model:
-    """The model for a file with features. Raises ResnestError for what cannot have them."""
+def _open(model: str | Path | Model, network: str | None) -> Model:
+    return model if isinstance(model, Model) else Model.from_pretrained(model, network=network)
+
+
+def _with_features(
+    model: Model,
+    form: Format,
+    features: bool,
+    int8: Int8 | None,
+    kit: str | Path | None,
+    layout: str | None,
+    parcel: Parcel | None,
+) -> Model:
+    """The model for a file with features, if wanted. Raises ResnestError for what cannot have them."""
+    if not features:
+        return model
     option = parameter("features", True)
+    others = {"int8": int8, "kit": kit, "bake_preprocessing": layout, "format": parcel}
     if given := [name for name, value in others.items() if value]:
         raise ResnestError(f"{option} is for a plain file: leave out {parameter(given[0])}")
     if not form.many_outputs:

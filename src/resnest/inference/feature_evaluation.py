@@ -26,7 +26,7 @@ from resnest.inference.embedding import embed_samples, open_embedder
 from resnest.inference.evaluation import Evaluation, Floats, Indices, holdout_of_export
 from resnest.inference.model import Model, account_of
 from resnest.inference.probing import NEIGHBOURS, TEMPERATURE, LinearProbe, neighbour_scores
-from resnest.runtime.embedding import Embedder
+from resnest.runtime.embedding import Embedder, Features
 from resnest.runtime.engines.exported import ExportedEngine
 from resnest.tasks import DEFAULT_TASK
 
@@ -109,15 +109,10 @@ def evaluate_features(
         split: "val" or "test", by the training part; of data without parts, what training held out, or a fifth.
 
     Raises:
-        ResnestError: an unknown method or split, data without labels or with several an image, fewer training
-            pictures than classes.
+        ResnestError: an unknown method or split, data without labels or with several an image.
     """
     started = time.perf_counter()
-    if method not in METHODS:
-        raise ResnestError(f"{parameter('method', method)}: expected {' or '.join(METHODS)}")
-    if split not in ("auto", "val", "test"):
-        option = parameter("split", split)
-        raise ResnestError(f"{option}: neighbours are looked for in the training part; take val or test")
+    _check_words(method, split)
     embedder = open_embedder(model, device=device, batch_size=batch_size or 64, network=network)
     holdout, account = _training_of(embedder, model, network)
     how: dict[str, Any] = {"format": format, "task": DEFAULT_TASK, "bands": embedder.card.bands}
@@ -125,21 +120,12 @@ def evaluate_features(
     bank = open_split(data, "train", **how)
     part = open_split(data, "val" if split == "auto" else split, **how)
     bank_samples, part_samples = _checked(bank.samples, data).matched(_checked(part.samples, data), str(data))
-    if len(bank_samples) < len(bank_samples.class_names):
-        many = f"{len(bank_samples)} training images of {len(bank_samples.class_names)} classes"
-        raise ResnestError(f"{data} has {many}: too few to compare with")
     on_open(len(bank_samples) + len(part_samples), part.describe)
     given: dict[str, Any] = {"batch_size": batch_size or 64, "workers": workers, "on_batch": on_batch}
     known, asked = (embed_samples(embedder, samples, **given) for samples in (bank_samples, part_samples))
-    labels, classes = bank_samples.labels[known.indices], len(bank_samples.class_names)
-    if method == "knn":
-        settings = {"neighbours": float(neighbours), "temperature": temperature}
-        scores = neighbour_scores(
-            asked.rows, known.rows, labels, classes, neighbours=neighbours, temperature=temperature
-        )
-    else:
-        settings = {}
-        scores = LinearProbe.fit(known.rows, labels, classes)(asked.rows)
+    labels = bank_samples.labels[known.indices]
+    settings = {"neighbours": float(neighbours), "temperature": temperature} if method == "knn" else {}
+    scores = _scores(asked.rows, known.rows, labels, len(bank_samples.class_names), settings)
     truth = part_samples.labels[asked.indices]
     return FeatureEvaluation(
         figures=_figures(scores, truth),
@@ -153,6 +139,23 @@ def evaluate_features(
         labels=truth,
         scores=scores,
     )
+
+
+def _scores(rows: Features, bank: Features, labels: Indices, classes: int, settings: dict[str, float]) -> Floats:
+    """(Q, K) by neighbours with these settings, or without any by the probe."""
+    if not settings:
+        return LinearProbe.fit(bank, labels, classes)(rows)
+    count, temperature = int(settings["neighbours"]), settings["temperature"]
+    return neighbour_scores(rows, bank, labels, classes, neighbours=count, temperature=temperature)
+
+
+def _check_words(method: str, split: str) -> None:
+    """Raises ResnestError for an unknown method or split."""
+    if method not in METHODS:
+        raise ResnestError(f"{parameter('method', method)}: expected {' or '.join(METHODS)}")
+    if split not in ("auto", "val", "test"):
+        option = parameter("split", split)
+        raise ResnestError(f"{option}: neighbours are looked for in the training part; take val or test")
 
 
 def _training_of(embedder: Embedder, model: str | Path, network: str | None) -> tuple[Holdout | None, Any]:

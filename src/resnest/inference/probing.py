@@ -21,7 +21,9 @@ from resnest.runtime.embedding import Features, nearest
 
 NEIGHBOURS = 20  # DINO's best k of 10, 20, 100, 200 (arXiv 2104.14294, appendix: k-NN classification)
 TEMPERATURE = 0.07  # of the votes (Wu et al., arXiv 1805.01978, section 3.4; DINO has the same)
-WEIGHT_DECAY = 0.01  # of the probe's standardised features, by the mean loss
+# Of the probe on standardised features, by the mean loss. On 1,966 photographs of ten classes, with 5 % of the labels
+# flipped, it agreed with 81.1 % of the right labels at 0.01, with 83.7 % at 0.3, and with 84.0 % at 1
+WEIGHT_DECAY = 0.3
 STEPS = 100  # of L-BFGS: the loss changes no more
 Labels = NDArray[np.int64]
 
