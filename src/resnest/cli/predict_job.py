@@ -62,7 +62,6 @@ def run_job(
     from resnest.batch.identity import identity_of
     from resnest.batch.job import open_job, shard_name
     from resnest.batch.running import Ends
-    from resnest.inference.predicting import Predictor
     from resnest.runtime.results import Show
     from resnest.tasks import load_object
     from resnest.training.stopping import StopRequests
@@ -70,12 +69,8 @@ def run_job(
     shard = read_shard(options.shard)
     out = shard_name(options.out, shard)
     kind = form_of(out)
-    predictor = Predictor(model, **arguments)
-    arguments = {**arguments, **predict_by_threshold(predictor, limits)}
-    check_options(predictor.card.task, limits)
-    predictor = read_boxes(predictor, boxes, arguments["device"])
+    predictor, arguments = _opened(model, arguments, limits, boxes)
     form = kind(load_object(predictor.card.info.result), Show(**limits))
-    typer.echo(f"engine: {predictor.engine.name}{f' ({predictor.note})' if predictor.note else ''}", err=True)
     with _on_ray(options.ray), StopRequests() as stop:
         listed = _until(entries(words, bands_of(predictor)), lambda: stop.requested)
         identity = identity_of(predictor, limits)
@@ -100,6 +95,19 @@ def run_job(
         raise ResnestError(
             f"{summary.unusable:,} of {summary.pictures:,} images could not be used: {out} says why, in error"
         )
+
+
+def _opened(
+    model: str, arguments: Mapping[str, Any], limits: dict[str, Any], boxes: str | None
+) -> tuple[Predictor, dict[str, Any]]:
+    """The predictor, and the arguments that open it elsewhere."""
+    from resnest.inference.predicting import Predictor
+
+    predictor = Predictor(model, **arguments)
+    whole = {**arguments, **predict_by_threshold(predictor, limits)}
+    check_options(predictor.card.task, limits)
+    typer.echo(f"engine: {predictor.engine.name}{f' ({predictor.note})' if predictor.note else ''}", err=True)
+    return read_boxes(predictor, boxes, arguments["device"]), whole
 
 
 def bands_of(predictor: Predictor) -> Callable[[str, bytes], object] | None:

@@ -90,7 +90,7 @@ def _finding(predictors: Mapping[str, ImagePredictor], boxes: str | None, device
     if not looking:
         box_source(next(iter(predictors.values())).card.info)  # raises
     found = {name: box_source(one.card.info).open(boxes, one.card, device=device) for name, one in looking.items()}
-    if any(source.detector is None for source in found.values()):
+    if any(source.finder is None for source in found.values()):
         raise ResnestError(f"{parameter('boxes', boxes)} is a file: a server finds boxes with a detector")
     return found
 

@@ -42,7 +42,7 @@ class BoxSource:
 
     card: KeypointCard
     file: BoxFile | None = None
-    detector: ImagePredictor | None = None
+    finder: ImagePredictor | None = None  # a detector
     label: int | None = None  # the detector's class; None: it has one
 
     @classmethod
@@ -59,16 +59,16 @@ class BoxSource:
             raise ResnestError(
                 f"{parameter('boxes', where)} is {detector.card.info.noun}: expected a detector, or json of detections"
             )
-        return cls(card, detector=detector, label=_label(detector.card, name or card.thing, bool(name), str(where)))
+        return cls(card, finder=detector, label=_label(detector.card, name or card.thing, bool(name), str(where)))
 
     def of(self, name: str, picture: Image.Image) -> Boxes:
         """The boxes of a picture. Raises ResnestError."""
         if self.file is not None:
             return self.file.of_picture(name)
-        assert self.detector is not None
-        return self.of_detections(self.detector(picture))
+        assert self.finder is not None
+        return self.of_result(self.finder(picture))
 
-    def of_detections(self, found: Any) -> Boxes:
+    def of_result(self, found: Any) -> Boxes:
         """The boxes of what the detector found."""
         assert isinstance(found, Detections)
         chosen = found if self.label is None else found[found.labels == self.label]
@@ -101,8 +101,8 @@ class BoxSource:
             elif self.file is not None:
                 found.append(self.file.of_picture(pictures.keys[owner]))
             else:
-                assert self.detector is not None
-                found.append(self.of_detections(self.detector(read_from(samples.store, pictures.keys[owner]))))
+                assert self.finder is not None
+                found.append(self.of_result(self.finder(read_from(samples.store, pictures.keys[owner]))))
         owners = np.repeat(samples.measured, [len(one.scores) for one in found])
         if not len(owners):
             raise ResnestError("there is no box in any picture: nothing to evaluate")
@@ -128,7 +128,7 @@ class TopDown(ImagePredictor):
     def __init__(self, pose: ImagePredictor, source: BoxSource) -> None:
         super().__init__(pose.engine, pose.card, batch_size=pose.batch_size)
         self.source, self.note = source, getattr(pose, "note", "")
-        self.beside = (source.file.path if source.file else source.detector, source.label)
+        self.beside = (source.file.path if source.file else source.finder, source.label)
 
     def __call__(self, image: Any) -> Any:
         if isinstance(image, list | tuple):

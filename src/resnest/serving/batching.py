@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from resnest.runtime.bands import blank
 from resnest.runtime.engines.exported import Prepared
 from resnest.runtime.predictor import ImagePredictor
 from resnest.runtime.results import Result
@@ -158,3 +159,9 @@ def _settle(future: asyncio.Future[Result], outcome: Result | Exception) -> None
         future.set_exception(outcome)
     else:
         future.set_result(outcome)
+
+
+def warm_up(predictor: ImagePredictor) -> None:
+    """Run a picture twice: what is allocated or compiled at first is there when the first request comes."""
+    for _ in range(2):
+        predictor(blank(predictor.card.bands, 320, 240))

@@ -1,7 +1,7 @@
 """Boxes of a model that looks at boxes in a picture: those of a request, or of a detector beside the model.
 
 finding = finding_of(predictor, source, largest=8, wait=0.002)
-result = await finding.look(served, predictor, "street.jpg", picture, boxes=None)
+result = await finding.look(predictor, batcher, threads, ("street.jpg", picture), boxes=None)
 
 The crops of all boxes go through the model's own queue, where those of several requests are one batch. A detector has a
 queue and a thread of its own.
@@ -10,20 +10,21 @@ queue and a thread of its own.
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
 from resnest.errors import ResnestError
+from resnest.runtime.card import ModelCard
 from resnest.runtime.predictor import ImagePredictor
 from resnest.runtime.results import Result
-from resnest.serving.batching import Batcher
+from resnest.serving.batching import Batcher, warm_up
 from resnest.serving.limits import Refused
 from resnest.tasks import box_source, load_object
 
-if TYPE_CHECKING:
-    from resnest.serving.models import Served
+Named = tuple[str, Image.Image]
 
 
 @dataclass
@@ -35,19 +36,17 @@ class Finding:
     batcher: Batcher | None = None  # of the detector
 
     @property
-    def detector(self) -> ImagePredictor | None:
-        found: ImagePredictor | None = self.source.detector if self.source else None
+    def finder(self) -> ImagePredictor | None:
+        found: ImagePredictor | None = self.source.finder if self.source else None
         return found
 
     def describe(self) -> str:
         """What clients may know."""
-        return "found, or given" if self.detector else "given"
+        return "found, or given" if self.finder else "given"
 
     def start(self) -> None:
-        from resnest.serving.models import warm_up
-
-        if self.detector and self.batcher:
-            warm_up(self.detector)
+        if self.finder and self.batcher:
+            warm_up(self.finder)
             self.batcher.start()
 
     def close(self) -> None:
@@ -55,33 +54,35 @@ class Finding:
             self.batcher.close()
 
     async def look(
-        self, served: Served, predictor: ImagePredictor, name: str, picture: Image.Image, boxes: Any
+        self, predictor: ImagePredictor, batcher: Batcher, threads: Executor, picture: Named, boxes: Any
     ) -> Result:
         """The objects in the boxes.
 
         Args:
+            batcher: of the predictor.
+            threads: where pictures are prepared.
             boxes: of the request; None: the detector's.
 
         Raises:
             BadImage: the detector cannot take the picture.
             Refused: 400, a box outside the picture.
         """
-        loop = asyncio.get_running_loop()
+        loop, (name, image) = asyncio.get_running_loop(), picture
         if boxes is None:
             assert self.source
-            assert self.detector
+            assert self.finder
             assert self.batcher
-            prepared = await loop.run_in_executor(served.decoding, self.detector.prepare, picture, name)
-            boxes = self.source.of_detections(await self.batcher.submit(self.detector, prepared))
+            prepared = await loop.run_in_executor(threads, self.finder.prepare, image, name)
+            boxes = self.source.of_result(await self.batcher.submit(self.finder, prepared))
         try:
-            look = self.kind.look(predictor, name, picture, boxes)
+            look = self.kind.look(predictor, name, image, boxes)
         except ResnestError as error:
             raise Refused(400, str(error)) from None
         crops: list[Result] = []
-        for first in range(0, len(look), served.batcher.largest):  # a crowd's crops at once would fill the memory
-            some = await loop.run_in_executor(served.decoding, look.prepared, first, first + served.batcher.largest)
-            crops += await asyncio.gather(*(served.batcher.submit(predictor, crop) for crop in some))
-        found: Result = await loop.run_in_executor(served.decoding, look.result, crops)
+        for first in range(0, len(look), batcher.largest):  # a crowd's crops at once would fill the memory
+            some = await loop.run_in_executor(threads, look.prepared, first, first + batcher.largest)
+            crops += await asyncio.gather(*(batcher.submit(predictor, crop) for crop in some))
+        found: Result = await loop.run_in_executor(threads, look.result, crops)
         return found
 
 
@@ -90,20 +91,20 @@ def finding_of(predictor: ImagePredictor, source: Any | None, *, largest: int, w
     if not predictor.card.info.boxes:
         return None
     kind = load_object(predictor.card.info.boxes)
-    if source is None or source.detector is None:
+    if source is None or source.finder is None:
         return Finding(kind)
-    largest = min(largest, source.detector.batch_size)
+    largest = min(largest, source.finder.batch_size)
     return Finding(kind, source, Batcher(largest=largest, longest_wait=wait, queue=largest))
 
 
-def check_boxes(served: Served, text: str | None, pictures: int) -> Any | None:
+def check_boxes(card: ModelCard, text: str | None, pictures: int) -> Any | None:
     """The boxes of a request. Raises Refused (400): for another model, for several pictures, or no boxes."""
     if text is None:
         return None
     try:
-        kind = box_source(served.card.info)
+        kind = box_source(card.info)
     except ResnestError:
-        raise Refused(400, f"boxes is no option of {served.card.info.noun}") from None
+        raise Refused(400, f"boxes is no option of {card.info.noun}") from None
     if pictures != 1:
         raise Refused(400, f"boxes are those of one picture, and there are {pictures}")
     try:

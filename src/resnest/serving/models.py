@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from resnest.errors import ResnestError
-from resnest.runtime.bands import blank, read_picture
+from resnest.runtime.bands import read_picture
 from resnest.runtime.card import ModelCard
 from resnest.runtime.decode import BadImage, decode_image
 from resnest.runtime.engines.exported import Prepared
@@ -26,7 +26,7 @@ from resnest.runtime.hardware import usable_cores
 from resnest.runtime.palette import colour
 from resnest.runtime.predictor import BATCHES_AHEAD, ImagePredictor
 from resnest.runtime.results import QUALITY, Result, Show
-from resnest.serving.batching import Batcher
+from resnest.serving.batching import Batcher, warm_up
 from resnest.serving.body import Upload
 from resnest.serving.finding import Finding, check_boxes, finding_of
 from resnest.serving.limits import FORMATS, Limits, Refused
@@ -86,7 +86,7 @@ class Served:
         Raises:
             Refused: 429, the queue is full; 400, boxes that make no sense.
         """
-        given = check_boxes(self, boxes, len(uploads))
+        given = check_boxes(self.card, boxes, len(uploads))
         with self.batcher.places(len(uploads)):
             return await _all([self._predict(upload, show, draw, given) for upload in uploads])
 
@@ -101,9 +101,10 @@ class Served:
         result: Result
         async with self.room:
             try:
-                if self.finding and (boxes is not None or self.finding.detector):
+                if self.finding and (boxes is not None or self.finding.finder):
                     picture = await loop.run_in_executor(self.decoding, self._decode, upload)
-                    result = await self.finding.look(self, predictor, upload.name, picture, boxes)
+                    named = upload.name, picture
+                    result = await self.finding.look(predictor, self.batcher, self.decoding, named, boxes)
                 else:
                     prepared = await loop.run_in_executor(self.decoding, self._prepare, predictor, upload)
                     result = await self.batcher.submit(predictor, prepared)
@@ -131,12 +132,6 @@ class Served:
         """Use another predictor for the pictures that come from now on."""
         warm_up(predictor)
         self.predictor = predictor
-
-
-def warm_up(predictor: ImagePredictor) -> None:
-    """Run a picture twice: what is allocated or compiled at first is there when the first request comes."""
-    for _ in range(2):
-        predictor(blank(predictor.card.bands, 320, 240))
 
 
 async def _all(parts: Sequence[Any]) -> list[Any]:
