@@ -142,7 +142,10 @@ BAD: dict[str, tuple[list[str], str]] = {
     "one model": (["{a}"], r"only one model to compare .*give two or more"),
     "twice": (["{a}", "{a}"], r"is given twice"),
     "no run": (["{a}", "resnest14"], r"resnest14 does not say what data it was trained with: give --data"),
-    "no folder for the page": (["{a}", "{b}", "--html", "{tmp}/none/c.html"], r"--html .*expected a file in a folder"),
+    "no folder for the page": (
+        ["{a}", "{b}", "--html", "{tmp}/none/c.html"],
+        r"page .*c\.html cannot be written",
+    ),
     "other data": (["{a}", "{other}"], r"was validated on other pictures .*Give --data"),
 }
 

@@ -22,6 +22,7 @@ from resnest.cli.words import COMMANDS, OPTIONS, at_command_line
 from resnest.data.checks import check_dataset
 from resnest.errors import ResnestError, call, parameter, wording
 from resnest.exporters.int8 import Int8
+from resnest.health.survey import Survey
 from resnest.runtime.sources import open_source
 from resnest.runtime.tiles import Tiles
 from resnest.serving.address import bind
@@ -271,7 +272,8 @@ TWINS: list[tuple[Any, str]] = [  # what one calls in Python, and the command th
     (resnest.evaluate, "evaluate"), (resnest.Predictor, "predict"),
     (resnest.Model.from_pretrained, "models save"), (resnest.export, "export"), (Int8, "export"), (Tiles, "predict"),
     (resnest.convert, "convert"), (bench.plan, "bench"), (resnest.open_dataset, "doctor"), (check_dataset, "doctor"),
-    (open_source, "predict"), (bind, "serve"), (resnest.Explainer, "explain"), (resnest.explain, "explain"),
+    (open_source, "predict"), (bind, "serve"), (Survey.review, "doctor"),
+    (resnest.Explainer, "explain"), (resnest.explain, "explain"),
 ]  # fmt: skip
 
 

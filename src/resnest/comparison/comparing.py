@@ -84,7 +84,7 @@ class Comparison:
         lines += [self.verdict(*pair) for pair in self.pairs()]
         lines += [f"{name}: {' | '.join(values)}" for name, *values in self.settings[:NAMED]]
         if more := len(self.settings[NAMED:]):
-            lines.append(f"and {more} more settings differ: --json and --html have all")
+            lines.append(f"and {more} more settings differ: JSON and the page have all")
         return "\n".join([*lines, *self.notes])
 
     def _known(self, key: str) -> bool:

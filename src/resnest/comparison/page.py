@@ -27,7 +27,7 @@ MOST = 24  # pictures of each kind
 def check_page(path: Path) -> None:
     """Raises ResnestError, before anything is computed, if the page cannot be written there."""
     if path.is_dir() or not path.resolve().parent.is_dir():
-        raise ResnestError(f"--html {path}: expected a file in a folder that exists, such as compared.html")
+        raise ResnestError(f"the page {path} cannot be written: expected a file in a folder that exists")
 
 
 def write_comparison(path: Path, comparison: Comparison) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from resnest.data.samples import Samples
 from resnest.data.sources import Splits
-from resnest.errors import ResnestError, parameter
+from resnest.errors import ResnestError
 from resnest.figures import counted
 
 PARTS = ("train", "val")
@@ -76,7 +76,7 @@ def read_exclusion(path: Path) -> Exclusion:
     Raises:
         ResnestError: it cannot be read, has no column of names, an unknown decision or part, or leaves nothing out.
     """
-    option = parameter("exclude", path)
+    option = f"data.exclude={path}"
     try:
         text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:

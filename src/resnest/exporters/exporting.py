@@ -215,9 +215,14 @@ def _with_features(
     if not features:
         return model
     option = parameter("features", True)
-    others = {"int8": int8, "kit": kit, "bake_preprocessing": layout, "format": parcel}
-    if given := [name for name, value in others.items() if value]:
-        raise ResnestError(f"{option} is for a plain file: leave out {parameter(given[0])}")
+    others = (
+        (int8, parameter("int8")),
+        (kit, parameter("kit")),
+        (layout, parameter("bake_preprocessing")),
+        (parcel, parameter("format")),
+    )
+    if given := [name for value, name in others if value]:
+        raise ResnestError(f"{option} is for a plain file: leave out {given[0]}")
     if not form.many_outputs:
         able = ", ".join(name for name, other in FORMATS.items() if other.many_outputs)
         raise ResnestError(f"{option}: a file of {form.name} has one output; take {able}")

@@ -89,7 +89,7 @@ def look(
     way = ("folds" if folds else "probe") if out_of_sample == "auto" else out_of_sample
     if way == "folds":
         if not folds:
-            raise ResnestError(f"{model} holds no folds: train them with `resnest train --folds`, or take the probe")
+            raise ResnestError(f"{model} holds no folds: take a folder of a cross-validation's runs, or the probe")
         places, scores = _by_folds(splits, folds, device)
     elif way == "probe":
         numbers = np.array([groups.get(place, -1 - at) for at, place in enumerate(places)])
@@ -221,7 +221,7 @@ def _seen_note(model: Model, splits: Splits) -> list[str]:
         return []
     return [
         f"{model.source} was trained on these training pictures: errors that it has learned by heart stay hidden;"
-        " runs of `resnest train --folds` see each picture anew"
+        f" the runs of a cross-validation see each picture anew"
     ]
 
 
@@ -229,5 +229,5 @@ def _check_unseen(model: Model, splits: Splits) -> None:
     if _was_trained_on(model, splits):
         raise ResnestError(
             f"{model.source} was trained on these training pictures, and its predictions of them repeat their labels:"
-            f" leave out {parameter('out_of_sample', 'predictions')}, or train with --folds"
+            f" leave out {parameter('out_of_sample', 'predictions')}, or take the runs of a cross-validation"
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from resnest.data.sources import Splits
-from resnest.errors import ResnestError, parameter
+from resnest.errors import ResnestError
 from resnest.figures import counted
 from resnest.files import write_atomically, write_errors
 
@@ -116,7 +116,7 @@ def check_decisions(path: Path) -> None:
     """Raises ResnestError for a file that is no list of ours, or that has decisions in it."""
     if not path.exists():
         return
-    option = f"{parameter('html')} writes its list beside it, and {path}"
+    option = f"the page's list would be written to {path}, which"
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()))
         ours = not rows or set(COLUMNS) <= set(rows[0])

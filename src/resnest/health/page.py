@@ -41,7 +41,7 @@ def write_review(page: Path, report: DatasetReport, review: Review) -> Path:
     sections = [section for kind in KINDS if (section := _section(kind, review.of(kind), splits))]
     items = sum(min(len(review.of(kind)), SHOWN) for kind in KINDS)
     bar = render("review_bar.html", total=items, name=list_of(page).name) if items else empty("Nothing to look at.")
-    notes = [*review.notes, "The list that is saved is for resnest train --exclude."]
+    notes = [*review.notes, "The list that is saved is for training: data.exclude."]
     first = [Section("To go through", bar, notes), *sections]
     write_data_page(page, splits, report, first=first, script=SCRIPT if items else "")
     write_decisions(list_of(page), review, splits)

@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from resnest.data.sources import Splits
+from resnest.errors import parameter
 from resnest.health.copies import Copies
 from resnest.health.findings import Finding, Place, Review, groups_of
 from resnest.health.quality import Looks
@@ -61,7 +62,7 @@ class Survey:
         for flaw in self.looks.findings():
             review.findings.append(Finding(flaw.kind, self.places[flaw.number], flaw.score))
         if model is None:
-            review.notes.append("label errors and outliers are looked for with a model (--model)")
+            review.notes.append(f"label errors and outliers are looked for with a model: {parameter('model')}")
             review.sort()
             return review
         from resnest.health.by_model import look
