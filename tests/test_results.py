@@ -101,6 +101,19 @@ def test_camvid_in_the_docs() -> None:
     assert f"({100 * nuclei:.1f} % mIoU" in page
 
 
+def test_decoders_in_the_docs() -> None:
+    page = (ROOT / "docs" / "unet.md").read_text(encoding="utf-8")
+    names = {"camvid": ("mIoU", "miou"), "nuclei-masks binary": ("Dice", "dice")}
+    rows = _rows("decoders.csv")
+    assert len(rows) >= 4
+    for row in rows:
+        title, key = names[row["data"]]
+        measured = (
+            f"| {row['epochs']} | {float(row['processor_minutes']):.0f} | {title} {100 * float(row[key]):.1f} % |"
+        )
+        assert measured in page, row
+
+
 @pytest.mark.parametrize(
     ("label", "what", "batch"),
     [
