@@ -19,6 +19,7 @@ from conftest import Outcome, pico, shared_data
 from resnest.data.checks import check_dataset
 from resnest.data.exclusion import read_exclusion
 from resnest.detection.evaluation import DetectionErrors, DetectionEvaluation
+from resnest.detection.matches import Matches
 from resnest.errors import ResnestError
 from resnest.health.confident import confident_joint, find_label_errors
 from resnest.health.copies import Copies
@@ -153,6 +154,7 @@ def test_agreement_of_detections() -> None:
         class_ap={},
         curves={},
         objects=np.array([5]),
+        matches=Matches(lambda: None, 100),
         shown=[range(shown) for shown, _, _ in counts],  # type: ignore[misc]
         mistakes=[DetectionErrors(missed=np.arange(m), false=np.arange(f)) for _, f, m in counts],
     )
