@@ -135,7 +135,7 @@ def test_other_kinds_are_pointed_to(tmp_path: Path, cli: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--task", "panoptic"), "--html, --exif, --stats, --in-chans and --value-range need --data"),
+        (("--task", "panoptic"), "--html, --model, --exif, --stats, --in-chans and --value-range need --data"),
         (("--data", "x", "--task", "boxes"), "'boxes' is not a known task. Known: classification, detection, segm"),
         (("--data", "x", "--format", "mask"), "'mask' is not a known data format. Did you mean 'masks'"),
     ],

@@ -14,6 +14,7 @@ from PIL import Image
 
 from resnest.detection.card import Classes
 from resnest.detection.evaluation import DetectionErrors, DetectionEvaluation
+from resnest.detection.matches import Matches
 from resnest.detection.report import detection_report
 from resnest.detection.result import Detections
 from test_report import HOSTILE, NAN, Page, Pictures, run_log, train, write
@@ -96,6 +97,7 @@ def _detected(
         curves={kind: np.array(values) for kind, values in (curves or {"box": [CURVE, CURVE[::-1], NOTHING]}).items()},
         objects=np.array(objects),
         shown=[shown(one) for one in everything],
+        matches=Matches(lambda: None, 100),
         mistakes=[DetectionErrors(np.arange(len(one.missed)), np.arange(len(one.false))) for one in everything],
     )
     keys = [f"val/{index + 1}.jpg" for index in range(images)]

@@ -93,6 +93,7 @@ def render(tmp_path: Path) -> Render:
             confusion=confusion,
             class_iou=np.array(class_iou),
             image_iou=np.array([0.474, *np.ones(49)])[:images],
+            image_overlap=np.zeros((images, 2, 3), np.int64),
             worst_maps={} if found is None else {0: LabelMap("x", classes, found, ones)},
         )
         samples = Masks([name] * images, GREY, classes, truth)
@@ -202,6 +203,7 @@ def test_the_panoptic_page(tmp_path: Path, evaluated: bool) -> None:
         segments=np.array([12, 0]),
         things=1,
         image_pq=np.array([0.0, 1, 1])[:images],
+        image_counts=np.zeros((images, 2, 2)),
         worst_maps={0: _panoptic(np.full((10, 20), 7), {7: 0})} if evaluated else {},
     )
     samples = Masks(["val/1.png"] * images, GREY, PANOPTIC_CLASSES, _panoptic(ids, {1: 1, 2: 0}))
