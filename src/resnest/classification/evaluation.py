@@ -35,7 +35,7 @@ from resnest.classification.result import Classification, sigmoid, softmax
 from resnest.data.samples import LabelledSamples
 from resnest.errors import ResnestError, parameter
 from resnest.figures import LOSS, Figure, wilson_interval
-from resnest.inference.evaluation import Evaluation, Floats, Indices
+from resnest.inference.evaluation import Evaluation, Floats, Indices, recall_of_classes, share_lines
 from resnest.runtime.results import THRESHOLD
 
 FIGURES = (
@@ -86,19 +86,12 @@ class SingleLabelEvaluation(Evaluation):
         return {name: self.interval_of(name) for name in ("top1", "top5") if name in self.figures}
 
     def lines(self) -> list[str]:
-        titles = {figure.key: figure.title for figure in self.table}
-        return [
-            f"{titles[key]}  {self.figures[key]:7.2%}   95 % interval {low:.1%} to {high:.1%}"
-            for key, (low, high) in self.intervals().items()
-        ]
+        return share_lines(self)
 
     @property
     def class_figures(self) -> tuple[Floats, Indices]:
         """Recall and number of images of each class."""
-        classes = len(self.class_names)
-        counts = np.bincount(self.labels, minlength=classes)
-        right = np.bincount(self.labels[self.labels == self.predicted], minlength=classes)
-        return np.divide(right, counts, out=np.full(classes, np.nan), where=counts > 0), counts
+        return recall_of_classes(self.labels, self.predicted, len(self.class_names))
 
     def worst(self, most: int) -> Indices:
         """Positions of the most confident errors, worst first."""

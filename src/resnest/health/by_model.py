@@ -201,8 +201,6 @@ def _disagreements(splits: Splits, model: Model, device: str, on_batch: OnBatch)
     for part, samples in _parts(splits):
         check_task(samples, model.card.task, splits.where, "the model")
         own = samples.aligned(model.card, splits.where)
-        if isinstance(own, LabelledSamples):  # whose errors are found by confident learning
-            continue
         result = evaluate_samples(engine, own, model.card, batch_size=model.card.info.batch_size, on_batch=on_batch)
         for index, value in zip(result.indices.tolist(), result.qualities.tolist(), strict=True):
             if value < DISAGREE:

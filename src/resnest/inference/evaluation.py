@@ -137,6 +137,22 @@ class Evaluation:
         raise NotImplementedError
 
 
+def share_lines(evaluation: Evaluation) -> list[str]:
+    """The figures that are proportions of the images, with their intervals."""
+    titles = {figure.key: figure.title for figure in evaluation.table}
+    return [
+        f"{titles[key]}  {evaluation.figures[key]:7.2%}   95 % interval {low:.1%} to {high:.1%}"
+        for key, (low, high) in evaluation.intervals().items()
+    ]
+
+
+def recall_of_classes(labels: Indices, predicted: Indices, classes: int) -> tuple[Floats, Indices]:
+    """Recall, NaN of a class without images, and number of images of each class: (N,), (N,) -> (K,), (K,)."""
+    counts = np.bincount(labels, minlength=classes)
+    right = np.bincount(labels[labels == predicted], minlength=classes)
+    return np.divide(right, counts, out=np.full(classes, np.nan), where=counts > 0), counts
+
+
 def check_bad_fraction(bad: int, total: int, last: tuple[str, str] | None) -> None:
     """Raises ResnestError if too many files of a data set are unusable."""
     if bad > MAX_BAD_FRACTION * total and last:

@@ -23,7 +23,7 @@ from resnest.data.splitting import Holdout
 from resnest.errors import ResnestError, parameter
 from resnest.figures import Figure, wilson_interval
 from resnest.inference.embedding import embed_samples, open_embedder
-from resnest.inference.evaluation import Evaluation, Floats, Indices, holdout_of_export
+from resnest.inference.evaluation import Evaluation, Floats, Indices, holdout_of_export, recall_of_classes, share_lines
 from resnest.inference.model import Model, account_of
 from resnest.inference.probing import NEIGHBOURS, TEMPERATURE, LinearProbe, neighbour_scores
 from resnest.runtime.embedding import Embedder, Features
@@ -59,22 +59,12 @@ class FeatureEvaluation(Evaluation):
     def lines(self) -> list[str]:
         settings = ", ".join(f"{name} {value:g}" for name, value in self.settings.items())
         told = f"{METHODS[self.method]} in {self.bank:,} training images" + (f" ({settings})" if settings else "")
-        titles = {figure.key: figure.title for figure in self.table}
-        return [
-            told,
-            *(
-                f"{titles[key]}  {self.figures[key]:7.2%}   95 % interval {low:.1%} to {high:.1%}"
-                for key, (low, high) in self.intervals().items()
-            ),
-        ]
+        return [told, *share_lines(self)]
 
     @property
     def class_figures(self) -> tuple[Floats, Indices]:
         """Recall and number of images of each class."""
-        classes = len(self.class_names)
-        counts = np.bincount(self.labels, minlength=classes)
-        right = np.bincount(self.labels[self.scores.argmax(1) == self.labels], minlength=classes)
-        return np.divide(right, counts, out=np.full(classes, np.nan), where=counts > 0), counts
+        return recall_of_classes(self.labels, self.scores.argmax(1), len(self.class_names))
 
     def worst(self, most: int) -> Indices:
         """Positions of the images whose label has the lowest score, lowest first."""

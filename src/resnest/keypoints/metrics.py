@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnest.detection.matches import Matches
+from resnest.detection.matches import Matches, mean_of_known
 from resnest.detection.metrics import coco_library
 from resnest.keypoints.result import Poses
 
@@ -100,8 +100,11 @@ def oks_figures(
     precision, recall = (np.asarray(evaluation.eval[name])[..., -1] for name in ("precision", "recall"))
     figures: dict[str, float] = {}  # precision is (10 OKS, 101 recalls, 1 class, 3 areas), recall (10, 1, 3)
     for kind, values in (("ap", precision), ("ar", recall)):
-        figures |= {f"{kind}{area}": _mean(values[..., place]) for place, area in enumerate(AREAS)}
-        figures |= {f"{kind}50": _mean(values[OKS50, ..., 0]), f"{kind}75": _mean(values[OKS75, ..., 0])}
+        figures |= {f"{kind}{area}": mean_of_known(values[..., place]) for place, area in enumerate(AREAS)}
+        figures |= {
+            f"{kind}50": mean_of_known(values[OKS50, ..., 0]),
+            f"{kind}75": mean_of_known(values[OKS75, ..., 0]),
+        }
     return figures
 
 
@@ -133,8 +136,3 @@ def _evaluator(
     }
     truth.createIndex()
     return evaluator(truth, truth.loadRes([dict(one) for one in found]), "keypoints", kpt_oks_sigmas=list(sigmas))
-
-
-def _mean(values: Floats) -> float:
-    known = values[values > -1]
-    return float(known.mean()) if known.size else float("nan")
